@@ -1,0 +1,122 @@
+"""Every key of the store is spelt here.
+
+    <root>/epoch                                     id of the store's history
+    <root>/topology/generation                       written by every topology transaction
+    <root>/topology/layout                           networks and groups
+    <root>/topology/nodes/<node>
+    <root>/ipam/leader/<lease>                       candidates; the oldest is the active writer
+    <root>/ipam/commit                               written by every ipam transaction
+    <root>/ipam/blocks/<network>/<base>/<page>       in hex, so that keys sort by address
+    <root>/ipam/claims/groups/<network>/<group>      written when a block there comes into use
+    <root>/ipam/claims/nodes/<node>                  the same by node
+    <root>/ipam/reservations/<name>
+
+Claims close the gap between two writers. Before topology removes a group or a node it looks, at
+some revision, that nothing is in use there; its transaction then demands that no claim there is
+younger. An ipam transaction that makes a claim demands in turn that layout and node are those it
+decided by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.common.model.names import GroupPath, NetworkName, NodeName
+
+DEFAULT_ROOT = "/romana"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """The parts of a block page's key."""
+
+    network: NetworkName
+    base: int
+    """First address of the block."""
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys below one root, so that several clusters can share a store."""
+
+    root: str = DEFAULT_ROOT
+
+    @property
+    def epoch(self) -> str:
+        """Id of the store's history."""
+        return f"{self.root}/epoch"
+
+    @property
+    def topology(self) -> str:
+        """Prefix of all that topology writes."""
+        return f"{self.root}/topology/"
+
+    @property
+    def generation(self) -> str:
+        """Written by every topology transaction."""
+        return f"{self.root}/topology/generation"
+
+    @property
+    def layout(self) -> str:
+        """Networks and groups."""
+        return f"{self.root}/topology/layout"
+
+    @property
+    def nodes(self) -> str:
+        """Prefix of nodes."""
+        return f"{self.root}/topology/nodes/"
+
+    def node(self, name: NodeName) -> str:
+        """One node."""
+        return f"{self.nodes}{name}"
+
+    @property
+    def ipam(self) -> str:
+        """Prefix of all that ipam writes."""
+        return f"{self.root}/ipam/"
+
+    @property
+    def leader(self) -> str:
+        """Prefix of the candidates for the active writer."""
+        return f"{self.root}/ipam/leader/"
+
+    @property
+    def commit(self) -> str:
+        """Written by every ipam transaction."""
+        return f"{self.root}/ipam/commit"
+
+    @property
+    def blocks(self) -> str:
+        """Prefix of block pages."""
+        return f"{self.root}/ipam/blocks/"
+
+    def block(self, network: NetworkName, base: int, page: int, bits: int) -> str:
+        """One page of a block; `bits` is the family's address length, 32 or 128."""
+        return f"{self.root}/ipam/blocks/{network}/{base:0{bits // 4}x}/{page:04x}"
+
+    def parse_block(self, key: str) -> BlockKey:
+        """Reads what `block` spelt; raises ValueError."""
+        network, base, page = key.removeprefix(self.blocks).split("/")
+        return BlockKey(NetworkName(network), int(base, 16), int(page, 16))
+
+    def group_claim(self, network: NetworkName, group: GroupPath) -> str:
+        """Written when a block of the group comes into use."""
+        return f"{self.root}/ipam/claims/groups/{network}/{group}"
+
+    def network_claims(self, network: NetworkName) -> str:
+        """Prefix of the claims of a network's groups."""
+        return f"{self.root}/ipam/claims/groups/{network}/"
+
+    def node_claim(self, node: NodeName) -> str:
+        """Written when a block of the node comes into use."""
+        return f"{self.root}/ipam/claims/nodes/{node}"
+
+    @property
+    def reservations(self) -> str:
+        """Prefix of reservations."""
+        return f"{self.root}/ipam/reservations/"
+
+    def reservation(self, name: str) -> str:
+        """One reservation."""
+        return f"{self.reservations}{name}"

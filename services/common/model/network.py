@@ -1,0 +1,62 @@
+"""What a network is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from services.common.model.names import NetworkName, Tenant
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+
+DEFAULT_REUSE_DELAY: Final = 30.0
+"""Seconds; longer than ARP caches and most retransmissions remember a gone endpoint."""
+MAX_BLOCK_BITS: Final = 16
+"""A block has at most 2**16 addresses."""
+
+
+class Mode(StrEnum):
+    """How endpoints are reached from outside their node."""
+
+    ROUTED = "routed"
+    ONLINK = "onlink"
+
+
+class Placement(StrEnum):
+    """How the place of a new block is chosen."""
+
+    AGGREGATE = "aggregate"
+    SEQUENTIAL = "sequential"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A CIDR to allocate from."""
+
+    name: NetworkName
+    cidr: Prefix
+    block_length: int
+    """Prefix length of a block."""
+    tenants: tuple[Tenant, ...] = ()
+    """Empty: open to all."""
+    vlan_id: int = 0
+    """0: untagged."""
+    gateway: Address | None = None
+    mtu: int = 0
+    """Bytes; 0: the interface's."""
+    mode: Mode = Mode.ROUTED
+    placement: Placement = Placement.AGGREGATE
+    reuse_delay: float = DEFAULT_REUSE_DELAY
+    """Seconds."""
+
+    def allows(self, tenant: Tenant) -> bool:
+        """Says whether the tenant may use it."""
+        return not self.tenants or tenant in self.tenants
+
+
+def default_block_length(cidr: Prefix) -> int:
+    """Eight addresses, or the whole network if it is smaller."""
+    return max(cidr.prefixlen, cidr.max_prefixlen - 3)

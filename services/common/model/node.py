@@ -1,0 +1,51 @@
+"""What a node is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
+from services.common.model.network import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A node's interface and address on one network."""
+
+    network: NetworkName
+    interface: str = ""
+    """Empty: not known."""
+    address: Address | None = None
+    vlan_id: int = 0
+    """0: untagged."""
+    parent_interface: str = ""
+    """When set, the agent makes `interface` as a VLAN link on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine with an agent."""
+
+    name: NodeName
+    address: Address | None = None
+    """Its main address; None only if every attachment has one."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
+    """Empty: every network that its placements give, by way of its main address."""
+    pins: Mapping[TopologyName, GroupPath] = field(default_factory=dict)
+    placements: Mapping[TopologyName, GroupPath] = field(default_factory=dict)
+    """The leaf it is in, per topology; a topology that it does not fit is absent."""
+    create_time: int = 0
+    """Unix time in seconds."""
+
+    def is_attached(self, network: NetworkName) -> bool:
+        """Says whether it is on that network, placements aside."""
+        return not self.attachments or any(a.network == network for a in self.attachments)
+
+    def address_on(self, network: NetworkName) -> Address | None:
+        """Its address there; its main address where none is declared."""
+        for attachment in self.attachments:
+            if attachment.network == network and attachment.address is not None:
+                return attachment.address
+        return self.address

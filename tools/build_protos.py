@@ -1,0 +1,91 @@
+"""Build hook: generates `romana.*` from `protos/` next to the sources.
+
+Run by hatch at every install (editable or wheel) and, by hand, as
+`python tools/build_protos.py`. Generated files are never committed. They are rewritten only when
+their content changes, so that a repeated run touches nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def generate(root: Path = ROOT) -> int:
+    """Generates all packages below `root/protos`; returns how many files changed."""
+    from grpc_tools import protoc
+
+    sources = sorted(
+        str(path.relative_to(root / "protos")) for path in root.glob("protos/romana/**/*.proto")
+    )
+    bundled = resources.files("grpc_tools") / "_proto"
+    with tempfile.TemporaryDirectory() as name:
+        target = Path(name)
+        status = protoc.main(
+            [
+                "protoc",
+                f"-I{root / 'protos'}",
+                f"-I{root / 'third_party' / 'googleapis'}",
+                f"-I{bundled}",
+                *plugins(),
+                f"--python_out={target}",
+                f"--grpc_python_out={target}",
+                f"--mypy_out=quiet:{target}",
+                f"--mypy_grpc_out=quiet:{target}",
+                *sources,
+            ]
+        )
+        if status != 0:
+            raise RuntimeError(f"protoc failed with status {status}")
+        for folder in {path.parent for path in target.rglob("*_pb2.py")}:
+            for package in (folder, *folder.parents):
+                if package.is_relative_to(target / "romana"):
+                    (package / "__init__.py").touch()
+        (target / "romana" / "py.typed").touch()
+        return install(target, root / "protos")
+
+
+def plugins() -> list[str]:
+    """Names protoc's plug-ins by path, since a virtual environment need not be on PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    names = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+    return [f"--plugin={name}={shutil.which(name, path=path) or name}" for name in names]
+
+
+def install(made: Path, target: Path) -> int:
+    """Copies what differs from `made` into `target` and removes what is no longer made."""
+    changed = 0
+    wanted = {path.relative_to(made) for path in made.rglob("*") if path.is_file()}
+    for relative in wanted:
+        destination = target / relative
+        content = (made / relative).read_bytes()
+        if not destination.exists() or destination.read_bytes() != content:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made / relative, destination)
+            changed += 1
+    for pattern in ("*.py", "*.pyi"):
+        for path in (target / "romana").rglob(pattern):
+            if path.relative_to(target) not in wanted:
+                path.unlink()
+                changed += 1
+    return changed
+
+
+class ProtoBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        generate(Path(self.root))
+
+
+if __name__ == "__main__":
+    print(f"{generate()} generated files changed", file=sys.stderr)
