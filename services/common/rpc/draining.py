@@ -1,0 +1,59 @@
+"""Tells the streams of a server that it is about to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from services.common.errors import Unavailable
+
+_T = TypeVar("_T")
+
+
+def _draining_error() -> Unavailable:
+    """What calls get while the server stops."""
+    return Unavailable("the server is about to stop; another replica serves", "DRAINING")
+
+
+class Draining:
+    """Set once, when the stop begins.
+
+    Stream handlers either wait for it beside their other events and end their stream as they like,
+    or run under `bound`.
+    """
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def is_set(self) -> bool:
+        """Whether the stop has begun."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raises Unavailable once the stop has begun."""
+        if self._event.is_set():
+            raise _draining_error()
+
+    async def wait(self) -> None:
+        """Returns when the stop begins."""
+        await self._event.wait()
+
+    def set(self) -> None:
+        """Begins: for the server."""
+        self._event.set()
+
+    async def bound(self, work: Coroutine[object, object, _T]) -> _T:
+        """Runs `work` until the stop begins, then cancels it and raises Unavailable."""
+        task = asyncio.ensure_future(work)
+        drained = asyncio.ensure_future(self._event.wait())
+        try:
+            await asyncio.wait({task, drained}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise _draining_error()
+        finally:
+            pending = [waiting for waiting in (task, drained) if not waiting.done()]
+            for waiting in pending:
+                waiting.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)

@@ -1,0 +1,197 @@
+"""What every call goes through: request id, metrics, errors to statuses, refusal while draining.
+
+Not `grpc.aio.ServerInterceptor`s: those are asked anew for every call, and a chain of them costs
+more than the work done here. Instead each method's handler is wrapped once, when its service is
+registered. Unary methods, coroutines that use `context.read` and `context.write`, and asynchronous
+generators all become one coroutine shape, so that there is one place that sees how a call ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from services.common.errors import RomanaError
+from services.common.logs import current_request
+from services.common.rpc.draining import Draining
+from services.common.rpc.metrics import MethodMetrics, RpcMetrics
+from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID_KEY = "x-request-id"
+MAX_REQUEST_ID = 128
+"""Characters; a longer or unprintable one is replaced, since it goes into logs."""
+
+# Messages' types are the method's own; all that is known here is that they are messages.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Message | None]]
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class CallWrapper:
+    """Wraps the handlers of one server."""
+
+    def __init__(self, metrics: RpcMetrics, encoder: StatusEncoder, draining: Draining) -> None:
+        """Request ids made here share a random prefix, which tells processes apart."""
+        self._metrics = metrics
+        self._encoder = encoder
+        self._draining = draining
+        self._id_prefix = secrets.token_hex(6)
+        self._ids = itertools.count(1)
+
+    def wrap(self, method: str, handler: Handler, *, ends_on_drain: bool = False) -> Handler:
+        """A handler that does the same as this one, and the above.
+
+        Args:
+            method: `package.Service/Method`.
+            handler: Of the generated registration code.
+            ends_on_drain: Whether calls are ended with UNAVAILABLE when the server stops, for
+                streams that do not wait for `Draining` themselves.
+        """
+        streams = handler.request_streaming or handler.response_streaming
+        behaviour = _behaviour(handler)
+        if ends_on_drain:
+            behaviour = self._ending_on_drain(behaviour)
+        call = self._call(behaviour, method, self._metrics.of(method, unary=not streams))
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        wrapped: Handler = make(call, handler.request_deserializer, handler.response_serializer)
+        return wrapped
+
+    def _ending_on_drain(self, behaviour: Behaviour) -> Behaviour:
+        async def bounded(request: object, context: Context) -> Message | None:
+            async def work() -> Message | None:
+                return await behaviour(request, context)
+
+            return await self._draining.bound(work())
+
+        return bounded
+
+    def _call(self, behaviour: Behaviour, method: str, metrics: MethodMetrics) -> Behaviour:
+        draining = self._draining
+        clock = time.perf_counter
+
+        async def call(request: object, context: Context) -> Message | None:
+            metrics.began()
+            begun = clock()
+            code = grpc.StatusCode.OK
+            request_id = self._request_id(context)
+            current_request.set(request_id)
+            try:
+                draining.check()
+                context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+                response = await behaviour(request, context)
+                code = _code_set(context, grpc.StatusCode.OK)
+            except asyncio.CancelledError:
+                code = _cancelled_code(context)
+                raise
+            except grpc.aio.AbortError:
+                code = _code_set(context, grpc.StatusCode.UNKNOWN)
+                raise
+            except Exception as error:  # noqa: BLE001 - the top of a call: becomes its status
+                status = self._status_of(_cause(error), context, method, metrics)
+                code = code_of(status)
+                await _abort(context, status, request_id)
+            else:
+                return response
+            finally:
+                metrics.ended(code, clock() - begun)
+
+        return call
+
+    def _request_id(self, context: Context) -> str:
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID_KEY:
+                if isinstance(value, str) and len(value) <= MAX_REQUEST_ID and value.isprintable():
+                    return value
+                break
+        return f"{self._id_prefix}-{next(self._ids):x}"
+
+    def _status_of(
+        self, error: BaseException, context: Context, method: str, metrics: MethodMetrics
+    ) -> status_pb2.Status:
+        if isinstance(error, RomanaError):
+            return fit(self._encoder.status_of(error))
+        if (
+            isinstance(error, NotImplementedError)
+            and _code_set(context, grpc.StatusCode.OK) is grpc.StatusCode.UNIMPLEMENTED
+        ):  # a method of the generated base class
+            return status_pb2.Status(
+                code=grpc.StatusCode.UNIMPLEMENTED.value[0], message=f"{method} is not implemented"
+            )
+        metrics.failed_unexpectedly()
+        log.error("call_failed", method=method, exc_info=error)
+        return self._encoder.status_of(error)
+
+
+def _behaviour(handler: Handler) -> Behaviour:
+    """The method as a coroutine, whatever its style."""
+    function: Any = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    if not inspect.isasyncgenfunction(function):
+        behaviour: Behaviour = function
+        return behaviour
+
+    async def write_all(request: object, context: Context) -> None:
+        responses: AsyncGenerator[Message, None] = function(request, context)
+        async with contextlib.aclosing(responses):
+            async for response in responses:
+                await context.write(response)
+
+    return write_all
+
+
+async def _abort(context: Context, status: status_pb2.Status, request_id: str) -> NoReturn:
+    await context.abort(
+        code_of(status),
+        status.message,
+        trailing_metadata=(
+            (REQUEST_ID_KEY, request_id),
+            (DETAILS_KEY, status.SerializeToString()),
+        ),
+    )
+
+
+def _cause(error: Exception) -> BaseException:
+    """The error to report of a task group's: one of ours if nothing worse happened beside it."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    causes = [_cause(inner) for inner in error.exceptions]
+    worst = next((cause for cause in causes if not isinstance(cause, RomanaError)), None)
+    return causes[0] if worst is None else error
+
+
+def _code_set(context: Context, default: grpc.StatusCode) -> grpc.StatusCode:
+    """The code that the handler itself set."""
+    code: object = context.code()  # a number, or what set_code was given
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _CODES.get(code, default) if isinstance(code, int) and code else default
+
+
+def _cancelled_code(context: Context) -> grpc.StatusCode:
+    """What the caller sees: grpc cancels the handler in both cases."""
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED

@@ -1,0 +1,16 @@
+"""The version that logs, metrics and `--version` say."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+UNKNOWN = "0+unknown"
+"""When the code runs without having been installed."""
+
+
+def version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return metadata.version("romana")
+    except metadata.PackageNotFoundError:
+        return UNKNOWN
