@@ -1,0 +1,50 @@
+"""Fixtures for everybody: a real etcd, and a corner of it for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.keys import Keys
+from services.common.etcd.process import LocalEtcd
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A store of its own for one test, as far as the test can tell."""
+
+    client: EtcdClient
+    keys: Keys
+    endpoint: str
+
+
+@pytest.fixture(scope="session")
+def shared_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEtcd]:
+    """An etcd that all tests share: leave it running."""
+    server = LocalEtcd(tmp_path_factory.mktemp("etcd"))
+    asyncio.run(server.start())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def store(shared_etcd: LocalEtcd) -> AsyncIterator[Store]:
+    """A client of the shared etcd and keys below a root that nobody else uses."""
+    keys = Keys(root=f"/test-{uuid.uuid4().hex[:12]}")
+    async with EtcdClient([shared_etcd.endpoint]) as client:
+        yield Store(client, keys, shared_etcd.endpoint)
+
+
+@pytest.fixture
+async def etcd_server(tmp_path: Path) -> AsyncIterator[LocalEtcd]:
+    """An etcd of its own, for tests that stop it."""
+    server = LocalEtcd(tmp_path / "etcd")
+    await server.start()
+    yield server
+    server.stop()
