@@ -1,0 +1,161 @@
+"""What ipam is asked for, and what it answers.
+
+Requests and answers are named tuples and addresses are plain ints with the family's number of bits:
+they are made for every allocation, where frozen dataclasses and `ipaddress` objects cost several
+times the allocation itself (measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple
+
+from services.common.errors import Exhausted
+from services.common.model.names import (
+    EndpointName,
+    GroupPath,
+    NetworkName,
+    NodeName,
+    Segment,
+    Tenant,
+)
+
+IPV4_BITS: Final = 32
+IPV6_BITS: Final = 128
+WANTS_MOST: Final = 16
+"""Addresses that one request may want: with their claims they fit into one transaction."""
+
+
+class Want(NamedTuple):
+    """One address that a request wants."""
+
+    network: NetworkName | None = None
+    """None: the tenant's networks in the order they are tried."""
+    bits: int = 0
+    """Family as address length; 0: either."""
+    address: int | None = None
+    """Exactly this one; `bits` says its family."""
+
+
+ANY: Final = (Want(),)
+
+
+class Request(NamedTuple):
+    """What a caller asks for; all of it is given, or nothing."""
+
+    name: EndpointName
+    node: NodeName
+    tenant: Tenant
+    segment: Segment
+    wants: Sequence[Want] = ANY
+
+
+class Release(NamedTuple):
+    """What a caller gives back. Empty fields are not checked."""
+
+    name: EndpointName
+    tenant: Tenant | None = None
+    """None: neither tenant nor segment is checked."""
+    segment: Segment = Segment("")
+    node: NodeName | None = None
+
+
+class Given(NamedTuple):
+    """One address in use."""
+
+    address: int
+    bits: int
+    network: NetworkName
+    block_base: int
+    block_length: int
+    time: int
+    """When it was allocated, Unix time in seconds."""
+
+
+class Allocation(NamedTuple):
+    """One address in use, with its name and owner."""
+
+    name: EndpointName
+    node: NodeName
+    tenant: Tenant
+    segment: Segment
+    given: Given
+
+
+class Allocated(NamedTuple):
+    """The answer to a Request."""
+
+    given: Sequence[Given]
+    """One per want, in order."""
+    existed: bool
+
+
+class Released(NamedTuple):
+    """The answer to a Release."""
+
+    given: Sequence[Given]
+    """What was released."""
+
+
+class Why(Enum):
+    """Why a network can give no address to a request."""
+
+    NOT_THIS_TENANT = "the network is for other tenants"
+    OTHER_FAMILY = "the network has another address family"
+    NODE_NOT_ATTACHED = "the node is not attached to the network"
+    NO_GROUP = "the node's labels fit no prefix group of the network"
+    GROUP_FULL = "every block of the group is held, and this owner's on this node are full"
+    RESERVED = "all that is left in the group is reserved"
+    RESTING = "all that is left was released a short while ago and rests"
+    ADDRESS_IN_USE = "the address is in use"
+    BLOCK_HELD_BY_OTHER = "the address lies in a block of another node or owner"
+    ADDRESS_OUTSIDE = "the address is outside the node's prefix group"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why one network gave no address."""
+
+    network: NetworkName
+    why: Why
+    group: GroupPath | None = None
+    resting: int = 0
+    retry_after: int = 0
+    """Seconds until an address has rested; 0 unless `why` is RESTING."""
+
+    def __str__(self) -> str:
+        place = f" (group {self.group})" if self.group else ""
+        wait = f", the next for {self.retry_after} s" if self.retry_after else ""
+        return f"{self.network}{place}: {self.why.value}{wait}"
+
+
+@dataclass(eq=False)
+class NoAddress(Exhausted):
+    """No network could give the address; says which were tried."""
+
+    reason: str = "ADDRESSES_EXHAUSTED"
+    want: int = 0
+    """Index of the want that failed."""
+    refusals: Sequence[Refused] = ()
+
+
+def address_text(address: int, bits: int) -> str:
+    """The usual notation. IPv4 is formatted here: `ipaddress` takes eight times as long."""
+    if bits == IPV4_BITS:
+        return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
+    return str(IPv6Address(address))
+
+
+def parse_address(text: str) -> tuple[int, int]:
+    """Address and bits of a text; raises ValueError."""
+    if ":" in text:
+        return int(IPv6Address(text)), IPV6_BITS
+    return int(IPv4Address(text)), IPV4_BITS
+
+
+def prefix_text(base: int, length: int, bits: int) -> str:
+    """CIDR notation."""
+    return f"{address_text(base, bits)}/{length}"

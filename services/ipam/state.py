@@ -1,0 +1,521 @@
+"""All that ipam knows, in memory, and what of it is not in the store yet.
+
+The active replica changes it by decisions (`services.ipam.allocation`), which take effect here at
+once and in the store with the next transaction: `drain` tells what to write, and `rollback` undoes
+exactly what could not be written. Other replicas change it by what they read (`put_page`,
+`drop_page`). Both end in the same state: all that is derived here can be computed from the pages,
+the layout, the nodes and the reservations, and `rebuild` does.
+
+Topology and reservations change areas, to which undoing refers: they change only while no decision
+is pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappush
+from typing import Final
+
+from services.common.model.layout import Layout
+from services.common.model.names import NetworkName, NodeName, Segment, Tenant
+from services.common.model.node import Node
+from services.common.records.blocks import BlockPage
+from services.ipam.blocks import Block
+from services.ipam.index import Index, Place
+from services.ipam.pages import clear_page, page_of, read_page, write_page
+from services.ipam.space import Area, Interval, NetworkSpace, Owner, build, offsets
+
+AREAS_CACHED: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Addresses that are never handed out."""
+
+    name: str
+    network: NetworkName
+    intervals: Sequence[Interval]
+    ranges: Sequence[str]
+    """As they were written."""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PageChange:
+    """A page to write, or to delete."""
+
+    place: Place
+    bits: int
+    page: int
+    record: BlockPage | None
+    """None: it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What decisions changed since the last transaction."""
+
+    pages: Sequence[PageChange]
+    areas: Sequence[Area]
+    """Where blocks came into use; see claims in `services.common.etcd.keys`."""
+    nodes: Sequence[NodeName]
+    """Whose blocks came into use."""
+
+
+class State:
+    """Blocks with their addresses, nodes, networks and reservations."""
+
+    def __init__(self) -> None:
+        self.index = Index()
+        self.layout = Layout()
+        self.spaces: dict[NetworkName, NetworkSpace] = {}
+        """In file order."""
+        self.nodes: dict[NodeName, Node] = {}
+        self.reservations: dict[str, Reservation] = {}
+        self.strays: dict[Place, Block] = {}
+        """Blocks that lie outside of every area."""
+        self.returned: dict[Place, tuple[int, int]] = {}
+        """Blocks that came back to a sequential area: length, number in the order of return."""
+        self.ticks = 0
+        """Highest number given to a block that came into use or came back."""
+        self.stale = False
+        """A stray is gone: `rebuild` will find room where it was."""
+        self._undo: list[Callable[[], None]] = []
+        self._dirty: dict[Place, tuple[int, set[int]]] = {}
+        self._pages = 0
+        self._claimed_areas: dict[int, Area] = {}
+        self._claimed_nodes: dict[NodeName, None] = {}
+        self._areas: dict[tuple[NodeName, Tenant, NetworkName | None, int], tuple[Area, ...]] = {}
+
+    # What topology and reservations say.
+
+    def set_layout(self, layout: Layout) -> None:
+        """Takes over networks and groups. Costs a walk over all blocks, as does `rebuild`."""
+        self.layout = layout
+        self.rebuild()
+
+    def set_node(self, node: Node) -> None:
+        """Adds a node, or replaces what was known of it."""
+        before = self.nodes.get(node.name)
+        self.nodes[node.name] = node
+        self._areas.clear()
+        if before is None:
+            for network, interval in self._addresses(node):
+                self._reserve(network, interval)
+        elif set(self._addresses(before)) != set(self._addresses(node)):
+            self.rebuild()
+
+    def drop_node(self, name: NodeName) -> None:
+        """Forgets a node. Its blocks stay until what is in use in them is released."""
+        node = self.nodes.pop(name, None)
+        self._areas.clear()
+        if node is not None and any(True for _ in self._addresses(node)):
+            self.rebuild()
+
+    def set_reservation(self, reservation: Reservation) -> None:
+        """Sets addresses aside, instead of what was set aside by that name."""
+        before = self.reservations.get(reservation.name)
+        self.reservations[reservation.name] = reservation
+        if before is None:
+            for interval in reservation.intervals:
+                self._reserve(reservation.network, interval)
+        else:
+            self.rebuild()
+
+    def drop_reservation(self, name: str) -> None:
+        """Ends a reservation."""
+        if self.reservations.pop(name, None) is not None:
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """Computes areas and all that hangs on them anew."""
+        assert not self._undo
+        self.spaces = build(self.layout)
+        self.strays = {}
+        self.stale = False
+        self._areas.clear()
+        for space in self.spaces.values():
+            for interval in space.fixed_reservations():
+                _set_aside(space, interval)
+        for node in self.nodes.values():
+            for network, interval in self._addresses(node):
+                _set_aside(self.spaces[network], interval)
+        for reservation in self.reservations.values():
+            if reservation.network in self.spaces:
+                for interval in reservation.intervals:
+                    _set_aside(self.spaces[reservation.network], interval)
+        for block in self.index.blocks.values():
+            block.opened = block.ripening = False
+            self._settle(block)
+        for place, (length, number) in self.returned.items():
+            area = self._area_at(place, length)
+            if area is not None:
+                area.space.note_returned(area.slot(place[1]), number)
+
+    # What the store says.
+
+    def put_page(
+        self, place: Place, bits: int, page: int, record: BlockPage, revision: int
+    ) -> None:
+        """Takes over a page as it was read."""
+        block = self.index.blocks.get(place)
+        if record.returned:
+            self.ticks = max(self.ticks, record.returned)
+            if block is not None:
+                self._lift(block, record.returned)
+            else:
+                area = self._area_at(place, record.length)
+                if area is not None and place not in self.returned:
+                    area.space.note_returned(area.slot(place[1]), record.returned)
+            self.returned[place] = (record.length, record.returned)
+            return
+        owner = Owner(NodeName(record.node), Tenant(record.tenant), Segment(record.segment))
+        if block is not None and (block.born, block.length) != (record.born, record.length):
+            self._lift(block, 0)
+            block = None
+        if block is None:
+            self.returned.pop(place, None)
+            self.ticks = max(self.ticks, record.born)
+            block = self.index.make(place, record.length, bits, owner, born=record.born)
+            self.index.insert(block)
+            self._settle(block)
+        self._replace(block, page, record, revision)
+
+    def drop_page(self, place: Place, page: int, revision: int) -> None:
+        """Takes over that a page is gone; the first one goes with its block."""
+        block = self.index.blocks.get(place)
+        if block is None:
+            self.returned.pop(place, None)
+        elif page == 0:
+            self._lift(block, 0)
+        else:
+            self._replace(block, page, None, revision)
+
+    # Decisions.
+
+    def open_block(self, area: Area, slot: int, owner: Owner) -> Block:
+        """Gives a slot that nobody holds to an owner."""
+        place = (area.network.name, area.slot_base(slot))
+        reserved = area.reserved_offsets(slot)
+        queued = area.space.take(slot, owner.node)
+        returned = self.returned.pop(place, None)
+        self.ticks += 1
+        block = self.index.make(place, area.network.block_length, area.bits, owner, born=self.ticks)
+        block.reserve(reserved)
+        self.index.insert(block)
+        self._join(block, area)
+        self._touch(block, 0)
+
+        def undo() -> None:
+            self._part(block)
+            self.index.remove(block)
+            area.space.untake(slot, owner.node, queued)
+            if returned is not None:
+                self.returned[place] = returned
+
+        self._undo.append(undo)
+        return block
+
+    def close_block(self, block: Block) -> None:
+        """Takes back a block with nothing in use."""
+        area = block.area
+        place = (block.network, block.base)
+        for page in range(block.pages):
+            self._touch(block, page)
+        self._part(block)
+        self.index.remove(block)
+        self.ticks += 1
+        if area is None:
+            del self.strays[place]
+            self.stale = True
+        else:
+            area.space.give_back(area.slot(block.base), block.node, self.ticks)
+            if area.keeps_returned:
+                self.returned[place] = (block.length, self.ticks)
+
+        def undo() -> None:
+            self.returned.pop(place, None)
+            if area is None:
+                self.strays[place] = block
+            else:
+                area.space.take(area.slot(block.base), block.node)
+            self.index.insert(block)
+            self._join(block, area)
+
+        self._undo.append(undo)
+
+    def use(self, block: Block, offset: int, name: str, time: int, ordinal: int = 0) -> None:
+        """Takes a free or resting address into use; `time` is Unix time in seconds."""
+        area = block.area
+        assert area is not None
+        woken = block.enter(offset, name, time, ordinal)
+        self.index.add(block, offset, name)
+        area.used += 1
+        if woken is not None:
+            area.resting -= 1
+        if block.used == 1:
+            self._claimed_areas[id(area)] = area
+            self._claimed_nodes[block.node] = None
+        self._touch(block, page_of(offset))
+
+        def undo() -> None:
+            self.index.discard(block, offset, name)
+            block.unenter(offset, woken)
+            area.used -= 1
+            if woken is not None:
+                area.resting += 1
+            self._note(block)
+
+        self._undo.append(undo)
+
+    def release(self, block: Block, offset: int, now: int) -> None:
+        """Takes an address out of use; `now` is Unix time in milliseconds.
+
+        It rests for the network's reuse delay. A block in which nothing is in use any more comes
+        back when the last rest in it ends: `expire` closes it.
+        """
+        area = block.area
+        rests = area is not None and area.delay > 0
+        left = block.leave(offset, now if rests else None)
+        self.index.discard(block, offset, left.name)
+        if area is not None:
+            area.used -= 1
+            area.resting += rests
+        self._touch(block, page_of(offset))
+        self._note(block)
+
+        def undo() -> None:
+            block.unleave(offset, left, rested=rests)
+            self.index.add(block, offset, left.name)
+            if area is not None:
+                area.used += 1
+                area.resting -= rests
+
+        self._undo.append(undo)
+        if not block.used and not block.rest:
+            self.close_block(block)
+
+    # Transactions.
+
+    @property
+    def operations(self) -> int:
+        """How many keys the pending decisions write."""
+        return self._pages + len(self._claimed_areas) + len(self._claimed_nodes)
+
+    def mark(self) -> int:
+        """A point to which `rollback` can go back."""
+        return len(self._undo)
+
+    def rollback(self, mark: int = 0) -> None:
+        """Undoes the decisions since a mark.
+
+        What they touched is written all the same if other decisions are pending, as it is now.
+        """
+        undo = self._undo
+        while len(undo) > mark:
+            undo.pop()()
+        if not mark:
+            self._clear()
+
+    def drain(self) -> Pending:
+        """What the pending decisions write. They stay pending until `settle` or `rollback`."""
+        pages = []
+        for place, (bits, touched) in self._dirty.items():
+            block = self.index.blocks.get(place)
+            returned = self.returned.get(place)
+            for page in touched:
+                record = write_page(block, page) if block is not None else None
+                if returned is not None and page == 0:
+                    record = BlockPage(length=returned[0], returned=returned[1])
+                pages.append(PageChange(place, bits, page, record))
+        return Pending(pages, tuple(self._claimed_areas.values()), tuple(self._claimed_nodes))
+
+    def settle(self, revision: int) -> Sequence[Place]:
+        """Says that the pending decisions are in the store; returns the blocks concerned."""
+        places = tuple(self._dirty)
+        for place in places:
+            block = self.index.blocks.get(place)
+            if block is not None:
+                block.revision = revision
+        self._undo.clear()
+        self._clear()
+        return places
+
+    # Looking.
+
+    def areas_for(
+        self, node: Node, tenant: Tenant, network: NetworkName | None, bits: int
+    ) -> tuple[Area, ...]:
+        """Where a node can give a tenant addresses, in the order in which to try."""
+        key = (node.name, tenant, network, bits)
+        areas = self._areas.get(key)
+        if areas is None:
+            if len(self._areas) >= AREAS_CACHED:
+                self._areas.clear()
+            found = (
+                self.area_of_node(node, candidate.name)
+                for candidate in self.layout.for_tenant(tenant)
+                if network in {None, candidate.name} and bits in {0, candidate.cidr.max_prefixlen}
+            )
+            areas = self._areas[key] = tuple(area for area in found if area is not None)
+        return areas
+
+    def area_of_node(self, node: Node, network: NetworkName) -> Area | None:
+        """The node's group on a network; None if it is in none, or not attached."""
+        space = self.spaces.get(network)
+        if space is None or not node.is_attached(network):
+            return None
+        path = node.placements.get(space.topology)
+        return space.areas.get(path) if path is not None else None
+
+    def is_stranded(self, block: Block) -> bool:
+        """Says whether a block lies outside its node's group, so that nothing is taken from it."""
+        node = self.nodes.get(block.node)
+        if block.area is None:
+            return True
+        return node is not None and self.area_of_node(node, block.network) is not block.area
+
+    # How it hangs together.
+
+    def _settle(self, block: Block) -> None:
+        """Finds the area of a block that was inserted."""
+        area = self._area_at((block.network, block.base), block.length)
+        if area is None:
+            self.strays[block.network, block.base] = block
+            interval = Interval(block.base, block.base + block.size)
+            for space in self.spaces.values():
+                if space.bits == block.bits:
+                    for other in space.overlapped(*interval):
+                        first = other.slot(max(interval.start, other.base))
+                        last = other.slot(min(interval.stop, other.stop) - 1)
+                        other.space.block(first, last - first + 1)
+        else:
+            slot = area.slot(block.base)
+            block.reserve(area.reserved_offsets(slot))
+            area.space.take(slot, block.node)
+        self._join(block, area)
+
+    def _lift(self, block: Block, number: int) -> None:
+        """Takes out a block that is gone from the store."""
+        self._part(block)
+        self.index.remove(block)
+        if block.area is None:
+            del self.strays[block.network, block.base]
+            self.rebuild()
+        else:
+            block.area.space.give_back(block.area.slot(block.base), block.node, number)
+
+    def _join(self, block: Block, area: Area | None) -> None:
+        """Counts a block, and adds it to its holding."""
+        block.area = area
+        if area is not None:
+            area.blocks += 1
+            area.used += block.used
+            area.resting += block.resting
+            area.holding(_owner(block)).blocks.add(block)
+            self._note(block)
+
+    def _part(self, block: Block) -> None:
+        """Undoes `_join`."""
+        area = block.area
+        if area is not None:
+            area.blocks -= 1
+            area.used -= block.used
+            area.resting -= block.resting
+            owner = _owner(block)
+            holding = area.holdings[owner]
+            holding.blocks.remove(block)
+            if not holding.blocks:
+                del area.holdings[owner]
+
+    def _note(self, block: Block) -> None:
+        """Says that a block may have got room, or may soon be to close."""
+        area = block.area
+        if area is None:
+            return
+        area.holding(_owner(block)).note(block)
+        if not block.used and block.rest:
+            heappush(area.empties, (block.rest[-1].time + area.delay, block.sequence, block))
+
+    def _replace(self, block: Block, page: int, record: BlockPage | None, revision: int) -> None:
+        area = block.area
+        if area is not None:
+            area.used -= block.used
+            area.resting -= block.resting
+        for offset, name in block.in_use(page):
+            self.index.discard(block, offset, name)
+        if record is None:
+            clear_page(block, page)
+        else:
+            read_page(block, page, record)
+        for offset, name in block.in_use(page):
+            self.index.add(block, offset, name)
+        block.revision = max(block.revision, revision)
+        if area is not None:
+            area.used += block.used
+            area.resting += block.resting
+        self._note(block)
+
+    def _area_at(self, place: Place, length: int) -> Area | None:
+        """The area of which a block is a slot."""
+        network, base = place
+        space = self.spaces.get(network)
+        area = space.area_of(base) if space is not None else None
+        return area if area is not None and area.network.block_length == length else None
+
+    def _addresses(self, node: Node) -> Iterator[tuple[NetworkName, Interval]]:
+        """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
+        for address in {node.address, *(item.address for item in node.attachments)} - {None}:
+            assert address is not None
+            for space in self.spaces.values():
+                if address in space.network.cidr:
+                    yield space.network.name, Interval(int(address), int(address) + 1)
+
+    def _reserve(self, network: NetworkName, interval: Interval) -> None:
+        """Sets addresses aside, in held blocks too."""
+        space = self.spaces.get(network)
+        if space is None:
+            return
+        _set_aside(space, interval)
+        for area in space.overlapped(*interval):
+            first = area.slot(max(interval.start, area.base))
+            last = area.slot(min(interval.stop, area.stop) - 1)
+            for block in self._held(area, first, last):
+                block.reserve(block.reserved | offsets(interval, block.base, block.size))
+
+    def _held(self, area: Area, first: int, last: int) -> Iterator[Block]:
+        if last - first < area.blocks:
+            places = ((area.network.name, area.slot_base(slot)) for slot in range(first, last + 1))
+            found = (self.index.blocks.get(place) for place in places)
+            yield from (block for block in found if block is not None and block.area is area)
+        else:
+            for holding in area.holdings.values():
+                for block in holding.blocks:
+                    if first <= area.slot(block.base) <= last:
+                        yield block
+
+    def _touch(self, block: Block, page: int) -> None:
+        place = (block.network, block.base)
+        dirty = self._dirty.get(place)
+        if dirty is None:
+            self._dirty[place] = (block.bits, {page})
+            self._pages += 1
+        elif page not in dirty[1]:
+            dirty[1].add(page)
+            self._pages += 1
+
+    def _clear(self) -> None:
+        self._dirty.clear()
+        self._pages = 0
+        self._claimed_areas.clear()
+        self._claimed_nodes.clear()
+
+
+def _set_aside(space: NetworkSpace, interval: Interval) -> None:
+    for area in space.overlapped(*interval):
+        area.reserve(interval)
+
+
+def _owner(block: Block) -> Owner:
+    return Owner(block.node, block.tenant, block.segment)
