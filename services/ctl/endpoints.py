@@ -1,0 +1,88 @@
+"""Where the services are: an option, the environment, a cluster of `romana up`, the default.
+
+`romana up` writes `endpoints.json` into its data directory while it runs; any other run of the
+command by the same user finds the cluster by that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+TOPOLOGY_PORT = 9610
+IPAM_PORT = 9620
+
+FILE_NAME = "endpoints.json"
+
+DATA_DIR_VARIABLE = "ROMANA_DATA_DIR"
+TOPOLOGY_VARIABLE = "ROMANA_TOPOLOGY"
+IPAM_VARIABLE = "ROMANA_IPAM"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Addresses as `host:port`."""
+
+    topology: str
+    ipam: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a running `romana up` says about itself."""
+
+    pid: int
+    topology: str
+    ipam: str
+    topology_metrics: str
+    ipam_metrics: str
+    etcd: str
+    """Comma-separated endpoints."""
+
+
+def find(topology: str, ipam: str, environment: Mapping[str, str]) -> Endpoints:
+    """Where to call: `topology` and `ipam` are the options, empty when not given."""
+    topology = topology or environment.get(TOPOLOGY_VARIABLE, "")
+    ipam = ipam or environment.get(IPAM_VARIABLE, "")
+    if not (topology and ipam):
+        cluster = running(data_dir(environment))
+        if cluster is not None:
+            topology = topology or cluster.topology
+            ipam = ipam or cluster.ipam
+    return Endpoints(
+        topology or f"127.0.0.1:{TOPOLOGY_PORT}",
+        ipam or f"127.0.0.1:{IPAM_PORT}",
+    )
+
+
+def data_dir(environment: Mapping[str, str]) -> Path:
+    """Where `romana up` keeps its data unless it is told."""
+    if named := environment.get(DATA_DIR_VARIABLE):
+        return Path(named)
+    share = environment.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+    return Path(share) / "romana"
+
+
+def running(folder: Path) -> Cluster | None:
+    """The cluster that runs from this data directory, if one does."""
+    try:
+        cluster = Cluster(**json.loads((folder / FILE_NAME).read_bytes()))
+        os.kill(cluster.pid, 0)
+    except (OSError, ValueError, TypeError):
+        return None
+    return cluster
+
+
+def publish(folder: Path, cluster: Cluster) -> None:
+    """Writes what `running` reads; readers see all of it or nothing."""
+    made = folder / f".{FILE_NAME}.new"
+    made.write_text(json.dumps(asdict(cluster), indent=2) + "\n")
+    made.replace(folder / FILE_NAME)
+
+
+def withdraw(folder: Path) -> None:
+    """Removes what `publish` wrote."""
+    (folder / FILE_NAME).unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""`romana evaluate`: where an endpoint may go, and how much room is left there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from romana.ipam.v1 import ipam_service_pb2 as api
+from romana.ipam.v1 import utilization_pb2
+
+from services.ctl import completion, options, words
+from services.ctl.exits import ExitCode
+from services.ctl.failure import usage
+from services.ctl.output import plain
+from services.ctl.session import Session
+from services.ctl.table import Column
+from services.ctl.verb import single, verb
+
+app = single()
+
+
+def why_not(item: utilization_pb2.NodeEvaluation) -> str:
+    """The refusals, network by network."""
+    return "; ".join(f"{each.network}: {words.refusal(each.refusal)}" for each in item.refusals)
+
+
+def _next(item: utilization_pb2.NodeEvaluation) -> str:
+    if not item.fits:
+        return ""
+    return "new block" if item.new_block_needed else "held block"
+
+
+COLUMNS: tuple[Column[utilization_pb2.NodeEvaluation], ...] = (
+    Column("NODE", lambda item: item.node),
+    Column("FITS", lambda item: "yes" if item.fits else "no"),
+    Column("FREE", lambda item: words.large(item.free_addresses), right=True),
+    Column("IN BLOCKS", lambda item: words.large(item.free_in_blocks), right=True),
+    Column("NEXT", _next),
+    Column("NETWORK", lambda item: item.network),
+    Column("GROUP", lambda item: item.group),
+    Column("WHY NOT", lambda item: "" if item.fits else why_not(item)),
+)
+
+
+@verb(
+    app,
+    "evaluate",
+    examples="""
+        romana evaluate --tenant shop
+        romana evaluate --tenant shop --segment front --network prod --limit 3
+        romana evaluate --tenant shop --node n1 --node n2 -o json
+    """,
+)
+async def evaluate(
+    session: Session,
+    tenant: options.TenantOption,
+    segment: options.SegmentOption = "",
+    network: options.NetworkFilter = "",
+    family: options.FamilyOption = "",
+    node: Annotated[
+        list[str],
+        typer.Option(
+            "--node",
+            metavar="NAME",
+            help="Only this node; repeat it for several.",
+            autocompletion=completion.nodes,
+        ),
+    ] = [],  # noqa: B006  # typer reads it, nobody writes to it
+    limit: options.LimitOption = 0,
+) -> ExitCode:
+    """Says where an endpoint of this owner may go, best first. Exit code 1: nowhere."""
+    try:
+        wanted = words.family(family)
+    except ValueError as error:
+        raise usage(f"--family: {error}") from None
+    ipam = session.ipam
+    answer = await ipam.read(
+        ipam.stub.EvaluateNodes,
+        api.EvaluateNodesRequest(
+            tenant=tenant,
+            segment=segment,
+            network=network,
+            family=wanted,
+            nodes=node,
+            limit=limit,
+        ),
+    )
+    refused = any(not item.fits for item in answer.evaluations)
+    session.out.listing(
+        answer.evaluations,
+        COLUMNS if refused else COLUMNS[:-1],
+        document=plain,
+        name=lambda item: item.node,
+        empty="there are no nodes",
+    )
+    fits = any(item.fits for item in answer.evaluations)
+    return ExitCode.OK if fits else ExitCode.NEGATIVE

@@ -1,0 +1,123 @@
+"""The `romana` command.
+
+Nouns are loaded when they are used, so that `romana --help` and completion of nouns cost little
+more than Python's own start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from services.ctl.exits import EPILOG, ExitCode
+
+NOUNS = {
+    "topology": ("topology", "Networks and the tree of prefix groups."),
+    "network": ("network", "What addresses come from."),
+    "node": ("node", "Machines with an agent."),
+    "address": ("address", "Allocate, release and find addresses."),
+    "block": ("block", "Slices of prefixes, each held by one node and one owner."),
+    "reservation": ("reservation", "Addresses that are never handed out."),
+    "evaluate": ("evaluate", "Where an endpoint may go, and how much room is left there."),
+    "ipam": ("ipam", "The ipam service itself: consistency and status."),
+    "status": ("status", "Are the services there, and in which state?"),
+    "up": ("up", "Run etcd and all services on this machine."),
+    "serve": ("serve", "Run one service in the foreground."),
+    "version": ("version", "The version of this command."),
+}
+"""Module in `services.ctl` and one line of help, by noun, in the order of the help."""
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+HELP = """Topology-aware IPAM: addresses from the right network, on the right part of the topology.
+
+\b
+  romana up                                          a cluster on this machine
+  romana topology apply dc.yaml                      say what the data center looks like
+  romana node register n1 --address 192.168.0.11 --label rack=1
+  romana address allocate web-1 --node n1 --tenant shop
+  romana status
+"""
+
+
+class Deferred(TyperGroup):
+    """A noun that is imported at the moment it is used."""
+
+    def __init__(self, noun: str) -> None:
+        module, text = NOUNS[noun]
+        super().__init__(name=noun, help=text)
+        self._module = module
+
+    def make_context(  # type: ignore[no-untyped-def]  # typer's classes are private
+        self, info_name, args, parent=None, **extra
+    ):
+        """Loads the noun and lets it take over."""
+        app: typer.Typer = importlib.import_module(f"services.ctl.{self._module}").app
+        command = typer.main.get_command(app)
+        return command.make_context(info_name, args, parent=parent, **extra)
+
+
+def root() -> TyperGroup:
+    """The whole command."""
+    app = typer.Typer(
+        name="romana",
+        help=HELP,
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=SETTINGS,
+    )
+    app.callback()(_options)
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    for noun in NOUNS:
+        command.add_command(Deferred(noun), noun)
+    return command
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command and ends the process with its exit code."""
+    try:
+        root().main(args=arguments, prog_name="romana")
+    except Exception as error:  # noqa: BLE001  # the top: what is not a Failure is a defect
+        if os.environ.get("ROMANA_DEBUG"):
+            traceback.print_exc()
+        else:
+            sys.stderr.write(
+                f"Error: this is a defect in romana: {type(error).__name__}: {error}\n"
+                "Hint: the same again with ROMANA_DEBUG=1 shows where\n"
+            )
+        sys.exit(ExitCode.INTERNAL)
+
+
+def _options(
+    version: Annotated[  # its callback does it
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and exit.",
+            callback=lambda value: _version() if value else None,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def _version() -> None:
+    from importlib import metadata  # noqa: PLC0415  # 15 ms that only --version has to pay
+
+    sys.stdout.write(f"romana {metadata.version('romana')}\n")
+    raise typer.Exit
+
+
+if __name__ == "__main__":
+    run()
