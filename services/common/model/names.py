@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NewType
 
 from services.common.errors import Violation
@@ -19,6 +19,7 @@ EndpointName = NewType("EndpointName", str)
 """A caller's name for what has addresses."""
 
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SUBJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _LABEL_KEY = re.compile(r"([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
@@ -28,11 +29,21 @@ ENDPOINT_NAME_BYTES = 253
 
 
 def resource_name(text: str, path: str) -> Iterator[Violation]:
-    """Checks the name of a network, topology, group or reservation."""
+    """Checks the name of a network, topology or reservation."""
     if not _RESOURCE.fullmatch(text):
         yield Violation(
             path,
             f"{text[:80]!r} is not 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a-z or 0-9",
+        )
+
+
+def group_name(text: str, path: str) -> Iterator[Violation]:
+    """Checks the name of a prefix group. Capitals are allowed: files of Romana 2 have `zone-A`."""
+    if not _GROUP.fullmatch(text):
+        yield Violation(
+            path,
+            f"{text[:80]!r} is not 1 to 63 of A-Z, a-z, 0-9, '-', '_' and '.', starting with a "
+            "letter or digit",
         )
 
 
@@ -60,7 +71,7 @@ def endpoint_name(text: str, path: str) -> Iterator[Violation]:
         yield Violation(path, "has characters that cannot be printed")
 
 
-def labels(items: dict[str, str], path: str) -> Iterator[Violation]:
+def labels(items: Mapping[str, str], path: str) -> Iterator[Violation]:
     """Checks labels by Kubernetes' rules, so that its labels can be used as they are."""
     for key, value in items.items():
         if not _LABEL_KEY.fullmatch(key):

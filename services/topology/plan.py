@@ -1,0 +1,188 @@
+"""What a change of the topology or of a node would do, before it is done.
+
+A plan applied is what was asked for; planned again, there is nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.common.errors import AlreadyExists, InvalidInput, Violation
+from services.common.model.layout import Layout
+from services.common.model.names import GroupPath, NodeName
+from services.common.model.network import Address
+from services.common.model.node import Node
+from services.topology.carving import carve
+from services.topology.changes import (
+    GroupChange,
+    NetworkChange,
+    NodeMove,
+    group_changes,
+    network_changes,
+    node_moves,
+)
+from services.topology.check_nodes import addresses
+from services.topology.placement import Placer
+from services.topology.spec import NodeSpec, Spec
+from services.topology.stranded import stranded_blocks
+from services.topology.usage import BlockUse
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A change and all that follows from it."""
+
+    layout: Layout
+    nodes: tuple[Node, ...] = ()
+    """Those to write, as they will be."""
+    networks: tuple[NetworkChange, ...] = ()
+    groups: tuple[GroupChange, ...] = ()
+    moves: tuple[NodeMove, ...] = ()
+    stranded: tuple[BlockUse, ...] = ()
+    """In use and in order now, but not after the change."""
+
+    @property
+    def stranded_addresses(self) -> int:
+        """Addresses in use in stranded blocks."""
+        return sum(block.used for block in self.stranded)
+
+
+def plan_topology(
+    spec: Spec,
+    previous: Layout,
+    nodes: Mapping[NodeName, Node],
+    blocks: Iterable[BlockUse],
+    *,
+    now: int,
+    problems: Sequence[Violation] = (),
+) -> Plan:
+    """Plans to make the topology that of the spec.
+
+    `nodes` are all there are, in the order in which they are placed. `problems` are those that the
+    check of the spec found. Raises InvalidInput with these and all others.
+    """
+    found = list(problems)
+    layout = carve(spec, previous, found)
+    merged = _listed(spec.nodes, nodes, now, found)
+    if found:
+        raise InvalidInput.of(found)
+    placed = settle(layout, {**nodes, **merged})
+    for node in merged.values():
+        after = placed.get(node.name, node)
+        if node.name not in nodes and not after.placements:
+            raise Placer(layout).nowhere(node)
+    after_nodes = {**nodes, **merged, **placed}
+    return Plan(
+        layout=layout,
+        nodes=tuple(node for name, node in after_nodes.items() if nodes.get(name) != node),
+        networks=tuple(network_changes(previous, layout)),
+        groups=tuple(group_changes(previous, layout)),
+        moves=tuple(node_moves(nodes, after_nodes)),
+        stranded=tuple(stranded_blocks(previous, nodes, layout, after_nodes, blocks)),
+    )
+
+
+def plan_node(
+    node: Node, layout: Layout, nodes: Mapping[NodeName, Node], blocks: Iterable[BlockUse]
+) -> Plan:
+    """Plans to add or replace one node; raises WrongState if it fits nothing at all."""
+    others = {name: other for name, other in nodes.items() if name != node.name}
+    placer = Placer(layout)
+    after = replace(node, placements=placer.place(node, counts(placer, others.values())))
+    if not after.placements:
+        raise placer.nowhere(node)
+    after_nodes = {**others, node.name: after}
+    return Plan(
+        layout=layout,
+        nodes=() if nodes.get(node.name) == after else (after,),
+        moves=tuple(node_moves(nodes, after_nodes)),
+        stranded=tuple(stranded_blocks(layout, nodes, layout, after_nodes, blocks)),
+    )
+
+
+def settle(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName, Node]:
+    """The nodes that have to change for the layout: placed anew, without pins to what is gone."""
+    placer = Placer(layout)
+    kept = {
+        topology.name: {leaf.path for leaf in topology.leaves()} for topology in layout.topologies
+    }
+    tally = counts(placer, nodes.values())
+    changed: dict[NodeName, Node] = {}
+    for name, node in nodes.items():
+        pins = {t: path for t, path in node.pins.items() if path in kept.get(t, ())}
+        if placer.is_settled(node) and pins == node.pins:
+            continue
+        for path in placer.valid(node):
+            tally[path] -= 1
+        placements = placer.place(node, tally)
+        for path in placements.values():
+            tally[path] = tally.get(path, 0) + 1
+        changed[name] = replace(node, pins=pins, placements=placements)
+    return changed
+
+
+def counts(placer: Placer, nodes: Iterable[Node]) -> dict[GroupPath, int]:
+    """How many nodes are in each leaf; one that may not be where it is does not count."""
+    found: dict[GroupPath, int] = {}
+    for node in nodes:
+        for path in placer.valid(node):
+            found[path] = found.get(path, 0) + 1
+    return found
+
+
+def holders(nodes: Iterable[Node]) -> dict[Address, NodeName]:
+    """Which node has which address."""
+    return {address: node.name for node in nodes for address in addresses(node)}
+
+
+def address_taken(address: Address, node: NodeName, holder: NodeName) -> AlreadyExists:
+    """The error for an address that another node has."""
+    return AlreadyExists(
+        f"{address} of node {node!r} is an address of node {holder!r} already",
+        reason="NODE_ADDRESS_TAKEN",
+        metadata={"node": node, "address": str(address), "holder": holder},
+    )
+
+
+def _listed(
+    listed: Sequence[NodeSpec], nodes: Mapping[NodeName, Node], now: int, problems: list[Violation]
+) -> dict[NodeName, Node]:
+    """The nodes that the spec lists, merged with what is known; what it leaves out stays."""
+    held = holders(nodes.values())
+    merged: dict[NodeName, Node] = {}
+    for entry in listed:
+        node = entry.node
+        known = nodes.get(node.name)
+        if known is None:
+            if node.address is None and not node.attachments:
+                problems.append(
+                    Violation(
+                        f"{entry.at}.address", f"is missing, and no node {node.name!r} is known"
+                    )
+                )
+            merged[node.name] = replace(node, create_time=now)
+        else:
+            if node.address is not None and known.address not in (None, node.address):
+                problems.append(
+                    Violation(
+                        f"{entry.at}.address",
+                        f"node {node.name!r} is known with the address {known.address}",
+                    )
+                )
+            merged[node.name] = replace(
+                known,
+                address=known.address or node.address,
+                labels=node.labels or known.labels,
+                attachments=node.attachments or known.attachments,
+                pins={**known.pins, **node.pins},
+            )
+        problems.extend(
+            Violation(
+                f"{entry.at}.address",
+                f"{address} is the address of node {held[address]!r} already",
+            )
+            for address in sorted(addresses(node), key=str)
+            if held.get(address, node.name) != node.name
+        )
+    return merged
