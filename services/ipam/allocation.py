@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappop
+from typing import Final
 
 from services.common.errors import AlreadyExists, NotFound, WrongState
 from services.common.model.names import NodeName, Tenant
@@ -30,6 +31,9 @@ from services.ipam.model import (
 )
 from services.ipam.space import Area, Owner
 from services.ipam.state import State
+
+WAKE_PAGES: Final = 32
+"""How many pages of a large block `expire` writes at once, to fit into a transaction."""
 
 
 def allocate(state: State, request: Request, now: int) -> Allocated:
@@ -94,21 +98,46 @@ def release(state: State, release: Release, now: int) -> Released:
     return Released(given)
 
 
-def expire(state: State, area: Area, now: int, most: int) -> int:
+def expire(state: State, area: Area, now: int, most: int = 1) -> int:
     """Closes at most that many blocks of an area in which the last rest has ended."""
     closed = 0
     while area.empties and area.empties[0][0] <= now and closed < most:
         block = heappop(area.empties)[2]
-        if (
-            block.live
-            and block.area is area
-            and not block.used
-            and block.rest
-            and block.rest[-1].time + area.delay <= now
-        ):
+        if not is_empty(block) or block.area is not area or block.rest is None:
+            continue
+        if block.rest[-1].time + area.delay > now:
+            continue
+        if block.pages > 1:
+            state.wake(block, WAKE_PAGES)
+        if block.pages == 1 or not block.rest:
             state.close_block(block)
-            closed += 1
+        else:
+            state.note_empty(block)
+        closed += 1
     return closed
+
+
+def tidy(state: State, now: int, most: int) -> int:
+    """Closes at most that many blocks that nobody needs any more; returns how many it closed."""
+    closed = 0
+    for space in state.spaces.values():
+        for area in space.areas.values():
+            closed += expire(state, area, now, most - closed)
+            if closed >= most:
+                return closed
+    for block in [block for block in state.strays.values() if not block.used][: most - closed]:
+        state.close_block(block)
+        closed += 1
+    return closed
+
+
+def is_untidy(state: State, now: int) -> bool:
+    """Says whether `tidy` would find something."""
+    return any(
+        area.empties and area.empties[0][0] <= now
+        for space in state.spaces.values()
+        for area in space.areas.values()
+    ) or any(not block.used for block in state.strays.values())
 
 
 def names_on(state: State, node: NodeName) -> Iterator[Release]:

@@ -12,6 +12,7 @@ is pending.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappush
@@ -218,11 +219,10 @@ class State:
         return block
 
     def close_block(self, block: Block) -> None:
-        """Takes back a block with nothing in use."""
+        """Takes back a block with nothing in use, and at rest in its first page at most."""
         area = block.area
         place = (block.network, block.base)
-        for page in range(block.pages):
-            self._touch(block, page)
+        self._touch(block, 0)
         self._part(block)
         self.index.remove(block)
         self.ticks += 1
@@ -242,6 +242,26 @@ class State:
                 area.space.take(area.slot(block.base), block.node)
             self.index.insert(block)
             self._join(block, area)
+
+        self._undo.append(undo)
+
+    def wake(self, block: Block, most: int) -> None:
+        """Ends the rest in at most that many pages of a block, the first page last."""
+        before, counted = block.rest, block.resting
+        pages = sorted({page_of(item.offset) for item in before or ()}, reverse=True)[:most]
+        block.rest = deque(item for item in before or () if page_of(item.offset) not in pages)
+        block.refree()
+        if block.area is not None:
+            block.area.resting += block.resting - counted
+        for page in pages:
+            self._touch(block, page)
+
+        def undo() -> None:
+            if block.area is not None:
+                block.area.resting += counted - block.resting
+            block.rest = before
+            block.refree()
+            self._note(block)
 
         self._undo.append(undo)
 
@@ -435,7 +455,12 @@ class State:
         if area is None:
             return
         area.holding(_owner(block)).note(block)
-        if not block.used and block.rest:
+        self.note_empty(block)
+
+    def note_empty(self, block: Block) -> None:
+        """Says that a block may be to close when the last rest in it ends."""
+        area = block.area
+        if area is not None and not block.used and block.rest:
             heappush(area.empties, (block.rest[-1].time + area.delay, block.sequence, block))
 
     def _replace(self, block: Block, page: int, record: BlockPage | None, revision: int) -> None:

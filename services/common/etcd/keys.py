@@ -4,7 +4,7 @@
     <root>/topology/generation                       written by every topology transaction
     <root>/topology/layout                           networks and groups
     <root>/topology/nodes/<node>
-    <root>/ipam/leader/<lease>                       candidates; the oldest is the active writer
+    <root>/election/ipam/<lease>                     candidates; the oldest is the active writer
     <root>/ipam/commit                               written by every ipam transaction
     <root>/ipam/blocks/<network>/<base>/<page>       in hex, so that keys sort by address
     <root>/ipam/claims/groups/<network>/<group>      written when a block there comes into use
@@ -34,6 +34,8 @@ class BlockKey:
     base: int
     """First address of the block."""
     page: int
+    bits: int
+    """The family's address length, 32 or 128, told by the number of digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Keys:
     @property
     def leader(self) -> str:
         """Prefix of the candidates for the active writer."""
-        return f"{self.root}/ipam/leader/"
+        return f"{self.root}/election/ipam/"
 
     @property
     def commit(self) -> str:
@@ -98,7 +100,7 @@ class Keys:
     def parse_block(self, key: str) -> BlockKey:
         """Reads what `block` spelt; raises ValueError."""
         network, base, page = key.removeprefix(self.blocks).split("/")
-        return BlockKey(NetworkName(network), int(base, 16), int(page, 16))
+        return BlockKey(NetworkName(network), int(base, 16), int(page, 16), len(base) * 4)
 
     def group_claim(self, network: NetworkName, group: GroupPath) -> str:
         """Written when a block of the group comes into use."""

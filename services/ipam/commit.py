@@ -1,0 +1,489 @@
+"""Group commit: decisions in memory, one transaction for all that arrived meanwhile.
+
+One transaction is in flight at a time. Requests that arrive during it wait; when it is through they
+are decided, as many as fit into the next transaction, and answered when etcd has that. There is no
+timer: a lone caller waits for nothing but its own transaction.
+
+Every transaction demands that this replica is still the active one, and that nobody wrote since the
+last transaction (`Keys.commit`); one that brings blocks into use demands besides that layout and
+nodes are those it was decided by. If it fails, its decisions are undone; if its outcome is not
+known, nothing is decided until a further transaction has settled whether it came through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from services.common.backoff import Backoff, BackoffPolicy
+from services.common.errors import RomanaError, Unavailable
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.errors import OutcomeUnknown, RequestRefused
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import (
+    Compare,
+    Field,
+    Get,
+    Operation,
+    Outcome,
+    Put,
+    Relation,
+    Revision,
+)
+from services.common.model.names import NodeName
+from services.ipam import allocation, codec, reserving
+from services.ipam.index import Place
+from services.ipam.model import WANTS_MOST, Allocated, Release, Released, Request
+from services.ipam.state import Pending, Reservation, State
+from services.ipam.topology_feed import TopologyFeed
+
+log = structlog.get_logger(__name__)
+
+OPERATIONS_MOST: Final = 127
+"""etcd's default limit of 128 operations, less the write of `Keys.commit`."""
+QUEUE_MOST: Final = 200_000
+"""Items that may wait; at 50,000 a second those at the end wait for four seconds."""
+STALE_MOST: Final = 20
+"""How often a transaction is tried again because the topology changed under it."""
+ITEMS_MOST: Final = 2000
+"""How many items are decided at once, so that the event loop is not kept from all else."""
+BUDGET_LEAST: Final = 2 * WANTS_MOST + 1
+"""A transaction that is too large is divided, down to one item."""
+_RESOLVE = BackoffPolicy(initial=0.02, maximum=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SetReservation:
+    """Sets addresses aside; refused if the name stands for others."""
+
+    reservation: Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class DropReservation:
+    """Ends a reservation."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Closes blocks in which the last rest has ended."""
+
+    most: int = 32
+
+
+Item = Request | Release | SetReservation | DropReservation | Tidy
+Result = Allocated | Released | RomanaError | None
+
+
+class Observer(Protocol):
+    """Is told of transactions."""
+
+    def committed(self, items: int, operations: int, seconds: float) -> None:
+        """One went through."""
+
+    def undone(self, why: str) -> None:
+        """One was undone: `stale`, `failed` or `deposed`."""
+
+
+class Deposed(Exception):
+    """This replica is no longer the active one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    items: Sequence[Item]
+    done: asyncio.Future[list[Result]]
+    results: list[Result] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What was decided for one transaction."""
+
+    jobs: Sequence[tuple[_Job, int]]
+    """Jobs at the head of the queue, and how many of their items."""
+    writes: Sequence[Operation] = ()
+    """Besides those of the state."""
+    then: Callable[[], None] | None = None
+    """What takes effect once it is in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """That this replica is the active one, as far as it can know."""
+
+    replica: str
+    """Its id."""
+    fence: Compare
+    """Holds in the store while it is."""
+    holds: Callable[[], bool]
+    """False as soon as the lease may have ended."""
+    revision: Revision
+    """Of `Keys.commit`, as written when it took over."""
+
+
+class Committer:
+    """The only writer of blocks and reservations, while its replica is the active one."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        state: State,
+        feed: TopologyFeed,
+        leadership: Leadership,
+        *,
+        reach_topology: Callable[[Revision], Awaitable[None]],
+        on_commit: Callable[[Sequence[Place], Revision], None],
+        clock: Callable[[], float],
+        observer: Observer,
+    ) -> None:
+        """Nothing happens before `run`.
+
+        Args:
+            client: the store.
+            keys: its keys.
+            state: equal to the store up to `leadership.revision`.
+            feed: the topology, of which changes are handed to the state between transactions.
+            leadership: the right to write.
+            reach_topology: returns when the feed was given everything up to a revision.
+            on_commit: told of the blocks that a transaction changed, and its revision.
+            clock: Unix time in seconds.
+            observer: told of transactions.
+        """
+        self._client = client
+        self._keys = keys
+        self._state = state
+        self._feed = feed
+        self._leadership = leadership
+        self._reach_topology = reach_topology
+        self._on_commit = on_commit
+        self._clock = clock
+        self._observer = observer
+        self._revision = leadership.revision
+        self._transactions = 0
+        self._budget = OPERATIONS_MOST
+        self._queue: deque[_Job] = deque()
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._ended = False
+
+    @property
+    def revision(self) -> Revision:
+        """Of the last transaction: memory is equal to the store as of then."""
+        return self._revision
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for their transaction."""
+        return self._waiting
+
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """Decides items, in order and each by itself, and returns when that is in the store.
+
+        Refusals are among the results. Raises Unavailable if this replica cannot say.
+        """
+        if self._ended:
+            raise _not_active()
+        if self._waiting + len(items) > QUEUE_MOST:
+            raise Unavailable("too many requests are waiting for the store", reason="OVERLOADED")
+        job = _Job(items, asyncio.get_running_loop().create_future())
+        self._queue.append(job)
+        self._waiting += len(items)
+        self._wake.set()
+        return await job.done
+
+    async def settled(self) -> None:
+        """Returns when memory holds nothing that is not in the store."""
+        await self._settled.wait()
+
+    def topology_changed(self) -> None:
+        """Takes over what the feed was given: at once, or after the transaction in flight."""
+        if self._settled.is_set():
+            self._catch_up()
+        else:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Commits until it is cancelled; raises Deposed."""
+        try:
+            self._release_gone(self._state.index.by_node.keys() - self._feed.node_revisions.keys())
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                self._catch_up()
+                while self._queue:
+                    self._settled.clear()
+                    try:
+                        await self._round()
+                    finally:
+                        self._settled.set()
+                    self._catch_up()
+        finally:
+            self._ended = True
+            self._state.rollback()
+            while self._queue:
+                self._fail(self._queue.popleft(), _not_active())
+
+    async def _round(self) -> None:
+        """Decides what fits into one transaction, carries it out and answers."""
+        for _ in range(STALE_MOST):
+            decision = self._decide()
+            pending = self._state.drain()
+            writes = [
+                *codec.operations(self._keys, pending, str(self._revision).encode()),
+                *decision.writes,
+            ]
+            if not writes:
+                self._answer(decision.jobs)
+                return
+            started = self._clock()
+            try:
+                revision = await self._transact(self._conditions(pending), writes)
+            except RequestRefused:
+                self._undo(decision.jobs, "too_large")
+                if self._budget <= BUDGET_LEAST:
+                    raise
+                self._budget = max(self._budget // 2, BUDGET_LEAST)
+            except Unavailable as error:
+                self._undo(decision.jobs, "store_away")
+                for job, _ in decision.jobs:
+                    self._queue.popleft()
+                    self._fail(job, error)
+                return
+            except BaseException:
+                self._undo(decision.jobs, "deposed")
+                raise
+            else:
+                if revision is not None:
+                    self._committed(decision, revision, len(writes), self._clock() - started)
+                    return
+                self._undo(decision.jobs, "stale")
+                self._catch_up()
+        busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
+        self._fail(self._queue.popleft(), busy)
+
+    def _committed(
+        self, decision: _Decision, revision: Revision, operations: int, seconds: float
+    ) -> None:
+        self._revision = revision
+        places = self._state.settle(revision)
+        if decision.then is not None:
+            decision.then()
+        self._on_commit(places, revision)
+        self._observer.committed(sum(count for _, count in decision.jobs), operations, seconds)
+        self._answer(decision.jobs)
+
+    def _decide(self) -> _Decision:
+        """Decides items from the head of the queue. Jobs stay there until they are answered."""
+        state, now = self._state, int(self._clock() * 1000)
+        jobs: list[tuple[_Job, int]] = []
+        total = 0
+        for job in self._queue:
+            start = position = len(job.results)
+            end = start if job.done.done() else len(job.items)
+            while position < end:
+                item = job.items[position]
+                if isinstance(item, SetReservation | DropReservation):
+                    # It changes areas, to which undoing refers: alone in its transaction.
+                    return _Decision(jobs) if total else self._decide_reservation(job, item)
+                if total and (
+                    total >= ITEMS_MOST or state.operations + _operations_most(item) > self._budget
+                ):
+                    break
+                job.results.append(_perform(state, item, now))
+                position += 1
+                total += 1
+            if position == end or position > start:
+                jobs.append((job, position - start))
+            if position < end:
+                break
+        return _Decision(jobs)
+
+    def _decide_reservation(self, job: _Job, item: SetReservation | DropReservation) -> _Decision:
+        state = self._state
+        name = item.reservation.name if isinstance(item, SetReservation) else item.name
+        wanted = item.reservation if isinstance(item, SetReservation) else None
+        try:
+            needed = reserving.is_needed(state, name, wanted)
+        except RomanaError as error:
+            job.results.append(error)
+            return _Decision([(job, 1)])
+        job.results.append(None)
+        if not needed:
+            return _Decision([(job, 1)])
+
+        def then() -> None:
+            if wanted is None:
+                state.drop_reservation(name)
+            else:
+                state.set_reservation(wanted)
+
+        write = codec.reservation_operation(self._keys, name, wanted)
+        return _Decision([(job, 1)], [write], then)
+
+    def _conditions(self, pending: Pending) -> list[Compare]:
+        """What must hold in the store for pending decisions to be right."""
+        keys, feed = self._keys, self._feed
+        conditions = [
+            self._leadership.fence,
+            Compare(keys.commit, Field.MOD, Relation.EQUAL, self._revision),
+        ]
+        if pending.areas:
+            conditions.append(Compare(keys.layout, Field.MOD, Relation.EQUAL, feed.layout_revision))
+        conditions += [
+            Compare(keys.node(node), Field.MOD, Relation.EQUAL, feed.node_revisions[node])
+            for node in pending.nodes
+        ]
+        return conditions
+
+    async def _transact(
+        self, conditions: Sequence[Compare], writes: Sequence[Operation]
+    ) -> Revision | None:
+        """Carries out a transaction; None: it was not, and may be tried again at once.
+
+        Raises Deposed; Unavailable if nothing was carried out; RequestRefused.
+        """
+        self._transactions += 1
+        identity = f"{self._leadership.replica}/{self._transactions}".encode()
+        mark = Put(self._keys.commit, identity)
+        look = (Get(self._keys.commit), Get(self._leadership.fence.key))
+        try:
+            outcome = await self._client.transact(conditions, (mark, *writes), look)
+        except OutcomeUnknown as error:
+            log.warning("commit_unknown", why=error.message)
+            return await self._resolve(identity)
+        if outcome.succeeded:
+            return outcome.revision
+        self._check(outcome)
+        await self._reach_topology(outcome.revision)
+        return None
+
+    async def _resolve(self, identity: bytes) -> Revision | None:
+        """Finds out whether a transaction came through; returns its revision, or None if it did not
+        and never will: whatever it is that it compares with is overwritten."""
+        backoff = Backoff(_RESOLVE, random.random)
+        own: set[bytes] = set()
+        while True:
+            if not self._leadership.holds():
+                raise Deposed
+            self._transactions += 1
+            mark = f"{self._leadership.replica}/{self._transactions}".encode()
+            own.add(mark)
+            conditions = (
+                self._leadership.fence,
+                Compare(self._keys.commit, Field.MOD, Relation.EQUAL, self._revision),
+            )
+            look = (Get(self._keys.commit), Get(self._leadership.fence.key))
+            try:
+                outcome = await self._client.transact(
+                    conditions, (Put(self._keys.commit, mark),), look
+                )
+            except Unavailable:
+                await asyncio.sleep(backoff.failed())
+                continue
+            if outcome.succeeded:
+                self._revision = outcome.revision
+                return None
+            written = outcome.reads[0][0] if outcome.reads[0] else None
+            if written is not None and outcome.reads[1] and written.value == identity:
+                return written.mod_revision
+            if written is not None and outcome.reads[1] and written.value in own:
+                self._revision = written.mod_revision
+                return None
+            raise Deposed
+
+    def _check(self, outcome: Outcome) -> None:
+        """Raises Deposed if it was not the topology for which a transaction failed."""
+        commits, candidates = outcome.reads
+        if not candidates or not commits or commits[0].mod_revision != self._revision:
+            raise Deposed
+
+    def _undo(self, decided: Sequence[tuple[_Job, int]], why: str) -> None:
+        self._observer.undone(why)
+        self._state.rollback()
+        for job, count in decided:
+            if count:
+                del job.results[-count:]
+
+    def _answer(self, decided: Sequence[tuple[_Job, int]]) -> None:
+        """Answers the jobs at the head of the queue that are complete."""
+        for job, count in decided:
+            self._waiting -= count
+            if job.done.done():
+                self._waiting -= len(job.items) - len(job.results)
+                self._queue.popleft()
+            elif len(job.results) == len(job.items):
+                job.done.set_result(job.results)
+                self._queue.popleft()
+
+    def _fail(self, job: _Job, error: RomanaError) -> None:
+        """Answers a job that was taken from the queue: what is not decided has failed."""
+        missing = len(job.items) - len(job.results)
+        self._waiting -= missing
+        if not job.done.done():
+            job.results += [error] * missing
+            job.done.set_result(job.results)
+
+    def _catch_up(self) -> None:
+        self._release_gone(self._feed.catch_up(self._state))
+        if self._state.stale:
+            self._state.rebuild()
+
+    def _release_gone(self, nodes: Iterable[NodeName]) -> None:
+        """Releases what nodes had that are gone, as one job each."""
+        for node in nodes:
+            items = list(allocation.names_on(self._state, node))
+            if not items:
+                continue
+            log.info("node_release_started", node=node, names=len(items))
+            job = _Job(items, asyncio.get_running_loop().create_future())
+            job.done.add_done_callback(functools.partial(_released, node))
+            self._queue.append(job)
+            self._waiting += len(items)
+            self._wake.set()
+
+
+def _perform(state: State, item: Item, now: int) -> Result:
+    try:
+        if type(item) is Request:
+            return allocation.allocate(state, item, now)
+        if type(item) is Release:
+            return allocation.release(state, item, now)
+        assert type(item) is Tidy
+        allocation.tidy(state, now, item.most)
+    except RomanaError as error:
+        return error
+    return None
+
+
+def _operations_most(item: Item) -> int:
+    """How many keys an item writes at most."""
+    if type(item) is Request:
+        return 2 * len(item.wants) + 1
+    if type(item) is Release:
+        return 2 * WANTS_MOST
+    assert type(item) is Tidy
+    return item.most + allocation.WAKE_PAGES
+
+
+def _released(node: NodeName, done: asyncio.Future[list[Result]]) -> None:
+    if not done.cancelled():
+        addresses = sum(len(item.given) for item in done.result() if isinstance(item, Released))
+        failed = sum(isinstance(item, RomanaError) for item in done.result())
+        log.info("node_released", node=node, addresses=addresses, failed=failed)
+
+
+def _not_active() -> Unavailable:
+    return Unavailable("this replica is not the active one any more", reason="NOT_ACTIVE")
