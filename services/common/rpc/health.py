@@ -65,9 +65,10 @@ class Health(health_pb2_grpc.HealthServicer):
             if status != last:
                 yield health_pb2.HealthCheckResponse(status=status)
                 last = status
-            if self._draining.is_set():
+            elif self._draining.is_set():
                 return
-            await changed.wait()
+            else:
+                await changed.wait()
 
     def _status(self, service: str) -> int:
         if service not in self._services:

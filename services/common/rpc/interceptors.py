@@ -4,6 +4,9 @@ Not `grpc.aio.ServerInterceptor`s: those are asked anew for every call, and a ch
 more than the work done here. Instead each method's handler is wrapped once, when its service is
 registered. Unary methods, coroutines that use `context.read` and `context.write`, and asynchronous
 generators all become one coroutine shape, so that there is one place that sees how a call ends.
+
+A caller's `x-request-id` is echoed. A call without gets an id for the log, which is returned only
+with an error, where it is of use: trailing metadata on every answer would cost more than the rest.
 """
 
 from __future__ import annotations
@@ -53,6 +56,14 @@ class CallWrapper:
         self._draining = draining
         self._id_prefix = secrets.token_hex(6)
         self._ids = itertools.count(1)
+        self._running = 0
+        self._idle = asyncio.Event()
+
+    async def idle(self) -> None:
+        """Returns when no call runs; once draining, none begins."""
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
 
     def wrap(self, method: str, handler: Handler, *, ends_on_drain: bool = False) -> Handler:
         """A handler that does the same as this one, and the above.
@@ -87,18 +98,22 @@ class CallWrapper:
         return bounded
 
     def _call(self, behaviour: Behaviour, method: str, metrics: MethodMetrics) -> Behaviour:
-        draining = self._draining
+        draining, ids, id_prefix = self._draining, self._ids, self._id_prefix
         clock = time.perf_counter
 
         async def call(request: object, context: Context) -> Message | None:
             metrics.began()
+            self._running += 1
             begun = clock()
             code = grpc.StatusCode.OK
-            request_id = self._request_id(context)
+            request_id = _request_id(context)
+            if request_id:
+                context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            else:
+                request_id = f"{id_prefix}-{next(ids):x}"
             current_request.set(request_id)
             try:
                 draining.check()
-                context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
                 response = await behaviour(request, context)
                 code = _code_set(context, grpc.StatusCode.OK)
             except asyncio.CancelledError:
@@ -115,16 +130,11 @@ class CallWrapper:
                 return response
             finally:
                 metrics.ended(code, clock() - begun)
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
 
         return call
-
-    def _request_id(self, context: Context) -> str:
-        for key, value in context.invocation_metadata() or ():
-            if key == REQUEST_ID_KEY:
-                if isinstance(value, str) and len(value) <= MAX_REQUEST_ID and value.isprintable():
-                    return value
-                break
-        return f"{self._id_prefix}-{next(self._ids):x}"
 
     def _status_of(
         self, error: BaseException, context: Context, method: str, metrics: MethodMetrics
@@ -161,6 +171,15 @@ def _behaviour(handler: Handler) -> Behaviour:
     return write_all
 
 
+def _request_id(context: Context) -> str:
+    """The caller's id for the call; empty if it gave none, or none that can be logged."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY:
+            fits = isinstance(value, str) and len(value) <= MAX_REQUEST_ID and value.isprintable()
+            return str(value) if fits else ""
+    return ""
+
+
 async def _abort(context: Context, status: status_pb2.Status, request_id: str) -> NoReturn:
     await context.abort(
         code_of(status),
@@ -184,9 +203,11 @@ def _cause(error: Exception) -> BaseException:
 def _code_set(context: Context, default: grpc.StatusCode) -> grpc.StatusCode:
     """The code that the handler itself set."""
     code: object = context.code()  # a number, or what set_code was given
+    if not code:
+        return default
     if isinstance(code, grpc.StatusCode):
         return code
-    return _CODES.get(code, default) if isinstance(code, int) and code else default
+    return _CODES.get(code, default) if isinstance(code, int) else default
 
 
 def _cancelled_code(context: Context) -> grpc.StatusCode:

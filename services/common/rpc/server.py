@@ -13,6 +13,7 @@ await server.stop(grace=10)                     # until the running calls are th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -143,9 +144,17 @@ class RpcServer:
         await asyncio.sleep(0)  # health watchers are written to before connections close
 
     async def stop(self, grace: float) -> None:
-        """Drains, waits at most `grace` seconds for running calls, cancels the rest, closes."""
+        """Drains, waits at most `grace` seconds for running calls, cancels the rest, closes.
+
+        The waiting is done here, since a call that arrives while grpc's own stop waits is ended
+        as CANCELLED, which no client retries, rather than refused.
+        """
         await self.drain()
-        await self._server.stop(grace)
+        deadline = asyncio.get_running_loop().time() + grace
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._wrapper.idle()
+        await self._server.stop(max(deadline - asyncio.get_running_loop().time(), 0))
         for address in self._addresses:
             if isinstance(address, UnixAddress):
                 address.path.unlink(missing_ok=True)
