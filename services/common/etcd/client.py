@@ -8,6 +8,7 @@ happened, and afterwards only an answer tells. A caller that is cancelled learns
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from services.common.etcd.counters import NoObserver, Observer, StoreCounters
 from services.common.etcd.definitions import rpc_pb2
 from services.common.etcd.errors import (
     Compacted,
+    LeaseNotFound,
     OutcomeUnknown,
     is_transient,
     translate,
@@ -191,6 +193,7 @@ class EtcdClient:
         Raises:
             Unavailable: nothing was carried out.
             OutcomeUnknown: it may have been carried out, or may still be.
+            LeaseNotFound: a key was to be bound to a lease that has ended.
             RequestRefused: against the rules above.
         """
         request = messages.transaction(compares, operations, otherwise)
@@ -218,11 +221,8 @@ class EtcdClient:
     async def revoke_lease(self, lease: int) -> None:
         """Ends a lease and deletes its keys; one that has ended already is fine."""
         request = rpc_pb2.LeaseRevokeRequest(ID=lease)
-        try:
+        with contextlib.suppress(LeaseNotFound):
             await self._write("revoke_lease", lambda to: to.lease.LeaseRevoke, request)
-        except Unavailable as error:
-            if "lease not found" not in error.message:
-                raise
 
     def keep_lease_alive(self, lease: int) -> LeaseStream:
         """A stream to renew a lease on, as an asynchronous context."""
@@ -270,7 +270,8 @@ class EtcdClient:
                     )
                     self._believe(endpoint, response.header, floor, linearizable=linearizable)
                 except AioRpcError as error:
-                    self._failed(endpoint, error.details() or error.code().name)
+                    if is_transient(error):
+                        self._failed(endpoint, error.details() or error.code().name)
                     if not is_transient(error) or attempt == 0 or time.monotonic() >= deadline:
                         raise translate(error, endpoint.target, writes=False) from error
                 except Unavailable as error:

@@ -34,6 +34,10 @@ class Compacted(Exception):
     """The revision asked for is no longer kept; read the present state instead."""
 
 
+class LeaseNotFound(Exception):
+    """The lease has ended, and its keys with it; nothing was carried out."""
+
+
 class RequestRefused(ValueError):
     """etcd finds the request malformed: too many operations, one key twice, too large."""
 
@@ -66,6 +70,8 @@ def translate(error: AioRpcError, endpoint: str, *, writes: bool) -> Exception:
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.OUT_OF_RANGE and "compacted" in details:
         return Compacted(details)
+    if code is grpc.StatusCode.NOT_FOUND and "lease not found" in details:
+        return LeaseNotFound(details)
     if code in _REFUSED:
         return RequestRefused(f"etcd refused the request: {details}")
     if not writes or code in _NEVER_EXECUTED:

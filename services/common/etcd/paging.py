@@ -4,7 +4,8 @@ etcd 3.4 walks all remaining keys of the range for every page, however small: a 
 pages of 1,000 take 50 s, in one piece 1.5 s. In one piece, on the other hand, both sides hold the
 whole answer, and the event loop stands still while it is parsed. So the first page is small, which
 is all there is for most ranges, and the following ones are as many keys as make up PAGE bytes at
-the size of those just read: the number of pages grows with the bytes, not with the keys.
+the size of those just read: the number of pages grows with the bytes, not with the keys. Measured:
+300,000 keys of 60 bytes take as long in 7 to 14 pages as in one piece.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ FIRST = 1000
 """Keys."""
 MOST = 50_000
 """Keys, however small."""
-PAGE = 8 << 20
+PAGE = 4 << 20
 """Bytes."""
 
 
