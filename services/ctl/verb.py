@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Concatenate, ParamSpec
 
@@ -144,12 +144,17 @@ def run(
         async with Session(choices) as made:
             return await function(made, **values)
 
+    finish(session, form=choices.form)
+
+
+def finish(main: Callable[[], Coroutine[object, object, ExitCode | None]], *, form: Format) -> None:
+    """Runs a coroutine, shows what failed and leaves with the exit code."""
     try:
-        code = asyncio.run(session()) or ExitCode.OK
+        code = asyncio.run(main()) or ExitCode.OK
         sys.stdout.flush()
     except (Failure, RomanaError) as error:
         failed = error if isinstance(error, Failure) else failure.of_error(error)
-        show(failed, form=choices.form)
+        show(failed, form=form)
         code = failed.exit_code
     if code:
         raise typer.Exit(code)
