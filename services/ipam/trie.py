@@ -47,7 +47,7 @@ class Vertex:
         self.mask = 0
         # What the last walk from above came with, and which routes it left here.
         self.seen: tuple[int, int] | None = None
-        self.emitted: list[Prefix] = []
+        self.emitted: tuple[Prefix, ...] = ()
 
     @property
     def bare(self) -> bool:
