@@ -13,10 +13,11 @@ from services.ctl.table import Column, Screen
 from services.ctl.words import refusal
 
 HINTS = {
-    "NOT_FOUND": "`romana {noun} list` names those there are",
-    "ABORTED": "it changed meanwhile: read it again, then decide",
+    "ABORTED": "it changed meanwhile: look at it again, then try again",
+    "INTERNAL": "this is a defect; the service's log says more under the request id",
+    "UNKNOWN": "this is a defect; the service's log says more under the request id",
 }
-"""What to do, by gRPC code, when the server did not say."""
+"""What to do, by gRPC code, where the code alone says it."""
 
 
 def _detail(item: utilization_pb2.NetworkRefusal) -> str:
@@ -41,16 +42,17 @@ def show(failure: Failure, *, form: Format) -> None:
         return
     screen = Screen()
     _headline(screen, failure)
-    for violation in failure.violations:
-        screen.note(f"  {violation.path or 'request'}: {violation.message}")
+    if len(failure.violations) > 1:
+        for violation in failure.violations:
+            screen.note(f"  {violation.path or 'request'}: {violation.message}")
     for exhaustion in failure.exhaustions:
         screen.note("")
         if len(failure.exhaustions) > 1 or exhaustion.address_index:
             screen.note(f"address {exhaustion.address_index + 1} of the request:")
         screen.problem_table(exhaustion.networks, EXHAUSTION_COLUMNS)
         screen.note("")
-    if failure.hint:
-        screen.note(f"Hint: {failure.hint}")
+    if hint := failure.hint or HINTS.get(failure.status, ""):
+        screen.note(f"Hint: {hint}")
     if failure.request_id:
         screen.note(f"Request id: {failure.request_id}", style="dim")
 
@@ -76,4 +78,7 @@ def document(failure: Failure) -> dict[str, Json]:
 
 def _headline(screen: Screen, failure: Failure) -> None:
     word = failure.reason or failure.status
-    screen.note(f"Error: {failure.message} [{word}]", style="bold red")
+    wrong = len(failure.violations)
+    # a message about several violations repeats the first of them
+    message = f"{wrong} things are wrong" if wrong > 1 else failure.message
+    screen.note(f"Error: {message} [{word}]", style="bold red")

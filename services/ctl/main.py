@@ -7,6 +7,7 @@ more than Python's own start.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -85,6 +86,9 @@ def root() -> TyperGroup:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a tree drawn in Latin-1 is no reason to fail
     try:
         root().main(args=arguments, prog_name="romana")
     except Exception as error:  # noqa: BLE001  # the top: what is not a Failure is a defect

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from romana.ipam.v1 import allocation_pb2, ipam_service_pb2, utilization_pb2
@@ -14,29 +15,35 @@ PERCENT = 100
 
 def refusal(value: utilization_pb2.Refusal.ValueType) -> str:
     """Such as "group full"."""
-    return _word(utilization_pb2.Refusal.Name(value), "REFUSAL_")
+    return _word(utilization_pb2.Refusal.DESCRIPTOR, value, "REFUSAL_")
 
 
 def severity(value: ipam_service_pb2.Severity.ValueType) -> str:
     """Such as "error"."""
-    return _word(ipam_service_pb2.Severity.Name(value), "SEVERITY_")
+    return _word(ipam_service_pb2.Severity.DESCRIPTOR, value, "SEVERITY_")
 
 
 def attachment_mode(value: network_pb2.AttachmentMode.ValueType) -> str:
     """Such as "onlink"; what is not said is the default."""
-    name = network_pb2.AttachmentMode.Name(value or network_pb2.ATTACHMENT_MODE_ROUTED)
-    return _word(name, "ATTACHMENT_MODE_")
+    return _word(
+        network_pb2.AttachmentMode.DESCRIPTOR,
+        value or network_pb2.ATTACHMENT_MODE_ROUTED,
+        "ATTACHMENT_MODE_",
+    )
 
 
 def placement(value: network_pb2.PlacementStrategy.ValueType) -> str:
     """Such as "sequential"; what is not said is the default."""
-    name = network_pb2.PlacementStrategy.Name(value or network_pb2.PLACEMENT_STRATEGY_AGGREGATE)
-    return _word(name, "PLACEMENT_STRATEGY_")
+    return _word(
+        network_pb2.PlacementStrategy.DESCRIPTOR,
+        value or network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
+        "PLACEMENT_STRATEGY_",
+    )
 
 
 def change_kind(value: topology_pb2.ChangeKind.ValueType) -> str:
     """Such as "moved"."""
-    return _word(topology_pb2.ChangeKind.Name(value), "CHANGE_KIND_")
+    return _word(topology_pb2.ChangeKind.DESCRIPTOR, value, "CHANGE_KIND_")
 
 
 def family(text: str) -> allocation_pb2.Family.ValueType:
@@ -100,5 +107,7 @@ def share(used: int, size: int) -> str:
     return f"{min(percent, 99.9):.1f}%"
 
 
-def _word(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).replace("_", " ").lower()
+def _word(enum: EnumDescriptor, value: int, prefix: str) -> str:
+    """The value's name; its number, if the service is newer than this command."""
+    known = enum.values_by_number.get(value)
+    return known.name.removeprefix(prefix).replace("_", " ").lower() if known else str(value)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from services.ctl.main import NOUNS, root, run
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        run(arguments)
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_every_noun_has_help(noun: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = printed(capsys, noun, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: romana {noun}")
+
+
+@pytest.mark.parametrize(
+    ("noun", "verbs"),
+    [
+        ("topology", "apply plan show export watch"),
+        ("network", "list show"),
+        ("node", "list show register update remove"),
+        ("address", "allocate release show list"),
+        ("block", "list watch"),
+        ("reservation", "create delete list"),
+        ("ipam", "check status"),
+    ],
+)
+def test_every_verb_has_examples(noun: str, verbs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in verbs.split():
+        code, out, _ = printed(capsys, noun, verb, "--help")
+        assert code == 0
+        assert f"romana {noun} {verb}" in out.partition("Examples:")[2]
+
+
+def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = printed(capsys, "--help")
+    assert "70  a defect" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nod"], "Did you mean 'node'?"),
+        (["node", "show"], "Missing argument"),
+        (["address", "allocate", "x", "--tenant", "t"], "Missing option '--node'"),
+        (["node", "register", "n", "--label", "x"], "is not KEY=VALUE"),
+        (["node", "update", "n"], "say what to change"),
+        (["topology", "apply"], "either FILE (- for stdin) or --builtin"),
+        (["topology", "apply", "f", "--builtin", "flat"], "either FILE"),
+        (["topology", "plan", "/no/such/file"], "No such file"),
+        (["address", "release", "x", "--segment", "s"], "only checked with --tenant"),
+        (["status", "--tls-ca", "x"], "go together"),
+        (["status", "--topology-address", "host:1"], "is not on this machine"),
+        (["status", "--ipam-address", "nonsense"], "host:port"),
+    ],
+)
+def test_wrong_use_ends_with_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = printed(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert says in err
+
+
+def test_nothing_there_ends_with_5(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = printed(
+        capsys, "node", "list", "--topology-address", "127.0.0.1:1", "--timeout", "0.3"
+    )
+    assert (code, out) == (5, "")
+    assert "Error: topology at 127.0.0.1:1 cannot be reached" in err
+    assert "romana up" in err
+
+
+def test_status_of_nothing_is_still_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = printed(
+        capsys, "status", "--topology-address", "127.0.0.1:1", "--ipam-address", "127.0.0.1:1"
+    )
+    assert code == 5
+    assert out.count("unreachable") == 2
+    assert "cannot be reached" in err
+
+
+def test_a_nouns_module_is_loaded_only_when_used() -> None:
+    heavy = "{'grpc', 'rich', 'google.protobuf', 'yaml', 'pydantic'}"
+    program = (
+        "import sys; from services.ctl.main import root; root().get_help;"
+        f"print(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_all_nouns_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = printed(capsys, "--help")
+    assert all(f"\n  {noun} " in out for noun in root().commands)

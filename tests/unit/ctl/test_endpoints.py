@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from services.ctl import endpoints
+from services.ctl.endpoints import Cluster, Endpoints
+
+
+def cluster(pid: int) -> Cluster:
+    return Cluster(pid, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5")
+
+
+def test_without_anything_it_is_the_default(tmp_path: Path) -> None:
+    found = endpoints.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
+    assert found == Endpoints("127.0.0.1:9610", "127.0.0.1:9620")
+
+
+def test_a_running_cluster_is_found(tmp_path: Path) -> None:
+    endpoints.publish(tmp_path, cluster(os.getpid()))
+    found = endpoints.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
+    assert found == Endpoints("127.0.0.1:1", "127.0.0.1:2")
+
+
+def test_the_environment_precedes_a_cluster_and_an_option_both(tmp_path: Path) -> None:
+    endpoints.publish(tmp_path, cluster(os.getpid()))
+    environment = {"ROMANA_DATA_DIR": str(tmp_path), "ROMANA_TOPOLOGY": "t:1", "ROMANA_IPAM": "i:1"}
+    assert endpoints.find("", "i:2", environment) == Endpoints("t:1", "i:2")
+
+
+def test_a_cluster_whose_process_is_gone_does_not_count(tmp_path: Path) -> None:
+    endpoints.publish(tmp_path, cluster(2**22 + 1))
+    assert endpoints.running(tmp_path) is None
+
+
+def test_a_withdrawn_or_broken_file_does_not_count(tmp_path: Path) -> None:
+    endpoints.publish(tmp_path, cluster(os.getpid()))
+    endpoints.withdraw(tmp_path)
+    assert endpoints.running(tmp_path) is None
+    (tmp_path / "endpoints.json").write_text('{"pid": "x"}')
+    assert endpoints.running(tmp_path) is None
+
+
+def test_the_data_directory_follows_the_environment(tmp_path: Path) -> None:
+    assert endpoints.data_dir({"ROMANA_DATA_DIR": "/d"}) == Path("/d")
+    assert endpoints.data_dir({"XDG_DATA_HOME": str(tmp_path)}) == tmp_path / "romana"
