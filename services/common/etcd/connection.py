@@ -39,6 +39,9 @@ def _options(keepalive: float) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", int(keepalive * 1000)),
         ("grpc.keepalive_timeout_ms", int(keepalive * 500)),
         ("grpc.keepalive_permit_without_calls", 0),
+        # only one ping is under way at a time: a probe of the bandwidth that gets no answer holds
+        # the keepalive's back, for a minute by default
+        ("grpc.http2.ping_timeout_ms", int(keepalive * 500)),
         ("grpc.http2.max_pings_without_data", 0),
         # gRPC waits up to two minutes between attempts to connect; a restarted member is back
         # within a second

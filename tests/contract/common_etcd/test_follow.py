@@ -10,8 +10,9 @@ import pytest
 from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import STORE_BEHIND
+from services.common.etcd.follow import Follower
 from services.common.etcd.process import LocalEtcd
-from services.common.etcd.types import Changes, Delete, Put, Revision
+from services.common.etcd.types import Changes, Delete, Put, Revision, WatchBatch
 from tests.conftest import Store
 from tests.contract.common_etcd.collector import Collector, following
 from tests.contract.common_etcd.proxy import Proxy
@@ -193,9 +194,12 @@ async def test_a_silent_connection_is_noticed(etcd_server: LocalEtcd) -> None:
             EtcdClient([etcd_server.endpoint]) as direct,
             following(client, "/a/") as (_, seen),
         ):
-            first.silence()
             await direct.put("/a/1", b"1")
-            await seen.until(lambda: bool(seen.events), timeout=30)
+            await seen.until(lambda: len(seen.events) == 1)
+            first.silence()
+            await direct.put("/a/2", b"2")
+            await seen.until(lambda: len(seen.events) == 2, timeout=30)
+            assert client.counters.reconnects
 
 
 async def test_no_time_is_burnt_while_etcd_is_away(etcd_server: LocalEtcd) -> None:
@@ -218,10 +222,8 @@ async def test_no_time_is_burnt_while_etcd_is_away(etcd_server: LocalEtcd) -> No
 
 async def test_an_error_of_the_consumer_ends_the_follower(store: Store) -> None:
     class Broken(Collector):
-        def __call__(self, batch: object) -> None:
-            raise RuntimeError("broken")
-
-    from services.common.etcd.follow import Follower
+        def __call__(self, batch: WatchBatch) -> None:
+            raise RuntimeError(f"broken by {batch}")
 
     with pytest.raises(RuntimeError, match="broken"):
         await Follower(store.client, store.keys.root, Broken()).run()
