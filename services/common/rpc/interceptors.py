@@ -102,7 +102,7 @@ class CallWrapper:
         clock = time.perf_counter
 
         async def call(request: object, context: Context) -> Message | None:
-            metrics.began()
+            metrics.started += 1
             self._running += 1
             begun = clock()
             code = grpc.StatusCode.OK
@@ -148,7 +148,7 @@ class CallWrapper:
             return status_pb2.Status(
                 code=grpc.StatusCode.UNIMPLEMENTED.value[0], message=f"{method} is not implemented"
             )
-        metrics.failed_unexpectedly()
+        metrics.unexpected += 1
         log.error("call_failed", method=method, exc_info=error)
         return self._encoder.status_of(error)
 

@@ -9,6 +9,8 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import NotFound
 from services.common.logs import current_request
@@ -172,3 +174,21 @@ async def test_a_failed_call_returns_the_id_that_is_in_the_log(running: Running)
 async def test_known_label_sets_exist_before_the_first_call(running: Running) -> None:
     for shape in SHAPES:
         assert handled(running, shape, grpc.StatusCode.RESOURCE_EXHAUSTED) == 0
+
+
+async def test_what_is_scraped_is_well_formed(running: Running) -> None:
+    await call(running, "Unary")
+    await until(lambda: handled(running, "Unary", grpc.StatusCode.OK) == 1)
+    text = generate_latest(running.registry).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    duration = [
+        sample
+        for sample in families["romana_rpc_duration_seconds"].samples
+        if sample.labels["method"] == "probe.v1.Probe/Unary"
+    ]
+
+    assert {sample.labels["le"]: sample.value for sample in duration if "le" in sample.labels}[
+        "+Inf"
+    ] == 1
+    assert families["romana_rpc_handled"].type == "counter"
+    assert families["romana_rpc_in_flight"].type == "gauge"

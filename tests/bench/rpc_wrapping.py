@@ -1,0 +1,131 @@
+"""What the server shell costs: a no-op unary call with and without it, under h2load.
+
+    python tests/bench/rpc_wrapping.py [uvloop]
+
+Prints calls per second, the server's own processor time per call, and their ratios to a bare
+grpc.aio server in the same run. Rounds alternate, since the machine may be busy with other things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import uvloop
+from google.protobuf.wrappers_pb2 import StringValue
+from prometheus_client import CollectorRegistry
+
+from services.common.rpc.metrics import RpcMetrics
+from services.common.rpc.options import SERVER_OPTIONS
+from services.common.rpc.server import RpcServer
+
+ROUNDS, CALLS = 14, 4000
+PATH = "/probe.v1.Probe/Unary"
+EMPTY_MESSAGE = b"\0" * 5  # gRPC's frame: not compressed, length 0
+
+
+async def answer(request: StringValue, _context: object) -> StringValue:
+    return request
+
+
+def add(_servicer: None, server: Any) -> None:
+    method = grpc.unary_unary_rpc_method_handler(
+        answer, StringValue.FromString, StringValue.SerializeToString
+    )
+    server.add_registered_method_handlers("probe.v1.Probe", {"Unary": method})
+
+
+async def serve(kind: str) -> None:
+    if kind == "bare":
+        bare = grpc.aio.server(options=SERVER_OPTIONS)
+        add(None, bare)
+        port = bare.add_insecure_port("127.0.0.1:0")
+        await bare.start()
+    else:
+        server = RpcServer(RpcMetrics(CollectorRegistry()))
+        server.register(add, None)
+        port = int(str(server.listen("127.0.0.1:0")).rpartition(":")[2])
+        await server.start()
+    sys.stdout.write(f"port {port}\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()
+
+
+def processor_seconds(process: subprocess.Popen[str]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def load(process: subprocess.Popen[str], port: int, body: Path) -> tuple[float, float]:
+    """Calls per second, and microseconds of the server per call."""
+    before = processor_seconds(process)
+    headers = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+    out = subprocess.run(
+        [
+            *("h2load", "-n", str(CALLS), "-c", "4", "-m", "16", "-d", str(body), *headers),
+            f"http://127.0.0.1:{port}{PATH}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert f"{CALLS} succeeded" in out, out
+    found = re.search(r"([\d.]+) req/s", out)
+    assert found is not None
+    return float(found[1]), (processor_seconds(process) - before) / CALLS * 1e6
+
+
+def write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def measure(loop: str) -> None:
+    servers: dict[str, tuple[subprocess.Popen[str], int]] = {}
+    try:
+        for kind in ("bare", "shell"):
+            command = [sys.executable, __file__, "--serve", kind, loop]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if line.startswith("port "))
+            servers[kind] = process, int(line.split()[1])
+        results: dict[str, list[tuple[float, float]]] = {kind: [] for kind in servers}
+        with tempfile.NamedTemporaryFile() as body:
+            body.write(EMPTY_MESSAGE)
+            body.flush()
+            for index in range(ROUNDS + 1):
+                for kind in sorted(servers, reverse=bool(index % 2)):
+                    result = load(*servers[kind], Path(body.name))
+                    if index:  # the first round warms up
+                        results[kind].append(result)
+    finally:
+        for process, _ in servers.values():
+            process.kill()
+            process.communicate()
+    middle = {
+        kind: [statistics.median(column) for column in zip(*rows, strict=True)]
+        for kind, rows in results.items()
+    }
+    for kind, (rate, cost) in middle.items():
+        write(f"{kind:6} {rate:8.0f} calls/s {cost:6.0f} us of the server per call (medians)")
+    pairs = list(zip(results["shell"], results["bare"], strict=True))
+    rate = statistics.median(shell[0] / bare[0] for shell, bare in pairs)
+    cost = statistics.median(shell[1] / bare[1] for shell, bare in pairs)
+    write(f"shell/bare, median of rounds: throughput {rate:.3f}, processor time {cost:.3f}")
+
+
+if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        factory = uvloop.new_event_loop if "uvloop" in sys.argv else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(serve(sys.argv[2]))
+    else:
+        measure("uvloop" if "uvloop" in sys.argv else "")
