@@ -13,11 +13,15 @@ from services.ctl.table import Column, Screen
 from services.ctl.words import refusal
 
 HINTS = {
+    "NODE_NOT_FOUND": "`romana node list` names those there are",
+    "NETWORK_NOT_FOUND": "`romana network list` names those there are",
+    "NAME_TAKEN": "`romana address show NAME` says who has it",
+    "NO_ACTIVE_REPLICA": "an election takes about a second; `romana status` shows the outcome",
     "ABORTED": "it changed meanwhile: look at it again, then try again",
-    "INTERNAL": "this is a defect; the service's log says more under the request id",
-    "UNKNOWN": "this is a defect; the service's log says more under the request id",
+    "INTERNAL": "this is a defect; the service's log says more",
+    "UNKNOWN": "this is a defect; the service's log says more",
 }
-"""What to do, by gRPC code, where the code alone says it."""
+"""What to do, by reason or gRPC code, where that alone says it."""
 
 
 def _detail(item: utilization_pb2.NetworkRefusal) -> str:
@@ -51,7 +55,7 @@ def show(failure: Failure, *, form: Format) -> None:
             screen.note(f"address {exhaustion.address_index + 1} of the request:")
         screen.problem_table(exhaustion.networks, EXHAUSTION_COLUMNS)
         screen.note("")
-    if hint := failure.hint or HINTS.get(failure.status, ""):
+    if hint := failure.hint or HINTS.get(failure.reason) or HINTS.get(failure.status):
         screen.note(f"Hint: {hint}")
     if failure.request_id:
         screen.note(f"Request id: {failure.request_id}", style="dim")

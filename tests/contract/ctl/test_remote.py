@@ -1,0 +1,129 @@
+"""Calls against a real server: deadlines, retries, translated failures. Health is the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
+
+from services.common.etcd.process import free_port
+from services.common.rpc.channel import open_channel
+from services.common.rpc.metrics import RpcMetrics
+from services.common.rpc.server import RpcServer
+from services.ctl.exits import ExitCode
+from services.ctl.failure import Failure
+from services.ctl.remote import Manner, Remote
+
+REQUEST = health_pb2.HealthCheckRequest()
+
+HealthRemote = Remote[health_pb2_grpc.HealthStub]
+
+
+class Notes:
+    """What a person was told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.first = asyncio.Event()
+
+    def append(self, text: str) -> None:
+        self.texts.append(text)
+        self.first.set()
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+async def remote(port: int, notes: Notes) -> AsyncIterator[HealthRemote]:
+    address = f"127.0.0.1:{port}"
+    async with open_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        yield Remote("health", address, channel, stub, Manner(3.0, "r-1", notes.append))
+
+
+async def serve(port: int) -> RpcServer:
+    server = RpcServer(RpcMetrics(CollectorRegistry()))
+    server.listen(f"127.0.0.1:{port}")
+    await server.start()
+    server.set_serving(serving=True)
+    return server
+
+
+async def test_a_read_waits_for_a_service_that_comes(
+    remote: HealthRemote, port: int, notes: Notes
+) -> None:
+    reading = asyncio.create_task(remote.read(remote.stub.Check, REQUEST))
+    await notes.first.wait()
+    server = await serve(port)
+    answer = await reading
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    [note] = notes.texts
+    assert "trying again" in note
+    await server.stop(0)
+
+
+async def test_a_read_gives_up_at_its_deadline(port: int, notes: Notes) -> None:
+    address = f"127.0.0.1:{port}"
+    async with open_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        remote = Remote("health", address, channel, stub, Manner(0.4, "r-1", notes.append))
+        with pytest.raises(Failure, match="cannot be reached") as raised:
+            await remote.read(stub.Check, REQUEST)
+    assert raised.value.exit_code is ExitCode.UNREACHABLE
+
+
+async def test_a_mutation_is_not_tried_again(remote: HealthRemote, notes: Notes) -> None:
+    with pytest.raises(Failure, match="cannot be reached"):
+        await remote.once(remote.stub.Check, REQUEST)
+    assert notes.texts == []
+
+
+async def test_a_refusal_carries_the_request_id_that_was_sent(
+    remote: HealthRemote, port: int
+) -> None:
+    server = await serve(port)
+    with pytest.raises(Failure) as raised:
+        await remote.read(remote.stub.Check, health_pb2.HealthCheckRequest(service="nothing"))
+    assert raised.value.exit_code is ExitCode.NOT_FOUND
+    assert raised.value.reason == "NO_SUCH_SERVICE"
+    assert raised.value.request_id == "r-1"
+    await server.stop(0)
+
+
+async def test_a_patient_stream_ends_with_the_server(remote: HealthRemote, port: int) -> None:
+    server = await serve(port)
+    seen = []
+    async for message in remote.stream(remote.stub.Watch, REQUEST, patient=True):
+        seen.append(message.status)
+        await server.drain()
+    assert seen[0] == health_pb2.HealthCheckResponse.SERVING
+    await server.stop(0)
+
+
+async def test_an_impatient_stream_ends_when_nothing_comes(port: int, notes: Notes) -> None:
+    server = await serve(port)
+    address = f"127.0.0.1:{port}"
+    async with open_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        remote = Remote("health", address, channel, stub, Manner(0.3, "r-1", notes.append))
+        with pytest.raises(Failure, match="did not answer in time"):
+            async for _ in remote.stream(stub.Watch, REQUEST, patient=False):
+                pass
+    await server.stop(0)
+
+
+async def test_a_stream_to_nobody_fails_as_a_call_does(remote: HealthRemote) -> None:
+    with pytest.raises(Failure, match="cannot be reached"):
+        async for _ in remote.stream(remote.stub.Watch, REQUEST, patient=True):
+            pass
