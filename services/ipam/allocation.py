@@ -233,7 +233,7 @@ def _exactly(state: State, node: Node, owner: Owner, want: Want, ordinal: int) -
                 return block, address - block.base
         refusals.append(Refused(area.network.name, why, area.path))
     if not refusals:
-        refusals = [*_unusable(state, node, owner.tenant, want)]
+        refusals = [*unusable(state, node, owner.tenant, want)]
     raise _no_address(want, ordinal, owner, refusals)
 
 
@@ -241,7 +241,7 @@ def _nothing(
     state: State, node: Node, owner: Owner, want: Want, now: int, ordinal: int
 ) -> Exception:
     """Why no network gives the want an address."""
-    refusals = list(_unusable(state, node, owner.tenant, want))
+    refusals = list(unusable(state, node, owner.tenant, want))
     tried = {
         area.network.name: refuse(area, owner, now)
         for area in state.areas_for(node, owner.tenant, want.network, want.bits)
@@ -269,7 +269,7 @@ def is_empty(block: Block) -> bool:
     return block.live and not block.used and bool(block.rest)
 
 
-def _unusable(state: State, node: Node, tenant: Tenant, want: Want) -> Iterator[Refused]:
+def unusable(state: State, node: Node, tenant: Tenant, want: Want) -> Iterator[Refused]:
     """The networks that are out of the question for a want, and why.
 
     Raises NotFound for a network that does not exist and a tenant that no network is for.

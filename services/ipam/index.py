@@ -34,6 +34,7 @@ class Index:
         self._names: dict[str, int | tuple[int, ...]] = {}
         self._by_sequence: dict[int, Block] = {}
         self._sequence = 0
+        self._sorted: list[Place] | None = None
         self._shapes: Counter[tuple[NetworkName, int, int]] = Counter()
         """How many blocks there are per network, family (bits) and prefix length."""
 
@@ -56,6 +57,7 @@ class Index:
         """Adds a block and what is in use in it."""
         place = (block.network, block.base)
         self.blocks[place] = block
+        self._sorted = None
         self.by_node.setdefault(block.node, {})[place] = block
         self._by_sequence[block.sequence] = block
         self._shapes[block.network, block.bits, block.length] += 1
@@ -69,6 +71,7 @@ class Index:
         for offset, name in block.in_use():
             self.discard(block, offset, name)
         del self.blocks[place]
+        self._sorted = None
         of_node = self.by_node[block.node]
         del of_node[place]
         if not of_node:
@@ -114,19 +117,34 @@ class Index:
             return ((self._by_sequence[codes >> OFFSET_BITS], codes & _OFFSETS),)
         return [(self._by_sequence[code >> OFFSET_BITS], code & _OFFSETS) for code in codes]
 
+    def sorted_places(self) -> Sequence[Place]:
+        """All places by network and address; kept until a block comes or goes."""
+        if self._sorted is None:
+            self._sorted = sorted(self.blocks)
+        return self._sorted
+
     def block_of(self, address: int, bits: int) -> Block | None:
         """The block that an address lies in. Blocks never overlap."""
         for network, family, length in self._shapes:
             if family == bits:
-                base = address >> (bits - length) << (bits - length)
-                block = self.blocks.get((network, base))
-                if block is not None and block.length == length:
+                block = self._block(network, address, bits, length)
+                if block is not None:
                     return block
         return None
 
-    def names(self) -> int:
-        """How many names have addresses."""
-        return len(self._names)
+    def block_at(self, network: NetworkName, address: int) -> Block | None:
+        """The same, of one network."""
+        for name, bits, length in self._shapes:
+            if name == network:
+                block = self._block(network, address, bits, length)
+                if block is not None:
+                    return block
+        return None
+
+    def _block(self, network: NetworkName, address: int, bits: int, length: int) -> Block | None:
+        base = address >> (bits - length) << (bits - length)
+        block = self.blocks.get((network, base))
+        return block if block is not None and block.length == length else None
 
     def _ordinal(self, code: int) -> int:
         return self._by_sequence[code >> OFFSET_BITS].ordinal(code & _OFFSETS)

@@ -180,7 +180,7 @@ class Area:
         return holding
 
     def reserve(self, interval: Interval) -> None:
-        """Sets addresses aside in slots that nobody holds; held blocks are the caller's business."""
+        """Sets addresses aside in slots that nobody holds; for held ones see `Block.reserve`."""
         start, stop = max(interval.start, self.base), min(interval.stop, self.stop)
         if start >= stop:
             return

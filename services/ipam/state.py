@@ -82,6 +82,8 @@ class State:
         """Highest number given to a block that came into use or came back."""
         self.stale = False
         """A stray is gone: `rebuild` will find room where it was."""
+        self.version = 0
+        """Grows whenever areas, or what is reserved in them, change."""
         self._undo: list[Callable[[], None]] = []
         self._dirty: dict[Place, tuple[int, set[int]]] = {}
         self._pages = 0
@@ -132,10 +134,21 @@ class State:
     def rebuild(self) -> None:
         """Computes areas and all that hangs on them anew."""
         assert not self._undo
+        self.version += 1
         self.spaces = build(self.layout)
         self.strays = {}
         self.stale = False
         self._areas.clear()
+        self._set_all_aside()
+        for block in self.index.blocks.values():
+            block.opened = block.ripening = False
+            self._settle(block)
+        for place, (length, number) in self.returned.items():
+            area = self._area_at(place, length)
+            if area is not None:
+                area.space.note_returned(area.slot(place[1]), number)
+
+    def _set_all_aside(self) -> None:
         for space in self.spaces.values():
             for interval in space.fixed_reservations():
                 _set_aside(space, interval)
@@ -146,13 +159,6 @@ class State:
             if reservation.network in self.spaces:
                 for interval in reservation.intervals:
                     _set_aside(self.spaces[reservation.network], interval)
-        for block in self.index.blocks.values():
-            block.opened = block.ripening = False
-            self._settle(block)
-        for place, (length, number) in self.returned.items():
-            area = self._area_at(place, length)
-            if area is not None:
-                area.space.note_returned(area.slot(place[1]), number)
 
     # What the store says.
 
@@ -502,12 +508,17 @@ class State:
         space = self.spaces.get(network)
         if space is None:
             return
+        self.version += 1
         _set_aside(space, interval)
-        for area in space.overlapped(*interval):
+        for block in self.held(network, interval):
+            block.reserve(block.reserved | offsets(interval, block.base, block.size))
+
+    def held(self, network: NetworkName, interval: Interval) -> Iterator[Block]:
+        """The blocks of a network's areas that have addresses in common with an interval."""
+        for area in self.spaces[network].overlapped(*interval):
             first = area.slot(max(interval.start, area.base))
             last = area.slot(min(interval.stop, area.stop) - 1)
-            for block in self._held(area, first, last):
-                block.reserve(block.reserved | offsets(interval, block.base, block.size))
+            yield from self._held(area, first, last)
 
     def _held(self, area: Area, first: int, last: int) -> Iterator[Block]:
         if last - first < area.blocks:

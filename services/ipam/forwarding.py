@@ -1,0 +1,48 @@
+"""Passes writes on from a replica that is not active to the one that is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub, IpamServiceStub
+
+from services.common.errors import Unavailable
+from services.common.rpc.channel import open_channel
+from services.common.tls import TlsFiles
+
+FORWARDED: Final = "x-romana-forwarded"
+"""Metadata of a call that another replica passed on: it is not passed on again."""
+METADATA: Final = ((FORWARDED, "1"),)
+
+
+class Forwarding:
+    """One channel, to whichever replica is active."""
+
+    def __init__(self, tls: TlsFiles | None, *, insecure: bool) -> None:
+        self._tls = tls
+        self._insecure = insecure
+        self._address = ""
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: IpamServiceAsyncStub | None = None
+
+    async def to(self, address: str | None, *, forwarded: bool) -> IpamServiceAsyncStub:
+        """The active replica.
+
+        Raises Unavailable if there is none, or if the call was passed on before: then the replica
+        that did so does not know yet that this one is no longer active.
+        """
+        if address is None or forwarded:
+            raise Unavailable("no replica is active at the moment", reason="NO_ACTIVE_REPLICA")
+        if self._stub is None or address != self._address:
+            await self.close()
+            self._address = address
+            self._channel = open_channel(address, tls=self._tls, insecure=self._insecure)
+            self._stub = IpamServiceStub(self._channel)
+        return self._stub
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close()

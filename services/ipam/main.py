@@ -1,0 +1,95 @@
+"""Builds and runs one replica of the ipam service."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import uuid
+from pathlib import Path
+
+import structlog
+from romana.ipam.v1 import ipam_service_pb2_grpc
+
+from services.common.errors import RomanaError
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.epoch import ensure_epoch
+from services.common.etcd.keys import Keys
+from services.common.lifecycle import Lifecycle, Phase, run
+from services.common.logs import configure_logs
+from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.rpc.metrics import RpcMetrics
+from services.common.rpc.server import RpcServer
+from services.common.rpc.status import StatusEncoder
+from services.common.settings import load_settings
+from services.ipam import wire
+from services.ipam.forwarding import Forwarding
+from services.ipam.metrics import IpamMetrics, ReplicaCollector
+from services.ipam.model import NoAddress
+from services.ipam.replica import Identity, Replica
+from services.ipam.service import IpamService
+from services.ipam.settings import IpamSettings
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(life: Lifecycle, settings: IpamSettings) -> None:
+    """Starts everything; the life cycle stops it."""
+    registry = new_registry("ipam")
+    listen = settings.listen
+    client = EtcdClient(
+        settings.etcd.endpoints, tls=settings.etcd.tls.files(), timeout=settings.etcd.timeout
+    )
+    life.on_stop(Phase.CLOSE, "etcd", client.close)
+    keys = Keys(settings.etcd.root)
+    encoder = StatusEncoder({NoAddress: wire.exhaustion})
+    server = RpcServer(RpcMetrics(registry), encoder)
+    address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
+
+    metrics = IpamMetrics(registry)
+    identity = Identity(
+        replica=uuid.uuid4().hex[:12],
+        address=listen.advertise or str(address),
+        epoch=await ensure_epoch(client, keys),
+    )
+    replica = Replica(client, keys, identity, ttl=settings.election_ttl, observer=metrics)
+    ReplicaCollector(replica, registry)
+    life.on_stop(Phase.RELEASE, "leadership", replica.resign)
+    forwarding = Forwarding(listen.tls.files(), insecure=listen.insecure)
+    life.on_stop(Phase.CLOSE, "forwarding", forwarding.close)
+
+    service = IpamService(replica, forwarding, encoder, metrics, server.draining)
+    server.register(ipam_service_pb2_grpc.add_IpamServiceServicer_to_server, service)
+    scrape = MetricsServer(registry, ready=lambda: replica.in_sync)
+    await scrape.start(settings.metrics.address)
+    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+    await server.start()
+    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
+    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    life.start("replica", replica.run())
+    life.start("health", follow_health(replica, server))
+    life.start("lag", LoopLag(registry).run())
+
+
+async def follow_health(replica: Replica, server: RpcServer) -> None:
+    """Says SERVING while the replica is in-sync."""
+    while True:
+        server.set_serving(serving=replica.in_sync)
+        await replica.changed()
+
+
+def main(arguments: list[str]) -> int:
+    """Runs until a signal; the only argument is a settings file. Returns the exit status."""
+    try:
+        settings = load_settings(IpamSettings, file=Path(arguments[0]) if arguments else None)
+    except RomanaError as error:
+        print(f"romana ipam: {error.message}", file=sys.stderr)  # noqa: T201 - no log yet
+        return 2
+    configure_logs("ipam", level=settings.log.level, format=settings.log.format)
+    log.info("starting", settings=settings.redacted())
+    # The default thresholds look through all young objects every 700 allocations.
+    gc.set_threshold(50_000, 50, 100)
+    return run(lambda life: serve(life, settings), uvloop=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
