@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 _RECONNECT = BackoffPolicy(initial=0.1, maximum=2.0)
 _PATIENCE = 0.02
 """Seconds that `wait_for` gives the watch before it asks etcd; events take about 1 ms."""
+_PAUSE = 0.1
+"""Seconds between asking etcd repeatedly."""
 
 
 class Follower:
@@ -134,12 +136,15 @@ class Follower:
         """Asks up to where nothing changed, and waits for the changes there were."""
         while self._seen is None:
             await self._moved.wait()
-        while self.revision < revision:
+        while True:
             last, present = await (self._by_beacon() if self._beacon else self._by_count())
             await self._reach(last)
             if self._running and self.revision < present:
-                seen = Changes((), present)
-                self._deliver(seen, present)
+                self._deliver(Changes((), present), present)
+            if self.revision >= revision:
+                return
+            # nobody delivers, or a revision was asked for that the store has not reached
+            await asyncio.sleep(_PAUSE)
 
     async def _by_beacon(self) -> tuple[Revision, Revision]:
         """The last change there was up to the second revision, which is the present one."""

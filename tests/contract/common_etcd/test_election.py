@@ -72,12 +72,11 @@ async def test_one_of_three_leads_and_all_know_it(store: Store) -> None:
             )
             for name in ("a", "b", "c")
         }
-        async with asyncio.timeout(10):
-            while not any(election.is_leader for election in elections.values()):
-                await asyncio.wait(
-                    [asyncio.ensure_future(e.changed()) for e in elections.values()],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+        waiting = [asyncio.create_task(leading(election)) for election in elections.values()]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         leaders = [name for name, election in elections.items() if election.is_leader]
         assert len(leaders) == 1
         for election in elections.values():

@@ -115,6 +115,22 @@ async def test_a_write_into_the_dark_has_an_unknown_outcome(etcd_server: LocalEt
         assert caught.value.reason == STORE_OUTCOME_UNKNOWN
 
 
+async def test_a_member_that_hangs_is_waited_for_no_longer_than_the_deadline(
+    etcd_server: LocalEtcd,
+) -> None:
+    async with EtcdClient([etcd_server.endpoint], timeout=0.5) as client:
+        await client.put("/a", b"1")
+        etcd_server.pause()
+        try:
+            with pytest.raises(Unavailable):
+                await client.get("/a")
+            with pytest.raises(OutcomeUnknown):
+                await client.put("/a", b"2")
+        finally:
+            etcd_server.resume()
+        assert await _put(client, "/b")
+
+
 async def test_a_write_that_is_cut_off_has_an_unknown_outcome_and_is_not_repeated(
     etcd_server: LocalEtcd,
 ) -> None:

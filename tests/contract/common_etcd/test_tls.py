@@ -81,9 +81,9 @@ async def test_a_server_of_another_authority_is_refused(
 ) -> None:
     wrong = TlsFiles(theirs.ca, ours.certificate, ours.key)
     async with EtcdClient([secure_etcd.endpoint], tls=wrong, timeout=3) as client:
-        with pytest.raises(Unavailable, match="(?i)certificate.verify.failed"):
+        with pytest.raises(Unavailable, match=r"(?i)certificate.verify.failed"):
             await client.get("/a")
-        with pytest.raises(Unavailable, match="(?i)certificate.verify.failed") as caught:
+        with pytest.raises(Unavailable, match=r"(?i)certificate.verify.failed") as caught:
             await client.put("/a", b"")
         assert type(caught.value) is Unavailable
 
