@@ -5,7 +5,7 @@ pages of 1,000 take 50 s, in one piece 1.5 s. In one piece, on the other hand, b
 whole answer, and the event loop stands still while it is parsed. So the first page is small, which
 is all there is for most ranges, and the following ones are as many keys as make up PAGE bytes at
 the size of those just read: the number of pages grows with the bytes, not with the keys. Measured:
-300,000 keys of 60 bytes take as long in 7 to 14 pages as in one piece.
+300,000 keys of 60 bytes take 1.7 s in 8 pages and 1.1 s in one piece, 30,000 of 700 bytes 0.2 s.
 """
 
 from __future__ import annotations
