@@ -17,13 +17,15 @@ from typing import NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from romana.ipam.v1 import ipam_service_pb2 as api
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.rpc.channel import open_channel
 from services.ctl.child import Child, Program
 from services.ctl.data_dir import check_port_free
 from services.ctl.endpoints import Cluster
-from services.ctl.failure import Failure
+from services.ctl.failure import Failure, of_call
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 30.0
@@ -88,6 +90,7 @@ class Running:
                 _serving("ipam", f"{LOOPBACK}:{ports.ipam}"),
             )
         )
+        await self.unless_ended(_active(f"{LOOPBACK}:{ports.ipam}"))
         return Cluster(
             pid=os.getpid(),
             topology=f"{LOOPBACK}:{ports.topology}",
@@ -208,6 +211,22 @@ async def _serving(name: str, address: str) -> None:
         raise Failure(
             f"{name} at {address} {state} after {START_TIMEOUT:.0f} s", status="UNAVAILABLE"
         ) from None
+
+
+async def _active(address: str) -> None:
+    """Polls ipam until a replica is elected: before that it serves, but takes no writes."""
+    try:
+        async with asyncio.timeout(START_TIMEOUT), open_channel(address) as channel:
+            stub = IpamServiceStub(channel)
+            while not (await stub.GetStatus(api.GetStatusRequest())).active_address:  # noqa: ASYNC110  # on the far side
+                await asyncio.sleep(POLL_INTERVAL)
+    except TimeoutError:
+        raise Failure(
+            f"ipam at {address} has no active replica after {START_TIMEOUT:.0f} s",
+            status="UNAVAILABLE",
+        ) from None
+    except grpc.aio.AioRpcError as error:
+        raise of_call(error, name="ipam", address=address) from error
 
 
 async def _etcd_ended(etcd: LocalEtcd) -> NoReturn:

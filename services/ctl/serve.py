@@ -1,7 +1,7 @@
 """`romana serve`: one service in the foreground.
 
-This process becomes the service: its own options, environment and `--help` are those of its main
-module, which this command knows nothing of.
+This process becomes the service. Options are handed over as the environment variables that the
+service's settings are read from.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from services.ctl.endpoints import IPAM_PORT, TOPOLOGY_PORT
 from services.ctl.verb import single
 
 app = single()
@@ -25,26 +27,54 @@ class Service(StrEnum):
     IPAM = "ipam"
 
 
-@app.command(
-    "serve",
-    context_settings={"allow_extra_args": True, "allow_interspersed_args": False},
-)
+@app.command("serve")
 def serve(
-    ctx: typer.Context,
-    service: Annotated[Service, typer.Argument(help="Which one.")],
+    service: Annotated[Service, typer.Argument(metavar="topology|ipam", help="Which one.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Settings, YAML."),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help=f"Where to serve.  [default: 127.0.0.1:{TOPOLOGY_PORT} or :{IPAM_PORT}]",
+        ),
+    ] = "",
+    etcd: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="Where etcd is.")] = "",
+    metrics: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where /metrics is served.")
+    ] = "",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Serve other machines without TLS.")
+    ] = False,
+    log_level: Annotated[
+        str, typer.Option(metavar="debug|info|warning|error", help="What is logged.")
+    ] = "",
 ) -> None:
-    """Runs one service in the foreground. What follows its name goes to the service.
+    """Runs one service in the foreground until it is interrupted.
 
-    Settings come from its options, then ROMANA_TOPOLOGY__... or ROMANA_IPAM__... in the
-    environment, then its --config file.
+    Settings are the defaults, then those of the --config file, then of the environment, then
+    options. A file has sections; in the environment, sections and fields are joined by two
+    underscores: listen.address of ipam is ROMANA_IPAM__LISTEN__ADDRESS.
 
     \b
     Examples:
-      romana serve topology --help
+      romana serve topology --etcd 10.0.0.5:2379
       romana serve ipam --config /etc/romana/ipam.yaml
-      ROMANA_IPAM__ETCD__ENDPOINTS=10.0.0.5:2379 romana serve ipam
+      ROMANA_IPAM__LOG__FORMAT=json romana serve ipam
     """
+    given = {
+        "LISTEN__ADDRESS": listen,
+        "LISTEN__INSECURE": "true" if insecure else "",
+        "ETCD__ENDPOINTS": etcd,
+        "METRICS__ADDRESS": metrics,
+        "LOG__LEVEL": log_level,
+    }
+    prefix = f"ROMANA_{service.upper()}__"
+    environment = {**os.environ, **{prefix + name: text for name, text in given.items() if text}}
+    arguments = [sys.executable, "-m", f"services.{service}.main"]
+    if config is not None:
+        arguments.append(str(config))
     sys.stdout.flush()
-    os.execv(  # noqa: S606  # our own interpreter, our own module
-        sys.executable, [sys.executable, "-m", f"services.{service}.main", *ctx.args]
-    )
+    os.execve(sys.executable, arguments, environment)  # noqa: S606  # our own interpreter
