@@ -64,7 +64,7 @@ class TopologyChanges:
                 lambda: self._decide(asked, options), looks_at_usage=True
             )
             plan = committed.answer
-            if committed.changed:
+            if committed.changed and len(plan.nodes) > MAX_NODES:
                 await self._finish(asked, plan.layout)
         if options.validate_only:
             self._metrics.count(Operation.APPLY, Result.VALIDATED)

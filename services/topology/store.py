@@ -12,12 +12,13 @@ crash. Until then such a node counts for no group.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.common.errors import Conflict, InvalidInput
+from services.common.errors import Conflict, InvalidInput, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
@@ -102,10 +103,19 @@ class TopologyStore:
             group.create_task(self._topology.run(), name="follow_topology")
             group.create_task(self._ipam.run(), name="follow_ipam")
 
-    async def in_sync(self, timeout: float) -> None:
-        """Returns when everything there is has been read; raises Unavailable."""
-        await self._topology.wait_for(1, timeout)
-        await self._ipam.wait_for(1, timeout)
+    async def wait_in_sync(self) -> None:
+        """Returns when everything there is has been read, however long the store is away."""
+        for follower in (self._topology, self._ipam):
+            while not follower.revision:
+                with contextlib.suppress(Unavailable):
+                    await follower.wait_for(1, _CATCH_UP)
+
+    def check_in_sync(self) -> None:
+        """Raises Unavailable before that: what is known now is nothing."""
+        if not (self._topology.revision and self._ipam.revision):
+            raise Unavailable(
+                "this replica has not read the store yet: try again", reason="NOT_IN_SYNC"
+            )
 
     async def change(
         self, decide: Callable[[], Decision[_T]], *, looks_at_usage: bool = False
@@ -117,6 +127,7 @@ class TopologyStore:
             Unavailable: as the client's.
             RomanaError: what `decide` raises; then nothing was written.
         """
+        self.check_in_sync()
         async with self._lock:
             for attempt in range(1, _ATTEMPTS + 1):
                 await self._catch_up(looks_at_usage=looks_at_usage)

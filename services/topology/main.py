@@ -1,0 +1,108 @@
+"""Builds and runs one replica of the topology service."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import structlog
+from romana.topology.v1 import topology_service_pb2_grpc
+
+from services.common.errors import RomanaError
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.epoch import ensure_epoch
+from services.common.etcd.keys import Keys
+from services.common.lifecycle import Lifecycle, Phase, run
+from services.common.logs import configure_logs
+from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.rpc.metrics import RpcMetrics
+from services.common.rpc.server import RpcServer
+from services.common.settings import load_settings
+from services.common.version import version
+from services.topology.asked import Asked, read_initial
+from services.topology.changing import ApplyOptions, TopologyChanges
+from services.topology.changing_nodes import NodeChanges
+from services.topology.metrics import TopologyMetrics
+from services.topology.service import TopologyService
+from services.topology.settings import TopologySettings
+from services.topology.store import TopologyStore
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(life: Lifecycle, settings: TopologySettings) -> None:
+    """Starts everything; the life cycle stops it."""
+    initial = read_initial(settings.initial_topology) if settings.initial_topology else None
+    registry = new_registry("topology")
+    client = EtcdClient(
+        settings.etcd.endpoints, tls=settings.etcd.tls.files(), timeout=settings.etcd.timeout
+    )
+    life.on_stop(Phase.CLOSE, "etcd", client.close)
+    keys = Keys(settings.etcd.root)
+    server = RpcServer(RpcMetrics(registry))
+    listen = settings.listen
+    server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
+
+    metrics = TopologyMetrics(registry)
+    store = TopologyStore(client, keys, metrics)
+    topology = TopologyChanges(store, metrics)
+    service = TopologyService(
+        store, topology, NodeChanges(store, metrics), metrics, server.draining
+    )
+    server.register(topology_service_pb2_grpc.add_TopologyServiceServicer_to_server, service)
+    scrape = MetricsServer(registry, ready=lambda: server.serving)
+    await scrape.start(settings.metrics.address)
+    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+    await ensure_epoch(client, keys)
+    life.start("store", store.run())
+    life.start("lag", LoopLag(registry).run())
+    await server.start()
+    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
+    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    await store.wait_in_sync()
+    if initial is not None:
+        await _apply_initial(topology, initial)
+    await topology.settle()
+    server.set_serving(serving=True)
+
+
+async def _apply_initial(topology: TopologyChanges, initial: Asked) -> None:
+    applied = await topology.apply(
+        initial, ApplyOptions(only_first=True, request_id="initial-topology")
+    )
+    if not applied.changed:
+        log.info("initial_topology_not_applied", why="there is a topology already")
+
+
+def main(arguments: list[str]) -> int:
+    """Reads settings and runs; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="romana serve topology", description=__doc__)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
+    parser.add_argument("--listen", metavar="ADDRESS", help="host:port or unix:/path")
+    parser.add_argument("--insecure", action="store_const", const=True, help="without TLS")
+    parser.add_argument("--etcd", metavar="ENDPOINTS", help="host:port, separated by commas")
+    parser.add_argument(
+        "--initial-topology",
+        metavar="FILE",
+        help="topology file, flat or kubeadm: applied if there is none yet",
+    )
+    parser.add_argument("--version", action="version", version=version())
+    options = parser.parse_args(arguments)
+    overrides = {
+        "listen": {"address": options.listen, "insecure": options.insecure},
+        "etcd": {"endpoints": options.etcd},
+        "initial_topology": options.initial_topology,
+    }
+    try:
+        settings = load_settings(TopologySettings, file=options.config, overrides=overrides)
+    except RomanaError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 2
+    configure_logs("topology", level=settings.log.level, format=settings.log.format)
+    log.info("settings", **settings.redacted())
+    return run(lambda life: serve(life, settings), uvloop=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
