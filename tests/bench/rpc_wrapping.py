@@ -28,7 +28,7 @@ from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.options import SERVER_OPTIONS
 from services.common.rpc.server import RpcServer
 
-ROUNDS, CALLS = 14, 4000
+ROUNDS, CALLS = 24, 3000
 PATH = "/probe.v1.Probe/Unary"
 EMPTY_MESSAGE = b"\0" * 5  # gRPC's frame: not compressed, length 0
 

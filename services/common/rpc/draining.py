@@ -24,15 +24,13 @@ class Draining:
     """
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def is_set(self) -> bool:
+        self.begun = False
         """Whether the stop has begun."""
-        return self._event.is_set()
+        self._event = asyncio.Event()
 
     def check(self) -> None:
         """Raises Unavailable once the stop has begun."""
-        if self._event.is_set():
+        if self.begun:
             raise _draining_error()
 
     async def wait(self) -> None:
@@ -41,6 +39,7 @@ class Draining:
 
     def set(self) -> None:
         """Begins: for the server."""
+        self.begun = True
         self._event.set()
 
     async def bound(self, work: Coroutine[object, object, _T]) -> _T:

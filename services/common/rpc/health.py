@@ -42,7 +42,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def set_serving(self, *, serving: bool) -> None:
         """Changes what is said and wakes the watchers; never SERVING again once draining."""
-        self._serving = serving and not self._draining.is_set()
+        self._serving = serving and not self._draining.begun
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -65,7 +65,7 @@ class Health(health_pb2_grpc.HealthServicer):
             if status != last:
                 yield health_pb2.HealthCheckResponse(status=status)
                 last = status
-            elif self._draining.is_set():
+            elif self._draining.begun:
                 return
             else:
                 await changed.wait()

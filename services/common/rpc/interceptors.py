@@ -43,6 +43,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Message | None]]
 
+OK = grpc.StatusCode.OK
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -105,7 +107,7 @@ class CallWrapper:
             metrics.started += 1
             self._running += 1
             begun = clock()
-            code = grpc.StatusCode.OK
+            code = OK
             request_id = _request_id(context)
             if request_id:
                 context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
@@ -113,9 +115,11 @@ class CallWrapper:
                 request_id = f"{id_prefix}-{next(ids):x}"
             current_request.set(request_id)
             try:
-                draining.check()
+                if draining.begun:
+                    draining.check()
                 response = await behaviour(request, context)
-                code = _code_set(context, grpc.StatusCode.OK)
+                if context.code():  # the handler set one; 0 is OK
+                    code = _code_set(context, OK)
             except asyncio.CancelledError:
                 code = _cancelled_code(context)
                 raise
@@ -131,7 +135,7 @@ class CallWrapper:
             finally:
                 metrics.ended(code, clock() - begun)
                 self._running -= 1
-                if not self._running:
+                if draining.begun:
                     self._idle.set()
 
         return call
@@ -175,9 +179,13 @@ def _request_id(context: Context) -> str:
     """The caller's id for the call; empty if it gave none, or none that can be logged."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY:
-            fits = isinstance(value, str) and len(value) <= MAX_REQUEST_ID and value.isprintable()
+            fits = isinstance(value, str) and _is_loggable(value)
             return str(value) if fits else ""
     return ""
+
+
+def _is_loggable(text: str) -> bool:
+    return len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable()
 
 
 async def _abort(context: Context, status: status_pb2.Status, request_id: str) -> NoReturn:

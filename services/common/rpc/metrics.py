@@ -30,8 +30,7 @@ from prometheus_client.registry import Collector
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Seconds. From one etcd transaction (about 1 ms) to a deadline."""
 
-EXPECTED_CODES = (
-    grpc.StatusCode.OK,
+EXPECTED_FAILURES = (
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -84,9 +83,9 @@ class RpcMetrics(Collector):
         for metrics in self._methods:
             name = [metrics.method]
             started.add_metric(name, metrics.started)
-            in_flight.add_metric(name, metrics.started - sum(metrics.handled.values()))
+            in_flight.add_metric(name, metrics.started - sum(metrics.handled().values()))
             unexpected.add_metric(name, metrics.unexpected)
-            for code, count in metrics.handled.items():
+            for code, count in metrics.handled().items():
                 handled.add_metric([metrics.method, code.name], count)
             if metrics.unary:
                 counts = itertools.accumulate(metrics.buckets)
@@ -98,21 +97,38 @@ class RpcMetrics(Collector):
 class MethodMetrics:
     """One method's numbers."""
 
-    __slots__ = ("buckets", "handled", "method", "seconds", "started", "unary", "unexpected")
+    __slots__ = (
+        "buckets",
+        "failed",
+        "method",
+        "seconds",
+        "started",
+        "succeeded",
+        "unary",
+        "unexpected",
+    )
 
     def __init__(self, method: str, *, unary: bool) -> None:
         """All of them are 0."""
         self.method = method
         self.unary = unary
         self.started = 0
-        self.handled = dict.fromkeys(EXPECTED_CODES, 0)
+        self.succeeded = 0
+        self.failed = dict.fromkeys(EXPECTED_FAILURES, 0)
         self.unexpected = 0
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
 
+    def handled(self) -> dict[grpc.StatusCode, int]:
+        """Calls ended, by code."""
+        return {grpc.StatusCode.OK: self.succeeded, **self.failed}
+
     def ended(self, code: grpc.StatusCode, seconds: float) -> None:
         """Counts a call's end; its begin is `started += 1`."""
-        self.handled[code] = self.handled.get(code, 0) + 1
+        if code is grpc.StatusCode.OK:
+            self.succeeded += 1  # apart, because hashing an enum's member is a call in Python
+        else:
+            self.failed[code] = self.failed.get(code, 0) + 1
         if self.unary:
             self.buckets[bisect.bisect_left(BUCKETS, seconds)] += 1
             self.seconds += seconds
