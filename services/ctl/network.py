@@ -101,7 +101,7 @@ async def show(session: Session, name: options.NetworkArgument) -> None:
     elif out.form is Format.NAME:
         out.line(network.name)
     else:
-        out.sheet(fields(described(network)))
+        out.sheet(fields(described(network) + (totals(usage.usage) if usage else [])))
         if usage:
             _show_usage(session, usage)
 
@@ -123,6 +123,16 @@ def described(network: network_pb2.Network) -> list[tuple[str, str]]:
     ]
 
 
+def totals(total: utilization_pb2.Usage) -> list[tuple[str, str]]:
+    """How full a network is as a whole, for people."""
+    return [
+        ("In use", f"{of_total(total)} ({words.share(total.used, total.size)})"),
+        ("Resting", words.large(total.resting)),
+        ("Reserved", words.large(total.reserved)),
+        ("Blocks", f"{total.blocks} with {words.large(total.held)} addresses"),
+    ]
+
+
 async def _utilization(session: Session, name: str) -> utilization_pb2.NetworkUtilization | None:
     """How full it is, unless ipam is away: then the rest is still worth showing."""
     ipam = session.ipam
@@ -139,17 +149,6 @@ async def _utilization(session: Session, name: str) -> utilization_pb2.NetworkUt
 
 def _show_usage(session: Session, usage: utilization_pb2.NetworkUtilization) -> None:
     out = session.out
-    total = usage.usage
-    out.sheet(
-        fields(
-            [
-                ("In use", f"{of_total(total)} ({words.share(total.used, total.size)})"),
-                ("Resting", words.large(total.resting)),
-                ("Reserved", words.large(total.reserved)),
-                ("Blocks", f"{total.blocks} with {words.large(total.held)} addresses"),
-            ]
-        )
-    )
     if usage.groups:
         out.line()
         session.screen.table(usage.groups, GROUPS, wide=out.wide)

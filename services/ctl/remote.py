@@ -7,6 +7,7 @@ an answer that got lost looks the same as a request that did.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ class Remote(Generic[Stub]):
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or left <= pause:
                     raise translated from error
                 if pause == FIRST_PAUSE:
-                    self._waiting(f"{translated.message}; trying again for {left:.0f} s")
+                    self._waiting(f"{translated.message}; trying again for {math.ceil(left)} s")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
             pause = min(pause * 2, LAST_PAUSE)
 

@@ -27,6 +27,10 @@ class Service(StrEnum):
     IPAM = "ipam"
 
 
+CONFIG_FLAGS: dict[Service, tuple[str, ...]] = {Service.TOPOLOGY: ("--config",), Service.IPAM: ()}
+"""What stands before the settings file in the arguments of a service's main."""
+
+
 @app.command("serve")
 def serve(
     service: Annotated[Service, typer.Argument(metavar="topology|ipam", help="Which one.")],
@@ -48,6 +52,12 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve other machines without TLS.")
     ] = False,
+    initial_topology: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|flat|kubeadm", help="Topology only: applied if there is none yet."
+        ),
+    ] = "",
     log_level: Annotated[
         str, typer.Option(metavar="debug|info|warning|error", help="What is logged.")
     ] = "",
@@ -64,17 +74,20 @@ def serve(
       romana serve ipam --config /etc/romana/ipam.yaml
       ROMANA_IPAM__LOG__FORMAT=json romana serve ipam
     """
+    if initial_topology and service is not Service.TOPOLOGY:
+        raise typer.BadParameter("--initial-topology is for topology")
     given = {
         "LISTEN__ADDRESS": listen,
         "LISTEN__INSECURE": "true" if insecure else "",
         "ETCD__ENDPOINTS": etcd,
         "METRICS__ADDRESS": metrics,
         "LOG__LEVEL": log_level,
+        "INITIAL_TOPOLOGY": initial_topology,
     }
     prefix = f"ROMANA_{service.upper()}__"
     environment = {**os.environ, **{prefix + name: text for name, text in given.items() if text}}
     arguments = [sys.executable, "-m", f"services.{service}.main"]
     if config is not None:
-        arguments.append(str(config))
+        arguments += [*CONFIG_FLAGS[service], str(config)]
     sys.stdout.flush()
     os.execve(sys.executable, arguments, environment)  # noqa: S606  # our own interpreter

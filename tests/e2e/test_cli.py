@@ -85,7 +85,7 @@ def test_the_tree_shows_prefixes_and_usage(cluster: Up) -> None:
 
 
 def test_an_export_applied_again_changes_nothing(cluster: Up) -> None:
-    exported = cluster.romana("topology", "export", "--with-nodes")
+    exported = cluster.romana("topology", "export")
     assert exported.returncode == 0, exported.stderr
     planned = cluster.romana("topology", "plan", "-", stdin=exported.stdout)
     assert (planned.returncode, planned.stdout) == (0, "Nothing changes.\n"), planned.stderr
