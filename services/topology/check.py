@@ -225,7 +225,9 @@ class _Checker:
             node = replace(node, pins={**node.pins, topology: path})
             other = self._nodes.get(node.name)
             if other is None:
-                self._nodes[node.name] = NodeSpec(node, part.at)
+                self._nodes[node.name] = NodeSpec(
+                    node, part.at, self._draft.field(part.at, "address")
+                )
             elif topology in other.node.pins and other.node.pins[topology] != path:
                 self.problems.append(
                     Violation(
@@ -236,7 +238,9 @@ class _Checker:
             elif topology in other.node.pins:
                 self.problems.append(Violation(at, f"there is another node {node.name!r}"))
             else:
-                self._nodes[node.name] = self._merge(other, NodeSpec(node, part.at))
+                self._nodes[node.name] = self._merge(
+                    other, NodeSpec(node, part.at, self._draft.field(part.at, "address"))
+                )
 
     def _merge(self, one: NodeSpec, other: NodeSpec) -> NodeSpec:
         """A node that is listed in several topologies; what is left out there counts here."""
@@ -258,6 +262,7 @@ class _Checker:
                 pins={**other.node.pins, **one.node.pins},
             ),
             one.at,
+            one.address_at,
         )
 
     def _unique_addresses(self) -> None:

@@ -28,8 +28,11 @@ Value = str | int | list["Value"] | dict[str, "Value"]
 
 
 def export_yaml(layout: Layout, nodes: Iterable[Node] = ()) -> str:
-    """The layout, with the nodes pinned to their groups, as YAML."""
-    return yaml.safe_dump(_document(layout, nodes), sort_keys=False, allow_unicode=True, width=100)
+    """The layout, with the nodes pinned to their groups, as YAML.
+
+    In ASCII: PyYAML writes line breaks beyond it, such as U+0085, so that they are read as blanks.
+    """
+    return yaml.safe_dump(_document(layout, nodes), sort_keys=False, allow_unicode=False, width=100)
 
 
 def export_json(layout: Layout, nodes: Iterable[Node] = ()) -> str:

@@ -155,18 +155,17 @@ def _listed(
         node = entry.node
         known = nodes.get(node.name)
         if known is None:
-            if node.address is None and not node.attachments:
+            wrong = any(problem.path == entry.address_at for problem in problems)
+            if node.address is None and not node.attachments and not wrong:
                 problems.append(
-                    Violation(
-                        f"{entry.at}.address", f"is missing, and no node {node.name!r} is known"
-                    )
+                    Violation(entry.address_at, f"is missing, and no node {node.name!r} is known")
                 )
             merged[node.name] = replace(node, create_time=now)
         else:
             if node.address is not None and known.address not in (None, node.address):
                 problems.append(
                     Violation(
-                        f"{entry.at}.address",
+                        entry.address_at,
                         f"node {node.name!r} is known with the address {known.address}",
                     )
                 )
@@ -179,7 +178,7 @@ def _listed(
             )
         problems.extend(
             Violation(
-                f"{entry.at}.address",
+                entry.address_at,
                 f"{address} is the address of node {held[address]!r} already",
             )
             for address in sorted(addresses(node), key=str)

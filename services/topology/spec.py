@@ -64,6 +64,7 @@ class NodeSpec:
 
     node: Node
     at: str = ""
+    address_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

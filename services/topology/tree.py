@@ -74,7 +74,7 @@ def read_yaml(text: str) -> Tree:
         why = error.problem or error.context or "not YAML"
         raise malformed(why, mark.line if mark else 0, mark.column if mark else 0) from error
     except yaml.reader.ReaderError as error:
-        line, column = _locate(text, text.find(chr(error.character)) if error.character else 0)
+        line, column = _locate(text, text.find(chr(error.character)))
         raise malformed(f"character {error.character!r} is not allowed", line, column) from error
     except yaml.YAMLError as error:
         raise malformed(str(error), 0, 0) from error

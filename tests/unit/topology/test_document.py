@@ -1,0 +1,214 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from services.common.errors import InvalidInput
+from services.common.model.layout import Layout
+from services.topology.asked import Asked
+from services.topology.document import Format, read_document
+from services.topology.plan import Plan
+from services.topology.usage import Usage
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "datacenter.yaml"
+
+
+def plan(text: str, form: Format | None = None) -> Plan:
+    document = read_document(text, form)
+    return Asked.of(document.draft, document.findings).plan(Layout(), {}, Usage(), 0)
+
+
+def refused(text: str) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        plan(text)
+    return {violation.path: violation.message for violation in caught.value.violations}
+
+
+def test_the_example_is_read() -> None:
+    layout = plan(EXAMPLE.read_text()).layout
+    assert [network.vlan_id for network in layout.networks] == [20, 30, 40, 50]
+    assert [
+        str(group.prefixes[layout.networks[0].name]) for group in layout.topologies[0].walk()
+    ] == [
+        "10.20.0.0/17",
+        "10.20.128.0/17",
+    ]
+
+
+ROMANA_V2 = {
+    "networks": [{"name": "net1", "cidr": "10.111.0.0/16", "block_mask": 29, "tenants": ["t"]}],
+    "topologies": [
+        {
+            "networks": ["net1"],
+            "map": [
+                {
+                    "name": "zone-A",
+                    "assignment": {"zone": "a"},
+                    "routing": "hint",
+                    "cidr": "ignored",
+                    "groups": [
+                        {"name": "h1", "ip": "192.168.0.1"},
+                        {"name": "h2", "ip": "192.168.0.2"},
+                    ],
+                },
+                {"name": "zone-B", "groups": []},
+                {"name": "padding", "dummy": True},
+            ],
+        }
+    ],
+}
+
+
+def test_romana_2_json_is_read_as_it_is() -> None:
+    made = plan(json.dumps(ROMANA_V2))
+    (topology,) = made.layout.topologies
+    assert [(group.path, group.routing) for group in topology.walk()] == [
+        ("net1/zone-A", "hint"),
+        ("net1/zone-B", ""),
+    ]
+    assert {node.name: dict(node.placements) for node in made.nodes} == {
+        "h1": {"net1": "net1/zone-A"},
+        "h2": {"net1": "net1/zone-A"},
+    }
+
+
+def test_romana_2_hosts_directly_in_the_map_are_one_group() -> None:
+    made = plan(
+        json.dumps(
+            {
+                "networks": [{"name": "n", "cidr": "10.0.0.0/16"}],
+                "topologies": [{"networks": ["n"], "map": [{"name": "h", "ip": "192.168.0.1"}]}],
+            }
+        )
+    )
+    assert [node.placements for node in made.nodes] == [{"n": "n/all"}]
+
+
+def test_romana_2_errors_name_its_own_fields() -> None:
+    document = json.loads(json.dumps(ROMANA_V2))
+    document["networks"][0]["block_mask"] = 8
+    document["topologies"][0]["map"][0]["groups"][1]["ip"] = "192.168.0.300"
+    found = refused(json.dumps(document))
+    assert sorted(found) == ["networks[0].block_mask", "topologies[0].map[0].groups[1].ip"]
+
+
+def test_values_are_the_text_that_is_written() -> None:
+    text = """
+networks: [{name: "no", cidr: 10.0.0.0/16, tenants: [on, 1e3, 0x10]}]
+topologies:
+  - networks: [no]
+    groups: [{name: yes, assignment: {rack: 010, on: true}}]
+"""
+    layout = plan(text).layout
+    assert layout.networks[0].tenants == ("on", "1e3", "0x10")
+    (group,) = layout.topologies[0].groups
+    assert group.path == "no/yes"
+    assert group.assignment == {"rack": "010", "on": "true"}
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("networks:\n  - {name: a\n    b: c", "line 3, column 6"),
+        ("networks: [", "line 2, column 1"),
+        ('{\n "networks": [,]}', "line 2, column 15"),
+        ("a:\n\t- b", "line 2, column 1"),
+        ("a: 1\na: 2", "line 2, column 1"),
+        ("a: *b", "line 1, column 4"),
+        ("a: &a [*a]", "line 1, column 8"),
+        ("!!python/object:os.system {}", "line 1, column 1"),
+        ("a: 1\n---\nb: 2", "line 2, column 1"),
+        ("a: \x00", "line 1, column 4"),
+        ("", "line 1, column 1"),
+        ("[" * 5000, "line 1, column"),
+        ("{" + '"a":{' * 5000, "line 1, column"),
+    ],
+)
+def test_malformed_text_is_refused_with_line_and_column(text: str, place: str) -> None:
+    with pytest.raises(InvalidInput, match=place) as caught:
+        read_document(text)
+    assert caught.value.reason == "MALFORMED_DOCUMENT"
+    assert caught.value.violations[0].path == "document.text"
+
+
+def test_aliases_are_bounded() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    with pytest.raises(InvalidInput, match="more than 500000 nodes"):
+        read_document("\n".join(lines))
+
+
+def test_more_than_a_mebibyte_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="1048576"):
+        read_document("#" * (1 << 20) + "\n")
+
+
+def test_unknown_fields_are_refused_with_path_and_line() -> None:
+    found = refused(
+        "networks:\n  - name: n\n    cidr: 10.0.0.0/8\n    colour: blue\n    gatway: x\n"
+    )
+    assert found["networks[0].colour"] == "there is no such field (line 4)"
+    assert found["networks[0].gatway"].startswith("there is no such field; did you mean 'gateway'?")
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    text = """
+networks:
+  - {name: a, cidr: 10.0.0.1/8, vlan: 5000, mtu: 20, reuse_delay: soon, mode: bridge}
+  - {name: A!, cidr: 10.0.0.0/16, gateway: 'fd00::1', block_length: 40}
+  - {name: c, cidr: 10.0.128.0/17, mode: onlink, gateway: 10.1.0.1, tenants: [x, x]}
+topologies:
+  - networks: [a, c, nowhere]
+    groups: [{name: x/y}, {assignment: {z: a}, groups: [{assignment: {z: b}}]}, {name: group-2}]
+  - networks: [c]
+    slots: 3
+"""
+    assert set(refused(text)) == {
+        "networks[0].cidr",
+        "networks[0].mode",
+        "networks[0].reuse_delay",
+        "networks[0].vlan_id",
+        "networks[1].block_length",
+        "networks[1].gateway",
+        "networks[1].name",
+        "networks[2].gateway",
+        "networks[2].tenants[1]",
+        "topologies[0].groups[0].name",
+        "topologies[0].groups[1].groups[0].assignment['z']",
+        "topologies[0].groups[2].name",
+        "topologies[0].networks[2]",
+        "topologies[1].networks[0]",
+        "topologies[1].slots",
+    }
+
+
+def test_an_empty_file_names_what_is_missing() -> None:
+    assert "networks" in refused("{}")
+
+
+def test_nodes_are_listed_by_name_and_address() -> None:
+    text = """
+networks: [{name: n, cidr: 10.0.0.0/16}, {name: m, cidr: 10.1.0.0/16}]
+topologies:
+  - {networks: [n], groups: [{name: r, nodes: [{name: x, address: 192.0.2.1}]}]}
+  - {networks: [m], groups: [{name: r, nodes: [x]}]}
+"""
+    (node,) = plan(text).nodes
+    assert node.placements == {"n": "n/r", "m": "m/r"}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "[{name: x, address: 192.0.2.1}, {name: x, address: 192.0.2.2}]",
+        "[{name: x, address: 192.0.2.1}, {name: y, address: 192.0.2.1}]",
+        "[x]",
+        "[{address: 192.0.2.1}]",
+    ],
+)
+def test_listed_nodes_that_cannot_be_are_refused(nodes: str) -> None:
+    text = (
+        "networks: [{name: n, cidr: 10.0.0.0/16}]\n"
+        f"topologies: [{{networks: [n], groups: [{{name: r, nodes: {nodes}}}]}}]"
+    )
+    assert all(path.startswith("topologies[0].groups[0].nodes[") for path in refused(text))

@@ -1,0 +1,169 @@
+from ipaddress import ip_address
+
+import pytest
+
+from services.common.errors import WrongState
+from services.common.model.layout import Layout
+from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
+from services.common.model.node import Attachment, Node
+from services.topology.asked import Asked
+from services.topology.changes import Kind
+from services.topology.document import read_document
+from services.topology.placement import Placer, networks_of
+from services.topology.plan import Plan, plan_node, settle
+from services.topology.usage import BlockUse, PageUse, Usage
+
+N = NetworkName("n")
+T = TopologyName("n")
+ZONES = (
+    "[{name: z1, assignment: {zone: z1}, groups: [{name: a}, {name: b}, {name: c}]},"
+    " {name: z2, assignment: {zone: z2}}]"
+)
+
+
+def plan(
+    groups: str,
+    before: Plan | None = None,
+    nodes: dict[NodeName, Node] | None = None,
+    usage: Usage | None = None,
+    network: str = "",
+) -> Plan:
+    document = read_document(
+        f"networks: [{{name: n, cidr: 10.0.0.0/16{network}}}]\n"
+        f"topologies: [{{networks: [n], groups: {groups}}}]"
+    )
+    asked = Asked.of(document.draft, document.findings)
+    return asked.plan(before.layout if before else Layout(), nodes or {}, usage or Usage(), 0)
+
+
+def node(name: str, **labels: str) -> Node:
+    return Node(NodeName(name), ip_address("192.0.2.1"), labels=labels)
+
+
+def join(layout: Layout, nodes: dict[NodeName, Node], new: Node) -> Node:
+    (placed,) = plan_node(new, layout, nodes, ()).nodes
+    nodes[placed.name] = placed
+    return placed
+
+
+def in_use(base: str, owner: str, length: int = 29, used: int = 3) -> Usage:
+    usage = Usage()
+    usage.put(N, int(ip_address(base)), 0, PageUse(length, NodeName(owner), used))
+    return usage
+
+
+def test_the_ninth_node_of_a_zone_of_three_groups_stays_in_its_zone() -> None:
+    layout = plan(ZONES).layout
+    nodes: dict[NodeName, Node] = {}
+    where = [join(layout, nodes, node(f"node-{i}", zone="z1")).placements[T] for i in range(9)]
+    assert where == ["n/z1/a", "n/z1/b", "n/z1/c"] * 3
+
+
+def test_labels_match_exactly_with_those_above() -> None:
+    layout = plan("[{name: z, assignment: {zone: a}, groups: [{name: r, assignment: {rack: r}}]}]")
+    placer = Placer(layout.layout)
+    assert placer.place(node("x", zone="a", rack="r", more="m"), {}) == {T: "n/z/r"}
+    assert placer.place(node("x", rack="r"), {}) == {}
+    assert placer.place(node("x", zone="A", rack="r"), {}) == {}
+
+
+def test_a_node_that_fits_nothing_is_told_what_is_missing() -> None:
+    layout = plan(ZONES).layout
+    with pytest.raises(WrongState, match="zone=z1") as caught:
+        plan_node(node("x"), layout, {}, ())
+    assert caught.value.reason == "NODE_FITS_NOWHERE"
+
+
+def test_a_pin_goes_before_labels() -> None:
+    layout = plan(ZONES).layout
+    pinned = Node(NodeName("x"), ip_address("192.0.2.1"), pins={T: GroupPath("n/z2")})
+    assert Placer(layout).place(pinned, {}) == {T: "n/z2"}
+
+
+def test_a_node_is_only_in_topologies_of_networks_it_is_attached_to() -> None:
+    document = read_document(
+        "networks: [{name: n, cidr: 10.0.0.0/16}, {name: m, cidr: 10.1.0.0/16}]\n"
+        "topologies: [{networks: [n]}, {networks: [m]}]"
+    )
+    layout = Asked.of(document.draft).plan(Layout(), {}, Usage(), 0).layout
+    attached = Node(
+        NodeName("x"), ip_address("192.0.2.1"), attachments=(Attachment(NetworkName("m")),)
+    )
+    (placed,) = plan_node(attached, layout, {}, ()).nodes
+    assert placed.placements == {"m": "m/all"}
+    assert networks_of(placed, layout) == ("m",)
+
+
+def test_a_node_that_still_fits_stays() -> None:
+    before = plan("[{name: a}, {name: b}]")
+    nodes: dict[NodeName, Node] = {}
+    for name in "xyz":
+        join(before.layout, nodes, node(name))
+    after = plan("[{name: new}, {name: a}, {name: b}]", before, nodes)
+    assert not after.moves
+    assert not after.nodes
+
+
+def test_a_removed_groups_nodes_move() -> None:
+    before = plan("[{name: a}, {name: b}]")
+    nodes: dict[NodeName, Node] = {}
+    join(before.layout, nodes, node("x"))
+    after = plan("[{name: b}]", before, nodes)
+    assert [(move.before, move.after) for move in after.moves] == [("n/a", "n/b")]
+    assert [(change.group, change.kind) for change in after.groups] == [("n/a", Kind.REMOVED)]
+
+
+def test_a_block_in_use_outside_its_nodes_group_is_stranded() -> None:
+    before = plan("[{name: a}, {name: b}]")
+    nodes: dict[NodeName, Node] = {}
+    join(before.layout, nodes, node("x"))
+    usage = in_use("10.0.0.0", "x")
+    after = plan("[{name: b}]", before, nodes, usage)
+    assert after.stranded == (BlockUse(N, int(ip_address("10.0.0.0")), 29, NodeName("x"), 3),)
+    assert after.stranded_addresses == 3
+
+
+def test_a_group_that_shrinks_around_its_blocks_strands_nothing() -> None:
+    before = plan("[{name: a}, {name: b}]")
+    nodes: dict[NodeName, Node] = {}
+    join(before.layout, nodes, node("x"))
+    assert not plan(
+        "[{name: a}, {name: b}, {name: c}]", before, nodes, in_use("10.0.63.248", "x")
+    ).stranded
+    assert plan(
+        "[{name: a}, {name: b}, {name: c}]", before, nodes, in_use("10.0.64.0", "x")
+    ).stranded
+
+
+def test_another_block_length_strands_blocks() -> None:
+    before = plan("[]")
+    nodes: dict[NodeName, Node] = {}
+    join(before.layout, nodes, node("x"))
+    after = plan("[]", before, nodes, in_use("10.0.0.0", "x"), ", block_length: 28")
+    assert after.stranded_addresses == 3
+    assert [(c.kind, c.fields) for c in after.networks] == [(Kind.UPDATED, ("block_length",))]
+
+
+def test_what_is_stranded_already_is_not_stranded_again() -> None:
+    before = plan("[{name: a}, {name: b}]")
+    nodes: dict[NodeName, Node] = {}
+    join(before.layout, nodes, node("x"))
+    assert not plan("[{name: b}]", before, nodes, in_use("10.9.0.0", "x")).stranded
+
+
+def test_pins_to_groups_that_are_gone_are_dropped() -> None:
+    before = plan("[{name: a}, {name: b}]")
+    pinned = Node(NodeName("x"), ip_address("192.0.2.1"), pins={T: GroupPath("n/a")})
+    nodes: dict[NodeName, Node] = {}
+    join(before.layout, nodes, pinned)
+    (after,) = plan("[{name: b}]", before, nodes).nodes
+    assert after.pins == {}
+    assert after.placements == {T: "n/b"}
+
+
+def test_a_node_in_a_group_that_is_gone_counts_for_none_until_it_is_settled() -> None:
+    layout = plan("[{name: a}, {name: b}]").layout
+    lost = Node(NodeName("x"), ip_address("192.0.2.9"), placements={T: GroupPath("n/gone")})
+    (settled,) = settle(layout, {lost.name: lost}).values()
+    assert settled.placements == {T: "n/a"}
+    assert settle(layout, {settled.name: settled}) == {}
