@@ -59,7 +59,6 @@ class Plan:
     etcd: str
     """Comma-separated endpoints of an etcd that runs already; empty: start one."""
     log_level: str
-    log_format: str
 
 
 class Running:
@@ -186,7 +185,7 @@ def _program(name: str, port: int, metrics: int, etcd: str, plan: Plan) -> Progr
             f"{prefix}METRICS__ADDRESS": f"{LOOPBACK}:{metrics}",
             f"{prefix}ETCD__ENDPOINTS": etcd,
             f"{prefix}LOG__LEVEL": plan.log_level,
-            f"{prefix}LOG__FORMAT": plan.log_format,
+            f"{prefix}LOG__FORMAT": "json",
         },
     )
 

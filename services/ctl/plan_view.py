@@ -71,8 +71,8 @@ def summary(plan: topology_pb2.TopologyPlan) -> str:
     """Such as "1 network, 3 groups and 2 nodes change; 5 addresses in use would be stranded"."""
     text = (
         f"{words.count(len(plan.networks), 'network')}, "
-        f"{words.count(len({(each.group) for each in plan.groups}), 'group')} and "
-        f"{words.count(len(plan.nodes), 'node')} change"
+        f"{words.count(len({each.group for each in plan.groups}), 'group')} and "
+        f"{words.count(len({each.node for each in plan.nodes}), 'node')} change"
     )
     if plan.stranded:
         text += (

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
@@ -21,6 +20,7 @@ from services.ctl.data_dir import locked
 from services.ctl.endpoints import Cluster, Endpoints
 from services.ctl.exits import ExitCode
 from services.ctl.failure import Failure
+from services.ctl.log_lines import compact
 from services.ctl.output import Format, Output
 from services.ctl.session import Choices, Session
 from services.ctl.table import Column, Screen
@@ -28,8 +28,6 @@ from services.ctl.topology import BUILTINS, Builtin, read_text
 from services.ctl.verb import FormatOption, finish, single
 
 app = single()
-
-STYLES = {"topology": "cyan", "ipam": "magenta"}
 
 
 class LogLevel(StrEnum):
@@ -103,7 +101,6 @@ def up(
         ports=ports,
         etcd=etcd,
         log_level=log_level,
-        log_format="console" if screen.err.is_terminal else "json",
     )
     finish(lambda: _run(plan, initial_topology, Output(output, screen)), form=output)
 
@@ -178,7 +175,7 @@ def _announce(out: Output, found: Cluster, folder: Path) -> None:
 def _relay(screen: Screen, name: str, line: str) -> None:
     """Shows a child's line; in a pipe as it is, since each line says itself who wrote it."""
     if screen.err.is_terminal:
-        screen.err.print(Text.assemble((f"{name:<8} ", STYLES[name]), Text.from_ansi(line)))
+        screen.err.print(compact(name, line), soft_wrap=True)
     else:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
