@@ -17,6 +17,7 @@ from services.common.errors import (
 )
 from services.common.etcd.types import Delete
 from services.common.model.names import NodeName
+from services.common.model.network import Address
 from services.common.model.node import Node
 from services.topology import claims
 from services.topology.changing import being_removed, would_strand
@@ -203,7 +204,7 @@ class NodeChanges:
         )
         for address in sorted(addresses(node), key=str):
             if address in others:
-                raise address_taken(address, node.name, others[address])
+                raise address_taken(address, node.name, others[address], _field(node, address))
 
     def _check_etag(self, name: NodeName, etag: str) -> None:
         now = self._store.etag(name)
@@ -217,6 +218,14 @@ class NodeChanges:
     def _count(self, operation: Operation, *, changed: bool, validated: bool = False) -> None:
         result = Result.CHANGED if changed else Result.UNCHANGED
         self._metrics.count(operation, Result.VALIDATED if validated else result)
+
+
+def _field(node: Node, address: Address) -> str:
+    """The field path of an address in a request."""
+    for number, attachment in enumerate(node.attachments):
+        if attachment.address == address != node.address:
+            return f"node.attachments[{number}].address"
+    return "node.address"
 
 
 def node_not_found(name: str) -> NotFound:

@@ -136,12 +136,12 @@ def holders(nodes: Iterable[Node]) -> dict[Address, NodeName]:
     return {address: node.name for node in nodes for address in addresses(node)}
 
 
-def address_taken(address: Address, node: NodeName, holder: NodeName) -> AlreadyExists:
+def address_taken(address: Address, node: NodeName, holder: NodeName, field: str) -> AlreadyExists:
     """The error for an address that another node has."""
     return AlreadyExists(
         f"{address} of node {node!r} is an address of node {holder!r} already",
         reason="NODE_ADDRESS_TAKEN",
-        metadata={"node": node, "address": str(address), "holder": holder},
+        metadata={"node": node, "address": str(address), "holder": holder, "field": field},
     )
 
 

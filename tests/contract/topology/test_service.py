@@ -1,0 +1,358 @@
+"""The topology service over gRPC on a real etcd: what it does, alone, in two, and beside ipam."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from prometheus_client import generate_latest
+from romana.topology.v1 import node_pb2, topology_pb2
+from romana.topology.v1 import topology_service_pb2 as api
+
+from services.common.errors import RomanaError
+from services.common.etcd.types import Delete, Put
+from services.common.model.names import GroupPath, NetworkName, NodeName
+from services.common.records.blocks import BlockPage, PageUse, encode
+from services.common.rpc.status import error_of
+from services.topology.store import MAX_NODES
+from tests.conftest import Store
+from tests.contract.topology.replicas import Replica
+
+EXAMPLE = (Path(__file__).parents[3] / "examples" / "datacenter.yaml").read_text()
+RACKS = """
+networks: [{name: n, cidr: 10.0.0.0/16}]
+topologies: [{networks: [n], groups: [%s]}]
+"""
+
+
+def file(text: str, **more: object) -> api.ApplyTopologyRequest:
+    document = topology_pb2.TopologyDocument(text=text)
+    return api.ApplyTopologyRequest(document=document, **more)  # type: ignore[arg-type]
+
+
+def racks(*names: str) -> str:
+    return RACKS % ", ".join(f"{{name: {name}}}" for name in names)
+
+
+async def apply(replica: Replica, text: str, **more: object) -> api.ApplyTopologyResponse:
+    return await replica.stub.ApplyTopology(file(text, **more))
+
+
+async def register(replica: Replica, name: str, address: str, **labels: str) -> node_pb2.Node:
+    node = node_pb2.Node(name=name, address=address, labels=labels)
+    return (await replica.stub.RegisterNode(api.RegisterNodeRequest(node=node))).node
+
+
+async def failing(call: Awaitable[object]) -> RomanaError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return error_of(caught.value)
+
+
+async def allocate(store: Store, node: str, base: str, group: str, used: int = 1) -> None:
+    """As ipam does when a block comes into use: page, claims and commit in one transaction."""
+    uses = tuple(PageUse(i, f"e{i}", 0) for i in range(used))
+    page = BlockPage(length=29, node=node, tenant="t", used=uses)
+    network = NetworkName("n")
+    await store.client.transact(
+        (),
+        (
+            Put(store.keys.block(network, int(ip_address(base)), 0, 32), encode(page)),
+            Put(store.keys.group_claim(network, GroupPath(group)), b"1"),
+            Put(store.keys.node_claim(NodeName(node)), b"1"),
+            Put(store.keys.commit, b"1"),
+        ),
+    )
+
+
+async def test_apply_answers_the_plan_and_again_changes_nothing(replica: Replica) -> None:
+    first = await apply(replica, EXAMPLE)
+    assert first.changed
+    assert len(first.plan.networks) == 4
+    again = await apply(replica, EXAMPLE)
+    assert not again.changed
+    assert again.plan == topology_pb2.TopologyPlan()
+    assert again.etag == first.etag
+
+
+async def test_validate_only_changes_nothing(
+    replica: Replica, dump: Callable[[], Awaitable[list[tuple[str, bytes, int]]]]
+) -> None:
+    answer = await apply(replica, EXAMPLE, validate_only=True)
+    assert len(answer.plan.groups) == 8
+    assert not answer.changed
+    assert await dump() == []
+
+
+async def test_what_is_read_back_can_be_applied_again(replica: Replica) -> None:
+    await apply(replica, EXAMPLE)
+    got = await replica.stub.GetTopology(api.GetTopologyRequest())
+    rack = got.spec.topologies[0].groups[1]
+    assert rack.path == "datacenter/rack-2"
+    assert rack.carved_prefixes["admin"] == "10.50.8.0/21"
+    assert not (await replica.stub.ApplyTopology(api.ApplyTopologyRequest(spec=got.spec))).changed
+
+
+async def test_export_with_nodes_makes_the_same_elsewhere(replica: Replica) -> None:
+    await apply(replica, racks("a", "b", "c", "d", "e"))
+    await apply(replica, racks("e", "b"))
+    await register(replica, "x", "192.0.2.1", k="1e3")
+    await register(replica, "y", "192.0.2.2")
+    before = await replica.stub.GetTopology(api.GetTopologyRequest())
+    for form in (topology_pb2.DOCUMENT_FORMAT_YAML, topology_pb2.DOCUMENT_FORMAT_JSON):
+        request = api.ExportTopologyRequest(format=form, include_nodes=True)
+        document = (await replica.stub.ExportTopology(request)).document
+        await replica.store._client.transact(
+            (), (Delete(replica.store.keys.topology, prefix=True),)
+        )
+        await replica.stub.ApplyTopology(api.ApplyTopologyRequest(document=document))
+        after = await replica.stub.GetTopology(api.GetTopologyRequest())
+        assert after.spec == before.spec
+        node = (await replica.stub.GetNode(api.GetNodeRequest(name="x"))).node
+        assert node.labels == {"k": "1e3"}
+        assert node.pins == {"n": node.placements[0].group}
+
+
+@pytest.mark.parametrize(
+    "name", [topology_pb2.BUILTIN_NAME_FLAT, topology_pb2.BUILTIN_NAME_KUBEADM]
+)
+async def test_builtins_take_every_node(
+    replica: Replica, name: topology_pb2.BuiltinName.ValueType
+) -> None:
+    builtin = topology_pb2.BuiltinTopology(name=name, cidr="10.64.0.0/13")
+    await replica.stub.ApplyTopology(api.ApplyTopologyRequest(builtin=builtin))
+    got = await replica.stub.ListNetworks(api.ListNetworksRequest())
+    assert [network.cidr for network in got.networks] == ["10.64.0.0/13"]
+    for number in range(1, 10):
+        assert (await register(replica, f"n{number}", f"192.0.2.{number}")).placements
+
+
+async def test_registering_again_returns_the_same_node(replica: Replica) -> None:
+    await apply(replica, racks("a", "b"))
+    first = await register(replica, "x", "192.0.2.1")
+    assert await register(replica, "x", "192.0.2.1") == first
+    assert first.networks == ["n"]
+    assert first.create_time.seconds > 0
+
+
+async def test_a_topology_with_nodes_in_use_can_be_changed(replica: Replica, store: Store) -> None:
+    await apply(replica, racks("a", "b"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a")
+    answer = await apply(replica, racks("a", "b", "c"))
+    assert answer.changed
+    assert not answer.plan.nodes
+    assert not answer.plan.stranded
+
+
+async def test_a_change_that_strands_is_refused_unless_allowed(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a", "b"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a", used=2)
+    found = await failing(apply(replica, racks("b")))
+    assert found.reason == "WOULD_STRAND"
+    assert found.metadata["addresses"] == "2"
+    validated = await apply(replica, racks("b"), validate_only=True)
+    assert [block.block for block in validated.plan.stranded] == ["10.0.0.0/29"]
+    answer = await apply(replica, racks("b"), allow_stranded=True)
+    assert answer.changed
+    assert answer.plan.stranded_addresses == 2
+
+
+async def test_a_claim_between_look_and_transaction_is_not_overlooked(
+    replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(replica, racks("a", "b"))
+    await register(replica, "x", "192.0.2.1")
+    commit = replica.store._commit
+    raced = asyncio.Event()
+
+    async def late(decision: object) -> bool:
+        if not raced.is_set():
+            raced.set()
+            await allocate(store, "x", "10.0.0.0", "n/a")
+        return await commit(decision)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(replica.store, "_commit", late)
+    assert (await failing(apply(replica, racks("b")))).reason == "WOULD_STRAND"
+    raced.clear()
+    await store.client.transact(
+        (), (Delete(store.keys.blocks, prefix=True), Put(store.keys.commit, b"2"))
+    )
+    delete = replica.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
+    assert (await failing(delete)).reason == "NODE_IN_USE"
+
+
+async def test_an_update_that_moves_a_node_looks_at_its_claims(
+    replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(replica, RACKS % "{name: a, assignment: {r: a}}, {name: b, assignment: {r: b}}")
+    node = await register(replica, "x", "192.0.2.1", r="a")
+    node.labels["r"] = "b"
+    commit = replica.store._commit
+    raced = asyncio.Event()
+
+    async def late(decision: object) -> bool:
+        if not raced.is_set():
+            raced.set()
+            await allocate(store, "x", "10.0.0.0", "n/a")
+        return await commit(decision)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(replica.store, "_commit", late)
+    request = api.UpdateNodeRequest(node=node)
+    assert (await failing(replica.stub.UpdateNode(request))).reason == "WOULD_STRAND"
+    request.allow_stranded = True
+    answer = await replica.stub.UpdateNode(request)
+    assert answer.plan.nodes[0].after == "n/b"
+    assert answer.plan.stranded_addresses == 1
+
+
+async def test_a_node_in_use_is_removed_only_by_force_and_its_name_waits(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a", used=3)
+    found = await failing(replica.stub.DeleteNode(api.DeleteNodeRequest(name="x")))
+    assert (found.reason, found.metadata["addresses"]) == ("NODE_IN_USE", "3")
+    gone = await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x", force=True))
+    assert gone.released_addresses == 3
+    assert (await failing(register(replica, "x", "192.0.2.1"))).reason == "NODE_BEING_REMOVED"
+    await store.client.transact(
+        (), (Delete(store.keys.blocks, prefix=True), Put(store.keys.commit, b"2"))
+    )
+    assert (await register(replica, "x", "192.0.2.1")).placements
+
+
+async def test_deleting_twice_is_fine_and_reading_is_not_found(replica: Replica) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    for _ in range(2):
+        await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
+    found = await failing(replica.stub.GetNode(api.GetNodeRequest(name="x")))
+    assert found.reason == "NODE_NOT_FOUND"
+
+
+async def test_of_two_replicas_that_register_one_address_one_wins(
+    replica: Replica, other: Replica
+) -> None:
+    await apply(replica, racks("a", "b", "c"))
+    for number in range(1, 9):
+        answers = await asyncio.gather(
+            register(replica, f"x{number}", f"192.0.2.{number}"),
+            register(other, f"y{number}", f"192.0.2.{number}"),
+            return_exceptions=True,
+        )
+        assert sorted(isinstance(answer, grpc.aio.AioRpcError) for answer in answers) == [
+            False,
+            True,
+        ]
+        (lost,) = (answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError))
+        assert error_of(lost).reason == "NODE_ADDRESS_TAKEN"
+
+
+async def test_two_replicas_fill_groups_evenly(replica: Replica, other: Replica) -> None:
+    await apply(replica, racks("a", "b", "c"))
+    nodes = await asyncio.gather(
+        *(register((replica, other)[i % 2], f"x{i}", f"192.0.2.{i + 1}") for i in range(18))
+    )
+    groups = [node.placements[0].group for node in nodes]
+    assert {groups.count(group) for group in groups} == {6}
+
+
+async def test_a_change_that_moves_many_nodes_is_completed(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = MAX_NODES * 2 + 10
+    nodes = ", ".join(f"{{name: x{i}, address: 192.0.{i // 250}.{i % 250}}}" for i in range(number))
+    await apply(replica, RACKS % f"{{name: a, nodes: [{nodes}]}}")
+    assert len(replica.store.cache.nodes) == number
+
+    async def crash(*_: object) -> None:
+        raise RuntimeError("crash")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replica.topology, "_finish", crash)
+        await failing(apply(replica, racks("b", "c")))
+    assert await replica.topology.settle() == number - MAX_NODES
+    got = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec.topologies[0]
+    assert sorted(group.node_count for group in got.groups) == [number // 2, number // 2]
+    assert await replica.topology.settle() == 0
+
+
+async def test_pages_go_on_after_a_name_that_has_gone(replica: Replica) -> None:
+    await apply(replica, racks("a"))
+    for number in range(1, 8):
+        await register(replica, f"x{number}", f"192.0.2.{number}")
+    first = await replica.stub.ListNodes(api.ListNodesRequest(page_size=3))
+    await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x3"))
+    await register(replica, "x0", "192.0.2.100")
+    rest = await replica.stub.ListNodes(api.ListNodesRequest(page_token=first.next_page_token))
+    assert [node.name for node in rest.nodes] == ["x4", "x5", "x6", "x7"]
+    assert rest.next_page_token == ""
+
+
+async def test_a_tenants_networks_come_in_the_order_they_are_tried(replica: Replica) -> None:
+    await apply(
+        replica,
+        "networks: [{name: o, cidr: 10.1.0.0/16}, {name: t, cidr: 10.2.0.0/16, tenants: [x]},"
+        " {name: u, cidr: 10.3.0.0/16, tenants: [y]}]\ntopologies: [{networks: [o, t, u]}]",
+    )
+    first = await replica.stub.ListNetworks(api.ListNetworksRequest(tenant="x", page_size=1))
+    request = api.ListNetworksRequest(tenant="x", page_token=first.next_page_token)
+    rest = await replica.stub.ListNetworks(request)
+    assert [n.name for n in (*first.networks, *rest.networks)] == ["t", "o"]
+
+
+async def test_nodes_are_listed_by_group_network_and_label(replica: Replica) -> None:
+    await apply(replica, RACKS % "{name: z, groups: [{name: a}]}, {name: b, assignment: {r: b}}")
+    await register(replica, "x", "192.0.2.1")
+    await register(replica, "y", "192.0.2.2", r="b")
+
+    async def listed(**by: object) -> list[str]:
+        request = api.ListNodesRequest(**by)  # type: ignore[arg-type]
+        return [node.name for node in (await replica.stub.ListNodes(request)).nodes]
+
+    assert await listed(group="n/z") == ["x"]
+    assert await listed(group="n", network="n") == ["x", "y"]
+    assert await listed(labels={"r": "b"}) == ["y"]
+    request = api.ListNodesRequest(group="n/q")
+    assert (await failing(replica.stub.ListNodes(request))).reason == "GROUP_NOT_FOUND"
+
+
+async def test_a_watch_sends_everything_then_every_change_and_ends_with_the_server(
+    replica: Replica, other: Replica
+) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    watch = replica.stub.WatchTopology(api.WatchTopologyRequest())
+    stream = aiter(watch)
+    first = await anext(stream)
+    assert first.in_sync
+    assert first.spec.networks[0].name == "n"
+    assert [node.name for node in first.updated_nodes] == ["x"]
+    await register(other, "y", "192.0.2.2")
+    second = await anext(stream)
+    assert [node.name for node in second.updated_nodes] == ["y"]
+    assert not second.HasField("spec")
+    assert second.revision > first.revision
+    await other.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
+    assert (await anext(stream)).removed_nodes == ["x"]
+    await apply(other, racks("a", "b"))
+    assert (await anext(stream)).spec.topologies[0].groups[1].name == "b"
+    await replica.server.drain()
+    assert (await failing(anext(stream))).reason == "DRAINING"
+
+
+async def test_metrics_say_what_there_is(replica: Replica) -> None:
+    await apply(replica, EXAMPLE)
+    text = generate_latest(replica.registry).decode()
+    assert "romana_topology_networks 4.0" in text
+    assert 'romana_topology_changes_total{operation="apply",outcome="changed"} 1.0' in text
+    assert 'romana_topology_changes_total{operation="delete",outcome="refused"} 0.0' in text
