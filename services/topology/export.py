@@ -21,6 +21,11 @@ from services.common.model.node import Attachment, Node
 from services.topology.carving import carve
 from services.topology.spec import GroupSpec, Spec, TopologySpec
 
+try:
+    from yaml import CSafeDumper as Dumper
+except ImportError:  # PyYAML without libyaml
+    from yaml import SafeDumper as Dumper  # type: ignore[assignment] # it writes the same
+
 ROUNDS = 8
 """Each finds at least one level more that a fresh carving gets wrong; two are enough as a rule."""
 
@@ -32,7 +37,9 @@ def export_yaml(layout: Layout, nodes: Iterable[Node] = ()) -> str:
 
     In ASCII: PyYAML writes line breaks beyond it, such as U+0085, so that they are read as blanks.
     """
-    return yaml.safe_dump(_document(layout, nodes), sort_keys=False, allow_unicode=False, width=100)
+    return yaml.dump(
+        _document(layout, nodes), Dumper=Dumper, sort_keys=False, allow_unicode=False, width=100
+    )
 
 
 def export_json(layout: Layout, nodes: Iterable[Node] = ()) -> str:

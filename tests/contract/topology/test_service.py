@@ -18,6 +18,8 @@ from services.common.etcd.types import Delete, Put
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.status import error_of
+from services.topology.asked import read_initial
+from services.topology.changing import ApplyOptions
 from services.topology.store import MAX_NODES
 from tests.conftest import Store
 from tests.contract.topology.replicas import Replica
@@ -356,3 +358,33 @@ async def test_metrics_say_what_there_is(replica: Replica) -> None:
     assert "romana_topology_networks 4.0" in text
     assert 'romana_topology_changes_total{operation="apply",outcome="changed"} 1.0' in text
     assert 'romana_topology_changes_total{operation="delete",outcome="refused"} 0.0' in text
+
+
+async def test_the_initial_topology_is_applied_once_only(replica: Replica, tmp_path: Path) -> None:
+    path = tmp_path / "topology.yaml"
+    path.write_text(racks("a"))
+    first = await replica.topology.apply(read_initial(str(path)), ApplyOptions(only_first=True))
+    second = await replica.topology.apply(read_initial("kubeadm"), ApplyOptions(only_first=True))
+    assert (first.changed, second.changed) == (True, False)
+    assert [network.name for network in replica.store.cache.layout.networks] == ["n"]
+
+
+async def test_a_node_may_be_attached_to_some_networks_only(replica: Replica) -> None:
+    await apply(replica, EXAMPLE)
+    shared = node_pb2.Node(
+        name="shared",
+        labels={"rack": "rack-1"},
+        attachments=[
+            node_pb2.Attachment(
+                network="qa",
+                interface="eth0.30",
+                address="10.30.0.2",
+                vlan_id=30,
+                parent_interface="eth0",
+            ),
+            node_pb2.Attachment(network="test", interface="eth1", address="10.20.0.2"),
+        ],
+    )
+    answer = await replica.stub.RegisterNode(api.RegisterNodeRequest(node=shared))
+    assert answer.node.networks == ["test", "qa"]
+    assert answer.node.attachments == shared.attachments
