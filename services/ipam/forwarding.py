@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
-from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub, IpamServiceStub
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.errors import Unavailable
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
+
+if TYPE_CHECKING:  # it exists for type checkers only
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 FORWARDED: Final = "x-romana-forwarded"
 """Metadata of a call that another replica passed on: it is not passed on again."""

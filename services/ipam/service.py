@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -13,7 +13,6 @@ from grpc.aio import UnaryUnaryMultiCallable
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
-from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
 from services.common.model.names import EndpointName, NetworkName, NodeName
@@ -33,6 +32,9 @@ from services.ipam.paging import make_token, page_size, read_token
 from services.ipam.replica import Replica
 from services.ipam.state import State
 from services.ipam.utilization import detail, utilization
+
+if TYPE_CHECKING:  # it exists for type checkers only
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Begun: TypeAlias = "tuple[int, asyncio.Task[list[pb.AllocateResult]]]"

@@ -1,0 +1,42 @@
+# One obvious command for each job. Every target installs what it needs and says what it does.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROTOS := $(shell find protos third_party -name '*.proto')
+
+.PHONY: help setup demo test lint format bench protos clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Install Debian packages and the virtual environment
+
+$(READY): pyproject.toml tools/setup tools/build_protos.py $(PROTOS)
+	@PYTHON=$(PYTHON) tools/setup $(VENV)
+	@touch $@
+
+demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
+	@$(BIN)/python -m lab.demo
+
+test: setup ## All tests, on a real etcd
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy, import-linter and buf
+	@echo '== ruff' && $(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@echo '== mypy' && $(BIN)/mypy
+	@echo '== import-linter' && $(BIN)/lint-imports
+	@echo '== buf' && $(BIN)/buf lint && tools/buf_breaking $(BIN)/buf
+
+format: setup ## Rewrite the sources in the project's style
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: setup ## Measure, as ratios against baselines of the same run
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## Remove the virtual environment and everything generated
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find protos/romana -name '*.py' -o -name '*.pyi' -o -name py.typed | xargs rm -f
