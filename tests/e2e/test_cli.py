@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.etcd.process import LocalEtcd, free_port
 from tests.e2e.local_cluster import (
     COMMAND,
     FREE_PORTS,
@@ -89,6 +90,8 @@ def test_an_export_applied_again_changes_nothing(cluster: Up) -> None:
     assert exported.returncode == 0, exported.stderr
     planned = cluster.romana("topology", "plan", "-", stdin=exported.stdout)
     assert (planned.returncode, planned.stdout) == (0, "Nothing changes.\n"), planned.stderr
+    with_nodes = cluster.romana("topology", "export", "--with-nodes", "-o", "json").stdout
+    assert "n1" in with_nodes
     applied = cluster.romana("topology", "apply", "-", stdin=exported.stdout)
     assert applied.returncode == 0
     assert "Nothing was to change" in applied.stderr
@@ -309,3 +312,31 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert f"port {port}" in done.stderr
     assert "--ipam-port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("service", "question"), [("topology", "topology show"), ("ipam", "ipam status")]
+)
+def test_one_service_is_served_from_options_and_a_file(
+    shared_etcd: LocalEtcd, tmp_path: Path, service: str, question: str
+) -> None:
+    port = free_port()
+    config = tmp_path / "settings.yaml"
+    config.write_text(
+        f"etcd: {{root: /serve-{port}}}\nlisten: {{address: '127.0.0.1:1'}}\n"
+        "metrics: {address: '127.0.0.1:0'}\n"
+    )
+    serving = subprocess.Popen(
+        [
+            *(*COMMAND, "serve", service, "--config", str(config)),
+            *("--etcd", shared_etcd.endpoint, "--listen", f"127.0.0.1:{port}"),
+        ],
+        stderr=subprocess.DEVNULL,
+        env=environment(tmp_path),
+    )
+    try:
+        done = romana(tmp_path, *question.split(), f"--{service}-address", f"127.0.0.1:{port}")
+        assert done.returncode == 0, done.stderr
+    finally:
+        serving.terminate()
+        assert serving.wait(40) == 0
