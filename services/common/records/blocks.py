@@ -1,9 +1,9 @@
 """What ipam keeps in etcd: block pages and reservations.
 
-Topology reads them too, to know what is in use. Documents are JSON so
-that an operator can read them with etcdctl; msgspec is used because it encodes and decodes them
-several times faster than protobuf (measured: loading and group commit depend on it). Unknown fields
-are ignored and new ones have defaults, so that replicas of neighbouring versions can run together.
+Topology reads them too, to know what is in use. Documents are JSON so that an operator can read
+them with etcdctl; msgspec is used because it encodes and decodes them several times faster than
+protobuf (measured: loading and group commit depend on it). Unknown fields are ignored and new ones
+have defaults, so that replicas of neighbouring versions can run together.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import msgspec
 from services.common.records.errors import RecordError
 
 PAGE_BITS = 6
-"""A page of a block holds the allocations of up to 2**6 addresses, so that the cost of a change does
-not grow with the size of the block."""
+"""A page of a block holds the allocations of up to 2**6 addresses, so that the cost of a change
+does not grow with the size of the block."""
 
 
 class PageUse(msgspec.Struct, array_like=True, frozen=True):
@@ -46,7 +46,7 @@ class BlockPage(msgspec.Struct, frozen=True, omit_defaults=True):
     tenant: str = ""
     segment: str = ""
     born: int = 0
-    """Number of the block in the order in which blocks were taken into use: the oldest is lowest."""
+    """Number in the order in which blocks were taken into use: the oldest is lowest."""
     returned: int = 0
     """Not 0: the block came back, as the n-th to do so, and is held by nobody."""
     used: tuple[PageUse, ...] = ()

@@ -60,7 +60,7 @@ class RequestOp(Message):
 class ResponseOp(Message):
     @property
     def response_range(self) -> RangeResponse: ...
-    def WhichOneof(self, oneof_group: Literal["response"]) -> str | None: ...  # noqa: N802
+    def WhichOneof(self, oneof_group: Literal["response"]) -> str | None: ...
 
 class Compare(Message):
     EQUAL: int
