@@ -1,0 +1,274 @@
+"""The ipam service as processes, and a topology written straight into their store.
+
+    async with EtcdClient([endpoint]) as client:
+        keys = Keys("/some-root")
+        await seed(client, keys, layout([network("net", "10.0.0.0/24")]), [node("h1")])
+        with IpamProcess.started(endpoint, keys.root, tmp_path) as one:
+            async with one.connect() as stub:
+                status = await one.wait_until_active()
+
+A process is killed with its parent, and by the context manager whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from romana.ipam.v1 import ipam_service_pb2 as pb
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.keys import Keys
+from services.common.etcd.process import LOOPBACK, free_port
+from services.common.etcd.types import Delete, Operation, Put
+from services.common.model.layout import Layout
+from services.common.model.names import NodeName
+from services.common.model.node import Node
+from services.common.records.layout import encode_layout, encode_node
+
+if TYPE_CHECKING:
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+CHANNEL_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),  # no back-off inherited from a process that is gone
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+
+
+class IpamProcess:
+    """One replica; it can be started and ended repeatedly, on the same ports."""
+
+    def __init__(
+        self, endpoints: Sequence[str], root: str, folder: Path, *, name: str = "ipam", ttl: int = 5
+    ) -> None:
+        """Starts nothing yet. `ttl`: seconds after which a silent active replica is replaced."""
+        self.address = f"{LOOPBACK}:{free_port()}"
+        self.metrics_address = f"{LOOPBACK}:{free_port()}"
+        self.log = folder / f"{name}.log"
+        self._environment = {
+            "ROMANA_IPAM__ETCD__ENDPOINTS": ",".join(endpoints),
+            "ROMANA_IPAM__ETCD__ROOT": root,
+            "ROMANA_IPAM__LISTEN__ADDRESS": self.address,
+            "ROMANA_IPAM__METRICS__ADDRESS": self.metrics_address,
+            "ROMANA_IPAM__ELECTION_TTL": str(ttl),
+            "ROMANA_IPAM__DRAIN": "2",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(
+        cls, endpoint: str, root: str, folder: Path, *, name: str = "ipam", ttl: int = 5
+    ) -> Iterator[IpamProcess]:
+        """Starts a replica, does not wait for it, and kills it in the end."""
+        replica = cls([endpoint], root, folder, name=name, ttl=ttl)
+        try:
+            replica.start()
+            yield replica
+        finally:
+            replica.kill()
+
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts it and returns at once."""
+        assert self.pid is None
+        inherited = {key: text for key, text in os.environ.items() if not key.startswith("ROMANA")}
+        guard = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*guard, sys.executable, "-m", "services.ipam.main"],
+                env={**inherited, **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal; SIGSTOP and SIGCONT make it silent and speak again."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def terminate(self) -> None:
+        """Tells it to end, as an operator does, and returns at once."""
+        self.signal(signal.SIGTERM)
+
+    async def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """Waits until it has ended; returns its exit status."""
+        assert self._process is not None
+        process = self._process
+        await poll(lambda: process.poll() is not None, seconds, what=f"end of {self.address}")
+        return process.wait()
+
+    async def stop(self) -> int:
+        """Ends it in order; returns its exit status."""
+        self.terminate()
+        return await self.wait()
+
+    def kill(self) -> None:
+        """Ends it as a crash would; also when it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def channel(self) -> grpc.aio.Channel:
+        """A new channel to it."""
+        return grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[IpamServiceAsyncStub]:
+        """Its methods."""
+        async with self.channel() as channel:
+            yield IpamServiceStub(channel)
+
+    async def status(self) -> pb.GetStatusResponse | None:
+        """What it says of itself; None: it does not answer."""
+        try:
+            async with self.connect() as stub:
+                return await stub.GetStatus(pb.GetStatusRequest(), timeout=2)
+        except grpc.aio.AioRpcError:
+            return None
+
+    async def is_serving(self) -> bool:
+        """Says whether it answers and is in-sync."""
+        try:
+            async with self.channel() as channel:
+                health = health_pb2_grpc.HealthStub(channel)
+                answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait_until_serving(self, seconds: float = START_SECONDS) -> pb.GetStatusResponse:
+        """Waits until it is in-sync, active or not."""
+        await self._until(self.is_serving, seconds, "serving")
+        status = await self.status()
+        assert status is not None
+        return status
+
+    async def wait_until_active(self, seconds: float = START_SECONDS) -> pb.GetStatusResponse:
+        """Waits until it is the active writer."""
+
+        async def active() -> bool:
+            found = await self.status()
+            return found is not None and found.active
+
+        await self._until(active, seconds, "active")
+        status = await self.status()
+        assert status is not None
+        return status
+
+    async def wait_until_reached(self, revision: int, seconds: float = START_SECONDS) -> None:
+        """Waits until its memory holds everything up to a revision of the store."""
+
+        async def reached() -> bool:
+            found = await self.status()
+            return found is not None and found.revision >= revision
+
+        await self._until(reached, seconds, f"at revision {revision}")
+
+    async def scrape(self, path: str = "/metrics") -> tuple[int, str]:
+        """Status and text of its HTTP endpoint."""
+        return await asyncio.to_thread(_fetch, f"http://{self.metrics_address}{path}")
+
+    async def _until(
+        self, condition: Callable[[], Awaitable[bool]], seconds: float, what: str
+    ) -> None:
+        try:
+            await poll(condition, seconds, what=f"{self.address} to be {what}")
+        except TimeoutError as error:
+            tail = self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+            raise TimeoutError(f"{error}; the end of {self.log}:\n{tail}") from None
+
+
+async def poll(
+    condition: Callable[[], bool | Awaitable[bool]], seconds: float, *, what: str = "a condition"
+) -> None:
+    """Waits until a condition holds; TimeoutError says what was waited for."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found if isinstance(found, bool) else await found:
+            return
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds} s for {what}")
+        await asyncio.sleep(0.03)
+
+
+async def wait_until_one_active(
+    replicas: Sequence[IpamProcess], seconds: float = START_SECONDS
+) -> IpamProcess:
+    """Waits until exactly one of the replicas says that it is active, and returns that one."""
+    found: list[IpamProcess] = []
+
+    async def one() -> bool:
+        running = [replica for replica in replicas if replica.pid is not None]
+        answers = await asyncio.gather(*(replica.status() for replica in running))
+        found[:] = [
+            replica
+            for replica, answer in zip(running, answers, strict=True)
+            if answer is not None and answer.active
+        ]
+        return len(found) == 1
+
+    await poll(one, seconds, what="one active replica")
+    return found[0]
+
+
+async def seed(
+    client: EtcdClient, keys: Keys, layout: Layout | None = None, nodes: Sequence[Node] = ()
+) -> int:
+    """Writes a layout (None: leaves it) and nodes as topology would; returns the revision."""
+    writes: list[Operation] = [Put(keys.node(node.name), encode_node(node)) for node in nodes]
+    if layout is not None:
+        writes.append(Put(keys.layout, encode_layout(layout)))
+    return await _topology(client, keys, writes)
+
+
+async def drop_nodes(client: EtcdClient, keys: Keys, names: Sequence[str]) -> int:
+    """Deletes nodes as topology would; returns the revision."""
+    return await _topology(client, keys, [Delete(keys.node(NodeName(name))) for name in names])
+
+
+async def _topology(client: EtcdClient, keys: Keys, writes: Sequence[Operation]) -> int:
+    """Every topology transaction writes the generation: `Follower` relies on it as its beacon."""
+    for start in range(0, len(writes), 100):
+        part = [Put(keys.generation, b"test"), *writes[start : start + 100]]
+        outcome = await client.transact((), part)
+        revision = outcome.revision
+    return revision
+
+
+def _fetch(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
