@@ -27,10 +27,6 @@ class Service(StrEnum):
     IPAM = "ipam"
 
 
-CONFIG_FLAGS: dict[Service, tuple[str, ...]] = {Service.TOPOLOGY: ("--config",), Service.IPAM: ()}
-"""What stands before the settings file in the arguments of a service's main."""
-
-
 @app.command("serve")
 def serve(
     service: Annotated[Service, typer.Argument(metavar="topology|ipam", help="Which one.")],
@@ -88,6 +84,6 @@ def serve(
     environment = {**os.environ, **{prefix + name: text for name, text in given.items() if text}}
     arguments = [sys.executable, "-m", f"services.{service}.main"]
     if config is not None:
-        arguments += [*CONFIG_FLAGS[service], str(config)]
+        arguments += ["--config", str(config)]
     sys.stdout.flush()
     os.execve(sys.executable, arguments, environment)  # noqa: S606  # our own interpreter

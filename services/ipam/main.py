@@ -5,22 +5,18 @@ from __future__ import annotations
 import gc
 import sys
 import uuid
-from pathlib import Path
 
-import structlog
 from romana.ipam.v1 import ipam_service_pb2_grpc
 
-from services.common.errors import RomanaError
+from services.common.command import run_service
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.lifecycle import Lifecycle, Phase, run
-from services.common.logs import configure_logs
+from services.common.lifecycle import Lifecycle, Phase
 from services.common.metrics import LoopLag, MetricsServer, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.status import StatusEncoder
-from services.common.settings import load_settings
 from services.ipam import wire
 from services.ipam.forwarding import Forwarding
 from services.ipam.metrics import IpamMetrics, ReplicaCollector
@@ -28,8 +24,6 @@ from services.ipam.model import NoAddress
 from services.ipam.replica import Identity, Replica
 from services.ipam.service import IpamService
 from services.ipam.settings import IpamSettings
-
-log = structlog.get_logger(__name__)
 
 
 async def serve(life: Lifecycle, settings: IpamSettings) -> None:
@@ -78,17 +72,10 @@ async def follow_health(replica: Replica, server: RpcServer) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs until a signal; the only argument is a settings file. Returns the exit status."""
-    try:
-        settings = load_settings(IpamSettings, file=Path(arguments[0]) if arguments else None)
-    except RomanaError as error:
-        print(f"romana ipam: {error.message}", file=sys.stderr)  # noqa: T201 - no log yet
-        return 2
-    configure_logs("ipam", level=settings.log.level, format=settings.log.format)
-    log.info("starting", settings=settings.redacted())
+    """Runs until a signal; returns the exit status."""
     # The default thresholds look through all young objects every 700 allocations.
     gc.set_threshold(50_000, 50, 100)
-    return run(lambda life: serve(life, settings), uvloop=True)
+    return run_service("ipam", IpamSettings, serve, arguments)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
 import structlog
 from romana.topology.v1 import topology_service_pb2_grpc
 
-from services.common.errors import RomanaError
+from services.common.command import Flag, run_service
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.lifecycle import Lifecycle, Phase, run
-from services.common.logs import configure_logs
+from services.common.lifecycle import Lifecycle, Phase
 from services.common.metrics import LoopLag, MetricsServer, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
-from services.common.settings import load_settings
-from services.common.version import version
 from services.topology.asked import Asked, read_initial
 from services.topology.changing import ApplyOptions, TopologyChanges
 from services.topology.changing_nodes import NodeChanges
@@ -76,32 +71,13 @@ async def _apply_initial(topology: TopologyChanges, initial: Asked) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Reads settings and runs; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="romana serve topology", description=__doc__)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
-    parser.add_argument("--listen", metavar="ADDRESS", help="host:port or unix:/path")
-    parser.add_argument("--insecure", action="store_const", const=True, help="without TLS")
-    parser.add_argument("--etcd", metavar="ENDPOINTS", help="host:port, separated by commas")
-    parser.add_argument(
+    """Runs until a signal; returns the exit status."""
+    initial = Flag(
         "--initial-topology",
-        metavar="FILE",
-        help="topology file, flat or kubeadm: applied if there is none yet",
+        "FILE",
+        "topology file, flat or kubeadm: applied if there is none yet",
     )
-    parser.add_argument("--version", action="version", version=version())
-    options = parser.parse_args(arguments)
-    overrides = {
-        "listen": {"address": options.listen, "insecure": options.insecure},
-        "etcd": {"endpoints": options.etcd},
-        "initial_topology": options.initial_topology,
-    }
-    try:
-        settings = load_settings(TopologySettings, file=options.config, overrides=overrides)
-    except RomanaError as error:
-        sys.stderr.write(f"{error.message}\n")
-        return 2
-    configure_logs("topology", level=settings.log.level, format=settings.log.format)
-    log.info("settings", **settings.redacted())
-    return run(lambda life: serve(life, settings), uvloop=True)
+    return run_service("topology", TopologySettings, serve, arguments, [initial])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+"""The command line of a service process: settings, logs, and a run to the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from services.common.errors import RomanaError
+from services.common.lifecycle import Lifecycle, run
+from services.common.logs import configure_logs
+from services.common.settings import ServiceSettings, load_settings
+from services.common.version import version
+
+log = structlog.get_logger(__name__)
+
+_Settings = TypeVar("_Settings", bound=ServiceSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag of one service that overrides a setting."""
+
+    name: str
+    """Such as `--initial-topology`; the setting is called the same."""
+    metavar: str
+    help: str
+
+    @property
+    def setting(self) -> str:
+        """The setting's name."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+def run_service(
+    service: str,
+    kind: type[_Settings],
+    serve: Callable[[Lifecycle, _Settings], Awaitable[None]],
+    arguments: Sequence[str],
+    flags: Sequence[Flag] = (),
+) -> int:
+    """Reads the settings and runs the service; returns the exit status, 2 for wrong settings."""
+    parser = argparse.ArgumentParser(
+        prog=f"romana serve {service}", description=f"Runs one replica of the {service} service."
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
+    parser.add_argument("--listen", metavar="ADDRESS", help="host:port or unix:/path")
+    parser.add_argument("--insecure", action="store_const", const=True, help="without TLS")
+    parser.add_argument("--etcd", metavar="ENDPOINTS", help="host:port, separated by commas")
+    parser.add_argument("--version", action="version", version=version())
+    for flag in flags:
+        parser.add_argument(flag.name, metavar=flag.metavar, help=flag.help)
+    options = parser.parse_args(list(arguments))
+    overrides = {
+        "listen": {"address": options.listen, "insecure": options.insecure},
+        "etcd": {"endpoints": options.etcd},
+        **{flag.setting: getattr(options, flag.setting) for flag in flags},
+    }
+    try:
+        settings = load_settings(kind, file=options.config, overrides=overrides)
+    except RomanaError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 2
+    configure_logs(service, level=settings.log.level, format=settings.log.format)
+    log.info("settings", **settings.redacted())
+    return run(lambda life: serve(life, settings), uvloop=True)
