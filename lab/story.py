@@ -1,0 +1,92 @@
+"""How the demo speaks: headings, sentences, commands with their real output, tables."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from rich.text import Text
+
+from lab.cluster import COMMAND
+from services.ctl.table import Column, Screen
+
+T = TypeVar("T")
+
+COMMAND_TIMEOUT = 30.0
+
+
+class Unexpected(Exception):
+    """Something did not go as the demo says."""
+
+
+class Story:
+    """Tells what happens, on standard output."""
+
+    def __init__(self) -> None:
+        self._screen = Screen()
+        self._steps = 0
+
+    def title(self, text: str) -> None:
+        """What all this is."""
+        self._screen.line(Text(text, style="bold"))
+
+    def picture(self, text: str) -> None:
+        """A drawing, as it is."""
+        self._screen.line()
+        self._screen.line(Text(text, style="cyan", no_wrap=True))
+
+    def step(self, text: str) -> None:
+        """A heading."""
+        self._steps += 1
+        self._screen.line()
+        self._screen.line(Text(f"── {self._steps}. {text}", style="bold cyan"))
+
+    def say(self, text: str) -> None:
+        """A sentence, or lines."""
+        self._screen.line(text)
+
+    def gap(self) -> None:
+        """An empty line."""
+        self._screen.line()
+
+    def table(self, items: Sequence[T], columns: Sequence[Column[T]]) -> None:
+        """What a call said, as the `romana` command would show it."""
+        self._screen.table(items, columns, wide=True)
+
+    def command(self, *arguments: str) -> None:
+        """The command line as a person would type it."""
+        self._screen.line(
+            Text.assemble(("$ ", "bold green"), (shlex.join(["romana", *arguments]), "bold"))
+        )
+        sys.stdout.flush()
+
+    async def romana(self, *arguments: str, environment: Mapping[str, str], ends: int = 0) -> None:
+        """Runs the `romana` command; its output goes where ours goes, errors too.
+
+        Raises:
+            Unexpected: It ends with another exit code than `ends`.
+        """
+        self._screen.line()
+        self.command(*arguments)
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=sys.stdout.fileno(),
+            stderr=sys.stdout.fileno(),
+            env=dict(environment),
+        )
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                code = await process.wait()
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
+        if code != ends:
+            raise Unexpected(f"romana {arguments[0]} ended with {code}, not with {ends}")
+        if ends:
+            self._screen.line(Text(f"(exit code {ends})", style="dim"))
