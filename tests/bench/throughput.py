@@ -1,0 +1,81 @@
+"""Durable addresses per second by stream and by batch, beside what etcd alone takes.
+
+One client process, all of whose requests are made before the clock starts. `dense`: a message is
+for one node. `scattered`: each address is for another node than the one before, so that a
+transaction holds few addresses per document; then eight rounds over all nodes fill one block each.
+
+The baseline is etcd written to without ipam by the generator in `h2`: transactions of 127
+documents like those of ipam, with eight addresses each, eight transactions at a time. Rounds
+alternate. The ratio is addresses of ipam to documents of etcd alone.
+"""
+
+from __future__ import annotations
+
+from romana.ipam.v1 import ipam_service_pb2 as pb
+
+from tests.bench import h2
+from tests.bench.report import Row, rate
+from tests.bench.world import (
+    ALLOCATE_MANY,
+    ETCD_TXN,
+    batch_messages,
+    check,
+    dense,
+    median,
+    names,
+    raw_transactions,
+    running,
+    scattered,
+    stream,
+    stream_messages,
+    world,
+)
+from tests.support.seed import Site
+
+TITLE = "stream and batch"
+AIM = 50_000
+
+
+async def measure(*, quick: bool) -> list[Row]:
+    rounds, count, transactions = (1, 2_000, 4) if quick else (5, 40_000, 100)
+    site = Site(nodes=64)
+    kinds = {
+        "stream, 256 a message, dense": (dense, 256),
+        "stream, 1000 a message, dense": (dense, 1000),
+        "stream, 256 a message, scattered": (scattered, 256),
+        "stream, 1000 a message, scattered": (scattered, 1000),
+        "batch of 1000, 1 caller": (dense, 1000),
+        "batch of 1000, 4 callers": (dense, 1000),
+    }
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    raw: list[float] = []
+    start = 0
+    async with world() as there, running(await there.replica(site, "/romana", "ipam")) as child:
+        for _ in range(rounds):
+            done = h2.load(there.etcd.endpoint, ETCD_TXN, raw_transactions(transactions), callers=8)
+            raw.append(done.rate * 127)
+            for kind, (arrange, size) in kinds.items():
+                batches = arrange(site, names(count, start), size)
+                start += count
+                if kind.startswith("stream"):
+                    done = await stream(child.address, stream_messages(batches), 8)
+                    parse = pb.AllocateStreamResponse.FromString
+                else:
+                    callers = 4 if "4" in kind else 1
+                    requests = batch_messages(batches)
+                    done = h2.load(child.address, ALLOCATE_MANY, requests, callers=callers)
+                    parse = pb.AllocateAddressesResponse.FromString
+                assert check(map(parse, done.answers)) == count
+                rates[kind].append(count / done.seconds)
+    alone = median(raw)
+    return [
+        Row(
+            kind,
+            rate(median(found), "addresses"),
+            f"etcd alone: {rate(alone, 'documents')}",
+            median(found) / alone,
+            f">= {AIM:,}/s",
+            median(found) >= AIM,
+        )
+        for kind, found in rates.items()
+    ]
