@@ -166,7 +166,8 @@ class Demo:
     async def _evaluate(self) -> None:
         self._story.step("Ask where an endpoint of tenant qa may go")
         self._story.say("A scheduler asks the same over gRPC: IpamService.EvaluateNodes.")
-        await self._romana("evaluate", "--tenant", "qa")
+        await self._romana("evaluate", "--tenant", "qa", "--limit", "3")
+        await self._romana("evaluate", "--tenant", "qa", "--node", "production-1", ends=1)
 
     async def _allocate(self) -> None:
         total = sum(vlan.endpoints for vlan in VLANS)

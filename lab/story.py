@@ -16,6 +16,9 @@ from services.ctl.table import Column, Screen
 T = TypeVar("T")
 
 COMMAND_TIMEOUT = 30.0
+"""Seconds."""
+LINE_LENGTH = 76
+"""From where on a command line is folded."""
 
 
 class Unexpected(Exception):
@@ -58,9 +61,8 @@ class Story:
 
     def command(self, *arguments: str) -> None:
         """The command line as a person would type it."""
-        self._screen.line(
-            Text.assemble(("$ ", "bold green"), (shlex.join(["romana", *arguments]), "bold"))
-        )
+        lines = folded(["romana", *arguments])
+        self._screen.line(Text.assemble(("$ ", "bold green"), (lines, "bold")))
         sys.stdout.flush()
 
     async def romana(self, *arguments: str, environment: Mapping[str, str], ends: int = 0) -> None:
@@ -90,3 +92,16 @@ class Story:
             raise Unexpected(f"romana {arguments[0]} ended with {code}, not with {ends}")
         if ends:
             self._screen.line(Text(f"(exit code {ends})", style="dim"))
+
+
+def folded(words: Sequence[str]) -> str:
+    """A command line that can be copied, over several lines if it is long."""
+    first, *others = map(shlex.quote, words)
+    lines = [first]
+    for word in others:
+        if len(lines[-1]) + len(word) > LINE_LENGTH:
+            lines[-1] += " \\"
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}"
+    return "\n".join(lines)

@@ -20,8 +20,13 @@ app = single()
 
 
 def why_not(item: utilization_pb2.NodeEvaluation) -> str:
-    """The refusals, network by network."""
-    return "; ".join(f"{each.network}: {words.refusal(each.refusal)}" for each in item.refusals)
+    """The refusals, network by network; networks of other tenants only if there are no more."""
+    own = [
+        each for each in item.refusals if each.refusal != utilization_pb2.REFUSAL_NOT_THIS_TENANT
+    ]
+    return "; ".join(
+        f"{each.network}: {words.refusal(each.refusal)}" for each in own or item.refusals
+    )
 
 
 def _next(item: utilization_pb2.NodeEvaluation) -> str:
@@ -31,13 +36,13 @@ def _next(item: utilization_pb2.NodeEvaluation) -> str:
 
 
 COLUMNS: tuple[Column[utilization_pb2.NodeEvaluation], ...] = (
-    Column("NODE", lambda item: item.node),
+    Column("NODE", lambda item: item.node, solid=True),
     Column("FITS", lambda item: "yes" if item.fits else "no"),
     Column("FREE", lambda item: words.large(item.free_addresses), right=True),
     Column("IN BLOCKS", lambda item: words.large(item.free_in_blocks), right=True),
     Column("NEXT", _next),
-    Column("NETWORK", lambda item: item.network),
-    Column("GROUP", lambda item: item.group),
+    Column("NETWORK", lambda item: item.network, solid=True),
+    Column("GROUP", lambda item: item.group, solid=True),
     Column("WHY NOT", lambda item: "" if item.fits else why_not(item)),
 )
 
