@@ -55,6 +55,7 @@ class Block:
         "node",
         "opened",
         "ordinals",
+        "place",
         "reserved",
         "rest",
         "revision",
@@ -81,6 +82,8 @@ class Block:
     ) -> None:
         self.network = network
         self.base = base
+        self.place = (network, base)
+        """Its identity."""
         self.length = length
         self.bits = bits
         self.node = node
@@ -155,7 +158,11 @@ class Block:
             woken = self._rest_of(offset)
             assert self.rest is not None
             del self.rest[woken[0]]
-        self._occupy(offset, name, time, ordinal)
+        self.names[offset] = name
+        self.times[offset] = time
+        self.used += 1
+        if ordinal:
+            self._set_ordinal(offset, ordinal)
         return woken
 
     def unenter(self, offset: int, woken: tuple[int, Rest] | None) -> None:
@@ -185,16 +192,16 @@ class Block:
             assert self.rest is not None
             self.rest.pop()
         self.free &= ~(1 << offset)
-        self._occupy(offset, *left)
-
-    def _occupy(self, offset: int, name: str, time: int, ordinal: int) -> None:
-        self.names[offset] = name
-        self.times[offset] = time
-        if ordinal:
-            if self.ordinals is None:
-                self.ordinals = {}
-            self.ordinals[offset] = ordinal
+        self.names[offset] = left.name
+        self.times[offset] = left.time
         self.used += 1
+        if left.ordinal:
+            self._set_ordinal(offset, left.ordinal)
+
+    def _set_ordinal(self, offset: int, ordinal: int) -> None:
+        if self.ordinals is None:
+            self.ordinals = {}
+        self.ordinals[offset] = ordinal
 
     def _vacate(self, offset: int) -> None:
         self.names[offset] = None

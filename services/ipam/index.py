@@ -55,7 +55,7 @@ class Index:
 
     def insert(self, block: Block) -> None:
         """Adds a block and what is in use in it."""
-        place = (block.network, block.base)
+        place = block.place
         self.blocks[place] = block
         self._sorted = None
         self.by_node.setdefault(block.node, {})[place] = block
@@ -67,7 +67,7 @@ class Index:
 
     def remove(self, block: Block) -> None:
         """Removes a block and the names of what is in use in it."""
-        place = (block.network, block.base)
+        place = block.place
         for offset, name in block.in_use():
             self.discard(block, offset, name)
         del self.blocks[place]

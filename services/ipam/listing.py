@@ -55,7 +55,7 @@ def list_blocks(
     page: list[Block] = []
     for block in blocks_after(state, wanted, after):
         if len(page) == most:
-            return page, (block.network, block.base)
+            return page, block.place
         page.append(block)
     return page, None
 

@@ -22,7 +22,7 @@ from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.node import Node
 from services.common.records.blocks import BlockPage
-from services.ipam.blocks import Block
+from services.ipam.blocks import Block, Left, Rest
 from services.ipam.index import Index, Place
 from services.ipam.pages import clear_page, page_of, read_page, write_page
 from services.ipam.space import Area, Interval, NetworkSpace, Owner, build, offsets
@@ -84,8 +84,13 @@ class State:
         """A stray is gone: `rebuild` will find room where it was."""
         self.version = 0
         """Grows whenever areas, or what is reserved in them, change."""
-        self._undo: list[Callable[[], None]] = []
+        self._undo: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        """Steps that undo the pending decisions, the last decision's last. Bound methods and
+        arguments, since a closure for every address costs three times as much."""
         self._dirty: dict[Place, tuple[int, set[int]]] = {}
+        self._touched: Block | None = None
+        self._touched_page = 0
+        """What was touched last: often the same again."""
         self._pages = 0
         self._claimed_areas: dict[int, Area] = {}
         self._claimed_nodes: dict[NodeName, None] = {}
@@ -221,13 +226,13 @@ class State:
             if returned is not None:
                 self.returned[place] = returned
 
-        self._undo.append(undo)
+        self._undo.append((undo, ()))
         return block
 
     def close_block(self, block: Block) -> None:
         """Takes back a block with nothing in use, and at rest in its first page at most."""
         area = block.area
-        place = (block.network, block.base)
+        place = block.place
         self._touch(block, 0)
         self._part(block)
         self.index.remove(block)
@@ -249,7 +254,7 @@ class State:
             self.index.insert(block)
             self._join(block, area)
 
-        self._undo.append(undo)
+        self._undo.append((undo, ()))
 
     def wake(self, block: Block, most: int) -> None:
         """Ends the rest in at most that many pages of a block, the first page last."""
@@ -269,7 +274,7 @@ class State:
             block.refree()
             self._note(block)
 
-        self._undo.append(undo)
+        self._undo.append((undo, ()))
 
     def use(self, block: Block, offset: int, name: str, time: int, ordinal: int = 0) -> None:
         """Takes a free or resting address into use; `time` is Unix time in seconds."""
@@ -284,16 +289,17 @@ class State:
             self._claimed_areas[id(area)] = area
             self._claimed_nodes[block.node] = None
         self._touch(block, page_of(offset))
+        self._undo.append((self._unuse, (block, offset, name, woken)))
 
-        def undo() -> None:
-            self.index.discard(block, offset, name)
-            block.unenter(offset, woken)
-            area.used -= 1
-            if woken is not None:
-                area.resting += 1
-            self._note(block)
-
-        self._undo.append(undo)
+    def _unuse(self, block: Block, offset: int, name: str, woken: tuple[int, Rest] | None) -> None:
+        area = block.area
+        assert area is not None
+        self.index.discard(block, offset, name)
+        block.unenter(offset, woken)
+        area.used -= 1
+        if woken is not None:
+            area.resting += 1
+        self._note(block)
 
     def release(self, block: Block, offset: int, now: int) -> None:
         """Takes an address out of use; `now` is Unix time in milliseconds.
@@ -311,16 +317,17 @@ class State:
         self._touch(block, page_of(offset))
         self._note(block)
 
-        def undo() -> None:
-            block.unleave(offset, left, rested=rests)
-            self.index.add(block, offset, left.name)
-            if area is not None:
-                area.used += 1
-                area.resting -= rests
-
-        self._undo.append(undo)
+        self._undo.append((self._unrelease, (block, offset, left, rests)))
         if not block.used and not block.rest:
             self.close_block(block)
+
+    def _unrelease(self, block: Block, offset: int, left: Left, rested: bool) -> None:  # noqa: FBT001
+        area = block.area
+        block.unleave(offset, left, rested=rested)
+        self.index.add(block, offset, left.name)
+        if area is not None:
+            area.used += 1
+            area.resting -= rested
 
     # Transactions.
 
@@ -340,7 +347,8 @@ class State:
         """
         undo = self._undo
         while len(undo) > mark:
-            undo.pop()()
+            step, arguments = undo.pop()
+            step(*arguments)
         if not mark:
             self._clear()
 
@@ -406,9 +414,9 @@ class State:
 
     def _settle(self, block: Block) -> None:
         """Finds the area of a block that was inserted."""
-        area = self._area_at((block.network, block.base), block.length)
+        area = self._area_at(block.place, block.length)
         if area is None:
-            self.strays[block.network, block.base] = block
+            self.strays[block.place] = block
             interval = Interval(block.base, block.base + block.size)
             for space in self.spaces.values():
                 if space.bits == block.bits:
@@ -427,7 +435,7 @@ class State:
         self._part(block)
         self.index.remove(block)
         if block.area is None:
-            del self.strays[block.network, block.base]
+            del self.strays[block.place]
             self.rebuild()
         else:
             block.area.space.give_back(block.area.slot(block.base), block.node, number)
@@ -532,10 +540,12 @@ class State:
                         yield block
 
     def _touch(self, block: Block, page: int) -> None:
-        place = (block.network, block.base)
-        dirty = self._dirty.get(place)
+        if block is self._touched and page == self._touched_page:
+            return
+        self._touched, self._touched_page = block, page
+        dirty = self._dirty.get(block.place)
         if dirty is None:
-            self._dirty[place] = (block.bits, {page})
+            self._dirty[block.place] = (block.bits, {page})
             self._pages += 1
         elif page not in dirty[1]:
             dirty[1].add(page)
@@ -543,6 +553,7 @@ class State:
 
     def _clear(self) -> None:
         self._dirty.clear()
+        self._touched = None
         self._pages = 0
         self._claimed_areas.clear()
         self._claimed_nodes.clear()

@@ -205,6 +205,12 @@ def parse_reservation(message: block_pb2.Reservation) -> Reservation:
 # Answers.
 
 
+@lru_cache(maxsize=256)
+def _timestamp(seconds: int) -> Timestamp:
+    """Shared, since it is copied wherever it is set: most answers are of the same second."""
+    return Timestamp(seconds=seconds)
+
+
 def given(item: Given) -> allocation_pb2.Allocation:
     """An address without its name and owner."""
     address, bits, network, base, length, time = item
@@ -212,7 +218,7 @@ def given(item: Given) -> allocation_pb2.Allocation:
         address=address_text(address, bits),
         network=network,
         block=prefix_text(base, length, bits),
-        allocate_time=Timestamp(seconds=time),
+        allocate_time=_timestamp(time),
     )
 
 
