@@ -1,0 +1,132 @@
+"""The demo as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.local_cluster import wait_until_gone
+
+pytestmark = pytest.mark.timeout(120)
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(tmp_path: Path, *options: str, folder: Path = ROOT) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lab.demo", *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(tmp_path), "NO_COLOR": "1"},
+    )
+
+
+def processes_of(tmp_path: Path) -> list[int]:
+    """Whoever has the temporary directory in its command line or environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(tmp_path).encode() in told and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def test_it_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    demo = start(tmp_path)
+    out, err = demo.communicate(timeout=100)
+    assert demo.returncode == 0, out + err
+    assert err == ""
+    for said in (
+        "$ romana topology apply examples/datacenter.yaml",
+        "$ romana evaluate --tenant qa",
+        "400 addresses in ",
+        "the same addresses",
+        "├─ rack-1       3  test ",
+        "production-2  production         53       4  10.40.128.0/18",
+        "production  node not attached",
+        "12 got an address, 8 did not",
+        "REFUSAL_GROUP_FULL",
+        "1 rest, the first for ",
+        "And 400 in one call of ReleaseAddresses",
+        ": consistent.",
+    ):
+        assert said in out
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    demo = start(tmp_path)
+    assert demo.stdout is not None
+    while "Register the nodes" not in demo.stdout.readline():
+        assert demo.poll() is None
+    children = processes_of(tmp_path)
+    demo.send_signal(number)
+    _, err = demo.communicate(timeout=60)
+    assert demo.returncode == 130, err
+    assert "Interrupted" in err
+    wait_until_gone(children)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
+    demo = start(tmp_path)
+    assert demo.stdout is not None
+    while "Register the nodes" not in demo.stdout.readline():
+        assert demo.poll() is None
+    children = processes_of(tmp_path)
+    assert len(children) > 3
+    demo.kill()
+    demo.communicate(timeout=60)
+    wait_until_gone(children, 30)
+
+
+def test_keep_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
+    demo = start(tmp_path, "--keep")
+    assert demo.stdout is not None
+    while not (line := demo.stdout.readline()).startswith("export ROMANA_DATA_DIR="):
+        assert demo.poll() is None
+    folder = line.strip().partition("=")[2]
+    status = subprocess.run(
+        [sys.executable, "-m", "services.ctl.main", "status"],
+        cwd=ROOT,
+        env={**os.environ, "ROMANA_DATA_DIR": folder},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert status.returncode == 0, status.stderr
+    demo.send_signal(signal.SIGINT)
+    out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 0, err
+    assert "removed" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_that_fails_shows_the_log(tmp_path: Path) -> None:
+    """Without etcd on PATH the cluster does not start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.demo"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "etcd is not installed" in done.stderr
+    assert list(tmp_path.iterdir()) == []
