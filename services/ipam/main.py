@@ -12,6 +12,7 @@ from services.common.command import run_service
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
+from services.common.etcd.metrics import StoreMetrics
 from services.common.lifecycle import Lifecycle, Phase
 from services.common.metrics import LoopLag, MetricsServer, new_registry
 from services.common.rpc.metrics import RpcMetrics
@@ -31,7 +32,10 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     registry = new_registry("ipam")
     listen = settings.listen
     client = EtcdClient(
-        settings.etcd.endpoints, tls=settings.etcd.tls.files(), timeout=settings.etcd.timeout
+        settings.etcd.endpoints,
+        tls=settings.etcd.tls.files(),
+        timeout=settings.etcd.timeout,
+        observer=StoreMetrics(registry),
     )
     life.on_stop(Phase.CLOSE, "etcd", client.close)
     keys = Keys(settings.etcd.root)

@@ -11,6 +11,7 @@ from services.common.command import Flag, run_service
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
+from services.common.etcd.metrics import StoreMetrics
 from services.common.lifecycle import Lifecycle, Phase
 from services.common.metrics import LoopLag, MetricsServer, new_registry
 from services.common.rpc.metrics import RpcMetrics
@@ -31,7 +32,10 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     initial = read_initial(settings.initial_topology) if settings.initial_topology else None
     registry = new_registry("topology")
     client = EtcdClient(
-        settings.etcd.endpoints, tls=settings.etcd.tls.files(), timeout=settings.etcd.timeout
+        settings.etcd.endpoints,
+        tls=settings.etcd.tls.files(),
+        timeout=settings.etcd.timeout,
+        observer=StoreMetrics(registry),
     )
     life.on_stop(Phase.CLOSE, "etcd", client.close)
     keys = Keys(settings.etcd.root)

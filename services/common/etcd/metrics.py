@@ -1,0 +1,37 @@
+"""What a process tells Prometheus about its store."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+OPERATIONS = ("get", "range", "transact", "grant_lease", "revoke_lease")
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class StoreMetrics:
+    """The observer of an `EtcdClient`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Registers `romana_etcd_request_seconds` and `romana_etcd_request_failures_total`."""
+        self._seconds = Histogram(
+            "romana_etcd_request_seconds",
+            "How long requests to etcd took, retries included.",
+            ["operation"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._failures = Counter(
+            "romana_etcd_request_failures",
+            "Requests to etcd that failed.",
+            ["operation"],
+            registry=registry,
+        )
+        for operation in OPERATIONS:
+            self._seconds.labels(operation)
+            self._failures.labels(operation)
+
+    def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
+        """Takes how a request ended."""
+        self._seconds.labels(operation).observe(seconds)
+        if not ok:
+            self._failures.labels(operation).inc()
