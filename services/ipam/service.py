@@ -18,6 +18,7 @@ from services.common.errors import InvalidInput, NotFound, RomanaError
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.rpc.draining import Draining
 from services.common.rpc.status import StatusEncoder, error_of
+from services.common.version import version
 from services.ipam import wire
 from services.ipam.auditing import audit
 from services.ipam.block_feed import BlockFeed
@@ -351,6 +352,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             revision=replica.revision,
             addresses=replica.state.index.used,
             blocks=len(replica.state.index.blocks),
+            version=version(),
         )
 
     # How writes get to the active replica.
