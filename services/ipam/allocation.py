@@ -107,28 +107,36 @@ def expire(state: State, area: Area, now: int, most: int = 1) -> int:
             continue
         if block.rest[-1].time + area.delay > now:
             continue
-        if block.pages > 1:
-            state.wake(block, WAKE_PAGES)
-        if block.pages == 1 or not block.rest:
-            state.close_block(block)
-        else:
-            state.note_empty(block)
+        if not _close(state, block):
+            area.note_empty(block)
         closed += 1
     return closed
 
 
-def tidy(state: State, now: int, most: int) -> int:
-    """Closes at most that many blocks that nobody needs any more; returns how many it closed."""
-    closed = 0
+def _close(state: State, block: Block) -> bool:
+    """Closes an empty block, or writes some of its pages: of a large one all must be gone first."""
+    if block.pages > 1 and block.rest:
+        state.wake(block, WAKE_PAGES)
+    if block.pages > 1 and block.rest:
+        return False
+    state.close_block(block)
+    return True
+
+
+def tidy(state: State, now: int, most: int) -> None:
+    """Closes blocks that nobody needs any more, until it has written that many keys.
+
+    The last block may make it WAKE_PAGES more.
+    """
+    end = state.operations + most
     for space in state.spaces.values():
         for area in space.areas.values():
-            closed += expire(state, area, now, most - closed)
-            if closed >= most:
-                return closed
-    for block in [block for block in state.strays.values() if not block.used][: most - closed]:
-        state.close_block(block)
-        closed += 1
-    return closed
+            while state.operations < end and expire(state, area, now):
+                pass
+    for block in [block for block in state.strays.values() if not block.used]:
+        if state.operations >= end:
+            return
+        _close(state, block)
 
 
 def is_untidy(state: State, now: int) -> bool:
@@ -202,8 +210,9 @@ def _any(
         free = block.free
         if free:
             return block, (free & -free).bit_length() - 1
-        assert block.rest
-        return block, block.rest[0].offset
+        idle = block.longest_idle()
+        assert idle is not None
+        return block, idle.offset
     raise _nothing(state, node, owner, want, now, ordinal)
 
 
@@ -246,10 +255,7 @@ def _nothing(
         area.network.name: refuse(area, owner, now)
         for area in state.areas_for(node, owner.tenant, want.network, want.bits)
     }
-    order = {network: place for place, network in enumerate(state.spaces)}
-    everything = [*tried.values(), *refusals]
-    everything.sort(key=lambda item: (item.network not in tried, order.get(item.network, 0)))
-    return _no_address(want, ordinal, owner, everything)
+    return _no_address(want, ordinal, owner, [*tried.values(), *refusals])
 
 
 def refuse(area: Area, owner: Owner, now: int) -> Refused:

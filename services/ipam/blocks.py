@@ -126,6 +126,14 @@ class Block:
         """How many addresses were released and not handed out since."""
         return len(self.rest) if self.rest else 0
 
+    def longest_idle(self) -> Rest | None:
+        """The resting address that is handed out next, once it has rested; None: there is none."""
+        if not self.rest:
+            return None
+        if not self.reserved:
+            return self.rest[0]
+        return next((item for item in self.rest if not self.reserved >> item.offset & 1), None)
+
     @property
     def pages(self) -> int:
         """How many pages it has in the store, at most."""

@@ -78,6 +78,7 @@ class Tidy:
     """Closes blocks in which the last rest has ended."""
 
     most: int = 32
+    """Keys to write, see `allocation.tidy`."""
 
 
 Item = Request | Release | SetReservation | DropReservation | Tidy

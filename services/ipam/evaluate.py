@@ -88,5 +88,8 @@ def _evaluate(
 
 def available(block: Block, area: Area, now: int) -> int:
     """How many addresses of a block can be handed out at `now`."""
-    rested = sum(item.time + area.delay <= now for item in block.rest or ())
+    rested = sum(
+        item.time + area.delay <= now and not block.reserved >> item.offset & 1
+        for item in block.rest or ()
+    )
     return block.free.bit_count() + rested

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
-from typing import NamedTuple
+from heapq import heapify, heappop, heappush
+from typing import Final, NamedTuple
 
 from services.common.model.layout import Layout
 from services.common.model.names import (
@@ -25,6 +25,9 @@ from services.common.model.network import Mode, Network, Placement
 from services.ipam.blocks import Block
 from services.ipam.model import IPV4_BITS
 from services.ipam.placement import AggregateSpace, GroupSpace, SequentialSpace
+
+STALE_MOST: Final = 16
+"""How many entries of blocks that are gone may be kept, besides as many as there are blocks."""
 
 
 class Owner(NamedTuple):
@@ -64,9 +67,17 @@ class Holding:
             if not block.opened:
                 block.opened = True
                 insort(self._open, (block.born, block.sequence, block))
-        elif block.rest and not block.opened and not block.ripening:
-            block.ripening = True
-            heappush(self._ripening, (block.rest[0].time + self.delay, block.sequence, block))
+        elif not block.opened and not block.ripening:
+            ripe = self._ripe_at(block)
+            if ripe is not None:
+                block.ripening = True
+                heappush(self._ripening, (ripe, block.sequence, block))
+
+    def remove(self, block: Block) -> None:
+        """Says that the owner no longer holds a block."""
+        self.blocks.remove(block)
+        if len(self._open) + len(self._ripening) > 2 * len(self.blocks) + STALE_MOST:
+            self._prune()
 
     def oldest_with_room(self, now: int) -> Block | None:
         """The oldest block that can give an address at `now`, in milliseconds."""
@@ -75,16 +86,14 @@ class Holding:
             block.ripening = False
             if not block.live or block.opened:
                 continue
-            if block.free or (block.rest and block.rest[0].time + self.delay <= now):
+            if self._has_room(block, now):
                 block.opened = True
                 insort(self._open, (block.born, block.sequence, block))
             else:
                 self.note(block)
         while self._open:
             block = self._open[0][2]
-            if block.live and (
-                block.free or (block.rest and block.rest[0].time + self.delay <= now)
-            ):
+            if block.live and self._has_room(block, now):
                 return block
             del self._open[0]
             block.opened = False
@@ -94,9 +103,29 @@ class Holding:
 
     def ripe_at(self) -> int | None:
         """When the first of its resting addresses may be handed out, in milliseconds."""
-        return min(
-            (block.rest[0].time + self.delay for block in self.blocks if block.rest), default=None
-        )
+        ripe = (self._ripe_at(block) for block in self.blocks)
+        return min((time for time in ripe if time is not None), default=None)
+
+    def _has_room(self, block: Block, now: int) -> bool:
+        if block.free:
+            return True
+        ripe = self._ripe_at(block)
+        return ripe is not None and ripe <= now
+
+    def _ripe_at(self, block: Block) -> int | None:
+        idle = block.longest_idle()
+        return None if idle is None else idle.time + self.delay
+
+    def _prune(self) -> None:
+        """Forgets blocks that are not held any more: on a replica that only follows nobody looks
+        at them."""
+        for _, _, block in self._open:
+            block.opened = block in self.blocks
+        for _, _, block in self._ripening:
+            block.ripening = block in self.blocks
+        self._open = [entry for entry in self._open if entry[2].opened]
+        self._ripening = [entry for entry in self._ripening if entry[2].ripening]
+        heapify(self._ripening)
 
 
 class Area:
@@ -178,6 +207,18 @@ class Area:
         if holding is None:
             holding = self.holdings[owner] = Holding(self.delay)
         return holding
+
+    def note_empty(self, block: Block) -> None:
+        """Says that a block comes back when the last rest in it ends, unless it is used again."""
+        if len(self.empties) > 2 * self.blocks + STALE_MOST:
+            self.empties = [
+                (block.rest[-1].time + self.delay, block.sequence, block)
+                for block in {entry[2] for entry in self.empties}
+                if block.live and block.area is self and not block.used and block.rest
+            ]
+            heapify(self.empties)
+        if not block.used and block.rest:
+            heappush(self.empties, (block.rest[-1].time + self.delay, block.sequence, block))
 
     def reserve(self, interval: Interval) -> None:
         """Sets addresses aside in slots that nobody holds; for held ones see `Block.reserve`."""

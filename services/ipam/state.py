@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heappush
 from typing import Final
 
 from services.common.model.layout import Layout
@@ -178,8 +177,11 @@ class State:
                 self._lift(block, record.returned)
             else:
                 area = self._area_at(place, record.length)
-                if area is not None and place not in self.returned:
-                    area.space.note_returned(area.slot(place[1]), record.returned)
+                if area is not None:
+                    # by way of a moment in use, since it may have been noted before
+                    slot = area.slot(place[1])
+                    area.space.take(slot, "")
+                    area.space.give_back(slot, "", record.returned)
             self.returned[place] = (record.length, record.returned)
             return
         owner = Owner(NodeName(record.node), Tenant(record.tenant), Segment(record.segment))
@@ -198,7 +200,8 @@ class State:
         """Takes over that a page is gone; the first one goes with its block."""
         block = self.index.blocks.get(place)
         if block is None:
-            self.returned.pop(place, None)
+            if page == 0:
+                self.returned.pop(place, None)
         elif page == 0:
             self._lift(block, 0)
         else:
@@ -233,6 +236,7 @@ class State:
         """Takes back a block with nothing in use, and at rest in its first page at most."""
         area = block.area
         place = block.place
+        holding = area.holdings[_owner(block)] if area is not None else None
         self._touch(block, 0)
         self._part(block)
         self.index.remove(block)
@@ -247,10 +251,12 @@ class State:
 
         def undo() -> None:
             self.returned.pop(place, None)
-            if area is None:
+            if area is None or holding is None:
                 self.strays[place] = block
             else:
                 area.space.take(area.slot(block.base), block.node)
+                # the same again: by `opened` and `ripening` the block is in its lists
+                area.holdings.setdefault(_owner(block), holding)
             self.index.insert(block)
             self._join(block, area)
 
@@ -417,6 +423,7 @@ class State:
         area = self._area_at(block.place, block.length)
         if area is None:
             self.strays[block.place] = block
+            block.reserve(0)
             interval = Interval(block.base, block.base + block.size)
             for space in self.spaces.values():
                 if space.bits == block.bits:
@@ -459,7 +466,7 @@ class State:
             area.resting -= block.resting
             owner = _owner(block)
             holding = area.holdings[owner]
-            holding.blocks.remove(block)
+            holding.remove(block)
             if not holding.blocks:
                 del area.holdings[owner]
 
@@ -469,13 +476,7 @@ class State:
         if area is None:
             return
         area.holding(_owner(block)).note(block)
-        self.note_empty(block)
-
-    def note_empty(self, block: Block) -> None:
-        """Says that a block may be to close when the last rest in it ends."""
-        area = block.area
-        if area is not None and not block.used and block.rest:
-            heappush(area.empties, (block.rest[-1].time + area.delay, block.sequence, block))
+        area.note_empty(block)
 
     def _replace(self, block: Block, page: int, record: BlockPage | None, revision: int) -> None:
         area = block.area
