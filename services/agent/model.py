@@ -1,0 +1,65 @@
+"""What the agent is told, and what it makes of it.
+
+`Remote` comes by the stream, `LocalEndpoint` from whoever attaches; `services.agent.plan` makes of
+both what the kernel shall hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.network import Address, Network, Prefix
+from services.common.model.node import Attachment
+
+
+@dataclass(frozen=True, slots=True)
+class Myself:
+    """The node that this agent is on."""
+
+    node: NodeName
+    attachments: tuple[Attachment, ...]
+    """Its interfaces and addresses on networks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What ipam says: networks that this node is on, nodes on them, and whose which prefix is."""
+
+    networks: Mapping[NetworkName, Network] = field(default_factory=dict)
+    peers: Mapping[tuple[NetworkName, NodeName], Address] = field(default_factory=dict)
+    """Nodes' addresses on a network, this node's included."""
+    routes: Mapping[tuple[NetworkName, Prefix], NodeName] = field(default_factory=dict)
+    """Aggregated prefixes; those of this node itself are its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAddress:
+    """An address of an endpoint."""
+
+    address: Address
+    network: NetworkName
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEndpoint:
+    """One interface of a container or VM on this node."""
+
+    name: EndpointName
+    tenant: Tenant
+    segment: Segment
+    host_interface: str
+    """The interface in the node's namespace."""
+    addresses: tuple[EndpointAddress, ...]
+    mac: str = ""
+    """Inside the endpoint; empty: not known (a VM's)."""
+    mtu: int = 0
+    """Bytes; 0: the interface's."""
+    namespace: str = ""
+    """Path of its network namespace; empty: `host_interface` was there before (a VM's tap)."""
+    interface: str = ""
+    """Inside its namespace."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    create_time: int = 0
+    """Unix time in seconds."""
