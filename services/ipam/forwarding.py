@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -37,15 +38,32 @@ class Forwarding:
         """
         if address is None or forwarded:
             raise Unavailable("no replica is active at the moment", reason="NO_ACTIVE_REPLICA")
-        if self._stub is None or address != self._address:
-            await self.close()
+        stub = self._stub
+        if stub is None or address != self._address:
+            # all is exchanged before the first await: other calls come here meanwhile
+            before = self._channel
             self._address = address
             self._channel = open_channel(address, tls=self._tls, insecure=self._insecure)
-            self._stub = IpamServiceStub(self._channel)
-        return self._stub
+            self._stub = stub = IpamServiceStub(self._channel)
+            if before is not None:
+                await before.close()  # what is in flight there ends as `cut_off`
+        return self._stub or stub
 
     async def close(self) -> None:
         """Closes the channel."""
         channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
             await channel.close()
+
+
+def cut_off() -> Unavailable:
+    """The error to raise for a call that was passed on, when it was cancelled but we were not.
+
+    Its channel was closed, since another replica is active now. A cancellation that leaves the
+    handler would be taken for the caller's own, and the caller would wait for an answer in vain.
+    Raises CancelledError if it is the caller that is gone.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return Unavailable("another replica became the active one meanwhile", reason="ACTIVE_CHANGED")

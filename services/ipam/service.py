@@ -24,7 +24,7 @@ from services.ipam.auditing import audit
 from services.ipam.block_feed import BlockFeed
 from services.ipam.commit import DropReservation, Item, Result, SetReservation
 from services.ipam.evaluate import evaluate
-from services.ipam.forwarding import FORWARDED, METADATA, Forwarding
+from services.ipam.forwarding import FORWARDED, METADATA, Forwarding, cut_off
 from services.ipam.index import allocation
 from services.ipam.listing import BlockFilter, list_addresses, list_blocks
 from services.ipam.metrics import IpamMetrics
@@ -100,6 +100,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                     yield answer
             except grpc.aio.AioRpcError as error:
                 raise error_of(error) from error
+            except asyncio.CancelledError:
+                raise cut_off() from None
             return
         async for sequence, work in _ahead(request_iterator, self._answer_message):
             yield pb.AllocateStreamResponse(sequence=sequence, results=await work)
@@ -379,6 +381,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             return await call(request, timeout=context.time_remaining(), metadata=METADATA)
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from error
+        except asyncio.CancelledError:
+            raise cut_off() from None
 
 
 async def _ahead(
