@@ -72,6 +72,7 @@ async def status(session: Session) -> None:
                 ("Replica", answer.replica),
                 ("Active", "yes" if answer.active else "no"),
                 ("Active address", answer.active_address or "none is active"),
+                ("Version", answer.version),
                 ("Epoch", answer.epoch),
                 ("Revision", str(answer.revision)),
                 ("Addresses", str(answer.addresses)),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
 
+from grpc.aio import UnaryUnaryMultiCallable
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from romana.ipam.v1 import ipam_service_pb2 as api
+from romana.ipam.v1 import ipam_service_pb2 as ipam_api
+from romana.topology.v1 import topology_service_pb2 as topology_api
 
+from services.ctl import words
 from services.ctl.exits import ExitCode
 from services.ctl.failure import Failure
 from services.ctl.output import Json, plain
@@ -24,6 +28,10 @@ HEALTH = {
     health_pb2.HealthCheckResponse.NOT_SERVING: "not serving",
 }
 
+Detail: TypeAlias = ipam_api.GetStatusResponse | topology_api.GetStatusResponse
+Req = TypeVar("Req")
+AnyDetail = TypeVar("AnyDetail", ipam_api.GetStatusResponse, topology_api.GetStatusResponse)
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -33,9 +41,10 @@ class State:
     address: str
     health: str
     """Such as "serving"; "unreachable" when it does not answer."""
-    round_trip_ms: float | None
-    detail: api.GetStatusResponse | None
-    problem: str
+    round_trip_ms: float | None = None
+    detail: Detail | None = None
+    """None: it does not say; `problem` says why."""
+    problem: str = ""
 
     @property
     def serving(self) -> bool:
@@ -47,13 +56,14 @@ COLUMNS: tuple[Column[State], ...] = (
     Column("SERVICE", lambda item: item.service),
     Column("ADDRESS", lambda item: item.address),
     Column("HEALTH", lambda item: item.health),
+    Column("ROLE", lambda item: _role(item.detail)),
     Column("MS", lambda item: _milliseconds(item.round_trip_ms), right=True),
-    Column("REPLICA", lambda item: _replica(item.detail)),
+    Column("VERSION", lambda item: item.detail.version if item.detail else ""),
     Column("REVISION", lambda item: str(item.detail.revision) if item.detail else "", right=True),
+    Column("HOLDS", lambda item: _holds(item.detail), wide=True),
+    Column("ACTIVE AT", lambda item: _active_address(item.detail), wide=True),
+    Column("REPLICA", lambda item: item.detail.replica if item.detail else "", wide=True),
     Column("EPOCH", lambda item: item.detail.epoch if item.detail else "", wide=True),
-    Column("ACTIVE AT", lambda item: item.detail.active_address if item.detail else "", wide=True),
-    Column("ADDRESSES", lambda item: str(item.detail.addresses) if item.detail else "", wide=True),
-    Column("BLOCKS", lambda item: str(item.detail.blocks) if item.detail else "", wide=True),
 )
 
 
@@ -63,12 +73,16 @@ COLUMNS: tuple[Column[State], ...] = (
     examples="""
         romana status
         romana status -o json | jq -r '.[] | select(.health != "serving").service'
+        romana status -o json | jq -r '.[] | [.service, .status.version, .status.revision] | @tsv'
     """,
 )
 async def status(session: Session) -> ExitCode:
     """Asks every service for its health. Exit code 1: one does not serve; 5: not reachable."""
-    topology, ipam = await asyncio.gather(_ask(session.topology), _ask_ipam(session))
-    states = (topology, ipam)
+    topology, ipam = session.topology, session.ipam
+    states = await asyncio.gather(
+        _ask(topology, topology.stub.GetStatus, topology_api.GetStatusRequest()),
+        _ask(ipam, ipam.stub.GetStatus, ipam_api.GetStatusRequest()),
+    )
     session.out.listing(
         states,
         COLUMNS,
@@ -85,7 +99,11 @@ async def status(session: Session) -> ExitCode:
 
 
 def document(state: State) -> dict[str, Json]:
-    """A state as JSON values; the same keys whatever the state."""
+    """A state as JSON values; the same keys whatever the state.
+
+    `status` is the service's GetStatusResponse, null if it gave none; `replica`, `version`, `epoch`
+    and `revision` are in that of every service.
+    """
     return {
         "service": state.service,
         "address": state.address,
@@ -96,39 +114,50 @@ def document(state: State) -> dict[str, Json]:
     }
 
 
-async def _ask(remote: Remote[Stub]) -> State:
+async def _ask(
+    remote: Remote[Stub], method: UnaryUnaryMultiCallable[Req, AnyDetail], request: Req
+) -> State:
     """Connects first, so that the round trip is that of a call."""
-    stub = health_pb2_grpc.HealthStub(remote.channel)
+    health = health_pb2_grpc.HealthStub(remote.channel)
+    state = State(remote.name, remote.address, "unreachable")
     try:
-        answer = await remote.once(stub.Check, health_pb2.HealthCheckRequest())
+        answer = await remote.once(health.Check, health_pb2.HealthCheckRequest())
         begun = time.perf_counter()
-        await remote.once(stub.Check, health_pb2.HealthCheckRequest())
+        await remote.once(health.Check, health_pb2.HealthCheckRequest())
         spent = (time.perf_counter() - begun) * 1000
     except Failure as error:
-        return State(remote.name, remote.address, "unreachable", None, None, error.message)
-    word = HEALTH.get(answer.status, "unknown")
-    return State(remote.name, remote.address, word, round(spent, 2), None, "")
-
-
-async def _ask_ipam(session: Session) -> State:
-    ipam = session.ipam
-    state = await _ask(ipam)
-    if state.health == "unreachable":
-        return state
+        return replace(state, problem=error.message)
+    state = replace(
+        state, health=HEALTH.get(answer.status, "unknown"), round_trip_ms=round(spent, 2)
+    )
     try:
-        detail = await ipam.once(ipam.stub.GetStatus, api.GetStatusRequest())
+        detail = await remote.once(method, request)
     except Failure as error:
-        return State(
-            state.service, state.address, state.health, state.round_trip_ms, None, error.message
-        )
-    return State(state.service, state.address, state.health, state.round_trip_ms, detail, "")
+        return replace(state, problem=error.message)
+    return replace(state, detail=detail)
 
 
 def _milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _replica(detail: api.GetStatusResponse | None) -> str:
+def _role(detail: Detail | None) -> str:
     if detail is None:
         return ""
-    return f"{detail.replica} (active)" if detail.active else detail.replica
+    if isinstance(detail, topology_api.GetStatusResponse):
+        return "replica"  # any of them writes
+    return "active" if detail.active else "standby"
+
+
+def _active_address(detail: Detail | None) -> str:
+    return detail.active_address if isinstance(detail, ipam_api.GetStatusResponse) else ""
+
+
+def _holds(detail: Detail | None) -> str:
+    if detail is None:
+        return ""
+    if isinstance(detail, topology_api.GetStatusResponse):
+        held = {"network": detail.networks, "group": detail.groups, "node": detail.nodes}
+    else:
+        held = {"address": detail.addresses, "block": detail.blocks}
+    return ", ".join(words.count(number, noun) for noun, number in held.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 
 import structlog
 from romana.topology.v1 import topology_service_pb2_grpc
@@ -20,7 +21,7 @@ from services.topology.asked import Asked, read_initial
 from services.topology.changing import ApplyOptions, TopologyChanges
 from services.topology.changing_nodes import NodeChanges
 from services.topology.metrics import TopologyMetrics
-from services.topology.service import TopologyService
+from services.topology.service import Identity, TopologyService
 from services.topology.settings import TopologySettings
 from services.topology.store import TopologyStore
 
@@ -46,14 +47,14 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     metrics = TopologyMetrics(registry)
     store = TopologyStore(client, keys, metrics)
     topology = TopologyChanges(store, metrics)
+    identity = Identity(uuid.uuid4().hex[:12], await ensure_epoch(client, keys))
     service = TopologyService(
-        store, topology, NodeChanges(store, metrics), metrics, server.draining
+        identity, store, topology, NodeChanges(store, metrics), metrics, server.draining
     )
     server.register(topology_service_pb2_grpc.add_TopologyServiceServicer_to_server, service)
     scrape = MetricsServer(registry, ready=lambda: server.serving)
     await scrape.start(settings.metrics.address)
     life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
-    await ensure_epoch(client, keys)
     life.start("store", store.run())
     life.start("lag", LoopLag(registry).run())
     await server.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import grpc.aio
@@ -15,6 +16,7 @@ from services.common.errors import InvalidInput, NotFound
 from services.common.model.names import NodeName, Tenant
 from services.common.model.node import Node
 from services.common.rpc.draining import Draining
+from services.common.version import version
 from services.topology import wire, wire_in
 from services.topology.cache import TopologyCache
 from services.topology.changing import ApplyOptions, TopologyChanges
@@ -35,17 +37,29 @@ _LARGE_DOCUMENT = 20_000
 Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this replica is."""
+
+    replica: str
+    """Unique."""
+    epoch: str
+    """Of the store's history."""
+
+
 class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     """All methods."""
 
     def __init__(
         self,
+        identity: Identity,
         store: TopologyStore,
         topology: TopologyChanges,
         nodes: NodeChanges,
         metrics: TopologyMetrics,
         draining: Draining,
     ) -> None:
+        self._identity = identity
         self._store = store
         self._topology = topology
         self._nodes = nodes
@@ -203,6 +217,24 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
                 spec = self._spec() if difference.layout else None
                 for message in self._changes(sorted(difference.nodes), spec=spec):
                     yield message
+
+    async def GetStatus(
+        self, request: api.GetStatusRequest, context: Context
+    ) -> api.GetStatusResponse:
+        """What this replica knows; not refused before it knows anything."""
+        cache = self._store.cache
+        topologies = cache.layout.topologies
+        return api.GetStatusResponse(
+            replica=self._identity.replica,
+            version=version(),
+            epoch=self._identity.epoch,
+            revision=cache.revision,
+            networks=len(cache.layout.networks),
+            topologies=len(topologies),
+            groups=sum(1 for topology in topologies for _ in topology.walk()),
+            nodes=len(cache.nodes),
+            in_sync=self._store.in_sync,
+        )
 
     def _changes(
         self, names: list[NodeName], *, spec: topology_pb2.TopologySpec | None

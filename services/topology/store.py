@@ -110,9 +110,14 @@ class TopologyStore:
                 with contextlib.suppress(Unavailable):
                     await follower.wait_for(1, _CATCH_UP)
 
+    @property
+    def in_sync(self) -> bool:
+        """Everything there is has been read."""
+        return bool(self._topology.revision and self._ipam.revision)
+
     def check_in_sync(self) -> None:
         """Raises Unavailable before that: what is known now is nothing."""
-        if not (self._topology.revision and self._ipam.revision):
+        if not self.in_sync:
             raise Unavailable(
                 "this replica has not read the store yet: try again", reason="NOT_IN_SYNC"
             )

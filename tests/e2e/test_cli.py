@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.common.etcd.process import LocalEtcd, free_port
+from services.common.version import version
 from tests.e2e.local_cluster import (
     COMMAND,
     FREE_PORTS,
@@ -74,7 +75,22 @@ def test_everything_serves(cluster: Up) -> None:
     done = cluster.romana("status")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" serving") == 2
-    assert "(active)" in done.stdout
+    assert " active " in done.stdout
+    assert done.stdout.count(f" {version()} ") == 2
+
+
+def test_the_status_of_every_service_has_version_and_revision(cluster: Up) -> None:
+    states = cluster.json("status")
+    assert [state["service"] for state in states] == ["topology", "ipam"]
+    for state in states:
+        assert list(state) == [
+            *("service", "address", "health", "round_trip_ms", "status", "problem"),
+        ]
+        assert state["status"]["version"] == version()
+        assert int(state["status"]["revision"]) > 0
+        assert state["status"]["replica"]
+    assert len({state["status"]["epoch"] for state in states}) == 1
+    assert states[0]["status"]["in_sync"] is True
 
 
 def test_the_tree_shows_prefixes_and_usage(cluster: Up) -> None:

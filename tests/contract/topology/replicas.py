@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from services.common.rpc.server import RpcServer
 from services.topology.changing import TopologyChanges
 from services.topology.changing_nodes import NodeChanges
 from services.topology.metrics import TopologyMetrics
-from services.topology.service import TopologyService
+from services.topology.service import Identity, TopologyService
 from services.topology.store import TopologyStore
 
 if TYPE_CHECKING:
@@ -45,7 +46,12 @@ async def replica_of(client: EtcdClient, keys: Keys) -> AsyncIterator[Replica]:
     topology = TopologyChanges(store, metrics)
     server = RpcServer(RpcMetrics(registry))
     service = TopologyService(
-        store, topology, NodeChanges(store, metrics), metrics, server.draining
+        Identity(uuid.uuid4().hex[:12], "epoch"),
+        store,
+        topology,
+        NodeChanges(store, metrics),
+        metrics,
+        server.draining,
     )
     server.register(topology_service_pb2_grpc.add_TopologyServiceServicer_to_server, service)
     address = server.listen("127.0.0.1:0")

@@ -18,6 +18,7 @@ from services.common.etcd.types import Delete, Put
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.status import error_of
+from services.common.version import version
 from services.topology.asked import read_initial
 from services.topology.changing import ApplyOptions
 from services.topology.store import MAX_NODES
@@ -326,6 +327,19 @@ async def test_nodes_are_listed_by_group_network_and_label(replica: Replica) -> 
     assert await listed(labels={"r": "b"}) == ["y"]
     request = api.ListNodesRequest(group="n/q")
     assert (await failing(replica.stub.ListNodes(request))).reason == "GROUP_NOT_FOUND"
+
+
+async def test_status_says_what_this_replica_knows(replica: Replica, other: Replica) -> None:
+    await apply(replica, EXAMPLE)
+    await register(replica, "x", "192.0.2.1", rack="rack-1")
+    status = await replica.stub.GetStatus(api.GetStatusRequest())
+    assert (status.networks, status.topologies, status.nodes) == (4, 1, 1)
+    assert status.groups == len(list(replica.store.cache.layout.topologies[0].walk()))
+    assert status.in_sync
+    assert (status.version, status.epoch) == (version(), "epoch")
+    assert status.revision == replica.store.cache.revision
+    elsewhere = await other.stub.GetStatus(api.GetStatusRequest())
+    assert elsewhere.replica != status.replica
 
 
 async def test_a_watch_sends_everything_then_every_change_and_ends_with_the_server(
