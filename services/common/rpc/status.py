@@ -56,6 +56,10 @@ _RETRY_AFTER: Mapping[type[RomanaError], float] = MappingProxyType(
 )
 """Seconds. An election takes about a second; who lost a race may read again nearly at once."""
 
+_WRITE_FAILED = "Internal error from Core"
+"""What grpc.aio's client says, as INTERNAL, when a stream ends while it is written to, whatever
+status it ended with: https://github.com/grpc/grpc/issues/36066. No server of ours says so."""
+
 _BY_NUMBER: Mapping[int, grpc.StatusCode] = MappingProxyType(
     {code.value[0]: code for code in grpc.StatusCode}
 )
@@ -98,10 +102,13 @@ def error_of(error: grpc.RpcError) -> RomanaError:
     """What a failed call means: the error that the server raised, or one of ours that fits.
 
     Deadline, cancellation and connection failures are Unavailable; their reason tells them apart.
-    The call's error is the cause of the returned one.
+    So is a stream that ended while it was written to. The call's error is the cause of the returned
+    one.
     """
     status = _status_from(error)
     code = code_of(status)
+    if code is grpc.StatusCode.INTERNAL and status.message == _WRITE_FAILED:
+        code, status.message = grpc.StatusCode.UNAVAILABLE, "the stream broke while it was written"
     kind = _CLASSES.get(code, RomanaError)
     info = _error_info(status)
     result = kind(

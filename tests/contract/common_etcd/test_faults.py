@@ -12,11 +12,13 @@ import pytest
 
 from services.common.errors import InvalidInput, Unavailable
 from services.common.etcd.client import EtcdClient
+from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.errors import (
     STORE_OUTCOME_UNKNOWN,
     STORE_UNAVAILABLE,
     OutcomeUnknown,
 )
+from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd, free_port
 from services.common.etcd.types import Put
 from tests.contract.common_etcd.collector import following
@@ -232,3 +234,19 @@ async def test_another_cluster_is_not_believed(etcd_server: LocalEtcd, tmp_path:
 async def test_endpoints_are_needed(endpoints: list[str]) -> None:
     with pytest.raises(InvalidInput):
         EtcdClient(endpoints)
+
+
+async def test_the_epoch_is_waited_for_until_the_store_answers(tmp_path: Path) -> None:
+    etcd = LocalEtcd(tmp_path / "etcd")
+    keys = Keys("/waited")
+    async with EtcdClient([etcd.endpoint]) as client:
+        waiting = asyncio.create_task(ensure_epoch(client, keys))
+        try:
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            await etcd.start()
+            made = await asyncio.wait_for(waiting, 10)
+            assert await ensure_epoch(client, keys) == made
+        finally:
+            waiting.cancel()
+            etcd.stop()

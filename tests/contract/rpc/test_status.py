@@ -208,6 +208,20 @@ def test_a_foreign_status_keeps_its_message_and_takes_its_code_as_reason() -> No
     assert (error.message, error.reason) == ("who are you", "UNAUTHENTICATED")
 
 
+def test_a_stream_that_broke_while_it_was_written_to_may_be_tried_again() -> None:
+    error = error_of(
+        grpc.aio.AioRpcError(
+            grpc.StatusCode.INTERNAL,
+            grpc.aio.Metadata(),
+            grpc.aio.Metadata(),
+            "Internal error from Core",
+            'Failed "execute_batch": (SendMessageOperation,)',
+        )
+    )
+    assert isinstance(error, errors.Unavailable)
+    assert StatusEncoder().status_of(error).code == grpc.StatusCode.UNAVAILABLE.value[0]
+
+
 def test_details_that_are_no_status_are_ignored() -> None:
     metadata = grpc.aio.Metadata((DETAILS_KEY, b"\xff\xff\xff"))
     error = error_of(grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, None, metadata, "gone"))
