@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -35,6 +36,8 @@ RELEASED: tuple[Column[tuple[str, api.ReleaseResult]], ...] = (
 )
 
 NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME...", help="What has addresses.")]
+MOST_NAMED = 5
+"""Names in a sentence; the table has them all."""
 RELEASE_BATCH = 10_000
 """ReleaseAddressesRequest.specs."""
 
@@ -151,6 +154,8 @@ async def release(
                     session.out.line(address)
         elif done:
             session.screen.table(done, RELEASED, wide=session.out.wide)
+        if done:
+            session.note(_summary([(name, len(result.addresses)) for name, result in done]))
     return _refused(session, failures)
 
 
@@ -236,6 +241,18 @@ async def _named_like_an_address(
         )
     except Failure:
         raise error from None
+
+
+def _summary(released: Sequence[tuple[str, int]]) -> str:
+    """How many addresses, and who had none: most likely a name that was mistyped."""
+    total = sum(number for _, number in released)
+    text = f"{words.count(total, 'address')} released"
+    empty = [name for name, number in released if not number]
+    if not empty:
+        return text
+    if len(empty) > MOST_NAMED:
+        return f"{text}: {words.count(len(empty), 'name')} had none"
+    return f"{text}: {', '.join(empty)} had none"
 
 
 def _refused(session: Session, failures: dict[str, status_pb2.Status]) -> ExitCode:

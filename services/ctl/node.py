@@ -17,6 +17,10 @@ from services.ctl.verb import group, verb
 
 app = group("Nodes: machines with an agent; where they are and what they hold.")
 
+NODE_NOT_FOUND = "NODE_NOT_FOUND"
+"""ErrorInfo.reason."""
+NOTHING_DELETED = api.DeleteNodeResponse()
+
 AddressOption = Annotated[
     str, typer.Option("--address", metavar="ADDRESS", help="The node's main address.")
 ]
@@ -211,6 +215,7 @@ async def update(
     examples="""
         romana node remove n1
         romana node remove n1 --force       although addresses are in use on it
+        romana node remove n1 --ignore-not-found
     """,
 )
 async def remove(
@@ -220,17 +225,37 @@ async def remove(
         bool,
         typer.Option("--force", help="Although addresses are in use on it: they are released."),
     ] = False,
+    ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> None:
     """Removes a node."""
+    # The API takes a node that has gone for removed, for those who try again after a lost answer.
+    # A person who names one that never was has most likely mistyped it.
+    topology = session.topology
+    try:
+        await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
+    except Failure as error:
+        if not (ignore_not_found and error.reason == NODE_NOT_FOUND):
+            raise
+        _show_removed(session, name, None)
+        return
     if force:
         session.confirm(await _question(session, name))
-    topology = session.topology
     answer = await topology.once(
         topology.stub.DeleteNode,
         api.DeleteNodeRequest(name=name, force=force, request_id=session.request_id),
     )
+    _show_removed(session, name, answer)
+
+
+def _show_removed(session: Session, name: str, answer: api.DeleteNodeResponse | None) -> None:
+    """Without an answer there was nothing to remove."""
     if session.out.for_programs:
-        session.out.value({"name": name, **plain(answer)})
+        session.out.value(
+            {"name": name, "existed": answer is not None, **plain(answer or NOTHING_DELETED)}
+        )
+        return
+    if answer is None:
+        session.note(f"There is no node {name}: nothing was removed")
         return
     if session.out.form is Format.NAME:
         session.out.line(name)

@@ -62,6 +62,9 @@ LabelOption = Annotated[
 LimitOption = Annotated[
     int, typer.Option("--limit", metavar="N", min=0, help="At most this many; 0: all.")
 ]
+IgnoreNotFoundOption = Annotated[
+    bool, typer.Option("--ignore-not-found", help="What is not there is no error, for scripts.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
 AllowStrandedOption = Annotated[
     bool,

@@ -9,6 +9,7 @@ from romana.ipam.v1 import block_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
 from services.ctl import completion, options, words
+from services.ctl.failure import Failure
 from services.ctl.output import Format, plain
 from services.ctl.session import Session
 from services.ctl.table import Column
@@ -67,7 +68,15 @@ async def create(
             session.note(f"{words.count(made.in_use, 'address')} of it in use all the same")
 
 
-@verb(app, "delete", mutates=True, examples="romana reservation delete printers")
+@verb(
+    app,
+    "delete",
+    mutates=True,
+    examples="""
+        romana reservation delete printers
+        romana reservation delete printers infra --ignore-not-found
+    """,
+)
 async def delete(
     session: Session,
     names: Annotated[
@@ -76,10 +85,24 @@ async def delete(
             metavar="NAME...", help="Reservations.", autocompletion=completion.reservations
         ),
     ],
+    ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> None:
-    """Ends reservations. One that is not there is no error."""
+    """Ends reservations. If one of them is not there, none is ended."""
     ipam = session.ipam
+    known = {each.name for each in await _reservations(session)}
+    missing = [name for name in names if name not in known]
+    if missing and not ignore_not_found:
+        raise Failure(
+            f"there is no reservation {', '.join(map(repr, missing))}: none was ended",
+            status="NOT_FOUND",
+            reason="RESERVATION_NOT_FOUND",
+            hint="`romana reservation list` names those there are",
+        )
     for name in names:
+        if name in missing:
+            if not session.out.for_programs:
+                session.note(f"There is no reservation {name}")
+            continue
         await ipam.once(
             ipam.stub.DeleteReservation,
             api.DeleteReservationRequest(name=name, request_id=session.request_id),
@@ -89,22 +112,26 @@ async def delete(
         elif not session.out.for_programs:
             session.note(f"{name} is no longer reserved")
     if session.out.for_programs:
-        session.out.value([{"name": name} for name in names])
+        session.out.value([{"name": name, "existed": name in known} for name in names])
 
 
 @verb(app, "list", examples="romana reservation list --network prod")
 async def list_reservations(session: Session, network: options.NetworkFilter = "") -> None:
     """Lists reservations, by name."""
+    session.out.listing(
+        await _reservations(session, network),
+        COLUMNS,
+        document=plain,
+        name=lambda item: item.name,
+        empty="nothing is reserved",
+    )
+
+
+async def _reservations(session: Session, network: str = "") -> tuple[block_pb2.Reservation, ...]:
     ipam = session.ipam
     listed = await ipam.every(
         ipam.stub.ListReservations,
         api.ListReservationsRequest(network=network),
         lambda page: page.reservations,
     )
-    session.out.listing(
-        listed.items,
-        COLUMNS,
-        document=plain,
-        name=lambda item: item.name,
-        empty="nothing is reserved",
-    )
+    return listed.items

@@ -148,6 +148,17 @@ def test_a_node_is_registered_changed_and_removed(cluster: Up) -> None:
     assert "dc/rack-2" in groups
     assert cluster.romana("node", "remove", "gone").returncode == 0
     assert cluster.romana("node", "show", "gone").returncode == 3
+    again = cluster.romana("node", "remove", "gone", "--force", "-y")
+    assert (again.returncode, again.stdout) == (3, "")
+    assert "there is no node 'gone'" in again.stderr
+    ignored = cluster.romana("node", "remove", "gone", "--ignore-not-found")
+    assert (ignored.returncode, ignored.stdout) == (0, "")
+    assert "nothing was removed" in ignored.stderr
+    assert cluster.json("node", "remove", "gone", "--ignore-not-found") == {
+        "name": "gone",
+        "existed": False,
+        "released_addresses": 0,
+    }
 
 
 def test_addresses_are_allocated_shown_and_released(cluster: Up, node: str) -> None:
@@ -166,6 +177,9 @@ def test_addresses_are_allocated_shown_and_released(cluster: Up, node: str) -> N
     [released] = cluster.json("address", "release", name, "--tenant", "shop", "--segment", "front")
     assert released["addresses"] == [allocation["address"]]
     assert cluster.romana("address", "show", name).returncode == 3
+    again = cluster.romana("address", "release", name)
+    assert again.returncode == 0
+    assert f"0 addresses released: {name} had none" in again.stderr
 
 
 def test_several_addresses_are_given_together(cluster: Up, node: str) -> None:
@@ -218,7 +232,14 @@ def test_reservations_come_and_go(cluster: Up) -> None:
     made = cluster.json("reservation", "create", "aside", "--network", "qa", "10.2.0.8-10.2.0.11")
     assert (made["name"], made["size"]) == ("aside", "4")
     assert [each["name"] for each in cluster.json("reservation", "list")] == ["aside"]
-    assert cluster.romana("reservation", "delete", "aside", "nothing").returncode == 0
+    refused = cluster.romana("reservation", "delete", "aside", "nothing")
+    assert refused.returncode == 3
+    assert "there is no reservation 'nothing'" in refused.stderr
+    assert [each["name"] for each in cluster.json("reservation", "list")] == ["aside"]
+    assert cluster.json("reservation", "delete", "aside", "nothing", "--ignore-not-found") == [
+        {"name": "aside", "existed": True},
+        {"name": "nothing", "existed": False},
+    ]
     assert cluster.json("reservation", "list") == []
 
 
