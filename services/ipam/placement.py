@@ -74,10 +74,6 @@ class GroupSpace(Protocol):
         """
         ...
 
-    def unblock(self, slot: int, count: int = 1) -> None:
-        """Undoes one `block` with the same arguments; ValueError if there was none."""
-        ...
-
 
 class _Space:
     """What both strategies share: who holds which slot, which are blocked, which are free."""

@@ -23,6 +23,7 @@ from services.common.model.names import (
 )
 from services.common.model.network import Mode, Network, Placement
 from services.ipam.blocks import Block
+from services.ipam.last_resort import LastResort
 from services.ipam.model import IPV4_BITS
 from services.ipam.placement import AggregateSpace, GroupSpace, SequentialSpace
 
@@ -164,7 +165,7 @@ class Area:
         self.space: GroupSpace = (
             SequentialSpace(self.slots)
             if network.placement is Placement.SEQUENTIAL
-            else AggregateSpace(self.slots)
+            else LastResort(AggregateSpace(self.slots))
         )
         self.partial: dict[int, int] = {}
         """Bits of the reserved offsets of slots that are not reserved as a whole."""
@@ -236,6 +237,8 @@ class Area:
                 before = self.partial.get(slot, 0)
                 mask = before | offsets(interval, self.slot_base(slot), 1 << self.shift)
                 self.partial[slot] = mask
+                if isinstance(self.space, LastResort):
+                    self.space.avoid(slot)
                 if mask != before and mask == (1 << (1 << self.shift)) - 1:
                     self.space.block(slot)
 
