@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from tests.support.echo import Answer, echo
+
 _T = TypeVar("_T")
 
 CLONE_NEWNET = 0x40000000
@@ -74,10 +76,13 @@ class Namespace:
         done = subprocess.run(words, capture_output=True, check=False, timeout=COMMAND_TIMEOUT)
         return done.returncode == 0
 
-    def pings(self, address: str, *, source: str = "", count: int = 1) -> bool:
-        """Whether an address answers to `count` echoes, each within a second."""
-        option = f"-I {source}" if source else ""
-        return self.succeeds(f"ping -n -q -c {count} -i 0.2 -W 1 {option} {address}")
+    def echo(self, address: str, *, source: str = "", timeout: float = 1.0) -> Answer:
+        """Sends one echo request from it."""
+        return self.call(lambda: echo(address, source=source, timeout=timeout))
+
+    def pings(self, address: str, *, source: str = "", tries: int = 3) -> bool:
+        """Whether an address answers one of some echo requests."""
+        return any(self.echo(address, source=source) is Answer.REPLY for _ in range(tries))
 
     def start(self, command: list[str], **options: object) -> subprocess.Popen[bytes]:
         """Starts a program in it; the caller ends it, at the latest leaving the context does."""
