@@ -1,4 +1,4 @@
-"""Routes per node by placement strategy: `python -m tests.bench.aggregate`.
+"""Routes per node by placement strategy; `python -m tests.bench.aggregate` prints all cases.
 
 Endpoints come to the nodes of one prefix group, in blocks of 8 addresses per node and owner, as
 ipam gives them out: the lowest free address of the oldest block with room, else a new block; an
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 
 from services.ipam.placement import AggregateSpace, SequentialSpace
 from services.ipam.routes import RouteTable
+from tests.bench.report import Row
 
 BITS = 32
 SIZE = 8  # addresses in a block
@@ -223,6 +224,45 @@ CASES = [
     Case("250 nodes of 30, 1024 slots", 1024, nodes=250, endpoints=30, events=shuffled),
     Case("1000 nodes, 16384 slots", 16384, nodes=1000, events=shuffled),
 ]
+
+
+TITLE = "routes per node, by placement"
+SUMMARY = (
+    "random order, 1024 slots",
+    "random order, 2048 slots",
+    "churn, 2048 slots",
+    "4 owners and churn, 2048 slots",
+    "nodes replaced, 2048 slots",
+)
+"""Cases that `python -m tests.bench` shows."""
+
+
+async def measure(*, quick: bool) -> list[Row]:
+    """Without an aim: few routes are the aim, and `ratio` says how few."""
+    rows = []
+    for case in CASES:
+        if case.name in SUMMARY[:1] or (case.name in SUMMARY and not quick):
+            mean = {make: routes_per_node(run(case, make)) for make in STRATEGIES}
+            low, high = mean[AggregateSpace], mean[SequentialSpace]
+            rows.append(
+                Row(
+                    case.name,
+                    f"aggregate: {low:.2f} routes",
+                    f"sequential: {high:.2f} routes",
+                    low / high,
+                    "< 1",
+                    low < high,
+                )
+            )
+    return rows
+
+
+def routes_per_node(cluster: Cluster) -> float:
+    nodes = {node for (node, _), blocks in cluster.blocks.items() if blocks}
+    return len(cluster.table.routes) / len(nodes)
+
+
+STRATEGIES = (SequentialSpace, AggregateSpace)
 
 
 def scale(bits: int, length: int, block_length: int, *, nodes: int, blocks: int) -> str:

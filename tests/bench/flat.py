@@ -28,19 +28,20 @@ from tests.bench.world import (
     ALLOCATE,
     ALLOCATE_MANY,
     RELEASE_MANY,
+    Site,
     batch_messages,
     check,
     dense,
     fill,
     median,
     names,
+    processor_seconds,
     release_messages,
     running,
     spec,
     world,
 )
-from tests.support.ipam_child import IpamChild
-from tests.support.seed import Site
+from tests.support.ipam_process import IpamProcess
 
 TITLE = "flat: many addresses against few"
 AIM = 1.2
@@ -53,15 +54,15 @@ AHEAD = 10_000_000
 class Side:
     """One of the two services."""
 
-    child: IpamChild
+    replica: IpamProcess
     wall: dict[str, list[float]] = field(default_factory=dict)
     computing: dict[str, list[float]] = field(default_factory=dict)
 
     def timed(self, what: str, count: int, work: Callable[[], h2.Load]) -> h2.Load:
         """Microseconds per address."""
-        before = self.child.processor_seconds()
+        before = processor_seconds(self.replica)
         done = work()
-        spent = self.child.processor_seconds() - before
+        spent = processor_seconds(self.replica) - before
         self.wall.setdefault(what, []).append(done.seconds / count * 1e6)
         self.computing.setdefault(what, []).append(spent / count * 1e6)
         return done
@@ -78,11 +79,11 @@ async def measure(*, quick: bool) -> list[Row]:
     async with world() as there, contextlib.AsyncExitStack() as stack:
         sides = {}
         for name, count in (("few", few), ("many", many)):
-            child = await there.replica(site, f"/{name}", name)
-            await stack.enter_async_context(running(child))
+            replica = await there.replica(site, f"/{name}", name)
+            await stack.enter_async_context(running(replica))
             each = PER_NODE if count == few else count // site.nodes
-            await fill(child.address, dense(site, names(count), each))
-            sides[name] = Side(child)
+            await fill(replica.address, dense(site, names(count), each))
+            sides[name] = Side(replica)
         for at in range(rounds + 1):
             for name in sorted(sides, reverse=bool(at % 2)):
                 service_round(sides[name], specs, moving)
@@ -116,7 +117,7 @@ def row(what: str, low: float, high: float, few: int, many: int, unit: str, *, j
 
 
 def service_round(side: Side, specs: Sequence[AllocationSpec], moving: Sequence[str]) -> None:
-    address = side.child.address
+    address = side.replica.address
     unary = [pb.AllocateAddressRequest(spec=item).SerializeToString() for item in specs]
     done = side.timed(
         "unary, 64 callers", len(specs), lambda: h2.load(address, ALLOCATE, unary, callers=64)

@@ -1,9 +1,7 @@
 """What the server shell costs: a no-op unary call with and without it, under h2load.
 
-    python tests/bench/rpc_wrapping.py [uvloop]
-
-Prints calls per second, the server's own processor time per call, and their ratios to a bare
-grpc.aio server in the same run. Rounds alternate, since the machine may be busy with other things.
+Calls per second and the server's own processor time per call, beside those of a bare grpc.aio
+server, on uvloop as ipam is. Rounds alternate, since the machine may be busy with other things.
 """
 
 from __future__ import annotations
@@ -27,8 +25,10 @@ from prometheus_client import CollectorRegistry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.options import SERVER_OPTIONS
 from services.common.rpc.server import RpcServer
+from tests.bench.report import Row, rate
 
-ROUNDS, CALLS = 24, 3000
+TITLE = "the server shell"
+RATE_AIM = 0.95
 PATH = "/probe.v1.Probe/Unary"
 EMPTY_MESSAGE = b"\0" * 5  # gRPC's frame: not compressed, length 0
 
@@ -65,34 +65,58 @@ def processor_seconds(process: subprocess.Popen[str]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def load(process: subprocess.Popen[str], port: int, body: Path) -> tuple[float, float]:
+def load(process: subprocess.Popen[str], port: int, body: Path, calls: int) -> tuple[float, float]:
     """Calls per second, and microseconds of the server per call."""
     before = processor_seconds(process)
     headers = ("-H", "content-type: application/grpc", "-H", "te: trailers")
     out = subprocess.run(
         [
-            *("h2load", "-n", str(CALLS), "-c", "4", "-m", "16", "-d", str(body), *headers),
+            *("h2load", "-n", str(calls), "-c", "4", "-m", "16", "-d", str(body), *headers),
             f"http://127.0.0.1:{port}{PATH}",
         ],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert f"{CALLS} succeeded" in out, out
+    assert f"{calls} succeeded" in out, out
     found = re.search(r"([\d.]+) req/s", out)
     assert found is not None
-    return float(found[1]), (processor_seconds(process) - before) / CALLS * 1e6
+    return float(found[1]), (processor_seconds(process) - before) / calls * 1e6
 
 
-def write(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+async def measure(*, quick: bool) -> list[Row]:
+    rounds, calls = (1, 300) if quick else (24, 3000)
+    results = await asyncio.to_thread(alternate, rounds, calls)
+    shell, bare = (
+        [statistics.median(column) for column in zip(*results[kind], strict=True)]
+        for kind in ("shell", "bare")
+    )
+    pairs = list(zip(results["shell"], results["bare"], strict=True))
+    faster = statistics.median(one[0] / other[0] for one, other in pairs)
+    return [
+        Row(
+            "no-op calls, 64 callers",
+            rate(shell[0], "calls"),
+            f"bare grpc.aio: {rate(bare[0], 'calls')}",
+            faster,
+            f">= {RATE_AIM}",
+            faster >= RATE_AIM,
+        ),
+        Row(
+            "time of the server",
+            f"{shell[1]:.0f} us a call",
+            f"bare grpc.aio: {bare[1]:.0f} us a call",
+            shell[1] / bare[1] if bare[1] else None,
+        ),
+    ]
 
 
-def measure(loop: str) -> None:
+def alternate(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
+    """Calls per second and the server's time per call, by server, round by round."""
     servers: dict[str, tuple[subprocess.Popen[str], int]] = {}
     try:
         for kind in ("bare", "shell"):
-            command = [sys.executable, __file__, "--serve", kind, loop]
+            command = [sys.executable, "-m", "tests.bench.rpc_wrapping", kind]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
             line = next(line for line in process.stdout if line.startswith("port "))
@@ -101,31 +125,18 @@ def measure(loop: str) -> None:
         with tempfile.NamedTemporaryFile() as body:
             body.write(EMPTY_MESSAGE)
             body.flush()
-            for index in range(ROUNDS + 1):
+            for index in range(rounds + 1):
                 for kind in sorted(servers, reverse=bool(index % 2)):
-                    result = load(*servers[kind], Path(body.name))
+                    result = load(*servers[kind], Path(body.name), calls)
                     if index:  # the first round warms up
                         results[kind].append(result)
     finally:
         for process, _ in servers.values():
             process.kill()
             process.communicate()
-    middle = {
-        kind: [statistics.median(column) for column in zip(*rows, strict=True)]
-        for kind, rows in results.items()
-    }
-    for kind, (rate, cost) in middle.items():
-        write(f"{kind:6} {rate:8.0f} calls/s {cost:6.0f} us of the server per call (medians)")
-    pairs = list(zip(results["shell"], results["bare"], strict=True))
-    rate = statistics.median(shell[0] / bare[0] for shell, bare in pairs)
-    cost = statistics.median(shell[1] / bare[1] for shell, bare in pairs)
-    write(f"shell/bare, median of rounds: throughput {rate:.3f}, processor time {cost:.3f}")
+    return results
 
 
 if __name__ == "__main__":
-    if "--serve" in sys.argv:
-        factory = uvloop.new_event_loop if "uvloop" in sys.argv else None
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(serve(sys.argv[2]))
-    else:
-        measure("uvloop" if "uvloop" in sys.argv else "")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(sys.argv[1]))

@@ -7,10 +7,11 @@ the process has resident beyond that one once it is active, per address. Names h
 
 from __future__ import annotations
 
+import time
+
 from tests.bench.report import Row
-from tests.bench.world import active, dense, fill, median, names, running, world
-from tests.support.ipam_child import IpamChild, measure_start
-from tests.support.seed import Site
+from tests.bench.world import Site, dense, fill, median, names, resident, running, world
+from tests.support.ipam_process import IpamProcess
 
 TITLE = "start and memory"
 SECONDS_AIM = 3.0
@@ -33,21 +34,25 @@ async def measure(*, quick: bool) -> list[Row]:
 
 
 async def compare(
-    empty: IpamChild, full: IpamChild, size: int, count: int, rounds: int
+    empty: IpamProcess, full: IpamProcess, size: int, count: int, rounds: int
 ) -> list[Row]:
     seconds: dict[str, list[float]] = {"empty": [], "full": []}
-    resident: dict[str, list[float]] = {"empty": [], "full": []}
+    memory: dict[str, list[float]] = {"empty": [], "full": []}
     for _ in range(rounds):
-        for name, child in (("empty", empty), ("full", full)):
+        for name, replica in (("empty", empty), ("full", full)):
             try:
-                seconds[name].append(await measure_start(child))
-                await active(child)
-                resident[name].append(child.resident())
+                begin = time.monotonic()
+                replica.start()
+                await replica.wait_until_serving()
+                seconds[name].append(time.monotonic() - begin)
+                await replica.wait_until_active()
+                memory[name].append(resident(replica))
+                await replica.stop()
             finally:
-                await child.terminate()
+                replica.kill()
     start, base = median(seconds["full"]), median(seconds["empty"])
-    memory, floor = median(resident["full"]), median(resident["empty"])
-    each = (memory - floor) / count
+    all_of_it, floor = median(memory["full"]), median(memory["empty"])
+    each = (all_of_it - floor) / count
     return [
         Row(
             f"start with {count:,} in use, blocks of {size}",
@@ -61,7 +66,7 @@ async def compare(
             f"memory per address, blocks of {size}",
             f"{each:.0f} B",
             f"none in use: {floor / 2**20:.0f} MiB in all",
-            memory / floor,
+            all_of_it / floor,
             f"<= {BYTES_AIM} B",
             each <= BYTES_AIM,
         ),

@@ -18,6 +18,7 @@ from tests.bench.report import Row, rate
 from tests.bench.world import (
     ALLOCATE_MANY,
     ETCD_TXN,
+    Site,
     batch_messages,
     check,
     dense,
@@ -30,7 +31,6 @@ from tests.bench.world import (
     stream_messages,
     world,
 )
-from tests.support.seed import Site
 
 TITLE = "stream and batch"
 AIM = 50_000
@@ -50,7 +50,7 @@ async def measure(*, quick: bool) -> list[Row]:
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     raw: list[float] = []
     start = 0
-    async with world() as there, running(await there.replica(site, "/romana", "ipam")) as child:
+    async with world() as there, running(await there.replica(site, "/romana", "ipam")) as replica:
         for _ in range(rounds):
             done = h2.load(there.etcd.endpoint, ETCD_TXN, raw_transactions(transactions), callers=8)
             raw.append(done.rate * 127)
@@ -58,12 +58,12 @@ async def measure(*, quick: bool) -> list[Row]:
                 batches = arrange(site, names(count, start), size)
                 start += count
                 if kind.startswith("stream"):
-                    done = await stream(child.address, stream_messages(batches), 8)
+                    done = await stream(replica.address, stream_messages(batches), 8)
                     parse = pb.AllocateStreamResponse.FromString
                 else:
                     callers = 4 if "4" in kind else 1
                     requests = batch_messages(batches)
-                    done = h2.load(child.address, ALLOCATE_MANY, requests, callers=callers)
+                    done = h2.load(replica.address, ALLOCATE_MANY, requests, callers=callers)
                     parse = pb.AllocateAddressesResponse.FromString
                 assert check(map(parse, done.answers)) == count
                 rates[kind].append(count / done.seconds)

@@ -10,13 +10,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 import grpc.aio
 from google.protobuf.message import Message
 from romana.ipam.v1 import ipam_service_pb2 as pb
-from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
 from services.common.etcd import messages
@@ -24,11 +24,13 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from services.common.etcd.types import Put
+from services.common.model.layout import Layout
+from services.common.model.node import Node
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.options import CLIENT_OPTIONS
 from tests.bench import h2
-from tests.support.ipam_child import IpamChild
-from tests.support.seed import Site
+from tests.support import topologies
+from tests.support.ipam_process import IpamProcess, seed
 
 SERVICE: Final = "/romana.ipam.v1.IpamService/"
 ALLOCATE: Final = SERVICE + "AllocateAddress"
@@ -50,10 +52,35 @@ class World:
     etcd: LocalEtcd
     client: EtcdClient
 
-    async def replica(self, site: Site, root: str, name: str) -> IpamChild:
+    async def replica(self, site: Site, root: str, name: str) -> IpamProcess:
         """A replica on a topology of its own, not started."""
-        await site.write(self.client, Keys(root))
-        return IpamChild(self.folder, name, self.etcd.endpoint, root)
+        await seed(self.client, Keys(root), site.layout(), site.node_list())
+        return IpamProcess([self.etcd.endpoint], root, self.folder, name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A network of four racks, and nodes spread over them."""
+
+    nodes: int
+    block_length: int = 29
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [f"node-{number:04}" for number in range(self.nodes)]
+
+    def layout(self) -> Layout:
+        net = topologies.network("net", "10.0.0.0/8", self.block_length)
+        parts = net.cidr.subnets(2)
+        groups = {f"rack-{rack}": {"net": str(part)} for rack, part in enumerate(parts)}
+        return topologies.layout([net], groups)
+
+    def node_list(self) -> Sequence[Node]:
+        first = IPv4Address("192.168.0.1")
+        return [
+            topologies.node(name, f"rack-{number % 4}", address=str(first + number))
+            for number, name in enumerate(self.names)
+        ]
 
 
 @contextlib.asynccontextmanager
@@ -70,28 +97,28 @@ async def world() -> AsyncIterator[World]:
 
 
 @contextlib.asynccontextmanager
-async def running(child: IpamChild) -> AsyncIterator[IpamChild]:
+async def running(replica: IpamProcess) -> AsyncIterator[IpamProcess]:
     """Starts a replica, waits until it decides, and ends it."""
-    child.start()
+    replica.start()
     try:
-        await child.serving()
-        await active(child)
-        yield child
-        await child.terminate()
+        await replica.wait_until_active()
+        yield replica
+        await replica.stop()
     finally:
-        child.kill()
+        replica.kill()
 
 
-async def status(child: IpamChild) -> pb.GetStatusResponse:
-    async with grpc.aio.insecure_channel(child.address) as channel:
-        stub = ipam_service_pb2_grpc.IpamServiceStub(channel)
-        return await stub.GetStatus(pb.GetStatusRequest())
+def processor_seconds(replica: IpamProcess) -> float:
+    """Time that it has computed so far, in ticks of 10 ms."""
+    fields = Path(f"/proc/{replica.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def active(child: IpamChild) -> None:
-    async with asyncio.timeout(30):
-        while not (await status(child)).active:  # noqa: ASYNC110 - it is another process
-            await asyncio.sleep(0.02)
+def resident(replica: IpamProcess) -> int:
+    """Bytes of memory that it has."""
+    status = Path(f"/proc/{replica.pid}/status").read_text().splitlines()
+    (line,) = (line for line in status if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
 
 
 # Requests.

@@ -220,8 +220,8 @@ class Worker:
 def _is_cut_off(error: grpc.aio.AioRpcError) -> bool:
     """What grpc says instead of UNAVAILABLE, and no server of ours ever says.
 
-    CANCELLED, though we did not cancel: the call reached a server while grpc shut it down. INTERNAL:
-    a stream's write failed as the call ended, which hides how it ended (grpc/grpc#36066).
+    CANCELLED, though we did not cancel: the call came while grpc shut its server down. INTERNAL: a
+    stream's write failed as the call ended, which hides how it ended (grpc/grpc#36066).
     """
     if DETAILS_KEY in dict(error.trailing_metadata() or ()):
         return False
