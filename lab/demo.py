@@ -201,10 +201,7 @@ class Demo:
         await self._romana("topology", "show")
         await self._romana("block", "list", "--network", "production", "--limit", "6")
         self._story.gap()
-        self._story.say(
-            "IpamService.GetNodeRoutes, node by node: blocks collapse into few routes. No route\n"
-            "covers a gateway, so the nodes beside one (.0.1) need some more."
-        )
+        self._story.say("IpamService.GetNodeRoutes, node by node: blocks collapse into few routes.")
         self._story.table([row for name in NODES for row in await self._routes(name)], ROUTES)
 
     async def _refuse(self) -> None:

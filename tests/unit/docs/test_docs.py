@@ -1,0 +1,197 @@
+"""What the documents say exists: commands, links, settings, metrics, reasons."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel
+from romana.ipam.v1 import utilization_pb2
+
+from services.common.settings import ServiceSettings
+from services.ctl.main import NOUNS
+from services.ipam.settings import IpamSettings
+from services.topology.settings import TopologySettings
+
+ROOT = Path(__file__).parents[3]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "DESIGN.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+GUIDES = [file for file in DOCUMENTS if file.name not in {"CHANGELOG.md", "DESIGN.md"}]
+SERVICES = (TopologySettings, IpamSettings)
+SOURCES = "\n".join(file.read_text() for file in sorted((ROOT / "services").rglob("*.py")))
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`]+)`")
+SETTINGS_COLUMNS = 4
+STOPPED = re.compile(r"[|>]|&&")
+USAGE_ERROR = typer.BadParameter.__mro__[1]
+"""typer brings its own click, under a private name."""
+PLACEHOLDERS = {"NAME", "FILE", "NOUN", "VERB", "..."}
+
+
+def commands(file: Path) -> Iterator[str]:
+    """Command lines after "$ romana" and in inline code, without what follows a pipe."""
+    text = file.read_text().replace("\\\n", " ")
+    for line in text.splitlines():
+        if line.strip().startswith("$ romana "):
+            yield STOPPED.split(line.strip().removeprefix("$ romana "))[0]
+    for paragraph in re.sub(r"(?m)^( {4}|```).*$", "", text).split("\n\n"):
+        for code in CODE.findall(" ".join(paragraph.split())):
+            if code.startswith("romana ") and "..." not in code:
+                yield code.removeprefix("romana ")
+
+
+def parse(line: str) -> None:
+    """Has typer read the line without running it; raises BadParameter or another USAGE_ERROR."""
+    words = [word for word in shlex.split(line) if word != "..."]
+    if not words or words[0].startswith("-") or words[0] in PLACEHOLDERS:
+        return
+    noun, *rest = words
+    if noun not in NOUNS:
+        raise typer.BadParameter(f"no noun {noun!r}")
+    command = typer.main.get_command(importlib.import_module(f"services.ctl.{NOUNS[noun][0]}").app)
+    verbs = getattr(command, "commands", None)
+    if verbs is not None:
+        if not rest or rest[0] in PLACEHOLDERS:
+            return
+        if rest[0].startswith("-"):
+            return
+        if rest[0] not in verbs:
+            raise typer.BadParameter(f"no verb {rest[0]!r} of {noun}")
+        command, rest = verbs[rest[0]], rest[1:]
+    parser = command.make_parser(command.context_class(command, info_name=noun))
+    parser.parse_args(list(rest))
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
+def test_every_quoted_command_parses(file: Path) -> None:
+    for line in commands(file):
+        try:
+            parse(line)
+        except USAGE_ERROR as error:
+            pytest.fail(f"romana {line}: {error}")
+
+
+def test_commands_are_found_and_wrong_ones_refused() -> None:
+    found = list(commands(ROOT / "README.md"))
+    assert "topology apply examples/datacenter.yaml" in found
+    assert any(line.startswith("node register qa-1") and "--attach" in line for line in found)
+    for wrong in ("no-such noun", "topology no-such-verb", "status --no-such-option"):
+        with pytest.raises(USAGE_ERROR):
+            parse(wrong)
+
+
+def anchors(file: Path) -> set[str]:
+    """Those that GitHub makes of headings."""
+    titles = re.findall(r"(?m)^#+ (.+)$", file.read_text())
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
+def test_every_link_leads_somewhere(file: Path) -> None:
+    for target in LINK.findall(file.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (file.parent / path).resolve() if path else file
+        assert there.exists(), f"{target} leads nowhere"
+        assert there.is_relative_to(ROOT)
+        assert not anchor or anchor in anchors(there), f"{target}: no such heading"
+
+
+def test_the_index_has_every_document() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / target).resolve() for target in LINK.findall(index.read_text())}
+    assert {file for file in GUIDES if file != index} <= linked
+
+
+def settings_of(kind: type[BaseModel], values: BaseModel, path: str = "") -> dict[str, object]:
+    """Default values by path."""
+    found: dict[str, object] = {}
+    for name in kind.model_fields:
+        value = getattr(values, name)
+        if isinstance(value, BaseModel):
+            found |= settings_of(type(value), value, f"{path}{name}.")
+        else:
+            found[path + name] = value
+    return found
+
+
+def default_of(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def test_operating_lists_every_setting_with_its_default() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    rows = {
+        cells[0].strip("`"): cells[1:3]
+        for line in text.splitlines()
+        if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == SETTINGS_COLUMNS
+    }
+    defaults = {kind: settings_of(kind, kind()) for kind in SERVICES}
+    for path in {path for found in defaults.values() for path in found}:
+        assert path in rows, f"{path} is not in docs/operating.md"
+        variable, default = rows[path]
+        assert variable == f"`{path.replace('.', '__').upper()}`"
+        values = [default_of(found[path]) for found in defaults.values() if path in found]
+        expected = values[0] if len(set(values)) == 1 else f"topology {values[0]}, ipam {values[1]}"
+        assert default == expected
+
+
+def variables(kind: type[ServiceSettings]) -> set[str]:
+    prefix = str(kind.model_config.get("env_prefix"))
+    return {prefix} | {
+        prefix + path.replace(".", "__").upper() for path in settings_of(kind, kind())
+    }
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
+def test_every_environment_variable_exists(file: Path) -> None:
+    known = {name for kind in SERVICES for name in variables(kind)}
+    known |= set(re.findall(r'"(ROMANA_[A-Z_]+)"', SOURCES))
+    named = set(re.findall(r"\bROMANA_[A-Z_]+", file.read_text()))
+    # the example of a wrong setting
+    assert named - known <= {"ROMANA_IPAM__LISTEN__ADRESS"}
+
+
+REASON = re.compile(r'"([A-Z]+(?:_[A-Z]+)*)"')
+
+
+def test_every_reason_in_the_tables_exists() -> None:
+    known = set(REASON.findall(SOURCES)) | set(utilization_pb2.Refusal.keys())
+    for file in GUIDES:
+        for line in file.read_text().splitlines():
+            if line.startswith("|") and "__" not in line and line.count("|") < SETTINGS_COLUMNS + 1:
+                named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", line))
+                assert named <= known, (file.name, line)
+
+
+def test_the_guides_name_every_reason_that_a_caller_can_see() -> None:
+    raised = set(re.findall(r'reason="([A-Z_]+)"', SOURCES))
+    text = "\n".join(file.read_text() for file in GUIDES)
+    assert {reason for reason in raised if f"`{reason}`" not in text} == set()
+
+
+def test_every_refusal_is_explained() -> None:
+    text = (ROOT / "docs" / "concepts" / "addresses.md").read_text()
+    names = set(utilization_pb2.Refusal.keys()) - {"REFUSAL_UNSPECIFIED"}
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_nothing_refers_to_files_outside_of_the_project() -> None:
+    for file in GUIDES:
+        assert "../shared" not in file.read_text()
+        assert "/work/" not in file.read_text()
