@@ -1,0 +1,124 @@
+"""Everything that two states of ipam can differ in, in a form that compares and reads well."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter
+
+from services.common.errors import RomanaError
+from services.common.model.names import EndpointName, Segment, Tenant
+from services.ipam import allocation
+from services.ipam.model import Request
+from services.ipam.pages import write_page
+from services.ipam.state import State
+
+
+def dump(state: State) -> dict[str, object]:
+    """Blocks with their pages, names, counters, areas."""
+    index = state.index
+    names = {name for block in index.blocks.values() for _, name in block.in_use()}
+    return {
+        "blocks": {
+            str(block): (
+                *(block.network, block.node, block.tenant, block.segment, block.born),
+                *(f"{block.free:b}", f"{block.reserved:b}", block.used, block.resting),
+                block.area.path if block.area is not None else None,
+                state.is_stranded(block),
+                [write_page(block, page) for page in range(block.pages)],
+            )
+            for _, block in sorted(index.blocks.items())
+        },
+        "names": {
+            name: [(str(block), offset) for block, offset in index.places(name)]
+            for name in sorted(names)
+        },
+        "used": index.used,
+        "by_node": {
+            node: sorted(places) for node, places in sorted(index.by_node.items()) if places
+        },
+        "strays": sorted(state.strays),
+        "returned": [
+            (place, length)
+            for place, (length, _) in sorted(
+                state.returned.items(), key=lambda item: (item[1][1], item[0])
+            )
+        ],
+        "areas": {
+            (area.network.name, area.path): (
+                *(area.used, area.resting, area.blocks, area.free(), area.space.free),
+                area.reserved_addresses(),
+                {
+                    owner: sorted(str(block) for block in holding.blocks)
+                    for owner, holding in sorted(area.holdings.items())
+                    if holding.blocks
+                },
+                {node: area.space.choose(node) for node in sorted(state.nodes)},
+            )
+            for space in state.spaces.values()
+            for area in space.areas.values()
+        },
+    }
+
+
+def choices(state: State, now: int, most: int = 10) -> dict[str, list[list[str]]]:
+    """What every owner would get next at three times, if nobody else came; changes nothing."""
+    owners = sorted({(block.tenant, block.segment) for block in state.index.blocks.values()})
+    owners.append((Tenant("stranger"), Segment("")))
+    found = {}
+    for later, node, owner in itertools.product((0, 3000, 60_000), sorted(state.nodes), owners):
+        trial = copy.deepcopy(state)
+        given = []
+        for number in range(most):
+            asked = Request(EndpointName(f"trial {number}"), node, *owner)
+            try:
+                result = allocation.allocate(trial, asked, now + later)
+            except RomanaError as error:
+                given.append([error.reason])
+                break
+            given.append([allocation.given_text(item) for item in result.given])
+        found[f"{node} {owner} {later}"] = given
+    return found
+
+
+def after_tidying(state: State, now: int) -> dict[str, object]:
+    """What would be left long after now, if nobody came; changes nothing."""
+    trial = copy.deepcopy(state)
+    allocation.tidy(trial, now + 3_600_000, 100_000)
+    trial.settle(1)
+    if trial.stale:
+        trial.rebuild()
+    return dump(trial)
+
+
+def recount(state: State) -> None:
+    """Asserts that what is counted as it changes equals a count of what is there."""
+    used: Counter[object] = Counter()
+    resting: Counter[object] = Counter()
+    blocks: Counter[object] = Counter()
+    addresses: Counter[tuple[int, int]] = Counter()
+    for block in state.index.blocks.values():
+        assert block.live
+        assert block.used == sum(1 for _ in block.in_use()), str(block)
+        rest = {item.offset for item in block.rest or ()}
+        taken = {offset for offset, _ in block.in_use()}
+        free = {offset for offset in range(block.size) if block.free >> offset & 1}
+        reserved = {offset for offset in range(block.size) if block.reserved >> offset & 1}
+        assert len(rest) == block.resting, str(block)
+        assert len(rest | taken | free) == len(rest) + len(taken) + len(free), str(block)
+        assert not free & reserved, str(block)
+        if block.area is not None:
+            assert rest | taken | free | reserved == set(range(block.size)), str(block)
+            assert block.area.space.holder(block.area.slot(block.base)) == block.node
+        key = id(block.area) if block.area is not None else None
+        used[key] += block.used
+        resting[key] += block.resting
+        blocks[key] += 1
+        addresses.update((block.bits, block.base + offset) for offset in range(block.size))
+    assert state.index.used == used.total()
+    for space in state.spaces.values():
+        for area in space.areas.values():
+            key = id(area)
+            assert (area.used, area.resting, area.blocks) == (used[key], resting[key], blocks[key])
+            assert sum(len(holding.blocks) for holding in area.holdings.values()) == area.blocks
+    assert addresses.total() == len(addresses), "blocks overlap"
