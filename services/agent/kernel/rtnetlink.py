@@ -1,0 +1,341 @@
+"""The few rtnetlink messages that one endpoint's link needs, packed and parsed with `struct`.
+
+Not pyroute2: it opens a socket in another namespace by forking this process, gRPC's threads and
+all, and takes 225 us to encode a message; here all messages for a link go in one datagram. Only
+what `kernel.veth` needs is here. Formats: linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from types import TracebackType
+from typing import Final, Self
+
+from services.common.model.network import Address
+
+NLM_F_REQUEST: Final = 1
+NLM_F_ACK: Final = 4
+NLM_F_DUMP: Final = 0x300
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_SETLINK: Final = 19
+RTM_NEWADDR: Final = 20
+RTM_GETADDR: Final = 22
+RTM_NEWROUTE: Final = 24
+RTM_GETROUTE: Final = 26
+RTM_NEWNEIGH: Final = 28
+
+IFLA_ADDRESS: Final = 1
+IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
+IFLA_LINKINFO: Final = 18
+IFLA_IFALIAS: Final = 20
+IFLA_NET_NS_FD: Final = 28
+IFLA_NUM_TX_QUEUES: Final = 31
+IFLA_NUM_RX_QUEUES: Final = 32
+IFLA_INFO_KIND: Final = 1
+IFLA_INFO_DATA: Final = 2
+VETH_INFO_PEER: Final = 1
+IFA_ADDRESS: Final = 1
+IFA_LOCAL: Final = 2
+IFA_FLAGS: Final = 8
+IFA_F_NODAD: Final = 2
+RTA_OIF: Final = 4
+RTA_GATEWAY: Final = 5
+NDA_DST: Final = 1
+NDA_LLADDR: Final = 2
+NUD_PERMANENT: Final = 0x80
+IFF_UP: Final = 1
+RT_TABLE_MAIN: Final = 254
+RTPROT_STATIC: Final = 4
+RTN_UNICAST: Final = 1
+RTNH_F_ONLINK: Final = 4
+
+CREATE: Final = NLM_F_CREATE | NLM_F_EXCL
+REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
+
+_HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_LINK: Final = struct.Struct("=BxHiII")
+_ADDRESS: Final = struct.Struct("=BBBBi")
+_ROUTE: Final = struct.Struct("=8BI")
+_NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
+_U32: Final = struct.Struct("=I")
+_I32: Final = struct.Struct("=i")
+
+_TIMEOUT: Final = 10.0
+"""Seconds. The kernel answers in the same call; this only keeps a defect from hanging a thread."""
+_BUFFER: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request, without its sequence number."""
+
+    kind: int
+    flags: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the kernel says about an interface."""
+
+    index: int
+    name: str
+    up: bool
+    mac: str
+    mtu: int
+    kind: str
+    """Such as "veth"; empty: no virtual link."""
+    alias: str
+
+
+class RtSocket:
+    """A socket in the namespace of the thread that opens it; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        self._socket.settimeout(_TIMEOUT)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def do(self, messages: Sequence[Message]) -> None:
+        """Performs them in order, all of them; raises the first one's OSError that failed."""
+        errors = self.attempt(messages)
+        for code in errors:
+            if code:
+                raise OSError(code, os.strerror(code))
+
+    def attempt(self, messages: Sequence[Message]) -> list[int]:
+        """Performs them in order, all of them; returns each one's errno, 0: done."""
+        first = self._sequence + 1
+        self._sequence += len(messages)
+        self._socket.send(
+            b"".join(
+                _packed(message, NLM_F_REQUEST | NLM_F_ACK, first + index)
+                for index, message in enumerate(messages)
+            )
+        )
+        codes: dict[int, int] = {}
+        while len(codes) < len(messages):
+            for kind, sequence, body in _parsed(self._socket.recv(_BUFFER)):
+                if kind == NLMSG_ERROR and sequence >= first:
+                    codes[sequence - first] = -_I32.unpack_from(body)[0]
+        return [codes[index] for index in range(len(messages))]
+
+    def link(self, name: str) -> Link | None:
+        """The interface of that name."""
+        self._sequence += 1
+        body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
+        request = Message(RTM_GETLINK, 0, body)
+        self._socket.send(_packed(request, NLM_F_REQUEST, self._sequence))
+        for kind, sequence, answer in _parsed(self._socket.recv(_BUFFER)):
+            if sequence != self._sequence:
+                continue
+            if kind == RTM_NEWLINK:
+                return _link(answer)
+            if kind == NLMSG_ERROR:
+                code = -_I32.unpack_from(answer)[0]
+                if code == errno.ENODEV:
+                    return None
+                raise OSError(code, os.strerror(code))
+        return None
+
+    def links(self) -> list[Link]:
+        """All interfaces."""
+        return [_link(body) for body in self._dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0))]
+
+    def addresses(self, index: int) -> set[Address]:
+        """Those of one interface, link-local ones too."""
+        found: set[Address] = set()
+        for body in self._dump(RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
+            if _ADDRESS.unpack_from(body)[4] == index:
+                attributes = dict(_attributes(body, _ADDRESS.size))
+                local = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]
+                found.add(ip_address(local))
+        return found
+
+    def default_gateways(self, index: int) -> set[Address]:
+        """Next hops of default routes in the main table over one interface."""
+        found: set[Address] = set()
+        for body in self._dump(RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
+            _, length, _, _, table, *_ = _ROUTE.unpack_from(body)
+            attributes = dict(_attributes(body, _ROUTE.size))
+            over = _U32.unpack(attributes[RTA_OIF])[0] if RTA_OIF in attributes else 0
+            ours = length == 0 and table == RT_TABLE_MAIN and over == index
+            if ours and (gateway := attributes.get(RTA_GATEWAY)):
+                found.add(ip_address(gateway))
+        return found
+
+    def _dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+        self._sequence += 1
+        request = Message(kind, NLM_F_DUMP, body)
+        self._socket.send(_packed(request, NLM_F_REQUEST, self._sequence))
+        while True:
+            for answer, sequence, content in _parsed(self._socket.recv(_BUFFER)):
+                if sequence != self._sequence:
+                    continue
+                if answer == NLMSG_DONE:
+                    return
+                if answer == NLMSG_ERROR:
+                    code = -_I32.unpack_from(content)[0]
+                    raise OSError(code, os.strerror(code))
+                yield content
+
+
+def new_veth(*, name: str, mac: str, peer: str, peer_mac: str, mtu: int, namespace: int) -> Message:
+    """A pair, its other end in a namespace from the beginning; `namespace`: a file descriptor.
+
+    One queue each: the default is one per processor, which an endpoint has no use for.
+    """
+    ends = _u32(IFLA_MTU, mtu) + _u32(IFLA_NUM_TX_QUEUES, 1) + _u32(IFLA_NUM_RX_QUEUES, 1)
+    other = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _text(IFLA_IFNAME, peer)
+        + _attribute(IFLA_ADDRESS, _mac(peer_mac))
+        + ends
+        + _u32(IFLA_NET_NS_FD, namespace)
+    )
+    information = _text(IFLA_INFO_KIND, "veth") + _attribute(
+        IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, other)
+    )
+    body = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _text(IFLA_IFNAME, name)
+        + _attribute(IFLA_ADDRESS, _mac(mac))
+        + ends
+        + _attribute(IFLA_LINKINFO, information)
+    )
+    return Message(RTM_NEWLINK, CREATE, body)
+
+
+def delete_link(name: str) -> Message:
+    """Deletes an interface, and with a veth its other end."""
+    return Message(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name))
+
+
+def set_alias(name: str, alias: str) -> Message:
+    """Says what an interface is for."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
+    return Message(RTM_SETLINK, 0, body + _attribute(IFLA_IFALIAS, alias.encode()))
+
+
+def set_up(index: int) -> Message:
+    """Sets an interface up."""
+    return Message(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP))
+
+
+def add_address(index: int, address: Address, length: int) -> Message:
+    """Gives an interface an address that can be used at once."""
+    body = _ADDRESS.pack(_family(address), length, 0, 0, index)
+    body += _attribute(IFA_ADDRESS, address.packed) + _attribute(IFA_LOCAL, address.packed)
+    body += _u32(IFA_FLAGS, IFA_F_NODAD)
+    return Message(RTM_NEWADDR, REPLACE, body)
+
+
+def add_default(index: int, gateway: Address) -> Message:
+    """A default route by way of a gateway that is on the link whatever the addresses say."""
+    body = _ROUTE.pack(
+        _family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, RTNH_F_ONLINK
+    )
+    body += _u32(RTA_OIF, index) + _attribute(RTA_GATEWAY, gateway.packed)
+    return Message(RTM_NEWROUTE, REPLACE, body)
+
+
+def add_neighbour(index: int, address: Address, mac: str) -> Message:
+    """Says for good who has an address."""
+    body = _NEIGHBOUR.pack(_family(address), 0, index, NUD_PERMANENT, 0, 0)
+    body += _attribute(NDA_DST, address.packed) + _attribute(NDA_LLADDR, _mac(mac))
+    return Message(RTM_NEWNEIGH, REPLACE, body)
+
+
+def _family(address: Address) -> int:
+    return socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    size = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
+
+
+def _text(kind: int, value: str) -> bytes:
+    return _attribute(kind, value.encode() + b"\0")
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return _attribute(kind, _U32.pack(value))
+
+
+def _packed(message: Message, flags: int, sequence: int) -> bytes:
+    size = _HEADER.size + len(message.body)
+    header = _HEADER.pack(size, message.kind, message.flags | flags, sequence, 0)
+    return header + message.body + bytes(-size % 4)
+
+
+def _parsed(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, sequence number and body of each message."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        size, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        yield kind, sequence, data[offset + _HEADER.size : offset + size]
+        offset += (size + 3) & ~3
+
+
+def _attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    offset = (offset + 3) & ~3
+    while offset + 4 <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if size < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    attributes = dict(_attributes(body, _LINK.size))
+    information = dict(_attributes(attributes.get(IFLA_LINKINFO, b""), 0))
+    return Link(
+        index=index,
+        name=_string(attributes.get(IFLA_IFNAME, b"")),
+        up=bool(flags & IFF_UP),
+        mac=attributes.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=_U32.unpack(attributes.get(IFLA_MTU, bytes(4)))[0],
+        kind=_string(information.get(IFLA_INFO_KIND, b"")),
+        alias=_string(attributes.get(IFLA_IFALIAS, b"")),
+    )
+
+
+def _string(data: bytes) -> str:
+    return data.rstrip(b"\0").decode(errors="replace")

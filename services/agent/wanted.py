@@ -1,0 +1,126 @@
+"""What a caller asks an endpoint to be, and how far the agent has come with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.agent.model import EndpointAddress, LocalEndpoint
+from services.common.errors import Violation
+from services.common.model import names
+from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
+
+DEFAULT_INTERFACE = "eth0"
+MTU_LEAST = 68
+"""Bytes: RFC 791's minimum, and the least that the kernel gives a veth."""
+MTU_MOST = 65535
+ADDRESSES_MOST = 16
+"""As in ipam."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressWant:
+    """One address that is asked for."""
+
+    network: NetworkName | None = None
+    """None: any of the tenant's."""
+    family: int = 0
+    """4, 6, or 0: either."""
+    address: str = ""
+    """Exactly this one; empty: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """What a caller asks for."""
+
+    name: EndpointName
+    tenant: Tenant
+    segment: Segment
+    interface: str
+    """Inside the namespace; without one, the interface that is there already."""
+    namespace: str = ""
+    """Path; empty: the target is an interface of the node (a VM's tap)."""
+    addresses: tuple[AddressWant, ...] = ()
+    """Empty: one of any network."""
+    mtu: int = 0
+    """Bytes; 0: that of the network, else of the attachment."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+    """Who asked: `cni/NETWORK` for the CNI plug-in with the configuration of that name."""
+
+
+class Step(StrEnum):
+    """How far it has come. Names, links and addresses follow from the endpoint's name, so what
+    lies between begun and done needs no record to be found again."""
+
+    BEGUN = "begun"
+    """Being attached: whatever there is of it is undone after a crash."""
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+    """The link is gone or going; the addresses are given back as soon as ipam is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One endpoint in the journal."""
+
+    spec: EndpointSpec
+    step: Step
+    endpoint: LocalEndpoint | None = None
+    """When attached, or on its way to be detached."""
+
+
+def local_endpoint(
+    spec: EndpointSpec,
+    addresses: tuple[EndpointAddress, ...],
+    *,
+    host_interface: str,
+    mac: str,
+    mtu: int,
+    create_time: int,
+) -> LocalEndpoint:
+    """The endpoint that became of a specification."""
+    return LocalEndpoint(
+        name=spec.name,
+        tenant=spec.tenant,
+        segment=spec.segment,
+        host_interface=host_interface,
+        addresses=addresses,
+        mac=mac,
+        mtu=mtu,
+        namespace=spec.namespace,
+        interface=spec.interface if spec.namespace else "",
+        labels=spec.labels,
+        create_time=create_time,
+    )
+
+
+def violations(spec: EndpointSpec) -> Iterator[Violation]:
+    """Checks what can be checked without looking."""
+    yield from names.endpoint_name(spec.name, "spec.name")
+    yield from names.subject_name(spec.tenant, "spec.tenant")
+    yield from names.subject_name(spec.segment, "spec.segment", optional=True)
+    yield from names.labels(spec.labels, "spec.labels")
+    if spec.namespace:
+        if not spec.namespace.startswith("/"):
+            yield Violation(
+                "spec.target.namespace.path", f"{spec.namespace[:80]!r} is no absolute path"
+            )
+        yield from _interface(spec.interface, "spec.target.namespace.interface")
+    else:
+        yield from _interface(spec.interface, "spec.target.interface.interface")
+    if spec.mtu and not MTU_LEAST <= spec.mtu <= MTU_MOST:
+        yield Violation("spec.mtu", f"{spec.mtu} is not between {MTU_LEAST} and {MTU_MOST} bytes")
+    if len(spec.addresses) > ADDRESSES_MOST:
+        yield Violation(
+            "spec.addresses", f"has {len(spec.addresses)}, at most {ADDRESSES_MOST} are allowed"
+        )
+
+
+def _interface(text: str, path: str) -> Iterator[Violation]:
+    """The kernel counts bytes, the common check characters."""
+    yield from names.interface_name(text, path)
+    if len(text) <= 15 < len(text.encode()):
+        yield Violation(path, f"{text!r} has {len(text.encode())} bytes, at most 15 are allowed")
