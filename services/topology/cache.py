@@ -16,6 +16,7 @@ from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.records.blocks import decode_page
 from services.common.records.layout import decode_layout, decode_node
+from services.topology.roster import Roster
 from services.topology.usage import PageUse, Usage
 
 
@@ -35,12 +36,16 @@ class TopologyCache:
         self._keys = keys
         self._on_change = on_change
         self.layout = Layout()
+        self.group_count = 0
+        """On all levels."""
         self.layout_revision: Revision = 0
         """0: there is none."""
         self.generation: Revision = 0
         """mod_revision of the key that every topology transaction writes."""
         self.nodes: dict[NodeName, Node] = {}
         self.node_revisions: dict[NodeName, Revision] = {}
+        self.roster = Roster(self.layout)
+        """Of `nodes` in `layout`."""
         self.revision: Revision = 0
 
     def take(self, batch: WatchBatch) -> None:
@@ -77,18 +82,27 @@ class TopologyCache:
                 if revision != self.layout_revision:
                     self.layout = decode_layout(item.value) if item else Layout()
                     self.layout_revision = revision
+                    self.group_count = sum(1 for t in self.layout.topologies for _ in t.walk())
+                    self.roster = Roster(self.layout, self.nodes.values())
                     layout = True
             elif key.startswith(self._keys.nodes):
                 name = NodeName(key.removeprefix(self._keys.nodes))
-                if item is None:
-                    self.nodes.pop(name, None)
-                    self.node_revisions.pop(name, None)
-                    nodes.add(name)
-                elif item.mod_revision != self.node_revisions.get(name):
-                    self.nodes[name] = decode_node(item.value)
-                    self.node_revisions[name] = item.mod_revision
+                if item is None or item.mod_revision != self.node_revisions.get(name):
+                    self._put_node(name, item)
                     nodes.add(name)
         return Difference(layout, frozenset(nodes))
+
+    def _put_node(self, name: NodeName, item: KeyValue | None) -> None:
+        node = decode_node(item.value) if item is not None else None
+        if name in self.nodes:
+            self.roster.remove(self.nodes[name])
+        if item is not None and node is not None:
+            self.roster.add(node)
+            self.nodes[name] = node
+            self.node_revisions[name] = item.mod_revision
+        else:
+            self.nodes.pop(name, None)
+            self.node_revisions.pop(name, None)
 
 
 class UsageCache:

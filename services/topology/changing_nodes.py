@@ -25,7 +25,7 @@ from services.topology.check_nodes import addresses, check_node, check_pins
 from services.topology.draft import NodeDraft
 from services.topology.metrics import Operation, Result, TopologyMetrics
 from services.topology.placement import networks_of
-from services.topology.plan import Plan, address_taken, holders, plan_node
+from services.topology.plan import Plan, address_taken, plan_node
 from services.topology.store import Decision, TopologyStore
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class NodeChanges:
             if self._store.usage.of_node(node.name):
                 raise being_removed(node.name)
             node = replace(node, create_time=int(time.time()))
-            plan = plan_node(node, cache.layout, cache.nodes, ())
+            plan = plan_node(node, None, cache.layout, cache.roster, ())
             return Decision(plan.nodes[0], nodes=() if validate_only else plan.nodes)
 
         with self._metrics.refusals(Operation.REGISTER):
@@ -107,7 +107,8 @@ class NodeChanges:
             asked = self._checked(draft)
             self._refuse_taken(asked)
             node = replace(asked, placements=known.placements, create_time=known.create_time)
-            plan = plan_node(node, cache.layout, cache.nodes, self._store.usage.blocks())
+            blocks = self._store.usage.blocks_of(known.name)
+            plan = plan_node(node, known, cache.layout, cache.roster, blocks)
             after = plan.nodes[0] if plan.nodes else known
             if options.validate_only:
                 return Decision((after, plan))
@@ -199,12 +200,11 @@ class NodeChanges:
             )
 
     def _refuse_taken(self, node: Node) -> None:
-        others = holders(
-            other for name, other in self._store.cache.nodes.items() if name != node.name
-        )
+        roster = self._store.cache.roster
         for address in sorted(addresses(node), key=str):
-            if address in others:
-                raise address_taken(address, node.name, others[address], _field(node, address))
+            holder = roster.holder(address, but=node.name)
+            if holder is not None:
+                raise address_taken(address, node.name, holder, _field(node, address))
 
     def _check_etag(self, name: NodeName, etag: str) -> None:
         now = self._store.etag(name)

@@ -82,7 +82,9 @@ def check_node(
 def check_pins(node: Node, layout: Layout, at: str, problems: list[Violation]) -> None:
     """Checks that each pin names a leaf of a topology that there is."""
     leaves = {
-        topology.name: {leaf.path for leaf in topology.leaves()} for topology in layout.topologies
+        topology.name: {leaf.path for leaf in topology.leaves()}
+        for topology in layout.topologies
+        if topology.name in node.pins
     }
     for topology, path in node.pins.items():
         if topology not in leaves:

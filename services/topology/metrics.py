@@ -73,9 +73,9 @@ class TopologyMetrics:
     def show(self, cache: TopologyCache) -> None:
         """Sets the gauges."""
         self._networks.set(len(cache.layout.networks))
-        self._groups.set(sum(1 for t in cache.layout.topologies for _ in t.walk()))
+        self._groups.set(cache.group_count)
         self._nodes.set(len(cache.nodes))
-        self._unplaced.set(sum(1 for node in cache.nodes.values() if not node.placements))
+        self._unplaced.set(cache.roster.unplaced)
 
     def count(self, operation: Operation, result: Result) -> None:
         """Counts a mutation."""

@@ -9,54 +9,40 @@ ever lands in one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from services.common.errors import WrongState
-from services.common.model.layout import Group, Layout, Topology
+from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, TopologyName
 from services.common.model.node import Node
+from services.topology.leaves import Leaf, Leaves
+from services.topology.tally import Tally
 
-Placements = Mapping[TopologyName, GroupPath]
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A group that takes nodes."""
-
-    group: Group
-    requires: Mapping[str, str]
-    """Its labels and those of all groups above."""
-
-    def fits(self, node: Node) -> bool:
-        """Says whether the node carries the labels."""
-        return all(node.labels.get(key) == value for key, value in self.requires.items())
+NO_PATH = GroupPath("")
 
 
 class Placer:
     """A layout made ready for placing many nodes."""
 
     def __init__(self, layout: Layout) -> None:
-        self._leaves: dict[TopologyName, dict[GroupPath, Leaf]] = {
-            topology.name: {leaf.group.path: leaf for leaf in _leaves(topology)}
-            for topology in layout.topologies
+        self._leaves: dict[TopologyName, Leaves] = {
+            topology.name: Leaves(topology) for topology in layout.topologies
         }
         self._networks: dict[TopologyName, tuple[NetworkName, ...]] = {
             topology.name: topology.networks for topology in layout.topologies
         }
 
-    def place(self, node: Node, counts: Mapping[GroupPath, int]) -> dict[TopologyName, GroupPath]:
+    def place(self, node: Node, tally: Tally) -> dict[TopologyName, GroupPath]:
         """Its leaf in each topology that it fits.
 
-        `counts` are the nodes in each leaf, without this one.
+        `tally` counts the nodes in each leaf, without this one.
         """
         found: dict[TopologyName, GroupPath] = {}
         for name in self._leaves:
             held = node.placements.get(name)
-            if held is not None and self._may_be_in(node, name, held):
+            if held is not None and self._leaf_of(node, name, held):
                 found[name] = held
-            elif eligible := self._eligible(node, name):
-                best = min(eligible, key=lambda leaf: counts.get(leaf.group.path, 0))
+            elif best := self._best(node, name, tally):
                 found[name] = best.group.path
         return found
 
@@ -64,17 +50,17 @@ class Placer:
         """Says whether it is where the layout allows it to be, and in every topology it fits."""
         for name in self._leaves:
             held = node.placements.get(name)
-            if held is None and self._eligible(node, name):
+            if held is None and self._fits_any(node, name):
                 return False
-            if held is not None and not self._may_be_in(node, name, held):
+            if held is not None and not self._leaf_of(node, name, held):
                 return False
         return all(name in self._leaves for name in node.placements)
 
-    def valid(self, node: Node) -> Iterator[GroupPath]:
+    def valid(self, node: Node) -> Iterator[Leaf]:
         """The leaves that it is in and may be in: those it counts for."""
         for name, path in node.placements.items():
-            if self._may_be_in(node, name, path):
-                yield path
+            if leaf := self._leaf_of(node, name, path):
+                yield leaf
 
     def nowhere(self, node: Node) -> WrongState:
         """Why the node fits nothing at all, with the remedy."""
@@ -85,7 +71,10 @@ class Placer:
             why = "its attachments name no network of any topology"
         else:
             wanted = [
-                leaf for name in reachable for leaf in self._leaves[name].values() if leaf.requires
+                leaf
+                for name in reachable
+                for leaf in self._leaves[name].by_path.values()
+                if leaf.requires
             ]
             # The leaf that lacks least is most likely the one that was meant.
             best = min(wanted, key=lambda leaf: len(_missing(leaf, node)))
@@ -97,24 +86,34 @@ class Placer:
             metadata={"node": node.name},
         )
 
-    def _eligible(self, node: Node, topology: TopologyName) -> list[Leaf]:
+    def _best(self, node: Node, topology: TopologyName, tally: Tally) -> Leaf | None:
+        """The leaf with the fewest nodes of those it fits, the first on a tie."""
         leaves = self._leaves[topology]
         if not self._reaches(node, topology):
-            return []
-        pin = node.pins.get(topology)
-        if pin is not None and pin in leaves:
-            return [leaves[pin]]
-        return [leaf for leaf in leaves.values() if leaf.fits(node)]
+            return None
+        if pinned := leaves.by_path.get(node.pins.get(topology, NO_PATH)):
+            return pinned
+        return min(
+            map(tally.fewest, leaves.fitting(node)),
+            key=lambda leaf: (tally.number(leaf), leaf.order),
+            default=None,
+        )
 
-    def _may_be_in(self, node: Node, topology: TopologyName, path: GroupPath) -> bool:
-        """As `_eligible`, for one leaf: there may be thousands."""
-        leaves = self._leaves.get(topology, {})
-        if path not in leaves or not self._reaches(node, topology):
+    def _fits_any(self, node: Node, topology: TopologyName) -> bool:
+        leaves = self._leaves[topology]
+        if not self._reaches(node, topology):
             return False
-        pin = node.pins.get(topology)
-        if pin is not None and pin in leaves:
-            return pin == path
-        return leaves[path].fits(node)
+        return node.pins.get(topology) in leaves.by_path or any(leaves.fitting(node))
+
+    def _leaf_of(self, node: Node, topology: TopologyName, path: GroupPath) -> Leaf | None:
+        """The leaf of that path, if the node may be in it."""
+        leaves = self._leaves.get(topology)
+        leaf = leaves.by_path.get(path) if leaves is not None else None
+        if leaves is None or leaf is None or not self._reaches(node, topology):
+            return None
+        if pinned := leaves.by_path.get(node.pins.get(topology, NO_PATH)):
+            return leaf if leaf is pinned else None
+        return leaf if leaf.fits(node) else None
 
     def _reaches(self, node: Node, topology: TopologyName) -> bool:
         return not node.attachments or any(map(node.is_attached, self._networks[topology]))
@@ -133,18 +132,6 @@ def networks_of(node: Node, layout: Layout) -> tuple[NetworkName, ...]:
         for network in layout.networks
         if network.name in placed and node.is_attached(network.name)
     )
-
-
-def _leaves(topology: Topology) -> Iterator[Leaf]:
-    def below(group: Group, inherited: Mapping[str, str]) -> Iterator[Leaf]:
-        requires = {**inherited, **group.assignment}
-        if not group.groups:
-            yield Leaf(group, requires)
-        for child in group.groups:
-            yield from below(child, requires)
-
-    for group in topology.groups:
-        yield from below(group, {})
 
 
 def _missing(leaf: Leaf, node: Node) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from services.common.errors import AlreadyExists, InvalidInput, Violation
 from services.common.model.layout import Layout
-from services.common.model.names import GroupPath, NodeName
+from services.common.model.names import NodeName
 from services.common.model.network import Address
 from services.common.model.node import Node
 from services.topology.carving import carve
@@ -24,6 +24,7 @@ from services.topology.changes import (
 )
 from services.topology.check_nodes import addresses
 from services.topology.placement import Placer
+from services.topology.roster import Roster
 from services.topology.spec import NodeSpec, Spec
 from services.topology.stranded import stranded_blocks
 from services.topology.usage import BlockUse
@@ -84,51 +85,43 @@ def plan_topology(
 
 
 def plan_node(
-    node: Node, layout: Layout, nodes: Mapping[NodeName, Node], blocks: Iterable[BlockUse]
+    node: Node, known: Node | None, layout: Layout, roster: Roster, blocks: Iterable[BlockUse]
 ) -> Plan:
-    """Plans to add or replace one node; raises WrongState if it fits nothing at all."""
-    others = {name: other for name, other in nodes.items() if name != node.name}
-    placer = Placer(layout)
-    after = replace(node, placements=placer.place(node, counts(placer, others.values())))
+    """Plans to add a node, or to replace `known`; raises WrongState if it fits nothing at all.
+
+    `roster` has all nodes, and `blocks` are those in use on this one. The work does not depend on
+    how many other nodes there are.
+    """
+    after = replace(node, placements=roster.place(node))
     if not after.placements:
-        raise placer.nowhere(node)
-    after_nodes = {**others, node.name: after}
+        raise roster.placer.nowhere(node)
+    if after == known:
+        return Plan(layout)
+    was = {known.name: known} if known is not None else {}
+    will_be = {after.name: after}
     return Plan(
         layout=layout,
-        nodes=() if nodes.get(node.name) == after else (after,),
-        moves=tuple(node_moves(nodes, after_nodes)),
-        stranded=tuple(stranded_blocks(layout, nodes, layout, after_nodes, blocks)),
+        nodes=(after,),
+        moves=tuple(node_moves(was, will_be)),
+        stranded=tuple(stranded_blocks(layout, was, layout, will_be, blocks)) if was else (),
     )
 
 
 def settle(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName, Node]:
     """The nodes that have to change for the layout: placed anew, without pins to what is gone."""
-    placer = Placer(layout)
     kept = {
         topology.name: {leaf.path for leaf in topology.leaves()} for topology in layout.topologies
     }
-    tally = counts(placer, nodes.values())
+    roster = Roster(layout, nodes.values())
     changed: dict[NodeName, Node] = {}
     for name, node in nodes.items():
         pins = {t: path for t, path in node.pins.items() if path in kept.get(t, ())}
-        if placer.is_settled(node) and pins == node.pins:
+        if roster.placer.is_settled(node) and pins == node.pins:
             continue
-        for path in placer.valid(node):
-            tally[path] -= 1
-        placements = placer.place(node, tally)
-        for path in placements.values():
-            tally[path] = tally.get(path, 0) + 1
-        changed[name] = replace(node, pins=pins, placements=placements)
+        roster.remove(node)
+        changed[name] = replace(node, pins=pins, placements=roster.place(node))
+        roster.add(changed[name])
     return changed
-
-
-def counts(placer: Placer, nodes: Iterable[Node]) -> dict[GroupPath, int]:
-    """How many nodes are in each leaf; one that may not be where it is does not count."""
-    found: dict[GroupPath, int] = {}
-    for node in nodes:
-        for path in placer.valid(node):
-            found[path] = found.get(path, 0) + 1
-    return found
 
 
 def holders(nodes: Iterable[Node]) -> dict[Address, NodeName]:

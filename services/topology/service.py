@@ -223,15 +223,14 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     ) -> api.GetStatusResponse:
         """What this replica knows; not refused before it knows anything."""
         cache = self._store.cache
-        topologies = cache.layout.topologies
         return api.GetStatusResponse(
             replica=self._identity.replica,
             version=version(),
             epoch=self._identity.epoch,
             revision=cache.revision,
             networks=len(cache.layout.networks),
-            topologies=len(topologies),
-            groups=sum(1 for topology in topologies for _ in topology.walk()),
+            topologies=len(cache.layout.topologies),
+            groups=cache.group_count,
             nodes=len(cache.nodes),
             in_sync=self._store.in_sync,
         )

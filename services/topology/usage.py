@@ -36,6 +36,9 @@ class Usage:
     def __init__(self) -> None:
         self._pages: dict[tuple[NetworkName, int], dict[int, PageUse]] = {}
         self._nodes: dict[NodeName, int] = {}
+        """Addresses in use."""
+        self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
+        """How many pages of each block are the node's."""
 
     def put(self, network: NetworkName, base: int, page: int, use: PageUse | None) -> None:
         """Replaces what a page says; None or nothing in use: it says nothing any more."""
@@ -43,28 +46,44 @@ class Usage:
         before = self._pages.get(key, {}).pop(page, None)
         if before is not None:
             self._count(before.node, -before.used)
+            self._hold(before.node, key, -1)
             if not self._pages[key]:
                 del self._pages[key]
         if use is not None and use.used:
             self._pages.setdefault(key, {})[page] = use
             self._count(use.node, use.used)
+            self._hold(use.node, key, 1)
 
     def clear(self) -> None:
         """Forgets everything."""
         self._pages.clear()
         self._nodes.clear()
+        self._held.clear()
 
     def blocks(self) -> Iterator[BlockUse]:
         """Every block with addresses in use."""
-        for (network, base), pages in self._pages.items():
-            first = next(iter(pages.values()))
-            yield BlockUse(
-                network, base, first.length, first.node, sum(page.used for page in pages.values())
-            )
+        return map(self._block, self._pages)
+
+    def blocks_of(self, node: NodeName) -> Iterator[BlockUse]:
+        """Those of them that the node holds."""
+        return map(self._block, self._held.get(node, ()))
 
     def of_node(self, node: NodeName) -> int:
         """Addresses in use on the node."""
         return self._nodes.get(node, 0)
+
+    def _block(self, key: tuple[NetworkName, int]) -> BlockUse:
+        pages = self._pages[key]
+        first = next(iter(pages.values()))
+        return BlockUse(*key, first.length, first.node, sum(page.used for page in pages.values()))
+
+    def _hold(self, node: NodeName, key: tuple[NetworkName, int], number: int) -> None:
+        held = self._held.setdefault(node, {})
+        held[key] = held.get(key, 0) + number
+        if not held[key]:
+            del held[key]
+        if not held:
+            del self._held[node]
 
     def _count(self, node: NodeName, number: int) -> None:
         total = self._nodes.get(node, 0) + number

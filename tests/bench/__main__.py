@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from tests.bench.report import show, write
 from tests.bench.world import load_average
 
-NAMES = ("unary", "throughput", "flat", "start", "rpc_wrapping", "aggregate")
+NAMES = ("unary", "throughput", "flat", "start", "rpc_wrapping", "aggregate", "registration")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Operation, Put
+from services.common.logs import configure_logs
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.network import Network
@@ -106,6 +107,7 @@ async def cost(changes: NodeChanges, first: int, number: int, groups: int) -> fl
 
 async def measure(*, quick: bool) -> list[Row]:
     many, groups, number, rounds = (200, 50, 3, 1) if quick else (MANY, GROUPS, 10, 9)
+    configure_logs("bench", level="warning", format="console")
     rows = []
     async with world() as there:
         for labelled, what in ((True, "a label set each"), (False, "no labels")):

@@ -11,6 +11,8 @@ from services.topology.changes import Kind
 from services.topology.document import read_document
 from services.topology.placement import Placer, networks_of
 from services.topology.plan import Plan, plan_node, settle
+from services.topology.roster import Roster
+from services.topology.tally import Tally
 from services.topology.usage import BlockUse, PageUse, Usage
 
 N = NetworkName("n")
@@ -41,7 +43,8 @@ def node(name: str, **labels: str) -> Node:
 
 
 def join(layout: Layout, nodes: dict[NodeName, Node], new: Node) -> Node:
-    (placed,) = plan_node(new, layout, nodes, ()).nodes
+    known = nodes.get(new.name)
+    (placed,) = plan_node(new, known, layout, Roster(layout, nodes.values()), ()).nodes
     nodes[placed.name] = placed
     return placed
 
@@ -62,22 +65,22 @@ def test_the_ninth_node_of_a_zone_of_three_groups_stays_in_its_zone() -> None:
 def test_labels_match_exactly_with_those_above() -> None:
     layout = plan("[{name: z, assignment: {zone: a}, groups: [{name: r, assignment: {rack: r}}]}]")
     placer = Placer(layout.layout)
-    assert placer.place(node("x", zone="a", rack="r", more="m"), {}) == {T: "n/z/r"}
-    assert placer.place(node("x", rack="r"), {}) == {}
-    assert placer.place(node("x", zone="A", rack="r"), {}) == {}
+    assert placer.place(node("x", zone="a", rack="r", more="m"), Tally()) == {T: "n/z/r"}
+    assert placer.place(node("x", rack="r"), Tally()) == {}
+    assert placer.place(node("x", zone="A", rack="r"), Tally()) == {}
 
 
 def test_a_node_that_fits_nothing_is_told_what_is_missing() -> None:
     layout = plan(ZONES).layout
     with pytest.raises(WrongState, match="zone=z1") as caught:
-        plan_node(node("x"), layout, {}, ())
+        plan_node(node("x"), None, layout, Roster(layout), ())
     assert caught.value.reason == "NODE_FITS_NOWHERE"
 
 
 def test_a_pin_goes_before_labels() -> None:
     layout = plan(ZONES).layout
     pinned = Node(NodeName("x"), ip_address("192.0.2.1"), pins={T: GroupPath("n/z2")})
-    assert Placer(layout).place(pinned, {}) == {T: "n/z2"}
+    assert Placer(layout).place(pinned, Tally()) == {T: "n/z2"}
 
 
 def test_a_node_is_only_in_topologies_of_networks_it_is_attached_to() -> None:
@@ -89,7 +92,7 @@ def test_a_node_is_only_in_topologies_of_networks_it_is_attached_to() -> None:
     attached = Node(
         NodeName("x"), ip_address("192.0.2.1"), attachments=(Attachment(NetworkName("m")),)
     )
-    (placed,) = plan_node(attached, layout, {}, ()).nodes
+    (placed,) = plan_node(attached, None, layout, Roster(layout), ()).nodes
     assert placed.placements == {"m": "m/all"}
     assert networks_of(placed, layout) == ("m",)
 
