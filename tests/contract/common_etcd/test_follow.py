@@ -16,6 +16,7 @@ from services.common.etcd.types import Changes, Delete, Put, Revision, WatchBatc
 from tests.conftest import Store
 from tests.contract.common_etcd.collector import Collector, following
 from tests.contract.common_etcd.proxy import Proxy
+from tests.support import retrying
 
 
 async def test_a_snapshot_comes_first_and_then_the_changes(store: Store) -> None:
@@ -217,7 +218,7 @@ async def test_no_time_is_burnt_while_etcd_is_away(etcd_server: LocalEtcd) -> No
             await asyncio.sleep(0.2)
         assert time.process_time() - used < 0.5
         await etcd_server.start()
-        await follower.wait_for(await client.put("/a/1", b""), 10)
+        await follower.wait_for(await retrying.put(client, "/a/1"), 10)
 
 
 async def test_an_error_of_the_consumer_ends_the_follower(store: Store) -> None:
