@@ -1,0 +1,163 @@
+"""The network of a lab: a bridge per VLAN, the core router, management, nodes, plain machines.
+
+    fabric     namespace with the bridges: one per VLAN, one for management
+    router     an interface per VLAN with the gateway's address, and the access rules
+    control    etcd and the services, on the management network
+    NODE       an interface per VLAN that it is on, and eth0 for management
+    MACHINE    an interface on its VLAN, the gateway as default route
+
+A bridge of its own namespace per lab: br_netfilter passes bridged frames through the iptables of
+the bridge's namespace, and Docker drops there. A bridge with an access port each stands for a
+VLAN, since not every kernel has 802.1Q; `tests/vm` does the same with tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lab import acl
+from lab.namespaces import add, hosts_of, inside, ip, name_of, path_of, remove, run, sysctl
+from lab.spec import CONTROL_ADDRESS, MANAGEMENT, MANAGEMENT_INTERFACE, Address, Lab, Vlan
+from services.common.errors import WrongState
+
+FABRIC, ROUTER, CONTROL = "fabric", "router", "control"
+MANAGEMENT_BRIDGE = "management"
+
+
+class Fabric:
+    """Makes and removes it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Who gets a namespace; endpoints come later."""
+        lab = self._lab
+        return (
+            *(FABRIC, ROUTER, CONTROL),
+            *(node.name for node in lab.nodes),
+            *(machine.name for machine in lab.machines),
+        )
+
+    def up(self) -> None:
+        """Makes all of it, or nothing.
+
+        Raises:
+            WrongState: A lab of this name is there, or a command failed.
+        """
+        lab = self._lab
+        if hosts_of(lab.name):
+            raise WrongState(
+                f"there is a lab {lab.name} already; `romana lab down` removes it", "LAB_EXISTS"
+            )
+        try:
+            add(lab.name, self.hosts)
+            for host in self.hosts:
+                sysctl(path_of(lab.name, host), self._parameters(host))
+            self._make_bridges()
+            ip([*self._cables()])
+            for host in self.hosts:
+                ip([*self._inside(host)], namespace=name_of(lab.name, host))
+            run(inside(path_of(lab.name, ROUTER), ["nft", "-f", "-"]), stdin=acl.rendered(lab))
+        except BaseException:
+            down(lab.name)
+            raise
+
+    def _parameters(self, host: str) -> dict[str, int]:
+        """Kernel parameters, before there is any interface."""
+        if host == FABRIC:  # bridges are switches: no addresses of their own
+            return {"ipv6/conf/all/disable_ipv6": 1, "ipv6/conf/default/disable_ipv6": 1}
+        reverse = int(self._lab.strict_reverse_path)
+        values = {
+            "ipv4/conf/all/rp_filter": reverse,
+            "ipv4/conf/default/rp_filter": reverse,
+            "ipv6/conf/default/accept_dad": 0,  # else addresses wait a second
+        }
+        if host == ROUTER:
+            values |= {
+                "ipv4/ip_forward": 1,
+                "ipv6/conf/all/forwarding": 1,
+                "ipv4/icmp_ratelimit": 0,  # every refusal is told
+                "ipv4/conf/all/send_redirects": 0,
+                "ipv4/conf/default/send_redirects": 0,
+            }
+        return values
+
+    def _make_bridges(self) -> None:
+        bridges = [*(vlan.interface for vlan in self._lab.networks), MANAGEMENT_BRIDGE]
+        commands = []
+        for bridge in bridges:
+            commands.append(
+                f"link add name {bridge} type bridge forward_delay 0 stp_state 0 mcast_snooping 0"
+            )
+            commands.append(f"link set {bridge} up")
+        ip(commands, namespace=name_of(self._lab.name, FABRIC))
+
+    def _plugs(self) -> Iterator[tuple[str, str, str]]:
+        """Host, its interface and the bridge, for every cable."""
+        lab = self._lab
+        for vlan in lab.networks:
+            yield ROUTER, vlan.interface, vlan.interface
+        yield CONTROL, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE
+        for node in lab.nodes:
+            yield node.name, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE
+            for network in node.addresses:
+                interface = lab.vlan(network).interface
+                yield node.name, interface, interface
+        for machine in lab.machines:
+            interface = lab.vlan(machine.network).interface
+            yield machine.name, interface, interface
+
+    def _cables(self) -> Iterator[str]:
+        fabric = name_of(self._lab.name, FABRIC)
+        for number, (host, interface, _) in enumerate(self._plugs()):
+            yield (
+                f"link add {interface} netns {name_of(self._lab.name, host)} "
+                f"type veth peer name port{number} netns {fabric}"
+            )
+
+    def _inside(self, host: str) -> Iterator[str]:
+        """What is set up in a host's namespace."""
+        if host == FABRIC:
+            for number, (_, _, bridge) in enumerate(self._plugs()):
+                yield f"link set port{number} master {bridge} up"
+            return
+        for name, interface, _ in self._plugs():
+            if name == host:
+                yield f"link set {interface} up"
+        yield from self._addresses(host)
+
+    def _addresses(self, host: str) -> Iterator[str]:
+        lab = self._lab
+        if host == ROUTER:
+            for vlan in lab.networks:
+                yield _address(vlan, vlan.gateway)
+        elif host == CONTROL:
+            yield _managed(CONTROL_ADDRESS)
+        for node in lab.nodes:
+            if node.name == host:
+                yield _managed(lab.management(host))
+                for network, address in node.addresses.items():
+                    yield _address(lab.vlan(network), address)
+        for machine in lab.machines:
+            if machine.name == host:
+                vlan = lab.vlan(machine.network)
+                yield _address(vlan, machine.address)
+                yield f"route add default via {vlan.gateway}"
+
+
+def down(lab: str) -> list[str]:
+    """Removes every namespace of a lab with all that is in it; returns whose they were."""
+    hosts = hosts_of(lab)
+    remove(lab, hosts)
+    return hosts
+
+
+def _address(vlan: Vlan, address: Address) -> str:
+    nodad = " nodad" if address.version == 6 else ""
+    return f"address add {vlan.on_link(address)} dev {vlan.interface}{nodad}"
+
+
+def _managed(address: Address) -> str:
+    return f"address add {address}/{MANAGEMENT.prefixlen} dev {MANAGEMENT_INTERFACE}"
