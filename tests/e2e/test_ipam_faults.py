@@ -22,6 +22,7 @@ import grpc.aio
 import pytest
 from romana.ipam.v1 import ipam_service_pb2 as pb
 
+from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
@@ -39,6 +40,14 @@ TTL = 2
 REPLICAS = 3
 WORKERS = 12
 NODES = tuple(f"node-{number}" for number in range(6))
+REST = 2.0
+"""Reuse delay of the second tenant's network, in seconds."""
+LAYOUT = layout(
+    [
+        network("blue", "10.0.0.0/22", 29, tenants=["blue"], gateway="10.0.0.1"),
+        network("green", "10.1.0.0/20", 29, tenants=["green"], reuse_delay=REST),
+    ]
+)
 RECOVERY = 20.0
 """Seconds within which every worker is served again."""
 
@@ -161,8 +170,7 @@ async def cluster(folder: Path, rng: random.Random) -> AsyncIterator[Cluster]:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(etcd.stop)
         client = await stack.enter_async_context(EtcdClient([etcd.endpoint]))
-        net = network("net", "10.0.0.0/22", 29, gateway="10.0.0.1")
-        await seed(client, keys, layout([net]), [node(name) for name in NODES])
+        await seed(client, keys, LAYOUT, [node(name) for name in NODES])
         replicas = [
             stack.enter_context(
                 IpamProcess.started(etcd.endpoint, keys.root, folder, name=f"ipam{at}", ttl=TTL)
@@ -229,6 +237,7 @@ async def make_faults(made: Cluster, rng: random.Random) -> None:
         async with asyncio.TaskGroup() as group:
             for worker in workers:
                 group.create_task(worker.run())
+            group.create_task(change_topology(made, stopping))
             end = time.monotonic() + SECONDS
             await made.recovered(workers)
             async for fault in schedule(rng, made):
@@ -240,6 +249,16 @@ async def make_faults(made: Cluster, rng: random.Random) -> None:
             stopping.set()
     finally:
         await clients.close()
+
+
+async def change_topology(made: Cluster, stopping: asyncio.Event) -> None:
+    """Writes nodes and layout again and again, so that decisions are made by what is stale."""
+    rng = random.Random(made.rng.random())
+    while not stopping.is_set():
+        await asyncio.sleep(rng.uniform(0, 0.3))
+        nodes = [node(name) for name in rng.sample(NODES, 2)]
+        with contextlib.suppress(Unavailable):
+            await seed(made.client, made.keys, LAYOUT if rng.random() < 0.2 else None, nodes)
 
 
 async def prove(made: Cluster, history: StoreHistory) -> None:
@@ -257,6 +276,7 @@ async def prove(made: Cluster, history: StoreHistory) -> None:
     assert not history.violations, history.violations[:5]
     assert not lost, [*map(str, lost[:5])]
     assert not list(journal.overlaps()), list(journal.overlaps())[:5]
+    assert not list(journal.hasty("10.1.", REST)), list(journal.hasty("10.1.", REST))[:5]
     assert history.held() == held, difference(journal, history.held(), held)
     commit = await made.client.get(made.keys.commit)
     assert commit is not None

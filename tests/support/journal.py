@@ -19,6 +19,8 @@ from typing import Literal
 
 Action = Literal["allocate", "release"]
 Addresses = tuple[str, ...]
+_CLOCKS = 0.1
+"""Seconds by which two clocks of one machine may be apart over a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,18 @@ class Journal:
             spans.sort()
             for before, after in itertools.pairwise(spans):
                 if after[0] < before[1]:
+                    yield f"{address} by {before[2]} until {before[1]}, {after[2]} from {after[0]}"
+
+    def hasty(self, prefix: str, rest: float) -> Iterator[str]:
+        """Addresses that were handed out before they had rested that many seconds.
+
+        Their rest began when the release was decided, so not before it was sent.
+        """
+        for address, spans in self._spans().items():
+            if not address.startswith(prefix):
+                continue
+            for before, after in itertools.pairwise(sorted(spans)):
+                if after[0] - before[1] < rest - _CLOCKS:
                     yield f"{address} by {before[2]} until {before[1]}, {after[2]} from {after[0]}"
 
     def _spans(self) -> Mapping[str, list[tuple[float, float, str]]]:
