@@ -1,0 +1,124 @@
+"""Blocks as they change, until the replica stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from romana.ipam.v1 import ipam_service_pb2 as pb
+
+from tests.conftest import Store
+from tests.contract.ipam.asking import one, refused, release
+from tests.contract.ipam.conftest import NODES, Pair, usual_layout
+from tests.support.ipam_process import IpamProcess, drop_nodes, seed
+from tests.support.topologies import layout, network, node
+
+BOTH = pytest.mark.parametrize("by", ["stub", "other"])
+
+
+class Watcher:
+    """What a client of WatchBlocks knows."""
+
+    def __init__(self, call: AsyncIterator[pb.WatchBlocksResponse]) -> None:
+        self._call = call
+        self.blocks: dict[str, object] = {}
+        self.in_sync = False
+        self.revision = 0
+
+    async def until(self, condition: object) -> None:
+        async with asyncio.timeout(20):
+            while not (self.in_sync and condition(self.blocks)):  # type: ignore[operator]
+                answer = await anext(self._call)
+                for item in answer.updated:
+                    self.blocks[item.prefix] = item
+                for prefix in answer.removed:
+                    del self.blocks[prefix]
+                assert not (answer.in_sync and self.in_sync)
+                self.in_sync |= answer.in_sync
+                assert answer.revision >= self.revision
+                self.revision = answer.revision
+
+
+def used(count: int, blocks: int = 1) -> object:
+    return lambda found: len(found) == blocks and sum(item.used for item in found.values()) == count
+
+
+@BOTH
+async def test_all_blocks_then_every_change(pair: Pair, by: str) -> None:
+    await one(pair.stub, "a")
+    call = getattr(pair, by).WatchBlocks(pb.WatchBlocksRequest(network="net"))
+    watcher = Watcher(aiter(call))
+    await watcher.until(used(1))
+    await one(pair.stub, "b")
+    await watcher.until(used(2))
+    await one(pair.stub, "c", "h2")
+    await watcher.until(used(3, 2))
+    await release(pair.stub, "a")
+    await release(pair.stub, "b")
+    await watcher.until(used(1, 1))
+    call.cancel()
+
+
+@BOTH
+async def test_in_sync_is_said_when_there_is_nothing(pair: Pair, by: str) -> None:
+    call = getattr(pair, by).WatchBlocks(pb.WatchBlocksRequest(network="small"))
+    watcher = Watcher(aiter(call))
+    await watcher.until(lambda found: not found)
+    assert watcher.revision
+    call.cancel()
+
+
+async def test_only_what_was_asked_for(pair: Pair) -> None:
+    call = pair.stub.WatchBlocks(pb.WatchBlocksRequest(node="h2", network="net"))
+    watcher = Watcher(aiter(call))
+    await watcher.until(lambda found: not found)
+    await one(pair.stub, "a", "h1")
+    await one(pair.stub, "b", "h2")
+    await watcher.until(used(1))
+    assert {item.node for item in watcher.blocks.values()} == {"h2"}  # type: ignore[attr-defined]
+    call.cancel()
+
+
+@BOTH
+async def test_a_block_that_the_topology_strands_is_told(pair: Pair, by: str) -> None:
+    await one(pair.stub, "a")
+    call = getattr(pair, by).WatchBlocks(pb.WatchBlocksRequest(network="net"))
+    watcher = Watcher(aiter(call))
+    await watcher.until(used(1))
+    await seed(pair.client, pair.keys, nodes=[node("h1", None)])
+    await watcher.until(lambda found: all(item.stranded for item in found.values()))
+    await seed(pair.client, pair.keys, nodes=NODES)
+    await watcher.until(lambda found: not any(item.stranded for item in found.values()))
+    await seed(pair.client, pair.keys, layout([network("other", "10.9.0.0/24")]))
+    await watcher.until(
+        lambda found: all(item.stranded and not item.group for item in found.values())
+    )
+    call.cancel()
+
+
+@BOTH
+async def test_a_watch_ends_when_its_replica_stops(store: Store, tmp_path: Path, by: str) -> None:
+    await seed(store.client, store.keys, usual_layout(), NODES)
+    with IpamProcess.started(store.endpoint, store.keys.root, tmp_path) as replica:
+        await replica.wait_until_active()
+        async with replica.connect() as stub:
+            watcher = Watcher(aiter(stub.WatchBlocks(pb.WatchBlocksRequest())))
+            await watcher.until(lambda found: not found)
+            replica.terminate()
+            with refused() as said:
+                await watcher.until(lambda found: found)
+            assert said.code is grpc.StatusCode.UNAVAILABLE
+            assert said.retry
+        assert await replica.wait() == 0
+
+
+async def test_blocks_of_a_node_that_is_gone_are_removed(pair: Pair) -> None:
+    await one(pair.stub, "a")
+    watcher = Watcher(aiter(pair.other.WatchBlocks(pb.WatchBlocksRequest(network="net"))))
+    await watcher.until(used(1))
+    await drop_nodes(pair.client, pair.keys, ["h1"])
+    await watcher.until(lambda found: not found)
