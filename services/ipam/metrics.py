@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counted
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.common.errors import RomanaError
+from services.common.errors import Unavailable
 from services.ipam.model import Allocated, NoAddress
 from services.ipam.replica import Replica
 from services.ipam.utilization import utilization
@@ -71,18 +72,20 @@ class IpamMetrics:
 
     def allocated(self, results: Iterable[object]) -> None:
         """Requests were answered."""
-        for result in results:
-            if type(result) is Allocated:
-                self._results["existed" if result.existed else "given"].inc()
-            elif isinstance(result, NoAddress):
-                self._results["exhausted"].inc()
-            elif isinstance(result, RomanaError):
-                refused = result.reason != "NOT_ACTIVE"
-                self._results["refused" if refused else "unavailable"].inc()
+        for kind, count in Counted(_kind(result) for result in results).items():
+            self._results[kind].inc(count)
 
     def released(self, addresses: int) -> None:
         """Addresses were released."""
         self._releases.inc(addresses)
+
+
+def _kind(result: object) -> str:
+    if type(result) is Allocated:
+        return "existed" if result.existed else "given"
+    if isinstance(result, NoAddress):
+        return "exhausted"
+    return "unavailable" if isinstance(result, Unavailable) else "refused"
 
 
 class ReplicaCollector(Collector):

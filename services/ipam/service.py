@@ -34,11 +34,12 @@ from services.ipam.replica import Replica
 from services.ipam.state import State
 from services.ipam.utilization import detail, utilization
 
-if TYPE_CHECKING:  # it exists for type checkers only
+if TYPE_CHECKING:  # these exist for type checkers only
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-_Begun: TypeAlias = "tuple[int, asyncio.Task[list[pb.AllocateResult]]]"
+_Begun: TypeAlias = "asyncio.Task[pb.AllocateStreamResponse]"
 
 _Asked = TypeVar("_Asked", bound=Message)
 _Answer = TypeVar("_Answer", bound=Message)
@@ -88,7 +89,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         _check_batch(len(request.specs))
         if not self._replica.active:
             return await self._forward(lambda stub: stub.AllocateAddresses, request, context)
-        return pb.AllocateAddressesResponse(results=await self._allocate_many(request.specs))
+        answer = pb.AllocateAddressesResponse()
+        await self._allocate_many(request.specs, answer.results)
+        return answer
 
     async def AllocateStream(
         self, request_iterator: AsyncIterator[pb.AllocateStreamRequest], context: Context
@@ -103,33 +106,44 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             except asyncio.CancelledError:
                 raise cut_off() from None
             return
-        async for sequence, work in _ahead(request_iterator, self._answer_message):
-            yield pb.AllocateStreamResponse(sequence=sequence, results=await work)
+        async for work in _ahead(request_iterator, self._begin):
+            yield await work
 
-    def _answer_message(self, message: pb.AllocateStreamRequest) -> _Begun:
+    def _begin(self, message: pb.AllocateStreamRequest) -> _Begun:
         _check_batch(len(message.specs))
-        return message.sequence, asyncio.create_task(self._allocate_many(message.specs))
+        return asyncio.create_task(self._answer(message))
 
-    async def _allocate_many(self, specs: Sequence[AllocationSpec]) -> list[pb.AllocateResult]:
-        """One result per spec, in order."""
-        answers: list[pb.AllocateResult | None] = []
+    async def _answer(self, message: pb.AllocateStreamRequest) -> pb.AllocateStreamResponse:
+        answer = pb.AllocateStreamResponse(sequence=message.sequence)
+        await self._allocate_many(message.specs, answer.results)
+        return answer
+
+    async def _allocate_many(
+        self,
+        specs: Sequence[AllocationSpec],
+        into: RepeatedCompositeFieldContainer[pb.AllocateResult],
+    ) -> None:
+        """Appends one result per spec, in order."""
+        refused: dict[int, InvalidInput] = {}
         wanted: list[Request] = []
         for index, spec in enumerate(specs):
             try:
                 wanted.append(wire.parse_spec(spec, f"specs[{index}]"))
-                answers.append(None)
             except InvalidInput as error:
-                answers.append(pb.AllocateResult(status=self._encoder.status_of(error)))
-        results = iter(await self._submit(wanted) if wanted else ())
-        return [answer or self._result(next(results)) for answer in answers]
-
-    def _result(self, result: Result) -> pb.AllocateResult:
-        if isinstance(result, Allocated):
-            return pb.AllocateResult(
-                allocations=[wire.given(item) for item in result.given], existed=result.existed
-            )
-        assert isinstance(result, RomanaError)
-        return pb.AllocateResult(status=self._encoder.status_of(result))
+                refused[index] = error
+        results = await self._submit(wanted) if wanted else []
+        for index in sorted(refused):
+            results.insert(index, refused[index])
+        for result in results:
+            answer = into.add()
+            if isinstance(result, Allocated):
+                for item in result.given:
+                    wire.add_given(answer.allocations, item)
+                if result.existed:
+                    answer.existed = True
+            else:
+                assert isinstance(result, RomanaError)
+                answer.status.CopyFrom(self._encoder.status_of(result))
 
     async def _submit(self, wanted: Sequence[Request]) -> list[Result]:
         results = await self._replica.submit(wanted)
@@ -412,8 +426,8 @@ async def _ahead(
         await asyncio.gather(reader, return_exceptions=True)
         while not queue.empty():
             left = queue.get_nowait()
-            if isinstance(left, tuple):
-                left[1].cancel()
+            if isinstance(left, asyncio.Task):
+                left.cancel()
 
 
 def _check_batch(count: int) -> None:
