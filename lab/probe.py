@@ -213,11 +213,14 @@ async def traffic(
 
     Yields what became of them so far, by namespace and destination.
     """
-    results: dict[tuple[str, Address], list[Echoed]] = {}
+    flows = [*flows]
+    results: dict[tuple[str, Address], list[Echoed]] = {
+        (path.name, destination): [] for path, destination in flows
+    }
     stop = asyncio.Event()
 
     async def flow(path: Path, destination: Address) -> None:
-        found = results.setdefault((path.name, destination), [])
+        found = results[path.name, destination]
         pending: set[asyncio.Task[None]] = set()
 
         async def one(pinger: Pinger) -> None:

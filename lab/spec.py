@@ -9,15 +9,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from services.common.errors import InvalidInput, Violation
 
-Address = IPv4Address | IPv6Address
-Prefix = IPv4Network | IPv6Network
+
+def _read_address(text: object) -> IPv4Address | IPv6Address:
+    return ip_address(text if isinstance(text, str) else repr(text))
+
+
+def _read_prefix(text: object) -> IPv4Network | IPv6Network:
+    return ip_network(text if isinstance(text, str) else repr(text))
+
+
+Address = Annotated[IPv4Address | IPv6Address, PlainValidator(_read_address)]
+Prefix = Annotated[IPv4Network | IPv6Network, PlainValidator(_read_prefix)]
 
 MANAGEMENT = IPv4Network("198.18.0.0/16")
 """Of every lab, since no lab sees another: RFC 2544's range for benchmarks."""
@@ -188,8 +205,6 @@ def topology_document(text: str) -> str:
 def _path(keys: Sequence[str | int]) -> str:
     text = ""
     for key in keys:
-        if key in {"IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network"}:
-            continue  # pydantic names which of a union it tried
         text += f"[{key}]" if isinstance(key, int) else f".{key}"
     return text.removeprefix(".")
 
