@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import structlog
 
-from services.common.etcd.keys import Keys
+from services.common.etcd.keys import BlockKey, Keys
 from services.common.etcd.types import Changes, Delete, Event, KeyValue, Operation, Put, WatchBatch
 from services.common.model.names import NetworkName
+from services.common.model.network import MAX_BLOCK_BITS
 from services.common.records.blocks import (
+    PAGE_BITS,
+    BlockPage,
     ReservationRecord,
     decode_page,
     decode_reservation,
@@ -76,9 +79,27 @@ def _take_page(keys: Keys, event: Event, state: State) -> Place:
     if event.item is None:
         state.drop_page(place, key.page, event.revision)
     else:
-        record = decode_page(event.item.value)
+        record = read_page(key, event.item)
         state.put_page(place, key.bits, key.page, record, event.revision)
     return place
+
+
+def read_page(key: BlockKey, item: KeyValue) -> BlockPage:
+    """A page as stored; raises RecordError, also for one that no block can have."""
+    record = decode_page(item.value)
+    if not key.bits - MAX_BLOCK_BITS <= record.length <= key.bits:
+        raise RecordError(f"a block cannot have the length /{record.length}")
+    size = 1 << (key.bits - record.length)
+    if key.base % size:
+        raise RecordError(f"a block of {size} addresses cannot begin at {key.base:#x}")
+    first = key.page << PAGE_BITS
+    last = min(first + (1 << PAGE_BITS), size)
+    offsets = [use.offset for use in record.used] + [rest.offset for rest in record.rest]
+    if not all(first <= offset < last for offset in offsets) or first >= size:
+        raise RecordError(f"page {key.page} has an address that is not in it")
+    if len(set(offsets)) != len(offsets):
+        raise RecordError(f"page {key.page} has an address twice")
+    return record
 
 
 def _take_reservation(keys: Keys, event: Event, state: State) -> None:

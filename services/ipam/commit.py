@@ -157,7 +157,8 @@ class Committer:
             feed: the topology, of which changes are handed to the state between transactions.
             leadership: the right to write.
             reach_topology: returns when the feed was given everything up to a revision.
-            on_commit: told of the blocks that a transaction changed, and its revision.
+            on_commit: told of the blocks that a transaction changed, and its revision; also of
+                those that the topology moved.
             clock: Unix time in seconds.
             observer: told of transactions.
         """
@@ -441,6 +442,9 @@ class Committer:
         self._release_gone(self._feed.catch_up(self._state))
         if self._state.stale:
             self._state.rebuild()
+        moved = self._state.take_moved()
+        if moved:
+            self._on_commit(moved, self._revision)
 
     def _release_gone(self, nodes: Iterable[NodeName]) -> None:
         """Releases what nodes had that are gone, as one job each."""

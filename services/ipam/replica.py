@@ -137,8 +137,11 @@ class Replica:
         return pages
 
     async def read(self, key: str) -> KeyValue | None:
-        """One key as stored."""
-        return await self._client.get(key)
+        """One key as stored, when memory has caught up with it."""
+        item = await self._client.get(key)
+        if item is not None and self._committer is None and self._follower is not None:
+            await self._follower.wait_for(item.mod_revision, CATCH_UP_SECONDS)
+        return item
 
     async def changed(self) -> None:
         """Returns when `in_sync` or `active` may have changed since it was called."""
@@ -263,6 +266,9 @@ class Replica:
             self._committer.topology_changed()
         else:
             self._feed.catch_up(self.state)
+            moved = self.state.take_moved()
+            if moved:
+                self._tell(moved)
         self._notify()
 
     def _on_batch(self, batch: WatchBatch) -> None:

@@ -83,6 +83,9 @@ class State:
         """A stray is gone: `rebuild` will find room where it was."""
         self.version = 0
         """Grows whenever areas, or what is reserved in them, change."""
+        self.moved: dict[Place, None] = {}
+        """Blocks that the topology may have moved to another group, or stranded; whoever tells
+        others of blocks takes them out."""
         self._undo: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         """Steps that undo the pending decisions, the last decision's last. Bound methods and
         arguments, since a closure for every address costs three times as much."""
@@ -101,6 +104,7 @@ class State:
         """Takes over networks and groups. Costs a walk over all blocks, as does `rebuild`."""
         self.layout = layout
         self.rebuild()
+        self.moved.update(dict.fromkeys(self.index.blocks))
 
     def set_node(self, node: Node) -> None:
         """Adds a node, or replaces what was known of it."""
@@ -112,11 +116,18 @@ class State:
                 self._reserve(network, interval)
         elif set(self._addresses(before)) != set(self._addresses(node)):
             self.rebuild()
+        if (
+            before is None
+            or before.placements != node.placements
+            or (before.attachments != node.attachments)
+        ):
+            self.moved.update(dict.fromkeys(self.index.by_node.get(node.name, ())))
 
     def drop_node(self, name: NodeName) -> None:
         """Forgets a node. Its blocks stay until what is in use in them is released."""
         node = self.nodes.pop(name, None)
         self._areas.clear()
+        self.moved.update(dict.fromkeys(self.index.by_node.get(name, ())))
         if node is not None and any(True for _ in self._addresses(node)):
             self.rebuild()
 
@@ -163,6 +174,11 @@ class State:
             if reservation.network in self.spaces:
                 for interval in reservation.intervals:
                     _set_aside(self.spaces[reservation.network], interval)
+
+    def take_moved(self) -> Sequence[Place]:
+        """Blocks that the topology may have moved or stranded since this was called."""
+        moved, self.moved = tuple(self.moved), {}
+        return moved
 
     # What the store says.
 
