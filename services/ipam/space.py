@@ -94,7 +94,7 @@ class Holding:
                 self.note(block)
         while self._open:
             block = self._open[0][2]
-            if block.live and self._has_room(block, now):
+            if block.live and (block.free or self._has_room(block, now)):
                 return block
             del self._open[0]
             block.opened = False
