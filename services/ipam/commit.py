@@ -248,7 +248,7 @@ class Committer:
                 *decision.writes,
             ]
             if not writes:
-                self._answer(decision.jobs)
+                self._answer_from_memory(decision)
                 return
             started = self._clock()
             try:
@@ -275,6 +275,12 @@ class Committer:
                 self._catch_up()
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
+
+    def _answer_from_memory(self, decision: _Decision) -> None:
+        """No transaction proves that memory is still what the store holds: the lease has to."""
+        if not self._leadership.holds():
+            raise Deposed
+        self._answer(decision.jobs)
 
     def _committed(
         self, decision: _Decision, revision: Revision, operations: int, seconds: float
