@@ -6,7 +6,8 @@ transaction holds few addresses per document; then eight rounds over all nodes f
 
 The baseline is etcd written to without ipam by the generator in `h2`: transactions of 127
 documents like those of ipam, with eight addresses each, eight transactions at a time. Rounds
-alternate. The ratio is addresses of ipam to documents of etcd alone.
+alternate. The ratio is addresses of ipam to documents of etcd alone. The server's processor time is
+per address, and what to look at where other things keep the machine busy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.bench.world import (
     dense,
     median,
     names,
+    processor_seconds,
     raw_transactions,
     running,
     scattered,
@@ -48,6 +50,7 @@ async def measure(*, quick: bool) -> list[Row]:
         "batch of 1000, 4 callers": (dense, 1000),
     }
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    computing: dict[str, list[float]] = {kind: [] for kind in kinds}
     raw: list[float] = []
     start = 0
     async with world() as there, running(await there.replica(site, "/romana", "ipam")) as replica:
@@ -57,6 +60,7 @@ async def measure(*, quick: bool) -> list[Row]:
             for kind, (arrange, size) in kinds.items():
                 batches = arrange(site, names(count, start), size)
                 start += count
+                before = processor_seconds(replica)
                 if kind.startswith("stream"):
                     done = await stream(replica.address, stream_messages(batches), 8)
                     parse = pb.AllocateStreamResponse.FromString
@@ -66,12 +70,13 @@ async def measure(*, quick: bool) -> list[Row]:
                     done = h2.load(replica.address, ALLOCATE_MANY, requests, callers=callers)
                     parse = pb.AllocateAddressesResponse.FromString
                 assert check(map(parse, done.answers)) == count
+                computing[kind].append((processor_seconds(replica) - before) / count * 1e6)
                 rates[kind].append(count / done.seconds)
     alone = median(raw)
     return [
         Row(
             kind,
-            rate(median(found), "addresses"),
+            f"{rate(median(found), 'addresses')}, {median(computing[kind]):.1f} us of the server",
             f"etcd alone: {rate(alone, 'documents')}",
             median(found) / alone,
             f">= {AIM:,}/s",
