@@ -16,6 +16,7 @@ from romana.ipam.v1 import utilization_pb2
 
 from services.common.errors import RomanaError, Violation
 from services.common.rpc.status import StatusEncoder, code_of, error_of, remote_status
+from services.ctl.connecting import cause_of
 from services.ctl.exits import ExitCode, exit_code
 
 REQUEST_ID_KEY = "x-request-id"
@@ -83,8 +84,8 @@ def of_error(error: RomanaError) -> Failure:
     return of_status(StatusEncoder().status_of(error))
 
 
-def of_call(error: grpc.aio.AioRpcError, *, name: str, address: str) -> Failure:
-    """Translates what a call raised; `name` and `address` say which service was called."""
+def of_call(error: grpc.aio.AioRpcError, *, name: str, address: str, tls: bool = False) -> Failure:
+    """Translates what a call raised; the rest says which service was called, and how."""
     status = remote_status(error_of(error))
     assert status is not None
     failure = of_status(status)
@@ -96,9 +97,9 @@ def of_call(error: grpc.aio.AioRpcError, *, name: str, address: str) -> Failure:
         failure.message = f"{failure.service} did not answer in time"
         failure.hint = "--timeout gives it longer"
     elif error.code() is grpc.StatusCode.UNAVAILABLE and not failure.reason:
-        cause = failure.message.rpartition(": ")[2]  # of a chain of gRPC's own layers
-        failure.message = f"{failure.service} cannot be reached: {cause}"
-        failure.hint = (
+        cause = cause_of(failure.message, tls=tls)
+        failure.message = f"{failure.service} cannot be reached: {cause.text}"
+        failure.hint = cause.hint or (
             f"`romana up` starts a cluster here; --{name}-address or ROMANA_{name.upper()} says "
             "where another one is"
         )

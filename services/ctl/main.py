@@ -35,6 +35,9 @@ NOUNS = {
 }
 """Module in `services.ctl` and one line of help, by noun, in the order of the help."""
 
+SERVERS = {"up", "serve"}
+"""Nouns whose children's logs are to say which handshakes gRPC refused."""
+
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 HELP = """Topology-aware IPAM: addresses from the right network, on the right part of the topology.
@@ -89,6 +92,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a tree drawn in Latin-1 is no reason to fail
+    given = sys.argv[1:] if arguments is None else arguments
+    if not set(given[:1]) & SERVERS:
+        # gRPC's own words on refused handshakes; what they mean is in our message
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         root().main(args=arguments, prog_name="romana")
     except Exception as error:  # noqa: BLE001  # the top: what is not a Failure is a defect

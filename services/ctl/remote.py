@@ -62,6 +62,8 @@ class Manner:
     request_id: str
     waiting: Callable[[str], None]
     """Is told once, in words, when a read has to be tried again."""
+    tls: bool = False
+    """With certificates."""
 
 
 class Remote(Generic[Stub]):
@@ -82,6 +84,7 @@ class Remote(Generic[Stub]):
         self._timeout = manner.timeout
         self._metadata = ((failure.REQUEST_ID_KEY, manner.request_id),)
         self._waiting = manner.waiting
+        self._tls = manner.tls
 
     async def read(self, method: UnaryUnaryMultiCallable[Req, Res], request: Req) -> Res:
         """Calls an idempotent method, again while the service is unavailable."""
@@ -158,4 +161,4 @@ class Remote(Generic[Stub]):
             call.cancel()
 
     def _failure(self, error: AioRpcError) -> failure.Failure:
-        return failure.of_call(error, name=self.name, address=self.address)
+        return failure.of_call(error, name=self.name, address=self.address, tls=self._tls)

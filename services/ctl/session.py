@@ -51,7 +51,9 @@ class Session:
         self.out = Output(choices.form, self.screen)
         self.request_id = choices.request_id or f"ctl-{uuid.uuid4().hex[:12]}"
         self._channels = AsyncExitStack()
-        self._manner = Manner(choices.timeout, self.request_id, self.note)
+        self._manner = Manner(
+            choices.timeout, self.request_id, self.note, tls=choices.tls is not None
+        )
 
     async def __aenter__(self) -> Self:
         return self

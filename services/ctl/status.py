@@ -45,6 +45,7 @@ class State:
     detail: Detail | None = None
     """None: it does not say; `problem` says why."""
     problem: str = ""
+    hint: str = ""
 
     @property
     def serving(self) -> bool:
@@ -93,6 +94,8 @@ async def status(session: Session) -> ExitCode:
     for state in states:
         if state.problem and not session.out.for_programs:
             session.note(state.problem)
+            if state.hint:
+                session.note(f"Hint: {state.hint}")
     if any(state.health == "unreachable" for state in states):
         return ExitCode.UNREACHABLE
     return ExitCode.OK if all(state.serving for state in states) else ExitCode.NEGATIVE
@@ -126,14 +129,14 @@ async def _ask(
         await remote.once(health.Check, health_pb2.HealthCheckRequest())
         spent = (time.perf_counter() - begun) * 1000
     except Failure as error:
-        return replace(state, problem=error.message)
+        return replace(state, problem=error.message, hint=error.hint)
     state = replace(
         state, health=HEALTH.get(answer.status, "unknown"), round_trip_ms=round(spent, 2)
     )
     try:
         detail = await remote.once(method, request)
     except Failure as error:
-        return replace(state, problem=error.message)
+        return replace(state, problem=error.message, hint=error.hint)
     return replace(state, detail=detail)
 
 

@@ -44,6 +44,9 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     listen = settings.listen
     server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
 
+    scrape = MetricsServer(registry, ready=lambda: server.serving)
+    await scrape.start(settings.metrics.address)
+    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
     metrics = TopologyMetrics(registry)
     store = TopologyStore(client, keys, metrics)
     topology = TopologyChanges(store, metrics)
@@ -52,10 +55,8 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
         identity, store, topology, NodeChanges(store, metrics), metrics, server.draining
     )
     server.register(topology_service_pb2_grpc.add_TopologyServiceServicer_to_server, service)
-    scrape = MetricsServer(registry, ready=lambda: server.serving)
-    await scrape.start(settings.metrics.address)
-    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
     life.start("store", store.run())
+    life.start("store identity", client.until_replaced())
     life.start("lag", LoopLag(registry).run())
     await server.start()
     life.on_stop(Phase.NOT_SERVING, "health", server.drain)

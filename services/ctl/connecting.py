@@ -1,0 +1,45 @@
+"""Why a service cannot be reached, in words, from what gRPC says of its attempts to connect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_NO_TLS = "WRONG_VERSION_NUMBER"
+"""BoringSSL's words for an answer that is not TLS."""
+_OTHER_NAME = "Hostname Verification Check failed"
+_CLOSED = ("Socket closed", "Connection reset by peer")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why, and what to do about it."""
+
+    text: str
+    hint: str = ""
+    """Empty: nothing but to look for the service elsewhere."""
+
+
+def cause_of(details: str, *, tls: bool) -> Cause:
+    """Reads the details of an UNAVAILABLE; `tls`: the attempt was made with certificates."""
+    if _NOT_TRUSTED in details:
+        why = details.partition(_NOT_TRUSTED)[2].removesuffix(": OK").strip(": ")
+        return Cause(
+            f"its certificate is not trusted ({why})",
+            "--tls-ca names the authority that the services' certificates come from",
+        )
+    if _NO_TLS in details:
+        return Cause("it does not speak TLS", "without --tls-... it is reached in the clear")
+    if _OTHER_NAME in details:
+        return Cause(
+            "its certificate is for another address",
+            "the address must be one of the certificate's subjectAltName",
+        )
+    if details.endswith(_CLOSED):
+        return Cause(
+            "it closes the connection",
+            "it may not trust the certificate of --tls-cert"
+            if tls
+            else "if it is served with TLS, it takes --tls-ca, --tls-cert and --tls-key",
+        )
+    return Cause(details.rpartition(": ")[2])  # of a chain of gRPC's own layers
