@@ -229,13 +229,13 @@ def _exactly(state: State, node: Node, owner: Owner, want: Want, ordinal: int) -
             if block is None and area.space.is_free(slot):
                 if not area.partial.get(slot, 0) >> (address - area.slot_base(slot)) & 1:
                     return state.open_block(area, slot, owner), address - area.slot_base(slot)
-                why = Why.RESERVED
+                why = Why.ADDRESS_RESERVED
             elif block is None:
-                why = Why.RESERVED
+                why = Why.ADDRESS_RESERVED
             elif (block.node, block.tenant, block.segment) != owner:
                 why = Why.BLOCK_HELD_BY_OTHER
             elif block.reserved >> (address - block.base) & 1:
-                why = Why.RESERVED
+                why = Why.ADDRESS_RESERVED
             elif block.names[address - block.base] is not None:
                 why = Why.ADDRESS_IN_USE
             else:
@@ -309,11 +309,17 @@ def _no_address(want: Want, ordinal: int, owner: Owner, refusals: list[Refused])
     wanted = address_text(want.address, want.bits) if want.address is not None else "an address"
     return NoAddress(
         f"cannot give {wanted} to tenant {owner.tenant!r} on node {owner.node!r}: "
-        + "; ".join(str(item) for item in refusals),
+        + "; ".join(str(item) for item in _telling(refusals)),
         metadata={"node": owner.node, "tenant": owner.tenant, "segment": owner.segment},
         want=ordinal,
         refusals=tuple(refusals),
     )
+
+
+def _telling(refusals: list[Refused]) -> list[Refused]:
+    """Leaves out other tenants' networks where there is something better to say."""
+    mine = [item for item in refusals if item.why is not Why.NOT_THIS_TENANT]
+    return mine or refusals
 
 
 def given_text(given: Given) -> str:

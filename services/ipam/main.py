@@ -65,6 +65,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
     life.start("replica", replica.run())
     life.start("health", follow_health(replica, server))
+    life.start("store identity", client.until_replaced())
     life.start("lag", LoopLag(registry).run())
 
 

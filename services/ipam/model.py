@@ -111,6 +111,7 @@ class Why(Enum):
     NO_GROUP = "the node's labels fit no prefix group of the network"
     GROUP_FULL = "every block of the group is held, and this owner's on this node are full"
     RESERVED = "all that is left in the group is reserved"
+    ADDRESS_RESERVED = "the address is reserved"
     RESTING = "all that is left was released a short while ago and rests"
     ADDRESS_IN_USE = "the address is in use"
     BLOCK_HELD_BY_OTHER = "the address lies in a block of another node or owner"

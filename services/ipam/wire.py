@@ -57,6 +57,7 @@ _REFUSALS: Final = {
     Why.NO_GROUP: utilization_pb2.REFUSAL_NO_GROUP,
     Why.GROUP_FULL: utilization_pb2.REFUSAL_GROUP_FULL,
     Why.RESERVED: utilization_pb2.REFUSAL_RESERVED,
+    Why.ADDRESS_RESERVED: utilization_pb2.REFUSAL_RESERVED,
     Why.RESTING: utilization_pb2.REFUSAL_RESTING,
     Why.ADDRESS_IN_USE: utilization_pb2.REFUSAL_ADDRESS_IN_USE,
     Why.BLOCK_HELD_BY_OTHER: utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER,

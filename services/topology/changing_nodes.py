@@ -239,9 +239,10 @@ def node_not_found(name: str) -> NotFound:
 
 def node_in_use(name: NodeName, used: int) -> WrongState:
     """The error for deleting a node with addresses in use."""
+    what = "1 address is" if used == 1 else f"{used} addresses are"
     return WrongState(
-        f"{used} addresses are in use on node {name!r}: release them first, or delete it by force, "
-        "which releases them",
+        f"{what} in use on node {name!r}: release first, or delete the node by force, which "
+        "releases them",
         reason="NODE_IN_USE",
         metadata={"node": name, "addresses": str(used)},
     )

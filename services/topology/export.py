@@ -174,7 +174,7 @@ def _network(network: Network) -> Value:
     if network.placement is not Placement.AGGREGATE:
         value["placement"] = network.placement.value
     if network.reuse_delay != DEFAULT_REUSE_DELAY:
-        value["reuse_delay"] = f"{Decimal(repr(network.reuse_delay)):f}s"
+        value["reuse_delay"] = f"{Decimal(str(network.reuse_delay)).normalize():f}s"
     return value
 
 

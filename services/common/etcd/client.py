@@ -27,6 +27,7 @@ from services.common.etcd.errors import (
     Compacted,
     LeaseNotFound,
     OutcomeUnknown,
+    StoreReplaced,
     is_transient,
     translate,
     unavailable,
@@ -48,6 +49,8 @@ from services.common.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
 
+DOUBTS_MOST = 3
+"""Answers in a row, per member, that are not believed before the store is taken for another one."""
 _RANGE_ATTEMPTS = 3
 """A list is begun anew when its revision is compacted while it is read."""
 
@@ -100,6 +103,8 @@ class EtcdClient:
         self._timeout = timeout
         self._observer = observer or NoObserver()
         self._guard = Guard()
+        self._doubts = 0
+        self._replaced = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,6 +120,15 @@ class EtcdClient:
     async def close(self) -> None:
         """Ends all connections, and what is in flight with an error."""
         await self._endpoints.close()
+
+    async def until_replaced(self) -> None:
+        """Raises StoreReplaced when no member is the store it was, as after a restore.
+
+        What was read before is void then. An eternal task of every process: it ends, and the next
+        one reads everything anew.
+        """
+        await self._replaced.wait()
+        raise StoreReplaced("etcd was replaced or restored: start again to read it anew")
 
     async def get(self, key: str) -> KeyValue | None:
         """The key as it is, or None."""
@@ -327,10 +341,15 @@ class EtcdClient:
         linearizable: bool,
     ) -> None:
         objection = self._guard.objection(header, floor, linearizable=linearizable)
-        if objection:
-            self.counters.regressions += 1
-            log.error("etcd_answer_not_believed", endpoint=endpoint.target, why=objection)
-            raise unavailable(endpoint.target, f"it is not the store it was: {objection}")
+        if not objection:
+            self._doubts = 0
+            return
+        self.counters.regressions += 1
+        self._doubts += 1
+        if self._doubts >= DOUBTS_MOST * len(self._endpoints):
+            self._replaced.set()
+        log.error("etcd_answer_not_believed", endpoint=endpoint.target, why=objection)
+        raise unavailable(endpoint.target, f"it is not the store it was: {objection}")
 
     def _failed(self, endpoint: Endpoint, reason: str) -> None:
         if self._endpoints.failed(endpoint, reason):

@@ -3,6 +3,7 @@
 Unavailable (services.common.errors)
  └─ OutcomeUnknown       a write was sent and its fate is not known
 Compacted                the revision asked for is no longer kept
+StoreReplaced            the store is another one, or an older one; what was read is void
 RequestRefused           the request is malformed whatever the state: a defect of the caller
 """
 
@@ -36,6 +37,10 @@ class Compacted(Exception):
 
 class LeaseNotFound(Exception):
     """The lease has ended, and its keys with it; nothing was carried out."""
+
+
+class StoreReplaced(Exception):
+    """The members are not the store that they were."""
 
 
 class RequestRefused(ValueError):

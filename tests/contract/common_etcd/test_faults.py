@@ -17,6 +17,7 @@ from services.common.etcd.errors import (
     STORE_OUTCOME_UNKNOWN,
     STORE_UNAVAILABLE,
     OutcomeUnknown,
+    StoreReplaced,
 )
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd, free_port
@@ -208,6 +209,9 @@ async def test_a_store_that_went_back_is_not_believed(
         assert f"went back from {newest}" in caught.value.message
         with pytest.raises(OutcomeUnknown, match="went back"):
             await client.transact((), (Put("/a", b"3"),))
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreReplaced):
+                await client.until_replaced()
 
 
 async def test_another_cluster_is_not_believed(etcd_server: LocalEtcd, tmp_path: Path) -> None:

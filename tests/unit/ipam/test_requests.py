@@ -37,9 +37,9 @@ def test_a_free_address_may_be_asked_for() -> None:
         ("10.0.0.0", Why.ADDRESS_IN_USE),
         ("10.0.0.4", Why.BLOCK_HELD_BY_OTHER),
         ("10.0.0.5", Why.BLOCK_HELD_BY_OTHER),
-        ("10.0.0.8", Why.RESERVED),
-        ("10.0.0.12", Why.RESERVED),
-        ("10.0.0.1", Why.RESERVED),
+        ("10.0.0.8", Why.ADDRESS_RESERVED),
+        ("10.0.0.12", Why.ADDRESS_RESERVED),
+        ("10.0.0.1", Why.ADDRESS_RESERVED),
         ("10.0.1.0", Why.ADDRESS_OUTSIDE),
     ],
 )
