@@ -1,0 +1,335 @@
+"""What the kernel shall hold: links, sysctls, nexthops, routes, rules and proxies.
+
+Each network n has a table T(n). Rules lead to it in this order, which is the whole of the design:
+
+    from OWN ADDRESS   lookup main suppress_prefixlength 0    the node itself reaches its endpoints
+    iif ATTACHMENT     lookup T(n)                            what comes in from the VLAN of n
+    from CIDR          lookup T(n)                            what local endpoints send
+
+The second is before the third because a packet that returns from the gateway on VLAN B bears a
+source of VLAN A and would go to A's gateway again. The first is not by `iif lo`, since reverse-path
+checks are looked up so too. Nothing here depends on what the kernel holds, but for interfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+from services.agent import packed
+from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
+from services.agent.numbers import (
+    ALIAS,
+    INCOMING_PRIORITY,
+    OUTGOING_PRIORITY,
+    OWN_ADDRESS_PRIORITY,
+    Numbers,
+)
+from services.agent.places import Place, endpoint_gateway, find_places
+from services.agent.state import (
+    Interface,
+    InterfaceAddress,
+    Key,
+    Kind,
+    Nexthop,
+    Proxy,
+    Rule,
+    State,
+    VlanLink,
+)
+from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Address, Mode, Prefix
+
+_IPV4 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What shall be, and who wants it."""
+
+    state: State
+    problems: Mapping[str, str]
+    """What cannot be planned: messages by resource id."""
+    owners: Mapping[tuple[Kind, Key], str]
+    """Ids of the resources that objects are for; of routes to other nodes see `owner`."""
+    networks: Mapping[int, NetworkName]
+    """By table."""
+
+    def owner(self, kind: Kind, key: Key) -> str:
+        """The id of the resource that an object is for."""
+        found = self.owners.get((kind, key))
+        if found is not None:
+            return found
+        if kind is Kind.ROUTE and isinstance(key, bytes):
+            network = self.networks.get(packed.key_table(key))
+            if network is not None:
+                return f"route/{network}/{packed.key_prefix(key)}"
+        return f"{kind.value}/{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Everything that a plan follows from."""
+
+    myself: Myself
+    remote: Remote
+    endpoints: Mapping[str, LocalEndpoint]
+    interfaces: Mapping[str, Interface]
+    """Those of the kernel, by name."""
+    numbers: Numbers
+    made_addresses: Mapping[str, frozenset[InterfaceAddress]] = field(default_factory=dict)
+    """By interface: addresses of links that we make."""
+
+
+def peer_name(network: NetworkName, node: NodeName) -> str:
+    """What a nexthop id stands for."""
+    return f"{network}/{node}"
+
+
+def plan(wanted: Wanted) -> Desired:
+    """Everything that shall be."""
+    return _Planner(wanted).plan()
+
+
+class _Planner:
+    """Collects objects with their owners."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._remote = wanted.remote
+        self._links: dict[str, VlanLink] = {}
+        self._sysctls: dict[str, str] = {}
+        self._nexthops: dict[int, Nexthop] = {}
+        self._routes: dict[bytes, bytes] = {}
+        self._rules: dict[Rule, None] = {}
+        self._proxies: dict[Proxy, None] = {}
+        self._problems: dict[str, str] = {}
+        self._owners: dict[tuple[Kind, Key], str] = {}
+        found = find_places(wanted.myself, wanted.remote, wanted.interfaces, wanted.numbers.tables)
+        self._places = found.by_network
+        self._problems.update(
+            (f"network/{name}", problem) for name, problem in found.problems.items()
+        )
+
+    def plan(self) -> Desired:
+        self._plan_links()
+        ways = {name: self._plan_peers(place) for name, place in self._places.items()}
+        self._plan_prefixes(ways)
+        for place in self._places.values():
+            self._plan_network(place)
+            self._plan_rules(place)
+        for endpoint in self._wanted.endpoints.values():
+            self._plan_endpoint(endpoint)
+        return Desired(
+            State(
+                self._links,
+                self._sysctls,
+                self._nexthops,
+                self._routes,
+                self._rules,
+                self._proxies,
+            ),
+            self._problems,
+            self._owners,
+            {place.table: name for name, place in self._places.items()},
+        )
+
+    def _plan_links(self) -> None:
+        """802.1Q links that settings ask for; one that somebody else made is used as it is."""
+        wanted = self._wanted
+        for attachment in wanted.myself.attachments:
+            if not attachment.parent_interface:
+                continue
+            name, owner = attachment.interface, f"network/{attachment.network}"
+            parent = wanted.interfaces.get(attachment.parent_interface)
+            there = wanted.interfaces.get(name)
+            if parent is None:
+                self._problems[owner] = f"interface {attachment.parent_interface} is not there"
+            elif there is None or is_made(there):
+                network = self._remote.networks.get(attachment.network)
+                self._links[name] = VlanLink(
+                    attachment.parent_interface,
+                    attachment.vlan_id,
+                    network.mtu if network else 0,
+                    wanted.made_addresses.get(name, frozenset()),
+                )
+                self._owners[Kind.LINK, name] = owner
+            elif (there.kind, there.parent, there.vlan_id) != (
+                "vlan",
+                parent.index,
+                attachment.vlan_id,
+            ):
+                self._problems[owner] = (
+                    f"interface {name} is somebody else's and not VLAN {attachment.vlan_id} "
+                    f"of {attachment.parent_interface}"
+                )
+
+    def _plan_peers(self, place: Place) -> Callable[[NodeName], bytes | None]:
+        """One nexthop per other node; returns which way leads to a node."""
+        network, interface = place.network, place.interface
+        ways: dict[NodeName, bytes | None] = {self._wanted.myself.node: packed.unreachable()}
+        numbers = self._wanted.numbers.nexthops
+
+        def way(node: NodeName) -> bytes | None:
+            if node in ways:
+                return ways[node]
+            address = self._remote.peers.get((network.name, node))
+            found: bytes | None = None
+            if address is not None and self._is_direct(place, address):
+                number = numbers[peer_name(network.name, node)]
+                self._nexthops[number] = Nexthop(interface.index, address)
+                self._owners[Kind.NEXTHOP, number] = f"peer/{network.name}/{node}"
+                found = packed.by_nexthop(number)
+            ways[node] = found
+            return found
+
+        return way
+
+    def _is_direct(self, place: Place, address: Address) -> bool:
+        """Whether a node is on our own link. Others are behind the gateway, which knows the way."""
+        network = place.network
+        if address.version != network.cidr.version:
+            return False
+        return (
+            network.gateway is None
+            or (network.mode is Mode.ONLINK and address in network.cidr)
+            or place.interface.reaches(address)
+        )
+
+    def _plan_prefixes(
+        self, ways: Mapping[NetworkName, Callable[[NodeName], bytes | None]]
+    ) -> None:
+        """Prefixes of other nodes and our own. This loop is the hot path: 100,000 times."""
+        routes, places = self._routes, self._places
+        for (name, prefix), node in self._remote.routes.items():
+            place = places.get(name)
+            if place is None:
+                continue
+            value = ways[name](node)
+            if value is not None:
+                routes[packed.route_key(place.table, prefix)] = value
+
+    def _plan_network(self, place: Place) -> None:
+        network, interface, table = place.network, place.interface, place.table
+        version, owner = network.cidr.version, f"network/{network.name}"
+        family = "ipv4" if version == _IPV4 else "ipv6"
+        self._set(
+            "net/ipv4/ip_forward" if version == _IPV4 else "net/ipv6/conf/all/forwarding",
+            "1",
+            owner,
+        )
+        direct = packed.on_link(version, interface.index)
+        if network.mode is Mode.ONLINK:
+            self._put(packed.route_key(table, network.cidr), direct, owner)
+            # An aggregated prefix may cover what is not an endpoint: nodes and the gateway.
+            for address in self._machines(place):
+                self._put(packed.host_key(table, address), direct, owner)
+            self._set(f"net/{family}/neigh/{interface.name}/proxy_delay", "0", owner)
+            if version != _IPV4:
+                self._set(f"net/ipv6/conf/{interface.name}/proxy_ndp", "1", owner)
+        gateway = network.gateway
+        if gateway is not None:
+            everything = network.cidr.supernet(new_prefix=0)
+            self._put(
+                packed.route_key(table, everything),
+                packed.by_gateway(interface.index, gateway),
+                owner,
+            )
+        elif version == _IPV4:
+            # Else the kernel would not answer endpoints' ARP for it: it has to know a way to it.
+            self._put(packed.host_key(table, endpoint_gateway(network)), direct, owner)
+
+    def _machines(self, place: Place) -> Iterable[Address]:
+        """Addresses of an onlink network that are on the link, and that we know of."""
+        network = place.network
+        if network.gateway is not None:
+            yield network.gateway
+        for (name, node), address in self._remote.peers.items():
+            if (
+                name == network.name
+                and node != self._wanted.myself.node
+                and address in network.cidr
+            ):
+                yield address
+
+    def _plan_rules(self, place: Place) -> None:
+        network, table = place.network, place.table
+        version, owner = network.cidr.version, f"network/{network.name}"
+        rules = [
+            Rule(
+                version,
+                INCOMING_PRIORITY,
+                table,
+                destination=network.cidr if place.shared else None,
+                interface=place.interface.name,
+            ),
+            Rule(version, OUTGOING_PRIORITY, table, source=network.cidr),
+        ]
+        if place.address is not None:
+            rules.append(
+                Rule(
+                    version,
+                    OWN_ADDRESS_PRIORITY,
+                    packed.MAIN_TABLE,
+                    source=host_prefix(place.address),
+                    suppress_default=True,
+                )
+            )
+        for rule in rules:
+            self._rules[rule] = None
+            self._owners[Kind.RULE, rule] = owner
+
+    def _plan_endpoint(self, endpoint: LocalEndpoint) -> None:
+        owner = f"endpoint/{endpoint.name}"
+        interface = self._wanted.interfaces.get(endpoint.host_interface)
+        if interface is None:
+            self._problems[owner] = f"interface {endpoint.host_interface} is not there"
+        elif not interface.up:
+            self._problems[owner] = f"interface {endpoint.host_interface} is down"
+        else:
+            for address in endpoint.addresses:
+                self._plan_address(owner, interface, address)
+
+    def _plan_address(self, owner: str, interface: Interface, item: EndpointAddress) -> None:
+        place = self._places.get(item.network)
+        if place is None:
+            problem = self._problems.get(f"network/{item.network}", "ipam does not name it")
+            self._problems[owner] = f"network {item.network}: {problem}"
+            return
+        network, address = place.network, item.address
+        value = packed.on_link(address.version, interface.index)
+        for table in (place.table, packed.MAIN_TABLE):
+            self._put(packed.host_key(table, address), value, owner)
+        if network.mode is Mode.ONLINK:
+            self._answer(place.interface, address, owner)
+        self._answer(interface, endpoint_gateway(network), owner)
+        family = "ipv4" if address.version == _IPV4 else "ipv6"
+        self._set(f"net/{family}/neigh/{interface.name}/proxy_delay", "0", owner)
+        if address.version != _IPV4:
+            self._set(f"net/ipv6/conf/{interface.name}/proxy_ndp", "1", owner)
+
+    def _put(self, key: bytes, value: bytes, owner: str) -> None:
+        self._routes[key] = value
+        self._owners[Kind.ROUTE, key] = owner
+
+    def _set(self, path: str, value: str, owner: str) -> None:
+        self._sysctls[path] = value
+        self._owners[Kind.SYSCTL, path] = owner
+
+    def _answer(self, interface: Interface, address: Address, owner: str) -> None:
+        proxy = Proxy(interface.index, address)
+        self._proxies[proxy] = None
+        self._owners[Kind.PROXY, proxy] = owner
+
+
+def is_made(interface: Interface) -> bool:
+    """Whether we made this VLAN link."""
+    return interface.kind == "vlan" and interface.alias.split(" ")[0] == ALIAS
+
+
+def host_prefix(address: Address) -> Prefix:
+    """The prefix of one address."""
+    if isinstance(address, IPv4Address):
+        return IPv4Network(address)
+    return IPv6Network(address)
