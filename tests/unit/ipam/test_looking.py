@@ -1,0 +1,220 @@
+"""Evaluation of nodes, utilization and listings."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from services.common.errors import NotFound
+from services.common.model.layout import Group, Layout, Topology
+from services.common.model.names import GroupPath, NodeName, TopologyName
+from services.common.model.network import Placement
+from services.ipam.listing import BlockFilter, list_addresses, list_blocks
+from services.ipam.model import Why
+from services.ipam.utilization import detail, utilization
+from tests.support.ipam_world import World, want
+from tests.support.topologies import layout, network, node
+
+
+def world(**rest: object) -> World:
+    net = network("net", "10.0.0.0/28", 30, placement=Placement.SEQUENTIAL, **rest)
+    return World(layout([net]), [node(name) for name in ("h1", "h2", "h3")])
+
+
+# Evaluation.
+
+
+def test_nodes_with_room_in_a_block_first_then_most_free_then_by_name() -> None:
+    groups = {"one": {"net": "10.0.0.0/29"}, "two": {"net": "10.0.0.16/28"}}
+    it = World(
+        layout([network("net", "10.0.0.0/27", 30)], groups),
+        [node("a", "one"), node("b", "one"), node("c", "two"), node("d", None), node("e", "two")],
+    )
+    it.one("x", "b")
+    found = it.evaluate()
+    assert [(item.node, item.fits, item.free, item.free_in_blocks) for item in found] == [
+        ("b", True, 7, 3),
+        ("c", True, 16, 0),
+        ("e", True, 16, 0),
+        ("a", True, 4, 0),
+        ("d", False, 0, 0),
+    ]
+    assert [(item.network, item.why) for item in found[-1].refusals] == [("net", Why.NO_GROUP)]
+
+
+def test_what_is_evaluated_as_free_can_be_had_and_no_more() -> None:
+    it = world(gateway="10.0.0.1", reuse_delay=60.0)
+    it.reserve("r", "net", "10.0.0.4/30", "10.0.0.9")
+    it.many(2, "mine")
+    it.one("theirs", "h2")
+    it.release("mine0")
+    free = {item.node: item.free for item in it.evaluate()}
+    assert len(it.fill()) == free["h1"]
+    assert not it.evaluate(nodes=["h1"])[0].fits
+
+
+def test_the_first_network_with_room_counts_and_those_before_say_why_not() -> None:
+    made = layout(
+        [network("small", "10.0.0.0/32", 32), network("large", "10.0.1.0/30", 32)],
+    )
+    it = World(made, [node("h1")])
+    it.one("a")
+    (found,) = it.evaluate()
+    assert (found.network, found.free) == ("large", 4)
+    assert [(item.network, item.why) for item in found.refusals] == [("small", Why.GROUP_FULL)]
+
+
+def test_only_the_nodes_asked_for() -> None:
+    assert [item.node for item in world().evaluate(nodes=["h2"])] == ["h2"]
+
+
+def test_evaluation_of_what_does_not_exist() -> None:
+    for asked in ({"nodes": ["nowhere"]}, {"want": want("nowhere")}):
+        with pytest.raises(NotFound):
+            world().evaluate(**asked)
+
+
+def test_evaluation_changes_nothing() -> None:
+    it = world()
+    it.evaluate()
+    assert not it.state.operations
+    assert it.blocks() == []
+
+
+# Utilization.
+
+
+def tree() -> World:
+    leaves = [
+        Group(GroupPath(f"dc/zone/r{number}"), f"r{number}", prefixes=prefixes)
+        for number, prefixes in enumerate(
+            [
+                {"net": network("x", "10.0.0.0/29").cidr},
+                {"net": network("x", "10.0.0.8/29").cidr},
+            ]
+        )
+    ]
+    zone = Group(
+        GroupPath("dc/zone"),
+        "zone",
+        prefixes={"net": network("x", "10.0.0.0/28").cidr},
+        groups=tuple(leaves),
+    )
+    net = network("net", "10.0.0.0/27", 30, gateway="10.0.0.1", reuse_delay=60.0)
+    # h1 takes the block without the gateway first, so that five addresses are two blocks
+    made = Layout((net,), (Topology(TopologyName("dc"), (net.name,), (zone,)),))
+    return World(made, [node("h1", "zone/r0"), node("h2", "zone/r1")])
+
+
+def test_utilization_adds_up_from_leaves_to_the_network() -> None:
+    it = tree()
+    it.many(5)
+    it.one("b", "h2", "u")
+    it.release("n0")
+    (net,) = utilization(it.state)
+    detail(it.state, [net])
+    found = {item.path: item.usage for item in net.groups}
+    assert list(found) == ["dc/zone", "dc/zone/r0", "dc/zone/r1"]
+    assert [(item.nodes) for item in net.groups] == [2, 1, 1]
+    leaf, other, zone = found["dc/zone/r0"], found["dc/zone/r1"], found["dc/zone"]
+    assert (leaf.size, leaf.used, leaf.resting, leaf.reserved) == (8, 4, 1, 1)
+    assert (leaf.blocks, leaf.held) == (2, 8)
+    assert (other.size, other.used, other.blocks) == (8, 1, 1)
+    assert (zone.size, zone.used, zone.resting, zone.blocks, zone.held) == (16, 5, 1, 3, 12)
+    assert (net.usage.size, net.usage.used, net.usage.held) == (32, 5, 12)
+    for parts in (net.nodes.values(), net.owners.values()):
+        assert sum(item.used for item in parts) == net.usage.used
+        assert sum(item.resting for item in parts) == net.usage.resting
+        assert sum(item.blocks for item in parts) == net.usage.blocks
+    assert set(net.owners) == {("t", ""), ("u", "")}
+
+
+def test_stranded_blocks_of_a_network_count_for_it() -> None:
+    it = world()
+    it.many(5)
+    it.state.set_layout(layout([network("net", "10.0.0.0/28", 29)]))
+    (net,) = utilization(it.state)
+    assert (net.usage.size, net.usage.used, net.usage.blocks, net.usage.held) == (16, 5, 2, 8)
+
+
+# Listings.
+
+
+def walk(it: World, wanted: BlockFilter, most: int, meanwhile: object = None) -> list[str]:
+    """All names, page by page."""
+    names: list[str] = []
+    after = None
+    while True:
+        page, after = list_addresses(it.state, wanted, after, most)
+        assert len(page) <= most
+        names += [str(block.names[offset]) for block, offset in page]
+        if after is None:
+            return names
+        if meanwhile is not None:
+            meanwhile()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 100])
+def test_pages_are_complete_and_in_the_order_of_addresses(most: int) -> None:
+    it = world()
+    it.many(10)
+    assert walk(it, BlockFilter(), most) == [f"n{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_stays_is_listed_exactly_once_while_other_things_come_and_go(seed: int) -> None:
+    chance = random.Random(seed)
+    it = World(
+        layout([network("net", "10.0.0.0/24", 30), network("six", "2001:db8::/120", 124)]),
+        [node("h1"), node("h2")],
+    )
+    stay = [f"stay{number}" for number in range(20)]
+    gone = [f"go{number}" for number in range(20)]
+    for name in chance.sample(stay + gone, 40):
+        family = chance.choice((4, 6))
+        it.allocate(name, chance.choice(("h1", "h2")), "t", "", want(family=family))
+
+    def churn() -> None:
+        if gone:
+            it.release(gone.pop(chance.randrange(len(gone))))
+        it.one(f"new{chance.random()}", "h2", "u")
+
+    names = walk(it, BlockFilter(), chance.randint(1, 5), churn)
+    assert sorted(name for name in names if name.startswith("stay")) == sorted(stay)
+
+
+def test_filters() -> None:
+    it = world()
+    it.one("a", "h1", "t", "s")
+    it.one("b", "h1", "t", "z")
+    it.one("c", "h2", "u", "s")
+    for wanted, names in (
+        (BlockFilter(node="h1"), ["a", "b"]),
+        (BlockFilter(tenant="t", segment="z"), ["b"]),
+        (BlockFilter(segment="s"), ["a", "c"]),
+        (BlockFilter(network="nowhere"), []),
+        (BlockFilter(node="nowhere"), []),
+        (BlockFilter(prefix="10.0.0.4/30"), ["b"]),
+        (BlockFilter(prefix="10.0.0.4/29"), []),
+    ):
+        assert walk(it, wanted, 1) == names
+
+
+def test_blocks_in_pages() -> None:
+    it = world()
+    it.many(10)
+    page, after = list_blocks(it.state, BlockFilter(), None, 2)
+    assert [str(block) for block in page] == ["10.0.0.0/30", "10.0.0.4/30"]
+    for number in range(4, 8):
+        it.release(f"n{number}")
+    page, after = list_blocks(it.state, BlockFilter(), after, 2)
+    assert ([str(block) for block in page], after) == (["10.0.0.8/30"], None)
+
+
+def test_blocks_of_a_node() -> None:
+    it = world()
+    it.one("a", "h1")
+    it.one("b", "h2")
+    page, _ = list_blocks(it.state, BlockFilter(node=NodeName("h2")), None, 10)
+    assert [str(block) for block in page] == ["10.0.0.4/30"]
