@@ -1,140 +1,206 @@
-"""`romana up` as a child on free ports and a throw-away directory, for the demo.
+"""A lab that runs: the fabric, etcd and the services, an agent on each node, endpoints.
 
-Nothing is left behind: the child is stopped in order, the kernel stops it if this process is
-killed (PR_SET_PDEATHSIG, by way of util-linux's setpriv), and the directory goes at the end.
+Nothing here is remembered between runs of the command: namespaces say who is there, agents say
+which endpoints they have. Logs, data and sockets are below /run/romana-lab/NAME.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import shutil
-import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ctl.endpoints import DATA_DIR_VARIABLE, IPAM_VARIABLE, TOPOLOGY_VARIABLE
+from lab import agents, control
+from lab.fabric import CONTROL, ROUTER, Fabric, down
+from lab.matrix import Host
+from lab.namespaces import add, hosts_of, inside, missing, path_of, remove
+from lab.processes import Processes, Program, environment
+from lab.spec import Address, Endpoint, Lab, parse
+from services.common.errors import NotFound, Unavailable, WrongState
 
-START_TIMEOUT = 40.0
-STOP_TIMEOUT = 40.0
-TAIL = 30
-"""Lines of the log that are shown when something fails."""
-
-COMMAND = (sys.executable, "-m", "services.ctl.main")
-OPTIONS = (
-    *("--topology-port", "0", "--ipam-port", "0"),
-    *("--topology-metrics-port", "0", "--ipam-metrics-port", "0"),
-)
-
-
-class NotStarted(Exception):
-    """`romana up` ended before everything served, or took too long."""
+FOLDER = Path("/run/romana-lab")
+FILE = "lab.yaml"
+PROVISION_TIMEOUT = 60.0
+"""Seconds."""
+PROVISION = (sys.executable, "-m", "lab.provision")
+CONTROL_PROGRAMS = ("etcd", "topology", "ipam")
 
 
 @dataclass(frozen=True, slots=True)
-class LabCluster:
-    """A cluster that serves."""
+class Part:
+    """A program of the lab."""
 
-    folder: Path
-    topology: str
-    ipam: str
-    etcd: str
-    topology_metrics: str
-    ipam_metrics: str
-    log: Path
-    """What `romana up` and its children write to standard error."""
-
-    def environment(self) -> dict[str, str]:
-        """In which the `romana` command finds this cluster and no other."""
-        return environment(self.folder / "data")
-
-    def log_tail(self) -> str:
-        """The last lines of the log."""
-        return tail(self.log)
+    name: str
+    host: str
+    pid: int | None
 
 
-def environment(data: Path) -> dict[str, str]:
-    """Ours, without what leads the `romana` command elsewhere."""
-    elsewhere = (DATA_DIR_VARIABLE, TOPOLOGY_VARIABLE, IPAM_VARIABLE)
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in elsewhere and not name.startswith(("ROMANA_TOPOLOGY__", "ROMANA_IPAM__"))
-    }
-    return {**kept, DATA_DIR_VARIABLE: str(data)}
+class Cluster:
+    """One lab by its file's text."""
 
+    def __init__(self, text: str, *, folder: Path | None = None, guarded: bool = False) -> None:
+        """Changes nothing. A guarded lab's programs end with this process.
 
-def tail(log: Path) -> str:
-    """The last lines of a file; empty if there is none."""
-    if not log.exists():
-        return ""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
+        Raises:
+            InvalidInput: The file is wrong.
+        """
+        self.lab: Lab = parse(text)
+        self.folder = folder or FOLDER / self.lab.name
+        self.processes = Processes(self.lab.name, self.folder, guarded=guarded)
+        self._text = text
 
+    def path(self, host: str) -> Path:
+        """Of a namespace."""
+        return path_of(self.lab.name, host)
 
-@asynccontextmanager
-async def lab_cluster() -> AsyncIterator[LabCluster]:
-    """A cluster for as long as the block runs.
+    @property
+    def router(self) -> Path:
+        """Of the core router's namespace."""
+        return self.path(ROUTER)
 
-    Raises:
-        NotStarted: With the end of the log.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="romana-demo-"))
-    try:
-        log = folder / "up.log"
-        setpriv = shutil.which("setpriv")
-        guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
-        with log.open("wb") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *guard,
-                *COMMAND,
-                *("up", *OPTIONS, "-o", "json"),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                env=environment(folder / "data"),
-                start_new_session=True,  # ^C of a terminal is for us; we stop it in order
-            )
+    async def up(self, said: Callable[[str], None] = lambda _: None) -> None:
+        """Makes all of it, or nothing; `said` is told what is there.
+
+        Raises:
+            WrongState: This machine cannot, or a lab of that name is there.
+            Unavailable: Something did not start; with the end of its log.
+        """
+        lacking = missing()
+        if lacking:
+            raise WrongState(f"a lab needs {lacking}", "LAB_CAPABILITY", {"missing": lacking})
+        Fabric(self.lab).up()
         try:
-            yield await _announced(process, folder, log)
-        finally:
-            await _stop(process)
-    finally:
-        shutil.rmtree(folder)
+            said(
+                f"{len(self.lab.networks)} VLANs, a core router, {len(self.lab.machines)} machines"
+            )
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(mode=0o700, parents=True)
+            (self.folder / FILE).write_text(self._text)
+            for name in CONTROL_PROGRAMS:
+                self.start(name)
+            await self._provision()
+            said("etcd, topology and ipam")
+            for node in self.lab.nodes:
+                self.start(node.name)
+            await asyncio.gather(*(self.agent(node.name).ready() for node in self.lab.nodes))
+            said(f"{len(self.lab.nodes)} agents")
+            for endpoint in self.lab.endpoints:
+                await self.attach(endpoint)
+            said(f"{len(self.lab.endpoints)} endpoints")
+        except BaseException:
+            self.down()
+            raise
 
+    def down(self) -> list[str]:
+        """Removes everything of this lab, whoever made it; returns whose namespaces there were."""
+        hosts = down(self.lab.name)
+        self.processes.reap()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return hosts
 
-async def _announced(process: asyncio.subprocess.Process, folder: Path, log: Path) -> LabCluster:
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(START_TIMEOUT):
-            line = await process.stdout.readline()
-    except TimeoutError:
-        line = b""
-    if not line:
-        raise NotStarted(f"the cluster did not start; the end of its log:\n{tail(log)}")
-    said = json.loads(line)
-    return LabCluster(
-        folder,
-        said["topology"],
-        said["ipam"],
-        said["etcd"],
-        said["topology_metrics"],
-        said["ipam_metrics"],
-        log,
-    )
+    def program(self, name: str) -> Program:
+        """`etcd`, a service, or the agent of the node with that name."""
+        if name == "etcd":
+            return control.etcd(self.folder)
+        if name in CONTROL_PROGRAMS:
+            return control.service(name)
+        return agents.program(name, self.folder)
 
+    def start(self, name: str) -> None:
+        """Starts a program, unless it runs."""
+        self.processes.start(self.program(name))
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.send_signal(signal.SIGINT)
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT):
+    def kill(self, name: str) -> None:
+        """Kills a program as a crash would."""
+        program = self.program(name)
+        self.processes.kill(program.name, program.host)
+
+    def parts(self) -> list[Part]:
+        """All programs, running or not."""
+        names = (*CONTROL_PROGRAMS, *(node.name for node in self.lab.nodes))
+        programs = [self.program(name) for name in names]
+        return [
+            Part(each.name, each.host, self.processes.pid(each.name, each.host))
+            for each in programs
+        ]
+
+    def is_up(self) -> bool:
+        """Whether its namespaces are there."""
+        return bool(hosts_of(self.lab.name))
+
+    def agent(self, node: str) -> agents.Agent:
+        """Calls to a node's agent."""
+        return agents.Agent(node, agents.socket_path(self.folder, node))
+
+    async def attach(self, endpoint: Endpoint, address: str = "") -> agents.Attached:
+        """Makes its namespace, unless there is one, and has its node's agent attach it."""
+        if endpoint.name not in hosts_of(self.lab.name):
+            add(self.lab.name, [endpoint.name])
+        return await self.agent(endpoint.node).attach(
+            endpoint, self.path(endpoint.name), address=address
+        )
+
+    async def detach(self, node: str, name: str) -> None:
+        """Has its agent detach it, then removes its namespace."""
+        await self.agent(node).detach(name)
+        remove(self.lab.name, [name])
+
+    async def attached(self) -> list[agents.Attached]:
+        """All endpoints, by node; those of agents that are away are left out."""
+        found: list[agents.Attached] = []
+        for node in self.lab.nodes:
+            try:
+                found += await self.agent(node.name).endpoints()
+            except Unavailable:
+                continue
+        return found
+
+    async def hosts(self) -> list[Host]:
+        """Everybody who can be pinged: endpoints, then plain machines."""
+        return [
+            *(
+                Host(each.name, self.path(each.name), each.address, each.network, each.node)
+                for each in await self.attached()
+            ),
+            *(
+                Host(each.name, self.path(each.name), each.address, each.network)
+                for each in self.lab.machines
+            ),
+        ]
+
+    async def host(self, name: str) -> Host:
+        """One of them; raises NotFound."""
+        for host in await self.hosts():
+            if host.name == name:
+                return host
+        raise NotFound(f"the lab {self.lab.name} has no endpoint or machine {name}")
+
+    async def address_of(self, name: str) -> Address:
+        """Of an endpoint or machine; raises NotFound."""
+        return (await self.host(name)).address
+
+    async def _provision(self) -> None:
+        """In the control namespace, since the services listen there."""
+        process = await asyncio.create_subprocess_exec(
+            *inside(self.path(CONTROL), [*PROVISION, str(self.folder / FILE)]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        try:
+            async with asyncio.timeout(PROVISION_TIMEOUT):
+                _, errors = await process.communicate()
+        except BaseException:
+            process.kill()
             await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+            raise
+        if process.returncode != 0:
+            logs = "\n".join(f"{name}:\n{self.processes.tail(name)}" for name in CONTROL_PROGRAMS)
+            raise Unavailable(
+                f"the services could not be set up: {errors.decode().strip()}\n{logs}",
+                "LAB_NOT_STARTED",
+            )

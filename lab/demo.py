@@ -26,7 +26,7 @@ from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as topology_api
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
-from lab.cluster import LabCluster, NotStarted, lab_cluster
+from lab.local import LocalCluster, NotStarted, local_cluster
 from lab.story import Story, Unexpected
 from services.ctl.table import Column
 
@@ -120,7 +120,7 @@ ROUTES: tuple[Column[NodeRoutes], ...] = (
 class Demo:
     """The story, step by step."""
 
-    def __init__(self, story: Story, cluster: LabCluster, channels: Channels) -> None:
+    def __init__(self, story: Story, cluster: LocalCluster, channels: Channels) -> None:
         self._story = story
         self._cluster = cluster
         self._topology = TopologyServiceStub(channels.topology)
@@ -322,7 +322,7 @@ async def tell(story: Story, *, keep: bool) -> None:
     story.step("Start etcd and the services")
     story.command("up")
     story.say("(here on free ports, with a data directory that goes at the end)")
-    async with lab_cluster() as cluster:
+    async with local_cluster() as cluster:
         try:
             story.say(
                 f"topology  {cluster.topology:<16}  metrics http://{cluster.topology_metrics}\n"

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from rich.text import Text
 
-from lab.cluster import COMMAND
+from lab.local import COMMAND
 from services.ctl.table import Column, Screen
 
 T = TypeVar("T")
