@@ -12,7 +12,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
+from tests.contract.common_etcd.proxy import Proxy
 from tests.support.ipam_process import IpamProcess, poll, seed, wait_until_one_active
 from tests.support.ipam_workers import Clients, Worker
 from tests.support.journal import Journal
@@ -60,6 +61,8 @@ class Cluster:
     client: EtcdClient
     keys: Keys
     replicas: Sequence[IpamProcess]
+    proxies: Mapping[str, Proxy]
+    """Between replicas, by their address, and the store; one replica has none."""
     journal: Journal
     rng: random.Random
     done: list[str] = field(default_factory=list)
@@ -121,6 +124,20 @@ class Cluster:
         assert await leader.stop() == 0
         leader.start()
 
+    async def delay_active(self) -> None:
+        """What the active replica sends to the store arrives when another is elected."""
+        while (leader := await self.leader()).address not in self.proxies:
+            await self.hand_over()
+        proxy = self.proxies[leader.address]
+        self.note(f"hold back what {leader.address} sends")
+        proxy.silence()
+        try:
+            await poll(lambda: self.is_other(leader), RECOVERY, what="another leader")
+            await self.pause(0, 1)
+        finally:
+            self.note(f"let through what {leader.address} sent")
+            proxy.speak()
+
     async def kill_both(self) -> None:
         """The store and the active replica crash together."""
         leader = await self.leader()
@@ -171,14 +188,19 @@ async def cluster(folder: Path, rng: random.Random) -> AsyncIterator[Cluster]:
         stack.callback(etcd.stop)
         client = await stack.enter_async_context(EtcdClient([etcd.endpoint]))
         await seed(client, keys, LAYOUT, [node(name) for name in NODES])
-        replicas = [
-            stack.enter_context(
-                IpamProcess.started(etcd.endpoint, keys.root, folder, name=f"ipam{at}", ttl=TTL)
-            )
-            for at in range(REPLICAS)
-        ]
+        replicas = []
+        proxies = {}
+        for at in range(REPLICAS):
+            endpoint = etcd.endpoint
+            if at:
+                proxy = await stack.enter_async_context(Proxy(etcd.endpoint))
+                endpoint = proxy.endpoint
+            started = IpamProcess.started(endpoint, keys.root, folder, name=f"ipam{at}", ttl=TTL)
+            replicas.append(stack.enter_context(started))
+            if at:
+                proxies[replicas[-1].address] = proxy
         await wait_until_one_active(replicas)
-        yield Cluster(etcd, client, keys, replicas, Journal(), rng)
+        yield Cluster(etcd, client, keys, replicas, proxies, Journal(), rng)
 
 
 def schedule(rng: random.Random, made: Cluster) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -188,7 +210,7 @@ def schedule(rng: random.Random, made: Cluster) -> AsyncIterator[Callable[[], Aw
         odd = [made.kill_both, made.pause_and_kill_etcd]
         while True:
             round_ = [made.kill_active, made.kill_etcd, made.pause_active, made.hand_over]
-            round_.append(odd[0])
+            round_ += [made.delay_active, odd[0]]
             odd.reverse()
             rng.shuffle(round_)
             for fault in round_:

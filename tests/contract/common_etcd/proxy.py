@@ -29,6 +29,10 @@ class Proxy:
     def silence(self) -> None:
         self._open.clear()
 
+    def speak(self) -> None:
+        """What was held back arrives now."""
+        self._open.set()
+
     def redirect(self, endpoint: str) -> None:
         """For connections to come; ends those there are."""
         host, _, port = endpoint.rpartition(":")
