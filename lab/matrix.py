@@ -69,18 +69,20 @@ LEGEND = (
 )
 
 
-async def measured(hosts: Sequence[Host], router: Path) -> list[Crossing]:
-    """Pings every ordered pair of the same family at once and watches in the router's namespace."""
+async def measured(
+    sources: Sequence[Host], destinations: Sequence[Host], router: Path
+) -> list[Crossing]:
+    """Pings every pair of the same family at once and watches in the router's namespace."""
     with Capture(router) as capture:
         async with AsyncExitStack() as stack:
             pingers = {
                 host.name: await stack.enter_async_context(Pinger(host.path, host.address.version))
-                for host in hosts
+                for host in sources
             }
             pairs = [
                 (source, destination)
-                for source in hosts
-                for destination in hosts
+                for source in sources
+                for destination in destinations
                 if source != destination and source.address.version == destination.address.version
             ]
             echoes = await asyncio.gather(

@@ -31,6 +31,7 @@ NOUNS = {
     "status": ("status", "Are the services there, and in which state?"),
     "up": ("up", "Run etcd and all services on this machine."),
     "serve": ("serve", "Run one service in the foreground."),
+    "lab": ("lab", "A data center on this machine, of network namespaces."),
     "version": ("version", "The version of this command."),
 }
 """Module in `services.ctl` and one line of help, by noun, in the order of the help."""
