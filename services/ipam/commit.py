@@ -305,7 +305,9 @@ class Committer:
                 item = job.items[position]
                 if isinstance(item, SetReservation | DropReservation):
                     # It changes areas, to which undoing refers: alone in its transaction.
-                    return _Decision(jobs) if total else self._decide_reservation(job, item)
+                    if total:
+                        break
+                    return self._decide_reservation(item, job, [*jobs, (job, 1)])
                 if total and (
                     total >= ITEMS_MOST or state.operations + _operations_most(item) > self._budget
                 ):
@@ -319,7 +321,12 @@ class Committer:
                 break
         return _Decision(jobs)
 
-    def _decide_reservation(self, job: _Job, item: SetReservation | DropReservation) -> _Decision:
+    def _decide_reservation(
+        self,
+        item: SetReservation | DropReservation,
+        job: _Job,
+        decided: Sequence[tuple[_Job, int]],
+    ) -> _Decision:
         state = self._state
         name = item.reservation.name if isinstance(item, SetReservation) else item.name
         wanted = item.reservation if isinstance(item, SetReservation) else None
@@ -327,10 +334,10 @@ class Committer:
             needed = reserving.is_needed(state, name, wanted)
         except RomanaError as error:
             job.results.append(error)
-            return _Decision([(job, 1)])
+            return _Decision(decided)
         job.results.append(None)
         if not needed:
-            return _Decision([(job, 1)])
+            return _Decision(decided)
 
         def then() -> None:
             if wanted is None:
@@ -339,7 +346,7 @@ class Committer:
                 state.set_reservation(wanted)
 
         write = codec.reservation_operation(self._keys, name, wanted)
-        return _Decision([(job, 1)], [write], then)
+        return _Decision(decided, [write], then)
 
     def _conditions(self, pending: Pending) -> list[Compare]:
         """What must hold in the store for pending decisions to be right."""

@@ -1,0 +1,289 @@
+"""The group commit on a real etcd, with the topology changing between decision and transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.common.errors import AlreadyExists, NotFound, Unavailable
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import (
+    Changes,
+    Compare,
+    Event,
+    Field,
+    KeyValue,
+    Put,
+    Relation,
+    Snapshot,
+)
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.records.layout import encode_layout
+from services.ipam.allocation import given_text
+from services.ipam.commit import (
+    Committer,
+    Deposed,
+    DropReservation,
+    Item,
+    Leadership,
+    SetReservation,
+)
+from services.ipam.model import Allocated, Release, Request
+from services.ipam.ranges import parse_ranges
+from services.ipam.state import Reservation, State
+from services.ipam.topology_feed import TopologyFeed
+from tests.conftest import Store
+from tests.support.ipam_process import drop_nodes, seed
+from tests.support.topologies import layout, network, node
+
+
+@dataclass
+class Told:
+    """What an observer was told."""
+
+    commits: list[int] = field(default_factory=list)
+    undo: list[str] = field(default_factory=list)
+
+    def committed(self, items: int, operations: int, seconds: float) -> None:
+        del operations, seconds
+        self.commits.append(items)
+
+    def undone(self, why: str) -> None:
+        self.undo.append(why)
+
+
+@dataclass
+class Parts:
+    """A committer with all it works on. Its feed learns of the topology only when it asks."""
+
+    store: Store
+    committer: Committer
+    state: State
+    told: Told
+    task: asyncio.Task[None]
+
+    async def ask(self, *names: str, tenant: str = "t", on: str = "h1") -> list[object]:
+        """Allocates; addresses as text, refusals as they are."""
+        wanted = [
+            Request(EndpointName(name), NodeName(on), Tenant(tenant), Segment("")) for name in names
+        ]
+        return _texts(await self.committer.submit(wanted))
+
+
+def _texts(results: Sequence[object]) -> list[object]:
+    return [
+        given_text(result.given[0]) if isinstance(result, Allocated) else result
+        for result in results
+    ]
+
+
+async def snapshot(store: Store) -> Snapshot:
+    found = await store.client.range(store.keys.topology)
+    return Snapshot(found.items, found.revision)
+
+
+@contextlib.asynccontextmanager
+async def leading(store: Store) -> AsyncIterator[Parts]:
+    client, keys = store.client, store.keys
+    leader = f"{keys.leader}x"
+    created = await client.put(leader, b"here")
+    revision = await client.put(keys.commit, b"begin")
+    state, feed, told = State(), TopologyFeed(keys), Told()
+    feed.push(await snapshot(store))
+    feed.catch_up(state)
+
+    async def reach(reached: int) -> None:
+        fresh = await snapshot(store)
+        assert fresh.revision >= reached
+        feed.push(fresh)
+
+    fence = Compare(leader, Field.CREATE, Relation.EQUAL, created)
+    committer = Committer(
+        client,
+        keys,
+        state,
+        feed,
+        Leadership("me", fence, lambda: True, revision),
+        reach_topology=reach,
+        on_commit=lambda *_: None,
+        clock=time.time,
+        observer=told,
+    )
+    task = asyncio.create_task(committer.run())
+    try:
+        yield Parts(store, committer, state, told, task)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def parts(store: Store) -> AsyncIterator[Parts]:
+    made = layout([network("net", "10.0.0.0/24", 29)])
+    await seed(store.client, store.keys, made, [node("h1"), node("h2")])
+    async with leading(store) as found:
+        yield found
+
+
+async def pages(parts: Parts) -> dict[str, bytes]:
+    found = await parts.store.client.range(parts.store.keys.blocks)
+    return {item.key: item.value for item in found.items}
+
+
+async def test_a_layout_that_changed_before_the_commit_is_decided_by_anew(parts: Parts) -> None:
+    other = layout([network("net", "10.9.0.0/24", 29)])
+    await seed(parts.store.client, parts.store.keys, other)
+    assert await parts.ask("a", "b") == ["10.9.0.0", "10.9.0.1"]
+    assert parts.told.undo == ["stale"]
+    assert list(await pages(parts)) == [
+        parts.store.keys.block(NetworkName("net"), 0x0A090000, 0, 32)
+    ]
+
+
+async def test_a_node_that_was_deleted_before_the_commit_gets_nothing(parts: Parts) -> None:
+    await drop_nodes(parts.store.client, parts.store.keys, ["h1"])
+    (refused,) = await parts.ask("a")
+    assert isinstance(refused, NotFound)
+    assert parts.told.undo == ["stale"]
+    assert await pages(parts) == {}
+    assert parts.state.index.used == 0
+    assert await parts.ask("a", on="h2") == ["10.0.0.0"]
+
+
+async def test_a_block_in_use_needs_no_look_at_the_topology(parts: Parts) -> None:
+    assert await parts.ask("a") == ["10.0.0.0"]
+    await seed(parts.store.client, parts.store.keys, layout([network("net", "10.9.0.0/24", 29)]))
+    assert await parts.ask("b") == ["10.0.0.1"]
+    assert parts.told.undo == []
+
+
+async def test_a_topology_that_always_changes_is_given_up_at_last(parts: Parts) -> None:
+    async def restless(revision: int) -> None:
+        await original(revision)
+        await seed(
+            parts.store.client, parts.store.keys, layout([network("net", "10.0.0.0/24", 29)])
+        )
+
+    original = parts.committer._reach_topology
+    parts.committer._reach_topology = restless
+    await seed(parts.store.client, parts.store.keys, layout([network("net", "10.0.0.0/24", 29)]))
+    (refused,) = await parts.ask("a")
+    assert isinstance(refused, Unavailable)
+    assert refused.reason == "BUSY"
+    parts.committer._reach_topology = original
+    assert await parts.ask("a") == ["10.0.0.0"]
+
+
+async def test_who_was_deposed_writes_nothing_and_says_so(parts: Parts) -> None:
+    assert await parts.ask("a") == ["10.0.0.0"]
+    before = await pages(parts)
+    await parts.store.client.put(parts.store.keys.commit, b"somebody else")
+    (refused,) = await parts.ask("b")
+    assert isinstance(refused, Unavailable)
+    with pytest.raises(Deposed):
+        await parts.task
+    assert await pages(parts) == before
+    with pytest.raises(Unavailable):
+        await parts.ask("c")
+
+
+async def test_all_that_waits_goes_into_one_transaction(parts: Parts) -> None:
+    first = asyncio.create_task(parts.ask("first"))
+    await asyncio.sleep(0)
+    given = await asyncio.gather(*(parts.ask(f"n{number}") for number in range(50)))
+    await first
+    assert len({address for (address,) in given}) == 50
+    assert sum(parts.told.commits) == 51
+    assert len(parts.told.commits) <= 3
+
+
+async def test_a_name_asked_for_twice_at_once_is_given_once(parts: Parts) -> None:
+    given = await asyncio.gather(*(parts.ask("same") for _ in range(10)))
+    assert given == [["10.0.0.0"]] * 10
+    (refused,) = await parts.ask("same", tenant="u")
+    assert isinstance(refused, AlreadyExists)
+    assert parts.state.index.used == 1
+
+
+async def test_many_owners_are_divided_into_transactions_that_etcd_takes(parts: Parts) -> None:
+    await seed(parts.store.client, parts.store.keys, layout([network("net", "10.0.0.0/16", 29)]))
+    wanted = [
+        Request(EndpointName(f"n{n}"), NodeName(f"h{n % 2 + 1}"), Tenant(f"t{n}"), Segment(""))
+        for n in range(1000)
+    ]
+    given = _texts(await parts.committer.submit(wanted))
+    assert len(set(given)) == 1000
+    assert "too_large" not in parts.told.undo
+    assert len(await pages(parts)) == 1000
+
+
+async def test_a_caller_who_gave_up_does_not_hold_up_the_others(parts: Parts) -> None:
+    gone = [asyncio.create_task(parts.ask(*(f"gone{n}-{m}" for m in range(20)))) for n in range(20)]
+    await asyncio.sleep(0)
+    for task in gone:
+        task.cancel()
+    assert isinstance((await parts.ask("a"))[0], str)
+    await asyncio.gather(*gone, return_exceptions=True)
+    assert parts.committer.waiting == 0
+
+
+async def test_reservations_between_allocations_take_effect_in_their_order(parts: Parts) -> None:
+    ranges = ("10.0.0.1-10.0.0.7",)
+    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+
+    def want(name: str) -> Request:
+        return Request(EndpointName(name), NodeName("h1"), Tenant("t"), Segment(""))
+
+    items: list[Item] = [
+        want("a"),
+        SetReservation(made),
+        want("b"),
+        DropReservation("r"),
+        want("c"),
+        Release(EndpointName("a")),
+    ]
+    results = _texts(await parts.committer.submit(items))
+    assert results[0] == "10.0.0.0"
+    assert results[2] == "10.0.0.8"
+    assert results[4] == "10.0.0.1"
+    assert parts.committer.waiting == 0
+
+
+async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
+    gone = [asyncio.create_task(parts.ask(f"gone{number}")) for number in range(3)]
+    await asyncio.sleep(0)
+    for task in gone:
+        task.cancel()
+    ranges = ("10.0.0.1",)
+    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+    assert await parts.committer.submit([SetReservation(made)]) == [None]
+    assert await parts.committer.submit([DropReservation("r")]) == [None]
+    await asyncio.gather(*gone, return_exceptions=True)
+    assert parts.committer.waiting == 0
+
+
+def test_a_feed_leaves_out_what_it_cannot_read() -> None:
+    keys = Keys("/x")
+    feed, state = TopologyFeed(keys), State()
+    document = encode_layout(layout([network("net", "10.0.0.0/24", 29)]))
+    feed.push(
+        Snapshot(
+            (KeyValue(keys.layout, document, 1, 1), KeyValue(f"{keys.nodes}bad", b"{", 1, 1)), 1
+        )
+    )
+    feed.push(Changes((Event(keys.layout, KeyValue(keys.layout, b"[", 1, 2), 2),), 2))
+    assert feed.catch_up(state) == set()
+    assert list(state.spaces) == ["net"]
+    assert feed.layout_revision == 1
+
+
+async def test_what_was_put_in_between_is_an_error_of_nobody(parts: Parts) -> None:
+    """Other keys of the store change all the time."""
+    await parts.store.client.transact((), (Put(f"{parts.store.keys.root}/else", b"x"),))
+    assert await parts.ask("a") == ["10.0.0.0"]
+    assert parts.told.undo == []
