@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test lint format bench protos clean
+.PHONY: help setup demo test test-vlan lint format bench protos clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Install Debian packages and the virtual environment
 
@@ -24,6 +24,9 @@ demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
 
 test: setup ## All tests, on a real etcd
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-vlan: setup ## Real 802.1Q, in a small VM: two minutes
+	@tests/vm/test-vlan $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter and buf
 	@echo '== ruff' && $(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -1,27 +1,49 @@
 """The network of a lab: a bridge per VLAN, the core router, management, nodes, plain machines.
 
-    fabric     namespace with the bridges: one per VLAN, one for management
+    fabric     the bridges: one per VLAN, one for management
     router     an interface per VLAN with the gateway's address, and the access rules
     control    etcd and the services, on the management network
     NODE       an interface per VLAN that it is on, and eth0 for management
     MACHINE    an interface on its VLAN, the gateway as default route
 
-A bridge of its own namespace per lab: br_netfilter passes bridged frames through the iptables of
-the bridge's namespace, and Docker drops there. A bridge with an access port each stands for a
-VLAN, since not every kernel has 802.1Q; `tests/vm` does the same with tags.
+In a namespace of its own: br_netfilter passes bridged frames through the iptables of the bridge's
+namespace, and Docker drops there. Without 802.1Q in the kernel a VLAN is a bridge with access ports
+only; with `trunk` it is real: one VLAN-aware bridge, and the router and the nodes on tagged ports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from lab import acl
 from lab.namespaces import add, hosts_of, inside, ip, name_of, path_of, remove, run, sysctl
-from lab.spec import CONTROL_ADDRESS, MANAGEMENT, MANAGEMENT_INTERFACE, Address, Lab, Vlan
+from lab.spec import (
+    CONTROL_ADDRESS,
+    MANAGEMENT,
+    MANAGEMENT_INTERFACE,
+    TRUNK_INTERFACE,
+    Address,
+    Lab,
+    Vlan,
+)
 from services.common.errors import WrongState
 
 FABRIC, ROUTER, CONTROL = "fabric", "router", "control"
 MANAGEMENT_BRIDGE = "management"
+TRUNK_BRIDGE = "trunk"
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """One end of a cable at a host, the other in a bridge."""
+
+    host: str
+    interface: str
+    bridge: str
+    vlans: tuple[int, ...] = ()
+    """Of a VLAN-aware bridge."""
+    tagged: bool = False
 
 
 class Fabric:
@@ -59,6 +81,11 @@ class Fabric:
             ip([*self._cables()])
             for host in self.hosts:
                 ip([*self._inside(host)], namespace=name_of(lab.name, host))
+            if lab.trunk:
+                run(
+                    ["bridge", "-netns", name_of(lab.name, FABRIC), "-batch", "-"],
+                    stdin="\n".join(self._port_vlans()) + "\n",
+                )
             run(inside(path_of(lab.name, ROUTER), ["nft", "-f", "-"]), stdin=acl.rendered(lab))
         except BaseException:
             down(lab.name)
@@ -85,60 +112,82 @@ class Fabric:
         return values
 
     def _make_bridges(self) -> None:
-        bridges = [*(vlan.interface for vlan in self._lab.networks), MANAGEMENT_BRIDGE]
-        commands = []
-        for bridge in bridges:
-            commands.append(
-                f"link add name {bridge} type bridge forward_delay 0 stp_state 0 mcast_snooping 0"
-            )
-            commands.append(f"link set {bridge} up")
-        ip(commands, namespace=name_of(self._lab.name, FABRIC))
-
-    def _plugs(self) -> Iterator[tuple[str, str, str]]:
-        """Host, its interface and the bridge, for every cable."""
         lab = self._lab
-        for vlan in lab.networks:
-            yield ROUTER, vlan.interface, vlan.interface
-        yield CONTROL, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE
+        made = {vlan.interface: "" for vlan in lab.networks}
+        if lab.trunk:
+            made = {TRUNK_BRIDGE: " vlan_filtering 1 vlan_default_pvid 0"}
+        made[MANAGEMENT_BRIDGE] = ""
+        commands = []
+        for name, options in made.items():
+            commands.append(
+                f"link add name {name} type bridge forward_delay 0 stp_state 0 mcast_snooping 0"
+                f"{options}"
+            )
+            commands.append(f"link set {name} up")
+        ip(commands, namespace=name_of(lab.name, FABRIC))
+
+    def _plugs(self) -> Iterator[Plug]:
+        """Every cable."""
+        lab = self._lab
+        yield from self._vlan_plugs(ROUTER, lab.networks)
+        yield Plug(CONTROL, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE)
         for node in lab.nodes:
-            yield node.name, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE
-            for network in node.addresses:
-                interface = lab.vlan(network).interface
-                yield node.name, interface, interface
+            yield Plug(node.name, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE)
+            yield from self._vlan_plugs(node.name, [lab.vlan(name) for name in node.addresses])
         for machine in lab.machines:
-            interface = lab.vlan(machine.network).interface
-            yield machine.name, interface, interface
+            vlan = lab.vlan(machine.network)
+            bridge = TRUNK_BRIDGE if lab.trunk else vlan.interface
+            yield Plug(machine.name, vlan.interface, bridge, (vlan.vlan_id,))
+
+    def _vlan_plugs(self, host: str, vlans: Sequence[Vlan]) -> Iterator[Plug]:
+        if self._lab.trunk:
+            ids = tuple(vlan.vlan_id for vlan in vlans)
+            yield Plug(host, TRUNK_INTERFACE, TRUNK_BRIDGE, ids, tagged=True)
+            return
+        for vlan in vlans:
+            yield Plug(host, vlan.interface, vlan.interface)
 
     def _cables(self) -> Iterator[str]:
         fabric = name_of(self._lab.name, FABRIC)
-        for number, (host, interface, _) in enumerate(self._plugs()):
+        for number, plug in enumerate(self._plugs()):
             yield (
-                f"link add {interface} netns {name_of(self._lab.name, host)} "
+                f"link add {plug.interface} netns {name_of(self._lab.name, plug.host)} "
                 f"type veth peer name port{number} netns {fabric}"
             )
+
+    def _port_vlans(self) -> Iterator[str]:
+        """For iproute2's `bridge`."""
+        for number, plug in enumerate(self._plugs()):
+            for vlan in plug.vlans:
+                yield f"vlan add dev port{number} vid {vlan}" + (
+                    "" if plug.tagged else " pvid untagged"
+                )
 
     def _inside(self, host: str) -> Iterator[str]:
         """What is set up in a host's namespace."""
         if host == FABRIC:
-            for number, (_, _, bridge) in enumerate(self._plugs()):
-                yield f"link set port{number} master {bridge} up"
+            for number, plug in enumerate(self._plugs()):
+                yield f"link set port{number} master {plug.bridge} up"
             return
-        for name, interface, _ in self._plugs():
-            if name == host:
-                yield f"link set {interface} up"
+        for plug in self._plugs():
+            if plug.host == host:
+                yield f"link set {plug.interface} up"
         yield from self._addresses(host)
 
     def _addresses(self, host: str) -> Iterator[str]:
         lab = self._lab
         if host == ROUTER:
             for vlan in lab.networks:
+                if lab.trunk:
+                    yield vlan_link(vlan)
+                    yield f"link set {vlan.interface} up"
                 yield _address(vlan, vlan.gateway)
         elif host == CONTROL:
             yield _managed(CONTROL_ADDRESS)
         for node in lab.nodes:
             if node.name == host:
                 yield _managed(lab.management(host))
-                for network, address in node.addresses.items():
+                for network, address in node.addresses.items() if not lab.trunk else ():
                     yield _address(lab.vlan(network), address)
         for machine in lab.machines:
             if machine.name == host:
@@ -152,6 +201,11 @@ def down(lab: str) -> list[str]:
     hosts = hosts_of(lab)
     remove(lab, hosts)
     return hosts
+
+
+def vlan_link(vlan: Vlan) -> str:
+    """For `ip`: makes the 802.1Q link on a trunk."""
+    return f"link add link {TRUNK_INTERFACE} name {vlan.interface} type vlan id {vlan.vlan_id}"
 
 
 def _address(vlan: Vlan, address: Address) -> str:

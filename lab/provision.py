@@ -23,7 +23,7 @@ from romana.topology.v1 import topology_service_pb2 as topology_api
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from lab.control import IPAM, TOPOLOGY
-from lab.spec import Lab, Node, parse, topology_document
+from lab.spec import TRUNK_INTERFACE, Lab, Node, parse, topology_document
 from services.common.rpc.channel import open_channel
 
 if TYPE_CHECKING:  # for type checkers only
@@ -82,6 +82,7 @@ def registered(lab: Lab, node: Node) -> node_pb2.Node:
                 interface=lab.vlan(network).interface,
                 address=str(address),
                 vlan_id=lab.vlan(network).vlan_id,
+                parent_interface=TRUNK_INTERFACE if lab.trunk else "",
             )
             for network, address in node.addresses.items()
         ],

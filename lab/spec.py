@@ -39,6 +39,7 @@ Prefix = Annotated[IPv4Network | IPv6Network, PlainValidator(_read_prefix)]
 MANAGEMENT = IPv4Network("198.18.0.0/16")
 """Of every lab, since no lab sees another: RFC 2544's range for benchmarks."""
 MANAGEMENT_INTERFACE = "eth0"
+TRUNK_INTERFACE = "trunk0"
 CONTROL_ADDRESS = MANAGEMENT[1]
 """Of the namespace with etcd and the services."""
 RESERVED_NAMES = frozenset({"fabric", "router", "control"})
@@ -146,6 +147,9 @@ class Lab(_Part):
     nodes: tuple[Node, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     machines: tuple[Machine, ...] = ()
+    trunk: bool = False
+    """The router and each node have one interface with tagged frames of all their VLANs. The nodes'
+    VLAN links are for agents to make. Needs a kernel with 802.1Q and VLAN-aware bridges."""
     strict_reverse_path: bool = True
     """rp_filter is 1 everywhere, as many distributions have it, else 0."""
 
