@@ -19,17 +19,8 @@ from services.common.model.names import NetworkName
 from services.common.model.network import Address, Network
 from services.common.model.node import Attachment
 
-FALLBACK_GATEWAYS: Final[Mapping[int, Address]] = {
-    4: ipaddress.IPv4Address("169.254.1.1"),
-    6: ipaddress.IPv6Address("fe80::1"),
-}
-"""By version: what an endpoint's default route goes to when its network has no gateway. It exists
-on the endpoint's own link only."""
-
-
-def endpoint_gateway(network: Network) -> Address:
-    """The next hop inside an endpoint: the node answers for it on the endpoint's interface."""
-    return network.gateway or FALLBACK_GATEWAYS[network.cidr.version]
+LINK_GATEWAY: Final = ipaddress.IPv4Address("169.254.1.1")
+"""What containers' default routes go to, see `services.agent.kernel.veth`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ checks are looked up so too. Nothing here depends on what the kernel holds, but 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
@@ -26,7 +26,8 @@ from services.agent.numbers import (
     OWN_ADDRESS_PRIORITY,
     Numbers,
 )
-from services.agent.places import Place, endpoint_gateway, find_places
+from services.agent.places import LINK_GATEWAY, Place, find_places
+from services.agent.prefixes import Changed, PrefixRoutes, Ways
 from services.agent.state import (
     Interface,
     InterfaceAddress,
@@ -87,9 +88,15 @@ def peer_name(network: NetworkName, node: NodeName) -> str:
     return f"{network}/{node}"
 
 
-def plan(wanted: Wanted) -> Desired:
-    """Everything that shall be."""
-    return _Planner(wanted).plan()
+def plan(wanted: Wanted, memory: PrefixRoutes | None = None, changed: Changed = None) -> Desired:
+    """Everything that shall be.
+
+    Args:
+        wanted: All that it follows from.
+        memory: Routes to prefixes from the plan before, to save work; the result is the same.
+        changed: Which of `wanted.remote.routes` are not as they were then; None: any may be.
+    """
+    return _Planner(wanted).plan(memory or PrefixRoutes(), changed)
 
 
 class _Planner:
@@ -112,10 +119,10 @@ class _Planner:
             (f"network/{name}", problem) for name, problem in found.problems.items()
         )
 
-    def plan(self) -> Desired:
+    def plan(self, memory: PrefixRoutes, changed: Changed) -> Desired:
         self._plan_links()
-        ways = {name: self._plan_peers(place) for name, place in self._places.items()}
-        self._plan_prefixes(ways)
+        tables = {name: place.table for name, place in self._places.items()}
+        self._routes.update(memory.routes(self._remote, tables, self._plan_peers(), changed))
         for place in self._places.values():
             self._plan_network(place)
             self._plan_rules(place)
@@ -148,10 +155,11 @@ class _Planner:
                 self._problems[owner] = f"interface {attachment.parent_interface} is not there"
             elif there is None or is_made(there):
                 network = self._remote.networks.get(attachment.network)
+                mtu = network.mtu if network else 0
                 self._links[name] = VlanLink(
                     attachment.parent_interface,
                     attachment.vlan_id,
-                    network.mtu if network else 0,
+                    mtu if mtu != parent.mtu else 0,
                     wanted.made_addresses.get(name, frozenset()),
                 )
                 self._owners[Kind.LINK, name] = owner
@@ -165,26 +173,21 @@ class _Planner:
                     f"of {attachment.parent_interface}"
                 )
 
-    def _plan_peers(self, place: Place) -> Callable[[NodeName], bytes | None]:
-        """One nexthop per other node; returns which way leads to a node."""
-        network, interface = place.network, place.interface
-        ways: dict[NodeName, bytes | None] = {self._wanted.myself.node: packed.unreachable()}
-        numbers = self._wanted.numbers.nexthops
-
-        def way(node: NodeName) -> bytes | None:
-            if node in ways:
-                return ways[node]
-            address = self._remote.peers.get((network.name, node))
-            found: bytes | None = None
-            if address is not None and self._is_direct(place, address):
-                number = numbers[peer_name(network.name, node)]
-                self._nexthops[number] = Nexthop(interface.index, address)
-                self._owners[Kind.NEXTHOP, number] = f"peer/{network.name}/{node}"
-                found = packed.by_nexthop(number)
-            ways[node] = found
-            return found
-
-        return way
+    def _plan_peers(self) -> Ways:
+        """One nexthop per other node and network; returns which way leads to a node."""
+        wanted = self._wanted
+        ways: Ways = {}
+        for (name, node), address in self._remote.peers.items():
+            place = self._places.get(name)
+            if place is None or node == wanted.myself.node or not self._is_direct(place, address):
+                continue
+            number = wanted.numbers.nexthops[peer_name(name, node)]
+            self._nexthops[number] = Nexthop(place.interface.index, address)
+            self._owners[Kind.NEXTHOP, number] = f"peer/{name}/{node}"
+            ways[name, node] = packed.by_nexthop(number)
+        for name in self._places:
+            ways[name, wanted.myself.node] = packed.unreachable()
+        return ways
 
     def _is_direct(self, place: Place, address: Address) -> bool:
         """Whether a node is on our own link. Others are behind the gateway, which knows the way."""
@@ -196,19 +199,6 @@ class _Planner:
             or (network.mode is Mode.ONLINK and address in network.cidr)
             or place.interface.reaches(address)
         )
-
-    def _plan_prefixes(
-        self, ways: Mapping[NetworkName, Callable[[NodeName], bytes | None]]
-    ) -> None:
-        """Prefixes of other nodes and our own. This loop is the hot path: 100,000 times."""
-        routes, places = self._routes, self._places
-        for (name, prefix), node in self._remote.routes.items():
-            place = places.get(name)
-            if place is None:
-                continue
-            value = ways[name](node)
-            if value is not None:
-                routes[packed.route_key(place.table, prefix)] = value
 
     def _plan_network(self, place: Place) -> None:
         network, interface, table = place.network, place.interface, place.table
@@ -238,7 +228,7 @@ class _Planner:
             )
         elif version == _IPV4:
             # Else the kernel would not answer endpoints' ARP for it: it has to know a way to it.
-            self._put(packed.host_key(table, endpoint_gateway(network)), direct, owner)
+            self._put(packed.host_key(table, LINK_GATEWAY), direct, owner)
 
     def _machines(self, place: Place) -> Iterable[Address]:
         """Addresses of an onlink network that are on the link, and that we know of."""
@@ -303,11 +293,8 @@ class _Planner:
             self._put(packed.host_key(table, address), value, owner)
         if network.mode is Mode.ONLINK:
             self._answer(place.interface, address, owner)
-        self._answer(interface, endpoint_gateway(network), owner)
-        family = "ipv4" if address.version == _IPV4 else "ipv6"
-        self._set(f"net/{family}/neigh/{interface.name}/proxy_delay", "0", owner)
-        if address.version != _IPV4:
-            self._set(f"net/ipv6/conf/{interface.name}/proxy_ndp", "1", owner)
+        if network.gateway is not None:  # for VMs, which may have it as their next hop
+            self._answer(interface, network.gateway, owner)
 
     def _put(self, key: bytes, value: bytes, owner: str) -> None:
         self._routes[key] = value

@@ -1,0 +1,110 @@
+"""Rules of policy routing with our protocol number and priorities. Formats: linux/fib_rules.h."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Final, cast
+
+from services.agent.diff import Step
+from services.agent.kernel import netlink
+from services.agent.kernel.driver import Problems, run
+from services.agent.kernel.netlink import Netlink
+from services.agent.numbers import PROTOCOL, our_priority
+from services.agent.state import Key, Kind, Rule, Value
+from services.common.model.network import Prefix
+
+NEW: Final = 32
+DELETE: Final = 33
+GET: Final = 34
+
+_DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 6, 14, 15, 21
+_TO_TABLE: Final = 1
+_NO_SUPPRESS: Final = 0xFFFFFFFF
+_KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
+_MESSAGE = struct.Struct("=BBBBBBBBI")
+"""fib_rule_hdr: family, destination and source length, tos, table, two reserved, action, flags."""
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_GONE: Final = frozenset({errno.ENOENT})
+_THERE: Final = frozenset({errno.EEXIST})
+
+
+def owns(priority: int, protocol: int) -> bool:
+    """Whether a rule is ours."""
+    return protocol == PROTOCOL and our_priority(priority)
+
+
+class Rules:
+    """The driver."""
+
+    kind = Kind.RULE
+
+    def __init__(self, socket_: Netlink) -> None:
+        self._netlink = socket_
+
+    def read(self) -> Mapping[Key, Value]:
+        """All that are ours. IPv6's are absent from a kernel without it."""
+        found: dict[Key, Value] = {}
+        for family in _FAMILIES.values():
+            for data in self._netlink.dump(GET, _MESSAGE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)):
+                found.update((rule, None) for rule in _parse(data))
+        return found
+
+    def apply(self, step: Step) -> Problems:
+        """A rule has no value, so there is nothing to replace."""
+        removals = list(cast("Mapping[Rule, None]", step.removals))
+        additions = list(cast("Mapping[Rule, None]", step.additions))
+        problems = run(
+            self._netlink,
+            list[Key](removals),
+            [_message(DELETE, 0, index, rule) for index, rule in enumerate(removals)],
+            harmless=_GONE,
+        )
+        flags = netlink.CREATE | netlink.EXCLUSIVE
+        messages = [_message(NEW, flags, index, rule) for index, rule in enumerate(additions)]
+        problems.update(run(self._netlink, list[Key](additions), messages, harmless=_THERE))
+        return problems
+
+
+def _message(kind: int, flags: int, sequence: int, rule: Rule) -> bytes:
+    lengths = [prefix.prefixlen if prefix else 0 for prefix in (rule.destination, rule.source)]
+    body = _MESSAGE.pack(_FAMILIES[rule.family], *lengths, 0, 0, 0, 0, _TO_TABLE, 0)
+    body += netlink.number(_PRIORITY, rule.priority) + netlink.number(_TABLE, rule.table)
+    body += netlink.attribute(_PROTOCOL, bytes([PROTOCOL]))
+    if rule.destination is not None:
+        body += netlink.attribute(_DST, rule.destination.network_address.packed)
+    if rule.source is not None:
+        body += netlink.attribute(_SRC, rule.source.network_address.packed)
+    if rule.interface:
+        body += netlink.text(_IIFNAME, rule.interface)
+    if rule.suppress_default:
+        body += netlink.number(_SUPPRESS, 0)
+    return netlink.message(kind, flags, sequence, body)
+
+
+def _parse(data: bytes) -> Iterator[Rule]:
+    for kind, _, start, end in netlink.messages(data):
+        if kind != NEW:
+            continue
+        family, destination, source, _, table, _, _, _, _ = _MESSAGE.unpack_from(data, start)
+        found = netlink.attributes(data, start + _MESSAGE.size, end)
+        priority = int.from_bytes(found.get(_PRIORITY, b""), "little")
+        if not owns(priority, found.get(_PROTOCOL, b"\0")[0]):
+            continue
+        suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
+        yield Rule(
+            4 if family == socket.AF_INET else 6,
+            priority,
+            int.from_bytes(found[_TABLE], "little") if _TABLE in found else table,
+            _prefix(found.get(_SRC), source),
+            _prefix(found.get(_DST), destination),
+            found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
+            suppress != _NO_SUPPRESS,
+        )
+
+
+def _prefix(address: bytes | None, length: int) -> Prefix | None:
+    return None if address is None else ipaddress.ip_network((address, length))

@@ -1,0 +1,132 @@
+"""Hears from the kernel when somebody else changes what concerns us.
+
+What we did ourselves is filtered out in the kernel, by the port of our socket, or 100,000 routes
+would come back as 100,000 notifications. When the socket's buffer runs over all the same, anything
+may have changed. It only says what to read again, never what there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.agent.kernel import links, netlink, nexthops, routes, rules
+from services.agent.numbers import PROTOCOL
+from services.agent.state import Kind
+
+ALL: Final = frozenset(Kind)
+QUICK: Final = ALL - {Kind.ROUTE}
+"""What is cheap to read."""
+
+_ADD_MEMBERSHIP: Final = 1
+_ATTACH_FILTER: Final = 26
+# RTNLGRP_LINK, addresses, routes and rules of both versions, nexthops.
+_GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 32)
+_BUFFER: Final = 4 * 1024 * 1024
+_MOST: Final = 200
+"""Datagrams read in a row: the loop has other things to do."""
+_UP: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What to look at."""
+
+    kinds: frozenset[Kind] = frozenset()
+    """Read these again."""
+    down: frozenset[int] = field(default_factory=frozenset)
+    """Indexes of interfaces that went down or away, with all routes by them."""
+
+
+class Watch:
+    """A socket in the event loop. Made in the kernel's thread, for its namespace."""
+
+    def __init__(self, own_port: int) -> None:
+        """Listens.
+
+        Raises:
+            KernelUnavailable: There is no netlink.
+        """
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            self._socket.setblocking(False)
+            netlink.force_receive_buffer(self._socket, _BUFFER)
+            _ignore(self._socket, own_port)
+            self._socket.bind((0, 0))
+            for group in _GROUPS:
+                self._socket.setsockopt(netlink.SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        except OSError as error:
+            raise netlink.KernelUnavailable(f"netlink: {error}") from error
+
+    def start(self, heard: Callable[[Heard], None]) -> None:
+        """Calls `heard` from the running loop from now on."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._socket, lambda: self._read(heard))
+
+    def close(self) -> None:
+        """Stops."""
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def _read(self, heard: Callable[[Heard], None]) -> None:
+        kinds: set[Kind] = set()
+        down: set[int] = set()
+        for _ in range(_MOST):
+            try:
+                data = self._socket.recv(netlink.RECEIVE)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                kinds.update(ALL)
+                continue
+            for kind, _, start, _ in netlink.messages(data):
+                _note(kind, data, start, kinds, down)
+        if kinds or down:
+            heard(Heard(frozenset(kinds), frozenset(down)))
+
+
+def _note(kind: int, data: bytes, start: int, kinds: set[Kind], down: set[int]) -> None:
+    """Takes in one notification; those of others' routes do not concern us."""
+    if kind in {links.NEW_LINK, links.DELETE_LINK}:
+        index, flags = struct.unpack_from("=iI", data, start + 4)
+        kinds.add(Kind.LINK)
+        if kind == links.DELETE_LINK or not flags & _UP:
+            kinds.update({Kind.NEXTHOP, Kind.PROXY})
+            down.add(index)
+    elif kind in {links.NEW_ADDRESS, links.DELETE_ADDRESS}:
+        kinds.add(Kind.LINK)
+    elif kind in {rules.NEW, rules.DELETE}:
+        kinds.add(Kind.RULE)
+    elif kind in {nexthops.NEW, nexthops.DELETE}:
+        if data[start + 2] == PROTOCOL:  # its routes went with it, without a word
+            kinds.update({Kind.NEXTHOP, Kind.ROUTE})
+    elif kind in {routes.NEW, routes.DELETE} and data[start + 5] == PROTOCOL:
+        kinds.add(Kind.ROUTE)
+
+
+def _ignore(sock: socket.socket, port: int) -> None:
+    """Has the kernel drop notifications of what that port did: nlmsg_pid is at byte 12."""
+    swapped = int.from_bytes(struct.pack("=I", port), "big")
+    program = struct.pack(
+        "=HBBI HBBI HBBI HBBI".replace(" ", ""),
+        *(0x20, 0, 0, 12),  # load the word at 12
+        *(0x15, 0, 1, swapped),  # if it is not the port, skip one
+        *(0x06, 0, 0, 0),  # drop
+        *(0x06, 0, 0, 0xFFFFFFFF),  # pass
+    )
+    buffer = ctypes.create_string_buffer(program)
+    sock.setsockopt(
+        socket.SOL_SOCKET,
+        _ATTACH_FILTER,
+        struct.pack("@HP", 4, ctypes.addressof(buffer)),
+    )
