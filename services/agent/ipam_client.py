@@ -84,12 +84,16 @@ class IpamClient:
         answer = await self._call(lambda stub: stub.AllocateAddress, request, deadline)
         return _addresses(answer.allocations)
 
-    async def release(self, name: EndpointName, deadline: float) -> tuple[str, ...]:
+    async def release(self, spec: EndpointSpec, deadline: float) -> tuple[str, ...]:
         """Gives back what the name has on this node; returns the addresses.
 
-        WrongState: the name is another node's.
+        WrongState: the name is another node's, or another owner's.
         """
-        request = pb.ReleaseAddressRequest(spec=pb.ReleaseSpec(name=name, node=self._node))
+        request = pb.ReleaseAddressRequest(
+            spec=pb.ReleaseSpec(
+                name=spec.name, tenant=spec.tenant, segment=spec.segment, node=self._node
+            )
+        )
         answer = await self._call(lambda stub: stub.ReleaseAddress, request, deadline)
         return tuple(answer.addresses)
 

@@ -97,6 +97,11 @@ def local_endpoint(
     )
 
 
+def unknown(name: EndpointName) -> EndpointSpec:
+    """Stands for an endpoint that there is no record of."""
+    return EndpointSpec(name, Tenant(""), Segment(""), "")
+
+
 def violations(spec: EndpointSpec) -> Iterator[Violation]:
     """Checks what can be checked without looking."""
     yield from names.endpoint_name(spec.name, "spec.name")

@@ -1,0 +1,109 @@
+#!/usr/bin/python3 -IS
+"""romana-cni: what a container runtime starts. Passes everything on to the agent of this node.
+
+A file of its own, to be copied to the runtime's plug-in folder (`romana agent install-cni`). It
+imports nothing but built-in modules, as long as nothing fails: a runtime starts it twice or more
+for every container, and `json` alone would double its time.
+
+Protocol, on the agent's Unix socket: environment as KEY=VALUE, each ended by NUL, another NUL, the
+network configuration, end of writing; back comes the exit status as a digit, a newline, and what to
+print.
+"""
+
+import _socket
+import posix
+
+SOCKET = "/run/romana/cni.sock"
+SECONDS = 60.0
+"""The agent answers within its own, shorter deadlines."""
+VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+NAMES = (
+    b"CNI_COMMAND",
+    b"CNI_CONTAINERID",
+    b"CNI_NETNS",
+    b"CNI_IFNAME",
+    b"CNI_ARGS",
+    b"CNI_PATH",
+)
+
+
+def _read(descriptor: int) -> bytes:
+    parts = []
+    while part := posix.read(descriptor, 65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _write(content: bytes) -> None:
+    while content:
+        content = content[posix.write(1, content) :]
+
+
+def _configured(config: bytes) -> "dict[str, object]":
+    import json  # noqa: PLC0415  # only where it is needed
+
+    try:
+        made = json.loads(config)
+    except ValueError:
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def _failed(config: bytes, code: int, message: str) -> int:
+    import json  # noqa: PLC0415
+
+    version = _configured(config).get("cniVersion", VERSIONS[-1])
+    answer = {"cniVersion": version, "code": code, "msg": message}
+    _write(json.dumps(answer).encode() + b"\n")
+    return 1
+
+
+def _ask(path: str, request: bytes) -> bytes:
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    channel.settimeout(SECONDS)
+    channel.connect(path)
+    channel.sendall(request)
+    channel.shutdown(_socket.SHUT_WR)
+    parts = []
+    while part := channel.recv(65536):
+        parts.append(part)
+    channel.close()
+    return b"".join(parts)
+
+
+def run() -> int:
+    """Returns the exit status."""
+    environment = posix.environ
+    command = environment.get(b"CNI_COMMAND", b"")
+    config = _read(0)
+    if command == b"VERSION":
+        import json  # noqa: PLC0415
+
+        version = _configured(config).get("cniVersion", VERSIONS[-1])
+        known = {"cniVersion": version, "supportedVersions": VERSIONS}
+        _write(json.dumps(known).encode() + b"\n")
+        return 0
+    path = SOCKET
+    if b'"socket"' in config:
+        path = str(_configured(config).get("socket") or SOCKET)
+    request = b"".join(
+        name + b"=" + environment[name] + b"\0" for name in NAMES if name in environment
+    )
+    unavailable = 50 if command == b"STATUS" else 11
+    try:
+        answer = _ask(path, request + b"\0" + config)
+    except PermissionError:
+        return _failed(config, 5, "no permission to use " + path + ": run as the agent's user")
+    except TimeoutError:
+        return _failed(config, unavailable, "the agent at " + path + " does not answer")
+    except OSError as error:
+        message = "the agent cannot be reached at " + path + ": " + str(error.strerror or error)
+        return _failed(config, unavailable, message)
+    if answer[1:2] != b"\n":
+        return _failed(config, unavailable, "the agent at " + path + " ended before it answered")
+    _write(answer[2:])
+    return 0 if answer[:1] == b"0" else 1
+
+
+if __name__ == "__main__":
+    posix._exit(run())  # noqa: SLF001  # nothing to clean up: saves the interpreter's own

@@ -1,0 +1,402 @@
+"""The Container Network Interface, 0.3.0 to 1.1.0: what a runtime asks, and what it is told. Pure.
+
+https://github.com/containernetworking/cni/blob/v1.1.0/SPEC.md. The executable that the runtime
+starts only passes its environment and its input on; all of the specification is here.
+
+A configuration, beside the fields that every plug-in has:
+
+    tenant         else the CNI_ARGS ROMANA_TENANT or K8S_POD_NAMESPACE
+    segment        else the CNI_ARGS ROMANA_SEGMENT, or the value of the label `segmentLabel`
+    network        one address of this network; `networks`: one of each; else of any
+    family         4 or 6
+    mtu            bytes
+    labels         for policy; those of `args.cni.labels` are added
+    socket         where the agent listens
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from services.agent import naming
+from services.agent.model import LocalEndpoint
+from services.agent.wanted import AddressWant, EndpointSpec
+from services.common import errors
+from services.common.errors import RomanaError
+from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
+from services.common.model.network import Address
+
+VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+ORIGIN: Final = "cni/"
+SEGMENT_LABEL: Final = "romana.io/segment"
+VALID_ATTACHMENTS: Final = "cni.dev/valid-attachments"
+GATEWAYS: Final = {4: "169.254.1.1", 6: "fe80::1"}
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
+
+Json = Mapping[str, object]
+
+
+class Command(StrEnum):
+    """CNI_COMMAND."""
+
+    ADD = "ADD"
+    DEL = "DEL"
+    CHECK = "CHECK"
+    GC = "GC"
+    STATUS = "STATUS"
+    VERSION = "VERSION"
+
+
+@dataclass(eq=False)
+class CniError(Exception):
+    """An error of the protocol."""
+
+    code: int
+    """1 to 99 are the specification's."""
+    message: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+VERSION_UNSUPPORTED: Final = 1
+CONTAINER_UNKNOWN: Final = 3
+BAD_ENVIRONMENT: Final = 4
+DECODING_FAILED: Final = 6
+BAD_CONFIGURATION: Final = 7
+TRY_AGAIN: Final = 11
+NOT_AVAILABLE: Final = 50
+EXHAUSTED: Final = 100
+REFUSED: Final = 101
+NOT_FOUND: Final = 102
+TAKEN: Final = 103
+FORBIDDEN: Final = 104
+NOT_AS_IT_SHOULD_BE: Final = 105
+INTERNAL: Final = 199
+
+_SINCE: Final = {Command.CHECK: "0.4.0", Command.GC: "1.1.0", Command.STATUS: "1.1.0"}
+_CODES: Final[Mapping[type[RomanaError], int]] = MappingProxyType(
+    {
+        errors.InvalidInput: BAD_CONFIGURATION,
+        errors.Exhausted: EXHAUSTED,
+        errors.WrongState: REFUSED,
+        errors.NotFound: NOT_FOUND,
+        errors.AlreadyExists: TAKEN,
+        errors.Forbidden: FORBIDDEN,
+        errors.Unavailable: TRY_AGAIN,
+        errors.Conflict: TRY_AGAIN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a runtime asks."""
+
+    command: Command
+    version: str
+    """Of the configuration; results are in its form."""
+    network: str
+    """Name of the configuration."""
+    container: str
+    interface: str
+    namespace: str
+    """Path; may be empty for DEL."""
+    config: Json
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """CNI_ARGS."""
+
+    @property
+    def name(self) -> EndpointName:
+        """The endpoint's name: the specification's key of an attachment."""
+        return endpoint_name(self.network, self.container, self.interface)
+
+    @property
+    def origin(self) -> str:
+        """What all endpoints of this configuration have in common."""
+        return ORIGIN + self.network
+
+
+def endpoint_name(network: str, container: str, interface: str) -> EndpointName:
+    """Unique, and legible: none of the parts has a slash."""
+    return EndpointName(f"{network}/{container}/{interface}")
+
+
+def parse(environment: Mapping[str, str], content: bytes) -> Request:
+    """Reads an invocation; raises CniError."""
+    try:
+        command = Command(environment.get("CNI_COMMAND", ""))
+    except ValueError:
+        raise CniError(
+            BAD_ENVIRONMENT, f"CNI_COMMAND is {environment.get('CNI_COMMAND', '')!r}"
+        ) from None
+    try:
+        config = json.loads(content)
+    except ValueError as error:
+        raise CniError(DECODING_FAILED, f"the network configuration is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise CniError(DECODING_FAILED, "the network configuration is no JSON object")
+    version = str(config.get("cniVersion", "") or "0.1.0")
+    if version not in VERSIONS:
+        raise CniError(
+            VERSION_UNSUPPORTED,
+            f"cniVersion {version} is not supported",
+            f"supported: {', '.join(VERSIONS)}",
+        )
+    since = _SINCE.get(command)
+    if since is not None and VERSIONS.index(version) < VERSIONS.index(since):
+        raise CniError(
+            VERSION_UNSUPPORTED, f"cniVersion {version} does not allow {command}: {since} does"
+        )
+    network = str(config.get("name", ""))
+    if not _NAME.fullmatch(network):
+        raise CniError(BAD_CONFIGURATION, f"name: {network!r} is not the name of a network")
+    request = Request(
+        command=command,
+        version=version,
+        network=network,
+        container=environment.get("CNI_CONTAINERID", ""),
+        interface=environment.get("CNI_IFNAME", ""),
+        namespace=environment.get("CNI_NETNS", ""),
+        config=config,
+        arguments=_arguments(environment.get("CNI_ARGS", "")),
+    )
+    if command in {Command.ADD, Command.DEL, Command.CHECK}:
+        _check(request)
+    return request
+
+
+def _check(request: Request) -> None:
+    if not _NAME.fullmatch(request.container):
+        raise CniError(BAD_ENVIRONMENT, f"CNI_CONTAINERID is {request.container[:80]!r}")
+    if not _INTERFACE.fullmatch(request.interface) or request.interface in {".", ".."}:
+        raise CniError(
+            BAD_ENVIRONMENT,
+            f"CNI_IFNAME is {request.interface[:80]!r}: 1 to 15 bytes without '/', ':' and blanks",
+        )
+    if request.command is not Command.DEL and not request.namespace.startswith("/"):
+        raise CniError(BAD_ENVIRONMENT, f"CNI_NETNS is {request.namespace[:80]!r}: no path")
+
+
+def spec_of(request: Request) -> EndpointSpec:
+    """The endpoint that an ADD asks for; raises CniError."""
+    config = request.config
+    labels = {**_labels(config), **_runtime_labels(config)}
+    tenant = (
+        _text(config, "tenant")
+        or request.arguments.get("ROMANA_TENANT", "")
+        or request.arguments.get("K8S_POD_NAMESPACE", "")
+    )
+    if not tenant:
+        raise CniError(
+            BAD_CONFIGURATION,
+            "no tenant: give `tenant` in the configuration, or K8S_POD_NAMESPACE in CNI_ARGS",
+        )
+    segment = (
+        _text(config, "segment")
+        or request.arguments.get("ROMANA_SEGMENT", "")
+        or labels.get(_text(config, "segmentLabel") or SEGMENT_LABEL, "")
+    )
+    if "MAC" in request.arguments:
+        raise CniError(
+            BAD_ENVIRONMENT, "MAC in CNI_ARGS: the MAC address follows from the attachment's name"
+        )
+    mtu = config.get("mtu", 0)
+    if not isinstance(mtu, int) or isinstance(mtu, bool) or mtu < 0:
+        raise CniError(BAD_CONFIGURATION, f"mtu: {mtu!r} is no number of bytes")
+    return EndpointSpec(
+        name=request.name,
+        tenant=Tenant(tenant),
+        segment=Segment(segment),
+        interface=request.interface,
+        namespace=request.namespace,
+        addresses=_wants(request),
+        mtu=mtu,
+        labels=labels,
+        origin=request.origin,
+    )
+
+
+def valid_attachments(request: Request) -> frozenset[EndpointName]:
+    """The endpoints that a GC says to keep."""
+    listed = request.config.get(VALID_ATTACHMENTS, [])
+    if not isinstance(listed, list):
+        raise CniError(BAD_CONFIGURATION, f"{VALID_ATTACHMENTS}: is no list")
+    found = set()
+    for item in listed:
+        if not isinstance(item, dict) or not item.get("containerID") or not item.get("ifname"):
+            raise CniError(BAD_CONFIGURATION, f"{VALID_ATTACHMENTS}: {item!r} is no attachment")
+        found.add(endpoint_name(request.network, str(item["containerID"]), str(item["ifname"])))
+    return frozenset(found)
+
+
+def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
+    """What ADD prints."""
+    families = sorted({item.address.version for item in endpoint.addresses})
+    inside: dict[str, object] = {
+        "name": endpoint.interface,
+        "mac": endpoint.mac,
+        "sandbox": request.namespace,
+    }
+    outside: dict[str, object] = {"name": endpoint.host_interface, "mac": naming.HOST_MAC}
+    if request.version == "1.1.0":
+        inside["mtu"] = outside["mtu"] = endpoint.mtu
+    ips = []
+    for item in endpoint.addresses:
+        address: Address = item.address
+        entry: dict[str, object] = {
+            "address": f"{address}/{address.max_prefixlen}",
+            "gateway": GATEWAYS[address.version],
+            "interface": 1,
+        }
+        if request.version.startswith("0."):
+            entry["version"] = str(address.version)
+        ips.append(entry)
+    return {
+        "cniVersion": request.version,
+        "interfaces": [outside, inside],
+        "ips": ips,
+        "routes": [
+            {"dst": {4: "0.0.0.0/0", 6: "::/0"}[family], "gw": GATEWAYS[family]}
+            for family in families
+        ],
+        "dns": request.config.get("dns") or {},
+    }
+
+
+def differences(request: Request, endpoint: LocalEndpoint) -> list[str]:
+    """What a CHECK's prevResult says that is not so; raises CniError if there is none."""
+    previous = request.config.get("prevResult")
+    if not isinstance(previous, dict):
+        raise CniError(BAD_CONFIGURATION, "CHECK needs prevResult")
+    found = []
+    names = {item.get("name") for item in _list(previous, "interfaces") if item.get("sandbox")}
+    if names and endpoint.interface not in names:
+        found.append(f"prevResult has no interface {endpoint.interface}")
+    said = {str(item.get("address", "")).partition("/")[0] for item in _list(previous, "ips")}
+    for item in endpoint.addresses:
+        if str(item.address) not in said:
+            found.append(f"prevResult lacks {item.address}")  # noqa: PERF401
+    return found
+
+
+def version_answer(content: bytes) -> dict[str, object]:
+    """What VERSION prints."""
+    try:
+        asked = json.loads(content).get("cniVersion", VERSIONS[-1])
+    except (ValueError, AttributeError):
+        asked = VERSIONS[-1]
+    return {"cniVersion": asked, "supportedVersions": list(VERSIONS)}
+
+
+def error_answer(version: str, error: CniError) -> dict[str, object]:
+    """What a failed invocation prints."""
+    made: dict[str, object] = {
+        "cniVersion": version,
+        "code": error.code,
+        "msg": error.message,
+    }
+    if error.details:
+        made["details"] = error.details
+    return made
+
+
+def of_error(error: RomanaError) -> CniError:
+    """An error of the agent in the protocol's words."""
+    code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), INTERNAL)
+    if error.reason == "NAMESPACE_NOT_FOUND":
+        code = CONTAINER_UNKNOWN
+    elif isinstance(error, errors.InvalidInput) and any(
+        violation.path.startswith("spec.target") for violation in error.violations
+    ):
+        code = BAD_ENVIRONMENT
+    return CniError(code, error.message, error.reason)
+
+
+def _arguments(text: str) -> Mapping[str, str]:
+    made = {}
+    for part in filter(None, text.split(";")):
+        key, equals, value = part.partition("=")
+        if not (key and equals):
+            raise CniError(BAD_ENVIRONMENT, f"CNI_ARGS: {part!r} is not KEY=VALUE")
+        made[key] = value
+    return made
+
+
+def _wants(request: Request) -> tuple[AddressWant, ...]:
+    config = request.config
+    family = config.get("family", 0)
+    if family not in {0, 4, 6}:
+        raise CniError(BAD_CONFIGURATION, f"family: {family!r} is neither 4 nor 6")
+    number = int(str(family))
+    networks = config.get("networks") or [config.get("network") or ""]
+    if not isinstance(networks, list) or not all(isinstance(item, str) for item in networks):
+        raise CniError(BAD_CONFIGURATION, "networks: is no list of names")
+    fixed = _fixed(request)
+    if fixed:
+        only = NetworkName(networks[0]) if len(networks) == 1 and networks[0] else None
+        return tuple(AddressWant(only, address=text) for text in fixed)
+    if networks == [""] and not number:
+        return ()
+    return tuple(AddressWant(NetworkName(item) if item else None, number) for item in networks)
+
+
+def _fixed(request: Request) -> Sequence[str]:
+    """Addresses that the runtime demands, by any of the three ways there are."""
+    args = request.config.get("args")
+    of_args = args.get("cni") if isinstance(args, dict) else None
+    runtime = request.config.get("runtimeConfig")
+    listed: object = request.arguments.get("IP", "").split(",") if "IP" in request.arguments else []
+    for source in (of_args, runtime):
+        if not listed and isinstance(source, dict):
+            listed = source.get("ips") or []
+    if not isinstance(listed, list):
+        raise CniError(BAD_CONFIGURATION, "ips: is no list")
+    try:
+        return [str(ipaddress.ip_interface(str(text).strip()).ip) for text in listed]
+    except ValueError as error:
+        raise CniError(BAD_CONFIGURATION, f"ips: {error}") from None
+
+
+def _labels(config: Json) -> dict[str, str]:
+    labels = config.get("labels") or {}
+    if not isinstance(labels, dict):
+        raise CniError(BAD_CONFIGURATION, "labels: is no object")
+    return {str(key): str(value) for key, value in labels.items()}
+
+
+def _runtime_labels(config: Json) -> dict[str, str]:
+    """`args.cni.labels`: a list of key and value, by CNI's CONVENTIONS.md."""
+    args = config.get("args")
+    inner = args.get("cni") if isinstance(args, dict) else None
+    if not isinstance(inner, dict):
+        return {}
+    return {
+        str(item["key"]): str(item.get("value", ""))
+        for item in _list(inner, "labels")
+        if "key" in item
+    }
+
+
+def _list(value: Json, key: str) -> list[dict[str, object]]:
+    listed = value.get(key) or []
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise CniError(BAD_CONFIGURATION, f"{key}: is no list of objects")
+    return listed
+
+
+def _text(config: Json, key: str) -> str:
+    value = config.get(key, "")
+    if not isinstance(value, str):
+        raise CniError(BAD_CONFIGURATION, f"{key}: {value!r} is no text")
+    return value

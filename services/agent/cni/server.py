@@ -1,0 +1,161 @@
+"""The agent's second Unix socket, for `romana-cni`. The protocol is described there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from services.agent.attach import Endpoints
+from services.agent.cni import protocol
+from services.agent.cni.protocol import CniError, Command, Request
+from services.agent.reconcile import Reconciler
+from services.common.errors import RomanaError, WrongState
+
+log = structlog.get_logger(__name__)
+
+ATTACH_SECONDS: Final = 30.0
+READ_SECONDS: Final = 10.0
+REQUEST_MOST: Final = 1 << 20
+"""Bytes."""
+_UMASK: Final = 0o177
+
+
+class CniServer:
+    """Serves runtimes on this machine."""
+
+    def __init__(self, endpoints: Endpoints, reconciler: Reconciler) -> None:
+        self._endpoints = endpoints
+        self._reconciler = reconciler
+        self._server: asyncio.Server | None = None
+        self._path: Path | None = None
+
+    async def start(self, path: Path) -> None:
+        """Listens, with mode 0600; WrongState if another agent does."""
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        try:
+            _, writer = await asyncio.open_unix_connection(path)
+        except OSError:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        else:
+            writer.close()
+            raise WrongState(f"somebody else listens on {path}", "ADDRESS_UNAVAILABLE")
+        before = os.umask(_UMASK)
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._serve, path, limit=REQUEST_MOST, backlog=512
+            )
+        finally:
+            os.umask(before)
+        self._path = path
+        log.info("cni_listening", socket=str(path))
+
+    async def stop(self) -> None:
+        """Takes no more; what is being attached goes on in `Endpoints`."""
+        if self._server is not None and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                content = await _whole(reader)
+            if content:
+                writer.write(await self.answer(content))
+                await writer.drain()
+        except (OSError, TimeoutError) as error:
+            log.warning("cni_connection_lost", error=str(error))
+        finally:
+            writer.close()
+
+    async def answer(self, content: bytes) -> bytes:
+        """Exit status and output for a whole request."""
+        environment, config = _split(content)
+        version = str(protocol.version_answer(config)["cniVersion"])
+        try:
+            request = protocol.parse(environment, config)
+            made = await self._perform(request)
+        except CniError as error:
+            failed = error
+        except RomanaError as error:
+            failed = protocol.of_error(error)
+        except Exception:
+            log.exception("cni_failed")
+            failed = CniError(protocol.INTERNAL, "internal error; the agent's log says more")
+        else:
+            return b"0\n" + (json.dumps(made).encode() + b"\n" if made is not None else b"")
+        log.info(
+            "cni_refused",
+            command=environment.get("CNI_COMMAND", ""),
+            container=environment.get("CNI_CONTAINERID", ""),
+            code=failed.code,
+            message=failed.message,
+        )
+        return b"1\n" + json.dumps(protocol.error_answer(version, failed)).encode() + b"\n"
+
+    async def _perform(self, request: Request) -> dict[str, object] | None:
+        match request.command:
+            case Command.ADD:
+                return await self._add(request)
+            case Command.DEL:
+                await self._endpoints.detach(request.name)
+            case Command.CHECK:
+                await self._check(request)
+            case Command.GC:
+                await self._collect(request)
+            case Command.STATUS:
+                if not self._reconciler.ready:
+                    raise CniError(
+                        protocol.NOT_AVAILABLE, "; ".join(self._reconciler.reasons) or "not ready"
+                    )
+            case Command.VERSION:
+                return protocol.version_answer(json.dumps(request.config).encode())
+        return None
+
+    async def _add(self, request: Request) -> dict[str, object]:
+        deadline = asyncio.get_running_loop().time() + ATTACH_SECONDS
+        attached = await self._endpoints.attach(protocol.spec_of(request), deadline)
+        endpoint = attached.view.record.endpoint
+        assert endpoint is not None
+        return protocol.result(request, endpoint)
+
+    async def _check(self, request: Request) -> None:
+        view, problems = await self._endpoints.check(request.name)
+        if view.record.endpoint is not None:
+            problems = [*protocol.differences(request, view.record.endpoint), *problems]
+        if problems:
+            raise CniError(protocol.NOT_AS_IT_SHOULD_BE, "; ".join(problems))
+
+    async def _collect(self, request: Request) -> None:
+        valid = protocol.valid_attachments(request)
+        stale = [
+            name
+            for name, record in self._endpoints.records.items()
+            if record.spec.origin == request.origin and name not in valid
+        ]
+        for name in stale:
+            log.info("cni_collected", endpoint=name)
+            await self._endpoints.detach(name)
+
+
+async def _whole(reader: asyncio.StreamReader) -> bytes:
+    content = await reader.read(REQUEST_MOST)
+    while part := await reader.read(REQUEST_MOST):
+        content += part
+        if len(content) > REQUEST_MOST:
+            raise OSError(f"a request of more than {REQUEST_MOST} bytes")
+    return content
+
+
+def _split(content: bytes) -> tuple[dict[str, str], bytes]:
+    """Environment and configuration."""
+    head, _, config = content.partition(b"\0\0")
+    environment = {}
+    for item in head.split(b"\0"):
+        key, _, value = item.decode(errors="replace").partition("=")
+        environment[key] = value
+    return environment, config
