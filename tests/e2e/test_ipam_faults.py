@@ -130,7 +130,7 @@ class Cluster:
             await self.hand_over()
         proxy = self.proxies[leader.address]
         self.note(f"hold back what {leader.address} sends")
-        proxy.silence()
+        proxy.hold_back()
         try:
             await poll(lambda: self.is_other(leader), RECOVERY, what="another leader")
             await self.pause(0, 1)

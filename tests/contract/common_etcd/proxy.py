@@ -7,6 +7,9 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
+_LATER = 0.2
+"""Seconds between what was held back first and the rest."""
+
 
 class Proxy:
     """Forwards a loopback port to `endpoint`."""
@@ -14,8 +17,9 @@ class Proxy:
     def __init__(self, endpoint: str) -> None:
         host, _, port = endpoint.rpartition(":")
         self._to = (host, int(port))
-        self._open = asyncio.Event()
-        self._open.set()
+        self._to_server = asyncio.Event()
+        self._from_server = asyncio.Event()
+        self.speak()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
@@ -27,11 +31,17 @@ class Proxy:
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def silence(self) -> None:
-        self._open.clear()
+        self._to_server.clear()
+        self._from_server.clear()
+
+    def hold_back(self) -> None:
+        """Answers pass, requests do not."""
+        self._to_server.clear()
 
     def speak(self) -> None:
-        """What was held back arrives now."""
-        self._open.set()
+        """What was held back arrives now; what was sent after it, such as its end, a bit later."""
+        self._to_server.set()
+        self._from_server.set()
 
     def redirect(self, endpoint: str) -> None:
         """For connections to come; ends those there are."""
@@ -76,10 +86,14 @@ class Proxy:
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, out: bool
     ) -> None:
+        passing = self._to_server if out else self._from_server
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65536):
-                await self._open.wait()
+                held = not passing.is_set()
+                await passing.wait()
                 self.bytes_to_server += len(data) if out else 0
                 sink.write(data)
                 await sink.drain()
+                if held:
+                    await asyncio.sleep(_LATER)
         sink.close()
