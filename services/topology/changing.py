@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from services.common.errors import Conflict, Unavailable, WrongState
+from services.common.etcd.types import Revision
 from services.common.model.layout import Layout
 from services.common.model.names import NodeName
+from services.common.model.node import Node
 from services.topology import claims
 from services.topology.asked import Asked
 from services.topology.metrics import Operation, Result, TopologyMetrics
 from services.topology.plan import Plan, settle
-from services.topology.store import MAX_NODES, Decision, TopologyStore
+from services.topology.store import MAX_NODES, Committed, Decision, TopologyStore
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +68,7 @@ class TopologyChanges:
             )
             plan = committed.answer
             if committed.changed and len(plan.nodes) > MAX_NODES:
-                await self._finish(asked, plan.layout)
+                await self._finish(asked, plan.layout, committed)
         if options.validate_only:
             self._metrics.count(Operation.APPLY, Result.VALIDATED)
         else:
@@ -137,16 +140,24 @@ class TopologyChanges:
                 raise being_removed(node.name)
         return plan
 
-    async def _finish(self, asked: Asked, layout: Layout) -> None:
+    async def _finish(self, asked: Asked, layout: Layout, done: Committed[Plan]) -> None:
         """Writes the nodes that did not fit into the first transaction."""
+        left, revision = done.answer.nodes[MAX_NODES:], done.revision
+        while left:
+            written = await self._store.change(
+                partial(self._decide_rest, asked, layout, left, revision), looks_at_usage=True
+            )
+            left, revision = written.answer, written.revision
 
-        def decide() -> Decision[None]:
-            if self._store.cache.layout != layout:
-                return Decision(None)  # somebody applied another one, which is theirs to finish
-            return Decision(None, nodes=self._plan(asked).nodes[:MAX_NODES])
-
-        while (await self._store.change(decide, looks_at_usage=True)).changed:
-            pass
+    def _decide_rest(
+        self, asked: Asked, layout: Layout, left: tuple[Node, ...], revision: Revision
+    ) -> Decision[tuple[Node, ...]]:
+        """The next nodes; answers those left then. They are planned anew after others' changes."""
+        cache = self._store.cache
+        if cache.layout != layout:
+            return Decision(())  # somebody applied another one, which is theirs to finish
+        nodes = left if cache.generation == revision else self._plan(asked).nodes
+        return Decision(nodes[MAX_NODES:], nodes=nodes[:MAX_NODES])
 
     def _decide_settle(self) -> Decision[int]:
         cache = self._store.cache

@@ -60,7 +60,7 @@ def read_document(text: str, form: Format | None = None) -> Document:
     """Reads a topology file.
 
     Args:
-        text: at most 1 MiB.
+        text: at most 8 MiB.
         form: None: told by the content.
 
     Raises:

@@ -69,7 +69,13 @@ class Committed(Generic[_T]):
     """A decision that was carried out."""
 
     answer: _T
-    changed: bool
+    revision: Revision = 0
+    """At which; 0: nothing was to do."""
+
+    @property
+    def changed(self) -> bool:
+        """Says whether something was written."""
+        return bool(self.revision)
 
 
 class TopologyStore:
@@ -138,16 +144,17 @@ class TopologyStore:
                 await self._catch_up(looks_at_usage=looks_at_usage)
                 decision = decide()
                 if decision.is_empty:
-                    return Committed(decision.answer, changed=False)
-                if await self._commit(decision):
-                    return Committed(decision.answer, changed=True)
+                    return Committed(decision.answer)
+                if revision := await self._commit(decision):
+                    return Committed(decision.answer, revision)
                 self._metrics.lost_races.inc()
                 await asyncio.sleep(random.random() * _PAUSE * attempt)  # noqa: S311 - jitter
         raise Conflict(
             "other changes came first again and again; try again", reason="TOPOLOGY_BUSY"
         )
 
-    async def _commit(self, decision: Decision[_T]) -> bool:
+    async def _commit(self, decision: Decision[_T]) -> Revision:
+        """The revision at which it was carried out; 0 if it was overtaken."""
         keys = self.keys
         compares = [
             Compare(keys.generation, Field.MOD, Relation.EQUAL, self.cache.generation),
@@ -163,10 +170,11 @@ class TopologyStore:
             operations.append(Put(keys.layout, document))
         operations += [Put(keys.node(node.name), encode_node(node)) for node in decision.nodes]
         outcome = await self._client.transact(compares, operations)
-        if outcome.succeeded:
-            # So that a caller reads what it wrote, and the next decision needs no wait.
-            await self._topology.wait_for(outcome.revision, _CATCH_UP)
-        return outcome.succeeded
+        if not outcome.succeeded:
+            return 0
+        # So that a caller reads what it wrote, and the next decision needs no wait.
+        await self._topology.wait_for(outcome.revision, _CATCH_UP)
+        return outcome.revision
 
     async def _catch_up(self, *, looks_at_usage: bool) -> None:
         generation = await self._client.get(self.keys.generation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from romana.topology.v1 import node_pb2, topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
 from services.common.errors import RomanaError
-from services.common.etcd.types import Delete, Put
+from services.common.etcd.types import Compare, Delete, Operation, Outcome, Put
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.status import error_of
@@ -176,7 +176,7 @@ async def test_a_claim_between_look_and_transaction_is_not_overlooked(
     commit = replica.store._commit
     raced = asyncio.Event()
 
-    async def late(decision: object) -> bool:
+    async def late(decision: object) -> int:
         if not raced.is_set():
             raced.set()
             await allocate(store, "x", "10.0.0.0", "n/a")
@@ -201,7 +201,7 @@ async def test_an_update_that_moves_a_node_looks_at_its_claims(
     commit = replica.store._commit
     raced = asyncio.Event()
 
-    async def late(decision: object) -> bool:
+    async def late(decision: object) -> int:
         if not raced.is_set():
             raced.set()
             await allocate(store, "x", "10.0.0.0", "n/a")
@@ -286,6 +286,31 @@ async def test_a_change_that_moves_many_nodes_is_completed(
     assert await replica.topology.settle() == number - MAX_NODES
     got = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec.topologies[0]
     assert sorted(group.node_count for group in got.groups) == [number // 2, number // 2]
+    assert await replica.topology.settle() == 0
+
+
+async def test_a_node_that_comes_while_many_are_moved_is_counted_too(
+    replica: Replica, other: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = MAX_NODES * 2 + 9
+    nodes = ", ".join(f"{{name: x{i}, address: 192.0.{i // 250}.{i % 250}}}" for i in range(number))
+    await apply(replica, RACKS % f"{{name: a, nodes: [{nodes}]}}")
+    transact = store.client.transact
+    calls = 0
+
+    async def interrupted(compares: Sequence[Compare], *operations: Sequence[Operation]) -> Outcome:
+        nonlocal calls
+        calls += bool(compares)
+        if compares and calls == 2:
+            await register(other, "late", "192.0.100.1")
+        return await transact(compares, *operations)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.client, "transact", interrupted)
+        await apply(replica, racks("b", "c"))
+    assert calls == 4  # the second was overtaken
+    got = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec.topologies[0]
+    assert sorted(group.node_count for group in got.groups) == [(number + 1) // 2] * 2
     assert await replica.topology.settle() == 0
 
 

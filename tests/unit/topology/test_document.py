@@ -1,12 +1,17 @@
 import json
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from services.common.errors import InvalidInput
 from services.common.model.layout import Layout
+from services.common.model.names import GroupPath, NetworkName, NodeName
+from services.common.model.node import Attachment, Node
 from services.topology.asked import Asked
 from services.topology.document import Format, read_document
+from services.topology.export import export_json, export_yaml
 from services.topology.plan import Plan
 from services.topology.usage import Usage
 
@@ -138,9 +143,52 @@ def test_aliases_are_bounded() -> None:
         read_document("\n".join(lines))
 
 
-def test_more_than_a_mebibyte_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="1048576"):
-        read_document("#" * (1 << 20) + "\n")
+def test_more_than_eight_mebibytes_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="8388608"):
+        read_document("#" * (8 << 20) + "\n")
+
+
+@pytest.mark.parametrize("text", ["[" + "0," * 500_000 + "0]", '{"networks":[' + "{}," * 400_000])
+def test_values_of_json_are_bounded_before_they_are_made(text: str) -> None:
+    with pytest.raises(InvalidInput, match="more than 500000 nodes"):
+        read_document(text, Format.JSON)
+
+
+@pytest.mark.parametrize("write", [export_yaml, export_json])
+def test_an_export_of_5000_nodes_with_labels_can_be_imported(
+    write: Callable[[Layout, Iterable[Node]], str],
+) -> None:
+    racks = ", ".join(f"{{name: rack-{i}, assignment: {{rack: '{i}'}}}}" for i in range(1000))
+    layout = plan(
+        "networks: [{name: n, cidr: 10.0.0.0/8}]\n"
+        f"topologies: [{{networks: [n], groups: [{racks}]}}]"
+    ).layout
+    group = layout.topologies[0].groups[0].path.removesuffix("0")
+    nodes = {
+        name: Node(
+            name,
+            ip_address("172.16.0.0") + number,
+            {
+                "rack": str(number % 1000),
+                "kubernetes.io/hostname": f"ip-172-16-20-30-{number}.region-1",
+                "topology.kubernetes.io/zone": "region-1a",
+                "topology.kubernetes.io/region": "region-1",
+                "node.kubernetes.io/instance-type": "m5.4xlarge",
+            },
+            (Attachment(NetworkName("n"), "eth0.100", ip_address("172.20.0.0") + number),),
+            placements={layout.topologies[0].name: GroupPath(f"{group}{number % 1000}")},
+        )
+        for number in range(5000)
+        for name in [NodeName(f"ip-172-16-20-30-{number}.region-1.compute.internal")]
+    }
+    text = write(layout, nodes.values())
+    assert len(text) > 1 << 20
+    document = read_document(text)
+    again = Asked.of(document.draft, document.findings).plan(Layout(), {}, Usage(), 0)
+    assert again.layout == layout
+    assert {node.name: node.placements for node in again.nodes} == {
+        name: node.placements for name, node in nodes.items()
+    }
 
 
 def test_unknown_fields_are_refused_with_path_and_line() -> None:
