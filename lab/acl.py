@@ -35,3 +35,15 @@ def _rule(lab: Lab, access: Access) -> str:
     if access.ports:
         words.append(f"th dport {{ {', '.join(map(str, access.ports))} }}")
     return f"{' '.join(words)} accept"
+
+
+def permits(
+    lab: Lab, source: str, destination: str, protocol: Protocol, port: int | None = None
+) -> bool:
+    """Whether the router lets something be opened from one network to another."""
+    return any(
+        (access.source, access.destination) == (source, destination)
+        and access.protocol in {Protocol.ANY, protocol}
+        and (not access.ports or port in access.ports)
+        for access in lab.router.allow
+    )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from lab import acl
 from lab.capture import Capture, Sighting
 from lab.probe import Echoed, Outcome, Pinger
-from lab.spec import Address
+from lab.spec import Address, Lab, Protocol
 from services.ctl.table import Column
+
+SETTLE_INTERVAL = 0.1
 
 
 class Way(StrEnum):
@@ -92,6 +96,31 @@ async def measured(
     return [
         _crossing(source, destination, echoed, seen)
         for (source, destination), echoed in zip(pairs, echoes, strict=True)
+    ]
+
+
+def expected(lab: Lab, source: Host, destination: Host) -> Way:
+    """What a ping has to do: VLANs are direct, and between them the router's rules hold."""
+    if source.network == destination.network:
+        return Way.DIRECT
+    allowed = acl.permits(lab, source.network, destination.network, Protocol.ICMP)
+    return Way.ROUTER if allowed else Way.DENIED
+
+
+async def settled(lab: Lab, hosts: Sequence[Host], router: Path, within: float) -> list[Crossing]:
+    """Measures until all is as expected, or for `within` seconds; returns the last matrix."""
+    deadline = time.monotonic() + within
+    while True:
+        crossings = await measured(hosts, hosts, router)
+        if not unexpected(lab, crossings) or time.monotonic() > deadline:
+            return crossings
+        await asyncio.sleep(SETTLE_INTERVAL)
+
+
+def unexpected(lab: Lab, crossings: Iterable[Crossing]) -> list[Crossing]:
+    """Those that went another way than they have to."""
+    return [
+        each for each in crossings if each.way is not expected(lab, each.source, each.destination)
     ]
 
 

@@ -74,6 +74,14 @@ def hosts_of(lab: str) -> list[str]:
     )
 
 
+def labs() -> list[str]:
+    """Names of the labs that there is anything of."""
+    if not FOLDER.is_dir():
+        return []
+    names = (path.name.split(".") for path in FOLDER.iterdir())
+    return sorted({parts[1] for parts in names if len(parts) > 2 and parts[0] == PREFIX})
+
+
 def ip(commands: Sequence[str], *, namespace: str = "") -> None:
     """Runs commands of iproute2, all or up to the first that fails.
 
