@@ -152,10 +152,12 @@ def _network(spec: SpecDraft, draft: NetworkDraft, problems: list[Violation]) ->
 
 
 def _tenants(draft: NetworkDraft, at: str, problems: list[Violation]) -> tuple[Tenant, ...]:
+    seen: set[str] = set()
     for number, tenant in enumerate(draft.tenants):
         problems.extend(subject_name(tenant, f"{at}[{number}]"))
-        if tenant in draft.tenants[:number]:
+        if tenant in seen:
             problems.append(Violation(f"{at}[{number}]", f"{tenant!r} is there already"))
+        seen.add(tenant)
     return tuple(Tenant(tenant) for tenant in draft.tenants)
 
 

@@ -53,10 +53,10 @@ def check_node(
         )
     at = naming(draft.at, "address")
     address = _host(draft.address, at, problems) if draft.address else None
-    attachments: list[Attachment] = []
+    attachments: dict[NetworkName, Attachment] = {}
     for part in draft.attachments:
         attachment = _attachment(part, networks, naming, problems)
-        if any(other.network == attachment.network for other in attachments):
+        if attachment.network in attachments:
             problems.append(
                 Violation(
                     naming(part.at, "network"),
@@ -64,7 +64,7 @@ def check_node(
                 )
             )
         else:
-            attachments.append(attachment)
+            attachments[attachment.network] = attachment
     bare = not draft.attachments or any(not part.address for part in draft.attachments)
     if not draft.address and bare and not (listed and not draft.attachments):
         problems.append(
@@ -74,7 +74,7 @@ def check_node(
         name=NodeName(draft.name),
         address=address,
         labels=dict(draft.labels),
-        attachments=tuple(attachments),
+        attachments=tuple(attachments.values()),
         pins={TopologyName(name): GroupPath(path) for name, path in draft.pins.items()},
     )
 
