@@ -39,7 +39,7 @@ from services.agent.state import (
     State,
     VlanLink,
 )
-from services.common.model.names import NetworkName, NodeName
+from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Address, Mode, Prefix
 
 _IPV4 = 4
@@ -75,7 +75,7 @@ class Wanted:
 
     myself: Myself
     remote: Remote
-    endpoints: Mapping[str, LocalEndpoint]
+    endpoints: Mapping[EndpointName, LocalEndpoint]
     interfaces: Mapping[str, Interface]
     """Those of the kernel, by name."""
     numbers: Numbers

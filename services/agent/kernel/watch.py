@@ -56,7 +56,7 @@ class Watch:
         """
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-            self._socket.setblocking(False)
+            self._socket.settimeout(0)
             netlink.force_receive_buffer(self._socket, _BUFFER)
             _ignore(self._socket, own_port)
             self._socket.bind((0, 0))
