@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,27 +21,26 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.errors import OutcomeUnknown, RequestRefused
+from services.common.etcd.errors import RequestRefused
 from services.common.etcd.keys import Keys
-from services.common.etcd.types import (
-    Compare,
-    Field,
-    Get,
-    Operation,
-    Outcome,
-    Put,
-    Relation,
-    Revision,
-)
+from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
 from services.common.model.names import NodeName
 from services.ipam import allocation, codec, reserving
 from services.ipam.index import Place
-from services.ipam.model import WANTS_MOST, Allocated, Release, Released, Request
-from services.ipam.state import Pending, Reservation, State
+from services.ipam.items import (
+    DropReservation,
+    Item,
+    Result,
+    SetReservation,
+    operations_most,
+    perform,
+)
+from services.ipam.model import WANTS_MOST, Released
+from services.ipam.state import Pending, State
 from services.ipam.topology_feed import TopologyFeed
+from services.ipam.writer import Deposed, Leadership, Writer
 
 log = structlog.get_logger(__name__)
 
@@ -56,33 +54,6 @@ ITEMS_MOST: Final = 2000
 """How many items are decided at once, so that the event loop is not kept from all else."""
 BUDGET_LEAST: Final = 2 * WANTS_MOST + 1
 """A transaction that is too large is divided, down to one item."""
-_RESOLVE = BackoffPolicy(initial=0.02, maximum=1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class SetReservation:
-    """Sets addresses aside; refused if the name stands for others."""
-
-    reservation: Reservation
-
-
-@dataclass(frozen=True, slots=True)
-class DropReservation:
-    """Ends a reservation."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tidy:
-    """Closes blocks in which the last rest has ended."""
-
-    most: int = 32
-    """Keys to write, see `allocation.tidy`."""
-
-
-Item = Request | Release | SetReservation | DropReservation | Tidy
-Result = Allocated | Released | RomanaError | None
 
 
 class Observer(Protocol):
@@ -93,10 +64,6 @@ class Observer(Protocol):
 
     def undone(self, why: str) -> None:
         """One was undone: `stale`, `failed` or `deposed`."""
-
-
-class Deposed(Exception):
-    """This replica is no longer the active one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -116,20 +83,6 @@ class _Decision:
     """Besides those of the state."""
     then: Callable[[], None] | None = None
     """What takes effect once it is in the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leadership:
-    """That this replica is the active one, as far as it can know."""
-
-    replica: str
-    """Its id."""
-    fence: Compare
-    """Holds in the store while it is."""
-    holds: Callable[[], bool]
-    """False as soon as the lease may have ended."""
-    revision: Revision
-    """Of `Keys.commit`, as written when it took over."""
 
 
 class Committer:
@@ -162,17 +115,14 @@ class Committer:
             clock: Unix time in seconds.
             observer: told of transactions.
         """
-        self._client = client
         self._keys = keys
         self._state = state
         self._feed = feed
         self._leadership = leadership
-        self._reach_topology = reach_topology
         self._on_commit = on_commit
         self._clock = clock
         self._observer = observer
-        self._revision = leadership.revision
-        self._transactions = 0
+        self._writer = Writer(client, keys, leadership, reach_topology)
         self._budget = OPERATIONS_MOST
         self._queue: deque[_Job] = deque()
         self._waiting = 0
@@ -184,7 +134,7 @@ class Committer:
     @property
     def revision(self) -> Revision:
         """Of the last transaction: memory is equal to the store as of then."""
-        return self._revision
+        return self._writer.revision
 
     @property
     def waiting(self) -> int:
@@ -244,7 +194,7 @@ class Committer:
             decision = self._decide()
             pending = self._state.drain()
             writes = [
-                *codec.operations(self._keys, pending, str(self._revision).encode()),
+                *codec.operations(self._keys, pending, str(self.revision).encode()),
                 *decision.writes,
             ]
             if not writes:
@@ -252,7 +202,7 @@ class Committer:
                 return
             started = self._clock()
             try:
-                revision = await self._transact(self._conditions(pending), writes)
+                revision = await self._writer.write(self._conditions(pending), writes)
             except RequestRefused:
                 self._undo(decision.jobs, "too_large")
                 if self._budget <= BUDGET_LEAST:
@@ -269,7 +219,7 @@ class Committer:
                 raise
             else:
                 if revision is not None:
-                    self._committed(decision, revision, len(writes), self._clock() - started)
+                    self._committed(decision, len(writes), self._clock() - started)
                     return
                 self._undo(decision.jobs, "stale")
                 self._catch_up()
@@ -282,14 +232,11 @@ class Committer:
             raise Deposed
         self._answer(decision.jobs)
 
-    def _committed(
-        self, decision: _Decision, revision: Revision, operations: int, seconds: float
-    ) -> None:
-        self._revision = revision
-        places = self._state.settle(revision)
+    def _committed(self, decision: _Decision, operations: int, seconds: float) -> None:
+        places = self._state.settle(self.revision)
         if decision.then is not None:
             decision.then()
-        self._on_commit(places, revision)
+        self._on_commit(places, self.revision)
         self._observer.committed(sum(count for _, count in decision.jobs), operations, seconds)
         self._answer(decision.jobs)
 
@@ -309,10 +256,10 @@ class Committer:
                         break
                     return self._decide_reservation(item, job, [*jobs, (job, 1)])
                 if total and (
-                    total >= ITEMS_MOST or state.operations + _operations_most(item) > self._budget
+                    total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
                 ):
                     break
-                job.results.append(_perform(state, item, now))
+                job.results.append(perform(state, item, now))
                 position += 1
                 total += 1
             if position == end or position > start:
@@ -351,10 +298,7 @@ class Committer:
     def _conditions(self, pending: Pending) -> list[Compare]:
         """What must hold in the store for pending decisions to be right."""
         keys, feed = self._keys, self._feed
-        conditions = [
-            self._leadership.fence,
-            Compare(keys.commit, Field.MOD, Relation.EQUAL, self._revision),
-        ]
+        conditions = []
         if pending.areas:
             conditions.append(Compare(keys.layout, Field.MOD, Relation.EQUAL, feed.layout_revision))
         conditions += [
@@ -362,68 +306,6 @@ class Committer:
             for node in pending.nodes
         ]
         return conditions
-
-    async def _transact(
-        self, conditions: Sequence[Compare], writes: Sequence[Operation]
-    ) -> Revision | None:
-        """Carries out a transaction; None: it was not, and may be tried again at once.
-
-        Raises Deposed; Unavailable if nothing was carried out; RequestRefused.
-        """
-        self._transactions += 1
-        identity = f"{self._leadership.replica}/{self._transactions}".encode()
-        mark = Put(self._keys.commit, identity)
-        look = (Get(self._keys.commit), Get(self._leadership.fence.key))
-        try:
-            outcome = await self._client.transact(conditions, (mark, *writes), look)
-        except OutcomeUnknown as error:
-            log.warning("commit_unknown", why=error.message)
-            return await self._resolve(identity)
-        if outcome.succeeded:
-            return outcome.revision
-        self._check(outcome)
-        await self._reach_topology(outcome.revision)
-        return None
-
-    async def _resolve(self, identity: bytes) -> Revision | None:
-        """Finds out whether a transaction came through; returns its revision, or None if it did not
-        and never will: whatever it is that it compares with is overwritten."""
-        backoff = Backoff(_RESOLVE, random.random)
-        own: set[bytes] = set()
-        while True:
-            if not self._leadership.holds():
-                raise Deposed
-            self._transactions += 1
-            mark = f"{self._leadership.replica}/{self._transactions}".encode()
-            own.add(mark)
-            conditions = (
-                self._leadership.fence,
-                Compare(self._keys.commit, Field.MOD, Relation.EQUAL, self._revision),
-            )
-            look = (Get(self._keys.commit), Get(self._leadership.fence.key))
-            try:
-                outcome = await self._client.transact(
-                    conditions, (Put(self._keys.commit, mark),), look
-                )
-            except Unavailable:
-                await asyncio.sleep(backoff.failed())
-                continue
-            if outcome.succeeded:
-                self._revision = outcome.revision
-                return None
-            written = outcome.reads[0][0] if outcome.reads[0] else None
-            if written is not None and outcome.reads[1] and written.value == identity:
-                return written.mod_revision
-            if written is not None and outcome.reads[1] and written.value in own:
-                self._revision = written.mod_revision
-                return None
-            raise Deposed
-
-    def _check(self, outcome: Outcome) -> None:
-        """Raises Deposed if it was not the topology for which a transaction failed."""
-        commits, candidates = outcome.reads
-        if not candidates or not commits or commits[0].mod_revision != self._revision:
-            raise Deposed
 
     def _undo(self, decided: Sequence[tuple[_Job, int]], why: str) -> None:
         self._observer.undone(why)
@@ -457,7 +339,7 @@ class Committer:
             self._state.rebuild()
         moved = self._state.take_moved()
         if moved:
-            self._on_commit(moved, self._revision)
+            self._on_commit(moved, self.revision)
 
     def _release_gone(self, nodes: Iterable[NodeName]) -> None:
         """Releases what nodes had that are gone, as one job each."""
@@ -471,29 +353,6 @@ class Committer:
             self._queue.append(job)
             self._waiting += len(items)
             self._wake.set()
-
-
-def _perform(state: State, item: Item, now: int) -> Result:
-    try:
-        if type(item) is Request:
-            return allocation.allocate(state, item, now)
-        if type(item) is Release:
-            return allocation.release(state, item, now)
-        assert type(item) is Tidy
-        allocation.tidy(state, now, item.most)
-    except RomanaError as error:
-        return error
-    return None
-
-
-def _operations_most(item: Item) -> int:
-    """How many keys an item writes at most."""
-    if type(item) is Request:
-        return 2 * len(item.wants) + 1
-    if type(item) is Release:
-        return 2 * WANTS_MOST
-    assert type(item) is Tidy
-    return item.most + allocation.WAKE_PAGES
 
 
 def _released(node: NodeName, done: asyncio.Future[list[Result]]) -> None:

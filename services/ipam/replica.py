@@ -28,11 +28,13 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
 from services.ipam import allocation, codec
-from services.ipam.commit import Committer, Deposed, Item, Leadership, Observer, Result, Tidy
+from services.ipam.commit import Committer, Observer
 from services.ipam.index import Place
+from services.ipam.items import Item, Result, Tidy
 from services.ipam.routes_view import RoutesView
 from services.ipam.state import State
 from services.ipam.topology_feed import TopologyFeed
+from services.ipam.writer import Deposed, Leadership
 
 log = structlog.get_logger(__name__)
 

@@ -22,10 +22,10 @@ from services.common.version import version
 from services.ipam import wire
 from services.ipam.auditing import audit
 from services.ipam.block_feed import BlockFeed
-from services.ipam.commit import DropReservation, Item, Result, SetReservation
 from services.ipam.evaluate import evaluate
 from services.ipam.forwarding import FORWARDED, METADATA, Forwarding, cut_off
 from services.ipam.index import allocation
+from services.ipam.items import DropReservation, Item, Result, SetReservation
 from services.ipam.listing import BlockFilter, list_addresses, list_blocks
 from services.ipam.metrics import IpamMetrics
 from services.ipam.model import Allocated, Released, Request, parse_address

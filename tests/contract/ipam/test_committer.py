@@ -25,18 +25,13 @@ from services.common.etcd.types import (
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.records.layout import encode_layout
 from services.ipam.allocation import given_text
-from services.ipam.commit import (
-    Committer,
-    Deposed,
-    DropReservation,
-    Item,
-    Leadership,
-    SetReservation,
-)
+from services.ipam.commit import Committer
+from services.ipam.items import DropReservation, Item, SetReservation
 from services.ipam.model import Allocated, Release, Request
 from services.ipam.ranges import parse_ranges
 from services.ipam.state import Reservation, State
 from services.ipam.topology_feed import TopologyFeed
+from services.ipam.writer import Deposed, Leadership
 from tests.conftest import Store
 from tests.support.ipam_process import drop_nodes, seed
 from tests.support.topologies import layout, network, node
@@ -169,13 +164,13 @@ async def test_a_topology_that_always_changes_is_given_up_at_last(parts: Parts) 
             parts.store.client, parts.store.keys, layout([network("net", "10.0.0.0/24", 29)])
         )
 
-    original = parts.committer._reach_topology
-    parts.committer._reach_topology = restless
+    original = parts.committer._writer._reach_topology
+    parts.committer._writer._reach_topology = restless
     await seed(parts.store.client, parts.store.keys, layout([network("net", "10.0.0.0/24", 29)]))
     (refused,) = await parts.ask("a")
     assert isinstance(refused, Unavailable)
     assert refused.reason == "BUSY"
-    parts.committer._reach_topology = original
+    parts.committer._writer._reach_topology = original
     assert await parts.ask("a") == ["10.0.0.0"]
 
 
