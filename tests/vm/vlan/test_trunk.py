@@ -11,18 +11,25 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Iterator
-from ipaddress import ip_address
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from lab import probe
 from lab.capture import Capture
 from lab.fabric import FABRIC, ROUTER, Fabric, down, vlan_link
-from lab.namespaces import ip, missing, name_of, open_socket, path_of
+from lab.namespaces import call, ip, missing, name_of, open_socket, path_of
 from lab.probe import Outcome
-from lab.spec import Lab, parse
+from lab.spec import TRUNK_INTERFACE, Lab, Node, parse
+from services.agent.diff import Step
+from services.agent.kernel.links import Links
+from services.agent.kernel.netlink import Netlink
+from services.agent.state import Key, Kind, Value, VlanLink
+
+T = TypeVar("T")
 
 TEXT = """
 name: {name}
@@ -74,22 +81,43 @@ pytestmark = [
 ]
 
 
+def wanted(lab: Lab, node: Node) -> dict[Key, Value]:
+    """The links that a node's agent has to make."""
+    return {
+        vlan.interface: VlanLink(
+            TRUNK_INTERFACE, vlan.vlan_id, 0, frozenset({ip_interface(vlan.on_link(address))})
+        )
+        for vlan, address in ((lab.vlan(name), each) for name, each in node.addresses.items())
+    }
+
+
+def with_links(lab: Lab, node: str, work: Callable[[Links], T]) -> T:
+    """Does something with the agent's driver in a node's namespace."""
+
+    def inside() -> T:
+        netlink = Netlink()
+        try:
+            return work(Links(netlink))
+        finally:
+            netlink.close()
+
+    return call(path_of(lab.name, node), inside)
+
+
+def make_links(lab: Lab, node: Node) -> None:
+    step = Step(Kind.LINK, wanted(lab, node), {}, {})
+    assert with_links(lab, node.name, lambda links: links.apply(step)) == {}
+
+
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
+    """Its nodes' VLAN links are made by the agent's code."""
     made = parse(TEXT.format(name=f"trunk-{uuid.uuid4().hex[:6]}"))
     Fabric(made).up()
     for node in made.nodes:
-        commands = []
-        for network, address in node.addresses.items():
-            vlan = made.vlan(network)
-            commands += [
-                vlan_link(vlan),
-                f"link set {vlan.interface} up",
-                f"address add {vlan.on_link(address)} dev {vlan.interface}",
-            ]
-        if "test" in node.addresses:
-            commands.append(f"route add default via {made.vlan('test').gateway}")
-        ip(commands, namespace=name_of(made.name, node.name))
+        make_links(made, node)
+        gateway = made.vlan("test").gateway
+        ip([f"route add default via {gateway}"], namespace=name_of(made.name, node.name))
     yield made
     down(made.name)
 
@@ -109,6 +137,24 @@ def tags(path: Path, seconds: float) -> set[int]:
                         found.add(tci & 0xFFF)
         except TimeoutError:
             return found
+
+
+def test_the_agent_reads_back_the_links_that_it_made(lab: Lab) -> None:
+    for node in lab.nodes:
+        assert with_links(lab, node.name, lambda links: links.read()) == wanted(lab, node)
+
+
+def test_the_agent_removes_and_remakes_only_its_own(lab: Lab) -> None:
+    (node,) = (each for each in lab.nodes if each.name == "n1")
+    name = name_of(lab.name, node.name)
+    ip([f"link add link {TRUNK_INTERFACE} name theirs type vlan id 99"], namespace=name)
+    removal = Step(Kind.LINK, {}, {}, {"vlan40": None, "theirs": None})
+    assert with_links(lab, "n1", lambda links: links.apply(removal)) == {}
+    assert {"theirs", TRUNK_INTERFACE, "vlan20"} <= {*with_links(lab, "n1", Links.interfaces)}
+    assert {*with_links(lab, "n1", Links.read)} == {"vlan20"}
+    ip(["link del theirs"], namespace=name)
+    make_links(lab, node)
+    assert {*with_links(lab, "n1", Links.read)} == {"vlan20", "vlan40"}
 
 
 async def test_nodes_reach_each_other_on_a_vlan_that_both_are_on(lab: Lab) -> None:
