@@ -174,7 +174,10 @@ class Cluster:
             )
             return len(names) == len(workers)
 
-        await poll(served, RECOVERY, what="every worker to be served")
+        await poll(lambda: served() or bool(self.journal.unexpected), RECOVERY, what="all workers")
+        assert not self.journal.unexpected, self.journal.unexpected[:5]
+        ended = [one.log for one in self.replicas if one.pid is None]
+        assert not ended, f"ended by themselves: {ended}"
         self.note(f"all are served again, {time.monotonic() - start:.1f} s later")
 
 
@@ -333,6 +336,7 @@ def report(made: Cluster, chosen: str, folder: Path) -> None:
     """To standard output, which pytest shows for a test that failed."""
     print(f"ROMANA_FAULT_SEED={chosen}, journal and logs in {folder}")  # noqa: T201
     print("\n".join(made.done))  # noqa: T201
+    print("\n".join(made.journal.open()))  # noqa: T201
     for entry in made.journal.entries[-40:]:
         print(entry)  # noqa: T201
 

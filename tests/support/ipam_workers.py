@@ -122,9 +122,12 @@ class Worker:
         """Answers by name; those that are missing were refused for good, or not answered."""
         patience = self.rng.choices((PATIENCE, LONG_PATIENCE, NO_PATIENCE), (85, 10, 5))[0]
         method = self._method(action, len(names))
+        what = f"{time.monotonic():.3f} {method.__name__} {names} at {address} for {patience} s"
+        self.journal.attempts[self.number] = what
         try:
             return await method(self.clients.stubs[address], names, patience)
         except grpc.aio.AioRpcError as error:
+            self.journal.attempts[self.number] = f"{what}: {error.code().name} {error.details()}"
             if error.code() not in AGAIN and not _is_cut_off(error):
                 self.journal.unexpected.append(
                     f"{time.monotonic()}: {action} {names} at {address}: {error.code().name}"

@@ -45,6 +45,8 @@ class Journal:
         self.entries: list[Entry] = []
         self.unexpected: list[str] = []
         """Answers that no fault explains."""
+        self.attempts: dict[int, str] = {}
+        """What each worker tried last, and what came of it."""
         self._held: dict[str, Addresses] = {}
 
     def add(self, entry: Entry) -> None:
@@ -65,6 +67,10 @@ class Journal:
             if held is None and entry.addresses and entry.attempts == 1:
                 self.unexpected.append(f"it held nothing before: {entry}")
             self._held.pop(entry.name, None)
+
+    def open(self) -> Sequence[str]:
+        """What each worker tried last."""
+        return [f"worker {number}: {text}" for number, text in sorted(self.attempts.items())]
 
     @property
     def held(self) -> Mapping[str, Addresses]:
