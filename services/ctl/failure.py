@@ -23,6 +23,12 @@ REQUEST_ID_KEY = "x-request-id"
 """Metadata by which a request is found in the services' logs; they give it back."""
 
 
+AGENT_HINT = (
+    "does the agent run on this node, and are you its user? --agent-socket or ROMANA_AGENT says "
+    "where it listens"
+)
+
+
 @dataclass(eq=False)
 class Failure(Exception):
     """A call or a check that failed."""
@@ -99,11 +105,15 @@ def of_call(error: grpc.aio.AioRpcError, *, name: str, address: str, tls: bool =
     elif error.code() is grpc.StatusCode.UNAVAILABLE and not failure.reason:
         cause = cause_of(failure.message, tls=tls)
         failure.message = f"{failure.service} cannot be reached: {cause.text}"
-        failure.hint = cause.hint or (
-            f"`romana up` starts a cluster here; --{name}-address or ROMANA_{name.upper()} says "
-            "where another one is"
-        )
+        failure.hint = cause.hint or (AGENT_HINT if name == "agent" else _service_hint(name))
     elif error.code() is grpc.StatusCode.UNIMPLEMENTED:
         failure.message = f"{failure.service} does not offer this: {failure.message}"
         failure.hint = "is this the right address, and as new as this command?"
     return failure
+
+
+def _service_hint(name: str) -> str:
+    return (
+        f"`romana up` starts a cluster here; --{name}-address or ROMANA_{name.upper()} says "
+        "where another one is"
+    )

@@ -26,6 +26,8 @@ NOUNS = {
     "address": ("address", "Allocate, release and find addresses."),
     "block": ("block", "Slices of prefixes, each held by one node and one owner."),
     "reservation": ("reservation", "Addresses that are never handed out."),
+    "endpoint": ("endpoint", "Interfaces of this node's containers and VMs."),
+    "agent": ("agent", "The agent of this node: status, and the CNI plug-in."),
     "evaluate": ("evaluate", "Where an endpoint may go, and how much room is left there."),
     "ipam": ("ipam", "The ipam service itself: consistency and status."),
     "status": ("status", "Are the services there, and in which state?"),

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Self
 
 import typer
 from grpc.aio import Channel
+from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
+from services.ctl import agent_option
 from services.ctl.endpoints import Endpoints
 from services.ctl.output import Format, Output
 from services.ctl.remote import Manner, Remote
@@ -23,6 +25,7 @@ from services.ctl.table import Screen
 
 if TYPE_CHECKING:
     # mypy-protobuf declares these in the stub files only.
+    from romana.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
 
@@ -79,6 +82,12 @@ class Session:
         address = self.choices.endpoints.ipam
         channel = self._channel(address)
         return Remote("ipam", address, channel, IpamServiceStub(channel), self._manner)
+
+    def agent(self, option: str) -> Remote[AgentServiceAsyncStub]:
+        """The agent of this node; `option`: where, when it was said."""
+        address = agent_option.address(option)
+        channel = self._channel(address)
+        return Remote("agent", address, channel, AgentServiceStub(channel), self._manner)
 
     def note(self, text: str) -> None:
         """Tells a person something, on stderr."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from romana.agent.v1 import endpoint_pb2
 from romana.ipam.v1 import allocation_pb2, ipam_service_pb2, utilization_pb2
 from romana.topology.v1 import network_pb2, topology_pb2
 
@@ -39,6 +40,11 @@ def placement(value: network_pb2.PlacementStrategy.ValueType) -> str:
         value or network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
         "PLACEMENT_STRATEGY_",
     )
+
+
+def endpoint_state(value: endpoint_pb2.EndpointState.ValueType) -> str:
+    """Such as "attached"."""
+    return _word(endpoint_pb2.EndpointState.DESCRIPTOR, value, "ENDPOINT_STATE_")
 
 
 def change_kind(value: topology_pb2.ChangeKind.ValueType) -> str:

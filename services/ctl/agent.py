@@ -1,0 +1,82 @@
+"""`romana agent`: the agent of this node, and the plug-in that runtimes start."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from romana.agent.v1 import agent_service_pb2 as api
+
+from services.ctl.agent_option import AgentOption
+from services.ctl.exits import ExitCode
+from services.ctl.output import plain
+from services.ctl.session import Session
+from services.ctl.table import fields
+from services.ctl.verb import group, verb
+
+app = group("The agent of this node: status, and the CNI plug-in.")
+
+PLUGIN = Path(__file__).parent.parent / "agent" / "cni" / "plugin.py"
+
+
+@verb(app, "status", examples="romana agent status")
+async def status(session: Session, agent_socket: AgentOption = "") -> ExitCode:
+    """Shows what the agent does and what hinders it. Exit code 1: it is not ready."""
+    agent = session.agent(agent_socket)
+    answer = await agent.read(agent.stub.GetStatus, api.GetStatusRequest())
+    if session.out.for_programs:
+        session.out.value(plain(answer))
+    else:
+        session.out.sheet(
+            fields(
+                [
+                    ("Node", answer.node),
+                    ("Version", answer.version),
+                    ("Ready", "yes" if answer.ready else "no"),
+                    *(("", reason) for reason in answer.reasons),
+                    ("Stream to ipam", "yes" if answer.connected else "no"),
+                    ("Applied revision", str(answer.applied.revision)),
+                    ("Epoch", answer.applied.epoch),
+                    ("Endpoints", str(answer.endpoints)),
+                    ("Routes", str(answer.routes)),
+                    ("Repaired", str(answer.repaired)),
+                    *(("Failed", f"{each.resource}: {each.message}") for each in answer.failures),
+                ]
+            )
+        )
+    return ExitCode.OK if answer.ready else ExitCode.NEGATIVE
+
+
+@app.command("install-cni")
+def install_cni(
+    folder: Annotated[
+        Path, typer.Option("--bin-dir", metavar="DIR", help="The runtime's plug-in folder.")
+    ] = Path("/opt/cni/bin"),
+) -> None:
+    """Copies romana-cni to where container runtimes look for plug-ins.
+
+    \b
+    Examples:
+      romana agent install-cni
+      romana agent install-cni --bin-dir /usr/lib/cni
+    """
+    path = folder / "romana-cni"
+    new = folder / ".romana-cni.new"
+    _, _, body = PLUGIN.read_bytes().partition(b"\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(f"#!{interpreter()} -IS\n".encode() + body)
+        new.chmod(0o755)
+        new.replace(path)
+    except OSError as error:
+        sys.stderr.write(f"Error: {path} cannot be written: {error.strerror}\n")
+        raise typer.Exit(ExitCode.REFUSED) from None
+    sys.stdout.write(f"{path}\n")
+
+
+def interpreter() -> str:
+    """The one behind a virtual environment: it starts sooner, and outlives it."""
+    system = Path("/usr/bin/python3")
+    return str(system if system.exists() else Path(sys.executable).resolve())
