@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.agent.cni import protocol
+from services.agent.cni.protocol import CniError, Request
+from services.agent.model import EndpointAddress
+from services.agent.wanted import AddressWant, local_endpoint
+from services.common import errors
+from services.common.model.names import NetworkName
+
+ENVIRONMENT = {
+    "CNI_COMMAND": "ADD",
+    "CNI_CONTAINERID": "c1",
+    "CNI_NETNS": "/run/netns/x",
+    "CNI_IFNAME": "eth0",
+    "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web",
+}
+
+
+def parse(config: dict[str, Any] | None = None, **environment: str) -> Request:
+    document = {"cniVersion": "1.0.0", "name": "pods", "type": "romana-cni", **(config or {})}
+    return protocol.parse({**ENVIRONMENT, **environment}, json.dumps(document).encode())
+
+
+def code_of(config: dict[str, Any] | None = None, **environment: str) -> int:
+    with pytest.raises(CniError) as caught:
+        protocol.spec_of(parse(config, **environment))
+    assert caught.value.message
+    return caught.value.code
+
+
+def test_an_endpoint_is_named_by_network_container_and_interface() -> None:
+    spec = protocol.spec_of(parse())
+    assert (spec.name, spec.tenant, spec.segment) == ("pods/c1/eth0", "shop", "")
+    assert (spec.namespace, spec.interface, spec.origin) == ("/run/netns/x", "eth0", "cni/pods")
+    assert spec.addresses == ()
+
+
+def test_the_configuration_precedes_the_arguments() -> None:
+    spec = protocol.spec_of(parse({"tenant": "admin", "segment": "s"}))
+    assert (spec.tenant, spec.segment) == ("admin", "s")
+
+
+def test_the_segment_is_a_label_of_the_pod() -> None:
+    labels = {"args": {"cni": {"labels": [{"key": "tier", "value": "front"}]}}}
+    spec = protocol.spec_of(parse({"segmentLabel": "tier", **labels}))
+    assert (spec.segment, spec.labels) == ("front", {"tier": "front"})
+
+
+@pytest.mark.parametrize(
+    ("config", "wants"),
+    [
+        ({"network": "a"}, [("a", 0, "")]),
+        ({"networks": ["a", "b"]}, [("a", 0, ""), ("b", 0, "")]),
+        ({"family": 6}, [(None, 6, "")]),
+        ({"runtimeConfig": {"ips": ["10.0.0.5/24"]}}, [(None, 0, "10.0.0.5")]),
+        ({"args": {"cni": {"ips": ["fd00::5"]}}, "network": "a"}, [("a", 0, "fd00::5")]),
+    ],
+)
+def test_addresses_that_are_wanted(config: dict[str, Any], wants: list[Any]) -> None:
+    found = protocol.spec_of(parse(config)).addresses
+    assert found == tuple(
+        AddressWant(NetworkName(name) if name else None, family, address)
+        for name, family, address in wants
+    )
+
+
+def test_what_is_wrong_has_the_specifications_code() -> None:
+    assert code_of(CNI_COMMAND="NIX") == 4
+    assert code_of(CNI_CONTAINERID="") == 4
+    assert code_of(CNI_CONTAINERID="-x") == 4
+    assert code_of(CNI_IFNAME="a/b") == 4
+    assert code_of(CNI_IFNAME="x" * 16) == 4
+    assert code_of(CNI_NETNS="") == 4
+    assert code_of(CNI_ARGS="x") == 4
+    assert code_of(CNI_ARGS="") == 7
+    assert code_of({"cniVersion": "0.2.0"}) == 1
+    assert code_of({"cniVersion": "0.3.1"}, CNI_COMMAND="CHECK") == 1
+    assert code_of({"cniVersion": "1.0.0"}, CNI_COMMAND="GC") == 1
+    assert code_of({"name": ""}) == 7
+    assert code_of({"mtu": True}) == 7
+    assert code_of({"family": 5}) == 7
+    assert code_of({"networks": "a"}) == 7
+    assert code_of({"runtimeConfig": {"ips": ["x"]}}) == 7
+    assert code_of({"labels": [1]}) == 7
+    assert code_of({"tenant": 1}) == 7
+    with pytest.raises(CniError) as caught:
+        protocol.parse(ENVIRONMENT, b"{")
+    assert caught.value.code == 6
+
+
+def test_del_needs_no_namespace() -> None:
+    assert parse(CNI_COMMAND="DEL", CNI_NETNS="").name == "pods/c1/eth0"
+
+
+@pytest.mark.parametrize("version", protocol.VERSIONS)
+def test_a_result_has_the_form_of_its_version(version: str) -> None:
+    request = parse({"cniVersion": version, "dns": {"nameservers": ["10.0.0.2"]}})
+    endpoint = local_endpoint(
+        protocol.spec_of(request),
+        tuple(
+            EndpointAddress(ip_address(text), NetworkName("n")) for text in ("10.0.0.7", "fd00::7")
+        ),
+        host_interface="romx",
+        mac="02:00:00:00:00:01",
+        mtu=1500,
+        create_time=0,
+    )
+    result: Any = protocol.result(request, endpoint)
+    assert result["cniVersion"] == version
+    assert [item["address"] for item in result["ips"]] == ["10.0.0.7/32", "fd00::7/128"]
+    assert all(("version" in item) == version.startswith("0.") for item in result["ips"])
+    assert result["interfaces"][1]["sandbox"] == "/run/netns/x"
+    assert ("mtu" in result["interfaces"][1]) == (version == "1.1.0")
+    assert result["dns"] == {"nameservers": ["10.0.0.2"]}
+    checked = parse({"cniVersion": "1.0.0", "prevResult": result}, CNI_COMMAND="CHECK")
+    assert protocol.differences(checked, endpoint) == []
+    del result["ips"][0]
+    checked = parse({"cniVersion": "1.0.0", "prevResult": result}, CNI_COMMAND="CHECK")
+    assert protocol.differences(checked, endpoint) == ["prevResult lacks 10.0.0.7"]
+
+
+def test_gc_keeps_what_is_named() -> None:
+    attachments = [{"containerID": "a", "ifname": "eth0"}]
+    request = parse(
+        {"cniVersion": "1.1.0", protocol.VALID_ATTACHMENTS: attachments}, CNI_COMMAND="GC"
+    )
+    assert protocol.valid_attachments(request) == {"pods/a/eth0"}
+
+
+def test_errors_of_the_agent_have_codes() -> None:
+    assert protocol.of_error(errors.NotFound("x", "NAMESPACE_NOT_FOUND")).code == 3
+    assert protocol.of_error(errors.InvalidInput.at("spec.target.namespace.path", "x")).code == 4
+    assert protocol.of_error(errors.InvalidInput.at("spec.mtu", "x")).code == 7
+    assert protocol.of_error(errors.Unavailable("x")).code == 11
+    assert protocol.of_error(errors.RomanaError("x")).code == 199
+
+
+def test_the_example_is_a_configuration() -> None:
+    root = Path(__file__).parents[3]
+    document = json.loads((root / "examples" / "10-romana.conflist").read_text())
+    (plugin,) = document["plugins"]
+    request = parse({**plugin, "cniVersion": document["cniVersion"], "name": document["name"]})
+    assert protocol.spec_of(request).tenant == "shop"
+
+
+def test_the_executable_imports_nothing_that_takes_time() -> None:
+    source = (Path(protocol.__file__).parent / "plugin.py").read_text()
+    assert set(re.findall(r"^import (\S+)", source, re.MULTILINE)) == {"_socket", "posix"}
+    assert all(f'"{version}"' in source for version in protocol.VERSIONS)
