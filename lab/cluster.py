@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import agents, control
+from lab import agents, control, namespaces
 from lab.fabric import CONTROL, ROUTER, Fabric, down
 from lab.matrix import Host
-from lab.namespaces import add, hosts_of, inside, missing, path_of, remove
+from lab.namespaces import add, hosts_of, inside, labs, missing, path_of
 from lab.processes import Processes, Program, environment
 from lab.spec import Address, Endpoint, Lab, parse
 from services.common.errors import NotFound, Unavailable, WrongState
@@ -146,7 +146,7 @@ class Cluster:
     async def detach(self, node: str, name: str) -> None:
         """Has its agent detach it, then removes its namespace."""
         await self.agent(node).detach(name)
-        remove(self.lab.name, [name])
+        namespaces.remove(self.lab.name, [name])
 
     async def attached(self) -> list[agents.Attached]:
         """All endpoints, by node; those of agents that are away are left out."""
@@ -204,3 +204,15 @@ class Cluster:
                 f"the services could not be set up: {errors.decode().strip()}\n{logs}",
                 "LAB_NOT_STARTED",
             )
+
+
+def left_over() -> list[str]:
+    """Names of all labs that there is anything of, running or not."""
+    folders = [path.name for path in FOLDER.iterdir()] if FOLDER.is_dir() else []
+    return sorted({*labs(), *folders})
+
+
+def remove(lab: str) -> None:
+    """Removes everything of a lab without its file."""
+    down(lab)
+    shutil.rmtree(FOLDER / lab, ignore_errors=True)

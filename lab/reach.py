@@ -12,10 +12,9 @@ from pathlib import Path
 
 from lab import matrix, probe
 from lab.capture import Capture, Sighting
-from lab.cluster import Cluster
-from lab.fabric import down
+from lab.cluster import Cluster, left_over, remove
 from lab.matrix import Host
-from lab.namespaces import labs, missing
+from lab.namespaces import missing
 from lab.probe import Outcome
 from lab.story import Story, Unexpected
 from services.common.errors import RomanaError
@@ -38,7 +37,7 @@ SIGHTINGS: tuple[Column[Sighting], ...] = (
 )
 
 
-async def show(story: Story, folder: Path) -> None:
+async def show(story: Story) -> None:
     """All of it.
 
     Raises:
@@ -52,7 +51,7 @@ async def show(story: Story, folder: Path) -> None:
     remove_left_over()
     name = f"{PREFIX}{os.getpid()}"
     text = NAME.sub(f"name: {name}", FILE.read_text(), count=1)
-    cluster = Cluster(text, folder=folder / "lab", guarded=True)
+    cluster = Cluster(text, guarded=True)
     story.say(
         "Each node, endpoint and router is a network namespace. `romana lab up FILE` makes such a\n"
         f"lab of any file; this is {FILE.relative_to(FILE.parents[2])}."
@@ -69,10 +68,10 @@ async def show(story: Story, folder: Path) -> None:
 
 def remove_left_over() -> None:
     """Removes labs of demos that were killed."""
-    for lab in labs():
+    for lab in left_over():
         pid = lab.removeprefix(PREFIX)
         if lab.startswith(PREFIX) and pid.isdigit() and not Path("/proc", pid).exists():
-            down(lab)
+            remove(lab)
 
 
 async def _matrix(story: Story, cluster: Cluster) -> None:
