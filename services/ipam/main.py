@@ -18,6 +18,7 @@ from services.common.metrics import LoopLag, MetricsServer, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.status import StatusEncoder
+from services.common.sync.stream_server import writing_bytes
 from services.ipam import wire
 from services.ipam.forwarding import Forwarding
 from services.ipam.metrics import IpamMetrics, ReplicaCollector
@@ -25,6 +26,8 @@ from services.ipam.model import NoAddress
 from services.ipam.replica import Identity, Replica
 from services.ipam.service import IpamService
 from services.ipam.settings import IpamSettings
+from services.ipam.sync_metrics import AgentCollector, SyncMetrics
+from services.ipam.syncing import Syncing
 
 
 async def serve(life: Lifecycle, settings: IpamSettings) -> None:
@@ -55,8 +58,13 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     forwarding = Forwarding(listen.tls.files(), insecure=listen.insecure)
     life.on_stop(Phase.CLOSE, "forwarding", forwarding.close)
 
-    service = IpamService(replica, forwarding, encoder, metrics, server.draining)
-    server.register(ipam_service_pb2_grpc.add_IpamServiceServicer_to_server, service)
+    sync_metrics = SyncMetrics(registry)
+    syncing = Syncing(replica, sync_metrics, listen.tls.files(), insecure=listen.insecure)
+    AgentCollector(syncing.hub, registry)
+    life.on_stop(Phase.CLOSE, "syncing", syncing.close)
+    service = IpamService(replica, forwarding, encoder, metrics, server.draining, syncing)
+    add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server
+    server.register(writing_bytes(add, {"SyncRoutes"}), service)
     scrape = MetricsServer(registry, ready=lambda: replica.in_sync)
     await scrape.start(settings.metrics.address)
     life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
@@ -66,6 +74,8 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     life.start("replica", replica.run())
     life.start("health", follow_health(replica, server))
     life.start("store identity", client.until_replaced())
+    # they get half of the time, so that the last ones are not cut off
+    life.start("drain", syncing.drain_on(server.draining, settings.drain / 2))
     life.start("lag", LoopLag(registry).run())
 
 

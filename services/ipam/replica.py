@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,7 @@ from services.common.etcd.election import Election
 from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
+from services.common.model.names import NodeName
 from services.ipam import allocation, codec
 from services.ipam.commit import Committer, Observer
 from services.ipam.index import Place
@@ -40,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 CATCH_UP_SECONDS: Final = 60.0
 """How long a take-over may wait for the watch."""
+CONFIRM_SECONDS: Final = 5.0
+"""How long memory may lag behind the store when somebody has to know that it does not."""
 TIDY_SECONDS: Final = 1.0
 """How often blocks are looked for in which the last rest has ended."""
 
@@ -81,6 +84,7 @@ class Replica:
         self.keys = keys
         self._observer = observer
         self._feed = TopologyFeed(keys)
+        self._feed.on_change = lambda: self._tell(())
         self._topology = Follower(client, keys.topology, self._on_topology, beacon=keys.generation)
         self._election = Election(client, keys.leader, identity.address.encode(), ttl)
         self._follower: Follower | None = None
@@ -93,6 +97,16 @@ class Replica:
     def in_sync(self) -> bool:
         """Memory is as the store was a moment ago, and an active replica is known."""
         return self._loaded and self._feed.in_sync and self.active_address is not None
+
+    @property
+    def loaded(self) -> bool:
+        """Memory has been read whole."""
+        return self._loaded and self._feed.in_sync
+
+    @property
+    def candidates(self) -> frozenset[str]:
+        """Where all replicas are reached, this one included."""
+        return frozenset(item.value.decode() for item in self._election.candidates)
 
     @property
     def active(self) -> bool:
@@ -113,6 +127,11 @@ class Replica:
         return self._follower.revision if self._follower is not None else 0
 
     @property
+    def floor(self) -> Revision:
+        """Everything that anybody wrote up to it is in memory, or was when it changed last."""
+        return min(self.revision, self._topology.revision)
+
+    @property
     def waiting(self) -> int:
         """Items that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
@@ -130,6 +149,29 @@ class Replica:
         if not (self._loaded and self._feed.in_sync):
             raise Unavailable("this replica has not read the store yet", reason="NOT_IN_SYNC")
         return self.state
+
+    async def confirm(self) -> Revision:
+        """Waits until memory holds everything that is in the store now; returns its revision.
+
+        Raises Unavailable.
+        """
+        revision = await self._client.revision()
+        await self._topology.wait_for(revision, CONFIRM_SECONDS)
+        follower, committer = self._follower, self._committer
+        if committer is not None:
+            # what it has in flight may be in the store already
+            await committer.settled()
+            if not self._election.is_leader:
+                raise Unavailable("this replica is not the active one any more", "NOT_ACTIVE")
+        elif follower is not None:
+            await follower.wait_for(revision, CONFIRM_SECONDS)
+        if not self.loaded:
+            raise Unavailable("this replica has not read the store yet", "NOT_IN_SYNC")
+        return revision
+
+    def take_changed_nodes(self) -> Collection[NodeName]:
+        """Nodes that may have changed since this was called."""
+        return self._feed.take_touched()
 
     async def read_pages(self) -> Range:
         """All block pages as stored, when memory has caught up with them."""
@@ -258,7 +300,6 @@ class Replica:
         self.state = State()
         self._loaded = False
         self._feed.fill(self.state)
-        self.routes.reset()
         self._tell(None)
         self._notify()
 
@@ -284,18 +325,14 @@ class Replica:
             self._notify()
             self._tell(None)
         elif batch.events:
-            places = codec.take_batch(self.keys, batch, self.state)
-            if places:
-                self._tell(places)
+            self._tell(codec.take_batch(self.keys, batch, self.state))
 
     def _on_commit(self, places: Sequence[Place], revision: Revision) -> None:
         del revision
         self._tell(places)
 
     def _tell(self, places: Sequence[Place] | None) -> None:
-        if places is None:
-            self.routes.reset()
-        else:
+        if places is not None:
             self.routes.changed(places)
         for listener in tuple(self._listeners):
             listener(places)

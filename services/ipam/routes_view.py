@@ -19,9 +19,10 @@ from typing import NamedTuple
 from services.common.model.names import NetworkName, NodeName
 from services.ipam.index import Place
 from services.ipam.model import IPV4_BITS
-from services.ipam.routes import Prefix, RouteTable
+from services.ipam.routes import RouteTable
 from services.ipam.space import Area, merged
 from services.ipam.state import State
+from services.ipam.trie import Prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from grpc.aio import UnaryUnaryMultiCallable
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import ipam_service_pb2_grpc
+from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
@@ -32,6 +33,7 @@ from services.ipam.model import Allocated, Released, Request, parse_address
 from services.ipam.paging import make_token, page_size, read_token
 from services.ipam.replica import Replica
 from services.ipam.state import State
+from services.ipam.syncing import Syncing
 from services.ipam.utilization import detail, utilization
 
 if TYPE_CHECKING:  # these exist for type checkers only
@@ -60,12 +62,14 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         encoder: StatusEncoder,
         metrics: IpamMetrics,
         draining: Draining,
+        syncing: Syncing,
     ) -> None:
         self._replica = replica
         self._forwarding = forwarding
         self._encoder = encoder
         self._metrics = metrics
         self._draining = draining
+        self._syncing = syncing
 
     # Allocation.
 
@@ -300,10 +304,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             networks=[
                 wire.network_usage(
                     usage,
-                    [
-                        (node, routes.count(state, usage.network, node))
-                        for node in sorted(usage.nodes)
-                    ]
+                    [(node, routes.count(usage.network, node)) for node in sorted(usage.nodes)]
                     if request.include_nodes
                     else (),
                     owners=request.include_owners,
@@ -325,9 +326,19 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             )
         routes = self._replica.routes
         return pb.GetNodeRoutesResponse(
-            own=[wire.route(item, state) for item in routes.own(state, node)],
+            own=[wire.route(item, state) for item in routes.own(node)],
             remote=[wire.route(item, state) for item in routes.remote(state, node)],
         )
+
+    async def SyncRoutes(  # type: ignore[override]  # it uses context.read and context.write
+        self, request_iterator: AsyncIterator[sync_pb.SyncRoutesRequest], context: Context
+    ) -> None:
+        await self._syncing.serve(context)
+
+    async def GetSyncStatus(
+        self, request: sync_pb.GetSyncStatusRequest, context: Context
+    ) -> sync_pb.GetSyncStatusResponse:
+        return await self._syncing.status(request.nodes, local=request.local_only)
 
     async def WatchBlocks(
         self, request: pb.WatchBlocksRequest, context: Context

@@ -7,6 +7,7 @@ until `catch_up`.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -35,6 +36,9 @@ class TopologyFeed:
         self.node_revisions: dict[NodeName, Revision] = {}
         self.in_sync = False
         """A snapshot has been taken over."""
+        self.on_change: Callable[[], None] | None = None
+        """Called when the state was given something new, and holds nothing undecided."""
+        self._touched: dict[NodeName, None] = {}
 
     def push(self, batch: WatchBatch) -> None:
         """Takes a batch of the watch; `catch_up` makes it count."""
@@ -51,6 +55,7 @@ class TopologyFeed:
         Not while decisions are pending.
         """
         before = set(self.nodes)
+        changed = bool(self._queue)
         while self._queue:
             batch = self._queue.popleft()
             if isinstance(batch, Snapshot):
@@ -60,10 +65,18 @@ class TopologyFeed:
             else:
                 for event in batch.events:
                     self._take(event, state)
+        if changed and self.on_change is not None:
+            self.on_change()
         return before - self.nodes.keys()
+
+    def take_touched(self) -> Collection[NodeName]:
+        """Nodes that may have changed in the state since this was called."""
+        touched, self._touched = self._touched, {}
+        return touched
 
     def _replace(self, snapshot: Snapshot) -> None:
         self.layout, self.layout_revision = Layout(), 0
+        self._touched.update(dict.fromkeys(self.nodes))
         self.nodes, self.node_revisions = {}, {}
         for item in snapshot.items:
             try:
@@ -74,6 +87,7 @@ class TopologyFeed:
                     node = decode_node(item.value)
                     self.nodes[node.name] = node
                     self.node_revisions[node.name] = item.mod_revision
+                    self._touched[node.name] = None
             except RecordError:
                 log.exception("topology_unreadable", key=item.key)
 
@@ -91,11 +105,13 @@ class TopologyFeed:
     def _take_node(self, event: Event, state: State) -> None:
         if event.item is None:
             name = NodeName(event.key.removeprefix(self._keys.nodes))
+            self._touched[name] = None
             self.nodes.pop(name, None)
             self.node_revisions.pop(name, None)
             state.drop_node(name)
         else:
             node = decode_node(event.item.value)
+            self._touched[node.name] = None
             self.nodes[node.name] = node
             self.node_revisions[node.name] = event.revision
             state.set_node(node)

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -91,6 +92,11 @@ class Election:
         if oldest is not None and own is None and oldest.lease == self._lease != 0:
             return None
         return oldest
+
+    @property
+    def candidates(self) -> Sequence[KeyValue]:
+        """All that are known, the leader among them, the oldest first."""
+        return sorted(self._candidates.values(), key=_age)
 
     @property
     def is_leader(self) -> bool:

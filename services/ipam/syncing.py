@@ -1,0 +1,161 @@
+"""Agents' streams of routes, and what is known of them on all replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import grpc.aio
+import structlog
+from romana.ipam.v1 import sync_routes_pb2 as pb
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+
+from services.common.errors import RomanaError, Unavailable
+from services.common.rpc.channel import open_channel
+from services.common.rpc.draining import Draining
+from services.common.rpc.identity import check_node
+from services.common.sync import wire
+from services.common.sync.hub import Hub, Observer
+from services.common.sync.model import Hello, Position
+from services.common.sync.source import Source
+from services.common.sync.stream_server import serve
+from services.common.tls import TlsFiles
+from services.ipam import sync_wire
+from services.ipam.index import Place
+from services.ipam.replica import Replica
+from services.ipam.route_source import RouteSource
+
+if TYPE_CHECKING:  # it exists for type checkers only
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
+
+log = structlog.get_logger(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+OTHERS_SECONDS: Final = 2.0
+"""How long another replica may take to say what it knows."""
+
+
+class Syncing:
+    """All streams of this replica."""
+
+    def __init__(
+        self, replica: Replica, observer: Observer, tls: TlsFiles | None, *, insecure: bool
+    ) -> None:
+        """Follows the replica from now on; `tls` and `insecure` are for asking other replicas."""
+        self._replica = replica
+        self._source = Source(replica.identity.epoch)
+        self.hub = Hub(self._source, observer)
+        self._routes = RouteSource(self._source, replica.routes, sync_wire.ENCODING)
+        self._others = Others(replica, tls, insecure=insecure)
+        self._ready = False
+        replica.listen(self._on_change)
+        self._on_change(None)
+
+    async def serve(self, context: Context) -> None:
+        """Serves one agent; raises RomanaError for why its stream ends."""
+
+        async def admit(hello: Hello) -> None:
+            check_node(context, hello.node)
+            if not self._ready:
+                raise Unavailable("this replica has not read the store yet", reason="NOT_IN_SYNC")
+
+        await serve(self.hub, sync_wire.DIALECT, context, admit)
+
+    async def status(self, nodes: Sequence[str], *, local: bool) -> pb.GetSyncStatusResponse:
+        """What is known of nodes' streams: here, and unless `local` on the other replicas."""
+        others = self._others.ask(nodes) if not local else _nothing()
+        own, found = await asyncio.gather(self._own_status(nodes), others)
+        statuses = {item.node: item for item in own.statuses}
+        current = own.current
+        for answer in found:
+            for item in answer.statuses:
+                before = statuses.get(item.node)
+                if before is None or _rank(item) > _rank(before):
+                    statuses[item.node] = item
+            if answer.current.revision > current.revision:
+                current = answer.current
+        return pb.GetSyncStatusResponse(
+            statuses=[statuses[node] for node in sorted(statuses)], current=current
+        )
+
+    async def close(self) -> None:
+        """Closes channels."""
+        await self._others.close()
+
+    async def drain_on(self, draining: Draining, seconds: float) -> None:
+        """Waits for the stop to begin, and ends all streams within that time."""
+        await draining.wait()
+        await self.hub.drain(seconds)
+        await asyncio.Event().wait()  # an eternal task
+
+    async def _own_status(self, nodes: Sequence[str]) -> pb.GetSyncStatusResponse:
+        with contextlib.suppress(RomanaError):  # the store is away: what was known before counts
+            revision = await self._replica.confirm()
+            if self._ready:
+                self.hub.flush(revision)
+        return pb.GetSyncStatusResponse(
+            statuses=[
+                sync_wire.status(item, self._replica.identity.replica)
+                for item in self.hub.statuses(nodes)
+            ],
+            current=wire.position(Position(self._source.epoch, self._source.revision)),
+        )
+
+    def _on_change(self, places: Sequence[Place] | None) -> None:
+        """The replica's memory changed, and holds nothing that is not in the store."""
+        del places  # the view was told of them
+        replica = self._replica
+        if not replica.loaded:
+            return  # streams stay as they are until all is read
+        self._routes.update(replica.state, replica.take_changed_nodes())
+        self._ready = True
+        self.hub.flush(replica.floor)
+
+
+class Others:
+    """Channels to the other replicas, as they come and go."""
+
+    def __init__(self, replica: Replica, tls: TlsFiles | None, *, insecure: bool) -> None:
+        self._replica = replica
+        self._tls = tls
+        self._insecure = insecure
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def ask(self, nodes: Sequence[str]) -> Iterable[pb.GetSyncStatusResponse]:
+        """What each of them knows; those that do not answer are left out."""
+        addresses = self._replica.candidates - {self._replica.identity.address}
+        for gone in self._channels.keys() - addresses:
+            await self._channels.pop(gone).close()
+        answers = await asyncio.gather(*(self._one(address, nodes) for address in addresses))
+        return [answer for answer in answers if answer is not None]
+
+    async def close(self) -> None:
+        """Closes all channels."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close()
+
+    async def _one(self, address: str, nodes: Sequence[str]) -> pb.GetSyncStatusResponse | None:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = open_channel(address, tls=self._tls, insecure=self._insecure)
+            self._channels[address] = channel
+        stub: IpamServiceAsyncStub = IpamServiceStub(channel)
+        request = pb.GetSyncStatusRequest(nodes=nodes, local_only=True)
+        try:
+            return await stub.GetSyncStatus(request, timeout=OTHERS_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            log.warning("sync_status_missing", replica=address, why=error.details())
+            return None
+
+
+async def _nothing() -> Iterable[pb.GetSyncStatusResponse]:
+    return ()
+
+
+def _rank(status: pb.NodeSyncStatus) -> tuple[bool, int, int]:
+    """The higher, the more likely it is still so."""
+    return status.connected, status.update_time.seconds, status.update_time.nanos
