@@ -41,6 +41,7 @@ from services.agent.state import (
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Address, Mode, Prefix
+from services.common.model.node import Attachment
 
 _IPV4 = 4
 
@@ -56,6 +57,8 @@ class Desired:
     """Ids of the resources that objects are for; of routes to other nodes see `owner`."""
     networks: Mapping[int, NetworkName]
     """By table."""
+    attachments: tuple[Attachment, ...]
+    """Where this node really is on networks."""
 
     def owner(self, kind: Kind, key: Key) -> str:
         """The id of the resource that an object is for."""
@@ -140,6 +143,10 @@ class _Planner:
             self._problems,
             self._owners,
             {place.table: name for name, place in self._places.items()},
+            tuple(
+                Attachment(name, place.interface.name, place.address, place.interface.vlan_id)
+                for name, place in self._places.items()
+            ),
         )
 
     def _plan_links(self) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -27,6 +27,7 @@ from services.agent.state import InterfaceAddress, Key, Kind, State
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError
 from services.common.model.names import EndpointName
+from services.common.model.node import Attachment
 
 log = structlog.get_logger(__name__)
 
@@ -144,6 +145,12 @@ class Reconciler:
         self._endpoints = dict(endpoints)
         self._touch()
 
+    def set_attachments(self, attachments: Sequence[Attachment]) -> None:
+        """Replaces this node's interfaces and addresses on networks. Returns at once."""
+        if tuple(attachments) != self._myself.attachments:
+            self._myself = replace(self._myself, attachments=tuple(attachments))
+            self._touch()
+
     # What others ask -----------------------------------------------------------------------------
 
     @property
@@ -155,6 +162,11 @@ class Reconciler:
     def endpoints(self) -> Mapping[EndpointName, LocalEndpoint]:
         """What was put and not removed."""
         return MappingProxyType(self._endpoints)
+
+    @property
+    def attachments(self) -> Sequence[Attachment]:
+        """This node's interfaces and addresses on networks, as found in the last round."""
+        return () if self._desired is None else self._desired.attachments
 
     @property
     def in_sync(self) -> bool:

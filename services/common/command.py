@@ -43,24 +43,32 @@ def run_service(
     serve: Callable[[Lifecycle, _Settings], Awaitable[None]],
     arguments: Sequence[str],
     flags: Sequence[Flag] = (),
+    *,
+    uvloop: bool = True,
 ) -> int:
-    """Reads the settings and runs the service; returns the exit status, 2 for wrong settings."""
+    """Reads the settings and runs the service; returns the exit status, 2 for wrong settings.
+
+    Flags for listening and for etcd are there if the service has such settings.
+    """
     parser = argparse.ArgumentParser(
         prog=f"romana serve {service}", description=f"Runs one replica of the {service} service."
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
-    parser.add_argument("--listen", metavar="ADDRESS", help="host:port or unix:/path")
-    parser.add_argument("--insecure", action="store_const", const=True, help="without TLS")
-    parser.add_argument("--etcd", metavar="ENDPOINTS", help="host:port, separated by commas")
+    fields = kind.model_fields
+    if "listen" in fields:
+        parser.add_argument("--listen", metavar="ADDRESS", help="host:port or unix:/path")
+        parser.add_argument("--insecure", action="store_const", const=True, help="without TLS")
+    if "etcd" in fields:
+        parser.add_argument("--etcd", metavar="ENDPOINTS", help="host:port, separated by commas")
     parser.add_argument("--version", action="version", version=version())
     for flag in flags:
         parser.add_argument(flag.name, metavar=flag.metavar, help=flag.help)
     options = parser.parse_args(list(arguments))
-    overrides = {
-        "listen": {"address": options.listen, "insecure": options.insecure},
-        "etcd": {"endpoints": options.etcd},
-        **{flag.setting: getattr(options, flag.setting) for flag in flags},
-    }
+    overrides: dict[str, object] = {flag.setting: getattr(options, flag.setting) for flag in flags}
+    if "listen" in fields:
+        overrides["listen"] = {"address": options.listen, "insecure": options.insecure}
+    if "etcd" in fields:
+        overrides["etcd"] = {"endpoints": options.etcd}
     try:
         settings = load_settings(kind, file=options.config, overrides=overrides)
     except RomanaError as error:
@@ -68,4 +76,4 @@ def run_service(
         return 2
     configure_logs(service, level=settings.log.level, format=settings.log.format)
     log.info("settings", **settings.redacted())
-    return run(lambda life: serve(life, settings), uvloop=True)
+    return run(lambda life: serve(life, settings), uvloop=uvloop)

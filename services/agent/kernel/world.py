@@ -7,7 +7,7 @@ block. Netlink sockets and /proc/sys belong to the network namespace of the thre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +55,10 @@ class Kernel:
         """Does something in the kernel's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    async def look(self) -> Sequence[Interface]:
+        """All interfaces, anybody's; opens a socket of its own."""
+        return await self.run(_look)
+
     def _open(self) -> int:
         self._netlink = Netlink()
         self._links = Links(self._netlink)
@@ -83,3 +87,8 @@ class Kernel:
     def apply(self, step: Step) -> Problems:
         """Performs a step; returns what was refused."""
         return self._drivers[step.kind].apply(step)
+
+
+def _look() -> Sequence[Interface]:
+    with Netlink() as netlink:
+        return tuple(Links(netlink).interfaces().values())

@@ -81,8 +81,9 @@ async def test_an_unused_address_is_unreachable_and_does_not_loop(
     world = World(made, version)
     async with world.n1.running(tmp_path / "n1"), world.n2.running(tmp_path / "n2"):
         for place in (world.a, world.b, world.other, world.site.router):
-            answer = await asyncio.to_thread(place.echo, world.unused)
-            assert answer is Answer.UNREACHABLE, place
+            answers = [await asyncio.to_thread(place.echo, world.unused) for _ in range(3)]
+            assert Answer.UNREACHABLE in answers, (place, answers)
+            assert Answer.LOOP not in answers, (place, answers)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -96,4 +97,4 @@ async def test_a_node_reaches_its_own_endpoints_on_every_network(
             assert await asyncio.to_thread(node.pings, address)
             for attachment in world.n1.myself.attachments:
                 own = str(attachment.address)
-                assert await asyncio.to_thread(lambda: node.pings(address, source=own)), own
+                assert await asyncio.to_thread(node.pings, address, source=own), own

@@ -1,0 +1,140 @@
+"""Builds and runs the agent of one node."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import sys
+
+import grpc.aio
+from romana.agent.v1 import agent_service_pb2_grpc
+
+from services.agent.building import build_endpoints
+from services.agent.kernel.world import Kernel
+from services.agent.metrics import AgentCollector, AgentMetrics
+from services.agent.model import Myself
+from services.agent.receive import RouteStream
+from services.agent.reconcile import Reconciler, Timing
+from services.agent.registering import Identity, Registering
+from services.agent.settings import AgentSettings
+from services.agent.spool import Spool
+from services.agent.status import NodeStatus
+from services.common.command import Flag, run_service
+from services.common.lifecycle import Lifecycle, Phase
+from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.rpc.channel import open_channel
+from services.common.rpc.metrics import RpcMetrics
+from services.common.rpc.server import RpcServer
+
+_FLAGS = (
+    Flag("--node", "NAME", "this node; the host's name by default"),
+    Flag("--ipam", "ADDRESSES", "host:port, separated by commas"),
+    Flag("--topology", "ADDRESS", "host:port"),
+    Flag("--state-dir", "FOLDER", "survives a restart of the machine"),
+)
+
+
+async def serve(life: Lifecycle, settings: AgentSettings) -> None:
+    """Starts everything; the life cycle stops it."""
+    registry = new_registry("agent")
+    metrics = AgentMetrics(registry)
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    spool = Spool(settings.state_dir)
+    kernel = Kernel(settings.state_dir)
+    reconciler = Reconciler(
+        kernel,
+        Myself(settings.name, settings.declared()),
+        made_addresses=settings.made_addresses(),
+        numbers=await asyncio.to_thread(spool.load_numbers),
+        keep_numbers=spool.save_numbers,
+        timing=Timing(settings.full_check, settings.quick_check),
+        observer=metrics,
+    )
+    tls = settings.tls.files()
+    channels = {
+        address: open_channel(address, tls=tls, insecure=settings.insecure)
+        for address in settings.ipam
+    }
+    for address, channel in channels.items():
+        life.on_stop(Phase.CLOSE, f"ipam {address}", channel.close)
+    stream = RouteStream(
+        settings.name,
+        channels,
+        reconciler,
+        spool,
+        await asyncio.to_thread(spool.load),
+        metrics,
+    )
+    AgentCollector(reconciler, lambda: stream.connected, registry)
+
+    def status() -> NodeStatus:
+        applied = stream.applied
+        return NodeStatus(
+            connected=stream.connected,
+            epoch=applied.epoch if applied else "",
+            revision=applied.revision if applied else 0,
+            failures=reconciler.failures,
+            routes=reconciler.routes,
+            repaired=metrics.repaired,
+        )
+
+    built = build_endpoints(
+        node=settings.name,
+        state_dir=settings.state_dir,
+        reconciler=reconciler,
+        ipam=next(iter(channels.values())),
+        attachments=lambda: reconciler.attachments,
+        status=status,
+    )
+    await built.recovery.restore()
+    server = RpcServer(RpcMetrics(registry))
+    server.register(agent_service_pb2_grpc.add_AgentServiceServicer_to_server, built.service)
+    settings.socket.parent.mkdir(parents=True, exist_ok=True)
+    settings.cni_socket.parent.mkdir(parents=True, exist_ok=True)
+    server.listen(f"unix:{settings.socket.absolute()}")
+    scrape = MetricsServer(registry, ready=lambda: reconciler.ready)
+    await scrape.start(settings.metrics.address)
+    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+    await server.start()
+    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
+    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    await built.cni.start(settings.cni_socket)
+    life.on_stop(Phase.DRAIN, "endpoints", built.close)
+    life.on_stop(Phase.CLOSE, "spool", stream.save)
+
+    reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
+    life.start("reconciler", reconciler.run())
+    life.start("routes", stream.run())
+    life.start("endpoints", built.recovery.run())
+    life.start("lag", LoopLag(registry).run())
+    if settings.register_node:
+        channel = open_channel(settings.topology, tls=tls, insecure=settings.insecure)
+        life.on_stop(Phase.CLOSE, "topology", channel.close)
+        life.start("registering", _registering(settings, reconciler, kernel, channel).run())
+
+
+def _registering(
+    settings: AgentSettings, reconciler: Reconciler, kernel: Kernel, channel: grpc.aio.Channel
+) -> Registering:
+    identity = Identity(
+        settings.name,
+        ipaddress.ip_address(settings.address) if settings.address else None,
+        settings.labels,
+        settings.declared(),
+    )
+
+    return Registering(
+        channel, settings.topology, identity, kernel.look, reconciler.set_attachments
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Runs until a signal; returns the exit status."""
+    # The default thresholds look through all young objects every 700 allocations.
+    gc.set_threshold(50_000, 50, 100)
+    return run_service("agent", AgentSettings, serve, arguments, _FLAGS, uvloop=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,220 @@
+"""Tells topology of this node: name, address, labels, attachments.
+
+What settings do not say is left as topology has it, since an operator may have declared it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import grpc.aio
+import structlog
+from romana.topology.v1 import node_pb2
+from romana.topology.v1 import topology_service_pb2 as pb
+from romana.topology.v1.topology_service_pb2_grpc import (
+    TopologyServiceAsyncStub,
+    TopologyServiceStub,
+)
+
+from services.agent.state import Interface
+from services.common.backoff import Backoff, BackoffPolicy
+from services.common.errors import NotFound, RomanaError
+from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Address
+from services.common.model.node import Attachment
+from services.common.rpc.status import error_of
+from services.common.socket_address import TcpAddress, parse_address
+
+log = structlog.get_logger(__name__)
+
+RETRY: Final = BackoffPolicy(initial=0.5, maximum=10.0)
+AGAIN_SECONDS: Final = 60.0
+"""How often it is looked whether topology still says so."""
+CALL_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What settings say of this node; what is empty is left to topology."""
+
+    name: NodeName
+    address: Address | None
+    labels: Mapping[str, str]
+    attachments: tuple[Attachment, ...]
+
+
+class Registering:
+    """The loop."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        target: str,
+        identity: Identity,
+        interfaces: Callable[[], Awaitable[Sequence[Interface]]],
+        found: Callable[[Sequence[Attachment]], None],
+    ) -> None:
+        """Does nothing before `run`.
+
+        Args:
+            channel: To topology.
+            target: Where that is.
+            identity: What settings say.
+            interfaces: Those of the kernel now.
+            found: Is told the attachments that topology has.
+        """
+        self._stub: TopologyServiceAsyncStub = TopologyServiceStub(channel)
+        self._target = target
+        self._identity = identity
+        self._interfaces = interfaces
+        self._found = found
+        self.registered = False
+        """Topology knows this node as it is."""
+
+    async def run(self) -> None:
+        """Registers, and looks again now and then, until it is cancelled."""
+        backoff = Backoff(RETRY, random.random)
+        said = ""
+        while True:
+            try:
+                node = await self._register()
+            except grpc.aio.AioRpcError as error:
+                failure: RomanaError = error_of(error)
+            except RomanaError as error:
+                failure = error
+            else:
+                backoff.succeeded()
+                self.registered, said = True, ""
+                self._found(_attachments(node))
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            if failure.message != said:
+                said = failure.message
+                log.warning("not_registered", message=failure.message, reason=failure.reason)
+            await asyncio.sleep(backoff.failed())
+
+    async def _register(self) -> node_pb2.Node:
+        """Makes topology's node as it shall be; returns it."""
+        try:
+            answer = await self._stub.GetNode(
+                pb.GetNodeRequest(name=self._identity.name), timeout=CALL_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            if not isinstance(error_of(error), NotFound):
+                raise
+            return await self._create()
+        there = answer.node
+        wanted = node_pb2.Node()
+        wanted.CopyFrom(there)
+        await self._fill(wanted)
+        if wanted == there:
+            return there
+        updated = await self._stub.UpdateNode(
+            pb.UpdateNodeRequest(node=wanted, request_id="agent"), timeout=CALL_SECONDS
+        )
+        log.info("node_updated", node=self._identity.name)
+        return updated.node
+
+    async def _create(self) -> node_pb2.Node:
+        wanted = node_pb2.Node(name=self._identity.name)
+        await self._fill(wanted)
+        answer = await self._stub.RegisterNode(
+            pb.RegisterNodeRequest(node=wanted, request_id="agent"), timeout=CALL_SECONDS
+        )
+        log.info("node_registered", node=self._identity.name)
+        return answer.node
+
+    async def _fill(self, node: node_pb2.Node) -> None:
+        """Puts in what settings and the kernel say."""
+        identity = self._identity
+        if identity.labels:
+            node.labels.clear()
+            node.labels.update(identity.labels)
+        if identity.attachments:
+            attachments = [await self._completed(item) for item in identity.attachments]
+            del node.attachments[:]
+            node.attachments.extend(_message(item) for item in attachments)
+        if identity.address is not None:
+            node.address = str(identity.address)
+        elif not node.address and not (
+            node.attachments and all(item.address for item in node.attachments)
+        ):
+            node.address = str(await self._main_address())
+
+    async def _completed(self, attachment: Attachment) -> Attachment:
+        """With the address that its interface has, of the network's family."""
+        if attachment.address is not None:
+            return attachment
+        answer = await self._stub.GetNetwork(
+            pb.GetNetworkRequest(name=attachment.network), timeout=CALL_SECONDS
+        )
+        version = ipaddress.ip_network(answer.network.cidr).version
+        for interface in await self._interfaces():
+            if interface.name == attachment.interface:
+                for own in interface.addresses:
+                    if own.version == version and not own.ip.is_link_local:
+                        return replace(attachment, address=own.ip)
+        raise NotFound(
+            f"interface {attachment.interface} has no IPv{version} address for network "
+            f"{attachment.network}",
+            "NO_ADDRESS",
+        )
+
+    async def _main_address(self) -> Address:
+        """The one that topology is reached from, else any that is not this machine's alone."""
+        candidates = [_source(self._target)]
+        candidates += [
+            own.ip
+            for interface in sorted(await self._interfaces(), key=lambda item: item.index)
+            if interface.up
+            for own in interface.addresses
+        ]
+        for address in candidates:
+            if address is not None and not (address.is_loopback or address.is_link_local):
+                return address
+        raise NotFound("this node has no address: set one", "NO_ADDRESS")
+
+
+def _source(target: str) -> Address | None:
+    """The address that the kernel would speak from; nothing is sent."""
+    parsed = parse_address(target)
+    if not isinstance(parsed, TcpAddress):
+        return None
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(
+            parsed.host, parsed.port, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(where)
+            return ipaddress.ip_address(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def _message(value: Attachment) -> node_pb2.Attachment:
+    return node_pb2.Attachment(
+        network=value.network,
+        interface=value.interface,
+        address="" if value.address is None else str(value.address),
+        vlan_id=value.vlan_id,
+        parent_interface=value.parent_interface,
+    )
+
+
+def _attachments(node: node_pb2.Node) -> list[Attachment]:
+    return [
+        Attachment(
+            NetworkName(item.network),
+            item.interface,
+            ipaddress.ip_address(item.address) if item.address else None,
+            item.vlan_id,
+            item.parent_interface,
+        )
+        for item in node.attachments
+    ]

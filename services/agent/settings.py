@@ -1,0 +1,132 @@
+"""Settings of the agent, from `ROMANA_AGENT__...`."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from services.agent.state import InterfaceAddress
+from services.common.model import names
+from services.common.model.names import NetworkName, NodeName
+from services.common.model.node import Attachment
+from services.common.settings import (
+    Address,
+    Listed,
+    MetricsSettings,
+    Section,
+    ServiceSettings,
+    TlsSettings,
+)
+
+
+class AttachmentSettings(Section):
+    """An interface of this node on a network."""
+
+    network: str
+    interface: str
+    """Existing, or to be made when `parent` is set."""
+    address: str = ""
+    """`address` or `address/length`; empty: read from the interface. A length is needed where the
+    agent makes the interface."""
+    vlan_id: int = Field(0, ge=0, le=4094)
+    parent: str = ""
+    """Makes `interface` as a VLAN link with `vlan_id` on this one."""
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_interface(value)
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> AttachmentSettings:
+        for field in ("interface", "parent"):
+            name = getattr(self, field)
+            if field == "interface" or name:
+                for violation in names.interface_name(name, field):
+                    raise ValueError(f"{violation.path} {violation.message}")
+        if self.parent and not self.vlan_id:
+            raise ValueError("parent needs a vlan_id")
+        if self.parent and self.address and "/" not in self.address:
+            raise ValueError("the address of an interface that is made needs a length: a.b.c.d/24")
+        return self
+
+    def attachment(self) -> Attachment:
+        """As the model has it."""
+        return Attachment(
+            NetworkName(self.network),
+            self.interface,
+            ipaddress.ip_interface(self.address).ip if self.address else None,
+            self.vlan_id,
+            self.parent,
+        )
+
+
+class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
+    """The agent of one node."""
+
+    node: str = Field(default_factory=socket.gethostname)
+    """This node's name."""
+    address: str = ""
+    """Its main address; empty: the one that topology is reached from."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """What topology places the node by; empty: those that topology has stay."""
+    attachments: tuple[AttachmentSettings, ...] = ()
+    """Empty: those that topology has, else every network by way of the main address."""
+    ipam: Listed = ("127.0.0.1:9620",)
+    """Replicas of ipam: host:port each."""
+    topology: Address = "127.0.0.1:9610"
+    register_node: bool = True
+    """Whether to register this node at topology."""
+    tls: TlsSettings = TlsSettings()
+    insecure: bool = False
+    """Speak to other machines without TLS."""
+    state_dir: Path = Path("/var/lib/romana")
+    """Survives a restart of the machine."""
+    socket: Path = Path("/run/romana/agent.sock")
+    """Where the API is served."""
+    cni_socket: Path = Path("/run/romana/cni.sock")
+    """Where the CNI plugin asks."""
+    full_check: float = Field(30.0, gt=0)
+    """Seconds between comparisons of everything in the kernel."""
+    quick_check: float = Field(5.0, gt=0)
+    """The same of everything but routes."""
+    metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9641")
+    drain: float = Field(10.0, ge=0)
+    """Seconds that running calls get at a stop."""
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_address(value)
+        return value
+
+    @field_validator("node")
+    @classmethod
+    def _is_name(cls, value: str) -> str:
+        for violation in names.subject_name(value, "node"):
+            raise ValueError(violation.message)
+        return value
+
+    @property
+    def name(self) -> NodeName:
+        """The node's name."""
+        return NodeName(self.node)
+
+    def declared(self) -> tuple[Attachment, ...]:
+        """The attachments as the model has them."""
+        return tuple(item.attachment() for item in self.attachments)
+
+    def made_addresses(self) -> Mapping[str, frozenset[InterfaceAddress]]:
+        """Addresses of the links that the agent makes, by interface."""
+        return {
+            item.interface: frozenset([ipaddress.ip_interface(item.address)])
+            for item in self.attachments
+            if item.parent and item.address
+        }

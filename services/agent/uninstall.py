@@ -1,0 +1,82 @@
+"""Removes all that agents of this node have made in the kernel, and puts sysctls back.
+
+To be run when no agent runs. Endpoints' links go too; their addresses stay allocated in ipam.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from services.agent import naming
+from services.agent.diff import diff
+from services.agent.kernel.veth import Links
+from services.agent.kernel.world import Kernel
+from services.agent.settings import AgentSettings
+from services.agent.state import Kind, State
+from services.common.errors import RomanaError
+from services.common.settings import load_settings
+
+FILES = ("routes.jsonl", "numbers.json", "sysctls.json")
+
+
+async def uninstall(kernel: Kernel, state_dir: Path) -> list[str]:
+    """Removes everything; returns what could not be removed, for people."""
+    await kernel.start()
+    try:
+        problems = await kernel.run(lambda: _remove(kernel))
+    finally:
+        await kernel.close()
+    if not problems:
+        for name in FILES:
+            (state_dir / name).unlink(missing_ok=True)
+    return problems
+
+
+def _remove(kernel: Kernel) -> list[str]:
+    actual = kernel.read(State(), tuple(Kind))
+    return [
+        f"{step.kind.value} {key}: {problem}"
+        for step in diff(State(), actual)
+        for key, problem in kernel.apply(step).items()
+    ]
+
+
+async def _remove_links() -> None:
+    links = Links()
+    try:
+        for link in await links.ours():
+            if naming.is_host_interface(link.name):
+                await links.delete(link.name)
+    finally:
+        links.close()
+
+
+async def _run(state_dir: Path) -> list[str]:
+    await _remove_links()
+    return await uninstall(Kernel(state_dir), state_dir)
+
+
+def main(arguments: list[str]) -> int:
+    """`romana agent uninstall`: 0 when all is gone, 1 when something could not be removed."""
+    parser = argparse.ArgumentParser(prog="romana agent uninstall", description=__doc__)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
+    parser.add_argument("--state-dir", type=Path, metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load_settings(
+            AgentSettings, file=options.config, overrides={"state_dir": options.state_dir}
+        )
+        problems = asyncio.run(_run(settings.state_dir))
+    except RomanaError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 1
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
