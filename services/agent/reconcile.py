@@ -40,7 +40,7 @@ says nothing when they go."""
 class Observer(Protocol):
     """Is told what was done."""
 
-    def reconciled(self, outcome: Outcome, seconds: float) -> None:
+    def reconciled(self, outcome: Outcome, seconds: float, /) -> None:
         """A round is done."""
 
     def failed(self) -> None:

@@ -66,7 +66,11 @@ class Problem:
     message: str = ""
 
     def __str__(self) -> str:
-        return self.message or os.strerror(self.number)
+        if self.message:
+            return self.message
+        if self.number == errno.EEXIST:
+            return "something of somebody else is in its place"
+        return os.strerror(self.number)
 
     @property
     def reason(self) -> str:

@@ -188,7 +188,7 @@ class TestNode:
                 reconciler.put_endpoint(endpoint)
             async with asyncio.timeout(DEADLINE):
                 failures = await reconciler.reached()
-            assert not failures
+            assert not failures, failures
             yield reconciler
         finally:
             task.cancel()
