@@ -37,7 +37,7 @@ from services.ipam.items import (
     operations_most,
     perform,
 )
-from services.ipam.model import WANTS_MOST, Released
+from services.ipam.model import Released
 from services.ipam.state import Pending, State
 from services.ipam.topology_feed import TopologyFeed
 from services.ipam.writer import Deposed, Leadership, Writer
@@ -52,8 +52,8 @@ STALE_MOST: Final = 20
 """How often a transaction is tried again because the topology changed under it."""
 ITEMS_MOST: Final = 2000
 """How many items are decided at once, so that the event loop is not kept from all else."""
-BUDGET_LEAST: Final = 2 * WANTS_MOST + 1
-"""A transaction that is too large is divided, down to one item."""
+BUDGET_LEAST: Final = 1
+"""Operations: a transaction that is too large is divided, down to one item."""
 
 
 class Observer(Protocol):
@@ -205,9 +205,7 @@ class Committer:
                 revision = await self._writer.write(self._conditions(pending), writes)
             except RequestRefused:
                 self._undo(decision.jobs, "too_large")
-                if self._budget <= BUDGET_LEAST:
-                    raise
-                self._budget = max(self._budget // 2, BUDGET_LEAST)
+                self._divide()
             except Unavailable as error:
                 self._undo(decision.jobs, "store_away")
                 for job, _ in decision.jobs:
@@ -226,6 +224,14 @@ class Committer:
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
 
+    def _divide(self) -> None:
+        """Tries less at once; the first item fails if it is too large by itself."""
+        if self._budget > BUDGET_LEAST:
+            self._budget = max(self._budget // 2, BUDGET_LEAST)
+        else:
+            log.error("commit_too_large")
+            self._fail(self._queue.popleft(), RomanaError("too large for one transaction"))
+
     def _answer_from_memory(self, decision: _Decision) -> None:
         """No transaction proves that memory is still what the store holds: the lease has to."""
         if not self._leadership.holds():
@@ -233,6 +239,7 @@ class Committer:
         self._answer(decision.jobs)
 
     def _committed(self, decision: _Decision, operations: int, seconds: float) -> None:
+        self._budget = min(self._budget + 1, OPERATIONS_MOST)
         places = self._state.settle(self.revision)
         if decision.then is not None:
             decision.then()

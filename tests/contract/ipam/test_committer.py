@@ -7,11 +7,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from services.common.errors import AlreadyExists, NotFound, Unavailable
+from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
+from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.etcd.types import (
     Changes,
     Compare,
@@ -215,6 +218,32 @@ async def test_many_owners_are_divided_into_transactions_that_etcd_takes(parts: 
     assert len(set(given)) == 1000
     assert "too_large" not in parts.told.undo
     assert len(await pages(parts)) == 1000
+
+
+@pytest.fixture
+async def narrow_store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An etcd that takes transactions of 8 KiB at most."""
+    server = LocalEtcd(tmp_path, EtcdOptions(extra=("--max-request-bytes", "8192")))
+    await server.start()
+    try:
+        async with EtcdClient([server.endpoint]) as client:
+            yield Store(client, Keys("/narrow"), server.endpoint)
+    finally:
+        server.stop()
+
+
+async def test_what_is_too_large_for_etcd_is_divided(narrow_store: Store) -> None:
+    net = layout([network("net", "10.0.0.0/16", 29)])
+    await seed(narrow_store.client, narrow_store.keys, net, [node("h1"), node("h2")])
+    async with leading(narrow_store) as parts:
+        wanted = [
+            Request(EndpointName(f"{n:x>200}"), NodeName("h1"), Tenant(f"t{n}"), Segment(""))
+            for n in range(300)
+        ]
+        given = _texts(await parts.committer.submit(wanted))
+        assert len(set(given)) == 300
+        assert "too_large" in parts.told.undo
+        assert len(await pages(parts)) == 300
 
 
 async def test_a_caller_who_gave_up_does_not_hold_up_the_others(parts: Parts) -> None:
