@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from romana.ipam.v1 import allocation_pb2
 
 from lab import control
 from lab.processes import Program
-from lab.spec import Address, Endpoint
+from lab.spec import TRUNK_INTERFACE, Address, Endpoint, Lab
 from services.common.errors import Unavailable
 from services.common.rpc.channel import open_channel
 from services.common.rpc.status import error_of
@@ -47,9 +48,22 @@ def socket_path(folder: Path, node: str) -> Path:
     return folder / f"agent.{node}" / "agent.sock"
 
 
-def program(node: str, folder: Path) -> Program:
-    """A node's agent, in the node's namespace."""
+def program(lab: Lab, node: str, folder: Path) -> Program:
+    """A node's agent, in the node's namespace.
+
+    The attachments are in topology; on a trunk, the agent has to make their links.
+    """
     state = folder / f"agent.{node}"
+    attachments = [
+        {
+            "network": network,
+            "interface": lab.vlan(network).interface,
+            "address": lab.vlan(network).on_link(address),
+            "vlan_id": lab.vlan(network).vlan_id,
+            "parent": TRUNK_INTERFACE,
+        }
+        for network, address in lab.node(node).addresses.items()
+    ]
     return Program(
         f"agent.{node}",
         node,
@@ -57,10 +71,13 @@ def program(node: str, folder: Path) -> Program:
         {
             "ROMANA_AGENT__NODE": node,
             "ROMANA_AGENT__STATE_DIR": str(state),
-            "ROMANA_AGENT__IPAM__ADDRESS": control.IPAM,
-            "ROMANA_AGENT__IPAM__INSECURE": "true",
-            "ROMANA_AGENT__LISTEN__ADDRESS": f"unix:{socket_path(folder, node)}",
+            "ROMANA_AGENT__SOCKET": str(socket_path(folder, node)),
+            "ROMANA_AGENT__CNI_SOCKET": str(state / "cni.sock"),
+            "ROMANA_AGENT__IPAM": control.IPAM,
+            "ROMANA_AGENT__TOPOLOGY": control.TOPOLOGY,
+            "ROMANA_AGENT__INSECURE": "true",
             "ROMANA_AGENT__LOG__FORMAT": "json",
+            **({"ROMANA_AGENT__ATTACHMENTS": json.dumps(attachments)} if lab.trunk else {}),
         },
     )
 

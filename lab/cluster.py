@@ -85,7 +85,7 @@ class Cluster:
             said("etcd, topology and ipam")
             for node in self.lab.nodes:
                 self.start(node.name)
-            await asyncio.gather(*(self.agent(node.name).ready() for node in self.lab.nodes))
+            await asyncio.gather(*(self._agent_ready(node.name) for node in self.lab.nodes))
             said(f"{len(self.lab.nodes)} agents")
             for endpoint in self.lab.endpoints:
                 await self.attach(endpoint)
@@ -107,7 +107,7 @@ class Cluster:
             return control.etcd(self.folder)
         if name in CONTROL_PROGRAMS:
             return control.service(name)
-        return agents.program(name, self.folder)
+        return agents.program(self.lab, name, self.folder)
 
     def start(self, name: str) -> None:
         """Starts a program, unless it runs."""
@@ -181,6 +181,25 @@ class Cluster:
     async def address_of(self, name: str) -> Address:
         """Of an endpoint or machine; raises NotFound."""
         return (await self.host(name)).address
+
+    async def _agent_ready(self, node: str) -> None:
+        program = self.program(node)
+        ready = asyncio.ensure_future(self.agent(node).ready())
+        try:
+            while not ready.done() and self.processes.pid(program.name, program.host) is not None:
+                await asyncio.wait({ready}, timeout=0.2)
+            if ready.done():
+                await ready
+                return
+            said = f"the agent of {node} ended"
+        except Unavailable as error:
+            said = error.message
+        finally:
+            ready.cancel()
+            await asyncio.gather(ready, return_exceptions=True)
+        raise Unavailable(
+            f"{said}; its log:\n{self.processes.tail(program.name)}", "AGENT_NOT_READY"
+        )
 
     async def _provision(self) -> None:
         """In the control namespace, since the services listen there."""

@@ -24,6 +24,8 @@ from lab.spec import Address
 
 TIMEOUT = 1.0
 """Seconds to wait for an answer. Within a machine it takes far less than a millisecond."""
+TRAFFIC_TIMEOUT = 5.0
+"""Seconds; so long that a busy machine is not taken for a lost packet."""
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM}
 
 
@@ -207,7 +209,7 @@ async def udp(
 
 @contextlib.asynccontextmanager
 async def traffic(
-    flows: Iterable[tuple[Path, Address]], *, interval: float = 0.02
+    flows: Iterable[tuple[Path, Address]], *, interval: float = 0.05
 ) -> AsyncIterator[dict[tuple[str, Address], list[Echoed]]]:
     """Echoes at a steady rate from each namespace to an address while the block runs.
 
@@ -224,7 +226,7 @@ async def traffic(
         pending: set[asyncio.Task[None]] = set()
 
         async def one(pinger: Pinger) -> None:
-            found.append(await pinger.ping(destination))
+            found.append(await pinger.ping(destination, TRAFFIC_TIMEOUT))
 
         async with Pinger(path, destination.version) as pinger:
             while not stop.is_set():
