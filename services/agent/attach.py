@@ -3,10 +3,15 @@
     attach   begun > allocated > linked > placed > attached
     detach   detaching > unlinked > released
 
-*Begun*, *attached* and *detaching* are on disk before the next step is taken. The rest needs no
+*Begun*, *attached* and *detaching* are written before the next step is taken. The rest needs no
 record: links are named by the endpoint's name and ipam allocates by it, so that whoever finds
 *begun* after a crash can undo all of it, and whoever finds *detaching* can finish. One name is
 worked on by one task at a time, and a task goes on when its caller has gone.
+
+A loss of power takes all links and namespaces with it, so only two records have to survive one:
+*attached*, since its caller was answered, and *detaching* before the addresses are given back, since
+an old *attached* must not come back for an address that is another's. That one is synced while the
+kernel takes the link away.
 """
 
 from __future__ import annotations
@@ -177,7 +182,7 @@ class Endpoints:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._in_sync()
-                await self.write(Record(spec, Step.BEGUN))
+                await self.write(Record(spec, Step.BEGUN), durable=False)
                 self._passed("begun")
                 endpoint = await self._build(spec, claims, deadline)
                 await self.write(Record(spec, Step.ATTACHED, endpoint))
@@ -304,7 +309,7 @@ class Endpoints:
             return await self._give_back(Record(unknown(name), Step.DETACHING))
         if record.step is not Step.DETACHING:
             record = Record(record.spec, Step.DETACHING, record.endpoint)
-            await self.write(record)
+            await self.write(record, durable=False)
         self._passed("detaching")
         released = await self.finish_detach(record)
         log.info("endpoint_detached", endpoint=name, released=released)
@@ -315,7 +320,9 @@ class Endpoints:
         name = record.spec.name
         self._reconciler.remove_endpoint(name)
         self._degraded.pop(name, None)
-        await self._unlink(record.spec)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._journal.sync(name))
+            group.create_task(self._unlink(record.spec))
         self._passed("unlinked")
         if self._reconciler.in_sync:
             # an address that is handed out again must not be answered for here any more
@@ -376,9 +383,9 @@ class Endpoints:
 
     # For recovery.
 
-    async def write(self, record: Record) -> None:
-        """Takes over a record, when it is on disk."""
-        await self._journal.write(record)
+    async def write(self, record: Record, *, durable: bool = True) -> None:
+        """Takes over a record, when it is written."""
+        await self._journal.write(record, durable=durable)
         self._records[record.spec.name] = record
 
     async def forget(self, name: EndpointName) -> None:

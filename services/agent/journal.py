@@ -1,7 +1,7 @@
 """What the agent has begun with each endpoint, on disk: one small JSON file each.
 
-A file is written whole beside its place, synced, renamed and its folder synced, so that a reader
-after a crash finds the old or the new one. A file that cannot be read is put aside, not deleted:
+A file is written whole beside its place and renamed, so that a reader after a crash finds the old or
+the new one; where a loss of power matters too, file and folder are synced. A file that cannot be read is put aside, not deleted:
 its links and addresses are found by other means (`Links.ours`, ipam by node).
 """
 
@@ -40,12 +40,20 @@ class Journal:
         except OSError as error:
             raise _unwritable(folder, error) from error
 
-    async def write(self, record: Record) -> None:
-        """Returns when the record is on disk; WrongState if that cannot be."""
-        await asyncio.to_thread(self._write, record)
+    async def write(self, record: Record, *, durable: bool = True) -> None:
+        """Returns when the record is written; WrongState if it cannot be.
+
+        `durable`: a loss of power does not undo it. What is not survives the death of this process
+        all the same.
+        """
+        await asyncio.to_thread(self._write, record, durable=durable)
+
+    async def sync(self, name: EndpointName) -> None:
+        """Makes the last record of a name durable."""
+        await asyncio.to_thread(self._sync_one, name)
 
     async def drop(self, name: EndpointName) -> None:
-        """Removes an endpoint's record, if there is one."""
+        """Removes an endpoint's record, if there is one. Not durably: see `services.agent.attach`."""
         await asyncio.to_thread(self._drop, name)
 
     def read(self) -> Sequence[Record]:
@@ -61,16 +69,18 @@ class Journal:
             path.unlink()
         return sorted(found, key=lambda record: record.spec.name)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, *, durable: bool) -> None:
         path = self._folder / file_name(record.spec.name)
         new = path.with_name(f".{path.name}.new")
         try:
             with new.open("wb") as file:
                 file.write(encode(record))
-                file.flush()
-                os.fdatasync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fdatasync(file.fileno())
             new.replace(path)
-            self._sync()
+            if durable:
+                _sync(self._folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
@@ -79,19 +89,27 @@ class Journal:
     def _drop(self, name: EndpointName) -> None:
         path = self._folder / file_name(name)
         try:
-            path.unlink()
-            self._sync()
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def _sync_one(self, name: EndpointName) -> None:
+        path = self._folder / file_name(name)
+        try:
+            _sync(path)
+            _sync(self._folder)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise _unwritable(path, error) from error
 
-    def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Address(msgspec.Struct, frozen=True):

@@ -15,7 +15,17 @@ from collections.abc import Sequence
 from tests.bench.report import show, write
 from tests.bench.world import load_average
 
-NAMES = ("unary", "throughput", "flat", "start", "rpc_wrapping", "aggregate", "registration")
+NAMES = (
+    "unary",
+    "throughput",
+    "flat",
+    "start",
+    "rpc_wrapping",
+    "aggregate",
+    "registration",
+    "agents",
+    "cni",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,194 +1,24 @@
-"""A node: a namespace with an agent in it, and a real ipam that it reaches by a Unix socket."""
+"""A node in a namespace with an agent, and a real ipam that it reaches by a Unix socket."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc.aio
 import pytest
-from romana.agent.v1 import agent_service_pb2 as pb
-from romana.agent.v1 import endpoint_pb2
-from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
-from romana.ipam.v1 import allocation_pb2
-from romana.ipam.v1 import ipam_service_pb2 as ipam_pb
 
 from services.common.model.network import Mode
 from tests.conftest import Store
+from tests.support.agent_node import NODE, Node
 from tests.support.ipam_process import IpamProcess, seed
-from tests.support.netns import Namespace, Namespaces, missing
+from tests.support.netns import Namespaces, missing
 from tests.support.topologies import layout, network, node
-
-ROOT = Path(__file__).parents[3]
-PLUGIN = ROOT / "services" / "agent" / "cni" / "plugin.py"
-NODE = "n1"
-START_SECONDS = 20.0
 
 if reason := missing():
     pytest.skip(f"needs {reason}", allow_module_level=True)
-
-
-class Node:
-    """The node's namespace, its agent, and what a runtime would start on it."""
-
-    def __init__(self, namespaces: Namespaces, folder: Path, ipam: IpamProcess) -> None:
-        self.namespaces = namespaces
-        self.home = namespaces.new("node")
-        self.folder = folder
-        self.ipam = ipam
-        self.socket = f"unix:{folder}/agent.sock"
-        self.cni_socket = folder / "cni.sock"
-        self.log = folder / "agent.log"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.channel: grpc.aio.Channel | None = None
-
-    def start(self, die_at: str = "") -> None:
-        """Starts the agent and waits until it serves; `die_at`: where it kills itself."""
-        options = {
-            "state_dir": str(self.folder / "state"),
-            "ipam": self.ipam.address,
-            "node": NODE,
-            "agent": self.socket,
-            "cni": str(self.cni_socket),
-            "networks": [
-                ["net", "10.1.0.0/24", "routed", "0"],
-                ["lan", "10.2.0.0/24", "onlink", "0"],
-                ["six", "fd00:1::/64", "routed", "0"],
-            ],
-            "on": [["net", "up0"], ["lan", "up0"]],
-            "die_at": die_at,
-        }
-        with self.log.open("ab") as log:
-            self.process = self.home.start(
-                [
-                    "setpriv",
-                    "--pdeathsig",
-                    "KILL",
-                    "--",
-                    sys.executable,
-                    "-m",
-                    "tests.support.agent_child",
-                    json.dumps(options),
-                ],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=ROOT,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line == b"ready\n", self.log.read_text()[-3000:]
-
-    @property
-    def stub(self) -> Any:
-        assert self.channel is not None
-        return AgentServiceStub(self.channel)
-
-    def kill(self) -> None:
-        """Ends the agent as a crash would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
-
-    def stop(self) -> int:
-        """Ends it in order."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(20)
-        self.kill()
-        return status
-
-    def links(self) -> list[str]:
-        """Our pairs in the node's namespace."""
-        found = json.loads(self.home.run("ip -j link show"))
-        return sorted(item["ifname"] for item in found if item["ifname"].startswith("rom"))
-
-    async def addresses(self) -> list[str]:
-        """What ipam has allocated."""
-        async with self.ipam.connect() as stub:
-            answer = await stub.ListAddresses(ipam_pb.ListAddressesRequest())
-        return [item.address for item in answer.allocations]
-
-    def records(self) -> list[str]:
-        """Files of the journal."""
-        return sorted(path.name for path in (self.folder / "state" / "endpoints").glob("*"))
-
-    def spec(
-        self, name: str, target: Namespace | str, network: str = "net", **rest: Any
-    ) -> endpoint_pb2.EndpointSpec:
-        path = target if isinstance(target, str) else target.path
-        interface = rest.pop("interface", "")
-        address = rest.pop("address", "")
-        return endpoint_pb2.EndpointSpec(
-            name=name,
-            tenant=rest.pop("tenant", "t"),
-            target=endpoint_pb2.EndpointTarget(
-                namespace=endpoint_pb2.NamespaceTarget(path=path, interface=interface)
-            ),
-            addresses=[
-                allocation_pb2.AddressSpec(network=item, address=address)
-                for item in network.split(",")
-            ],
-            **rest,
-        )
-
-    async def attach(self, name: str, target: Namespace | str, **rest: Any) -> Any:
-        spec = self.spec(name, target, **rest)
-        return await self.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=20)
-
-    async def detach(self, name: str) -> Any:
-        return await self.stub.DetachEndpoint(pb.DetachEndpointRequest(name=name), timeout=20)
-
-    async def check(self, name: str) -> Any:
-        return await self.stub.CheckEndpoint(pb.CheckEndpointRequest(name=name), timeout=20)
-
-    def cni(
-        self,
-        command: str,
-        container: str = "c1",
-        netns: str = "",
-        interface: str = "eth0",
-        *,
-        config: dict[str, Any] | None = None,
-        args: str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=t",
-        user: int = 0,
-    ) -> tuple[int, Any]:
-        """Runs romana-cni; its exit status and what it printed."""
-        document = {
-            "cniVersion": "1.1.0",
-            "name": "pods",
-            "type": "romana-cni",
-            "network": "net",
-            "socket": str(self.cni_socket),
-            **(config or {}),
-        }
-        guard = ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
-        done = subprocess.run(
-            [*guard, str(PLUGIN)],
-            input=json.dumps(document).encode(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-            env={
-                "CNI_COMMAND": command,
-                "CNI_CONTAINERID": container,
-                "CNI_NETNS": netns,
-                "CNI_IFNAME": interface,
-                "CNI_ARGS": args,
-                "CNI_PATH": "/opt/cni/bin",
-            },
-        )
-        assert not done.stderr, done.stderr
-        return done.returncode, json.loads(done.stdout) if done.stdout else None
 
 
 @pytest.fixture

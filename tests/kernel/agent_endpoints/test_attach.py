@@ -14,7 +14,7 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_pb
 from services.agent.naming import host_interface
 from services.common.model.names import EndpointName
 from services.common.rpc.status import error_of
-from tests.kernel.agent_endpoints.conftest import Node
+from tests.support.agent_node import Node
 from tests.support.ipam_process import poll
 
 

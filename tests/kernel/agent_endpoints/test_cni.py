@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.kernel.agent_endpoints.conftest import PLUGIN, Node
+from tests.support.agent_node import PLUGIN, Node
 
 
 async def cni(node: Node, *arguments: object, **options: object) -> tuple[int, object]:

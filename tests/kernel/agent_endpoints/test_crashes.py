@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from tests.kernel.agent_endpoints.conftest import Node
+from tests.support.agent_node import Node
 from tests.support.ipam_process import poll
 
 
