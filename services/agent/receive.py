@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import grpc.aio
 import structlog
-from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub, IpamServiceStub
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.agent import sync_wire
 from services.agent.reconcile import Reconciler
@@ -23,6 +23,9 @@ from services.common.sync.model import Failure, Position
 from services.common.sync.receiver import Batch, Receiver
 from services.common.sync.stream_client import Call, Observer, Peer, StreamClient
 from services.common.version import version
+
+if TYPE_CHECKING:
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 

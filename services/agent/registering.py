@@ -11,16 +11,13 @@ import random
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc.aio
 import structlog
 from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as pb
-from romana.topology.v1.topology_service_pb2_grpc import (
-    TopologyServiceAsyncStub,
-    TopologyServiceStub,
-)
+from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.agent.state import Interface
 from services.common.backoff import Backoff, BackoffPolicy
@@ -30,6 +27,9 @@ from services.common.model.network import Address
 from services.common.model.node import Attachment
 from services.common.rpc.status import error_of
 from services.common.socket_address import TcpAddress, parse_address
+
+if TYPE_CHECKING:
+    from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,221 @@
+"""The agent as a process, with etcd, topology and ipam at the other end of the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from romana.agent.v1 import agent_service_pb2 as agent_pb
+from romana.agent.v1 import agent_service_pb2_grpc, endpoint_pb2
+from romana.ipam.v1 import ipam_service_pb2_grpc, sync_routes_pb2
+
+from tests.kernel.agent.site import until
+from tests.support.netns import Namespace, Namespaces
+
+TOPOLOGY = """
+networks:
+  - {name: a, cidr: 10.1.0.0/16, gateway: 192.168.10.1}
+  - {name: b, cidr: 10.2.0.0/16, gateway: 192.168.20.1}
+topologies:
+  - name: all
+    networks: [a, b]
+    groups: [{name: everything}]
+"""
+GATEWAYS = {"a": "192.168.10.1", "b": "192.168.20.1"}
+
+
+@dataclass
+class Node:
+    """A node with an agent."""
+
+    namespace: Namespace
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> str:
+        return f"unix:{self.folder}/agent.sock"
+
+    def start(self) -> None:
+        name = self.namespace.name.rpartition("-")[2]
+        number = int(name[1:]) + 10
+        attachments = [
+            {"network": net, "interface": f"e-{net}", "address": f"{gateway[:-1]}{number}"}
+            for net, gateway in GATEWAYS.items()
+        ]
+        settings = {
+            "ROMANA_AGENT__NODE": name,
+            "ROMANA_AGENT__IPAM": f"{GATEWAYS['a']}:9620",
+            "ROMANA_AGENT__TOPOLOGY": f"{GATEWAYS['a']}:9610",
+            "ROMANA_AGENT__INSECURE": "true",
+            "ROMANA_AGENT__ATTACHMENTS": json.dumps(attachments),
+            "ROMANA_AGENT__STATE_DIR": str(self.folder / "state"),
+            "ROMANA_AGENT__SOCKET": str(self.folder / "agent.sock"),
+            "ROMANA_AGENT__CNI_SOCKET": str(self.folder / "cni.sock"),
+            "ROMANA_AGENT__METRICS__ADDRESS": "127.0.0.1:9641",
+        }
+        with (self.folder / "log").open("ab") as log:
+            self.process = self.namespace.start(
+                [sys.executable, "-m", "services.agent.main"],
+                env={**os.environ, **settings},
+                stderr=log,
+            )
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    async def status(self) -> agent_pb.GetStatusResponse | None:
+        async with grpc.aio.insecure_channel(self.socket) as channel:
+            stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+            try:
+                return await stub.GetStatus(agent_pb.GetStatusRequest(), timeout=2)
+            except grpc.aio.AioRpcError:
+                return None
+
+    async def is_ready(self) -> bool:
+        status = await self.status()
+        return status is not None and status.ready and status.connected
+
+    async def attach(self, name: str, namespace: Namespace, network: str) -> str:
+        spec = endpoint_pb2.EndpointSpec(name=name, tenant="t")
+        spec.target.namespace.path = namespace.path
+        spec.addresses.add(network=network)
+        async with grpc.aio.insecure_channel(self.socket) as channel:
+            stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+            answer = await stub.AttachEndpoint(
+                agent_pb.AttachEndpointRequest(spec=spec), timeout=10
+            )
+        return answer.endpoint.addresses[0].address
+
+
+@dataclass
+class Cluster:
+    """Services in the gateway's namespace, nodes beside it."""
+
+    made: Namespaces
+    router: Namespace
+    nodes: dict[str, Node]
+    ipam: subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: Unix sockets take 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="ra-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def cluster(made: Namespaces, folder: Path) -> AsyncIterator[Cluster]:
+    router = made.new("gw")
+    router.sysctl("net.ipv4.ip_forward", 1)
+    for net, gateway in GATEWAYS.items():
+        router.run(f"ip link add br-{net} type bridge")
+        router.run(f"ip link set br-{net} up")
+        router.run(f"ip addr add {gateway}/24 dev br-{net}")
+    (folder / "topology.yaml").write_text(TOPOLOGY)
+    etcd = folder / "etcd"
+    processes = [
+        router.start(
+            ["etcd", "--data-dir", str(etcd), "--log-level", "error"], stderr=subprocess.DEVNULL
+        )
+    ]
+
+    def service(name: str, port: int, *more: str) -> subprocess.Popen[bytes]:
+        with (folder / f"{name}.log").open("ab") as log:
+            return router.start(
+                [
+                    *(sys.executable, "-m", f"services.{name}.main"),
+                    *("--listen", f"0.0.0.0:{port}", "--insecure", *more),
+                ],
+                stderr=log,
+            )
+
+    processes.append(service("topology", 9610, "--initial-topology", str(folder / "topology.yaml")))
+    nodes: dict[str, Node] = {}
+    for name, number in (("n1", 11), ("n2", 12)):
+        namespace = made.new(name)
+        for interface in ("all", "default"):
+            namespace.sysctl(f"net.ipv4.conf.{interface}.rp_filter", 1)
+        for net, gateway in GATEWAYS.items():
+            namespace.link(router, f"e-{net}", f"{name}-{net}")
+            router.run(f"ip link set {name}-{net} master br-{net}")
+            namespace.run(f"ip addr add {gateway[:-1]}{number}/24 dev e-{net}")
+        namespace.run(f"ip route add default via {GATEWAYS['a']}")
+        (folder / name).mkdir()
+        nodes[name] = Node(namespace, folder / name)
+    cluster = Cluster(made, router, nodes, service("ipam", 9620))
+    try:
+        for node in nodes.values():
+            node.start()
+        for node in nodes.values():
+            await until(node.is_ready, 30)
+        yield cluster
+    except BaseException:
+        for path in [*folder.glob("*.log"), *folder.glob("*/log")]:
+            sys.stdout.write(f"--- {path}\n{path.read_text()[-6000:]}\n")
+        raise
+    finally:
+        for process in (*processes, cluster.ipam, *(node.process for node in nodes.values())):
+            if process is not None:
+                process.kill()
+                process.wait()
+
+
+async def test_endpoints_on_two_nodes_and_a_restart_without_ipam(cluster: Cluster) -> None:
+    n1, n2 = cluster.nodes["n1"], cluster.nodes["n2"]
+    one, two = cluster.made.new("e1"), cluster.made.new("e2")
+    first = await n1.attach("e1", one, "a")
+    second = await n2.attach("e2", two, "a")
+    await until(lambda: asyncio.to_thread(one.pings, second), 10)
+    assert await asyncio.to_thread(two.pings, first)
+
+    cluster.ipam.kill()
+    cluster.ipam.wait()
+    before = n1.namespace.run("ip route show table all proto 114")
+    assert n1.stop() == 0
+    assert n1.namespace.run("ip route show table all proto 114") == before
+    assert await asyncio.to_thread(one.pings, second)
+    n1.namespace.run("ip rule del pref 11420")
+    n1.start()
+
+    async def restored() -> bool:
+        status = await n1.status()
+        return status is not None and status.ready
+
+    await until(restored, 15)
+    assert "11420" in n1.namespace.run("ip rule")
+    assert n1.namespace.run("ip route show table all proto 114") == before
+    assert await asyncio.to_thread(one.pings, second)
+
+
+async def test_ipam_knows_what_a_node_has_applied(cluster: Cluster) -> None:
+    await cluster.nodes["n1"].attach("e1", cluster.made.new("e1"), "b")
+
+    def ask() -> sync_routes_pb2.GetSyncStatusResponse:
+        with grpc.insecure_channel(f"{GATEWAYS['a']}:9620") as channel:
+            stub = ipam_service_pb2_grpc.IpamServiceStub(channel)
+            return stub.GetSyncStatus(sync_routes_pb2.GetSyncStatusRequest(), timeout=3)
+
+    def realized() -> bool:
+        answer = cluster.router.call(ask)
+        return len(answer.statuses) == 2 and all(
+            status.applied.revision == answer.current.revision and not status.failures
+            for status in answer.statuses
+        )
+
+    await until(lambda: asyncio.to_thread(realized), 10)
