@@ -9,8 +9,8 @@ record: links are named by the endpoint's name and ipam allocates by it, so that
 worked on by one task at a time, and a task goes on when its caller has gone.
 
 A loss of power takes all links and namespaces with it, so only two records have to survive one:
-*attached*, since its caller was answered, and *detaching* before the addresses are given back, since
-an old *attached* must not come back for an address that is another's. That one is synced while the
+*attached*, since its caller was answered, and *detaching* before the addresses are given back: an
+old *attached* must not come back for an address that is another's. That one is synced while the
 kernel takes the link away.
 """
 

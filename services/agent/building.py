@@ -1,6 +1,6 @@
 """Builds the endpoints' part of an agent, for `main`.
 
-built = build_endpoints(node=..., reconciler=reconciler, ipam=channel, ...)
+built = build_endpoints(node=..., reconciler=reconciler, ipam=channels, ...)
 await built.recovery.restore()                       # before the reconciler writes
 server.register(add_AgentServiceServicer_to_server, built.service)
 await built.cni.start(path)
@@ -54,7 +54,7 @@ def build_endpoints(
     node: NodeName,
     state_dir: Path,
     reconciler: Reconciler,
-    ipam: grpc.aio.Channel,
+    ipam: Sequence[grpc.aio.Channel],
     attachments: Callable[[], Sequence[Attachment]],
     status: Callable[[], NodeStatus] = NodeStatus,
     probes: ProbeSettings | None = None,
@@ -66,7 +66,7 @@ def build_endpoints(
         node: Name of this node.
         state_dir: Survives a restart of the machine; the journal is below it.
         reconciler: Puts endpoints' routes into the kernel.
-        ipam: Channel to ipam.
+        ipam: Channels to replicas of ipam; at least one.
         attachments: The node's interfaces on networks, as they are now.
         status: What the data plane says of itself.
         probes: How to ask for duplicates on `onlink` networks.

@@ -56,11 +56,12 @@ class Allocated:
 class IpamClient:
     """Calls on behalf of one node. Raises RomanaErrors; Unavailable once the deadline passed.
 
-    Deadlines are times of the running loop's clock.
+    Any replica takes any call; one that is away is left for the next. Deadlines are times of the
+    running loop's clock.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, node: NodeName) -> None:
-        self._stub: IpamServiceAsyncStub = IpamServiceStub(channel)
+    def __init__(self, channels: Sequence[grpc.aio.Channel], node: NodeName) -> None:
+        self._stubs: list[IpamServiceAsyncStub] = [IpamServiceStub(item) for item in channels]
         self._node = node
 
     async def allocate(self, spec: EndpointSpec, deadline: float) -> tuple[EndpointAddress, ...]:
@@ -134,13 +135,15 @@ class IpamClient:
         while True:
             left = max(deadline - loop.time(), 0.001)
             try:
-                return await method(self._stub)(request, timeout=min(left, ATTEMPT))
+                return await method(self._stubs[0])(request, timeout=min(left, ATTEMPT))
             except grpc.aio.AioRpcError as error:
                 failed = error_of(error)
             pause = max(backoff.failed(), 0.02)
             if not isinstance(failed, Unavailable) or loop.time() + pause >= deadline:
                 raise failed
-            await asyncio.sleep(pause)
+            self._stubs.append(self._stubs.pop(0))
+            if backoff.failures % len(self._stubs) == 0:
+                await asyncio.sleep(pause)
 
 
 def _addresses(

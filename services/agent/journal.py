@@ -1,8 +1,9 @@
 """What the agent has begun with each endpoint, on disk: one small JSON file each.
 
-A file is written whole beside its place and renamed, so that a reader after a crash finds the old or
-the new one; where a loss of power matters too, file and folder are synced. A file that cannot be read is put aside, not deleted:
-its links and addresses are found by other means (`Links.ours`, ipam by node).
+A file is written whole beside its place and renamed, so that a reader after a crash finds the old
+or the new one; where a loss of power matters too, file and folder are synced. A file that cannot be
+read is put aside, not deleted: its links and addresses are found by other means (`Links.ours`, ipam
+by node).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Journal:
         await asyncio.to_thread(self._sync_one, name)
 
     async def drop(self, name: EndpointName) -> None:
-        """Removes an endpoint's record, if there is one. Not durably: see `services.agent.attach`."""
+        """Removes an endpoint's record, if there is one; a loss of power may bring it back."""
         await asyncio.to_thread(self._drop, name)
 
     def read(self) -> Sequence[Record]:

@@ -83,7 +83,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         node=settings.name,
         state_dir=settings.state_dir,
         reconciler=reconciler,
-        ipam=next(iter(channels.values())),
+        ipam=tuple(channels.values()),
         attachments=lambda: reconciler.attachments,
         status=status,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from services.ctl.session import Session
 from services.ctl.table import fields
 from services.ctl.verb import group, verb
 
-app = group("The agent of this node: status, and the CNI plug-in.")
+app = group("The agent of this node: status, the CNI plug-in, removal.")
 
 PLUGIN = Path(__file__).parent.parent / "agent" / "cni" / "plugin.py"
 
@@ -47,6 +48,37 @@ async def status(session: Session, agent_socket: AgentOption = "") -> ExitCode:
             )
         )
     return ExitCode.OK if answer.ready else ExitCode.NEGATIVE
+
+
+@app.command("uninstall")
+def uninstall(
+    state_dir: Annotated[
+        Path | None,
+        typer.Option("--state-dir", metavar="DIR", help="Of the agent.  [default: its setting]"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The agent's settings."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+) -> None:
+    """Removes all that the agent has made in this node's kernel. No agent may run.
+
+    The links of endpoints go too; their addresses stay allocated.
+
+    \b
+    Examples:
+      romana agent uninstall
+      romana agent uninstall --yes --state-dir /var/lib/romana
+    """
+    if not yes and sys.stdin.isatty():
+        typer.confirm("Remove all routes, rules and endpoints' links?", abort=True, err=True)
+    arguments = [sys.executable, "-m", "services.agent.uninstall"]
+    for option, value in (("--state-dir", state_dir), ("--config", config)):
+        if value is not None:
+            arguments += [option, str(value)]
+    sys.stdout.flush()
+    os.execv(sys.executable, arguments)  # noqa: S606  # our own interpreter
 
 
 @app.command("install-cni")

@@ -50,7 +50,7 @@ async def serve(options: dict[str, str]) -> None:
             node=options["node"],
             state_dir=Path(options["state_dir"]),
             reconciler=reconciler,
-            ipam=channel,
+            ipam=[channel],
             attachments=lambda: [
                 Attachment(NetworkName(name), interface) for name, interface in options["on"]
             ],
