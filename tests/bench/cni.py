@@ -17,12 +17,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc.aio
+
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from tests.bench.report import Row, rate, write
 from tests.bench.world import median
-from tests.support.agent_node import NODE, PLUGIN, Node
+from tests.support.agent_node import NODE, PLUGIN, Node, RealNode
 from tests.support.ipam_process import IpamProcess, seed
 from tests.support.netns import Namespace, Namespaces, enter, missing
 from tests.support.topologies import layout, network, node
@@ -47,7 +49,8 @@ async def measure(*, quick: bool) -> list[Row]:
         replica = IpamProcess([etcd.endpoint], "/bench", folder)
         replica.address = f"unix:{folder}/ipam.sock"
         replica._environment["ROMANA_IPAM__LISTEN__ADDRESS"] = replica.address
-        there = Node(namespaces, folder, replica)
+        there = RealNode(namespaces, folder, replica)
+        there.networks = ("net",)
         try:
             async with EtcdClient([etcd.endpoint]) as client:
                 known = node(NODE, address="192.168.0.1")
@@ -56,7 +59,11 @@ async def measure(*, quick: bool) -> list[Row]:
             replica.start()
             await replica.wait_until_active()
             there.home.link(namespaces.new("outside"), "up0", "up0")
+            there.home.run("ip addr add 192.168.0.1/24 dev up0")
             there.start()
+            async with grpc.aio.insecure_channel(there.socket) as channel:
+                there.channel = channel
+                await there.ready()
             return await asyncio.to_thread(compare, there, namespaces, folder, count)
         finally:
             there.kill()

@@ -16,7 +16,7 @@ from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as ipam_pb
 
-from tests.support.ipam_process import IpamProcess
+from tests.support.ipam_process import IpamProcess, poll
 from tests.support.netns import Namespace, Namespaces
 
 ROOT = Path(__file__).parents[2]
@@ -178,3 +178,49 @@ class Node:
         )
         assert not done.stderr, done.stderr
         return done.returncode, json.loads(done.stdout) if done.stdout else None
+
+
+class RealNode(Node):
+    """A node that runs `services.agent.main`."""
+
+    networks = ("net", "lan")
+
+    def start(self, die_at: str = "") -> None:
+        assert not die_at
+        settings = {
+            "NODE": NODE,
+            "ADDRESS": "192.168.0.1",
+            "REGISTER_NODE": "false",
+            "IPAM": self.ipam.address,
+            "STATE_DIR": str(self.folder / "state"),
+            "SOCKET": str(self.folder / "agent.sock"),
+            "CNI_SOCKET": str(self.cni_socket),
+            "METRICS__ADDRESS": "127.0.0.1:0",
+            "ATTACHMENTS": json.dumps(
+                [{"network": name, "interface": "up0"} for name in self.networks]
+            ),
+        }
+        variables = [f"ROMANA_AGENT__{key}={value}" for key, value in settings.items()]
+        with self.log.open("ab") as log:
+            self.process = self.home.start(
+                ["env", *variables, sys.executable, "-m", "services.agent.main"],
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+            )
+
+    async def ready(self) -> None:
+        """Waits until it says so."""
+
+        async def ready() -> bool:
+            try:
+                status = await self.stub.GetStatus(pb.GetStatusRequest(), timeout=2)
+            except grpc.aio.AioRpcError:
+                return False
+            return bool(status.ready and status.connected)
+
+        try:
+            await poll(ready, 30)
+        except TimeoutError:
+            raise AssertionError(self.log.read_text()[-4000:]) from None

@@ -1,0 +1,129 @@
+"""Endpoints under the whole agent: routes by the reconciler, streams from ipam."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from tests.support.agent_node import Node, RealNode
+from tests.support.echo import Answer
+from tests.support.ipam_process import IpamProcess, poll
+from tests.support.netns import Namespaces
+
+
+@pytest.fixture
+async def real(ipam: IpamProcess, folder: Path) -> AsyncIterator[RealNode]:
+    with Namespaces() as namespaces:
+        made = RealNode(namespaces, folder, ipam)
+        outside = namespaces.new("outside")
+        made.home.link(outside, "up0", "up0")
+        made.home.run("ip addr add 192.168.0.1/24 dev up0")
+        outside.run("ip addr add 192.168.0.254/24 dev up0")
+        outside.run("ip route add 10.1.0.0/24 via 192.168.0.1")
+        async with grpc.aio.insecure_channel(
+            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
+        ) as channel:
+            made.channel = channel
+            try:
+                made.start()
+                await made.ready()
+                yield made
+            finally:
+                made.kill()
+
+
+class Pinging:
+    """Sends echo requests in a thread, one after the other."""
+
+    def __init__(self, node: Node, address: str) -> None:
+        self.sent = self.lost = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(node.namespaces._made[1], address))
+        self._thread.start()
+
+    def _run(self, outside: object, address: str) -> None:
+        while not self._stop.wait(0.01):
+            self.sent += 1
+            self.lost += outside.echo(address, timeout=1.0) is not Answer.REPLY  # type: ignore[attr-defined]
+
+    async def stop(self) -> None:
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join)
+
+
+async def test_an_endpoint_is_reachable_when_attach_returns(real: RealNode) -> None:
+    pod = real.namespaces.new("pod")
+    endpoint = (await real.attach("web-1", pod)).endpoint
+    address = endpoint.addresses[0].address
+    assert real.home.pings(address, tries=1)
+    assert real.namespaces._made[1].pings(address)
+    assert (await real.check("web-1")).problems == []
+    await real.detach("web-1")
+    assert address not in real.home.run("ip route show table all")
+
+
+async def test_two_endpoints_reach_each_other(real: RealNode) -> None:
+    one, two = real.namespaces.new("one"), real.namespaces.new("two")
+    first = (await real.attach("one", one)).endpoint.addresses[0].address
+    second = (await real.attach("two", two)).endpoint.addresses[0].address
+    assert one.pings(second)
+    assert two.pings(first)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_no_packet_is_lost_over_a_restart(real: RealNode, *, killed: bool) -> None:
+    pod = real.namespaces.new("pod")
+    endpoint = (await real.attach("web-1", pod)).endpoint
+    address = endpoint.addresses[0].address
+    assert real.namespaces._made[1].pings(address)
+    pinging = Pinging(real, address)
+    if killed:
+        real.kill()
+    else:
+        assert await asyncio.to_thread(real.stop) == 0
+    real.start()
+    await real.ready()
+    await asyncio.sleep(0.5)  # the reconciler has swept by now, if it were to
+    await pinging.stop()
+    assert pinging.sent > 20
+    assert pinging.lost == 0
+    assert (await real.check("web-1")).problems == []
+
+
+async def test_no_packet_is_lost_when_the_journal_is(real: RealNode) -> None:
+    pod = real.namespaces.new("pod")
+    address = (await real.attach("web-1", pod)).endpoint.addresses[0].address
+    assert real.namespaces._made[1].pings(address)
+    pinging = Pinging(real, address)
+    real.kill()
+    for path in (real.folder / "state" / "endpoints").iterdir():
+        path.unlink()
+    real.start()
+    await real.ready()
+    await asyncio.sleep(0.5)
+    await pinging.stop()
+    assert pinging.lost == 0
+    assert (await real.detach("web-1")).addresses == [address]
+
+
+async def test_a_container_that_died_does_not_hinder_the_node(real: RealNode) -> None:
+    pod = real.namespaces.new("pod")
+    await real.attach("web-1", pod)
+    pod.delete()
+    await poll(lambda: real.links() == [], 10)
+
+    async def degraded() -> bool:
+        return (await real.check("web-1")).endpoint.state == 4
+
+    await poll(degraded, 15)
+    await real.ready()
+    other = real.namespaces.new("other")
+    address = (await real.attach("web-2", other)).endpoint.addresses[0].address
+    assert real.home.pings(address)
+    await real.detach("web-1")
+    assert await real.addresses() == [address]
