@@ -10,7 +10,7 @@ from google.rpc import status_pb2
 from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
-from services.ctl import failure, failure_view, options, phrases, words
+from services.ctl import agents, failure, failure_view, options, phrases, words
 from services.ctl.exits import ExitCode
 from services.ctl.failure import Failure, usage
 from services.ctl.output import Format, plain
@@ -51,6 +51,7 @@ RELEASE_BATCH = 10_000
         romana address allocate web-2 --node n1 --tenant shop --segment front --network prod
         romana address allocate web-3 --node n1 --tenant shop --address 10.1.0.77
         romana address allocate web-4 --node n1 --tenant shop --want family=4 --want family=6
+        romana address allocate web-5 --node n1 --tenant shop --wait 30
     """,
 )
 async def allocate(
@@ -72,6 +73,7 @@ async def allocate(
             help="One of several addresses; repeat it. All are given, or none.",
         ),
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
+    wait: agents.WaitOption = 0,
 ) -> None:
     """Allocates addresses to a name, or shows those that the same request was given before."""
     ipam = session.ipam
@@ -88,6 +90,11 @@ async def allocate(
             request_id=session.request_id,
         ),
     )
+    _show_given(session, name, answer)
+    await agents.wait(session, wait)
+
+
+def _show_given(session: Session, name: str, answer: api.AllocateAddressResponse) -> None:
     if session.out.for_programs:
         session.out.value(plain(answer))
         return

@@ -9,7 +9,7 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
-from services.ctl import node_view, options, phrases, plan_view, words
+from services.ctl import agents, node_view, options, phrases, plan_view, words
 from services.ctl.failure import Failure, usage
 from services.ctl.output import Format, plain
 from services.ctl.session import Session
@@ -61,9 +61,10 @@ async def list_nodes(
         lambda page: page.nodes,
         limit=limit,
     )
+    known = await agents.statuses(session) if session.out.wide else None
     session.out.listing(
         listed.items,
-        node_view.COLUMNS,
+        (*node_view.COLUMNS, agents.column(known)) if known else node_view.COLUMNS,
         document=plain,
         name=lambda item: item.name,
         empty="no such nodes" if network or group_path or label else "there are no nodes",
@@ -87,10 +88,11 @@ async def show(
         bool, typer.Option("--routes", help="List the routes to the other nodes.")
     ] = False,
 ) -> None:
-    """Shows a node: where it is, its attachments, the blocks it holds, how others reach it."""
+    """Shows a node: where it is, its agent, the blocks it holds, how others reach it."""
     topology = session.topology
     node = (await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))).node
     held = await _held(session, name)
+    agent = await agents.statuses(session, [name]) if held else None
     out = session.out
     if out.for_programs:
         out.value(
@@ -98,12 +100,15 @@ async def show(
                 "node": plain(node),
                 "blocks": [plain(block) for block in held.blocks] if held else None,
                 "routes": plain(held.routes) if held else None,
+                "agent": plain(agent) if agent else None,
             }
         )
     elif out.form is Format.NAME:
         out.line(node.name)
     else:
         node_view.show(out, node)
+        if agent:
+            agents.show(out, agent)
         if held:
             node_view.show_held(out, held, routes=routes)
 
@@ -177,6 +182,7 @@ async def update(
     ] = [],  # noqa: B006
     allow_stranded: options.AllowStrandedOption = False,
     dry_run: options.DryRunOption = False,
+    wait: agents.WaitOption = 0,
 ) -> None:
     """Changes what is named and leaves the rest; places the node anew if it no longer fits."""
     if not (address or label or attach or detach or pin or unpin):
@@ -206,6 +212,7 @@ async def update(
             )
         request.validate_only = False
     _show_update(session, await topology.once(topology.stub.UpdateNode, request))
+    await agents.wait(session, wait)
 
 
 @verb(

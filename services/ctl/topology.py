@@ -13,7 +13,7 @@ from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
-from services.ctl import options, plan_view, tree_view, words
+from services.ctl import agents, options, plan_view, tree_view, words
 from services.ctl.exits import ExitCode
 from services.ctl.failure import Failure, usage
 from services.ctl.output import Format, plain
@@ -77,6 +77,7 @@ async def apply(
     dry_run: options.DryRunOption = False,
     allow_stranded: options.AllowStrandedOption = False,
     etag: EtagOption = "",
+    wait: agents.WaitOption = 0,
 ) -> ExitCode | None:
     """Makes networks and topology those of the file. Shows the plan first.
 
@@ -102,6 +103,7 @@ async def apply(
         session.note(f"Applied; the topology's etag is now {answer.etag}")
     else:
         session.note("Nothing was to change")
+    await agents.wait(session, wait)
     return None
 
 

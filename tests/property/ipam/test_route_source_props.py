@@ -1,0 +1,144 @@
+"""What agents are told, kept up to date by what changed, equals what is told from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.errors import RomanaError
+from services.common.model.layout import Layout
+from services.common.model.names import NetworkName, NodeName, Segment, Tenant
+from services.common.sync.source import Source
+from services.ipam.allocation import allocate, release
+from services.ipam.model import ANY, Release, Request
+from services.ipam.route_source import Encoding, RouteSource
+from services.ipam.routes_view import RoutesView
+from services.ipam.space import Interval
+from services.ipam.state import Reservation, State
+from tests.support.topologies import layout, network, node
+
+
+def encoded(*parts: object) -> bytes:
+    return repr(parts).encode()
+
+
+ENCODING = Encoding(encoded, encoded, encoded)
+LAYOUTS: list[Layout] = [
+    layout([network("net", "10.0.0.0/26", 29), network("more", "10.1.0.0/27", 29)]),
+    layout(
+        [network("net", "10.0.0.0/26", 29)],
+        {"a": {"net": "10.0.0.0/27"}, "b": {"net": "10.0.0.32/27"}},
+    ),
+    layout([network("net", "10.0.0.0/25", 29)]),
+    layout([]),
+]
+NODES = [
+    node("h1", address="192.0.2.1"),
+    node("h1", address="10.0.0.33"),
+    node("h1", "a", address="192.0.2.1"),
+    node("h2", address="192.0.2.2"),
+    node("h2", "b", address="192.0.2.2"),
+    node("h2", address="192.0.2.2", on=["net"]),
+    node("h3", address="10.0.0.9"),
+]
+NAMES = ["h1", "h2", "h3"]
+
+
+class World:
+    def __init__(self) -> None:
+        self.state = State()
+        self.source = Source("epoch")
+        self.view = RoutesView()
+        self.routes = RouteSource(self.source, self.view, ENCODING)
+        self.state.set_layout(LAYOUTS[0])
+        self.revision = 0
+
+    def update(self, *nodes: str) -> None:
+        self.revision += 1
+        places = self.state.settle(self.revision)
+        if self.state.stale:
+            self.state.rebuild()
+        self.view.changed(places)
+        self.routes.update(self.state, [NodeName(name) for name in nodes])
+        self.source.flush(self.revision, 0.0)
+
+    def allocate(self, name: str, where: str, segment: str) -> None:
+        if where not in self.state.nodes:
+            return
+        request = Request(name, NodeName(where), Tenant("t"), Segment(segment), ANY)  # type: ignore[arg-type]
+        mark = self.state.mark()
+        try:
+            allocate(self.state, request, 0)
+        except RomanaError:
+            self.state.rollback(mark)
+        self.update()
+
+    def release(self, name: str) -> None:
+        release(self.state, Release(name), 0)  # type: ignore[arg-type]
+        self.update()
+
+    def set_layout(self, number: int) -> None:
+        self.state.set_layout(LAYOUTS[number])
+        self.update()
+
+    def set_node(self, number: int) -> None:
+        self.state.set_node(NODES[number])
+        self.update(NODES[number].name)
+
+    def drop_node(self, name: str) -> None:
+        self.state.drop_node(NodeName(name))
+        self.update(name)
+
+    def reserve(self, first: int) -> None:
+        start = int(ip_address("10.0.0.0")) + first
+        intervals = (Interval(start, start + 2),)
+        self.state.set_reservation(Reservation(f"r{first}", NetworkName("net"), intervals, ("x",)))
+        self.update()
+
+    def unreserve(self, first: int) -> None:
+        self.state.drop_reservation(f"r{first}")
+        self.update()
+
+    def check(self) -> None:
+        fresh = Source("epoch")
+        view = RoutesView()
+        RouteSource(fresh, view, ENCODING).update(self.state, ())
+        fresh.flush(1, 0.0)
+        assert set(self.source.topics) == set(fresh.topics)
+        for topic in fresh.topics:
+            assert self.source.values(topic) == fresh.values(topic)
+        assert self.source.nodes == fresh.nodes
+        every = frozenset(fresh.topics)
+        assert self.source.position(every).digest == fresh.position(every).digest
+
+
+def steps() -> st.SearchStrategy[Callable[[World], None]]:
+    names, firsts = st.sampled_from("abcdef"), st.sampled_from([0, 9, 16, 40])
+    return st.one_of(
+        st.builds(
+            lambda name, where, segment: lambda world: world.allocate(name, where, segment),
+            names,
+            st.sampled_from(NAMES),
+            st.sampled_from("xyz"),
+        ),
+        st.builds(lambda name: lambda world: world.release(name), names),
+        st.builds(lambda n: lambda world: world.set_node(n), st.integers(0, len(NODES) - 1)),
+        st.builds(lambda name: lambda world: world.drop_node(name), st.sampled_from(NAMES)),
+        st.builds(lambda n: lambda world: world.set_layout(n), st.integers(0, len(LAYOUTS) - 1)),
+        st.builds(lambda first: lambda world: world.reserve(first), firsts),
+        st.builds(lambda first: lambda world: world.unreserve(first), firsts),
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(steps(), max_size=30))
+def test_incremental_equals_from_scratch(taken: list[Callable[[World], None]]) -> None:
+    world = World()
+    world.set_node(0)
+    world.set_node(3)
+    for step in taken:
+        step(world)
+    world.check()
