@@ -1,7 +1,7 @@
 """A data center with four VLANs on this machine, in a few seconds: `make demo`.
 
-Real etcd, real services, the real command; only the nodes are made up, since nothing here touches
-the kernel. The topology is `examples/datacenter.yaml`.
+Real etcd, real services, the real command. First addresses, for nodes that are made up, in the
+topology of `examples/datacenter.yaml`; then packets, between network namespaces, see `lab.reach`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as topology_api
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
+from lab import reach
 from lab.local import LocalCluster, NotStarted, local_cluster
 from lab.story import Story, Unexpected
 from services.ctl.table import Column
@@ -334,6 +335,7 @@ async def tell(story: Story, *, keep: bool) -> None:
                 grpc.aio.insecure_channel(cluster.ipam) as ipam,
             ):
                 await Demo(story, cluster, Channels(topology, ipam)).run()
+            await reach.show(story)
             if keep:
                 story.step("It keeps running until Ctrl-C")
                 story.say(f"export ROMANA_DATA_DIR={cluster.folder / 'data'}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.namespaces import missing
 from tests.e2e.local_cluster import wait_until_gone
 
 pytestmark = pytest.mark.timeout(120)
@@ -40,6 +41,42 @@ def processes_of(tmp_path: Path) -> list[int]:
         if str(tmp_path).encode() in told and int(process.name) != os.getpid():
             found.append(int(process.name))
     return found
+
+
+def namespaces() -> str:
+    done = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=False)
+    return "".join(line for line in done.stdout.splitlines() if line.startswith("romana.demo-"))
+
+
+def test_it_ends_with_the_reachability_matrix(tmp_path: Path) -> None:
+    lacking = missing()
+    if lacking:
+        pytest.skip(f"needs {lacking}")
+    demo = start(tmp_path)
+    out, err = demo.communicate(timeout=100)
+    assert demo.returncode == 0, out + err
+    matrix = out.partition("FROM     NETWORK")[2].partition("direct: answered")[0]
+    rows = {line.split()[0]: line.split() for line in matrix.splitlines() if line.strip()}
+    assert rows["t1"][1:4] == ["test", "test-1", "-"]
+    assert {"direct", "router", "·"} <= set(rows["q2"])
+    assert "LOST" not in out
+    assert "both on shared-1" in out
+    assert f"romana.demo-{demo.pid}." not in namespaces()
+
+
+def test_without_root_it_says_so_and_ends_before_the_packets(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.geteuid = lambda: 1000\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.demo"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "needs root, which is not here" in done.stdout
 
 
 def test_it_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
