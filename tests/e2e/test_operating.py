@@ -7,7 +7,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
+from services.agent.kernel.world import Kernel
+from services.agent.metrics import AgentCollector, AgentMetrics
+from services.agent.model import Myself
+from services.agent.reconcile import Reconciler
+from services.common.metrics import LoopLag, new_registry
+from services.common.model.names import NodeName
+from services.common.rpc.metrics import RpcMetrics
 from tests.e2e.local_cluster import up
 
 pytestmark = pytest.mark.timeout(120)
@@ -23,7 +31,21 @@ def documented() -> dict[str, str]:
 
 def exposed(address: str) -> dict[str, str]:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
+        return kinds(answer.read().decode())
+
+
+def of_the_agent(folder: Path) -> dict[str, str]:
+    """Those that `services.agent.main` registers, without a node to run on."""
+    registry = new_registry("agent")
+    AgentMetrics(registry)
+    reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
+    AgentCollector(reconciler, lambda: False, registry)
+    RpcMetrics(registry)
+    LoopLag(registry)
+    return kinds(generate_latest(registry).decode())
+
+
+def kinds(text: str) -> dict[str, str]:
     found = dict(re.findall(rf"(?m)^# TYPE (romana_\w+) ({KINDS})$", text))
     return {name: kind for name, kind in found.items() if not name.endswith("_created")}
 
@@ -32,6 +54,8 @@ def test_the_documented_metrics_are_those_there_are(tmp_path: Path) -> None:
     with up(tmp_path / "data") as made:
         topology = exposed(made.cluster["topology_metrics"])
         ipam = exposed(made.cluster["ipam_metrics"])
-    assert {**topology, **ipam} == documented()
-    common = {name for name in documented() if not re.match("romana_(ipam|topology)_", name)}
+    agent = of_the_agent(tmp_path)
+    assert {**topology, **ipam, **agent} == documented()
+    common = {name for name in documented() if not re.match("romana_(ipam|topology|agent)_", name)}
     assert common <= topology.keys() & ipam.keys()
+    assert {name for name in common if "_etcd_" not in name} <= agent.keys()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import importlib
 import re
 import shlex
@@ -13,6 +15,9 @@ import typer
 from pydantic import BaseModel
 from romana.ipam.v1 import utilization_pb2
 
+from services.agent import numbers
+from services.agent.settings import AgentSettings
+from services.common import errors
 from services.common.settings import ServiceSettings
 from services.ctl.main import NOUNS
 from services.ipam.settings import IpamSettings
@@ -25,7 +30,8 @@ DOCUMENTS = [
 ]
 GUIDES = [file for file in DOCUMENTS if file.name not in {"CHANGELOG.md", "DESIGN.md"}]
 SERVICES = (TopologySettings, IpamSettings)
-SOURCES = "\n".join(file.read_text() for file in sorted((ROOT / "services").rglob("*.py")))
+FILES = [file for name in ("services", "lab") for file in sorted((ROOT / name).rglob("*.py"))]
+SOURCES = "\n".join(file.read_text() for file in FILES)
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`]+)`")
@@ -125,7 +131,7 @@ def settings_of(kind: type[BaseModel], values: BaseModel, path: str = "") -> dic
 
 
 def default_of(value: object) -> str:
-    if value is None or value == "":
+    if value is None or value in ("", (), {}):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -134,21 +140,42 @@ def default_of(value: object) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def rows(prefix: str) -> dict[str, list[str]]:
+    """Variable and default by setting, of the table for variables with this prefix."""
+    found: dict[str, list[str]] = {}
+    here = False
+    for line in (ROOT / "docs" / "operating.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "setting":
+            here = f"`{prefix}`" in cells[1]
+        elif here and len(cells) == SETTINGS_COLUMNS and cells[0] != "---":
+            found[cells[0].strip("`")] = cells[1:3]
+        elif not line:
+            here = False
+    return found
+
+
 def test_operating_lists_every_setting_with_its_default() -> None:
-    text = (ROOT / "docs" / "operating.md").read_text()
-    rows = {
-        cells[0].strip("`"): cells[1:3]
-        for line in text.splitlines()
-        if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == SETTINGS_COLUMNS
-    }
+    listed = rows("ROMANA_IPAM__")
     defaults = {kind: settings_of(kind, kind()) for kind in SERVICES}
-    for path in {path for found in defaults.values() for path in found}:
-        assert path in rows, f"{path} is not in docs/operating.md"
-        variable, default = rows[path]
+    paths = {path for found in defaults.values() for path in found}
+    assert set(listed) == paths
+    for path in paths:
+        variable, default = listed[path]
         assert variable == f"`{path.replace('.', '__').upper()}`"
         values = [default_of(found[path]) for found in defaults.values() if path in found]
         expected = values[0] if len(set(values)) == 1 else f"topology {values[0]}, ipam {values[1]}"
         assert default == expected
+
+
+def test_operating_lists_every_setting_of_the_agent_with_its_default() -> None:
+    listed = rows("ROMANA_AGENT__")
+    defaults = settings_of(AgentSettings, AgentSettings())
+    assert set(listed) == set(defaults)
+    for path, value in defaults.items():
+        variable, default = listed[path]
+        assert variable == f"`{path.replace('.', '__').upper()}`"
+        assert default == ("the host's name" if path == "node" else default_of(value))
 
 
 def variables(kind: type[ServiceSettings]) -> set[str]:
@@ -160,7 +187,7 @@ def variables(kind: type[ServiceSettings]) -> set[str]:
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
 def test_every_environment_variable_exists(file: Path) -> None:
-    known = {name for kind in SERVICES for name in variables(kind)}
+    known = {name for kind in (*SERVICES, AgentSettings) for name in variables(kind)}
     known |= set(re.findall(r'"(ROMANA_[A-Z_]+)"', SOURCES))
     named = set(re.findall(r"\bROMANA_[A-Z_]+", file.read_text()))
     # the example of a wrong setting
@@ -172,6 +199,7 @@ REASON = re.compile(r'"([A-Z]+(?:_[A-Z]+)*)"')
 
 def test_every_reason_in_the_tables_exists() -> None:
     known = set(REASON.findall(SOURCES)) | set(utilization_pb2.Refusal.keys())
+    known |= set(errno.errorcode.values())  # what a kernel says
     for file in GUIDES:
         for line in file.read_text().splitlines():
             if line.startswith("|") and "__" not in line and line.count("|") < SETTINGS_COLUMNS + 1:
@@ -179,19 +207,56 @@ def test_every_reason_in_the_tables_exists() -> None:
                 assert named <= known, (file.name, line)
 
 
+def reasons(source: str) -> Iterator[str]:
+    """Constant reasons of errors and failures that are made in a module."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        given = [word.value for word in node.keywords if word.arg == "reason"]
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        kind = getattr(errors, name, None)
+        made = isinstance(kind, type) and issubclass(kind, errors.RomanaError)
+        if made or name in {"Failure", "Trouble"}:
+            given += node.args[1:2]  # the second, as in NotFound(message, reason)
+        for value in given:
+            if isinstance(value, ast.Constant) and re.fullmatch("[A-Z_]+", str(value.value)):
+                yield str(value.value)
+
+
+def test_reasons_are_found_however_they_are_given() -> None:
+    source = (
+        'NotFound("x", "A_B"); Unavailable("x", reason="C"); Trouble(r, "D", m); print("x", "E")'
+    )
+    assert list(reasons(source)) == ["A_B", "C", "D"]
+
+
 def test_the_guides_name_every_reason_that_a_caller_can_see() -> None:
-    """Those of what serves today: topology, ipam, the command and what they share."""
-    served = [ROOT / "services" / name for name in ("topology", "ipam", "ctl", "common")]
-    sources = [
-        file.read_text()
-        for folder in served
-        for file in folder.rglob("*.py")
-        if "sync" not in file.parts  # streams to agents: nobody serves them yet
-    ]
-    raised = set(re.findall(r'reason="([A-Z_]+)"', "\n".join(sources)))
+    """In the services, the agent, the command and the lab."""
+    raised = {reason for file in FILES for reason in reasons(file.read_text())}
+    assert {"NAME_TAKEN", "ATTACH_TIMEOUT", "LAB_EXISTS"} <= raised
     text = "\n".join(file.read_text() for file in GUIDES)
     missing = {reason for reason in raised if f"`{reason}`" not in text}
-    assert not missing, f"not explained in docs/api.md or docs/operating.md: {sorted(missing)}"
+    assert not missing, f"not explained in docs: {sorted(missing)}"
+
+
+def test_every_error_of_cni_is_explained() -> None:
+    text = (ROOT / "docs" / "endpoints.md").read_text()
+    listed = {int(number) for number in re.findall(r"(?m)^\| (\d+) \|", text)}
+    source = (ROOT / "services" / "agent" / "cni" / "protocol.py").read_text()
+    assert listed - {5} == {
+        int(code) for code in re.findall(r"(?m)^[A-Z_]+: Final = (\d+)$", source)
+    }
+
+
+def test_the_agents_numbers_are_as_documented() -> None:
+    text = (ROOT / "docs" / "agent.md").read_text()
+    for first, count in (
+        (numbers.FIRST_TABLE, numbers.TABLES),
+        (numbers.FIRST_PRIORITY, numbers.LAST_PRIORITY - numbers.FIRST_PRIORITY + 1),
+        (numbers.FIRST_NEXTHOP, numbers.NEXTHOPS),
+    ):
+        assert f"| {first} to {first + count - 1} |" in text
+    assert f"protocol number {numbers.PROTOCOL} |" in text
 
 
 def test_every_refusal_is_explained() -> None:
