@@ -301,8 +301,13 @@ def _host_addresses(index: int, addresses: Sequence[Address]) -> list[rtnetlink.
 
 
 def _host_settings(*, on: bool) -> dict[str, str]:
-    """The host end's settings below /proc/sys/net, with `*` for the interface."""
+    """The host end's settings below /proc/sys/net, with `*` for the interface.
+
+    `rp_filter` is strict whatever the node has elsewhere: a packet with a source that is not the
+    endpoint's own has no way back through this interface, and goes no further.
+    """
     return {
+        "ipv4/conf/*/rp_filter": "1" if on else "0",
         "ipv4/conf/*/proxy_arp": "1" if on else "0",
         "ipv4/neigh/*/proxy_delay": "0" if on else "80",
         "ipv4/conf/*/forwarding": "1",
