@@ -7,6 +7,7 @@ replaced in place, so that no packet sees a hole.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from services.agent.state import Key, Kind, Objects, State, Value
@@ -28,12 +29,20 @@ class Step:
         return len(self.additions) + len(self.replacements) + len(self.removals)
 
 
-def diff(desired: State, actual: State) -> tuple[Step, ...]:
-    """The steps, none of them empty; none at all when the states are equal."""
+def diff(desired: State, actual: State, routes: Collection[Key] | None = None) -> tuple[Step, ...]:
+    """The steps, none of them empty; none at all when the states are equal.
+
+    Args:
+        desired: What shall be.
+        actual: What is.
+        routes: Keys of the only routes that can differ, if that is known.
+    """
     up: list[Step] = []
     down: list[Step] = []
     for kind in Kind:
         wanted, found = desired.of(kind), actual.of(kind)
+        if kind is Kind.ROUTE and routes is not None:
+            wanted, found = _only(wanted, routes), _only(found, routes)
         if wanted == found:
             continue
         additions, replacements = _puts(wanted, found)
@@ -43,6 +52,10 @@ def diff(desired: State, actual: State) -> tuple[Step, ...]:
         if removals:
             down.append(Step(kind, {}, {}, removals))
     return (*up, *reversed(down))
+
+
+def _only(objects: Objects, keys: Collection[Key]) -> Objects:
+    return {key: objects[key] for key in keys if key in objects}
 
 
 def _puts(wanted: Objects, found: Objects) -> tuple[dict[Key, Value], dict[Key, Value]]:

@@ -55,6 +55,10 @@ class Desired:
     """What cannot be planned: messages by resource id."""
     owners: Mapping[tuple[Kind, Key], str]
     """Ids of the resources that objects are for; of routes to other nodes see `owner`."""
+    local: frozenset[bytes]
+    """Keys of all routes but those to prefixes of nodes."""
+    touched: frozenset[bytes] | None
+    """Keys of routes to prefixes that may not be as in the plan before; None: any."""
     networks: Mapping[int, NetworkName]
     """By table."""
     attachments: tuple[Attachment, ...]
@@ -125,7 +129,7 @@ class _Planner:
     def plan(self, memory: PrefixRoutes, changed: Changed) -> Desired:
         self._plan_links()
         tables = {name: place.table for name, place in self._places.items()}
-        self._routes.update(memory.routes(self._remote, tables, self._plan_peers(), changed))
+        prefixes, touched = memory.routes(self._remote, tables, self._plan_peers(), changed)
         for place in self._places.values():
             self._plan_network(place)
             self._plan_rules(place)
@@ -136,12 +140,14 @@ class _Planner:
                 self._links,
                 self._sysctls,
                 self._nexthops,
-                self._routes,
+                {**prefixes, **self._routes},
                 self._rules,
                 self._proxies,
             ),
             self._problems,
             self._owners,
+            frozenset(self._routes),
+            touched,
             {place.table: name for name, place in self._places.items()},
             tuple(
                 Attachment(name, place.interface.name, place.address, place.interface.vlan_id)

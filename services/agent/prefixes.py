@@ -30,14 +30,21 @@ class PrefixRoutes:
 
     def routes(
         self, remote: Remote, tables: Mapping[NetworkName, int], ways: Ways, changed: Changed
-    ) -> Mapping[bytes, bytes]:
-        """The routes; what was returned before does not change."""
+    ) -> tuple[Mapping[bytes, bytes], frozenset[bytes] | None]:
+        """The routes, and which of them may not be as before; None: any.
+
+        What was returned before does not change.
+        """
         if self._routes is None or changed is None or (tables, ways) != (self._tables, self._ways):
             self._routes = _all(remote, tables, ways)
             self._tables, self._ways = tables, ways
-        elif changed:
+            return self._routes, None
+        if changed:
             self._routes = _changed(self._routes, remote, tables, ways, changed)
-        return self._routes
+        keys = [
+            packed.route_key(tables[name], prefix) for name, prefix in changed if name in tables
+        ]
+        return self._routes, frozenset(keys)
 
 
 def _all(remote: Remote, tables: Mapping[NetworkName, int], ways: Ways) -> dict[bytes, bytes]:

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 SPOOL_SECONDS: Final = 1.0
 """Between two writes of the spool, at least; and ten times as long as a write takes."""
+MANY: Final = 1_000
+"""Changes that are not worked through in the event loop."""
 _OURS: Final = "endpoint/"
 
 
@@ -59,10 +61,10 @@ class RouteStream:
         self._reconciler = reconciler
         self._spool = spool
         self._receiver = receiver
-        self._assembly = Assembly(receiver.held)
+        self._assembly = Assembly()
         self._restored = receiver.complete
         if receiver.complete:
-            reconciler.set_remote(self._assembly.remote())
+            reconciler.set_remote(self._assembly.apply(receiver.held, ())[0])
         self._client = StreamClient(
             receiver,
             node=node,
@@ -98,8 +100,13 @@ class RouteStream:
             self._receiver.restored(self._failures())
 
     async def _apply(self, batch: Batch[Resource]) -> Iterable[Failure]:
-        changed = self._assembly.apply(batch.updated, batch.removed)
-        self._reconciler.set_remote(self._assembly.remote(), changed)
+        if len(batch.updated) + len(batch.removed) < MANY:
+            remote, changed = self._assembly.apply(batch.updated, batch.removed)
+        else:
+            remote, changed = await asyncio.to_thread(
+                self._assembly.apply, batch.updated, batch.removed
+            )
+        self._reconciler.set_remote(remote, changed)
         await self._reconciler.reached()
         self._unsaved.set()
         return self._failures()

@@ -151,6 +151,11 @@ class Reconciler:
             self._myself = replace(self._myself, attachments=tuple(attachments))
             self._touch()
 
+    def look_again(self) -> None:
+        """Compares everything with the kernel now. Returns at once."""
+        self._dirty = ALL
+        self._touch()
+
     # What others ask -----------------------------------------------------------------------------
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -23,10 +24,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Whose a prefix is."""
+    """Whose a prefix is. The prefix as text: 100,000 of them are compared in the event loop."""
 
     network: NetworkName
-    prefix: Prefix
+    prefix: str
     node: NodeName
 
 
@@ -39,58 +40,60 @@ class Unreadable:
 
 Resource: TypeAlias = Network | Peer | Route | Unreadable
 
+_RouteKey = tuple[NetworkName, Prefix]
+
 
 class Assembly:
-    """The resources as a `Remote`. What it returns never changes afterwards."""
+    """The resources as a `Remote`. What it returns never changes afterwards.
 
-    def __init__(self, held: Mapping[str, Resource]) -> None:
-        self._known: dict[str, Resource] = {}
-        self._networks: dict[NetworkName, Network] = {}
-        self._peers: dict[tuple[NetworkName, NodeName], Address] = {}
-        self._routes: dict[tuple[NetworkName, Prefix], NodeName] = {}
-        self.apply(held, ())
+    `apply` may be called in a thread, by one caller at a time.
+    """
 
-    @property
-    def unreadable(self) -> Mapping[str, str]:
+    def __init__(self) -> None:
+        self._networks: dict[str, Network] = {}
+        self._peers: dict[str, Peer] = {}
+        self._routes: dict[str, tuple[_RouteKey, NodeName]] = {}
+        self._unreadable: dict[str, str] = {}
+        self._by_key: dict[_RouteKey, NodeName] = {}
+        self.unreadable: Mapping[str, str] = {}
         """Messages by id."""
-        return {
-            name: value.message
-            for name, value in self._known.items()
-            if isinstance(value, Unreadable)
-        }
 
-    def remote(self) -> Remote:
-        """As it is now."""
-        return Remote(dict(self._networks), dict(self._peers), dict(self._routes))
-
-    def apply(self, updated: Mapping[str, Resource], removed: Collection[str]) -> Changed:
-        """Takes in changes; returns which routes are not as before."""
-        changed: set[tuple[NetworkName, Prefix]] = set()
-        for name in removed:
-            self._drop(name, changed)
+    def apply(
+        self, updated: Mapping[str, Resource], removed: Collection[str]
+    ) -> tuple[Remote, Changed]:
+        """Takes in changes; returns all, and which routes are not as before."""
+        changed: set[_RouteKey] = set()
+        for name in (*removed, *updated):
+            for kind in (self._networks, self._peers, self._unreadable):
+                kind.pop(name, None)
+            gone = self._routes.pop(name, None)
+            if gone is not None:
+                self._by_key.pop(gone[0], None)
+                changed.add(gone[0])
         for name, value in updated.items():
-            self._drop(name, changed)
-            self._known[name] = value
             match value:
-                case Network():
-                    self._networks[value.name] = value
-                case Peer():
-                    self._peers[value.network, value.node] = value.address
                 case Route():
-                    self._routes[value.network, value.prefix] = value.node
-                    changed.add((value.network, value.prefix))
+                    self._add_route(name, value, changed)
+                case Peer():
+                    self._peers[name] = value
+                case Network():
+                    self._networks[name] = value
                 case Unreadable():
-                    pass
-        return changed
+                    self._unreadable[name] = value.message
+        self.unreadable = dict(self._unreadable)
+        remote = Remote(
+            {network.name: network for network in self._networks.values()},
+            {(peer.network, peer.node): peer.address for peer in self._peers.values()},
+            dict(self._by_key),
+        )
+        return remote, changed
 
-    def _drop(self, name: str, changed: set[tuple[NetworkName, Prefix]]) -> None:
-        match self._known.pop(name, None):
-            case Network() as network:
-                self._networks.pop(network.name, None)
-            case Peer() as peer:
-                self._peers.pop((peer.network, peer.node), None)
-            case Route() as route:
-                self._routes.pop((route.network, route.prefix), None)
-                changed.add((route.network, route.prefix))
-            case _:
-                pass
+    def _add_route(self, name: str, route: Route, changed: set[_RouteKey]) -> None:
+        try:
+            key = (route.network, ipaddress.ip_network(route.prefix))
+        except ValueError as error:
+            self._unreadable[name] = f"{route.prefix!r} is not a prefix: {error}"
+            return
+        self._routes[name] = (key, route.node)
+        self._by_key[key] = route.node
+        changed.add(key)

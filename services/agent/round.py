@@ -104,10 +104,11 @@ def perform(
     for turn in range(PASSES):
         wanted = replace(wanted, interfaces=kernel.interfaces())
         desired = plan(wanted, memory, changed)
+        routes = _candidates(task.desired, desired, dirty, task) if turn == 0 else None
         if down:
             actual, dirty = _without(actual, down, dirty)
         actual = kernel.read(actual, dirty)
-        steps = diff(desired.state, actual)
+        steps = diff(desired.state, actual, routes)
         if turn == 0 and task.desired is not None:
             repaired = sum(_drifted(step, task) for step in steps)
         dirty, down, changed = frozenset(), frozenset(), ()
@@ -128,6 +129,15 @@ def perform(
         if not dirty:
             break
     return Outcome(desired, actual, wanted.numbers, refused, repaired, operations)
+
+
+def _candidates(
+    before: Desired | None, now: Desired, dirty: frozenset[Kind], task: Task
+) -> frozenset[bytes] | None:
+    """Which routes can differ, when all did not before and no kernel was read since."""
+    if before is None or now.touched is None or task.waiting or task.down or Kind.ROUTE in dirty:
+        return None
+    return now.touched | now.local | before.local
 
 
 def _numbered(wanted: Wanted, keep: Callable[[Numbers], None]) -> Wanted:

@@ -138,7 +138,7 @@ def _read(path: Path) -> Receiver[Resource]:
 def _line(name: str, value: Network | Peer | Route) -> _Line:
     match value:
         case Route():
-            return _RouteLine(name, value.network, str(value.prefix), value.node)
+            return _RouteLine(name, value.network, value.prefix, value.node)
         case Peer():
             return _PeerLine(name, value.network, value.node, str(value.address))
         case Network():
@@ -152,9 +152,7 @@ def _line(name: str, value: Network | Peer | Route) -> _Line:
 def _resource(line: _Line) -> tuple[str, Resource]:
     match line:
         case _RouteLine():
-            return line.id, Route(
-                NetworkName(line.network), ipaddress.ip_network(line.prefix), NodeName(line.node)
-            )
+            return line.id, Route(NetworkName(line.network), line.prefix, NodeName(line.node))
         case _PeerLine():
             return line.id, Peer(
                 NetworkName(line.network), NodeName(line.node), ipaddress.ip_address(line.address)

@@ -69,7 +69,7 @@ def _parse(item: pb.RouteResource, path: str) -> Resource:
 def _route(message: pb.PrefixRoute, path: str) -> Route:
     return Route(
         NetworkName(_named(message.network, f"{path}.network")),
-        _prefix(message.prefix, f"{path}.prefix"),
+        _named(message.prefix, f"{path}.prefix"),
         NodeName(_named(message.node, f"{path}.node")),
     )
 

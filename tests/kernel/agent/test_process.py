@@ -119,34 +119,15 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture
-async def cluster(made: Namespaces, folder: Path) -> AsyncIterator[Cluster]:
+def lay(made: Namespaces, folder: Path) -> tuple[Namespace, dict[str, Node]]:
+    """The gateway with a bridge per network, and two nodes on both."""
     router = made.new("gw")
     router.sysctl("net.ipv4.ip_forward", 1)
+    nodes: dict[str, Node] = {}
     for net, gateway in GATEWAYS.items():
         router.run(f"ip link add br-{net} type bridge")
         router.run(f"ip link set br-{net} up")
         router.run(f"ip addr add {gateway}/24 dev br-{net}")
-    (folder / "topology.yaml").write_text(TOPOLOGY)
-    etcd = folder / "etcd"
-    processes = [
-        router.start(
-            ["etcd", "--data-dir", str(etcd), "--log-level", "error"], stderr=subprocess.DEVNULL
-        )
-    ]
-
-    def service(name: str, port: int, *more: str) -> subprocess.Popen[bytes]:
-        with (folder / f"{name}.log").open("ab") as log:
-            return router.start(
-                [
-                    *(sys.executable, "-m", f"services.{name}.main"),
-                    *("--listen", f"0.0.0.0:{port}", "--insecure", *more),
-                ],
-                stderr=log,
-            )
-
-    processes.append(service("topology", 9610, "--initial-topology", str(folder / "topology.yaml")))
-    nodes: dict[str, Node] = {}
     for name, number in (("n1", 11), ("n2", 12)):
         namespace = made.new(name)
         for interface in ("all", "default"):
@@ -158,19 +139,44 @@ async def cluster(made: Namespaces, folder: Path) -> AsyncIterator[Cluster]:
         namespace.run(f"ip route add default via {GATEWAYS['a']}")
         (folder / name).mkdir()
         nodes[name] = Node(namespace, folder / name)
-    cluster = Cluster(made, router, nodes, service("ipam", 9620))
+    return router, nodes
+
+
+def serve(router: Namespace, folder: Path) -> list[subprocess.Popen[bytes]]:
+    """Etcd, topology and ipam, in this order."""
+    file = folder / "topology.yaml"
+    file.write_text(TOPOLOGY)
+    commands = [["etcd", "--data-dir", str(folder / "etcd"), "--log-level", "error"]]
+    for name, port in (("topology", 9610), ("ipam", 9620)):
+        where = ["--listen", f"0.0.0.0:{port}", "--insecure"]
+        commands.append([sys.executable, "-m", f"services.{name}.main", *where])
+    commands[1] += ["--initial-topology", str(file)]
+    started = []
+    for number, command in enumerate(commands):
+        with (folder / f"{number}.log").open("ab") as log:
+            started.append(router.start(command, stderr=log))
+    return started
+
+
+def logs(folder: Path) -> str:
+    """The end of each."""
+    paths = [*folder.glob("*.log"), *folder.glob("*/log")]
+    return "\n".join(f"--- {path}\n{path.read_text()[-6000:]}" for path in paths)
+
+
+@pytest.fixture
+async def cluster(made: Namespaces, folder: Path) -> AsyncIterator[Cluster]:
+    router, nodes = lay(made, folder)
+    services = serve(router, folder)
     try:
         for node in nodes.values():
             node.start()
         for node in nodes.values():
             await until(node.is_ready, 30)
-        yield cluster
-    except BaseException:
-        for path in [*folder.glob("*.log"), *folder.glob("*/log")]:
-            sys.stdout.write(f"--- {path}\n{path.read_text()[-6000:]}\n")
-        raise
+        yield Cluster(made, router, nodes, services[-1])
     finally:
-        for process in (*processes, cluster.ipam, *(node.process for node in nodes.values())):
+        sys.stdout.write(logs(folder))
+        for process in (*services, *(node.process for node in nodes.values())):
             if process is not None:
                 process.kill()
                 process.wait()
