@@ -32,7 +32,7 @@ class Crowd:
         self.address = address
         self.count = count
         self.kind = kind
-        self.ready = 0
+        self.ready: set[str] = set()
         self.changes: Counter[int] = Counter()
         self.gate = asyncio.Semaphore(50)
 
@@ -40,16 +40,16 @@ class Crowd:
         while True:
             async with grpc.aio.insecure_channel(self.address, options=OPTIONS) as channel:
                 try:
-                    await (self.idle(channel) if self.kind == "idle" else self.sync(channel, node))
+                    await (self.idle if self.kind == "idle" else self.sync)(channel, node)
                 except grpc.aio.AioRpcError as error:
                     sys.stderr.write(f"{node}: {error.code().name} {error.details()}\n")
                     await asyncio.sleep(0.2)
 
-    async def idle(self, channel: grpc.aio.Channel) -> None:
+    async def idle(self, channel: grpc.aio.Channel, node: str) -> None:
         async with self.gate:
             call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             await call.read()
-        self.arrived()
+        self.arrived(node)
         await call.read()
 
     async def sync(self, channel: grpc.aio.Channel, node: str) -> None:
@@ -61,7 +61,7 @@ class Crowd:
                 message = await call.read()
                 phase = message.phase
                 await acknowledge(call, message)
-        self.arrived()
+        self.arrived(node)
         if self.kind == "stuck":
             await asyncio.Event().wait()
         number = 0
@@ -72,10 +72,11 @@ class Crowd:
             if self.changes[number] == self.count:
                 say(f"{number} {time.monotonic()}")
 
-    def arrived(self) -> None:
-        self.ready += 1
-        if self.ready == self.count:
-            say("ready")
+    def arrived(self, node: str) -> None:
+        if node not in self.ready:
+            self.ready.add(node)
+            if len(self.ready) == self.count:
+                say("ready")
 
 
 async def acknowledge(call: object, message: pb.SyncRoutesResponse) -> None:
