@@ -70,6 +70,8 @@ class Endpoint:
         Raises:
             Unavailable: it cannot be connected to.
         """
+        if self.channel.get_state() is grpc.ChannelConnectivity.READY:
+            return
         try:
             async with asyncio.timeout(timeout):
                 while True:
