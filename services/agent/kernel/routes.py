@@ -67,6 +67,10 @@ class Routes:
     def apply(self, step: Step) -> Problems:
         """Adds only where there is nothing, so as never to replace somebody else's route."""
         problems = self._send(step.removals, DELETE, 0, _GONE)
+        for key, problem in list(problems.items()):
+            way = packed.unpack_value(cast("bytes", step.removals[key]))
+            if problem.number == errno.EINVAL and way.nexthop:
+                del problems[key]  # its nexthop is gone, and took it along
         problems.update(self._send(step.additions, NEW, netlink.CREATE | netlink.EXCLUSIVE))
         problems.update(self._send(step.replacements, NEW, netlink.CREATE | netlink.REPLACE))
         return problems
