@@ -129,6 +129,7 @@ class Committer:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        self._readers = 0
         self._ended = False
 
     @property
@@ -157,8 +158,16 @@ class Committer:
         return await job.done
 
     async def settled(self) -> None:
-        """Returns when memory holds nothing that is not in the store."""
-        await self._settled.wait()
+        """Returns when memory holds nothing that is not in the store.
+
+        That holds until the caller awaits something.
+        """
+        self._readers += 1
+        try:
+            while not self._settled.is_set():
+                await self._settled.wait()
+        finally:
+            self._readers -= 1
 
     def topology_changed(self) -> None:
         """Takes over what the feed was given: at once, or after the transaction in flight."""
@@ -182,6 +191,8 @@ class Committer:
                     finally:
                         self._settled.set()
                     self._catch_up()
+                    if self._readers:
+                        await asyncio.sleep(0)  # their turn, before memory changes again
         finally:
             self._ended = True
             self._state.rollback()

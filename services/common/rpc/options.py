@@ -29,7 +29,7 @@ _COMMON: tuple[tuple[str, int], ...] = (
 
 SERVER_OPTIONS = (
     *_COMMON,
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
     ("grpc.so_reuseport", 0),  # else two processes on one port share its calls, silently
 )
 CLIENT_OPTIONS = (

@@ -311,3 +311,20 @@ async def test_what_was_put_in_between_is_an_error_of_nobody(parts: Parts) -> No
     await parts.store.client.transact((), (Put(f"{parts.store.keys.root}/else", b"x"),))
     assert await parts.ask("a") == ["10.0.0.0"]
     assert parts.told.undo == []
+
+
+async def test_who_waits_for_memory_to_settle_never_sees_what_is_not_stored(parts: Parts) -> None:
+    async def read() -> int:
+        await parts.committer.settled()
+        assert not parts.state.operations
+        return parts.state.index.used
+
+    asked = [asyncio.create_task(parts.ask(f"n{n}")) for n in range(50)]
+    seen = 0
+    for n in range(50, 200):
+        asked.append(asyncio.create_task(parts.ask(f"n{n}")))
+        reading = asyncio.create_task(read())
+        await asked[n - 50]
+        seen = max(seen, await reading)
+    await asyncio.gather(*asked)
+    assert seen > 0
