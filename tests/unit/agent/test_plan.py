@@ -1,0 +1,117 @@
+"""The plan's decisions that the kernel tests do not show."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+
+from services.agent import packed
+from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
+from services.agent.numbers import INCOMING_PRIORITY, Numbers
+from services.agent.plan import Desired, Wanted, plan
+from services.agent.state import Interface, Kind, VlanLink
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.network import Network
+from services.common.model.node import Attachment
+
+A, B = NetworkName("a"), NetworkName("b")
+ME, OTHER = NodeName("me"), NodeName("other")
+E0 = Interface("e0", 2, addresses=(ipaddress.ip_interface("192.168.0.2/24"),))
+NETWORK = Network(A, ipaddress.ip_network("10.1.0.0/16"), 29)
+REMOTE = Remote(
+    {A: NETWORK},
+    {
+        (A, ME): ipaddress.ip_address("192.168.0.2"),
+        (A, OTHER): ipaddress.ip_address("192.168.0.3"),
+    },
+    {(A, ipaddress.ip_network("10.1.1.0/24")): OTHER},
+)
+
+
+def planned(
+    remote: Remote = REMOTE,
+    attachments: tuple[Attachment, ...] = (),
+    interfaces: tuple[Interface, ...] = (E0,),
+    endpoints: tuple[LocalEndpoint, ...] = (),
+) -> Desired:
+    peers = [f"{network}/{node}" for network, node in remote.peers]
+    return plan(
+        Wanted(
+            Myself(ME, attachments),
+            remote,
+            {endpoint.name: endpoint for endpoint in endpoints},
+            {interface.name: interface for interface in interfaces},
+            Numbers.none().assigned(remote.networks, peers),
+        )
+    )
+
+
+def endpoint(network: NetworkName = A, interface: str = "h1") -> LocalEndpoint:
+    address = EndpointAddress(ipaddress.ip_address("10.1.2.3"), network)
+    return LocalEndpoint(EndpointName("e"), Tenant("t"), Segment(""), interface, (address,))
+
+
+def test_a_node_without_settings_is_found_by_its_address() -> None:
+    desired = planned()
+    assert not desired.problems
+    assert [item.interface for item in desired.attachments] == ["e0"]
+    assert len(desired.state.nexthops) == 1
+
+
+def test_two_networks_on_one_interface_are_told_apart_by_destination() -> None:
+    second = Network(B, ipaddress.ip_network("10.2.0.0/16"), 29)
+    remote = replace(
+        REMOTE,
+        networks={A: NETWORK, B: second},
+        peers={**REMOTE.peers, (B, ME): ipaddress.ip_address("192.168.0.2")},
+    )
+    rules = [r for r in planned(remote).state.rules if r.priority == INCOMING_PRIORITY]
+    assert {rule.destination for rule in rules} == {NETWORK.cidr, second.cidr}
+
+
+def test_a_node_behind_a_router_is_reached_by_the_gateway() -> None:
+    far = {**REMOTE.peers, (A, OTHER): ipaddress.ip_address("172.16.0.3")}
+    gateway = replace(NETWORK, gateway=ipaddress.ip_address("192.168.0.1"))
+    desired = planned(replace(REMOTE, networks={A: gateway}, peers=far))
+    assert not desired.state.nexthops
+    assert [packed.key_prefix(key).prefixlen for key in desired.state.routes] == [0]
+
+
+def test_an_endpoints_own_route_wins_over_its_nodes_prefix() -> None:
+    prefix = ipaddress.ip_network("10.1.2.3/32")
+    remote = replace(REMOTE, routes={(A, prefix): ME})
+    desired = planned(remote, interfaces=(E0, Interface("h1", 9)), endpoints=(endpoint(),))
+    table = next(iter(desired.networks))
+    assert desired.state.routes[packed.route_key(table, prefix)] == packed.on_link(4, 9)
+
+
+def test_what_cannot_be_planned_is_named() -> None:
+    assert planned(endpoints=(endpoint(),)).problems == {"endpoint/e": "interface h1 is not there"}
+    down = Interface("h1", 9, up=False)
+    assert (
+        "is down" in planned(interfaces=(E0, down), endpoints=(endpoint(),)).problems["endpoint/e"]
+    )
+    unknown = planned(interfaces=(E0, Interface("h1", 9)), endpoints=(endpoint(B),))
+    assert "network b" in unknown.problems["endpoint/e"]
+    nowhere = planned(interfaces=())
+    assert "192.168.0.2" in nowhere.problems["network/a"]
+
+
+def test_owners_are_resources_of_the_stream() -> None:
+    desired = planned()
+    owners = {desired.owner(Kind.ROUTE, key) for key in desired.state.routes}
+    assert "route/a/10.1.1.0/24" in owners
+    assert {desired.owner(Kind.NEXTHOP, key) for key in desired.state.nexthops} == {"peer/a/other"}
+
+
+def test_a_vlan_link_is_made_unless_somebody_made_the_same() -> None:
+    attachment = Attachment(A, "e0.5", ipaddress.ip_address("192.168.0.2"), 5, "e0")
+    made = planned(attachments=(attachment,))
+    assert made.state.links == {"e0.5": VlanLink("e0", 5)}
+    same = Interface("e0.5", 7, kind="vlan", parent=2, vlan_id=5)
+    used = planned(attachments=(attachment,), interfaces=(E0, same))
+    assert not used.state.links
+    assert not used.problems
+    other = replace(same, vlan_id=6)
+    refused = planned(attachments=(attachment,), interfaces=(E0, other))
+    assert "somebody else's" in refused.problems["network/a"]
