@@ -106,7 +106,7 @@ def perform(
         desired = plan(wanted, memory, changed)
         routes = _candidates(task.desired, desired, dirty, task) if turn == 0 else None
         if down:
-            actual, dirty = _without(actual, down, dirty)
+            actual, dirty = _without(actual, down, dirty, wanted.interfaces)
         actual = kernel.read(actual, dirty)
         steps = diff(desired.state, actual, routes)
         if turn == 0 and task.desired is not None:
@@ -151,16 +151,24 @@ def _numbered(wanted: Wanted, keep: Callable[[Numbers], None]) -> Wanted:
 
 
 def _without(
-    actual: State, down: frozenset[int], dirty: frozenset[Kind]
+    actual: State,
+    down: frozenset[int],
+    dirty: frozenset[Kind],
+    interfaces: Mapping[str, Interface],
 ) -> tuple[State, frozenset[Kind]]:
-    """What the kernel removed by itself with an interface."""
+    """What the kernel removed by itself with interfaces.
+
+    Of one that is up again, or was only just made, it is not known what was removed: it is read.
+    Endpoints' interfaces come and go; their routes are forgotten without reading 100,000 others.
+    """
+    up = {interface.index for interface in interfaces.values() if interface.up}
     used = {nexthop.interface for nexthop in actual.nexthops.values()}
     gateways = {
         packed.unpack_value(value).interface
         for value in set(actual.routes.values())
         if len(value) > packed.VALUE.size
     }
-    if down & (used | gateways):
+    if down & (up | used | gateways):
         return actual, dirty | {Kind.ROUTE}
     gone = {packed.on_link(version, index) for version in (4, 6) for index in down}
     routes = {key: value for key, value in actual.routes.items() if value not in gone}

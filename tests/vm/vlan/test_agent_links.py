@@ -1,0 +1,104 @@
+"""VLAN links that the agent makes for its attachments, on a kernel that has 802.1Q."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.agent.kernel.world import Kernel
+from services.agent.model import Myself, Remote
+from services.agent.reconcile import Reconciler
+from services.agent.uninstall import uninstall
+from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Network
+from services.common.model.node import Attachment
+from tests.kernel.agent.site import until
+from tests.support.netns import Namespace, Namespaces, enter, missing
+
+A, ME = NetworkName("a"), NodeName("me")
+OWN = ipaddress.ip_interface("192.168.5.2/24")
+MINE = Myself(ME, (Attachment(A, "e0.5", OWN.ip, 5, "e0"),))
+DEADLINE = 60.0
+"""Seconds: a VM without hardware support is some 20 times slower."""
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Namespace, Namespace]]:
+    """A node and a neighbour on its trunk; VLAN 5 is 192.168.5.0/24."""
+    if missing():
+        pytest.skip(f"needs {missing()}")
+    with Namespaces() as made:
+        node, neighbour = made.new("node"), made.new("next")
+        node.link(neighbour, "e0", "e0")
+        if not neighbour.succeeds("ip link add link e0 name e0.5 type vlan id 5"):
+            pytest.skip("needs 802.1Q")
+        neighbour.run("ip link set e0.5 up")
+        neighbour.run("ip addr add 192.168.5.1/24 dev e0.5")
+        yield node, neighbour
+
+
+def remote(mtu: int = 0) -> Remote:
+    network = Network(A, ipaddress.ip_network("10.5.0.0/16"), 29, vlan_id=5, mtu=mtu)
+    return Remote({A: network}, {(A, ME): OWN.ip}, {})
+
+
+async def test_a_link_is_made_repaired_changed_and_removed(
+    pair: tuple[Namespace, Namespace], tmp_path: Path
+) -> None:
+    node, _ = pair
+    before = node.run("ip -o link")
+
+    def kernel() -> Kernel:
+        return Kernel(tmp_path, enter=lambda: enter(node.path))
+
+    made = {"e0.5": frozenset([OWN])}
+    reconciler = Reconciler(kernel(), MINE, made_addresses=made)
+    task = asyncio.create_task(reconciler.run())
+    async with asyncio.timeout(DEADLINE):
+        reconciler.set_remote(remote())
+        assert not await reconciler.reached()
+        assert await asyncio.to_thread(node.pings, "192.168.5.1")
+        assert "alias romana vlan" in node.run("ip link show e0.5")
+        assert "vlan protocol 802.1Q id 5" in node.run("ip -d link show e0.5")
+
+        node.run("ip link del e0.5")
+        await until(lambda: node.succeeds("ip link show e0.5"), DEADLINE)
+        await until(lambda: reconciler.ready, DEADLINE)
+        assert not await reconciler.reached()
+        assert await asyncio.to_thread(node.pings, "192.168.5.1")
+
+        reconciler.set_remote(remote(mtu=1400))
+        assert not await reconciler.reached()
+        assert "mtu 1400" in node.run("ip link show e0.5")
+        index = node.run("ip -o link show e0.5").split(":")[0]
+        reconciler.look_again()
+        assert not await reconciler.reached()
+        assert node.run("ip -o link show e0.5").split(":")[0] == index, "it was not made anew"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert node.succeeds("ip link show e0.5"), "a stopped agent removes nothing"
+    assert not await uninstall(kernel(), tmp_path)
+    assert node.run("ip -o link") == before
+
+
+async def test_a_link_that_somebody_made_is_used_and_kept(
+    pair: tuple[Namespace, Namespace], tmp_path: Path
+) -> None:
+    node, _ = pair
+    node.run("ip link add link e0 name e0.5 type vlan id 5")
+    node.run("ip link set e0.5 up")
+    node.run(f"ip addr add {OWN} dev e0.5")
+    before = node.run("ip -d -o link show e0.5")
+    reconciler = Reconciler(Kernel(tmp_path, enter=lambda: enter(node.path)), MINE)
+    task = asyncio.create_task(reconciler.run())
+    async with asyncio.timeout(DEADLINE):
+        reconciler.set_remote(remote())
+        assert not await reconciler.reached()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not await uninstall(Kernel(tmp_path, enter=lambda: enter(node.path)), tmp_path)
+    assert node.run("ip -d -o link show e0.5") == before
