@@ -217,11 +217,7 @@ class _Planner:
         network, interface, table = place.network, place.interface, place.table
         version, owner = network.cidr.version, f"network/{network.name}"
         family = "ipv4" if version == _IPV4 else "ipv6"
-        self._set(
-            "net/ipv4/ip_forward" if version == _IPV4 else "net/ipv6/conf/all/forwarding",
-            "1",
-            owner,
-        )
+        self._plan_forwarding(version, owner)
         direct = packed.on_link(version, interface.index)
         if network.mode is Mode.ONLINK:
             self._put(packed.route_key(table, network.cidr), direct, owner)
@@ -242,6 +238,17 @@ class _Planner:
         elif version == _IPV4:
             # Else the kernel would not answer endpoints' ARP for it: it has to know a way to it.
             self._put(packed.host_key(table, LINK_GATEWAY), direct, owner)
+
+    def _plan_forwarding(self, version: int, owner: str) -> None:
+        """An interface that forwards IPv6 does not heed router advertisements any more, and the
+        node would lose its default route; 2 says that it shall all the same."""
+        if version == _IPV4:
+            self._set("net/ipv4/ip_forward", "1", owner)
+            return
+        self._set("net/ipv6/conf/all/forwarding", "1", owner)
+        for interface in self._wanted.interfaces.values():
+            if interface.accept_ra:
+                self._set(f"net/ipv6/conf/{interface.name}/accept_ra", "2", owner)
 
     def _machines(self, place: Place) -> Iterable[Address]:
         """Addresses of an onlink network that are on the link, and that we know of."""

@@ -38,6 +38,8 @@ class Interface:
     """Index of the interface below; 0: none."""
     vlan_id: int = 0
     addresses: tuple[InterfaceAddress, ...] = ()
+    accept_ra: int = 0
+    """Whether it heeds router advertisements: 1 unless it forwards, 2 always."""
 
     def reaches(self, address: Address) -> bool:
         """Whether it is connected to the subnet of an address."""

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, cast
 
 from services.agent.diff import Step
@@ -67,7 +68,9 @@ class Links:
         for data in self._netlink.dump(GET_LINK, body):
             for interface in _parse_links(data):
                 own = tuple(addresses.get(interface.index, ()))
-                found[interface.name] = replace(interface, addresses=own)
+                found[interface.name] = replace(
+                    interface, addresses=own, accept_ra=_accept_ra(interface.name, own)
+                )
         return found
 
     def read(self) -> Mapping[Key, Value]:
@@ -140,6 +143,16 @@ class Links:
     def _first(self, messages: list[bytes]) -> Problem | None:
         problems = self._netlink.execute(messages)
         return problems[min(problems)] if problems else None
+
+
+def _accept_ra(name: str, addresses: Iterable[InterfaceAddress]) -> int:
+    """Not looked up for endpoints' links, which are many and have link-local addresses only."""
+    if all(address.ip.is_link_local for address in addresses):
+        return 0
+    try:
+        return int(Path(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _new_link(name: str, parent: int, vlan_id: int, mtu: int) -> list[bytes]:

@@ -2,16 +2,19 @@
 
 A setting is ours from when it is first written until it is put back, which the file says: so a
 restarted agent, and `romana agent uninstall`, know what to put back. The file is written before the
-setting. A setting whose interface is gone has nothing to be put back to.
+setting. What somebody else has changed since is not put back, nor is a setting whose interface is
+gone.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
+
+import msgspec
+import structlog
 
 from services.agent.diff import Step
 from services.agent.files import write_atomic
@@ -19,7 +22,16 @@ from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Problem
 from services.agent.state import Key, Kind, Value
 
+log = structlog.get_logger(__name__)
+
 ROOT: Final = Path("/proc/sys")
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Two values of one setting."""
+
+    before: str
+    ours: str
 
 
 class Sysctls:
@@ -30,7 +42,7 @@ class Sysctls:
     def __init__(self, file: Path, root: Path = ROOT) -> None:
         self._file = file
         self._root = root
-        self._before: dict[str, str] | None = None
+        self._kept: dict[str, Setting] | None = None
 
     def owns(self, path: str) -> bool:
         """Whether we set it."""
@@ -42,23 +54,23 @@ class Sysctls:
 
     def apply(self, step: Step) -> Problems:
         """Sets what is added or replaced, and puts back what is removed."""
-        before = self._load()
-        changed = dict(before)
-        for path in cast("Mapping[str, str]", step.additions):
-            value = self._value(path)
-            if value is not None:
-                changed.setdefault(path, value)
+        kept = self._load()
+        changed = dict(kept)
+        for path, value in cast("Mapping[str, str]", step.additions).items():
+            before = self._value(path)
+            if before is not None:
+                changed[path] = Setting(before, value)
         self._save(changed)
         problems: dict[Key, Problem] = {}
-        for path, value in cast(
-            "Mapping[str, str]", {**step.additions, **step.replacements}
-        ).items():
+        puts = {**step.additions, **step.replacements}
+        for path, value in cast("Mapping[str, str]", puts).items():
             problems.update(self._write(path, value))
         for path in cast("Mapping[str, str]", step.removals):
-            if self._value(path) is not None:
-                problems.update(self._write(path, changed[path]))
+            setting = changed[path]
+            if self._value(path) == setting.ours:
+                problems.update(self._write(path, setting.before))
             if path not in problems:
-                changed.pop(path, None)
+                del changed[path]
         self._save(changed)
         return problems
 
@@ -75,16 +87,18 @@ class Sysctls:
             return {path: Problem(error.errno or 0, f"{path}: {os.strerror(error.errno or 0)}")}
         return {}
 
-    def _load(self) -> dict[str, str]:
-        if self._before is None:
+    def _load(self) -> dict[str, Setting]:
+        if self._kept is None:
             try:
-                document = json.loads(self._file.read_text())
-            except (OSError, ValueError):
-                document = {}
-            self._before = {str(key): str(value) for key, value in document.items()}
-        return self._before
+                self._kept = msgspec.json.decode(self._file.read_bytes(), type=dict[str, Setting])
+            except FileNotFoundError:
+                self._kept = {}
+            except (OSError, msgspec.MsgspecError) as error:
+                log.warning("sysctls_unreadable", file=str(self._file), message=str(error))
+                self._kept = {}
+        return self._kept
 
-    def _save(self, before: dict[str, str]) -> None:
-        if before != self._load():
-            write_atomic(self._file, json.dumps(before, indent=1, sort_keys=True).encode())
-            self._before = before
+    def _save(self, kept: dict[str, Setting]) -> None:
+        if kept != self._load():
+            write_atomic(self._file, msgspec.json.encode(kept))
+            self._kept = kept

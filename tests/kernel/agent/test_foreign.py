@@ -86,3 +86,17 @@ async def test_somebody_elses_route_to_an_endpoint_is_reported_and_kept(
         async with node.running(tmp_path):
             pass
     assert node.namespace.run("ip route show 10.3.0.17") == before
+
+
+async def test_a_node_that_forwards_ipv6_still_heeds_router_advertisements(
+    made: Namespaces, tmp_path: Path
+) -> None:
+    site = Site(made, {"v": Net("v", "fd03::/120", "fd03::/120", Mode.ONLINK)})
+    node = site.node("n1", 2, {"v": "fd03::10/124"})
+    value = "sysctl -n net.ipv6.conf.e-v.accept_ra"
+    assert node.namespace.run(value).strip() == "1"
+    async with node.running(tmp_path):
+        assert node.namespace.run(value).strip() == "2"
+    path = node.namespace.path
+    assert not await uninstall(Kernel(tmp_path, enter=lambda: enter(path)), tmp_path)
+    assert node.namespace.run(value).strip() == "1"
