@@ -25,6 +25,7 @@ NAMES = (
     "registration",
     "agents",
     "cni",
+    "kernel_routes",
 )
 
 
