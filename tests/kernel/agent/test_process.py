@@ -18,7 +18,7 @@ import grpc.aio
 import pytest
 from romana.agent.v1 import agent_service_pb2 as agent_pb
 from romana.agent.v1 import agent_service_pb2_grpc, endpoint_pb2
-from romana.ipam.v1 import ipam_service_pb2_grpc, sync_routes_pb2
+from romana.ipam.v1 import sync_routes_pb2
 
 from tests.kernel.agent.site import until
 from tests.support.netns import Namespace, Namespaces
@@ -31,6 +31,15 @@ topologies:
   - name: all
     networks: [a, b]
     groups: [{name: everything}]
+"""
+ASK_SYNC_STATUS = """
+import sys
+import grpc
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+from romana.ipam.v1.sync_routes_pb2 import GetSyncStatusRequest
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    answer = IpamServiceStub(channel).GetSyncStatus(GetSyncStatusRequest(), timeout=5)
+sys.stdout.buffer.write(answer.SerializeToString())
 """
 GATEWAYS = {"a": "192.168.10.1", "b": "192.168.20.1"}
 
@@ -213,15 +222,18 @@ async def test_ipam_knows_what_a_node_has_applied(cluster: Cluster) -> None:
     await cluster.nodes["n1"].attach("e1", cluster.made.new("e1"), "b")
 
     def ask() -> sync_routes_pb2.GetSyncStatusResponse:
-        with grpc.insecure_channel(f"{GATEWAYS['a']}:9620") as channel:
-            stub = ipam_service_pb2_grpc.IpamServiceStub(channel)
-            return stub.GetSyncStatus(sync_routes_pb2.GetSyncStatusRequest(), timeout=3)
+        # a process of its own: gRPC connects from threads that are not in the caller's namespace
+        words = [sys.executable, "-c", ASK_SYNC_STATUS, f"{GATEWAYS['a']}:9620"]
+        with cluster.router.start(words, stdout=subprocess.PIPE) as asking:
+            answer, _ = asking.communicate(timeout=10)
+        assert asking.returncode == 0
+        return sync_routes_pb2.GetSyncStatusResponse.FromString(answer)
 
     def realized() -> bool:
-        answer = cluster.router.call(ask)
+        answer = ask()
         return len(answer.statuses) == 2 and all(
             status.applied.revision == answer.current.revision and not status.failures
             for status in answer.statuses
         )
 
-    await until(lambda: asyncio.to_thread(realized), 10)
+    await until(lambda: asyncio.to_thread(realized), 20)
