@@ -6,8 +6,10 @@ import asyncio
 import gc
 import ipaddress
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc.aio
+import structlog
 from romana.agent.v1 import agent_service_pb2_grpc
 
 from services.agent.building import build_endpoints
@@ -23,9 +25,12 @@ from services.agent.status import NodeStatus
 from services.common.command import Flag, run_service
 from services.common.lifecycle import Lifecycle, Phase
 from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.model.node import Attachment
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
+
+log = structlog.get_logger(__name__)
 
 _FLAGS = (
     Flag("--node", "NAME", "this node; the host's name by default"),
@@ -42,9 +47,13 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     spool = Spool(settings.state_dir)
     kernel = Kernel(settings.state_dir)
+    known: tuple[Attachment, ...] | None = settings.declared() or None
+    if known is None:
+        known = await asyncio.to_thread(spool.load_attachments)
     reconciler = Reconciler(
         kernel,
-        Myself(settings.name, settings.declared()),
+        Myself(settings.name, known or ()),
+        attachments_known=known is not None or not settings.register_node,
         made_addresses=settings.made_addresses(),
         numbers=await asyncio.to_thread(spool.load_numbers),
         keep_numbers=spool.save_numbers,
@@ -111,11 +120,23 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     if settings.register_node:
         channel = open_channel(settings.topology, tls=tls, insecure=settings.insecure)
         life.on_stop(Phase.CLOSE, "topology", channel.close)
-        life.start("registering", _registering(settings, reconciler, kernel, channel).run())
+
+        async def found(attachments: Sequence[Attachment]) -> None:
+            try:
+                await asyncio.to_thread(spool.save_attachments, attachments)
+            except OSError as error:
+                log.warning("attachments_not_saved", message=str(error))
+            reconciler.set_attachments(attachments)
+
+        registering = _registering(settings, kernel, channel, found)
+        life.start("registering", registering.run())
 
 
 def _registering(
-    settings: AgentSettings, reconciler: Reconciler, kernel: Kernel, channel: grpc.aio.Channel
+    settings: AgentSettings,
+    kernel: Kernel,
+    channel: grpc.aio.Channel,
+    found: Callable[[Sequence[Attachment]], Awaitable[None]],
 ) -> Registering:
     identity = Identity(
         settings.name,
@@ -123,10 +144,7 @@ def _registering(
         settings.labels,
         settings.declared(),
     )
-
-    return Registering(
-        channel, settings.topology, identity, kernel.look, reconciler.set_attachments
-    )
+    return Registering(channel, settings.topology, identity, kernel.look, found)
 
 
 def main(arguments: list[str]) -> int:

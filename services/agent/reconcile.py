@@ -72,6 +72,7 @@ class Reconciler:
         kernel: Kernel,
         myself: Myself,
         *,
+        attachments_known: bool = True,
         made_addresses: Mapping[str, frozenset[InterfaceAddress]] | None = None,
         numbers: Numbers | None = None,
         keep_numbers: Callable[[Numbers], None] = lambda _: None,
@@ -83,6 +84,8 @@ class Reconciler:
         Args:
             kernel: Not started yet.
             myself: This node.
+            attachments_known: Whether `myself` has all attachments; else no link is removed before
+                `set_attachments`.
             made_addresses: Addresses of links that we make, by interface.
             numbers: Table numbers and nexthop ids from before.
             keep_numbers: Writes them to disk; called in the kernel's thread.
@@ -91,6 +94,7 @@ class Reconciler:
         """
         self._kernel = kernel
         self._myself = myself
+        self._attachments_known = attachments_known
         self._made_addresses = made_addresses or {}
         self._numbers = numbers or Numbers.none()
         self._keep_numbers = keep_numbers
@@ -147,7 +151,8 @@ class Reconciler:
 
     def set_attachments(self, attachments: Sequence[Attachment]) -> None:
         """Replaces this node's interfaces and addresses on networks. Returns at once."""
-        if tuple(attachments) != self._myself.attachments:
+        if tuple(attachments) != self._myself.attachments or not self._attachments_known:
+            self._attachments_known = True
             self._myself = replace(self._myself, attachments=tuple(attachments))
             self._touch()
 
@@ -261,7 +266,7 @@ class Reconciler:
                     continue
                 try:
                     await self._round(self._remote)
-                except RomanaError as error:
+                except (RomanaError, OSError) as error:  # a full disk is one, too
                     self._broke(error)
                     await asyncio.sleep(broken.failed())
                     continue
@@ -296,6 +301,7 @@ class Reconciler:
             self._actual,
             self._desired,
             frozenset(key for key, retry in self._retries.items() if retry.due > begun),
+            keep_links=not self._attachments_known,
         )
         self._changed, self._dirty, self._down = (), frozenset(), frozenset()
         outcome = await self._kernel.run(
@@ -355,10 +361,10 @@ class Reconciler:
         for listener in self._listeners:
             listener()
 
-    def _broke(self, error: RomanaError) -> None:
-        """The kernel does not answer: nothing that is believed of it holds."""
-        log.error("reconcile_failed", message=error.message, reason=error.reason)
-        self._error = error.message
+    def _broke(self, error: RomanaError | OSError) -> None:
+        """The kernel or the disk does not answer: nothing that is believed of it holds."""
+        log.error("reconcile_failed", message=str(error))
+        self._error = str(error)
         self._dirty, self._changed = ALL, None
         self._kick.set()
         if self._observer is not None:

@@ -58,7 +58,7 @@ class Registering:
         target: str,
         identity: Identity,
         interfaces: Callable[[], Awaitable[Sequence[Interface]]],
-        found: Callable[[Sequence[Attachment]], None],
+        found: Callable[[Sequence[Attachment]], Awaitable[None]],
     ) -> None:
         """Does nothing before `run`.
 
@@ -74,6 +74,7 @@ class Registering:
         self._identity = identity
         self._interfaces = interfaces
         self._found = found
+        self._told: Sequence[Attachment] | None = None
         self.registered = False
         """Topology knows this node as it is."""
 
@@ -91,13 +92,18 @@ class Registering:
             else:
                 backoff.succeeded()
                 self.registered, said = True, ""
-                self._found(_attachments(node))
+                await self._tell(_attachments(node))
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
             if failure.message != said:
                 said = failure.message
                 log.warning("not_registered", message=failure.message, reason=failure.reason)
             await asyncio.sleep(backoff.failed())
+
+    async def _tell(self, attachments: Sequence[Attachment]) -> None:
+        if attachments != self._told:
+            await self._found(attachments)
+            self._told = attachments
 
     async def _register(self) -> node_pb2.Node:
         """Makes topology's node as it shall be; returns it."""

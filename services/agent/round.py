@@ -70,6 +70,8 @@ class Task:
     """Of the last round; None: there was none."""
     waiting: frozenset[tuple[Kind, Key]]
     """What failed and is not to be tried yet."""
+    keep_links: bool = False
+    """Whether links of ours that nobody asks for stay, since it is not known who may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ def perform(
         dirty, down, changed = frozenset(), frozenset(), ()
         waiting = task.waiting | refused.keys()
         for step in steps:
+            if task.keep_links and step.kind is Kind.LINK and step.removals:
+                continue
             useful = _useful(step, waiting, refused)
             if not len(useful):
                 continue

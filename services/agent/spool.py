@@ -1,4 +1,4 @@
-"""What the agent keeps on disk for its next start: what ipam said, and the numbers in the kernel.
+"""What the agent keeps on disk for its next start: what it was told, and numbers in the kernel.
 
 routes.jsonl: the position, then a resource a line. Not one document: encoding 100,000 resources in
 one call would hold up the event loop for as long as it takes, in whatever thread. A file that is
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from services.agent.numbers import Numbers
 from services.agent.resources import Peer, Resource, Route, Unreadable
 from services.common.model.names import NetworkName, NodeName, Tenant
 from services.common.model.network import Mode, Network
+from services.common.model.node import Attachment
 from services.common.sync.model import Position
 from services.common.sync.receiver import Receiver
 
@@ -67,6 +68,14 @@ class _RouteLine(msgspec.Struct, tag="route", array_like=True):
     node: str
 
 
+class _AttachmentLine(msgspec.Struct, array_like=True):
+    network: str
+    interface: str
+    address: str
+    vlan_id: int
+    parent: str
+
+
 _Line = _NetworkLine | _PeerLine | _RouteLine
 
 
@@ -76,6 +85,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._routes = folder / "routes.jsonl"
         self._numbers = folder / "numbers.json"
+        self._attachments = folder / "attachments.json"
 
     def save(self, held: Mapping[str, Resource], position: Position) -> None:
         """Writes what is applied; resources that are unreadable have nothing to be kept.
@@ -121,6 +131,40 @@ class Spool:
         except (OSError, KeyError, msgspec.MsgspecError) as error:
             log.warning("numbers_unreadable", file=str(self._numbers), message=str(error))
             return Numbers.none()
+
+    def save_attachments(self, attachments: Sequence[Attachment]) -> None:
+        """Writes what topology said of this node; raises OSError."""
+        lines = [
+            _AttachmentLine(
+                item.network,
+                item.interface,
+                "" if item.address is None else str(item.address),
+                item.vlan_id,
+                item.parent_interface,
+            )
+            for item in attachments
+        ]
+        write_atomic(self._attachments, msgspec.json.encode(lines))
+
+    def load_attachments(self) -> tuple[Attachment, ...] | None:
+        """What was saved; None: nothing of use."""
+        try:
+            lines = msgspec.json.decode(self._attachments.read_bytes(), type=list[_AttachmentLine])
+            return tuple(
+                Attachment(
+                    NetworkName(line.network),
+                    line.interface,
+                    ipaddress.ip_address(line.address) if line.address else None,
+                    line.vlan_id,
+                    line.parent,
+                )
+                for line in lines
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            log.warning("attachments_unreadable", file=str(self._attachments), message=str(error))
+            return None
 
 
 def _read(path: Path) -> Receiver[Resource]:

@@ -19,7 +19,7 @@ from services.agent.state import Kind, State
 from services.common.errors import RomanaError
 from services.common.settings import load_settings
 
-FILES = ("routes.jsonl", "numbers.json", "sysctls.json")
+FILES = ("routes.jsonl", "numbers.json", "attachments.json", "sysctls.json")
 
 
 async def uninstall(kernel: Kernel, state_dir: Path) -> list[str]:

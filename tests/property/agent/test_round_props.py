@@ -191,3 +191,18 @@ def test_an_interface_that_was_made_anew_gets_everything_back(wanted: Wanted) ->
     )
     outcome = perform(fake, task, PrefixRoutes(), lambda _: None)
     assert fake.ours == outcome.desired.state
+
+
+@given(wishes())
+@settings(max_examples=50, deadline=None)
+def test_links_stay_while_it_is_not_known_who_wants_them(wanted: Wanted) -> None:
+    fake = kernel()
+    last = run(fake, wanted)
+    forgotten = replace(wanted, myself=Myself(ME, ()), numbers=last.numbers)
+    task = Task(
+        forgotten, None, frozenset(Kind), frozenset(), State(), None, frozenset(), keep_links=True
+    )
+    perform(fake, task, PrefixRoutes(), lambda _: None)
+    assert fake.ours.links == last.desired.state.links
+    run(fake, forgotten)
+    assert fake.ours.links == {}

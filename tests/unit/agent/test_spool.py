@@ -8,6 +8,7 @@ from services.agent.resources import Assembly, Peer, Resource, Route, Unreadable
 from services.agent.spool import Spool
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Mode, Network
+from services.common.model.node import Attachment
 from services.common.sync.model import Position
 
 A = NetworkName("a")
@@ -87,3 +88,13 @@ def test_a_prefix_that_is_none_fails_alone() -> None:
     remote, _ = assembly.apply({**HELD, "route/a/x": Route(A, "x", NodeName("n1"))}, ())
     assert len(remote.routes) == 1
     assert "route/a/x" in assembly.unreadable
+
+
+def test_attachments_survive(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    assert spool.load_attachments() is None
+    attachments = (Attachment(A, "e0.5", ipaddress.ip_address("10.1.0.2"), 5, "e0"),)
+    spool.save_attachments(attachments)
+    assert spool.load_attachments() == attachments
+    spool.save_attachments(())
+    assert spool.load_attachments() == ()
