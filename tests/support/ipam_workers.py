@@ -184,14 +184,14 @@ class Worker:
             for start in range(0, len(names), 2)
         ]
         found: dict[str, Answer] = {}
+
+        async def receive() -> None:
+            async for said in stub.AllocateStream(iter(requests), timeout=timeout):
+                start = said.sequence
+                found.update(self._results(names[start : start + 2], said.results))
+
         try:
-            # a stream whose deadline passes while it begins never ends in grpc.aio's client
-            async with asyncio.timeout(timeout + 1):
-                async for said in stub.AllocateStream(iter(requests), timeout=timeout):
-                    start = said.sequence
-                    found |= self._results(names[start : start + 2], said.results)
-        except TimeoutError:
-            pass
+            await _until(asyncio.create_task(receive()), timeout + 1)
         except grpc.aio.AioRpcError:
             if not found:
                 raise
@@ -222,6 +222,20 @@ class Worker:
                     self.journal.unexpected.append(f"{name}: {result.status}")
             found[name] = answer
         return found
+
+
+async def _until(task: asyncio.Task[None], seconds: float) -> None:
+    """Waits for the task, and ends it when the time is over.
+
+    A stream whose deadline passes while it begins never ends in grpc.aio's client, and its
+    preparation swallows a cancellation: it takes another.
+    """
+    await asyncio.wait({task}, timeout=seconds)
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+    if not task.cancelled():
+        await task
 
 
 def _is_cut_off(error: grpc.aio.AioRpcError) -> bool:
