@@ -32,6 +32,14 @@ class Placement(StrEnum):
     SEQUENTIAL = "sequential"
 
 
+class Isolation(StrEnum):
+    """Who is kept apart by default."""
+
+    NONE = "none"
+    TENANT = "tenant"
+    SEGMENT = "segment"
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """A CIDR to allocate from."""
@@ -51,6 +59,10 @@ class Network:
     placement: Placement = Placement.AGGREGATE
     reuse_delay: float = DEFAULT_REUSE_DELAY
     """Seconds."""
+    isolation: Isolation = Isolation.NONE
+    """Unless the tenant says otherwise."""
+    masquerade: bool = False
+    """What leaves from it to an address outside of all networks gets the node's address."""
 
     def allows(self, tenant: Tenant) -> bool:
         """Says whether the tenant may use it."""

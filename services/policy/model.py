@@ -1,0 +1,184 @@
+"""What policies are made of, as people write them.
+
+What is compiled from them, and what tiers mean, is in `services.common.model.rules`.
+
+A policy's rules are of one direction each and are seen from its target: the peers of an ingress
+rule are sources, those of an egress rule destinations; ports are always the destination's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.network import Address, Isolation, Prefix
+from services.common.model.rules import (
+    Action,
+    CidrBlock,
+    Direction,
+    Mode,
+    PolicyName,
+    PortMatch,
+    Protocol,
+    Tier,
+)
+
+
+class Operator(StrEnum):
+    """How a label is compared, by Kubernetes' names."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A condition on one label."""
+
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSelector:
+    """Conditions that must all hold; none: everything is selected.
+
+    In canonical form (`services.policy.selector.canonical`) equal selectors are equal values.
+    """
+
+    requirements: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSelector:
+    """Endpoints; all that is said must hold."""
+
+    tenants: tuple[Tenant, ...] = ()
+    """Empty: of any."""
+    segments: tuple[Segment, ...] = ()
+    """Empty: of any."""
+    networks: tuple[NetworkName, ...] = ()
+    """Empty: any. As a peer: only the addresses on these."""
+    labels: LabelSelector = LabelSelector()
+    tenant_labels: LabelSelector = LabelSelector()
+    """A tenant that nothing is known of has no labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSelector:
+    """Nodes; all that is said must hold."""
+
+    names: tuple[NodeName, ...] = ()
+    """Empty: any."""
+    labels: LabelSelector = LabelSelector()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPeer:
+    """Every address of a network's CIDR."""
+
+    network: NetworkName
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """Every address."""
+
+
+Peer: TypeAlias = EndpointSelector | CidrBlock | NodeSelector | NetworkPeer | Anything
+Target: TypeAlias = EndpointSelector | NodeSelector
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Matches if one of the peers and one of the ports match."""
+
+    action: Action = Action.ALLOW
+    peers: tuple[Peer, ...] = (Anything(),)
+    """Never empty."""
+    ports: tuple[PortMatch, ...] = (PortMatch(),)
+    """Never empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What was written, if it was another form."""
+
+    kind: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What somebody wants to be allowed or denied."""
+
+    name: PolicyName
+    tier: Tier
+    targets: tuple[Target, ...]
+    """Applies to what any of these selects."""
+    rules: Mapping[Direction, tuple[Rule, ...]]
+    """By the directions it governs; a direction may have no rules."""
+    priority: int = 0
+    mode: Mode = Mode.ENFORCE
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """What is known of a tenant."""
+
+    name: Tenant
+    labels: Mapping[str, str] = field(default_factory=dict)
+    isolation: Isolation | None = None
+    """None: as its endpoints' networks say."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPort:
+    """An endpoint's name for one of its ports."""
+
+    name: str
+    protocol: Protocol
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is known of an endpoint, by whomever."""
+
+    name: EndpointName
+    tenant: Tenant
+    segment: Segment
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[NamedPort, ...] = ()
+    node: NodeName | None = None
+    """None: not attached."""
+    addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNetwork:
+    """What policy needs of a network."""
+
+    name: NetworkName
+    cidr: Prefix
+    isolation: Isolation = Isolation.NONE
+    masquerade: bool = False
+    gateway: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNode:
+    """What policy needs of a node."""
+
+    name: NodeName
+    labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[Address, ...] = ()
