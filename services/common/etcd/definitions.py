@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,7 @@ from google.protobuf.internal import builder
 _PACKAGE = "etcd3"
 _MODULES = ("kv_pb2", "auth_pb2", "rpc_pb2")
 """Each after those it imports."""
+_SERIALIZED = re.compile(r"serialized_pb=_b\(('(?:[^'\\]|\\.)*')\)")
 
 
 def _folder() -> Path:
@@ -36,15 +38,14 @@ def _folder() -> Path:
 
 
 def _serialized(source: Path) -> bytes:
-    """The file descriptor in a module generated for protobuf 3: `serialized_pb=_b('...')`."""
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.keyword) and node.arg == "serialized_pb":
-            call = node.value
-            if isinstance(call, ast.Call) and isinstance(call.args[0], ast.Constant):
-                literal = call.args[0].value
-                if isinstance(literal, str):
-                    return literal.encode("latin1")
-    raise ImportError(f"{source} holds no descriptor: is this etcd3 0.12.0?")
+    """The file descriptor in a module generated for protobuf 3: `serialized_pb=_b('...')`.
+
+    Found by its name: to parse the whole module would take a tenth of a second of every start.
+    """
+    found = _SERIALIZED.search(source.read_text(encoding="utf-8"))
+    if found is None:
+        raise ImportError(f"{source} holds no descriptor: is this etcd3 0.12.0?")
+    return str(ast.literal_eval(found[1])).encode("latin1")
 
 
 def _add_field(
