@@ -62,17 +62,8 @@ async def allocate(
     segment: options.SegmentOption = "",
     network: options.NetworkOption = "",
     family: options.FamilyOption = "",
-    address: Annotated[
-        str, typer.Option("--address", metavar="ADDRESS", help="Exactly this one.")
-    ] = "",
-    want: Annotated[
-        list[str],
-        typer.Option(
-            "--want",
-            metavar="[network=N][,family=4|6][,address=A]",
-            help="One of several addresses; repeat it. All are given, or none.",
-        ),
-    ] = [],  # noqa: B006  # typer reads it, nobody writes to it
+    address: options.AddressOption = "",
+    want: options.WantOption = [],  # noqa: B006  # typer reads it, nobody writes to it
     wait: agents.WaitOption = 0,
 ) -> None:
     """Allocates addresses to a name, or shows those that the same request was given before."""

@@ -77,17 +77,8 @@ async def attach(
     segment: options.SegmentOption = "",
     network: options.NetworkOption = "",
     family: options.FamilyOption = "",
-    address: Annotated[
-        str, typer.Option("--address", metavar="ADDRESS", help="Exactly this one.")
-    ] = "",
-    want: Annotated[
-        list[str],
-        typer.Option(
-            "--want",
-            metavar="[network=N][,family=4|6][,address=A]",
-            help="One of several addresses; repeat it. All are given, or none.",
-        ),
-    ] = [],  # noqa: B006  # typer reads it, nobody writes to it
+    address: options.AddressOption = "",
+    want: options.WantOption = [],  # noqa: B006  # typer reads it, nobody writes to it
     mtu: Annotated[
         int, typer.Option(metavar="BYTES", min=0, help="At most that of the network's interface.")
     ] = 0,

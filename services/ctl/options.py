@@ -55,6 +55,17 @@ SegmentFilter = Annotated[
 FamilyOption = Annotated[
     str, typer.Option("--family", metavar="4|6", help="Address family; default: either.")
 ]
+AddressOption = Annotated[
+    str, typer.Option("--address", metavar="ADDRESS", help="Exactly this one.")
+]
+WantOption = Annotated[
+    list[str],
+    typer.Option(
+        "--want",
+        metavar="[network=N][,family=4|6][,address=A]",
+        help="One of several addresses; repeat it. All are given, or none.",
+    ),
+]
 LabelOption = Annotated[
     list[str],
     typer.Option("--label", "-l", metavar="KEY=VALUE", help="Repeat it for several."),
