@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.document.fields import Findings
 from services.common.errors import InvalidInput, Violation
 from services.common.model.layout import Layout
 from services.common.model.names import NodeName
@@ -14,7 +15,6 @@ from services.topology.builtin import Builtin, builtin
 from services.topology.check import check
 from services.topology.document import read_document
 from services.topology.draft import SpecDraft
-from services.topology.fields import Findings
 from services.topology.plan import Plan, plan_topology
 from services.topology.spec import Spec
 from services.topology.usage import Usage

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from services.common.document.values import parse_prefix
 from services.common.errors import Violation
 from services.common.model.names import (
     GroupPath,
@@ -20,7 +21,7 @@ from services.common.model.names import (
     resource_name,
 )
 from services.common.model.network import Network, Prefix
-from services.topology.check_networks import check_networks, parse_prefix
+from services.topology.check_networks import check_networks
 from services.topology.check_nodes import addresses, check_node
 from services.topology.draft import GroupDraft, SpecDraft, TopologyDraft
 from services.topology.spec import GroupSpec, NodeSpec, Spec, TopologySpec, is_power_of_two

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
 
+from services.common.document.values import parse_address
 from services.common.errors import Violation
 from services.common.model.layout import Layout
 from services.common.model.names import (
@@ -18,7 +19,7 @@ from services.common.model.names import (
 )
 from services.common.model.network import Address, Mode, Network
 from services.common.model.node import Attachment, Node
-from services.topology.check_networks import check_vlan_id, is_edge, parse_address
+from services.topology.check_networks import check_vlan_id, is_edge
 from services.topology.draft import AttachmentDraft, NodeDraft
 
 MAX_LABELS = 256

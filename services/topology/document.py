@@ -21,7 +21,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.common.errors import InvalidInput
+from services.common.document.fields import Fields, Findings
+from services.common.document.tree import (
+    Items,
+    Scalar,
+    Table,
+    Tree,
+    read_json,
+    read_tree,
+    read_yaml,
+)
 from services.common.model.network import Mode, Placement
 from services.topology import romana_v2
 from services.topology.draft import (
@@ -32,8 +41,6 @@ from services.topology.draft import (
     SpecDraft,
     TopologyDraft,
 )
-from services.topology.fields import Fields, Findings
-from services.topology.tree import Items, Scalar, Table, Tree, read_json, read_yaml
 
 MAX_DEPTH = 40
 """Groups in groups; more than `check` allows, so that it says so."""
@@ -76,17 +83,9 @@ def read_document(text: str, form: Format | None = None) -> Document:
 def _parse(text: str, form: Format | None) -> Tree:
     if form is Format.YAML:
         return read_yaml(text)
-    if form is not None or text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
-        try:
-            return read_json(text.removeprefix("\ufeff"))
-        except InvalidInput as error:
-            if form is not None or error.reason != "MALFORMED_DOCUMENT":
-                raise
-            try:  # a YAML flow mapping looks like JSON at first
-                return read_yaml(text)
-            except InvalidInput:
-                raise error from None
-    return read_yaml(text)
+    if form is not None:
+        return read_json(text.removeprefix("\ufeff"))
+    return read_tree(text)
 
 
 def _is_romana_v2(tree: Tree) -> bool:

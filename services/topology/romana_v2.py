@@ -10,10 +10,10 @@ left out: it was padding, and padding takes no nodes; the same slot stays spare.
 
 from __future__ import annotations
 
+from services.common.document.fields import Fields, Findings
+from services.common.document.tree import Scalar, Table, Tree
 from services.topology.check import DEFAULT_GROUP, MAX_DEPTH
 from services.topology.draft import GroupDraft, NetworkDraft, NodeDraft, SpecDraft, TopologyDraft
-from services.topology.fields import Fields, Findings
-from services.topology.tree import Scalar, Table, Tree
 
 NAMES = {"block_length": "block_mask", "address": "ip", "groups": "map"}
 """Its names of our fields, for errors."""

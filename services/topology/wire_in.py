@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from google.protobuf.duration_pb2 import Duration
 from romana.topology.v1 import network_pb2, node_pb2, topology_pb2, topology_service_pb2
 
+from services.common.document.fields import Findings
 from services.common.errors import InvalidInput
 from services.common.model.network import Mode, Placement
 from services.topology.asked import Asked
@@ -20,7 +21,6 @@ from services.topology.draft import (
     SpecDraft,
     TopologyDraft,
 )
-from services.topology.fields import Findings
 
 _MODES = {
     network_pb2.ATTACHMENT_MODE_UNSPECIFIED: Mode.ROUTED,

@@ -12,8 +12,9 @@ for are bounded, and no stack grows with the input.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import yaml
 
@@ -31,6 +32,7 @@ MAX_NODES: Final = 500_000
 """Aliases count as what they stand for. This is what bounds the time, to about 5 s of one core."""
 TEXT_PATH: Final = "document.text"
 
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
@@ -42,6 +44,8 @@ class Scalar:
     line: int = 0
     """From 1; 0: not known."""
     is_null: bool = False
+    is_quoted: bool = False
+    """Written as text, so that it is one to JSON, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +65,22 @@ class Table:
 
 
 Tree = Scalar | Items | Table
+Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
+
+
+def read_tree(text: str) -> Tree:
+    """Reads JSON or one YAML document, told apart by looking."""
+    return _read(text, single=True)[0]
+
+
+def read_trees(text: str) -> list[Tree]:
+    """Reads JSON or all documents of a YAML text, without empty ones; at least one."""
+    return _read(text, single=False)
 
 
 def read_yaml(text: str) -> Tree:
     """Reads one YAML document; raises InvalidInput with line and column."""
-    _bounded(text)
-    builder = _Builder()
-    try:
-        for event in yaml.parse(text, Loader=YamlLoader):
-            builder.take(event)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        why = error.problem or error.context or "not YAML"
-        raise malformed(why, mark.line if mark else 0, mark.column if mark else 0) from error
-    except yaml.reader.ReaderError as error:
-        line, column = _locate(text, text.find(chr(error.character)))
-        raise malformed(f"character {error.character!r} is not allowed", line, column) from error
-    except yaml.YAMLError as error:
-        raise malformed(str(error), 0, 0) from error
-    if builder.root is None:
-        raise malformed("the document is empty", 0, 0)
-    return builder.root
+    return _read_yaml(text, single=True)[0]
 
 
 def read_json(text: str) -> Tree:
@@ -103,6 +102,58 @@ def read_json(text: str) -> Tree:
     return _from_json(loaded, 0)
 
 
+def _read(text: str, *, single: bool) -> list[Tree]:
+    if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        return _read_yaml(text, single=single)
+    try:
+        return [read_json(text.removeprefix("\ufeff"))]
+    except InvalidInput as error:
+        if error.reason != "MALFORMED_DOCUMENT":
+            raise
+        try:  # a YAML flow mapping looks like JSON at first
+            return _read_yaml(text, single=single)
+        except InvalidInput:
+            raise error from None
+
+
+def _read_yaml(text: str, *, single: bool) -> list[Tree]:
+    _bounded(text)
+    builder = _Builder(single=single)
+    try:
+        for event in yaml.parse(text, Loader=YamlLoader):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        why = error.problem or error.context or "not YAML"
+        raise malformed(why, mark.line if mark else 0, mark.column if mark else 0) from error
+    except yaml.reader.ReaderError as error:
+        line, column = _locate(text, text.find(chr(error.character)))
+        raise malformed(f"character {error.character!r} is not allowed", line, column) from error
+    except yaml.YAMLError as error:
+        raise malformed(str(error), 0, 0) from error
+    found = [tree for tree in builder.roots if not (isinstance(tree, Scalar) and tree.is_null)]
+    if not builder.roots or (not found and not single):
+        raise malformed("the document is empty", 0, 0)
+    return builder.roots if single else found
+
+
+def to_json(tree: Tree) -> Json:
+    """The values of JSON that a tree stands for."""
+    match tree:
+        case Table():
+            return {key: to_json(item) for key, item in tree.items.items()}
+        case Items():
+            return [to_json(item) for item in tree.items]
+        case Scalar(is_null=True):
+            return None
+        case Scalar(is_quoted=False, text="true" | "false"):
+            return tree.text == "true"
+        case Scalar(is_quoted=False) if _INTEGER.fullmatch(tree.text):
+            return int(tree.text)
+        case _:
+            return tree.text
+
+
 def malformed(why: str, line: int, column: int) -> InvalidInput:
     """The error for a text that cannot be read; line and column are from 0."""
     place = f"line {line + 1}, column {column + 1}: {why}"
@@ -117,8 +168,9 @@ def malformed(why: str, line: int, column: int) -> InvalidInput:
 class _Builder:
     """Makes a tree of YAML's events."""
 
-    def __init__(self) -> None:
-        self.root: Tree | None = None
+    def __init__(self, *, single: bool) -> None:
+        self._single = single
+        self.roots: list[Tree] = []
         self._open: list[tuple[Items | Table, str | None]] = []
         """What is being filled, with its anchor."""
         self._keys: list[str | None] = []
@@ -129,8 +181,10 @@ class _Builder:
         self._nodes = 0
 
     def take(self, event: yaml.Event) -> None:
-        if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-            raise self._wrong(event, "there is more than one document")
+        if isinstance(event, yaml.DocumentStartEvent):
+            if self._single and self.roots:
+                raise self._wrong(event, "there is more than one document")
+            self._anchors.clear()
         if isinstance(event, yaml.NodeEvent):
             self._count(event, 1)
         match event:
@@ -151,8 +205,9 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         self._refuse_tag(event, event.tag)
-        null = event.style in (None, "") and event.value in _NULLS
-        scalar = Scalar(event.value, _mark(event)[0] + 1, null)
+        plain = event.style in (None, "")
+        null = plain and event.value in _NULLS
+        scalar = Scalar(event.value, _mark(event)[0] + 1, null, not plain)
         if event.anchor:
             self._anchors[event.anchor] = (scalar, 1)
         self._add(event, scalar)
@@ -181,7 +236,7 @@ class _Builder:
 
     def _add(self, event: yaml.Event, tree: Tree) -> None:
         if not self._open:
-            self.root = tree
+            self.roots.append(tree)
             return
         parent, _ = self._open[-1]
         if isinstance(parent, Items):
@@ -237,7 +292,7 @@ def _from_json(value: object, depth: int) -> Tree:
         case dict():
             return Table({str(key): _from_json(item, depth + 1) for key, item in value.items()})
         case _:
-            return Scalar(str(value))
+            return Scalar(str(value), is_quoted=True)
 
 
 def _bounded(text: str) -> None:

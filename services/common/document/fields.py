@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from services.common.document.tree import Items, Scalar, Table, Tree
 from services.common.errors import Violation
-from services.topology.tree import Items, Scalar, Table, Tree
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|)")
