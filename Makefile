@@ -22,8 +22,10 @@ $(READY): pyproject.toml tools/setup tools/build_protos.py $(PROTOS)
 demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
 	@$(BIN)/python -m lab.demo
 
+# Most tests wait rather than compute, so more of them run at once than there are cores; a file's in
+# one process, as they share what its fixtures start. ARGS=-n0: one after the other.
 test: setup ## All tests, on a real etcd
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vlan: setup ## Real 802.1Q, in a small VM: two minutes
 	@tests/vm/test-vlan $(ARGS)

@@ -15,10 +15,29 @@ import pytest
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
+from tests.support.netns import isolate
 
 # What is compiled for one of the many processes that tests start serves the next.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+FOLDERS = ("e2e", "kernel", "contract", "property", "unit")
+"""By how long a file takes, the longest first: what runs beside each other ends together."""
+
+
+def pytest_configure() -> None:
+    """Workers of a parallel run share no port, nor what else there is one of on a machine."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        isolate()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+
+    items.sort(key=place)
 
 
 @dataclass(frozen=True, slots=True)
