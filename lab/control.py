@@ -11,6 +11,7 @@ from pathlib import Path
 from lab.fabric import CONTROL
 from lab.processes import Program
 from lab.spec import CONTROL_ADDRESS
+from services.common.etcd.process import ALONE
 
 TOPOLOGY = f"{CONTROL_ADDRESS}:9610"
 IPAM = f"{CONTROL_ADDRESS}:9620"
@@ -37,6 +38,7 @@ def etcd(folder: Path) -> Program:
             *("--initial-cluster", f"lab=http://{ETCD_PEER}"),
             *("--logger", "zap"),
             *("--log-level", "warn"),
+            *ALONE,
         ],
     )
 

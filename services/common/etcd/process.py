@@ -27,6 +27,9 @@ from services.common.etcd.client import EtcdClient
 from services.common.tls import TlsFiles
 
 LOOPBACK = "127.0.0.1"
+ALONE = ("--heartbeat-interval", "20", "--election-timeout", "200")
+"""For a cluster of one member, in milliseconds: it waits for nobody's votes or heartbeats, and yet
+elects itself only after the time-out: a second of every start by etcd's defaults."""
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 10.0
 _POLL = BackoffPolicy(initial=0.02, maximum=0.1)
@@ -224,9 +227,7 @@ class LocalEtcd:
             *("--log-level", "warn"),
         ]
         if options.peers is None:
-            # nobody's votes or heartbeats are waited for, but 3.4 elects itself only after the
-            # time-out: a second of each start by its defaults
-            command += ["--heartbeat-interval", "20", "--election-timeout", "200"]  # milliseconds
+            command += ALONE
         if options.tls is not None:
             command += [
                 "--client-cert-auth",

@@ -20,6 +20,7 @@ from romana.agent.v1 import agent_service_pb2 as agent_pb
 from romana.agent.v1 import agent_service_pb2_grpc, endpoint_pb2
 from romana.ipam.v1 import sync_routes_pb2
 
+from services.common.etcd.process import ALONE
 from tests.kernel.agent.site import until
 from tests.support.netns import Namespace, Namespaces
 
@@ -155,7 +156,7 @@ def serve(router: Namespace, folder: Path) -> list[subprocess.Popen[bytes]]:
     """Etcd, topology and ipam, in this order."""
     file = folder / "topology.yaml"
     file.write_text(TOPOLOGY)
-    commands = [["etcd", "--data-dir", str(folder / "etcd"), "--log-level", "error"]]
+    commands = [["etcd", "--data-dir", str(folder / "etcd"), "--log-level", "error", *ALONE]]
     for name, port in (("topology", 9610), ("ipam", 9620)):
         where = ["--listen", f"0.0.0.0:{port}", "--insecure"]
         commands.append([sys.executable, "-m", f"services.{name}.main", *where])

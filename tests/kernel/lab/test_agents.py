@@ -206,10 +206,12 @@ async def test_crashes_lose_no_packet(cluster: Cluster) -> None:
     await settled(cluster)
     nodes = ("only-a", "shared-1", "shared-2")
     flows: list[tuple[Path, Address]] = []
-    made = []
-    for number in range(FAULT_ENDPOINTS):
-        endpoint = Endpoint(name=f"f{number}", node=nodes[number % 3], tenant="a")
-        made.append((endpoint, await cluster.attach(endpoint)))
+    endpoints = [
+        Endpoint(name=f"f{number}", node=nodes[number % 3], tenant="a")
+        for number in range(FAULT_ENDPOINTS)
+    ]
+    attached = await asyncio.gather(*map(cluster.attach, endpoints))
+    made = [*zip(endpoints, attached, strict=True)]
     try:
         for number, (endpoint, _) in enumerate(made):
             other = made[(number + 1) % len(made)][1]
@@ -226,5 +228,6 @@ async def test_crashes_lose_no_packet(cluster: Cluster) -> None:
         assert len(echoes) > FAULT_ENDPOINTS * 20
         assert [each for each in echoes if each.outcome is not Outcome.ANSWERED] == []
     finally:
-        for endpoint, _ in made:
-            await cluster.detach(endpoint.node, endpoint.name)
+        await asyncio.gather(
+            *(cluster.detach(endpoint.node, endpoint.name) for endpoint in endpoints)
+        )
