@@ -11,7 +11,7 @@ was: the value to send is always the present one, so that changes merge.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 MASK = (1 << 64) - 1
@@ -39,6 +39,8 @@ class ChangeLog:
         self._capacity = capacity
         self._entries: list[tuple[str, str]] = []
         self._points: list[Point] = []
+        self._by_topic: dict[str, list[int]] = {}
+        """Sequences of each topic's entries: a stream of many topics looks at its own only."""
         self._base = 0
         self._closed = 0
 
@@ -55,6 +57,7 @@ class ChangeLog:
     def add(self, topic: str, name: str) -> int:
         """Adds an entry; returns its sequence."""
         self._entries.append((topic, name))
+        self._by_topic.setdefault(topic, []).append(self.head)
         return self.head
 
     def close(self, revision: int, time: float, digests: Mapping[str, int]) -> None:
@@ -62,24 +65,35 @@ class ChangeLog:
         self._points.append(Point(self._closed, self.head, revision, time, digests))
         self._closed = self.head
 
-    def trim(self) -> Iterator[tuple[int, str]]:
-        """Forgets old entries if there are too many; tells sequence and topic of each."""
+    def trim(self) -> Mapping[str, int]:
+        """Forgets old entries if there are too many; tells the last sequence of each topic."""
         if len(self._entries) <= 2 * self._capacity:
-            return
+            return {}
         cut = len(self._entries) - self._capacity
-        for index in range(cut):
-            yield self._base + index + 1, self._entries[index][0]
+        trimmed = {
+            topic: self._base + index + 1 for index, (topic, _) in enumerate(self._entries[:cut])
+        }
         del self._entries[:cut]
         self._base += cut
+        for topic in trimmed:
+            sequences = self._by_topic[topic]
+            del sequences[: bisect_right(sequences, self._base)]
+            if not sequences:
+                del self._by_topic[topic]
         del self._points[: bisect_left(self._points, self._base, key=_start)]
+        return trimmed
 
-    def since(self, cursor: int, topics: Collection[str]) -> Iterator[tuple[int, str, str]]:
+    def since(self, cursor: int, topics: Iterable[str]) -> Iterator[tuple[int, str, str]]:
         """Sequence, topic and id of the entries of these topics after a cursor, in order."""
-        first = max(cursor - self._base, 0)
-        for index in range(first, len(self._entries)):
-            topic, name = self._entries[index]
-            if topic in topics:
-                yield self._base + index + 1, topic, name
+        found: list[int] = []
+        for topic in topics:
+            sequences = self._by_topic.get(topic)
+            if sequences and sequences[-1] > cursor:
+                found += sequences[bisect_right(sequences, cursor) :]
+        found.sort()
+        for sequence in found:
+            topic, name = self._entries[sequence - self._base - 1]
+            yield sequence, topic, name
 
     def revision_at(self, cursor: int) -> int:
         """Revision of the last flush that is wholly before a cursor; 0 if it is forgotten."""
@@ -97,8 +111,9 @@ class ChangeLog:
             return self.head
         for point in reversed(self._points):
             changes = point.digests
-            for topic in topics:
-                present -= changes.get(topic, 0)
+            for topic in changes if len(changes) < len(topics) else topics:
+                if topic in topics:
+                    present -= changes.get(topic, 0)
             present &= MASK
             if present == digest:
                 return point.start

@@ -7,15 +7,21 @@
 It begins with what the agent resumes, if the source knows that; else, and whenever changes were
 forgotten that the agent does not have, with a snapshot. A node without topics (None, not the empty
 set) is told nothing. Pure: no clock, no I/O.
+
+A snapshot, and the move to other topics, are one thing: parts with all of the topics that are new
+to the agent, then the changes after the oldest of these parts, then what is gone. A move sends them
+as deltas, so that what it does not concern is not sent again, and what an agent has to have is
+there before what needs it, and gone after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.common.errors import InvalidInput, Unavailable
 from services.common.sync.model import Ack, Failure, Phase, Position
-from services.common.sync.source import Piece, Source, Topics, TopicSnapshot
+from services.common.sync.source import Piece, Source, Topics, TopicSnapshot, weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +36,9 @@ class Sender:
     """One stream."""
 
     __slots__ = (
-        "_applied", "_begun", "_cursor", "_ending", "_greet", "_in_flight", "_nonce", "_part",
-        "_resume", "_sent", "_settled", "_snapshots", "_source", "_topics", "failures", "resumed",
-        "snapshots",
+        "_applied", "_begun", "_cursor", "_ending", "_gone", "_greet", "_in_flight", "_moved_at",
+        "_moving", "_nonce", "_part", "_parts", "_resume", "_sent", "_settled", "_source",
+        "_topics", "failures", "resumed", "snapshots",
     )  # fmt: skip
 
     def __init__(self, source: Source, topics: Topics | None, resume: Position | None) -> None:
@@ -48,9 +54,12 @@ class Sender:
         self._resume = resume
         self._cursor: int | None = None
         self._greet = False
-        self._snapshots: list[TopicSnapshot] = []
+        self._parts: list[TopicSnapshot] = []
         self._part = 0
         self._ending = False
+        self._moving = False
+        self._moved_at: float | None = None
+        self._gone: dict[str, None] = {}
         self._begun = False
         self._nonce = 0
         self._in_flight: Piece | None = None
@@ -80,7 +89,7 @@ class Sender:
             self._settled
             and self._in_flight is None
             and self._cursor is not None
-            and not (self._ending or self._greet)
+            and not (self._ending or self._moving or self._greet)
             and self._topics is not None
             and not self._source.is_pending(self._cursor, self._topics)
         )
@@ -94,13 +103,16 @@ class Sender:
         return self._applied
 
     def follow(self, topics: Topics | None) -> None:
-        """Says that the node is on these topics now; the agent will get a snapshot."""
-        if topics == self._topics:
+        """Says that the node is on these topics now; the agent will get the difference."""
+        before, self._topics = self._topics, topics
+        if topics == before:
             return
-        waited = self._topics is None and self._nonce == 0
-        self._topics = topics
-        if not waited:
-            self._restart()
+        if before is None or topics is None or self._cursor is None:
+            waited = before is None and self._nonce == 0
+            if not waited:
+                self._restart()
+        else:
+            self._move(self._cursor, before, topics)
 
     def next(self) -> Outgoing | None:
         """What to send; it is in flight then.
@@ -153,42 +165,101 @@ class Sender:
         if not self._settled and applied is not None and applied.epoch == self._source.epoch:
             self._applied = applied
 
+    def _move(self, cursor: int, before: Topics, topics: Topics) -> None:
+        source = self._source
+        for topic in before - topics:
+            names = source.names(cursor, topic)
+            if names is None:
+                self._restart()
+                return
+            self._gone.update(dict.fromkeys(names))
+        if self._parts and self._parts[-1].topic not in topics:
+            self._part = 0
+        parts = [part for part in self._parts if part.topic in topics]
+        new = source.snapshots(topics - before, beside=topics)
+        self._parts = [*new, *parts]
+        self._cursor = min((cursor, *(part.cursor for part in new)))
+        if not (self._ending or self._moving):
+            self._moving = True
+            self._moved_at = source.flushed_at
+
     def _next_piece(self, topics: Topics) -> Piece | None:
         source = self._source
         if self._cursor is None or source.is_lost(self._cursor, topics):
             self._begin(topics)
-        while self._snapshots:
-            snapshot = self._snapshots[-1]
+        updated: dict[str, bytes] = {}
+        size = 0
+        while self._parts:
+            snapshot = self._parts[-1]
             if snapshot.stale:
                 self._begin(topics)
-            elif self._part < len(snapshot.pieces):
-                self._part += 1
-                return snapshot.pieces[self._part - 1]
-            else:
-                self._snapshots.pop()
+                updated, size = {}, 0
+            elif self._part == len(snapshot.pieces):
+                self._parts.pop()
                 self._part = 0
+            elif size >= source.piece_bytes:
+                return self._partial(updated)
+            else:
+                piece = snapshot.pieces[self._part]
+                self._part += 1
+                if self._ending and not updated and weight(piece.updated) * 2 > source.piece_bytes:
+                    self._keep(piece.updated)
+                    return piece  # as others get it: it is serialised once
+                updated.update(piece.updated)
+                size += weight(piece.updated)
+        return self._changes(topics, updated)
+
+    def _partial(self, updated: Mapping[str, bytes]) -> Piece:
+        """A part of something; it says no position to resume from."""
+        self._keep(updated)
+        revision = self._sent.revision if self._sent is not None and self._moving else 0
+        phase = Phase.SNAPSHOT if self._ending else Phase.DELTA
         assert self._cursor is not None
-        if not (self._ending or self._greet or source.is_pending(self._cursor, topics)):
+        return Piece(phase, Position(self._source.epoch, revision), updated, (), self._cursor)
+
+    def _changes(self, topics: Topics, parts: Mapping[str, bytes]) -> Piece | None:
+        """What is new after the cursor, together with the last parts and what is gone."""
+        source = self._source
+        assert self._cursor is not None
+        pending = self._ending or self._moving or self._greet
+        if not (pending or source.is_pending(self._cursor, topics)):
             return None
         piece = source.delta(self._cursor, topics, ending=self._ending)
+        self._keep(parts)
+        self._keep(piece.updated)
+        if self._moving or parts or self._gone:
+            updated = {**parts, **piece.updated}
+            for name in piece.removed:
+                updated.pop(name, None)
+            removed = (*piece.removed, *self._gone) if piece.is_whole else piece.removed
+            since = self._moved_at if self._moving else piece.since
+            piece = Piece(piece.phase, piece.position, updated, removed, piece.cursor, since)
         self._cursor = piece.cursor
         self._greet = False
-        self._ending = piece.phase is Phase.SNAPSHOT
+        if piece.is_whole:
+            self._ending = self._moving = False
+            self._gone = {}
         return piece
+
+    def _keep(self, updated: Mapping[str, bytes]) -> None:
+        """What is sent is not gone."""
+        if self._gone:
+            for name in updated:
+                self._gone.pop(name, None)
 
     def _begin(self, topics: Topics) -> None:
         """Begins a snapshot."""
         if self._begun:
             raise Unavailable("the snapshot is outdated; begin again", reason="SNAPSHOT_OUTDATED")
         self._restart()
-        self._snapshots = self._source.snapshots(topics)
-        self._cursor = min((item.cursor for item in self._snapshots), default=self._source.head)
+        self._parts = self._source.snapshots(topics)
+        self._cursor = min((item.cursor for item in self._parts), default=self._source.head)
         self._ending = True
         self.snapshots += 1
 
     def _restart(self) -> None:
         self._cursor = None
-        self._snapshots = []
+        self._parts = []
         self._part = 0
-        self._greet = False
-        self._ending = False
+        self._greet = self._ending = self._moving = False
+        self._gone = {}

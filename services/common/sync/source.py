@@ -11,6 +11,8 @@ and the changes since are all it needs. A revision could not promise that: two r
 different moments, and what is derived of many keys may have been there at one of them in between,
 and never at the other. It also lets a replica that has just started go on with all agents.
 
+An id belongs to one topic at a time: what is gone with a topic is gone.
+
 Mutations take effect for streams with `flush`, which has to follow before the next await.
 """
 
@@ -34,6 +36,8 @@ PIECE_BYTES: Final = 256 * 1024
 PIECES_KEPT: Final = 64
 SNAPSHOTS_KEPT: Final = 4
 """Of a topic: for agents that are slow to take theirs."""
+_SHARED_LEAST: Final = 256
+"""Resources of a topic from which on snapshots of it are kept for others."""
 _RENEW_LEAST: Final = 1000
 """A snapshot serves until this many changes, or a quarter of its resources, came after it."""
 
@@ -53,11 +57,17 @@ class Piece:
     encoded: bytes | None = None
     """For who sends it: its serialised form."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Who has it has everything there was then."""
+        return self.position.digest != 0
+
 
 @dataclass(slots=True, eq=False)
 class TopicSnapshot:
     """All of a topic at one moment."""
 
+    topic: str
     cursor: int
     count: int
     pieces: tuple[Piece, ...]
@@ -79,6 +89,7 @@ class _Topic:
 
 
 _NONE: Final = _Topic()
+_NO_TOPICS: Final = Topics()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +110,12 @@ class Source:
     ) -> None:
         self.epoch = epoch
         self._revision = 0
+        self.flushed_at: float | None = None
+        """Time of the last flush."""
         self._topics: dict[str, _Topic] = {}
         self._nodes: dict[str, Topics] = {}
-        self._sets: dict[Topics, Topics] = {}
+        self._sets: dict[Topics, tuple[Topics, int]] = {}
+        """The sets of topics that nodes have, each once, and how many nodes have it."""
         self._log = ChangeLog(capacity)
         self._piece_bytes = piece_bytes
         self._pieces: OrderedDict[tuple[int, int, int, Topics, bool], Piece] = OrderedDict()
@@ -138,18 +152,23 @@ class Source:
 
     def assign(self, node: str, topics: Iterable[str] | None) -> None:
         """Says which topics a node needs; None: it is not known, and is told nothing."""
-        if topics is None:
-            if self._nodes.pop(node, None) is not None:
-                self._moved.add(node)
+        wanted = None if topics is None else frozenset(topics)
+        before = self._nodes.get(node)
+        if before == wanted:
             return
-        wanted = frozenset(topics)
-        if self._nodes.get(node) != wanted:
-            self._nodes[node] = self._sets.setdefault(wanted, wanted)
-            self._moved.add(node)
+        self._moved.add(node)
+        if before is not None:
+            self._release(before)
+            del self._nodes[node]
+        if wanted is not None:
+            shared, users = self._sets.get(wanted, (wanted, 0))
+            self._sets[shared] = shared, users + 1
+            self._nodes[node] = shared
 
     def flush(self, revision: int, now: float) -> Flushed:
         """Makes changes count; `revision`: everything up to it is in it; `now`: monotonic."""
         self._revision = max(self._revision, revision)
+        self.flushed_at = now
         changed, moved = self._before, self._moved
         self._before, self._moved = {}, set()
         if changed:
@@ -177,6 +196,11 @@ class Source:
     def nodes(self) -> Mapping[str, Topics]:
         """The topics of each node that is known."""
         return self._nodes
+
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes of values in a response, about."""
+        return self._piece_bytes
 
     @property
     def head(self) -> int:
@@ -207,6 +231,15 @@ class Source:
         """Says whether changes after a cursor are no longer known: only a snapshot helps."""
         return any(self._topics.get(topic, _NONE).trimmed > cursor for topic in topics)
 
+    def names(self, cursor: int, topic: str) -> Iterable[str] | None:
+        """Ids of all that somebody with a cursor may hold of a topic; None: not known any more."""
+        had = self._topics.get(topic)
+        if had is None:
+            return None if cursor < self._log.base else ()
+        if had.trimmed > cursor:
+            return None
+        return {**had.values, **{name: b"" for _, _, name in self._log.since(cursor, (topic,))}}
+
     def delta(self, cursor: int, topics: Topics, *, ending: bool) -> Piece:
         """What is new after a cursor that is not lost, or the first part of that.
 
@@ -220,21 +253,26 @@ class Source:
                 self._pieces.popitem(last=False)
         return piece
 
-    def snapshots(self, topics: Topics) -> list[TopicSnapshot]:
+    def snapshots(self, topics: Iterable[str], beside: Topics = _NO_TOPICS) -> list[TopicSnapshot]:
         """All of some topics, each as it was a while ago at most. None is before what was lost of
-        any of them, so that the changes after the oldest make them whole."""
-        least = max((self._topics.get(topic, _NONE).trimmed for topic in topics), default=0)
-        return [self._snapshot(topic, least) for topic in sorted(topics)]
+        any of them or of those `beside`, so that the changes after the oldest make them whole."""
+        wanted = sorted(topics)
+        least = max(
+            (self._topics.get(topic, _NONE).trimmed for topic in (*wanted, *beside)), default=0
+        )
+        return [self._snapshot(topic, least) for topic in wanted]
 
     def _snapshot(self, topic: str, least: int) -> TopicSnapshot:
         had = self._topics.get(topic)
         if had is None:
-            return TopicSnapshot(self._log.head, 0, ())
+            return TopicSnapshot(topic, self._log.head, 0, ())
         last = had.snapshots[-1] if had.snapshots else None
         most = max(_RENEW_LEAST, len(had.values) // 4)
         if last is not None and had.count - last.count <= most and last.cursor >= least:
             return last
-        made = TopicSnapshot(self._log.head, had.count, tuple(self._cut(had.values)))
+        made = TopicSnapshot(topic, self._log.head, had.count, tuple(self._cut(had.values)))
+        if len(had.values) < _SHARED_LEAST:
+            return made
         had.snapshots.append(made)
         while len(had.snapshots) > SNAPSHOTS_KEPT or had.snapshots[0].cursor < had.trimmed:
             old = had.snapshots.pop(0)
@@ -243,6 +281,12 @@ class Source:
 
     # How it is done.
 
+    def _release(self, topics: Topics) -> None:
+        """A node does not have that set any more."""
+        shared, users = self._sets.pop(topics)
+        if users > 1:
+            self._sets[shared] = shared, users - 1
+
     def _note(self, topic: str, had: _Topic, name: str, change: int) -> None:
         self._before.setdefault(topic, had.digest)
         had.digest = had.digest + change & MASK
@@ -250,11 +294,11 @@ class Source:
         had.count += 1
 
     def _trim(self) -> None:
-        base = self._log.base
-        for sequence, topic in self._log.trim():
-            self._topics[topic].trimmed = sequence
-        if self._log.base == base:
+        trimmed = self._log.trim()
+        if not trimmed:
             return
+        for topic, sequence in trimmed.items():
+            self._topics[topic].trimmed = sequence
         needed = set().union(*self._nodes.values())
         for topic in [
             topic
@@ -302,6 +346,11 @@ class Source:
                 part, size = {}, 0
         if part:
             yield Piece(Phase.SNAPSHOT, position, part, (), self._log.head)
+
+
+def weight(values: Mapping[str, bytes]) -> int:
+    """Bytes of values."""
+    return sum(map(len, values.values()))
 
 
 def _hash(name: str, value: bytes) -> int:

@@ -15,7 +15,7 @@ from services.common.sync.receiver import Batch, Receiver
 from services.common.sync.sender import Sender
 from services.common.sync.source import Source
 
-TOPICS = ("red", "blue")
+TOPICS = ("red", "blue", "green", "gold")
 NODE = "n"
 CAPACITY = 6
 
@@ -82,8 +82,8 @@ class Streams(RuleBasedStateMachine):
             world.pop(f"{topic}/{key}", None)
         self.history.append((world, topics))
 
-    @rule(topics=st.sampled_from([None, (), ("red",), ("blue",), TOPICS]))
-    def move(self, topics: tuple[str, ...] | None) -> None:
+    @rule(topics=st.none() | st.sets(st.sampled_from(TOPICS)))
+    def move(self, topics: set[str] | None) -> None:
         world, _ = self.history[-1]
         self.history.append((world, None if topics is None else frozenset(topics)))
 
@@ -180,6 +180,18 @@ class Streams(RuleBasedStateMachine):
     def the_log_is_bounded(self) -> None:
         for replica in self.replicas:
             assert replica.source.head - replica.source._log.base <= 2 * CAPACITY + 20
+
+    @invariant()
+    def sets_of_topics_do_not_pile_up(self) -> None:
+        for replica in self.replicas:
+            assert len(replica.source._sets) == len(set(replica.source.nodes.values()))
+
+    @invariant()
+    def what_is_gone_is_not_remembered_for_ever(self) -> None:
+        sender = self.sender
+        if sender is not None and not (sender._moving or sender._ending):
+            assert not sender._gone
+            assert not sender._parts
 
     @invariant()
     def current_means_equal(self) -> None:
