@@ -241,6 +241,18 @@ async def wait_until_one_active(
     return found[0]
 
 
+async def release_all(stub: IpamServiceAsyncStub) -> None:
+    """Leaves no allocation and no reservation."""
+    found = await stub.ListAddresses(pb.ListAddressesRequest(page_size=5000))
+    names = {item.name for item in found.allocations}
+    await stub.ReleaseAddresses(
+        pb.ReleaseAddressesRequest(specs=[pb.ReleaseSpec(name=name) for name in names])
+    )
+    reservations = await stub.ListReservations(pb.ListReservationsRequest(page_size=1000))
+    for item in reservations.reservations:
+        await stub.DeleteReservation(pb.DeleteReservationRequest(name=item.name))
+
+
 async def seed(
     client: EtcdClient, keys: Keys, layout: Layout | None = None, nodes: Sequence[Node] = ()
 ) -> int:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from romana.ipam.v1 import ipam_service_pb2 as pb
 
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from services.common.model.layout import Layout
-from tests.support.ipam_process import IpamProcess, seed, wait_until_one_active
+from tests.support.ipam_process import IpamProcess, release_all, seed, wait_until_one_active
 from tests.support.topologies import layout, network, node
 
 if TYPE_CHECKING:
@@ -81,14 +80,3 @@ async def pair(processes: tuple[str, str, list[IpamProcess]]) -> AsyncIterator[P
         async with active.connect() as stub, standby.connect() as other:
             yield Pair(client, keys, active, standby, stub, other)
             await release_all(stub)
-
-
-async def release_all(stub: IpamServiceAsyncStub) -> None:
-    found = await stub.ListAddresses(pb.ListAddressesRequest(page_size=5000))
-    names = {item.name for item in found.allocations}
-    await stub.ReleaseAddresses(
-        pb.ReleaseAddressesRequest(specs=[pb.ReleaseSpec(name=name) for name in names])
-    )
-    reservations = await stub.ListReservations(pb.ListReservationsRequest(page_size=1000))
-    for item in reservations.reservations:
-        await stub.DeleteReservation(pb.DeleteReservationRequest(name=item.name))

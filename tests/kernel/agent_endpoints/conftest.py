@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc.aio
 import pytest
 
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.keys import Keys
+from services.common.etcd.process import LocalEtcd
 from services.common.model.network import Mode
-from tests.conftest import Store
 from tests.support.agent_node import NODE, Node
-from tests.support.ipam_process import IpamProcess, seed
+from tests.support.ipam_process import IpamProcess, release_all, seed
 from tests.support.netns import Namespaces, missing
 from tests.support.topologies import layout, network, node
 
@@ -29,23 +32,40 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture
-async def ipam(store: Store, folder: Path) -> AsyncIterator[IpamProcess]:
+@pytest.fixture(scope="session")
+def shared_ipam(shared_etcd: LocalEtcd) -> Iterator[IpamProcess]:
+    """One replica for all tests: each starts as if it were its own, and may kill it."""
+    with tempfile.TemporaryDirectory(prefix="rt-") as folder:
+        keys = Keys(f"/test-{uuid.uuid4().hex[:12]}")
+        replica = IpamProcess([shared_etcd.endpoint], keys.root, Path(folder))
+        replica.address = f"unix:{folder}/ipam.sock"
+        replica._environment["ROMANA_IPAM__LISTEN__ADDRESS"] = replica.address
+        asyncio.run(_seed(shared_etcd.endpoint, keys))
+        try:
+            yield replica
+        finally:
+            replica.kill()
+
+
+async def _seed(endpoint: str, keys: Keys) -> None:
     networks = [
         network("net", "10.1.0.0/24"),
         network("lan", "10.2.0.0/24", mode=Mode.ONLINK),
         network("six", "fd00:1::/64"),
     ]
-    await seed(store.client, store.keys, layout(networks), [node(NODE, address="192.168.0.1")])
-    replica = IpamProcess([store.endpoint], store.keys.root, folder)
-    replica.address = f"unix:{folder}/ipam.sock"
-    replica._environment["ROMANA_IPAM__LISTEN__ADDRESS"] = replica.address
-    try:
-        replica.start()
-        await replica.wait_until_active()
-        yield replica
-    finally:
-        replica.kill()
+    async with EtcdClient([endpoint]) as client:
+        await seed(client, keys, layout(networks), [node(NODE, address="192.168.0.1")])
+
+
+@pytest.fixture
+async def ipam(shared_ipam: IpamProcess) -> IpamProcess:
+    """It runs, and nothing is allocated."""
+    if shared_ipam.pid is None:
+        shared_ipam.start()
+    await shared_ipam.wait_until_active()
+    async with shared_ipam.connect() as stub:
+        await release_all(stub)
+    return shared_ipam
 
 
 @pytest.fixture
