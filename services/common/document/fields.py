@@ -25,6 +25,8 @@ class Findings:
     problems: list[Violation] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     """The line of each field path, where it is known."""
+    source: str = ""
+    """Name of the document, for its readers."""
 
     def wrong(self, at: str, message: str) -> None:
         """Adds a problem."""
@@ -35,11 +37,12 @@ class Findings:
         return [Violation(p.path, f"{p.message}{self._line(p.path)}") for p in problems]
 
     def _line(self, path: str) -> str:
+        of = f" of {self.source}" if self.source else ""
         while path:
             if path in self.lines:
-                return f" (line {self.lines[path]})"
+                return f" (line {self.lines[path]}{of})"
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return ""
+        return f" (in {self.source})" if self.source else ""
 
 
 class Fields:
@@ -64,6 +67,10 @@ class Fields:
     def has(self, name: str) -> bool:
         """Says whether the field is given."""
         return self._get(name) is not None
+
+    def child(self, name: str) -> Tree | None:
+        """Whatever is there; None: the field is not given."""
+        return self._get(name)
 
     def text(self, *names: str) -> str:
         """A text; the first name that is given counts, and only one may be."""
