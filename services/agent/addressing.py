@@ -40,8 +40,11 @@ class Addressing:
         links: Links,
         remote: Callable[[], Remote],
         attachments: Callable[[], Sequence[Attachment]],
+        conflicted: Callable[[], None] = lambda: None,
     ) -> None:
+        """`conflicted` is told of each address that somebody else turned out to have."""
         self.ipam = ipam
+        self._conflicted = conflicted
         self._announcer = announcer
         self._links = links
         self._remote = remote
@@ -58,6 +61,7 @@ class Addressing:
             if not claimed:
                 return addresses
             for item, mac in claimed:
+                self._conflicted()
                 log.warning(
                     "address_conflict", address=str(item.address), network=item.network, mac=mac
                 )

@@ -59,6 +59,7 @@ def build_endpoints(
     status: Callable[[], NodeStatus] = NodeStatus,
     probes: ProbeSettings | None = None,
     passed: Callable[[str], None] = lambda _: None,
+    conflicted: Callable[[], None] = lambda: None,
 ) -> Built:
     """Everything that attaching needs; nothing is done yet but the journal's folder made.
 
@@ -71,11 +72,12 @@ def build_endpoints(
         status: What the data plane says of itself.
         probes: How to ask for duplicates on `onlink` networks.
         passed: See `Endpoints`.
+        conflicted: See `Addressing`.
     """
     links = Links()
     client = IpamClient(ipam, node)
     addressing = Addressing(
-        client, Announcer(probes), links, lambda: reconciler.remote, attachments
+        client, Announcer(probes), links, lambda: reconciler.remote, attachments, conflicted
     )
     endpoints = Endpoints(
         Journal(state_dir / "endpoints"), links, addressing, reconciler, passed=passed

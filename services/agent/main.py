@@ -95,6 +95,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         ipam=tuple(channels.values()),
         attachments=lambda: reconciler.attachments,
         status=status,
+        conflicted=metrics.conflicted,
     )
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))

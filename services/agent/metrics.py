@@ -48,6 +48,11 @@ class AgentMetrics:
             "Objects that somebody else had changed and that were put right.",
             registry=registry,
         )
+        self._conflicts = Counter(
+            "romana_agent_address_conflicts",
+            "Addresses that somebody else on the link turned out to have.",
+            registry=registry,
+        )
         self._connects = Counter(
             "romana_agent_stream_connects", "Streams to ipam that came about.", registry=registry
         )
@@ -75,6 +80,10 @@ class AgentMetrics:
     def failed(self) -> None:
         """A round ended by an error."""
         self._failures.inc()
+
+    def conflicted(self) -> None:
+        """Somebody else has an address that an endpoint was to get."""
+        self._conflicts.inc()
 
     def connected(self, peer: str) -> None:  # noqa: ARG002 - an address is no label
         """A replica answered."""
