@@ -34,8 +34,6 @@ from services.policy.model import (
     TenantRecord,
 )
 
-DERIVED: Final = "isolation/"
-"""What names of policies start with that stand for a setting of a network or tenant."""
 MAX_DESCRIPTION: Final = 1024
 """Characters."""
 MAX_LABELS: Final = 64
@@ -127,8 +125,6 @@ def policy_name(text: str, at: str) -> Iterator[Violation]:
         return
     for part in parts:
         yield from subject_name(part, at)
-    if text.startswith(DERIVED):
-        yield Violation(at, f"names that start with {DERIVED!r} stand for isolation settings")
 
 
 def size(policy: Policy) -> int:
