@@ -24,12 +24,16 @@ NAME: Final = 2
 _Selector = TypeVar("_Selector")
 _Subject = TypeVar("_Subject")
 
-_NOTHING: Final = frozenset[str]()
-
 
 def label_demands(tests: Iterable[Test]) -> list[Demand]:
     """What label tests demand; what a subject must not have demands nothing."""
     return [(key, values) for key, values, wanted in tests if wanted]
+
+
+def facts_of(demand: Demand) -> tuple[Fact, ...]:
+    """Facts of which one is demanded; a key alone is none."""
+    key, values = demand
+    return tuple([(key, value) for value in values or ()])
 
 
 class Buckets(Generic[_Selector]):
@@ -47,16 +51,14 @@ class Buckets(Generic[_Selector]):
 
     def choose(self, demands: Iterable[Demand]) -> tuple[Fact, ...] | None:
         """Where a selector is best kept: where the fewest others are. None: it demands nothing."""
-        best: tuple[Fact, ...] | None = None
-        least = 0
-        for key, values in demands:
-            if values is None:
-                continue
-            facts = tuple((key, value) for value in values)
-            cost = sum(len(self._by_fact.get(fact, _NOTHING)) + 1 for fact in facts)
-            if best is None or cost < least:
-                best, least = facts, cost
-        return best
+        possible = [demand for demand in demands if demand[1] is not None]
+        if not possible:
+            return None
+        best = min(possible, key=self._cost) if len(possible) > 1 else possible[0]
+        return facts_of(best)
+
+    def _cost(self, demand: Demand) -> int:
+        return sum(len(self._by_fact.get(fact, ())) + 1 for fact in facts_of(demand))
 
     def add(self, selector: _Selector, facts: tuple[Fact, ...] | None) -> None:
         """Keeps a selector where `choose` said."""
@@ -125,12 +127,12 @@ class Postings(Generic[_Subject]):
                 if not values:
                     del self._by_key[key]
 
-    def having(self, demand: Demand) -> Sequence[set[_Subject]]:
+    def having(self, demand: Demand) -> list[set[_Subject]]:
         """Subjects that meet a demand, as several sets."""
         key, values = demand
         there = self._by_key.get(key)
         if there is None:
-            return ()
+            return []
         if values is None:
             return list(there.values())
         return [there[value] for value in values if value in there]

@@ -9,14 +9,14 @@ port numbers that came or went.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.common.model.names import EndpointName, NodeName, Tenant
 from services.common.model.rules import PolicyName
 from services.policy.addresses import Holders, NetworkMap
-from services.policy.index import Buckets, Postings, narrow
+from services.policy.index import Buckets, Demand, Postings, narrow
 from services.policy.model import (
     Endpoint,
     EndpointSelector,
@@ -88,9 +88,10 @@ class TenantMatcher:
         selection = self._selections.get(selector)
         if selection is None:
             selection = self._selections[selector] = TenantSelection(selector)
-            selection.facts = self._buckets.choose(selection.demands)
+            demands = selection.demands()
+            selection.facts = self._buckets.choose(demands)
             self._buckets.add(selection, selection.facts)
-            parts = [self._postings.having(demand) for demand in selection.demands]
+            parts = [self._postings.having(demand) for demand in demands]
             for entry in narrow(parts, self.entries.values()):
                 if selection.selects(entry):
                     selection.tenants.add(entry)
@@ -238,8 +239,9 @@ class EndpointMatcher:
         if selector.tenant_labels.requirements:
             tenants = self.tenants.acquire(selector.tenant_labels)
         selection = self._selections[selector] = EndpointSelection(selector, tenants)
-        self._place(selection)
-        for entry in self._who(selection):
+        demands = selection.demands()
+        self._place(selection, demands)
+        for entry in self._who(selection, demands):
             if selection.selects(entry):
                 self._join(selection, entry)
         return selection
@@ -259,8 +261,7 @@ class EndpointMatcher:
         if selection.tenant_selection is not None:
             self.tenants.release(selection.selector.tenant_labels)
 
-    def _place(self, selection: EndpointSelection) -> None:
-        demands = selection.demands
+    def _place(self, selection: EndpointSelection, demands: Sequence[Demand]) -> None:
         scopes = selection.selector.tenants or (selection.tenant_selection,)
         for scope in scopes:
             buckets = self._scopes.get(scope)
@@ -272,8 +273,10 @@ class EndpointMatcher:
             buckets.add(selection, facts)
             selection.places.append((scope, facts))
 
-    def _who(self, selection: EndpointSelection) -> Iterable[EndpointEntry]:
-        parts = [list(self._postings.having(demand)) for demand in selection.demands]
+    def _who(
+        self, selection: EndpointSelection, demands: Sequence[Demand]
+    ) -> Iterable[EndpointEntry]:
+        parts = [self._postings.having(demand) for demand in demands]
         entries = self.tenants.entries
         if selection.tenants is not None:
             parts.append([entries[one].endpoints for one in selection.tenants if one in entries])
@@ -294,12 +297,16 @@ class EndpointMatcher:
         return iter(()) if buckets is None else buckets.candidates(entry.facts)
 
     def _join(self, selection: EndpointSelection, entry: EndpointEntry) -> None:
-        self._effects.outdated |= selection.join(entry)
+        outdated = selection.join(entry)
+        if outdated:
+            self._effects.outdated |= outdated
         if selection.policies:
             self._effects.endpoints.add(entry)
 
     def _leave(self, selection: Selection, entry: EndpointEntry) -> None:
-        self._effects.outdated |= selection.leave(entry, self.holders)
+        outdated = selection.leave(entry, self.holders)
+        if outdated:
+            self._effects.outdated |= outdated
         if selection.policies:
             self._effects.endpoints.add(entry)
 
@@ -343,9 +350,10 @@ class NodeMatcher:
         selection = self._selections.get(selector)
         if selection is None:
             selection = self._selections[selector] = NodeSelection(selector)
-            selection.facts = self._buckets.choose(selection.demands)
+            demands = selection.demands()
+            selection.facts = self._buckets.choose(demands)
             self._buckets.add(selection, selection.facts)
-            parts = [self._postings.having(demand) for demand in selection.demands]
+            parts = [self._postings.having(demand) for demand in demands]
             for entry in narrow(parts, self.entries.values()):
                 if selection.selects(entry):
                     selection.join(entry)

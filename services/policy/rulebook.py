@@ -229,7 +229,7 @@ class RuleBook:
         del self.groups[group.id]
         self._touched.discard(group)
         selection = self._selection(group.spec.selector)
-        selection.groups.remove(group)
+        selection.groups = tuple(one for one in selection.groups if one is not group)
         self._loose.add(selection)
         for page in group.told():
             drop(group.topic, page)

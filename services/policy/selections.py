@@ -18,22 +18,26 @@ from services.policy.model import EndpointSelector, LabelSelector, NodeSelector
 from services.policy.selector import passes, tests
 from services.policy.subjects import EndpointEntry, NodeEntry, Subject, TenantEntry
 
+_NOBODY: Final = frozenset[PolicyName]()
 _NO_SPLITS: Final[dict[tuple[CidrBlock | None, Protocol | None, str], Split]] = {}
 
 
 class TenantSelection:
     """Tenants by their labels."""
 
-    __slots__ = ("demands", "facts", "tenants", "tests", "uses")
+    __slots__ = ("facts", "tenants", "tests", "uses")
 
     def __init__(self, selector: LabelSelector) -> None:
         self.tests = tests(selector)
-        self.demands = label_demands(self.tests)
         self.facts: tuple[Fact, ...] | None = None
         """Under which the index keeps it."""
         self.tenants: set[TenantEntry] = set()
         self.uses = 0
         """Selections that have it."""
+
+    def demands(self) -> list[Demand]:
+        """Of tenants."""
+        return label_demands(self.tests)
 
     def selects(self, tenant: TenantEntry) -> bool:
         """Says whether a tenant is selected."""
@@ -53,7 +57,7 @@ class Selection:
         self.members: set[Subject] = set()
         self.policies: set[PolicyName] = set()
         """Policies that have it as a target."""
-        self.groups: list[Group] = []
+        self.groups: tuple[Group, ...] = ()
         self.splits = _NO_SPLITS
 
     @property
@@ -61,7 +65,7 @@ class Selection:
         """Says whether anything needs it."""
         return bool(self.policies or self.groups or self.splits)
 
-    def join(self, subject: Subject) -> set[PolicyName]:
+    def join(self, subject: Subject) -> AbstractSet[PolicyName]:
         """Adds a subject; returns the policies whose rules are others now."""
         self.members.add(subject)
         subject.selections.add(self)
@@ -69,7 +73,7 @@ class Selection:
             group.add(group.keys_of(subject))
         return self._count(subject, 1)
 
-    def leave(self, subject: Subject, holders: Holders[Subject]) -> set[PolicyName]:
+    def leave(self, subject: Subject, holders: Holders[Subject]) -> AbstractSet[PolicyName]:
         """Takes out a subject; returns the policies whose rules are others now."""
         self.members.discard(subject)
         subject.selections.discard(self)
@@ -84,7 +88,9 @@ class Selection:
             other in self.members and key in group.keys_of(other) for other in holders.of(key)
         )
 
-    def _count(self, subject: Subject, change: int) -> set[PolicyName]:
+    def _count(self, subject: Subject, change: int) -> AbstractSet[PolicyName]:
+        if not self.splits:
+            return _NOBODY
         changed: set[PolicyName] = set()
         for split in self.splits.values():
             if split.count(subject, change):
@@ -93,7 +99,7 @@ class Selection:
 
     def attach(self, group: Group) -> None:
         """Fills a new group."""
-        self.groups.append(group)
+        self.groups += (group,)
         for subject in self.members:
             group.add(group.keys_of(subject))
 
@@ -144,7 +150,6 @@ class EndpointSelection(Selection):
         self._networks = frozenset(selector.networks) or None
         self._tests = tests(selector.labels)
 
-    @property
     def demands(self) -> list[Demand]:
         """Of endpoints; apart from what it demands of tenants."""
         found = label_demands(self._tests)
@@ -178,7 +183,6 @@ class NodeSelection(Selection):
         self._names: AbstractSet[str] | None = frozenset(selector.names) or None
         self._tests = tests(selector.labels)
 
-    @property
     def demands(self) -> list[Demand]:
         """Of nodes."""
         found = label_demands(self._tests)

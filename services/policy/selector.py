@@ -35,6 +35,8 @@ def canonical(selector: LabelSelector) -> LabelSelector:
     """
     if not selector.requirements:
         return _EVERYTHING
+    if len(selector.requirements) == 1 and _is_plain(selector.requirements[0]):
+        return selector
     by_key: dict[str, list[Requirement]] = {}
     for one in selector.requirements:
         by_key.setdefault(one.key, []).append(one)
@@ -45,6 +47,13 @@ def canonical(selector: LabelSelector) -> LabelSelector:
             return NOTHING
         found += merged
     return LabelSelector(tuple(found)) if found else _EVERYTHING
+
+
+def _is_plain(requirement: Requirement) -> bool:
+    """Says whether it is canonical by itself."""
+    if requirement.operator is Operator.IN:
+        return len(requirement.values) == 1
+    return requirement.operator is Operator.EXISTS
 
 
 def _merge(key: str, requirements: Iterable[Requirement]) -> list[Requirement] | None:
@@ -79,13 +88,14 @@ def canonical_endpoints(selector: EndpointSelector) -> EndpointSelector:
     labels, tenant_labels = canonical(selector.labels), canonical(selector.tenant_labels)
     if NOTHING in (labels, tenant_labels):
         return EndpointSelector(labels=NOTHING)
-    return EndpointSelector(
+    form = EndpointSelector(
         _sorted(selector.tenants),
         _sorted(selector.segments),
         _sorted(selector.networks),
         labels,
         tenant_labels,
     )
+    return selector if form == selector else form
 
 
 def canonical_nodes(selector: NodeSelector) -> NodeSelector:

@@ -72,7 +72,7 @@ class EndpointEntry(Subject):
     def read(self, endpoint: Endpoint, tenant: TenantEntry, networks: NetworkMap) -> None:
         """Takes over what is known of it."""
         self.endpoint, self.tenant = endpoint, tenant
-        self.keys = tuple(map(key_of, dict.fromkeys(endpoint.addresses)))
+        self.keys = tuple(dict.fromkeys(map(key_of, endpoint.addresses)))
         self.networks = tuple(map(networks.of, self.keys))
         self.facts = [*endpoint.labels.items(), (SEGMENT, endpoint.segment)]
         for network in set(self.networks):
@@ -103,7 +103,7 @@ class NodeEntry(Subject):
     def read(self, node: PolicyNode) -> None:
         """Takes over what is known of it."""
         self.node = node
-        self.keys = tuple(map(key_of, dict.fromkeys(node.addresses)))
+        self.keys = tuple(dict.fromkeys(map(key_of, node.addresses)))
         self.networks = (None,) * len(self.keys)
         self.facts = [*node.labels.items(), (NAME, node.name)]
 
