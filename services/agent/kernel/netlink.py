@@ -39,7 +39,11 @@ CREATE: Final = 0x400
 
 SOL_NETLINK: Final = 270
 CAP_ACK: Final = 10
+EXPLAIN: Final = 11
+"""NETLINK_EXT_ACK: refusals come with a text."""
 STRICT_CHECK: Final = 12
+EXPLAINED: Final = 0x200
+"""NLM_F_ACK_TLVS: this one does."""
 
 CHUNK: Final = 64 * 1024
 """Bytes sent at once; of little influence between 4 and 256 KiB."""
@@ -123,18 +127,23 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 class Netlink:
-    """A socket to rtnetlink in the namespace of the thread that makes it."""
+    """A socket to the kernel in the network namespace of the thread that makes it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        protocol: int = socket.NETLINK_ROUTE,
+        *,
+        options: Sequence[int] = (CAP_ACK, STRICT_CHECK),
+    ) -> None:
         """Opens the socket.
 
         Raises:
             KernelUnavailable: There is no netlink.
         """
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
             self._socket.bind((0, 0))
-            for option in (CAP_ACK, STRICT_CHECK):
+            for option in options:
                 self._socket.setsockopt(SOL_NETLINK, option, 1)
         except OSError as error:
             raise KernelUnavailable(f"netlink: {error}") from error
@@ -148,6 +157,10 @@ class Netlink:
         """Its address: notifications of what it did carry this."""
         port: int = self._socket.getsockname()[0]
         return port
+
+    def force_send_buffer(self, size: int) -> None:
+        """Lets so many bytes be sent at once, beyond the limit of the system."""
+        self._socket.setsockopt(socket.SOL_SOCKET, 32, size)  # SO_SNDBUFFORCE
 
     def close(self) -> None:
         """Closes the socket."""
@@ -193,20 +206,53 @@ class Netlink:
     ) -> None:
         """Sends a chunk, whose last message starts at `last`, and reads until its answer."""
         struct.pack_into("=H", chunk, last + 6, struct.unpack_from("=H", chunk, last + 6)[0] | ACK)
+        self.exchange(chunk, sequence, problems)
+
+    def exchange(
+        self, data: bytes | bytearray, last: int, problems: dict[int, Problem], first: int = -1
+    ) -> None:
+        """Sends messages at once and reads until the answer to that with the number `last`.
+
+        What was refused is added to `problems`, by sequence number. If that with the number `first`
+        is refused, there may be no further answers.
+
+        Raises:
+            KernelUnavailable: The socket does not work.
+        """
         with _translated():
-            self._socket.send(chunk)
+            self._socket.send(data)
             while True:
-                data = self._socket.recv(RECEIVE)
+                answer = self._socket.recv(RECEIVE)
                 start = 0
-                while start < len(data):
-                    length, kind, _, answered, _ = HEADER.unpack_from(data, start)
+                while start < len(answer):
+                    length, kind, flags, answered, _ = HEADER.unpack_from(answer, start)
                     if kind == ERROR:
-                        (code,) = struct.unpack_from("=i", data, start + HEADER.size)
+                        (code,) = struct.unpack_from("=i", answer, start + HEADER.size)
                         if code:
-                            problems[answered] = Problem(-code)
-                        if answered == sequence:
+                            text = _explanation(answer, start, length) if flags & EXPLAINED else ""
+                            problems[answered] = Problem(-code, text)
+                        if answered == last or (code and answered == first):
                             return
                     start += (length + 3) & ~3
+
+    def ask(self, kind: int, body: bytes) -> bytes:
+        """Asks for one object; its message.
+
+        Raises:
+            KernelUnavailable: The kernel refuses.
+        """
+        self._sequence = (self._sequence + 1) & 0x7FFFF
+        with _translated():
+            self._socket.send(message(kind, 0, self._sequence, body))
+            while True:
+                data = self._socket.recv(RECEIVE)
+                _, first, _, answered, _ = HEADER.unpack_from(data)
+                if answered != self._sequence:
+                    continue
+                if first == ERROR:
+                    (code,) = struct.unpack_from("=i", data, HEADER.size)
+                    raise KernelUnavailable(f"netlink: question {kind}: {os.strerror(-code)}")
+                return data
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """Asks for all objects of a kind; whole messages, as many as fit, in each item.
@@ -223,7 +269,7 @@ class Netlink:
         raise KernelUnavailable(f"netlink: dump {kind} was interrupted {DUMP_TRIES} times")
 
     def _dump(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
-        self._sequence = (self._sequence + 1) & 0x7FFFFFFF
+        self._sequence = (self._sequence + 1) & 0x7FFFF
         found: list[bytes] = []
         complete = True
         with _translated():
@@ -244,6 +290,12 @@ class Netlink:
                 found.append(data if end is None else data[:end])
                 if end is not None:
                     return found, complete
+
+
+def _explanation(data: bytes, start: int, length: int) -> str:
+    """What the kernel says of a refusal: NLMSGERR_ATTR_MSG, after the header that it repeats."""
+    found = attributes(data, start + 2 * HEADER.size + 4, start + length)
+    return found.get(1, b"").rstrip(b"\0").decode(errors="replace")
 
 
 def force_receive_buffer(sock: socket.socket, size: int) -> None:

@@ -1,0 +1,70 @@
+"""Who may speak to whom, by the rules that this node knows: for connections that stand. Pure.
+
+A view does not change: it is made when rules have changed, and asked in another thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.common.model.judging import judge
+from services.common.model.network import Address
+from services.common.model.rules import (
+    Action,
+    Direction,
+    GroupId,
+    Packet,
+    Profile,
+    Protocol,
+    RuleSet,
+    RuleSetId,
+)
+
+PageKey = tuple[int, int]
+"""Bits of an address, and the page's first address."""
+Pages = Mapping[GroupId, Mapping[PageKey, int]]
+
+
+def is_member(pages: Pages, group: GroupId, address: Address) -> bool:
+    """Says whether an address is in a group."""
+    number = int(address)
+    page = pages.get(group, {}).get((address.max_prefixlen, number & ~63), 0)
+    return bool(page >> (number & 63) & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is needed to judge."""
+
+    endpoints: Mapping[Address, Profile]
+    """Of this node's endpoints that are open."""
+    rule_sets: Mapping[RuleSetId, RuleSet]
+    pages: Pages
+    _known: dict[tuple[Profile, Direction, Address, Protocol | int, int, int, int], bool] = field(
+        default_factory=dict
+    )
+
+    def denies(self, packet: Packet) -> bool:
+        """Says whether the egress of its source or the ingress of its destination, as far as they
+        are here, denies what begins with a packet."""
+        return self._is_denied(packet, Direction.EGRESS) or self._is_denied(
+            packet, Direction.INGRESS
+        )
+
+    def _is_denied(self, packet: Packet, direction: Direction) -> bool:
+        egress = direction is Direction.EGRESS
+        profile = self.endpoints.get(packet.source if egress else packet.destination)
+        if profile is None:
+            return False
+        peer = packet.destination if egress else packet.source
+        key = (
+            profile, direction, peer, packet.protocol, packet.port, packet.icmp_type,
+            packet.icmp_code,
+        )  # fmt: skip
+        known = self._known.get(key)
+        if known is None:
+            sets = [self.rule_sets[one] for one in profile.of(direction)]
+            judged = judge(sets, packet, lambda group, one: is_member(self.pages, group, one))
+            known = self._known[key] = judged.action is Action.DENY
+        return known
