@@ -1,0 +1,167 @@
+"""Every expression of the rules and the dashboards names series that exist.
+
+What exists is read off the services' sources, so there is no list that somebody has to keep.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.metric_families import declared
+
+ROOT = Path(__file__).parents[3]
+RULES = sorted((ROOT / "compose" / "prometheus" / "rules").glob("*.yml"))
+DASHBOARDS = sorted((ROOT / "compose" / "grafana" / "dashboards").glob("*.json"))
+PROMETHEUS = {"up", "ALERTS"}
+"""What Prometheus makes by itself."""
+NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+WORDS = {
+    *("abs", "absent", "and", "by", "count", "deriv", "histogram_quantile", "increase", "max"),
+    *("min", "on", "or", "predict_linear", "rate", "sum", "topk", "unless", "vector", "without"),
+}
+GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One of them, and where it stands."""
+
+    where: str
+    text: str
+
+    def series(self) -> set[str]:
+        """Names of the series that it reads."""
+        bare = GROUPING.sub("", re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"", "", self.text))
+        return set(NAME.findall(bare)) - WORDS
+
+    def selected(self) -> Iterator[tuple[str, str, str]]:
+        """Series, label and value or pattern of each selector."""
+        for name, inner in re.findall(r"([\w:]+)\{([^}]*)\}", self.text):
+            for label, value in re.findall(r"(\w+)\s*[=!]~?\s*\"([^\"]*)\"", inner):
+                yield name, label, value
+
+
+def expressions_of_rules() -> Iterator[Expression]:
+    for file in RULES:
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            for rule in group["rules"]:
+                yield Expression(rule.get("record") or rule["alert"], rule["expr"])
+
+
+def expressions_of_dashboards() -> Iterator[Expression]:
+    for file in DASHBOARDS:
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel["targets"]:
+                yield Expression(f"{file.stem}: {panel['title']}", target["expr"])
+
+
+EXPRESSIONS = [*expressions_of_rules(), *expressions_of_dashboards()]
+
+
+def recorded() -> set[str]:
+    return {
+        rule["record"]
+        for file in RULES
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+
+
+DECLARED = declared()
+RECORDED = recorded()
+
+
+def test_the_metrics_of_the_sources_are_found() -> None:
+    assert DECLARED["romana_ipam_addresses"] == {"network", "group", "state"}
+    assert DECLARED["romana_rpc_duration_seconds_bucket"] == {"method", "le"}
+    assert DECLARED["romana_topology_nodes"] == set()
+    assert DECLARED["romana_topology_lost_races_total"] == set()
+    assert DECLARED["romana_agent_ready"] == set()
+    assert DECLARED["romana_ipam_agents"] == {"state"}
+    assert DECLARED["romana_ipam_sync_messages_total"] == {"phase"}
+    assert "romana_agents" not in DECLARED
+
+
+KNOWN = set(DECLARED) | RECORDED | PROMETHEUS
+
+
+@pytest.mark.parametrize("item", EXPRESSIONS, ids=lambda item: item.where)
+def test_an_expression_names_only_series_that_exist(item: Expression) -> None:
+    assert item.series(), "reads nothing"
+    assert item.series() <= KNOWN, sorted(item.series() - KNOWN)
+
+
+@pytest.mark.parametrize("item", EXPRESSIONS, ids=lambda item: item.where)
+def test_an_expression_selects_only_by_labels_that_exist(item: Expression) -> None:
+    for name, label, _ in item.selected():
+        if name in DECLARED:
+            assert label in DECLARED[name] | {"job", "instance"}, f"{name} has no label {label}"
+
+
+def test_wrong_names_and_labels_are_noticed() -> None:
+    wrong = Expression("x", 'sum by (le) (rate(romana_no_such_total{job="a"}[5m])) / up')
+    assert wrong.series() == {"romana_no_such_total", "up"}
+    assert list(Expression("x", 'up{no="a|b", job=~"c"}').selected()) == [
+        ("up", "no", "a|b"),
+        ("up", "job", "c"),
+    ]
+
+
+def test_every_recorded_series_is_read_by_somebody() -> None:
+    read = {name for item in EXPRESSIONS for name in item.series()}
+    assert read >= RECORDED
+
+
+def test_every_alert_is_explained_for_operators() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    for file in RULES:
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    assert f"| `{rule['alert']}` |" in text, rule["alert"]
+                    assert rule["annotations"]["summary"]
+                    assert rule["labels"]["severity"] in {"warning", "critical"}
+
+
+def test_every_alert_is_raised_by_a_test() -> None:
+    cases = (ROOT / "tests" / "compose" / "alerts.test.yml").read_text()
+    for item in expressions_of_rules():
+        if item.where.startswith("Romana"):
+            assert f"alertname: {item.where}\n        exp_alerts:\n          -" in cases, item.where
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_alerts_are_raised_by_what_they_are_for_and_only_by_that() -> None:
+    command = ["promtool", "test", "rules", str(ROOT / "tests" / "compose" / "alerts.test.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dashboards_fit_on_their_grid_and_have_ids_of_their_own() -> None:
+    uids = set()
+    for file in DASHBOARDS:
+        board = json.loads(file.read_text())
+        uids.add(board["uid"])
+        taken: set[tuple[int, int]] = set()
+        for panel in board["panels"]:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24, panel["title"]
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not cells & taken, f"{file.name}: {panel['title']} lies on another panel"
+            taken |= cells
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert len(uids) == len(DASHBOARDS) >= 3
