@@ -18,6 +18,7 @@ from services.common.metrics import LoopLag, MetricsServer, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.status import StatusEncoder
+from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.ipam import wire
 from services.ipam.forwarding import Forwarding
@@ -26,7 +27,6 @@ from services.ipam.model import NoAddress
 from services.ipam.replica import Identity, Replica
 from services.ipam.service import IpamService
 from services.ipam.settings import IpamSettings
-from services.ipam.sync_metrics import AgentCollector, SyncMetrics
 from services.ipam.syncing import Syncing
 
 
@@ -58,9 +58,9 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     forwarding = Forwarding(listen.tls.files(), insecure=listen.insecure)
     life.on_stop(Phase.CLOSE, "forwarding", forwarding.close)
 
-    sync_metrics = SyncMetrics(registry)
+    sync_metrics = SyncMetrics("ipam", registry)
     syncing = Syncing(replica, sync_metrics, listen.tls.files(), insecure=listen.insecure)
-    AgentCollector(syncing.hub, registry)
+    AgentCollector("ipam", syncing.hub, registry)
     life.on_stop(Phase.CLOSE, "syncing", syncing.close)
     service = IpamService(replica, forwarding, encoder, metrics, server.draining, syncing)
     add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server

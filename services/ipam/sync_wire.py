@@ -12,10 +12,9 @@ from services.common.errors import InvalidInput
 from services.common.model.names import NetworkName, NodeName, TopologyName
 from services.common.model.network import Address, Mode, Network, Placement
 from services.common.sync import wire
+from services.common.sync.encoding import dialect, serialise
 from services.common.sync.hub import Status
 from services.common.sync.model import Ack, Hello
-from services.common.sync.source import Piece
-from services.common.sync.stream_server import Dialect
 from services.ipam.route_source import Encoding
 
 _MODES: Final = {
@@ -26,8 +25,6 @@ _PLACEMENTS: Final = {
     Placement.AGGREGATE: network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
     Placement.SEQUENTIAL: network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL,
 }
-_UPDATED_TAG: Final = bytes([pb.SyncRoutesResponse.UPDATED_FIELD_NUMBER << 3 | 2])
-"""Key of a length-delimited field below 16."""
 
 
 def network(identity: str, value: Network, topology: TopologyName) -> bytes:
@@ -45,19 +42,19 @@ def network(identity: str, value: Network, topology: TopologyName) -> bytes:
         topology=topology,
     )
     message.reuse_delay.FromNanoseconds(round(value.reuse_delay * 1e9))
-    return _serialise(pb.RouteResource(id=identity, network=message))
+    return serialise(pb.RouteResource(id=identity, network=message))
 
 
 def peer(identity: str, network: NetworkName, node: NodeName, address: Address) -> bytes:
     """A node's address, serialised."""
     message = pb.Peer(network=network, node=node, address=str(address))
-    return _serialise(pb.RouteResource(id=identity, peer=message))
+    return serialise(pb.RouteResource(id=identity, peer=message))
 
 
 def route(identity: str, network: NetworkName, prefix: str, node: NodeName) -> bytes:
     """A route, serialised."""
     message = pb.PrefixRoute(network=network, prefix=prefix, node=node)
-    return _serialise(pb.RouteResource(id=identity, route=message))
+    return serialise(pb.RouteResource(id=identity, route=message))
 
 
 ENCODING: Final = Encoding(network, peer, route)
@@ -74,25 +71,7 @@ def parse_request(message: pb.SyncRoutesRequest) -> Hello | Ack:
             raise InvalidInput.at("message", "is missing")
 
 
-def nonce(number: int) -> bytes:
-    """A response with nothing but its nonce."""
-    return pb.SyncRoutesResponse(nonce=number).SerializeToString()
-
-
-def body(piece: Piece) -> bytes:
-    """A response without its nonce. Resources are put in as they are, serialised before."""
-    head = pb.SyncRoutesResponse(
-        position=wire.position(piece.position),
-        phase=wire.PHASES[piece.phase],
-        removed=piece.removed,
-    )
-    parts = [head.SerializeToString()]
-    for value in piece.updated.values():
-        parts += (_UPDATED_TAG, _varint(len(value)), value)
-    return b"".join(parts)
-
-
-DIALECT: Final = Dialect(parse_request, nonce, body)
+DIALECT: Final = dialect(parse_request, pb.SyncRoutesResponse)
 
 
 def status(value: Status, replica: str) -> pb.NodeSyncStatus:
@@ -117,17 +96,3 @@ def timestamp(seconds: float) -> Timestamp:
     made = Timestamp()
     made.FromMilliseconds(int(seconds * 1000))
     return made
-
-
-def _serialise(message: pb.RouteResource) -> bytes:
-    return message.SerializeToString(deterministic=True)
-
-
-def _varint(number: int) -> bytes:
-    """https://protobuf.dev/programming-guides/encoding/#varints"""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)

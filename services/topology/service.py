@@ -24,7 +24,7 @@ from services.topology.changing_nodes import NodeChanges, UpdateOptions, node_no
 from services.topology.document import Format
 from services.topology.export import export_json, export_yaml
 from services.topology.metrics import TopologyMetrics
-from services.topology.pages import page
+from services.common.pages import page
 from services.topology.placement import networks_of
 from services.topology.store import TopologyStore
 

@@ -10,6 +10,16 @@
     <root>/ipam/claims/groups/<network>/<group>      written when a block there comes into use
     <root>/ipam/claims/nodes/<node>                  the same by node
     <root>/ipam/reservations/<name>
+    <root>/election/policy/<lease>                   replicas of policy; nobody is elected
+    <root>/policy/generation                         written by every policy transaction
+    <root>/policy/edition                            by those that change policies and tenants
+    <root>/policy/policies/<name>
+    <root>/policy/tenants/<name>
+    <root>/policy/endpoints/<name>                   what orchestrators said
+    <root>/policy/attached/<node>/<name>             what agents said
+    <root>/policy/staging                            who prepares a set that is too large at once
+    <root>/policy/staged/<set>/<kind>/<name>         a part of it, as it shall be; empty: gone
+    <root>/policy/applying                           the set that counts, though not yet in place
 
 Claims close the gap between two writers. Before topology removes a group or a node it looks, at
 some revision, that nothing is in use there; its transaction then demands that no claim there is
@@ -122,3 +132,62 @@ class Keys:
     def reservation(self, name: str) -> str:
         """One reservation."""
         return f"{self.reservations}{name}"
+
+    @property
+    def policy(self) -> str:
+        """Prefix of all that policy writes."""
+        return f"{self.root}/policy/"
+
+    @property
+    def policy_replicas(self) -> str:
+        """Prefix of the keys by which replicas of policy find each other."""
+        return f"{self.root}/election/policy/"
+
+    @property
+    def policy_generation(self) -> str:
+        """Written by every policy transaction."""
+        return f"{self.root}/policy/generation"
+
+    @property
+    def policy_edition(self) -> str:
+        """Written by every transaction that changes policies or tenants."""
+        return f"{self.root}/policy/edition"
+
+    @property
+    def policies(self) -> str:
+        """Prefix of policies."""
+        return f"{self.root}/policy/policies/"
+
+    @property
+    def tenants(self) -> str:
+        """Prefix of what is known of tenants."""
+        return f"{self.root}/policy/tenants/"
+
+    @property
+    def policy_endpoints(self) -> str:
+        """Prefix of what orchestrators said of endpoints."""
+        return f"{self.root}/policy/endpoints/"
+
+    @property
+    def attached(self) -> str:
+        """Prefix of what agents said of endpoints."""
+        return f"{self.root}/policy/attached/"
+
+    def attached_to(self, node: NodeName, name: str = "") -> str:
+        """One endpoint of a node, or the prefix of all."""
+        return f"{self.attached}{node}/{name}"
+
+    @property
+    def staging(self) -> str:
+        """Who prepares a set."""
+        return f"{self.root}/policy/staging"
+
+    @property
+    def staged(self) -> str:
+        """Prefix of the parts of sets."""
+        return f"{self.root}/policy/staged/"
+
+    @property
+    def applying(self) -> str:
+        """The set that counts, though its parts are not yet in their places."""
+        return f"{self.root}/policy/applying"

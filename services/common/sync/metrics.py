@@ -1,4 +1,4 @@
-"""What ipam tells Prometheus of agents' streams."""
+"""What a service tells Prometheus of agents' streams."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 class SyncMetrics:
     """Counters and histograms, and the observer of the hub."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, service: str, registry: CollectorRegistry) -> None:
         messages = Counter(
-            "romana_ipam_sync_messages",
+            f"romana_{service}_sync_messages",
             "Responses to agents, by phase.",
             ["phase"],
             registry=registry,
         )
         self._messages = {phase: messages.labels(phase) for phase in PHASES}
         starts = Counter(
-            "romana_ipam_sync_starts",
+            f"romana_{service}_sync_starts",
             "How agents were brought up to date: resumed where they were, or by a snapshot.",
             ["kind"],
             registry=registry,
         )
         self._starts = {kind: starts.labels(kind) for kind in STARTS}
         self._lag = Histogram(
-            "romana_ipam_sync_lag_seconds",
+            f"romana_{service}_sync_lag_seconds",
             "From a change to the acknowledgment that an agent has applied it.",
             buckets=SECONDS,
             registry=registry,
@@ -57,7 +57,8 @@ class SyncMetrics:
 class AgentCollector(Collector):
     """Counts agents when it is scraped."""
 
-    def __init__(self, hub: Hub, registry: CollectorRegistry) -> None:
+    def __init__(self, service: str, hub: Hub, registry: CollectorRegistry) -> None:
+        self._name = f"romana_{service}_agents"
         self._hub = hub
         registry.register(self)
 
@@ -72,7 +73,7 @@ class AgentCollector(Collector):
             else:
                 counts["connected"] += 1
         agents = GaugeMetricFamily(
-            "romana_ipam_agents",
+            self._name,
             "Agents with a stream to this replica: failing ones could not apply something, those "
             "behind take long to apply what they were sent, the others are just connected.",
             labels=["state"],

@@ -1,0 +1,60 @@
+"""The messages of a stream, as bytes: resources are serialised once, responses are put together.
+
+Every service's response has the same fields: nonce, position, phase, updated and removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from services.common.sync import wire
+from services.common.sync.model import Ack, Hello
+from services.common.sync.source import Piece
+from services.common.sync.stream_server import Dialect
+
+Request = TypeVar("Request")
+
+_DELIMITED = 2
+"""Wire type of what has its length before it."""
+
+
+def dialect(parse: Callable[[Request], Hello | Ack], response: type[Message]) -> Dialect[Request]:
+    """How a service reads requests, and writes responses of that type."""
+    # each has the fields named here, which the type of a message cannot say
+    make: Callable[..., Message] = response
+    number = response.DESCRIPTOR.fields_by_name["updated"].number
+    tag = bytes([number << 3 | _DELIMITED])
+
+    def nonce(value: int) -> bytes:
+        return make(nonce=value).SerializeToString()
+
+    def body(piece: Piece) -> bytes:
+        head = make(
+            position=wire.position(piece.position),
+            phase=wire.PHASES[piece.phase],
+            removed=piece.removed,
+        )
+        parts = [head.SerializeToString()]
+        for value in piece.updated.values():
+            parts += (tag, _varint(len(value)), value)
+        return b"".join(parts)
+
+    return Dialect(parse, nonce, body)
+
+
+def serialise(resource: Message) -> bytes:
+    """A resource; the same content gives the same bytes on every replica."""
+    return resource.SerializeToString(deterministic=True)
+
+
+def _varint(number: int) -> bytes:
+    """https://protobuf.dev/programming-guides/encoding/#varints"""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)

@@ -1,0 +1,117 @@
+"""Builds and runs one replica of the policy service."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import uuid
+
+from prometheus_client import Histogram
+from romana.policy.v1 import policy_service_pb2 as api
+from romana.policy.v1 import policy_service_pb2_grpc
+
+from services.common.command import run_service
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.election import Election
+from services.common.etcd.epoch import ensure_epoch
+from services.common.etcd.keys import Keys
+from services.common.etcd.metrics import StoreMetrics
+from services.common.lifecycle import Lifecycle, Phase
+from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.rpc.metrics import RpcMetrics
+from services.common.rpc.others import Others
+from services.common.rpc.server import RpcServer
+from services.common.rpc.status import StatusEncoder
+from services.common.sync.metrics import AgentCollector, SyncMetrics
+from services.common.sync.stream_server import writing_bytes
+from services.policy.changing import PolicyChanges
+from services.policy.endpoints import EndpointChanges
+from services.policy.engine import Engine
+from services.policy.metrics import PolicyCollector, PolicyMetrics
+from services.policy.realization import Realizing
+from services.policy.service import Parts, PolicyService
+from services.policy.settings import PolicySettings
+from services.policy.store import PolicyStore
+from services.policy.syncing import Syncing
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+async def serve(life: Lifecycle, settings: PolicySettings) -> None:
+    """Starts everything; the life cycle stops it."""
+    registry = new_registry("policy")
+    listen = settings.listen
+    client = EtcdClient(
+        settings.etcd.endpoints,
+        tls=settings.etcd.tls.files(),
+        timeout=settings.etcd.timeout,
+        observer=StoreMetrics(registry),
+    )
+    life.on_stop(Phase.CLOSE, "etcd", client.close)
+    keys = Keys(settings.etcd.root)
+    encoder = StatusEncoder()
+    server = RpcServer(RpcMetrics(registry), encoder)
+    address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
+
+    store = PolicyStore(client, keys, Engine())
+    scrape = MetricsServer(registry, ready=lambda: store.in_sync)
+    await scrape.start(settings.metrics.address)
+    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+    metrics = PolicyMetrics(registry)
+    recompute = Histogram(
+        "romana_policy_recompute_seconds",
+        "From a change that was seen to what nodes get.",
+        buckets=_SECONDS,
+        registry=registry,
+    )
+    epoch = await ensure_epoch(client, keys)
+    syncing = Syncing(store, epoch, SyncMetrics("policy", registry), recompute.observe)
+    AgentCollector("policy", syncing.hub, registry)
+    PolicyCollector(store, syncing, registry)
+    own = listen.advertise or str(address)
+    presence = Election(client, keys.policy_replicas, own.encode(), settings.presence_ttl)
+    life.on_stop(Phase.RELEASE, "presence", presence.resign)
+    others = Others[api.GetRealizationResponse](
+        lambda: {item.value.decode() for item in presence.candidates} - {own},
+        listen.tls.files(),
+        insecure=listen.insecure,
+    )
+    life.on_stop(Phase.CLOSE, "others", others.close)
+    parts = Parts(
+        store,
+        PolicyChanges(store, metrics),
+        EndpointChanges(store, metrics),
+        syncing,
+        Realizing(store, syncing, others, uuid.uuid4().hex[:12]),
+        encoder,
+    )
+    add = policy_service_pb2_grpc.add_PolicyServiceServicer_to_server
+    server.register(writing_bytes(add, {"SyncRules"}), PolicyService(parts))
+    await server.start()
+    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
+    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    life.start("store", store.run())
+    life.start("presence", presence.run())
+    life.start("health", follow_health(store, server))
+    life.start("store identity", client.until_replaced())
+    # they get half of the time, so that the last ones are not cut off
+    life.start("drain", syncing.drain_on(server.draining, settings.drain / 2))
+    life.start("lag", LoopLag(registry).run())
+
+
+async def follow_health(store: PolicyStore, server: RpcServer) -> None:
+    """Says SERVING from when everything has been read."""
+    while True:
+        server.set_serving(serving=store.in_sync)
+        await store.changed()
+
+
+def main(arguments: list[str]) -> int:
+    """Runs until a signal; returns the exit status."""
+    # The default thresholds look through all young objects every 700 allocations.
+    gc.set_threshold(50_000, 50, 100)
+    return run_service("policy", PolicySettings, serve, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
