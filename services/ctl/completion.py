@@ -14,6 +14,8 @@ import typer
 from grpc.aio import Channel
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+from romana.policy.v1 import policy_service_pb2 as policy_api
+from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1 import topology_pb2, topology_service_pb2
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
@@ -52,6 +54,21 @@ def reservations(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching(incomplete, _ask(ctx, "ipam", _reservations))
 
 
+def policies(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of policies."""
+    return _matching(incomplete, _ask(ctx, "policy", _policies))
+
+
+def tenants(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of tenants that something is known of."""
+    return _matching(incomplete, _ask(ctx, "policy", _tenants))
+
+
+def endpoints_known(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of endpoints that policy knows."""
+    return _matching(incomplete, _ask(ctx, "policy", _endpoints))
+
+
 def _matching(incomplete: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
@@ -62,9 +79,12 @@ def _ask(ctx: typer.Context, service: str, asking: Asking) -> list[str]:
 
     async def bounded() -> list[str]:
         found = endpoints.find(
-            typed.get("topology_address", ""), typed.get("ipam_address", ""), os.environ
+            typed.get("topology_address", ""),
+            typed.get("ipam_address", ""),
+            os.environ,
+            policy=typed.get("policy_address", ""),
         )
-        target = found.topology if service == "topology" else found.ipam
+        target = {"topology": found.topology, "ipam": found.ipam, "policy": found.policy}[service]
         tls = TlsFiles(*files) if len(files) == len(TLS_OPTIONS) else None
         async with (
             asyncio.timeout(PATIENCE),
@@ -104,6 +124,27 @@ async def _reservations(channel: Channel) -> list[str]:
         ipam_api.ListReservationsRequest(page_size=MOST)
     )
     return [reservation.name for reservation in answer.reservations]
+
+
+async def _policies(channel: Channel) -> list[str]:
+    answer = await PolicyServiceStub(channel).ListPolicies(
+        policy_api.ListPoliciesRequest(page_size=MOST)
+    )
+    return [policy.name for policy in answer.policies]
+
+
+async def _tenants(channel: Channel) -> list[str]:
+    answer = await PolicyServiceStub(channel).ListTenants(
+        policy_api.ListTenantsRequest(page_size=MOST)
+    )
+    return [tenant.name for tenant in answer.tenants]
+
+
+async def _endpoints(channel: Channel) -> list[str]:
+    answer = await PolicyServiceStub(channel).ListEndpoints(
+        policy_api.ListEndpointsRequest(page_size=MOST)
+    )
+    return [endpoint.name for endpoint in answer.endpoints]
 
 
 def _paths(groups: Sequence[topology_pb2.PrefixGroup]) -> Iterator[str]:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 TOPOLOGY_PORT = 9610
 IPAM_PORT = 9620
+POLICY_PORT = 9630
 
 FILE_NAME = "endpoints.json"
 
 DATA_DIR_VARIABLE = "ROMANA_DATA_DIR"
 TOPOLOGY_VARIABLE = "ROMANA_TOPOLOGY"
 IPAM_VARIABLE = "ROMANA_IPAM"
+POLICY_VARIABLE = "ROMANA_POLICY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Endpoints:
 
     topology: str
     ipam: str
+    policy: str = f"127.0.0.1:{POLICY_PORT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +44,27 @@ class Cluster:
     ipam_metrics: str
     etcd: str
     """Comma-separated endpoints."""
+    policy: str = ""
+    policy_metrics: str = ""
 
 
-def find(topology: str, ipam: str, environment: Mapping[str, str]) -> Endpoints:
-    """Where to call: `topology` and `ipam` are the options, empty when not given."""
+def find(
+    topology: str, ipam: str, environment: Mapping[str, str], *, policy: str = ""
+) -> Endpoints:
+    """Where to call: `topology`, `ipam` and `policy` are the options, empty when not given."""
     topology = topology or environment.get(TOPOLOGY_VARIABLE, "")
     ipam = ipam or environment.get(IPAM_VARIABLE, "")
-    if not (topology and ipam):
+    policy = policy or environment.get(POLICY_VARIABLE, "")
+    if not (topology and ipam and policy):
         cluster = running(data_dir(environment))
         if cluster is not None:
             topology = topology or cluster.topology
             ipam = ipam or cluster.ipam
+            policy = policy or cluster.policy
     return Endpoints(
         topology or f"127.0.0.1:{TOPOLOGY_PORT}",
         ipam or f"127.0.0.1:{IPAM_PORT}",
+        policy or f"127.0.0.1:{POLICY_PORT}",
     )
 
 

@@ -13,6 +13,7 @@ import typer
 from grpc.aio import Channel
 from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.common.rpc.channel import open_channel
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     # mypy-protobuf declares these in the stub files only.
     from romana.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
+    from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
 
 
@@ -82,6 +84,13 @@ class Session:
         address = self.choices.endpoints.ipam
         channel = self._channel(address)
         return Remote("ipam", address, channel, IpamServiceStub(channel), self._manner)
+
+    @cached_property
+    def policy(self) -> Remote[PolicyServiceAsyncStub]:
+        """The policy service."""
+        address = self.choices.endpoints.policy
+        channel = self._channel(address)
+        return Remote("policy", address, channel, PolicyServiceStub(channel), self._manner)
 
     def agent(self, option: str) -> Remote[AgentServiceAsyncStub]:
         """The agent of this node; `option`: where, when it was said."""

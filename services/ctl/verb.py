@@ -58,6 +58,15 @@ IpamOption = Annotated[
         f"127.0.0.1:{endpoints.IPAM_PORT}].",
     ),
 ]
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        "--policy-address",
+        metavar="HOST:PORT",
+        help=f"Policy service [{endpoints.POLICY_VARIABLE}; else a running `romana up`, else "
+        f"127.0.0.1:{endpoints.POLICY_PORT}].",
+    ),
+]
 CaOption = Annotated[
     str,
     typer.Option(
@@ -167,6 +176,7 @@ def choices_of(given: dict[str, Argument]) -> Choices:
             str(given.get("topology_address") or ""),
             str(given.get("ipam_address") or ""),
             os.environ,
+            policy=str(given.get("policy_address") or ""),
         ),
         tls=tls_files(given),
         insecure=bool(given.get("insecure", False)),
@@ -198,6 +208,7 @@ def _common(*, mutates: bool) -> list[inspect.Parameter]:
         ("timeout", TimeoutOption, 10.0),
         ("topology_address", TopologyOption, ""),
         ("ipam_address", IpamOption, ""),
+        ("policy_address", PolicyOption, ""),
         ("tls_ca", CaOption, ""),
         ("tls_cert", CertificateOption, ""),
         ("tls_key", KeyOption, ""),
