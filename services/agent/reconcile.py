@@ -35,6 +35,9 @@ RETRY: Final = BackoffPolicy(initial=0.5, maximum=30.0)
 QUICK_SECONDS: Final = 5.0
 """How often what is cheap to read is read again: of some of it, such as proxy entries, the kernel
 says nothing when they go."""
+HEARD_SECONDS: Final = 0.05
+"""From a notification of the kernel to the round for it: one link that is made or deleted makes a
+dozen, most of them our own threads' doing. What is asked for does not wait."""
 
 
 class Observer(Protocol):
@@ -108,6 +111,7 @@ class Reconciler:
         self._dirty = ALL
         self._down: frozenset[int] = frozenset()
         self._kick = asyncio.Event()
+        self._kick_later: asyncio.TimerHandle | None = None
 
         self._generation = 1
         self._settled = 0
@@ -275,6 +279,8 @@ class Reconciler:
                 if reading_all:
                     full = loop.time() + self._timing.full
         finally:
+            if self._kick_later is not None:
+                self._kick_later.cancel()
             watch.close()
             await asyncio.shield(self._kernel.close())
 
@@ -380,7 +386,14 @@ class Reconciler:
         now = asyncio.get_running_loop().time()
         for retry in self._retries.values():  # an interface may have come that they waited for
             retry.due = min(retry.due, now + RETRY.initial)
-        self._kick.set()
+        if self._kick_later is None:
+            loop = asyncio.get_running_loop()
+            self._kick_later = loop.call_later(HEARD_SECONDS, self._look_at_heard)
+
+    def _look_at_heard(self) -> None:
+        self._kick_later = None
+        if self._dirty or self._down:  # else a round has seen to it meanwhile
+            self._kick.set()
 
 
 def _wanting(outcome: Outcome, key: tuple[Kind, Key]) -> bool:

@@ -2,8 +2,8 @@
 
 The agent, ipam and etcd behind it do all of the work: an address that etcd has on disk, a journal
 that is synced, a veth pair. The baseline is what the reference plug-ins do for the same: `ptp` with
-`host-local` makes the same pair, with an address from a file. Needs root and Debian's
-containernetworking-plugins.
+`host-local` makes the same pair, with an address from a file. One endpoint stays, so that the
+node's block does: as on a node in use. Needs root and Debian's containernetworking-plugins.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.support.topologies import layout, network, node
 
 TITLE = "CNI: ADD and DEL through romana-cni, and through ptp with host-local"
 REFERENCE = Path("/usr/lib/cni")
-AIM = 1.5
+AIM = 1.0
 
 Invoke = Callable[[str, str, Namespace], None]
 
@@ -73,6 +73,7 @@ async def measure(*, quick: bool) -> list[Row]:
 
 def compare(there: Node, namespaces: Namespaces, folder: Path, count: int) -> list[Row]:
     pods = [namespaces.new(f"p{number}") for number in range(8)]
+    resident = namespaces.new("resident")
     kinds: dict[str, Invoke] = {"romana": romana(there), "ptp": ptp(folder / "host-local")}
     rows = []
     for width in (1, 8):
@@ -80,6 +81,7 @@ def compare(there: Node, namespaces: Namespaces, folder: Path, count: int) -> li
         dels: dict[str, list[float]] = {name: [] for name in kinds}
         spent = dict.fromkeys(kinds, 0.0)
         with ThreadPoolExecutor(width, initializer=enter, initargs=(there.home.path,)) as threads:
+            threads.submit(kinds["romana"], "ADD", "stays", resident).result()  # once is enough
             for kind, invoke in kinds.items():  # once around without being counted
                 list(threads.map(lambda pod, run=invoke: pair(run, pod.name, pod), pods[:width]))
                 begin = time.perf_counter()

@@ -276,6 +276,13 @@ def add_neighbour(index: int, address: Address, mac: str) -> Message:
     return Message(RTM_NEWNEIGH, REPLACE, body)
 
 
+def departed(data: bytes) -> Iterator[str]:
+    """Names of the interfaces that notifications say are gone."""
+    for kind, _, body in _parsed(data):
+        if kind == RTM_DELLINK and body[0] == socket.AF_UNSPEC:  # AF_BRIDGE: it left a bridge
+            yield _link(body).name
+
+
 def _family(address: Address) -> int:
     return socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
 

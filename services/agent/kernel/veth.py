@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 from services.agent import naming
 from services.agent.kernel import namespace, rtnetlink
+from services.agent.kernel.departures import Departures
 from services.agent.kernel.rtnetlink import Link, RtSocket
 from services.common.errors import (
     AlreadyExists,
@@ -42,6 +43,8 @@ GATEWAY_4: Final = IPv4Address("169.254.1.1")
 GATEWAY_6: Final = IPv6Address("fe80::1")
 THREADS: Final = 4
 """The kernel makes one link at a time (RTNL), so more would only wait for each other."""
+DELETING_THREADS: Final = 16
+"""Of those that delete one: they wait for what the kernel does after it has let go of RTNL."""
 
 _NET: Final = Path("/proc/sys/net")
 
@@ -72,10 +75,14 @@ class Links:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="romana-links")
+        self._deleting = ThreadPoolExecutor(DELETING_THREADS, thread_name_prefix="romana-unlink")
+        self._departures = Departures()
 
     def close(self) -> None:
         """Ends the threads; what was begun is done."""
+        self._departures.close()
         self._threads.shutdown()
+        self._deleting.shutdown()
 
     async def make(self, wiring: Wiring) -> None:
         """Makes the pair as it shall be; one of that name that is left over is replaced.
@@ -93,9 +100,21 @@ class Links:
         return await self._run(lambda: _adopt(interface, addresses))
 
     async def delete(self, interface: str) -> bool:
-        """Deletes a link of ours with both ends; False: there was none."""
+        """Deletes a link of ours with both ends; False: there was none.
+
+        Both are out of their namespaces when it returns; the kernel may not be done with them yet.
+        """
         assert naming.is_host_interface(interface)
-        return await self._run(lambda: _delete(interface))
+        gone = self._departures.expect(interface)
+        answer = asyncio.get_running_loop().run_in_executor(
+            self._deleting, lambda: _translated(lambda: _delete(interface))
+        )
+        try:
+            await asyncio.wait((gone, answer), return_when=asyncio.FIRST_COMPLETED)
+            return answer.result() if answer.done() else True
+        finally:
+            gone.cancel()
+            answer.add_done_callback(_noted)
 
     async def disown(self, interface: str) -> None:
         """Undoes `adopt`; does nothing if the interface is gone."""
@@ -117,6 +136,12 @@ class Links:
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: _translated(work)
         )
+
+
+def _noted(answer: asyncio.Future[bool]) -> None:
+    """Whoever waited has the error too, unless the interface was gone before it."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _translated(work: Callable[[], _T]) -> _T:

@@ -33,6 +33,7 @@ _BUFFER: Final = 4 * 1024 * 1024
 _MOST: Final = 200
 """Datagrams read in a row: the loop has other things to do."""
 _UP: Final = 1
+_EVERYTHING: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Watch:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
             self._socket.settimeout(0)
             netlink.force_receive_buffer(self._socket, _BUFFER)
-            _ignore(self._socket, own_port)
+            ignore(self._socket, own_port)
             self._socket.bind((0, 0))
             for group in _GROUPS:
                 self._socket.setsockopt(netlink.SOL_NETLINK, _ADD_MEMBERSHIP, group)
@@ -98,9 +99,11 @@ class Watch:
 def _note(kind: int, data: bytes, start: int, kinds: set[Kind], down: set[int]) -> None:
     """Takes in one notification; those of others' routes do not concern us."""
     if kind in {links.NEW_LINK, links.DELETE_LINK}:
-        index, flags = struct.unpack_from("=iI", data, start + 4)
+        index, flags, changed = struct.unpack_from("=iII", data, start + 4)
         kinds.add(Kind.LINK)
-        if kind == links.DELETE_LINK or not flags & _UP:
+        # "all has changed" is said of one that was only just made
+        went_down = not flags & _UP and changed & _UP and changed != _EVERYTHING
+        if kind == links.DELETE_LINK or went_down:
             kinds.update({Kind.NEXTHOP, Kind.PROXY})
             down.add(index)
     elif kind in {links.NEW_ADDRESS, links.DELETE_ADDRESS}:
@@ -114,7 +117,7 @@ def _note(kind: int, data: bytes, start: int, kinds: set[Kind], down: set[int]) 
         kinds.add(Kind.ROUTE)
 
 
-def _ignore(sock: socket.socket, port: int) -> None:
+def ignore(sock: socket.socket, port: int) -> None:
     """Has the kernel drop notifications of what that port did: nlmsg_pid is at byte 12."""
     swapped = int.from_bytes(struct.pack("=I", port), "big")
     program = struct.pack(
