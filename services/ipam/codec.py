@@ -59,7 +59,7 @@ def take_batch(keys: Keys, batch: WatchBatch, state: State) -> list[Place]:
     events = (
         batch.events
         if isinstance(batch, Changes)
-        else [Event(item.key, item, item.mod_revision) for item in batch.items]
+        else (Event(item.key, item, item.mod_revision) for item in batch.items)
     )
     places: dict[Place, None] = {}
     for event in events:

@@ -31,7 +31,9 @@ class Index:
         self.by_node: dict[NodeName, dict[Place, Block]] = {}
         self.used = 0
         """Addresses in use."""
-        self._names: dict[str, int | tuple[int, ...]] = {}
+        self.codes: dict[str, int | tuple[int, ...]] = {}
+        """By name: the block's sequence above OFFSET_BITS, and the offset. For `add` and
+        `discard`, and for who takes many."""
         self._by_sequence: dict[int, Block] = {}
         self._sequence = 0
         self._sorted: list[Place] | None = None
@@ -87,30 +89,30 @@ class Index:
         """Says that a name has an address of a block that is inserted."""
         self.used += 1
         code = block.sequence << OFFSET_BITS | offset
-        codes = self._names.get(name)
+        codes = self.codes.get(name)
         if codes is None:
-            self._names[name] = code
+            self.codes[name] = code
         else:
             several = (codes, code) if isinstance(codes, int) else (*codes, code)
-            self._names[name] = tuple(sorted(several, key=self._ordinal))
+            self.codes[name] = tuple(sorted(several, key=self._ordinal))
 
     def discard(self, block: Block, offset: int, name: str) -> None:
         """Says that a name no longer has an address."""
         self.used -= 1
-        codes = self._names[name]
+        codes = self.codes[name]
         if isinstance(codes, int):
-            del self._names[name]
+            del self.codes[name]
             return
         gone = block.sequence << OFFSET_BITS | offset
         rest = tuple(code for code in codes if code != gone)
-        self._names[name] = rest[0] if len(rest) == 1 else rest
+        self.codes[name] = rest[0] if len(rest) == 1 else rest
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names
+        return name in self.codes
 
     def places(self, name: str) -> Sequence[tuple[Block, int]]:
         """Blocks and offsets of what a name has, in the order of its request."""
-        codes = self._names.get(name)
+        codes = self.codes.get(name)
         if codes is None:
             return ()
         if isinstance(codes, int):

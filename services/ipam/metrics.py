@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counted
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -70,9 +70,11 @@ class IpamMetrics:
         """A transaction was undone."""
         self._undone[why].inc()
 
-    def allocated(self, results: Iterable[object]) -> None:
+    def allocated(self, results: Sequence[object]) -> None:
         """Requests were answered."""
-        for kind, count in Counted(_kind(result) for result in results).items():
+        rest = [result for result in results if type(result) is not Allocated or result.existed]
+        self._results["given"].inc(len(results) - len(rest))
+        for kind, count in Counted(map(_kind, rest)).items():
             self._results[kind].inc(count)
 
     def released(self, addresses: int) -> None:
@@ -82,7 +84,7 @@ class IpamMetrics:
 
 def _kind(result: object) -> str:
     if type(result) is Allocated:
-        return "existed" if result.existed else "given"
+        return "existed"
     if isinstance(result, NoAddress):
         return "exhausted"
     return "unavailable" if isinstance(result, Unavailable) else "refused"

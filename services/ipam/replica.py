@@ -322,7 +322,7 @@ class Replica:
                 self._reset()
             codec.take_batch(self.keys, batch, self.state)
             self._loaded = True
-            self._freeze()
+            asyncio.get_running_loop().call_soon(self._freeze)  # when the snapshot is gone
             self._notify()
             self._tell(None)
         elif batch.events:

@@ -128,26 +128,11 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         into: RepeatedCompositeFieldContainer[pb.AllocateResult],
     ) -> None:
         """Appends one result per spec, in order."""
-        refused: dict[int, InvalidInput] = {}
-        wanted: list[Request] = []
-        for index, spec in enumerate(specs):
-            try:
-                wanted.append(wire.parse_spec(spec, f"specs[{index}]"))
-            except InvalidInput as error:
-                refused[index] = error
+        wanted, refused = wire.parse_specs(specs)
         results = await self._submit(wanted) if wanted else []
         for index in sorted(refused):
             results.insert(index, refused[index])
-        for result in results:
-            answer = into.add()
-            if isinstance(result, Allocated):
-                for item in result.given:
-                    wire.add_given(answer.allocations, item)
-                if result.existed:
-                    answer.existed = True
-            else:
-                assert isinstance(result, RomanaError)
-                answer.status.CopyFrom(self._encoder.status_of(result))
+        wire.ResultWriter(into, self._encoder.status_of).add(results)
 
     async def _submit(self, wanted: Sequence[Request]) -> list[Result]:
         results = await self._replica.submit(wanted)
@@ -300,6 +285,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         if request.include_nodes or request.include_owners:
             detail(state, usages)
         routes = self._replica.routes
+        if request.include_nodes:
+            routes.sync(state)
         return pb.GetUtilizationResponse(
             networks=[
                 wire.network_usage(
@@ -325,6 +312,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                 metadata={"field": "node", "node": node},
             )
         routes = self._replica.routes
+        routes.sync(state)
         return pb.GetNodeRoutesResponse(
             own=[wire.route(item, state) for item in routes.own(node)],
             remote=[wire.route(item, state) for item in routes.remote(state, node)],

@@ -208,9 +208,12 @@ class State:
             self.returned.pop(place, None)
             self.ticks = max(self.ticks, record.born)
             block = self.index.make(place, record.length, bits, owner, born=record.born)
+            read_page(block, page, record)
+            block.revision = revision
             self.index.insert(block)
             self._settle(block)
-        self._replace(block, page, record, revision)
+        else:
+            self._replace(block, page, record, revision)
 
     def drop_page(self, place: Place, page: int, revision: int) -> None:
         """Takes over that a page is gone; the first one goes with its block."""
@@ -322,6 +325,21 @@ class State:
         if woken is not None:
             area.resting += 1
         self._note(block)
+
+    def begin_streak(self, block: Block) -> list[int]:
+        """A list for offsets of a block that are taken into use besides: they are undone with it.
+
+        Nothing but free offsets of pages that were touched before; see `services.ipam.streaks`.
+        """
+        offsets: list[int] = []
+        self._undo.append((self._unuse_all, (block, offsets)))
+        return offsets
+
+    def _unuse_all(self, block: Block, taken: list[int]) -> None:
+        for offset in reversed(taken):
+            name = block.names[offset]
+            assert name is not None
+            self._unuse(block, offset, name, None)
 
     def release(self, block: Block, offset: int, now: int) -> None:
         """Takes an address out of use; `now` is Unix time in milliseconds.

@@ -12,7 +12,7 @@ import structlog
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
-from services.common.errors import RomanaError, Unavailable
+from services.common.errors import RomanaError
 from services.common.rpc.channel import open_channel
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
@@ -50,17 +50,20 @@ class Syncing:
         self.hub = Hub(self._source, observer)
         self._routes = RouteSource(self._source, replica.routes, sync_wire.ENCODING)
         self._others = Others(replica, tls, insecure=insecure)
-        self._ready = False
+        self._wanted = False
+        """An agent has come: until then nobody needs the routes, which cost as much memory as the
+        blocks, and time with every block that comes or goes."""
         replica.listen(self._on_change)
-        self._on_change(None)
 
     async def serve(self, context: Context) -> None:
         """Serves one agent; raises RomanaError for why its stream ends."""
 
         async def admit(hello: Hello) -> None:
             check_node(context, hello.node)
-            if not self._ready:
-                raise Unavailable("this replica has not read the store yet", reason="NOT_IN_SYNC")
+            if not self._wanted:
+                await self._replica.settled()  # raises Unavailable
+                self._wanted = True
+                self._on_change(None)
 
         await serve(self.hub, sync_wire.DIALECT, context, admit)
 
@@ -93,9 +96,7 @@ class Syncing:
 
     async def _own_status(self, nodes: Sequence[str]) -> pb.GetSyncStatusResponse:
         with contextlib.suppress(RomanaError):  # the store is away: what was known before counts
-            revision = await self._replica.confirm()
-            if self._ready:
-                self.hub.flush(revision)
+            self.hub.flush(await self._replica.confirm())
         return pb.GetSyncStatusResponse(
             statuses=[
                 sync_wire.status(item, self._replica.identity.replica)
@@ -108,10 +109,9 @@ class Syncing:
         """The replica's memory changed, and holds nothing that is not in the store."""
         del places  # the view was told of them
         replica = self._replica
-        if not replica.loaded:
+        if not self._wanted or not replica.loaded:
             return  # streams stay as they are until all is read
         self._routes.update(replica.state, replica.take_changed_nodes())
-        self._ready = True
         self.hub.flush(replica.floor)
 
 

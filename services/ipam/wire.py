@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
 from romana.ipam.v1 import allocation_pb2, block_pb2, ipam_service_pb2, utilization_pb2
 
 from services.common.errors import InvalidInput, RomanaError, Violation
@@ -16,11 +17,13 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.ipam.blocks import Block
 from services.ipam.check import Finding
 from services.ipam.evaluate import Evaluation
+from services.ipam.items import Result
 from services.ipam.model import (
     ANY,
     IPV4_BITS,
     IPV6_BITS,
     WANTS_MOST,
+    Allocated,
     Allocation,
     Given,
     NoAddress,
@@ -69,22 +72,43 @@ _REFUSALS: Final = {
 
 
 @lru_cache(maxsize=65_536)
-def _is_subject(text: str) -> bool:
-    return not any(True for _ in names.subject_name(text, ""))
+def _are_subjects(node: str, tenant: str, segment: str) -> bool:
+    return not any(
+        True
+        for text, optional in ((node, False), (tenant, False), (segment, True))
+        for _ in names.subject_name(text, "", optional=optional)
+    )
+
+
+def parse_specs(
+    specs: Iterable[allocation_pb2.AllocationSpec],
+) -> tuple[list[Request], dict[int, InvalidInput]]:
+    """Reads what a message asks for: the requests in order, and what is wrong with which spec."""
+    wanted: list[Request] = []
+    refused: dict[int, InvalidInput] = {}
+    for index, spec in enumerate(specs):
+        name, node, tenant, segment = spec.name, spec.node, spec.tenant, spec.segment
+        if (
+            0 < len(name) <= names.ENDPOINT_NAME_BYTES
+            and name.isascii()
+            and name.isprintable()
+            and _are_subjects(node, tenant, segment)
+            and not spec.addresses
+        ):
+            wanted.append(Request(name, node, tenant, segment))  # type: ignore[arg-type]  # they are
+        else:
+            try:
+                wanted.append(parse_spec(spec, f"specs[{index}]"))
+            except InvalidInput as error:
+                refused[index] = error
+    return wanted, refused
 
 
 def parse_spec(spec: allocation_pb2.AllocationSpec, path: str) -> Request:
     """Reads what a caller asks for; raises InvalidInput."""
     name, node, tenant, segment = spec.name, spec.node, spec.tenant, spec.segment
-    plain = (
-        0 < len(name) <= names.ENDPOINT_NAME_BYTES
-        and name.isascii()
-        and name.isprintable()
-        and _is_subject(node)
-        and _is_subject(tenant)
-        and (not segment or _is_subject(segment))
-    )
-    if not plain:
+    plain = name.isascii() and name.isprintable() and _are_subjects(node, tenant, segment)
+    if not plain or not 0 < len(name) <= names.ENDPOINT_NAME_BYTES:
         violations = [
             *names.endpoint_name(name, f"{path}.name"),
             *names.subject_name(node, f"{path}.node"),
@@ -215,16 +239,53 @@ def _timestamp(seconds: int) -> Timestamp:
     return Timestamp(seconds=seconds)
 
 
-def add_given(
-    into: RepeatedCompositeFieldContainer[allocation_pb2.Allocation], item: Given
-) -> allocation_pb2.Allocation:
-    """Appends an address without its name and owner; making it in place halves the cost."""
-    address, bits, network, base, length, time = item
-    return into.add(
-        address=address_text(address, bits),
-        network=network,
-        block=prefix_text(base, length, bits),
-        allocate_time=_timestamp(time),
+class ResultWriter:
+    """Appends results to an answer.
+
+    A result of one address is written into a message of our own, of which only what differs from
+    the one before is set, and appended as a copy: making each in place costs ten times as much.
+    """
+
+    def __init__(
+        self,
+        into: RepeatedCompositeFieldContainer[ipam_service_pb2.AllocateResult],
+        status_of: Callable[[RomanaError], status_pb2.Status],
+    ) -> None:
+        self._into = into
+        self._status_of = status_of
+        self._shape = ipam_service_pb2.AllocateResult()
+        self._one = self._shape.allocations.add()
+        self._same: tuple[int, int, int, str] | None = None
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Appends one result each, in order."""
+        append, shape, one = self._into.append, self._shape, self._one
+        for result in results:
+            if type(result) is Allocated and not result.existed and len(result.given) == 1:
+                address, bits, network, base, length, time = result.given[0]
+                if self._same != (base, bits, time, network):
+                    self._same = base, bits, time, network
+                    one.network = network
+                    one.block = prefix_text(base, length, bits)
+                    one.allocate_time.CopyFrom(_timestamp(time))
+                one.address = address_text(address, bits)
+                append(shape)
+            elif type(result) is Allocated:
+                self._into.add(
+                    allocations=[_given(item) for item in result.given], existed=result.existed
+                )
+            else:
+                assert isinstance(result, RomanaError)
+                self._into.add(status=self._status_of(result))
+
+
+def _given(item: Given) -> allocation_pb2.Allocation:
+    """An address without its name and owner."""
+    return allocation_pb2.Allocation(
+        address=text(item),
+        network=item.network,
+        block=prefix_text(item.block_base, item.block_length, item.bits),
+        allocate_time=_timestamp(item.time),
     )
 
 
@@ -235,12 +296,7 @@ def text(item: Given) -> str:
 
 def full(item: Given, request: Request) -> allocation_pb2.Allocation:
     """An address with the name and owner that asked for it."""
-    message = allocation_pb2.Allocation(
-        address=text(item),
-        network=item.network,
-        block=prefix_text(item.block_base, item.block_length, item.bits),
-        allocate_time=_timestamp(item.time),
-    )
+    message = _given(item)
     message.name, message.node = request.name, request.node
     message.tenant, message.segment = request.tenant, request.segment
     return message

@@ -162,15 +162,15 @@ class EtcdClient:
 
     async def _range(self, prefix: str, revision: Revision) -> Range:
         start, end = messages.prefix_range(prefix)
-        items: list[KeyValue] = []
+        parts: list[rpc_pb2.RangeResponse] = []
         limit = next_limit(0, 0)
         while True:
             request = rpc_pb2.RangeRequest(key=start, range_end=end, limit=limit, revision=revision)
             response = await self._read("range", lambda to: to.kv.Range, request)
             revision = revision or response.header.revision
-            items.extend(map(messages.key_value, response.kvs))
+            parts.append(response)
             if not response.more:
-                return Range(items, revision)
+                return Range(messages.StoredItems(parts), revision)
             start = messages.after(response.kvs[-1].key)
             limit = next_limit(len(response.kvs), response.ByteSize())
             await asyncio.sleep(0)

@@ -83,9 +83,7 @@ class Follower:
 
     async def _follow(self) -> None:
         if self._resume is None:
-            listed = await self._client.range(self._prefix)
-            self._resume = listed.revision
-            self._deliver(Snapshot(listed.items, listed.revision), listed.revision)
+            self._resume = await self._list()
         else:
             # a store that went back would wait silently for a revision that is long in the past
             await self._client.revision()
@@ -98,6 +96,12 @@ class Follower:
                     self._resume = changes.revision
                     seen = max(changes.revision, self.revision)
                     self._deliver(Changes(changes.events, seen), seen)
+
+    async def _list(self) -> Revision:
+        """Delivers a snapshot. Apart, so that nothing holds on to it while the watch goes on."""
+        listed = await self._client.range(self._prefix)
+        self._deliver(Snapshot(listed.items, listed.revision), listed.revision)
+        return listed.revision
 
     def _deliver(self, batch: WatchBatch, revision: Revision) -> None:
         self._seen = revision

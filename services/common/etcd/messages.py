@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
 
 from services.common.etcd.definitions import kv_pb2, rpc_pb2
 from services.common.etcd.types import (
@@ -49,6 +50,40 @@ def key_value(item: kv_pb2.KeyValue) -> KeyValue:
         item.version,
         item.lease,
     )
+
+
+class StoredItems(Sequence[KeyValue]):
+    """The keys of a range, made when they are looked at.
+
+    Python's allocator gives memory back by the megabyte, and only if nothing in it is in use. So
+    what is made of a large range would cost, once it is gone, as much again as the range did, since
+    what is derived from it lies in between. etcd's messages have memory of their own.
+    """
+
+    def __init__(self, parts: Sequence[rpc_pb2.RangeResponse]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(len(part.kvs) for part in self._parts)
+
+    def __iter__(self) -> Iterator[KeyValue]:
+        for part in self._parts:
+            yield from map(key_value, part.kvs)
+
+    @overload
+    def __getitem__(self, index: int) -> KeyValue: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[KeyValue]: ...
+
+    def __getitem__(self, index: int | slice) -> KeyValue | Sequence[KeyValue]:
+        """Makes all of them: for ranges of a few keys."""
+        return list(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
 
 
 def event(message: kv_pb2.Event) -> Event:

@@ -6,6 +6,7 @@ with one that is read from the store anew; and with itself before a transaction 
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +23,12 @@ from services.common.model.node import Node
 from services.common.records.blocks import BlockPage, decode_page, encode
 from services.ipam import allocation
 from services.ipam.index import Place
-from services.ipam.model import Given, Release, Request, Want
+from services.ipam.items import Item, Result, Tidy
+from services.ipam.items import perform as decide
+from services.ipam.model import ANY, Given, Release, Request, Want
 from services.ipam.ranges import parse_ranges
 from services.ipam.state import Reservation, State
+from services.ipam.streaks import Streaks
 from tests.support.ipam_dump import after_tidying, choices, dump, recount
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
@@ -329,6 +333,65 @@ def test_a_failed_transaction_leaves_no_trace(
     assert choices(life.leader, now, 5) == would
     assert after_tidying(life.leader, now) == end
     recount(life.leader)
+
+
+batches = st.lists(
+    st.one_of(
+        st.builds(
+            lambda number, node, tenant: Request(
+                EndpointName(f"b{number}"), NodeName(node), Tenant(tenant), Segment(""), ANY
+            ),
+            st.integers(0, 40),
+            st.sampled_from(NODES),
+            st.sampled_from(("t0", "t0", "t0", "t1")),
+        ),
+        st.builds(
+            lambda number, wants: Request(
+                EndpointName(f"b{number}"), NodeName("h0"), Tenant("t0"), Segment(""), wants
+            ),
+            st.integers(0, 40),
+            st.lists(st.sampled_from(WANTS), min_size=1, max_size=3),
+        ),
+        st.builds(lambda number: Release(EndpointName(f"b{number}")), st.integers(0, 40)),
+        st.just(Tidy()),
+    ),
+    min_size=20,
+    max_size=80,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(steps, max_size=30), batches)
+def test_requests_in_a_row_get_what_each_would_get_by_itself(
+    life_steps: list[tuple[object, ...]], batch: list[Item]
+) -> None:
+    life = begin()
+    for step in life_steps:
+        perform(life, step)
+    life.commit()
+    before = dump(life.leader)
+    alone = copy.deepcopy(life.leader)
+    expected = [decide(alone, item, life.now) for item in batch]
+
+    streaks, at = Streaks(life.leader, life.now), 0
+    results: list[Result] = []
+    while (at := streaks.run(batch, at, len(batch), results)) < len(batch):
+        results.append(decide(life.leader, batch[at], life.now))
+        streaks.note(batch[at], results[at])
+        at += 1
+
+    assert [_words(item) for item in results] == [_words(item) for item in expected]
+    assert dump(life.leader) == dump(alone)
+    recount(life.leader)
+    assert life.leader.operations == alone.operations
+    assert life.leader.drain().pages == alone.drain().pages
+    life.leader.rollback()
+    assert dump(life.leader) == before
+    recount(life.leader)
+
+
+def _words(result: Result) -> str:
+    return str(result) if isinstance(result, RomanaError) else repr(result)
 
 
 @settings(max_examples=10, deadline=None)
