@@ -132,7 +132,7 @@ async def ping(path: Path, destination: Address, *, timeout: float = TIMEOUT) ->
         return await pinger.ping(destination, timeout)
 
 
-async def reachable(path: Path, destination: Address, *, within: float = 5.0) -> bool:
+async def reachable(path: Path, destination: Address, *, within: float = 30.0) -> bool:
     """Whether it answers at last: routes and neighbours may still settle."""
     async with Pinger(path, destination.version) as pinger:
         end = time.monotonic() + within

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from services.common.etcd.client import EtcdClient
@@ -21,6 +22,12 @@ from tests.support.netns import isolate
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+
+# On a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 FOLDERS = ("e2e", "kernel", "contract", "property", "unit")
 """By how long a file takes, the longest first: what runs beside each other ends together."""

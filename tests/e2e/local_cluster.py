@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT = 40.0
-STOP_TIMEOUT = 40.0
+START_TIMEOUT = 100.0
+STOP_TIMEOUT = 100.0
 
 COMMAND = (sys.executable, "-m", "services.ctl.main")
 FREE_PORTS = (
@@ -120,7 +120,7 @@ def children(pid: int) -> dict[str, int]:
     return found
 
 
-def wait_until_gone(pids: Sequence[int], seconds: float = 10.0) -> None:
+def wait_until_gone(pids: Sequence[int], seconds: float = 60.0) -> None:
     """Waits until none of the processes is left."""
     end = time.monotonic() + seconds
     while any(_alive(pid) for pid in pids):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -26,7 +27,9 @@ from tests.e2e.local_cluster import (
     wait_until_gone,
 )
 
-pytestmark = pytest.mark.timeout(120)
+NUMBERS = itertools.count(1)
+
+pytestmark = pytest.mark.timeout(300)
 
 TOPOLOGY = """
 networks:
@@ -64,10 +67,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def node(cluster: Up, request: pytest.FixtureRequest) -> str:
     """A node of the test's own."""
     name = f"n-{abs(hash(request.node.name)) % 10**8}"
-    count = len(cluster.json("node", "list"))
-    cluster.json(
-        *("node", "register", name, "--address", f"192.168.9.{count}", "--label", "rack=1")
-    )
+    address = f"192.168.9.{next(NUMBERS)}"
+    cluster.json("node", "register", name, "--address", address, "--label", "rack=1")
     return name
 
 
@@ -263,7 +264,7 @@ def test_watches_begin_with_everything(cluster: Up) -> None:
         with watching.stdout:
             assert any(json.loads(line)["in_sync"] for line in watching.stdout)
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 130
+        assert watching.wait(60) == 130
 
 
 def test_names_are_completed(cluster: Up) -> None:
@@ -300,7 +301,7 @@ def test_a_terminal_of_80_columns_is_not_exceeded(cluster: Up) -> None:
                 break
             text += piece
         os.close(master)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         plain = [line for line in text.decode().splitlines() if "\x1b" not in line]
         assert plain
         assert all(len(line) <= 80 for line in plain)
@@ -327,7 +328,7 @@ def test_a_child_that_dies_ends_all(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         own = children(running.process.pid)
         os.kill(own["services.ipam.main"], signal.SIGKILL)
-        assert running.process.wait(40) == 1
+        assert running.process.wait(100) == 1
         wait_until_gone(list(own.values()))
     assert any("ipam ended by SIGKILL" in line for line in running.lines)
 
@@ -337,7 +338,7 @@ def test_children_do_not_outlive_it(tmp_path: Path) -> None:
         own = children(running.process.pid)
         assert len(own) == 3
         running.process.kill()
-        wait_until_gone(list(own.values()), 40)
+        wait_until_gone(list(own.values()))
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
@@ -376,4 +377,4 @@ def test_one_service_is_served_from_options_and_a_file(
         assert done.returncode == 0, done.stderr
     finally:
         serving.terminate()
-        assert serving.wait(40) == 0
+        assert serving.wait(100) == 0

@@ -122,7 +122,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signa
     _, err = demo.communicate(timeout=DEADLINE)
     assert demo.returncode == 130, err
     assert "Interrupted" in err
-    wait_until_gone(children, 30)
+    wait_until_gone(children)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,7 +135,7 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     assert len(children) > 3
     demo.kill()
     demo.communicate(timeout=DEADLINE)
-    wait_until_gone(children, 30)
+    wait_until_gone(children)
 
 
 def test_without_root_it_sends_no_packets_and_keep_goes_on_until_it_is_interrupted(

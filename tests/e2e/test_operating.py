@@ -18,7 +18,7 @@ from services.common.model.names import NodeName
 from services.common.rpc.metrics import RpcMetrics
 from tests.e2e.local_cluster import up
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 KINDS = "counter|gauge|histogram"
@@ -30,7 +30,7 @@ def documented() -> dict[str, str]:
 
 
 def exposed(address: str) -> dict[str, str]:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
         return kinds(answer.read().decode())
 
 

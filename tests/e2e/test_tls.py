@@ -20,10 +20,10 @@ from services.common.tls import TlsFiles
 from tests.e2e.local_cluster import COMMAND, environment, romana
 from tests.support.certificates import Authority
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
-START_SECONDS = 40.0
-STOP_SECONDS = 40.0
+START_SECONDS = 100.0
+STOP_SECONDS = 100.0
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import pytest
 from services.common.etcd.process import LocalEtcd, free_port
 from tests.e2e.local_cluster import environment, romana
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 
-WAIT = 40.0
+WAIT = 100.0
 FILE = """
 networks: [{name: prod, cidr: 10.1.0.0/16}]
 topologies: [{networks: [prod], groups: [{name: a}, {name: b}]}]

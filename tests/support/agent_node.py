@@ -92,7 +92,7 @@ class Node:
         """Ends it in order."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(20)
+        status = self.process.wait(60)
         self.kill()
         return status
 
@@ -132,13 +132,13 @@ class Node:
 
     async def attach(self, name: str, target: Namespace | str, **rest: Any) -> Any:
         spec = self.spec(name, target, **rest)
-        return await self.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=20)
+        return await self.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=60)
 
     async def detach(self, name: str) -> Any:
-        return await self.stub.DetachEndpoint(pb.DetachEndpointRequest(name=name), timeout=20)
+        return await self.stub.DetachEndpoint(pb.DetachEndpointRequest(name=name), timeout=60)
 
     async def check(self, name: str) -> Any:
-        return await self.stub.CheckEndpoint(pb.CheckEndpointRequest(name=name), timeout=20)
+        return await self.stub.CheckEndpoint(pb.CheckEndpointRequest(name=name), timeout=60)
 
     def cni(
         self,
@@ -221,6 +221,6 @@ class RealNode(Node):
             return bool(status.ready and status.connected)
 
         try:
-            await poll(ready, 30)
+            await poll(ready, 60)
         except TimeoutError:
             raise AssertionError(self.log.read_text()[-4000:]) from None

@@ -44,8 +44,8 @@ from services.common.records.layout import encode_layout, encode_node
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # no back-off inherited from a process that is gone
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -110,9 +110,11 @@ class IpamProcess:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal; SIGSTOP and SIGCONT make it silent and speak again."""
+        """Sends a signal; SIGSTOP, which is waited for, silences it and SIGCONT lets it speak."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number is signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def terminate(self) -> None:
         """Tells it to end, as an operator does, and returns at once."""

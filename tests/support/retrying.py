@@ -8,7 +8,7 @@ from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
 
 
-async def put(client: EtcdClient, key: str, value: bytes = b"", seconds: float = 10) -> int:
+async def put(client: EtcdClient, key: str, value: bytes = b"", seconds: float = 60) -> int:
     """Writes a key as soon as the store takes it; returns the revision."""
     async with asyncio.timeout(seconds):
         while True:

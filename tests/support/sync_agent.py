@@ -94,7 +94,7 @@ class SyncAgent:
         return set(self.kernel)
 
     async def until(
-        self, condition: Callable[[], bool], seconds: float = 20, *, what: str = "a change"
+        self, condition: Callable[[], bool], seconds: float = 60, *, what: str = "a change"
     ) -> None:
         assert self._task is not None
         task = self._task
@@ -102,7 +102,7 @@ class SyncAgent:
         if task.done():
             task.result()
 
-    async def until_in_sync(self, seconds: float = 20) -> None:
+    async def until_in_sync(self, seconds: float = 60) -> None:
         await self.until(
             lambda: (
                 self.receiver.in_sync and self.receiver.applied_position == self.receiver.position

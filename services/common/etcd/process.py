@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -170,6 +171,8 @@ class LocalEtcd:
     def pause(self) -> None:
         """Stops it in its tracks: connections stay, nothing is answered."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:  # its threads stop one after the other
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Undoes `pause`."""

@@ -29,7 +29,7 @@ class Collector:
         changes = [batch for batch in self.batches if isinstance(batch, Changes)]
         return [event for batch in changes for event in batch.events]
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = 60) -> None:
         async with asyncio.timeout(timeout):
             while not condition():
                 self._news.clear()

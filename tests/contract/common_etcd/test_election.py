@@ -54,13 +54,13 @@ async def candidate(
 
 async def knows(election: Election, value: bytes) -> None:
     """Waits until the candidate sees that leader."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while election.leader is None or election.leader.value != value:
             await election.changed()
 
 
 async def leading(election: Election, *, yes: bool = True) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await election.until(leading=yes)
 
 
@@ -101,7 +101,7 @@ async def test_the_next_in_line_follows_a_leader_that_resigns(store: Store) -> N
         await leading(second)
         await knows(first, b"b")
         # the first queues up again
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(await _candidates(store)) < 2:
                 await first.changed()
         assert second.is_leader
@@ -187,7 +187,7 @@ async def test_leadership_survives_a_restart_of_etcd(etcd_server: LocalEtcd) -> 
         fence = election.fence()
         etcd_server.kill()
         await etcd_server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     outcome = await client.transact((election.fence(),), (Put("/a", b""),))

@@ -43,7 +43,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[LocalEtcd]]:
         for member in members:
             await member.start(wait=False)
         for member in members:
-            await member.healthy(40)
+            await member.healthy(60)
         yield members
     finally:
         for member in members:
@@ -53,16 +53,16 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[LocalEtcd]]:
 async def test_a_cluster_that_loses_members(cluster: list[LocalEtcd]) -> None:
     endpoints = [member.endpoint for member in cluster]
     async with EtcdClient(endpoints) as client, following(client, "/a/") as (follower, seen):
-        await follower.wait_for(await client.put("/a/1", b"1"), 5)
+        await follower.wait_for(await client.put("/a/1", b"1"), 60)
         cluster[0].kill()
         # the dead one may have led the members: they need about a second to elect
         revision = await _put(client, "/a/2")
-        await follower.wait_for(revision, 20)
+        await follower.wait_for(revision, 60)
         assert (await client.status()).endpoint != endpoints[0]
         await cluster[0].start()
         cluster[1].kill()
         revision = await _put(client, "/a/3")
-        await follower.wait_for(revision, 20)
+        await follower.wait_for(revision, 60)
         assert [event.key for event in seen.events] == ["/a/1", "/a/2", "/a/3"]
         assert len(seen.snapshots) == 1
         cluster[2].kill()
@@ -75,7 +75,7 @@ async def test_a_cluster_that_loses_members(cluster: list[LocalEtcd]) -> None:
 
 async def _put(client: EtcdClient, key: str) -> int:
     """Writes until it is known to be written, with the same value."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 item = await client.get(key)
@@ -109,7 +109,7 @@ async def test_reads_move_on_from_a_member_that_is_silent(etcd_server: LocalEtcd
 async def test_a_write_into_the_dark_has_an_unknown_outcome(etcd_server: LocalEtcd) -> None:
     async with (
         Proxy(etcd_server.endpoint) as proxy,
-        EtcdClient([proxy.endpoint], timeout=0.5) as client,
+        EtcdClient([proxy.endpoint], timeout=1.5) as client,
     ):
         await client.put("/a", b"1")
         proxy.silence()
@@ -121,7 +121,7 @@ async def test_a_write_into_the_dark_has_an_unknown_outcome(etcd_server: LocalEt
 async def test_a_member_that_hangs_is_waited_for_no_longer_than_the_deadline(
     etcd_server: LocalEtcd,
 ) -> None:
-    async with EtcdClient([etcd_server.endpoint], timeout=0.5) as client:
+    async with EtcdClient([etcd_server.endpoint], timeout=1.5) as client:
         await client.put("/a", b"1")
         etcd_server.pause()
         try:
@@ -160,13 +160,13 @@ async def _until_in_flight(client: EtcdClient) -> None:
 
 
 async def test_a_write_to_nobody_was_not_carried_out() -> None:
-    async with EtcdClient([NOBODY], timeout=2) as client:
+    async with EtcdClient([NOBODY], timeout=20) as client:
         began = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             await client.put("/a", b"")
         assert type(caught.value) is Unavailable
         assert caught.value.reason == STORE_UNAVAILABLE
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
 
 
 async def test_reads_while_etcd_is_away_fail_and_then_succeed(etcd_server: LocalEtcd) -> None:
@@ -178,7 +178,7 @@ async def test_reads_while_etcd_is_away_fail_and_then_succeed(etcd_server: Local
         assert caught.value.reason == STORE_UNAVAILABLE
         await etcd_server.start()
         item = None
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while item is None:
                 try:
                     item = await client.get("/a")
@@ -201,7 +201,7 @@ async def test_a_store_that_went_back_is_not_believed(
         shutil.rmtree(etcd_server.data)
         shutil.copytree(tmp_path / "backup", etcd_server.data)
         await etcd_server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while client.counters.regressions == 0:
                 with pytest.raises(Unavailable) as caught:
                     await client.get("/a")
@@ -209,7 +209,7 @@ async def test_a_store_that_went_back_is_not_believed(
         assert f"went back from {newest}" in caught.value.message
         with pytest.raises(OutcomeUnknown, match="went back"):
             await client.transact((), (Put("/a", b"3"),))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(StoreReplaced):
                 await client.until_replaced()
 
@@ -224,7 +224,7 @@ async def test_another_cluster_is_not_believed(etcd_server: LocalEtcd, tmp_path:
         ):
             await client.get("/a")
             proxy.redirect(stranger.endpoint)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while client.counters.regressions == 0:
                     with pytest.raises(Unavailable) as caught:
                         await client.get("/a")
@@ -249,7 +249,7 @@ async def test_the_epoch_is_waited_for_until_the_store_answers(tmp_path: Path) -
             await asyncio.sleep(0.3)
             assert not waiting.done()
             await etcd.start()
-            made = await asyncio.wait_for(waiting, 10)
+            made = await asyncio.wait_for(waiting, 60)
             assert await ensure_epoch(client, keys) == made
         finally:
             waiting.cancel()

@@ -84,7 +84,7 @@ async def test_a_node_that_changes_networks_gets_the_others(pair: Pair, first: S
 
 async def test_a_node_that_is_not_registered_is_told_nothing_before_it_is(pair: Pair) -> None:
     async with SyncAgent("h9", [pair.active.address]) as agent:
-        await poll(lambda: is_known(pair, "h9"), 10)
+        await poll(lambda: is_known(pair, "h9"), 60)
         assert not agent.batches
         await move(pair, node("h9", address="192.0.2.9"))
         await agent.until_in_sync()
@@ -143,7 +143,7 @@ async def test_failures_are_told_and_cleared(pair: Pair, first: SyncAgent) -> No
         status = await status_of(pair, "h1")
         return status is not None and [item.reason for item in status.failures] == ["NO_DEVICE"]
 
-    await poll(failing, 10)
+    await poll(failing, 60)
     _, text = await pair.active.scrape()
     assert 'romana_ipam_agents{state="failing"} 1.0' in text
     first.failing = ()
@@ -153,7 +153,7 @@ async def test_failures_are_told_and_cleared(pair: Pair, first: SyncAgent) -> No
         status = await status_of(pair, "h1")
         return status is not None and not status.failures
 
-    await poll(cleared, 10)
+    await poll(cleared, 60)
 
 
 async def test_an_agent_that_does_not_apply_holds_up_nobody(pair: Pair, first: SyncAgent) -> None:
@@ -174,7 +174,6 @@ def routes(agent: SyncAgent) -> set[str]:
     return {name for name in agent.ids if name.startswith("route/net/")}
 
 
-@pytest.mark.timeout(90)
 async def test_a_silent_connection_is_noticed_and_made_anew(pair: Pair) -> None:
     async with (
         Proxy(pair.active.address) as proxy,
@@ -183,7 +182,7 @@ async def test_a_silent_connection_is_noticed_and_made_anew(pair: Pair) -> None:
         await agent.until_in_sync()
         proxy.silence()
         await allocate(pair.stub, "a", "h2", "t", "s")
-        await agent.until(lambda: "route/net/10.0.0.0/24" in agent.ids, 30)
+        await agent.until(lambda: "route/net/10.0.0.0/24" in agent.ids)
 
 
 async def test_a_drained_replica_hands_its_agents_over(pair: Pair) -> None:
@@ -212,7 +211,7 @@ async def test_agents_resume_at_a_replica_that_was_started_anew(
     pair.active.start()
     await pair.active.wait_until_serving()
     await first.until(lambda: bool(first.errors))
-    await first.until_in_sync(30)
+    await first.until_in_sync()
     assert sum(batch.snapshot for batch in first.batches) == 1
     await wait_until_one_active([pair.active, pair.standby])
 

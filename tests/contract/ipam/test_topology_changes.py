@@ -24,7 +24,7 @@ async def test_addresses_of_a_node_that_is_gone_are_released_and_its_names_with_
     async def gone() -> bool:
         return not any([await addresses_of(pair.stub, name) for name in "abc"])
 
-    await poll(gone, 15)
+    await poll(gone, 60)
     assert await one(pair.stub, "a", "h1") == "10.0.0.0"
     with refused() as said:
         await one(pair.stub, "d", "h2")
@@ -42,7 +42,7 @@ async def test_a_network_that_is_gone_keeps_its_addresses_as_stranded(pair: Pair
         answer = await pair.stub.GetUtilization(pb.GetUtilizationRequest())
         return [item.network for item in answer.networks] == ["new"]
 
-    await poll(known, 15)
+    await poll(known, 60)
     blocks = await pair.stub.ListBlocks(pb.ListBlocksRequest())
     found = {item.prefix: (item.network, item.stranded, item.group) for item in blocks.blocks}
     assert found["10.0.0.0/29"] == ("net", True, "")
@@ -117,7 +117,7 @@ async def test_a_node_that_moved_takes_from_its_new_group_only(pair: Pair) -> No
         found = await pair.stub.EvaluateNodes(pb.EvaluateNodesRequest(tenant="t", nodes=["h1"]))
         return found.evaluations[0].group == "dc/one"
 
-    await poll(settled, 15)
+    await poll(settled, 60)
     assert await one(pair.stub, "a") == "10.0.0.0"
     await seed(pair.client, pair.keys, nodes=[node("h1", "two")])
 
@@ -125,7 +125,7 @@ async def test_a_node_that_moved_takes_from_its_new_group_only(pair: Pair) -> No
         found = await pair.stub.EvaluateNodes(pb.EvaluateNodesRequest(tenant="t", nodes=["h1"]))
         return found.evaluations[0].group == "dc/two"
 
-    await poll(moved, 15)
+    await poll(moved, 60)
     assert await one(pair.stub, "b") == "10.0.0.128"
     assert await one(pair.stub, "a") == "10.0.0.0"
     assert await findings(pair.stub) == ["STRANDED"]
@@ -142,7 +142,7 @@ async def test_a_node_that_joins_may_allocate_at_once(pair: Pair) -> None:
                 return "NODE" not in str(error) and "not registered" not in str(error)
             return True
 
-        await poll(there, 15)
+        await poll(there, 60)
         assert await addresses_of(pair.stub, f"on new{number}")
     await drop_nodes(pair.client, pair.keys, [f"new{number}" for number in range(5)])
     await seed(pair.client, pair.keys, nodes=NODES)

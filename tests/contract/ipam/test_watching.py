@@ -30,7 +30,7 @@ class Watcher:
         self.revision = 0
 
     async def until(self, condition: object) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (self.in_sync and condition(self.blocks)):  # type: ignore[operator]
                 answer = await anext(self._call)
                 for item in answer.updated:

@@ -173,7 +173,7 @@ async def test_an_open_reflection_stream_does_not_hold_up_the_stop(running: Runn
     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     await call.read()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await running.server.stop(grace=60)
 
 

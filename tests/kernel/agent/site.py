@@ -21,7 +21,7 @@ from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment
 from tests.support.netns import Namespace, Namespaces, enter
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @dataclass

@@ -68,7 +68,7 @@ async def test_damage_is_repaired(node: TestNode, tmp_path: Path, damage: str) -
         before = everything(node.namespace)
         node.namespace.run(damage)
         assert everything(node.namespace) != before
-        await until(lambda: everything(node.namespace) == before, 5)
+        await until(lambda: everything(node.namespace) == before)
 
 
 async def test_an_interface_that_went_down_gets_its_routes_back(

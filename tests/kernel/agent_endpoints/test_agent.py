@@ -115,12 +115,12 @@ async def test_a_container_that_died_does_not_hinder_the_node(real: RealNode) ->
     pod = real.namespaces.new("pod")
     await real.attach("web-1", pod)
     pod.delete()
-    await poll(lambda: real.links() == [], 10)
+    await poll(lambda: real.links() == [], 60)
 
     async def degraded() -> bool:
         return (await real.check("web-1")).endpoint.state == 4
 
-    await poll(degraded, 15)
+    await poll(degraded, 60)
     await real.ready()
     other = real.namespaces.new("other")
     address = (await real.attach("web-2", other)).endpoint.addresses[0].address

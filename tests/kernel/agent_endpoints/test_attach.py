@@ -176,7 +176,7 @@ async def test_a_link_that_is_taken_away_is_made_anew(node_: Node) -> None:
     async def whole() -> bool:
         return not (await node_.check("web-1")).problems
 
-    await poll(whole, 15)
+    await poll(whole, 60)
     assert node_.links() == [endpoint.host_interface]
 
 
@@ -189,7 +189,7 @@ async def test_detach_gives_back_when_ipam_is_there_again(node_: Node) -> None:
     assert len(node_.records()) == 1
     node_.ipam.start()
     await node_.ipam.wait_until_active()
-    await poll(lambda: node_.records() == [], 20)
+    await poll(lambda: node_.records() == [], 60)
     assert await node_.addresses() == []
 
 
@@ -205,7 +205,7 @@ async def test_attach_while_ipam_is_away_fails_in_time_and_leaves_nothing(node_:
     assert node_.links() == []
     node_.ipam.start()
     await node_.ipam.wait_until_active()
-    await poll(lambda: node_.records() == [], 20)
+    await poll(lambda: node_.records() == [], 60)
     assert await node_.addresses() == []
 
 

@@ -18,7 +18,7 @@ async def romana(node: Node, *arguments: str) -> subprocess.CompletedProcess[str
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=100,
             env={**os.environ, "ROMANA_AGENT": node.socket, "NO_COLOR": "1"},
         )
     )

@@ -25,7 +25,7 @@ async def test_an_attach_that_was_cut_off_leaves_nothing(idle_node: Node, step: 
     idle_node.kill()
     idle_node.start()
     assert idle_node.links() == []
-    await poll(lambda: idle_node.records() == [], 20)
+    await poll(lambda: idle_node.records() == [], 60)
     assert await idle_node.addresses() == []
     assert "eth0" not in pod.run("ip link")
     assert not (await idle_node.attach("web-1", pod)).existed
@@ -64,7 +64,7 @@ async def test_a_detach_that_was_cut_off_is_finished(idle_node: Node, step: str)
     idle_node.kill()
     idle_node.start()
     assert idle_node.links() == []
-    await poll(lambda: idle_node.records() == [], 20)
+    await poll(lambda: idle_node.records() == [], 60)
     assert await idle_node.addresses() == []
     assert (await idle_node.detach("web-1")).addresses == []
 
@@ -73,11 +73,11 @@ async def test_a_caller_that_goes_away_does_not_stop_an_attach(idle_node: Node) 
     idle_node.start()
     pod = idle_node.namespaces.new("pod")
     call = asyncio.ensure_future(idle_node.attach("web-1", pod))
-    await poll(lambda: idle_node.records() != [], 10)
+    await poll(lambda: idle_node.records() != [], 60)
     call.cancel()
 
     async def attached() -> bool:
         return (await idle_node.attach("web-1", pod)).existed
 
-    await poll(attached, 10)
+    await poll(attached, 60)
     assert (await idle_node.check("web-1")).problems == []

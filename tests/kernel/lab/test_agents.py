@@ -72,7 +72,7 @@ machines:
   - {{name: plain-a, network: a, address: 10.20.0.240}}
   - {{name: plain-b, network: b, address: 10.30.0.240}}
 """
-SETTLE = 15.0
+SETTLE = 60.0
 FAULT_ENDPOINTS = 20
 
 
@@ -195,8 +195,8 @@ async def test_a_plain_machine_finds_an_endpoint_that_moved(cluster: Cluster) ->
     moved = endpoint.model_copy(update={"node": "shared-2"})
     try:
         second = await cluster.attach(moved)
-        assert await probe.reachable(plain.path, second.address, within=5)
-        assert await probe.reachable(cluster.path("mover"), plain.address, within=5)
+        assert await probe.reachable(plain.path, second.address)
+        assert await probe.reachable(cluster.path("mover"), plain.address)
     finally:
         await cluster.detach("shared-2", "mover")
 

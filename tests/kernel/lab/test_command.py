@@ -17,7 +17,7 @@ from lab.processes import environment
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 
 TEXT = """
@@ -50,7 +50,7 @@ def romana(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "services.ctl.main", "lab", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
         env=environment(),
     )

@@ -20,7 +20,7 @@ from services.common.errors import Unavailable
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 
 TEXT = """
@@ -49,7 +49,7 @@ def romana(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str
         inside(cluster.path(CONTROL), command),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
         env={**environment(), **ENVIRONMENT},
     )
