@@ -71,6 +71,8 @@ class Nft:
             raise KernelUnavailable("nf_tables: the agent needs CAP_NET_ADMIN") from error
         self._sequence = _FIRST
         self._flags: int | None = None
+        self._done = 0
+        """Transactions."""
 
     @property
     def port(self) -> int:
@@ -81,7 +83,15 @@ class Nft:
         """Closes the socket; the table stays."""
         self._netlink.close()
 
-    def generation(self) -> int:
+    def others(self) -> int:
+        """A number that is another one when somebody else has changed any table.
+
+        Raises:
+            KernelUnavailable: The kernel does not say.
+        """
+        return self._generation() - self._done & 0xFFFFFFFF
+
+    def _generation(self) -> int:
         """A number that every transaction in this namespace makes larger by one, anybody's."""
         data = self._netlink.ask(nft.GET_GENERATION, struct.pack("!BBH", 0, 0, 0))
         for _, _, start, end in messages(data):
@@ -171,9 +181,20 @@ class Nft:
             operations = _operations(changes, prepared=True)
         self._transact([*self._own(), *operations])
 
-    def add(self, kind: int, name: str, keys: Iterable[bytes], shape: Shape) -> None:
-        """Adds or removes elements of one set at once; raises NftRefused."""
-        self._transact(list(nft.elements(kind, name, dict.fromkeys(keys, ""), shape)))
+    def add(self, name: str, keys: Iterable[bytes], shape: Shape) -> None:
+        """Adds elements to a plain set, in which some may be already; raises NftRefused."""
+        self._transact(list(nft.elements(nft.NEW_ELEMENT, name, dict.fromkeys(keys, ""), shape)))
+
+    def forget(self, name: str, keys: Iterable[bytes], shape: Shape) -> None:
+        """Removes elements of a plain set, of which some may be gone; raises NftRefused."""
+        items = dict.fromkeys(keys, "")
+        self._transact(
+            [
+                # what is not there cannot be removed
+                *nft.elements(nft.NEW_ELEMENT, name, items, shape),
+                *nft.elements(nft.DELETE_ELEMENT, name, items, shape),
+            ]
+        )
 
     def remove(self) -> None:
         """Removes the table, if there is one; raises NftRefused."""
@@ -215,11 +236,14 @@ class Nft:
         self._sequence = last + 2 if last < _LAST else _FIRST
         problems: dict[int, Problem] = {}
         self._netlink.exchange(data, last, problems, first)
-        return {
+        ours = {
             sequence - first - 1: problem
             for sequence, problem in problems.items()
             if first <= sequence <= last
         }
+        if not ours:
+            self._done += 1
+        return ours
 
 
 def _operations(changes: Changes, *, prepared: bool = False) -> list[bytes]:
