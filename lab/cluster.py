@@ -26,7 +26,7 @@ FILE = "lab.yaml"
 PROVISION_TIMEOUT = 60.0
 """Seconds."""
 PROVISION = (sys.executable, "-m", "lab.provision")
-CONTROL_PROGRAMS = ("etcd", "topology", "ipam")
+CONTROL_PROGRAMS = ("etcd", "topology", "ipam", "policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Cluster:
             for name in CONTROL_PROGRAMS:
                 self.start(name)
             await self._provision()
-            said("etcd, topology and ipam")
+            said("etcd, topology, ipam and policy")
             for node in self.lab.nodes:
                 self.start(node.name)
             await asyncio.gather(*(self._agent_ready(node.name) for node in self.lab.nodes))

@@ -15,10 +15,16 @@ from services.common.etcd.process import ALONE
 
 TOPOLOGY = f"{CONTROL_ADDRESS}:9610"
 IPAM = f"{CONTROL_ADDRESS}:9620"
+POLICY = f"{CONTROL_ADDRESS}:9630"
 ETCD = "127.0.0.1:2379"
 ETCD_PEER = "127.0.0.1:2380"
 
-ENVIRONMENT = {"ROMANA_TOPOLOGY": TOPOLOGY, "ROMANA_IPAM": IPAM, "ROMANA_INSECURE": "true"}
+ENVIRONMENT = {
+    "ROMANA_TOPOLOGY": TOPOLOGY,
+    "ROMANA_IPAM": IPAM,
+    "ROMANA_POLICY": POLICY,
+    "ROMANA_INSECURE": "true",
+}
 """In which the `romana` command finds the services, inside the control namespace."""
 
 
@@ -44,14 +50,16 @@ def etcd(folder: Path) -> Program:
 
 
 def service(name: str) -> Program:
-    """Topology or ipam."""
+    """Topology, ipam or policy."""
     prefix = f"ROMANA_{name.upper()}__"
     return Program(
         name,
         CONTROL,
         [sys.executable, "-m", f"services.{name}.main"],
         {
-            f"{prefix}LISTEN__ADDRESS": {"topology": TOPOLOGY, "ipam": IPAM}[name],
+            f"{prefix}LISTEN__ADDRESS": {"topology": TOPOLOGY, "ipam": IPAM, "policy": POLICY}[
+                name
+            ],
             f"{prefix}LISTEN__INSECURE": "true",
             f"{prefix}ETCD__ENDPOINTS": ETCD,
             f"{prefix}LOG__FORMAT": "json",

@@ -27,8 +27,8 @@ TAIL = 30
 
 COMMAND = (sys.executable, "-m", "services.ctl.main")
 OPTIONS = (
-    *("--topology-port", "0", "--ipam-port", "0"),
-    *("--topology-metrics-port", "0", "--ipam-metrics-port", "0"),
+    *("--topology-port", "0", "--ipam-port", "0", "--policy-port", "0"),
+    *("--topology-metrics-port", "0", "--ipam-metrics-port", "0", "--policy-metrics-port", "0"),
 )
 
 

@@ -1,7 +1,7 @@
 """`python -m lab.provision FILE`, in the control namespace: tells the services what the lab is.
 
-Waits until topology and ipam serve, applies the topology, registers the nodes with the interfaces
-that they have, and reserves the addresses of plain machines. Each step can be repeated.
+Waits until topology, ipam and policy serve, applies the topology, registers the nodes with the
+interfaces that they have, and reserves the addresses of plain machines. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from romana.topology.v1 import node_pb2, topology_pb2
 from romana.topology.v1 import topology_service_pb2 as topology_api
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
-from lab.control import IPAM, TOPOLOGY
+from lab.control import IPAM, POLICY, TOPOLOGY
 from lab.spec import TRUNK_INTERFACE, Lab, Node, parse, topology_document
 from services.common.rpc.channel import open_channel
 
@@ -49,10 +49,11 @@ async def provision(text: str) -> None:
         asyncio.timeout(TIMEOUT),
         open_channel(TOPOLOGY, insecure=True) as topology_channel,
         open_channel(IPAM, insecure=True) as ipam_channel,
+        open_channel(POLICY, insecure=True) as policy_channel,
     ):
         topology: TopologyServiceAsyncStub = TopologyServiceStub(topology_channel)
         ipam: IpamServiceAsyncStub = IpamServiceStub(ipam_channel)
-        for channel in (topology_channel, ipam_channel):
+        for channel in (topology_channel, ipam_channel, policy_channel):
             await _serving(channel)
         await _retried(
             lambda: topology.ApplyTopology(

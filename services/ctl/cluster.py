@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,15 +39,16 @@ class Ports:
 
     topology: int
     ipam: int
+    policy: int
     topology_metrics: int
     ipam_metrics: int
+    policy_metrics: int
 
     def check(self) -> None:
         """Raises WrongState for one that is taken."""
-        check_port_free(self.topology, "--topology-port")
-        check_port_free(self.ipam, "--ipam-port")
-        check_port_free(self.topology_metrics, "--topology-metrics-port")
-        check_port_free(self.ipam_metrics, "--ipam-metrics-port")
+        for field in fields(self):
+            option = f"--{field.name.replace('_', '-')}-port"
+            check_port_free(getattr(self, field.name), option)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Running:
         for name, port, metrics in (
             ("topology", ports.topology, ports.topology_metrics),
             ("ipam", ports.ipam, ports.ipam_metrics),
+            ("policy", ports.policy, ports.policy_metrics),
         ):
             child = Child(_program(name, port, metrics, endpoints, plan), self._relay)
             self._children.append(child)
@@ -87,6 +89,7 @@ class Running:
             asyncio.gather(
                 _serving("topology", f"{LOOPBACK}:{ports.topology}"),
                 _serving("ipam", f"{LOOPBACK}:{ports.ipam}"),
+                _serving("policy", f"{LOOPBACK}:{ports.policy}"),
             )
         )
         await self.unless_ended(_active(f"{LOOPBACK}:{ports.ipam}"))
@@ -97,6 +100,8 @@ class Running:
             topology_metrics=f"{LOOPBACK}:{ports.topology_metrics}",
             ipam_metrics=f"{LOOPBACK}:{ports.ipam_metrics}",
             etcd=endpoints,
+            policy=f"{LOOPBACK}:{ports.policy}",
+            policy_metrics=f"{LOOPBACK}:{ports.policy_metrics}",
         )
 
     async def unless_ended(self, work: Awaitable[object]) -> None:

@@ -1,7 +1,7 @@
 """`romana serve`: one service in the foreground.
 
 This process becomes the service. Options are handed over as the environment variables that the
-service's settings are read from.
+service's settings are read from: `romana serve agent` needs root, and no etcd.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from services.ctl.endpoints import IPAM_PORT, TOPOLOGY_PORT
+from services.ctl.endpoints import IPAM_PORT, POLICY_PORT, TOPOLOGY_PORT
 from services.ctl.verb import single
 
 app = single()
@@ -25,11 +25,24 @@ class Service(StrEnum):
 
     TOPOLOGY = "topology"
     IPAM = "ipam"
+    AGENT = "agent"
+    POLICY = "policy"
+
+
+_ONLY: Final = {
+    "listen": (Service.TOPOLOGY, Service.IPAM),
+    "etcd": (Service.TOPOLOGY, Service.IPAM),
+    "initial-topology": (Service.TOPOLOGY,),
+    "ipam": (Service.AGENT,),
+    "topology": (Service.AGENT,),
+    "node": (Service.AGENT,),
+}
+"""Services that an option is for; the others are for all."""
 
 
 @app.command("serve")
 def serve(
-    service: Annotated[Service, typer.Argument(metavar="topology|ipam", help="Which one.")],
+    service: Annotated[Service, typer.Argument(metavar="topology|ipam|policy", help="Which one.")],
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Settings, YAML."),
@@ -38,15 +51,26 @@ def serve(
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help=f"Where to serve.  [default: 127.0.0.1:{TOPOLOGY_PORT} or :{IPAM_PORT}]",
+            help=f"Where to serve.  [default: 127.0.0.1:{TOPOLOGY_PORT}, :{IPAM_PORT} or "
+            f":{POLICY_PORT}]",
         ),
     ] = "",
     etcd: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="Where etcd is.")] = "",
+    ipam: Annotated[
+        str, typer.Option(metavar="HOST:PORT,...", help="Agent only: where ipam is.")
+    ] = "",
+    topology: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Agent only: where topology is.")
+    ] = "",
+    node: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Agent only: this node.  [default: the host's name]"),
+    ] = "",
     metrics: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where /metrics is served.")
     ] = "",
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Serve other machines without TLS.")
+        bool, typer.Option("--insecure", help="Speak to other machines without TLS.")
     ] = False,
     initial_topology: Annotated[
         str,
@@ -68,20 +92,26 @@ def serve(
     Examples:
       romana serve topology --etcd 10.0.0.5:2379
       romana serve ipam --config /etc/romana/ipam.yaml
+      romana serve agent --ipam 10.0.0.5:9620,10.0.0.6:9620 --topology 10.0.0.5:9610
       ROMANA_IPAM__LOG__FORMAT=json romana serve ipam
     """
-    if initial_topology and service is not Service.TOPOLOGY:
-        raise typer.BadParameter("--initial-topology is for topology")
     given = {
-        "LISTEN__ADDRESS": listen,
-        "LISTEN__INSECURE": "true" if insecure else "",
-        "ETCD__ENDPOINTS": etcd,
-        "METRICS__ADDRESS": metrics,
-        "LOG__LEVEL": log_level,
-        "INITIAL_TOPOLOGY": initial_topology,
+        "listen": ("LISTEN__ADDRESS", listen),
+        "etcd": ("ETCD__ENDPOINTS", etcd),
+        "initial-topology": ("INITIAL_TOPOLOGY", initial_topology),
+        "ipam": ("IPAM", ipam),
+        "topology": ("TOPOLOGY", topology),
+        "node": ("NODE", node),
+        "metrics": ("METRICS__ADDRESS", metrics),
+        "log-level": ("LOG__LEVEL", log_level),
     }
+    texts = {"INSECURE" if service is Service.AGENT else "LISTEN__INSECURE": "true" * insecure}
+    for option, (name, text) in given.items():
+        if text and service not in _ONLY.get(option, tuple(Service)):
+            raise typer.BadParameter(f"--{option} is for {' and '.join(_ONLY[option])}")
+        texts[name] = text
     prefix = f"ROMANA_{service.upper()}__"
-    environment = {**os.environ, **{prefix + name: text for name, text in given.items() if text}}
+    environment = {**os.environ, **{prefix + name: text for name, text in texts.items() if text}}
     arguments = [sys.executable, "-m", f"services.{service}.main"]
     if config is not None:
         arguments += ["--config", str(config)]

@@ -69,8 +69,10 @@ def up(
     ] = "",
     topology_port: Annotated[int, _port("Topology service")] = endpoints.TOPOLOGY_PORT,
     ipam_port: Annotated[int, _port("Ipam service")] = endpoints.IPAM_PORT,
+    policy_port: Annotated[int, _port("Policy service")] = endpoints.POLICY_PORT,
     topology_metrics_port: Annotated[int, _port("Its metrics")] = endpoints.TOPOLOGY_PORT + 1,
     ipam_metrics_port: Annotated[int, _port("Its metrics")] = endpoints.IPAM_PORT + 1,
+    policy_metrics_port: Annotated[int, _port("Its metrics")] = endpoints.POLICY_PORT + 1,
     initial_topology: Annotated[
         str,
         typer.Option(metavar="FILE|flat|kubeadm", help="Apply this if there is no topology yet."),
@@ -86,14 +88,16 @@ def up(
     \b
     Examples:
       romana up --initial-topology flat
-      romana up --data-dir ./romana-data --topology-port 0 --ipam-port 0
+      romana up --data-dir ./romana-data --topology-port 0 --ipam-port 0 --policy-port 0
       romana up --etcd 10.0.0.5:2379,10.0.0.6:2379
     """
     ports = Ports(
-        *(
-            port or free_port()
-            for port in (topology_port, ipam_port, topology_metrics_port, ipam_metrics_port)
-        )
+        topology=topology_port or free_port(),
+        ipam=ipam_port or free_port(),
+        policy=policy_port or free_port(),
+        topology_metrics=topology_metrics_port or free_port(),
+        ipam_metrics=ipam_metrics_port or free_port(),
+        policy_metrics=policy_metrics_port or free_port(),
     )
     screen = Screen()
     plan = Plan(
@@ -146,7 +150,9 @@ def initial_request(text: str) -> api.ApplyTopologyRequest | None:
 
 async def _apply_first(found: Cluster, request: api.ApplyTopologyRequest, screen: Screen) -> None:
     """Applies the initial topology unless there is one."""
-    choices = Choices(Endpoints(found.topology, found.ipam), request_id="up-initial-topology")
+    choices = Choices(
+        Endpoints(found.topology, found.ipam, found.policy), request_id="up-initial-topology"
+    )
     async with Session(choices) as session:
         topology = session.topology
         current = await topology.read(topology.stub.GetTopology, api.GetTopologyRequest())
@@ -165,6 +171,7 @@ def _announce(out: Output, found: Cluster, folder: Path) -> None:
     parts = [
         ("topology", found.topology, f"http://{found.topology_metrics}/metrics"),
         ("ipam", found.ipam, f"http://{found.ipam_metrics}/metrics"),
+        ("policy", found.policy, f"http://{found.policy_metrics}/metrics"),
         ("etcd", found.etcd, f"http://{found.etcd.partition(',')[0]}/metrics"),
     ]
     out.screen.table(parts, COLUMNS, wide=True)

@@ -9,6 +9,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from romana.agent.v1 import endpoint_pb2
 from romana.ipam.v1 import allocation_pb2, ipam_service_pb2, utilization_pb2
+from romana.policy.v1 import endpoint_pb2 as endpoint_policy_pb2
+from romana.policy.v1 import explain_pb2, policy_pb2, policy_service_pb2
 from romana.topology.v1 import network_pb2, topology_pb2
 
 PERCENT = 100
@@ -33,6 +35,15 @@ def attachment_mode(value: network_pb2.AttachmentMode.ValueType) -> str:
     )
 
 
+def isolation(value: network_pb2.NetworkIsolation.ValueType) -> str:
+    """Such as "tenant"; what is not said is the default."""
+    return _word(
+        network_pb2.NetworkIsolation.DESCRIPTOR,
+        value or network_pb2.NETWORK_ISOLATION_NONE,
+        "NETWORK_ISOLATION_",
+    )
+
+
 def placement(value: network_pb2.PlacementStrategy.ValueType) -> str:
     """Such as "sequential"; what is not said is the default."""
     return _word(
@@ -50,6 +61,51 @@ def endpoint_state(value: endpoint_pb2.EndpointState.ValueType) -> str:
 def change_kind(value: topology_pb2.ChangeKind.ValueType) -> str:
     """Such as "moved"."""
     return _word(topology_pb2.ChangeKind.DESCRIPTOR, value, "CHANGE_KIND_")
+
+
+def policy_tier(value: policy_pb2.PolicyTier.ValueType) -> str:
+    """Such as "admin"; what is not said is the default."""
+    return _word(
+        policy_pb2.PolicyTier.DESCRIPTOR, value or policy_pb2.POLICY_TIER_TENANT, "POLICY_TIER_"
+    )
+
+
+def policy_mode(value: policy_pb2.PolicyMode.ValueType) -> str:
+    """Such as "audit"; what is not said is the default."""
+    return _word(
+        policy_pb2.PolicyMode.DESCRIPTOR, value or policy_pb2.POLICY_MODE_ENFORCE, "POLICY_MODE_"
+    )
+
+
+def rule_action(value: policy_pb2.RuleAction.ValueType) -> str:
+    """Such as "deny"; what is not said is the default."""
+    return _word(
+        policy_pb2.RuleAction.DESCRIPTOR, value or policy_pb2.RULE_ACTION_ALLOW, "RULE_ACTION_"
+    )
+
+
+def isolation(value: endpoint_policy_pb2.Isolation.ValueType) -> str:
+    """Such as "tenant"; "-" if it is not said."""
+    return _word(endpoint_policy_pb2.Isolation.DESCRIPTOR, value, "ISOLATION_") if value else "-"
+
+
+def path_kind(value: explain_pb2.PathKind.ValueType) -> str:
+    """Such as "same node"."""
+    return _word(explain_pb2.PathKind.DESCRIPTOR, value, "PATH_KIND_")
+
+
+def policy_change(value: policy_service_pb2.ChangeKind.ValueType) -> str:
+    """Such as "created"."""
+    return _word(policy_service_pb2.ChangeKind.DESCRIPTOR, value, "CHANGE_KIND_")
+
+
+def protocol(text: str) -> policy_pb2.Protocol.ValueType:
+    """Reads "tcp" and the like, or nothing; raises ValueError for anything else."""
+    name = f"PROTOCOL_{text.upper()}" if text else "PROTOCOL_UNSPECIFIED"
+    known = policy_pb2.Protocol.DESCRIPTOR.values_by_name.get(name)
+    if known is None:
+        raise ValueError(f"{text!r} is not one of tcp, udp, sctp, icmp, icmpv6")
+    return policy_pb2.Protocol.ValueType(known.number)
 
 
 def family(text: str) -> allocation_pb2.Family.ValueType:

@@ -117,6 +117,8 @@ def _network(spec: SpecDraft, draft: NetworkDraft, problems: list[Violation]) ->
         mode=draft.mode,
         placement=draft.placement,
         reuse_delay=delay,
+        isolation=draft.isolation,
+        masquerade=draft.masquerade,
     )
 
 

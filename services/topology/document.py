@@ -31,7 +31,7 @@ from services.common.document.tree import (
     read_tree,
     read_yaml,
 )
-from services.common.model.network import Mode, Placement
+from services.common.model.network import Isolation, Mode, Placement
 from services.topology import romana_v2
 from services.topology.draft import (
     AttachmentDraft,
@@ -128,6 +128,8 @@ def _network(tree: Tree, at: str, findings: Findings) -> NetworkDraft:
             "placement", Placement, Placement.AGGREGATE, "aggregate, sequential"
         ),
         reuse_delay=fields.duration("reuse_delay"),
+        isolation=fields.choice("isolation", Isolation, Isolation.NONE, "none, tenant, segment"),
+        masquerade=fields.truth("masquerade"),
     )
     fields.end()
     return network

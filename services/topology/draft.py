@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.common.model.network import Mode, Placement
+from services.common.model.network import Isolation, Mode, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class NetworkDraft:
     placement: Placement = Placement.AGGREGATE
     reuse_delay: float | None = None
     """Seconds; None: not said."""
+    isolation: Isolation = Isolation.NONE
+    masquerade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import yaml
 from services.common.errors import Violation
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NodeName
-from services.common.model.network import DEFAULT_REUSE_DELAY, Mode, Network, Placement
+from services.common.model.network import DEFAULT_REUSE_DELAY, Isolation, Mode, Network, Placement
 from services.common.model.node import Attachment, Node
 from services.topology.carving import carve
 from services.topology.spec import GroupSpec, Spec, TopologySpec
@@ -175,6 +175,10 @@ def _network(network: Network) -> Value:
         value["placement"] = network.placement.value
     if network.reuse_delay != DEFAULT_REUSE_DELAY:
         value["reuse_delay"] = f"{Decimal(str(network.reuse_delay)).normalize():f}s"
+    if network.isolation is not Isolation.NONE:
+        value["isolation"] = network.isolation.value
+    if network.masquerade:
+        value["masquerade"] = True
     return value
 
 

@@ -8,7 +8,7 @@ from romana.topology.v1 import network_pb2, node_pb2, topology_pb2
 
 from services.common.model.layout import Group, Layout
 from services.common.model.names import GroupPath, NetworkName
-from services.common.model.network import Mode, Network, Placement, Prefix
+from services.common.model.network import Isolation, Mode, Network, Placement, Prefix
 from services.common.model.node import Attachment, Node
 from services.topology.changes import Kind
 from services.topology.placement import networks_of
@@ -22,6 +22,11 @@ _MODES = {
 _PLACEMENTS = {
     Placement.AGGREGATE: network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
     Placement.SEQUENTIAL: network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL,
+}
+_ISOLATIONS = {
+    Isolation.NONE: network_pb2.NETWORK_ISOLATION_NONE,
+    Isolation.TENANT: network_pb2.NETWORK_ISOLATION_TENANT,
+    Isolation.SEGMENT: network_pb2.NETWORK_ISOLATION_SEGMENT,
 }
 _KINDS = {
     Kind.ADDED: topology_pb2.CHANGE_KIND_ADDED,
@@ -135,6 +140,8 @@ def _network(value: Network, topology: str) -> network_pb2.Network:
         mode=_MODES[value.mode],
         placement=_PLACEMENTS[value.placement],
         topology=topology,
+        isolation=_ISOLATIONS[value.isolation],
+        masquerade=value.masquerade,
     )
     message.reuse_delay.FromNanoseconds(round(value.reuse_delay * 1e9))
     return message

@@ -9,7 +9,7 @@ from romana.topology.v1 import network_pb2, node_pb2, topology_pb2, topology_ser
 
 from services.common.document.fields import Findings
 from services.common.errors import InvalidInput
-from services.common.model.network import Mode, Placement
+from services.common.model.network import Isolation, Mode, Placement
 from services.topology.asked import Asked
 from services.topology.builtin import Builtin, builtin
 from services.topology.document import Format, read_document
@@ -31,6 +31,12 @@ _PLACEMENTS = {
     network_pb2.PLACEMENT_STRATEGY_UNSPECIFIED: Placement.AGGREGATE,
     network_pb2.PLACEMENT_STRATEGY_AGGREGATE: Placement.AGGREGATE,
     network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL: Placement.SEQUENTIAL,
+}
+_ISOLATIONS = {
+    network_pb2.NETWORK_ISOLATION_UNSPECIFIED: Isolation.NONE,
+    network_pb2.NETWORK_ISOLATION_NONE: Isolation.NONE,
+    network_pb2.NETWORK_ISOLATION_TENANT: Isolation.TENANT,
+    network_pb2.NETWORK_ISOLATION_SEGMENT: Isolation.SEGMENT,
 }
 _FORMATS: Mapping[int, Format | None] = {
     topology_pb2.DOCUMENT_FORMAT_UNSPECIFIED: None,
@@ -121,6 +127,8 @@ def _network(message: network_pb2.Network, at: str, findings: Findings) -> Netwo
         findings.wrong(f"{at}.mode", f"{message.mode} is not an attachment mode")
     if message.placement not in _PLACEMENTS:
         findings.wrong(f"{at}.placement", f"{message.placement} is not a placement strategy")
+    if message.isolation not in _ISOLATIONS:
+        findings.wrong(f"{at}.isolation", f"{message.isolation} is not an isolation")
     return NetworkDraft(
         at=at,
         name=message.name,
@@ -133,6 +141,8 @@ def _network(message: network_pb2.Network, at: str, findings: Findings) -> Netwo
         mode=_MODES.get(message.mode, Mode.ROUTED),
         placement=_PLACEMENTS.get(message.placement, Placement.AGGREGATE),
         reuse_delay=_seconds(message.reuse_delay) if message.HasField("reuse_delay") else None,
+        isolation=_ISOLATIONS.get(message.isolation, Isolation.NONE),
+        masquerade=message.masquerade,
     )
 
 

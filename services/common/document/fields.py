@@ -119,6 +119,13 @@ class Fields:
             self._findings.wrong(self.path(name), f"{text[:80]!r} is not one of {choices}")
             return default
 
+    def truth(self, name: str) -> bool:
+        """`true` or `false`, in whatever case; false if it is not given."""
+        text = self.text(name).lower()
+        if text not in {"", "true", "false"}:
+            self._findings.wrong(self.path(name), f"{text[:80]!r} is not one of true, false")
+        return text == "true"
+
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts."""
         found = []

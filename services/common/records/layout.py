@@ -18,6 +18,7 @@ from services.common.model.names import GroupPath, NetworkName, NodeName, Tenant
 from services.common.model.network import (
     DEFAULT_REUSE_DELAY,
     Address,
+    Isolation,
     Mode,
     Network,
     Placement,
@@ -40,6 +41,8 @@ class NetworkRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     mode: Mode = Mode.ROUTED
     placement: Placement = Placement.AGGREGATE
     reuse_delay: float = DEFAULT_REUSE_DELAY
+    isolation: Isolation = Isolation.NONE
+    masquerade: bool = False
 
 
 class GroupRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -199,6 +202,8 @@ def _from_network(network: Network) -> NetworkRecord:
         mode=network.mode,
         placement=network.placement,
         reuse_delay=network.reuse_delay,
+        isolation=network.isolation,
+        masquerade=network.masquerade,
     )
 
 
@@ -214,6 +219,8 @@ def _to_network(record: NetworkRecord) -> Network:
         mode=record.mode,
         placement=record.placement,
         reuse_delay=record.reuse_delay,
+        isolation=record.isolation,
+        masquerade=record.masquerade,
     )
 
 

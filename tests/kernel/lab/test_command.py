@@ -61,7 +61,7 @@ def test_up_status_ping_exec_and_down(file: Path) -> None:
     assert romana("status", path).returncode == 1
     up = romana("up", path)
     assert up.returncode == 0, up.stderr
-    assert "etcd, topology and ipam: up" in up.stderr
+    assert "etcd, topology, ipam and policy: up" in up.stderr
     again = romana("up", path)
     assert again.returncode == 4
     assert "already" in again.stderr

@@ -58,7 +58,7 @@ def romana(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str
 async def test_it_serves_and_knows_the_lab_and_goes_without_a_trace(cluster: Cluster) -> None:
     said: list[str] = []
     await cluster.up(said.append)
-    assert "etcd, topology and ipam" in said
+    assert "etcd, topology, ipam and policy" in said
     status = romana(cluster, "status", "-o", "json")
     assert status.returncode == 0, status.stderr
     assert {each["health"] for each in json.loads(status.stdout)} == {"serving"}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.common.errors import InvalidInput
 from services.common.model.layout import Group, Layout
 from services.common.model.names import NodeName
+from services.common.model.network import Isolation
 from services.common.model.node import Node
 from services.topology.asked import Asked
 from services.topology.document import read_document
@@ -46,7 +47,14 @@ def groups(draw: st.DrawFn, depth: int = 3) -> tuple[GroupDraft, ...]:
 def spec(tree: tuple[GroupDraft, ...], slots: int = 0) -> SpecDraft:
     return SpecDraft(
         networks=(
-            NetworkDraft(at="n", name="four", cidr="10.0.0.0/12", reuse_delay=0.25),
+            NetworkDraft(
+                at="n",
+                name="four",
+                cidr="10.0.0.0/12",
+                reuse_delay=0.25,
+                isolation=Isolation.SEGMENT,
+                masquerade=True,
+            ),
             NetworkDraft(at="n", name="six", cidr="fd00:1::/64", block_length=120),
         ),
         topologies=(
