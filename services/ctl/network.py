@@ -33,7 +33,7 @@ COLUMNS: tuple[Column[network_pb2.Network], ...] = (
     Column("TOPOLOGY", lambda item: item.topology, wide=True),
     Column("PLACEMENT", lambda item: words.placement(item.placement), wide=True),
     Column("REUSE DELAY", _reuse_delay, wide=True),
-    Column("ISOLATION", lambda item: words.isolation(item.isolation), wide=True),
+    Column("ISOLATION", lambda item: words.network_isolation(item.isolation), wide=True),
     Column("MASQUERADE", lambda item: "yes" if item.masquerade else "no", wide=True),
     Column("MTU", lambda item: str(item.mtu or "-"), right=True, wide=True),
 )
@@ -122,7 +122,7 @@ def described(network: network_pb2.Network) -> list[tuple[str, str]]:
         ("MTU", str(network.mtu or "of the interface")),
         ("Placement", words.placement(network.placement)),
         ("Reuse delay", _reuse_delay(network)),
-        ("Isolation", words.isolation(network.isolation)),
+        ("Isolation", words.network_isolation(network.isolation)),
         ("Masquerade", "yes" if network.masquerade else "no"),
     ]
 

@@ -35,7 +35,7 @@ def attachment_mode(value: network_pb2.AttachmentMode.ValueType) -> str:
     )
 
 
-def isolation(value: network_pb2.NetworkIsolation.ValueType) -> str:
+def network_isolation(value: network_pb2.NetworkIsolation.ValueType) -> str:
     """Such as "tenant"; what is not said is the default."""
     return _word(
         network_pb2.NetworkIsolation.DESCRIPTOR,
@@ -84,7 +84,7 @@ def rule_action(value: policy_pb2.RuleAction.ValueType) -> str:
     )
 
 
-def isolation(value: endpoint_policy_pb2.Isolation.ValueType) -> str:
+def tenant_isolation(value: endpoint_policy_pb2.Isolation.ValueType) -> str:
     """Such as "tenant"; "-" if it is not said."""
     return _word(endpoint_policy_pb2.Isolation.DESCRIPTOR, value, "ISOLATION_") if value else "-"
 
