@@ -71,7 +71,7 @@ async def wait(session: Session, seconds: float) -> None:
         if loop.time() >= end:
             raise Failure(
                 f"it is done, but {len(late)} of {words.count(connected, 'agent')} had not "
-                f"applied it within {seconds:g} s: {_named(late)}",
+                f"applied it within {seconds:g} s: {named(late)}",
                 status="DEADLINE_EXCEEDED",
                 reason="NOT_APPLIED",
                 hint="`romana node show NAME` says what an agent lacks",
@@ -130,6 +130,7 @@ def show(out: Output, answer: api.GetSyncStatusResponse) -> None:
         out.screen.table(status.failures, FAILURES, wide=out.wide)
 
 
-def _named(nodes: Sequence[str]) -> str:
+def named(nodes: Sequence[str]) -> str:
+    """The first few of many."""
     shown = ", ".join(nodes[:NAMED_MOST])
     return f"{shown} and {len(nodes) - NAMED_MOST} more" if len(nodes) > NAMED_MOST else shown

@@ -15,6 +15,8 @@ from services.ctl.words import refusal
 HINTS = {
     "NODE_NOT_FOUND": "`romana node list` names those there are",
     "NETWORK_NOT_FOUND": "`romana network list` names those there are",
+    "POLICY_NOT_FOUND": "`romana policy list` names those there are",
+    "ENDPOINT_NOT_FOUND": "`romana policy endpoints` names those that policy knows",
     "NAME_TAKEN": "`romana address show NAME` says who has it",
     "NO_ACTIVE_REPLICA": "an election takes about a second; `romana status` shows the outcome",
     "ABORTED": "it changed meanwhile: look at it again, then try again",

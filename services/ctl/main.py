@@ -26,6 +26,8 @@ NOUNS = {
     "address": ("address", "Allocate, release and find addresses."),
     "block": ("block", "Slices of prefixes, each held by one node and one owner."),
     "reservation": ("reservation", "Addresses that are never handed out."),
+    "policy": ("policy", "Who may speak with whom."),
+    "tenant": ("tenant", "What policy knows of tenants: labels and isolation."),
     "endpoint": ("endpoint", "Interfaces of this node's containers and VMs."),
     "agent": ("agent", "The agent of this node: status, and the CNI plug-in."),
     "evaluate": ("evaluate", "Where an endpoint may go, and how much room is left there."),

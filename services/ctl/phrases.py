@@ -18,13 +18,13 @@ ATTACHMENT_KEYS = ("network", "interface", "address", "vlan", "parent")
 WANT_KEYS = ("network", "family", "address")
 
 
-def labels(texts: Iterable[str]) -> dict[str, str]:
+def labels(texts: Iterable[str], option: str = "--label") -> dict[str, str]:
     """Reads "key=value" texts; a later one wins."""
     made: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
-            raise usage(f"--label {text}: is not KEY=VALUE")
+            raise usage(f"{option} {text}: is not KEY=VALUE")
         made[key] = value
     return made
 
