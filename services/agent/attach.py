@@ -19,20 +19,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final, Protocol
 
 import structlog
 
 from services.agent import naming
 from services.agent.addressing import Addressing
+from services.agent.alone import Alone
 from services.agent.journal import Journal
 from services.agent.kernel.veth import Links, Wiring
 from services.agent.model import EndpointAddress, LocalEndpoint
 from services.agent.reconcile import Reconciler
 from services.agent.wanted import EndpointSpec, Record, Step, local_endpoint, unknown, violations
+from services.agent.watching import EndpointObserver, Nobody, Operation, watched
 from services.common.errors import (
     AlreadyExists,
     InvalidInput,
@@ -44,8 +46,6 @@ from services.common.errors import (
 from services.common.model.names import EndpointName
 
 log = structlog.get_logger(__name__)
-
-_T = TypeVar("_T")
 
 UNDO_SECONDS: Final = 3.0
 """For giving addresses back in a failed attach or a detach; later it goes on by itself."""
@@ -81,6 +81,19 @@ class Attached:
     existed: bool
 
 
+class Guard(Protocol):
+    """Keeps endpoints closed until their rules are in force."""
+
+    async def close_to(self, name: EndpointName, interface: str, /) -> None:
+        """Lets nothing through an interface that is about to be made; raises WrongState."""
+
+    async def opened(self, name: EndpointName, /) -> None:
+        """Waits for an endpoint's rules, for a while at most."""
+
+    def gone(self, name: EndpointName, /) -> None:
+        """Says that an endpoint's interface is not there any more, or not ours."""
+
+
 class Endpoints:
     """The endpoints of this node. Deadlines are times of the running loop's clock."""
 
@@ -91,6 +104,8 @@ class Endpoints:
         addressing: Addressing,
         reconciler: Reconciler,
         *,
+        observer: EndpointObserver | None = None,
+        guard: Guard | None = None,
         passed: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -99,12 +114,13 @@ class Endpoints:
         self._links = links
         self._addressing = addressing
         self._reconciler = reconciler
+        self._observer = observer or Nobody()
+        self._guard = guard
         self._passed = passed
         self._now = now
         self._records: dict[EndpointName, Record] = {}
         self._degraded: dict[EndpointName, str] = {}
-        self._locks: dict[EndpointName, _Lock] = {}
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._alone = Alone()
         self.unfinished = asyncio.Event()
         """Set when something is left for `services.agent.recovery`."""
 
@@ -138,33 +154,34 @@ class Endpoints:
             WrongState: The kernel refused, or somebody else has the address.
             Unavailable: The deadline passed. Whatever was begun is undone.
         """
-        found = list(violations(spec))
-        if found:
-            raise InvalidInput.of(found)
-        return await self._alone(spec.name, lambda: self._attach(spec, deadline))
+        return await self._alone.do(spec.name, lambda: self._attach(spec, deadline))
 
     async def detach(self, name: EndpointName) -> tuple[str, ...]:
         """Detaches an endpoint, if there is one, and gives its addresses back.
 
         The link is gone when it returns. While ipam is away, the addresses are given back later.
         """
-        return await self._alone(name, lambda: self._detach(name))
+        return await self._alone.do(name, lambda: self._detach(name))
 
     async def check(self, name: EndpointName) -> tuple[View, list[str]]:
         """The endpoint, and what the kernel lacks of it; NotFound if there is none."""
-        return await self._alone(name, lambda: self._check(name))
+        return await self._alone.do(name, lambda: self._check(name))
 
     async def close(self, seconds: float) -> None:
         """Lets what is being done come to its end."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        for task in self._tasks:
-            task.cancel()
+        await self._alone.close(seconds)
         self._links.close()
 
     # Attaching.
 
     async def _attach(self, spec: EndpointSpec, deadline: float) -> Attached:
+        with watched(self._observer, Operation.ATTACH):
+            found = list(violations(spec))
+            if found:
+                raise InvalidInput.of(found)
+            return await self._attach_valid(spec, deadline)
+
+    async def _attach_valid(self, spec: EndpointSpec, deadline: float) -> Attached:
         before = self._records.get(spec.name)
         if before is not None and before.step is Step.ATTACHED:
             if before.spec != spec:
@@ -223,6 +240,8 @@ class Endpoints:
         self._passed("linked")
         await self._place(endpoint)
         self._passed("placed")
+        if self._guard is not None:
+            await self._guard.opened(endpoint.name)
         await self._addressing.announce(addresses)
         return endpoint
 
@@ -240,7 +259,9 @@ class Endpoints:
         )
 
     async def link(self, endpoint: LocalEndpoint) -> None:
-        """Makes the link of an endpoint, or prepares that of a VM."""
+        """Makes the link of an endpoint, or prepares that of a VM; closed, if there is policy."""
+        if self._guard is not None:
+            await self._guard.close_to(endpoint.name, endpoint.host_interface)
         if endpoint.namespace:
             await self._links.make(wiring(endpoint))
         else:
@@ -301,6 +322,10 @@ class Endpoints:
     # Detaching.
 
     async def _detach(self, name: EndpointName) -> tuple[str, ...]:
+        with watched(self._observer, Operation.DETACH):
+            return await self._detach_known(name)
+
+    async def _detach_known(self, name: EndpointName) -> tuple[str, ...]:
         record = self._records.get(name)
         if record is None:
             # a journal that was lost: the link's name and ipam still know it
@@ -336,6 +361,8 @@ class Endpoints:
             await self._links.delete(naming.host_interface(spec.name))
         elif spec.interface:
             await self._links.disown(spec.interface)
+        if self._guard is not None:
+            self._guard.gone(spec.name)
 
     async def _give_back(self, record: Record) -> tuple[str, ...]:
         """Releases in ipam and forgets; keeps the record for later if ipam is away."""
@@ -406,7 +433,7 @@ class Endpoints:
 
     async def repair(self, name: EndpointName) -> None:
         """Makes the link of a degraded endpoint anew; raises as `attach` does."""
-        await self._alone(name, lambda: self._repair(name))
+        await self._alone.do(name, lambda: self._repair(name))
 
     async def retry(self, name: EndpointName) -> None:
         """Goes on with what was left unfinished."""
@@ -416,7 +443,7 @@ class Endpoints:
             if record is not None and record.step is Step.DETACHING:
                 await self.finish_detach(record)
 
-        await self._alone(name, work)
+        await self._alone.do(name, work)
 
     async def _repair(self, name: EndpointName) -> None:
         record = self._records.get(name)
@@ -427,42 +454,6 @@ class Endpoints:
         await self._addressing.announce(record.endpoint.addresses)
         self._degraded.pop(name, None)
         log.info("endpoint_repaired", endpoint=name)
-
-    # One at a time.
-
-    async def _alone(
-        self, name: EndpointName, work: Callable[[], Coroutine[object, object, _T]]
-    ) -> _T:
-        """Does something with a name, to its end, also when the caller goes away."""
-
-        async def locked() -> _T:
-            lock = self._locks.setdefault(name, _Lock())
-            lock.users += 1
-            try:
-                async with lock.lock:
-                    return await work()
-            finally:
-                lock.users -= 1
-                if not lock.users:
-                    del self._locks[name]
-
-        task = asyncio.create_task(locked(), name=f"endpoint {name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[object]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waits has it too; nobody may
-
-
-class _Lock:
-    """One name's, for as long as somebody uses it."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import Final
 import grpc.aio
 
 from services.agent.addressing import Addressing
-from services.agent.attach import Endpoints
+from services.agent.attach import Endpoints, Guard
 from services.agent.cni.server import CniServer
 from services.agent.ipam_client import IpamClient
 from services.agent.journal import Journal
@@ -28,6 +28,7 @@ from services.agent.reconcile import Reconciler
 from services.agent.recovery import Recovery
 from services.agent.service import AgentService
 from services.agent.status import NodeStatus
+from services.agent.watching import EndpointObserver
 from services.common.model.names import NodeName
 from services.common.model.node import Attachment
 
@@ -60,6 +61,8 @@ def build_endpoints(
     probes: ProbeSettings | None = None,
     passed: Callable[[str], None] = lambda _: None,
     conflicted: Callable[[], None] = lambda: None,
+    observer: EndpointObserver | None = None,
+    guard: Guard | None = None,
 ) -> Built:
     """Everything that attaching needs; nothing is done yet but the journal's folder made.
 
@@ -73,6 +76,8 @@ def build_endpoints(
         probes: How to ask for duplicates on `onlink` networks.
         passed: See `Endpoints`.
         conflicted: See `Addressing`.
+        observer: Is told how attaching and detaching went.
+        guard: Keeps endpoints closed until their rules are in force; None: there is no policy.
     """
     links = Links()
     client = IpamClient(ipam, node)
@@ -80,7 +85,13 @@ def build_endpoints(
         client, Announcer(probes), links, lambda: reconciler.remote, attachments, conflicted
     )
     endpoints = Endpoints(
-        Journal(state_dir / "endpoints"), links, addressing, reconciler, passed=passed
+        Journal(state_dir / "endpoints"),
+        links,
+        addressing,
+        reconciler,
+        observer=observer,
+        guard=guard,
+        passed=passed,
     )
     return Built(
         endpoints=endpoints,

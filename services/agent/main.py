@@ -10,13 +10,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import grpc.aio
 import structlog
+from prometheus_client import CollectorRegistry
 from romana.agent.v1 import agent_service_pb2_grpc
 
 from services.agent.building import build_endpoints
 from services.agent.kernel.world import Kernel
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
-from services.agent.receive import RouteStream
+from services.agent.policy.building import PolicyPart, build_policy
+from services.agent.policy.spool import RuleSpool
+from services.agent.receive_routes import route_stream
 from services.agent.reconcile import Reconciler, Timing
 from services.agent.registering import Identity, Registering
 from services.agent.settings import AgentSettings
@@ -35,6 +38,7 @@ log = structlog.get_logger(__name__)
 _FLAGS = (
     Flag("--node", "NAME", "this node; the host's name by default"),
     Flag("--ipam", "ADDRESSES", "host:port, separated by commas"),
+    Flag("--policy", "ADDRESSES", "host:port, separated by commas; none: nothing is enforced"),
     Flag("--topology", "ADDRESS", "host:port"),
     Flag("--state-dir", "FOLDER", "survives a restart of the machine"),
 )
@@ -67,7 +71,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     }
     for address, channel in channels.items():
         life.on_stop(Phase.CLOSE, f"ipam {address}", channel.close)
-    stream = RouteStream(
+    stream = route_stream(
         settings.name,
         channels,
         reconciler,
@@ -76,6 +80,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         metrics,
     )
     AgentCollector(reconciler, lambda: stream.connected, registry)
+    policy = await _policy(life, settings, registry, reconciler)
 
     def status() -> NodeStatus:
         applied = stream.applied
@@ -96,6 +101,8 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         attachments=lambda: reconciler.attachments,
         status=status,
         conflicted=metrics.conflicted,
+        observer=metrics,
+        guard=policy,
     )
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))
@@ -114,6 +121,12 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     life.on_stop(Phase.CLOSE, "spool", stream.save)
 
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
+    if policy is not None:
+        enforcement = policy.enforcement
+        enforcement.on_change(lambda: server.set_serving(serving=reconciler.ready))
+        life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
+        for name, task in policy.tasks.items():
+            life.start(name, task)
     life.start("reconciler", reconciler.run())
     life.start("routes", stream.run())
     life.start("endpoints", built.recovery.run())
@@ -131,6 +144,34 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
 
         registering = _registering(settings, kernel, channel, found)
         life.start("registering", registering.run())
+
+
+async def _policy(
+    life: Lifecycle, settings: AgentSettings, registry: CollectorRegistry, reconciler: Reconciler
+) -> PolicyPart | None:
+    """What enforces policies, if there is a service to say them."""
+    if not settings.policy:
+        return None
+    tls = settings.tls.files()
+    channels = {
+        address: open_channel(address, tls=tls, insecure=settings.insecure)
+        for address in settings.policy
+    }
+    for address, channel in channels.items():
+        life.on_stop(Phase.CLOSE, f"policy {address}", channel.close)
+    policy = build_policy(
+        node=settings.name,
+        channels=channels,
+        state_dir=settings.state_dir,
+        receiver=await asyncio.to_thread(RuleSpool(settings.state_dir).load),
+        failsafe=settings.rules.failsafe(),
+        logging=settings.rules.logging(),
+        registry=registry,
+        full_check=settings.full_check,
+    )
+    reconciler.on_endpoint(policy.endpoint)
+    reconciler.require(lambda: policy.enforcement.reasons)
+    return policy
 
 
 def _registering(

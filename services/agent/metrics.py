@@ -11,13 +11,14 @@ from prometheus_client.registry import Collector
 from services.agent.reconcile import Reconciler
 from services.agent.round import Outcome
 from services.agent.state import Kind
+from services.agent.watching import Operation, Result
 from services.common.errors import RomanaError
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class AgentMetrics:
-    """Observes the reconciler and the stream."""
+    """Observes the reconciler, the stream, and what happens to endpoints."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._rounds = Histogram(
@@ -61,11 +62,21 @@ class AgentMetrics:
             "Streams to ipam that ended or did not come about.",
             registry=registry,
         )
+        self._endpoints = Histogram(
+            "romana_agent_endpoint_seconds",
+            "Time of attaching and detaching an endpoint.",
+            ["operation", "outcome"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
         self.repaired = 0
         """Objects that were put right since the start."""
         for kind in Kind:
             self._operations.labels(kind.value)
             self._refused.labels(kind.value)
+        for operation in Operation:
+            for result in Result:
+                self._endpoints.labels(operation.value, result.value)
 
     def reconciled(self, outcome: Outcome, seconds: float) -> None:
         """A round is done."""
@@ -80,6 +91,10 @@ class AgentMetrics:
     def failed(self) -> None:
         """A round ended by an error."""
         self._failures.inc()
+
+    def operated(self, operation: Operation, result: Result, seconds: float) -> None:
+        """An endpoint was attached or detached, or not."""
+        self._endpoints.labels(operation.value, result.value).observe(seconds)
 
     def conflicted(self) -> None:
         """Somebody else has an address that an endpoint was to get."""

@@ -104,3 +104,19 @@ def test_a_nouns_module_is_loaded_only_when_used() -> None:
 def test_all_nouns_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = printed(capsys, "--help")
     assert all(f"\n  {noun} " in out for noun in root().commands)
+
+
+@pytest.mark.parametrize(
+    ("service", "option", "fits"),
+    [
+        ("agent", "--etcd", "topology and ipam"),
+        ("ipam", "--initial-topology", "topology"),
+        ("topology", "--node", "agent"),
+    ],
+)
+def test_serve_refuses_options_of_another_service(
+    service: str, option: str, fits: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, error = printed(capsys, "serve", service, option, "x")
+    assert code == 2
+    assert f"{option} is for {fits}" in error
