@@ -133,17 +133,24 @@ class IpamClient:
         loop = asyncio.get_running_loop()
         backoff = Backoff(_RETRY, random.random)
         while True:
-            left = max(deadline - loop.time(), 0.001)
+            stub, left = self._stubs[0], max(deadline - loop.time(), 0.001)
             try:
-                return await method(self._stubs[0])(request, timeout=min(left, ATTEMPT))
+                return await method(stub)(request, timeout=self._patience(left))
             except grpc.aio.AioRpcError as error:
                 failed = error_of(error)
-            pause = max(backoff.failed(), 0.02)
-            if not isinstance(failed, Unavailable) or loop.time() + pause >= deadline:
+            if not isinstance(failed, Unavailable):
                 raise failed
-            self._stubs.append(self._stubs.pop(0))
+            if self._stubs[0] is stub:  # else another call has turned away from it already
+                self._stubs.append(self._stubs.pop(0))
+            pause = max(backoff.failed(), 0.02)
+            if loop.time() + pause >= deadline:
+                raise failed
             if backoff.failures % len(self._stubs) == 0:
                 await asyncio.sleep(pause)
+
+    def _patience(self, left: float) -> float:
+        """Seconds for the next attempt: there is to be time for another replica."""
+        return min(left if len(self._stubs) == 1 else left / 2, ATTEMPT)
 
 
 def _addresses(
