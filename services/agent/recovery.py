@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from services.agent import naming
-from services.agent.attach import Endpoints
+from services.agent.attach import Endpoints, State, View
 from services.agent.ipam_client import IpamClient
 from services.agent.kernel.rtnetlink import Link
 from services.agent.kernel.veth import Links
@@ -24,7 +24,7 @@ from services.agent.model import LocalEndpoint
 from services.agent.reconcile import Reconciler
 from services.agent.wanted import Record, Step
 from services.common.backoff import Backoff, BackoffPolicy
-from services.common.errors import RomanaError, Unavailable
+from services.common.errors import NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName
 
 log = structlog.get_logger(__name__)
@@ -123,16 +123,18 @@ class Recovery:
             if endpoint.namespace and interface in there:
                 continue
             gone = bool(endpoint.namespace) or await self._links.find(interface) is None
-            if gone:
+            if gone and self._endpoints.view(name) == View(record, State.ATTACHED):
                 self._endpoints.degrade(name, f"{interface} is gone")
             if not endpoint.namespace.startswith("/proc/"):
                 # a process id may be another process' by now
-                await self._repair(name)
+                await self._repair(name, interface)
 
-    async def _repair(self, name: EndpointName) -> None:
+    async def _repair(self, name: EndpointName, interface: str) -> None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._endpoints.repair(name)
+        except NotFound as error:  # as after a restart of the machine: only a detach ends that
+            self._endpoints.degrade(name, f"{interface} is gone, and {error.message}")
         except (RomanaError, TimeoutError) as error:
             log.debug("endpoint_not_repaired", endpoint=name, message=str(error))
 
