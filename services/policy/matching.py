@@ -270,8 +270,11 @@ class EndpointMatcher:
             facts = buckets.choose(demands)
             if facts is not None and len(scopes) > 1 and len(facts) * len(scopes) > _MOST_PLACES:
                 facts = None
-            buckets.add(selection, facts)
-            selection.places.append((scope, facts))
+            if facts != ():
+                buckets.add(selection, facts)
+                selection.places.append((scope, facts))
+            elif not buckets:  # it contradicts itself, so nothing ever looks for it
+                del self._scopes[scope]
 
     def _who(
         self, selection: EndpointSelection, demands: Sequence[Demand]
