@@ -1,85 +1,100 @@
-"""The stream of routes from ipam into the reconciler, and onto the disk.
+"""A stream from a service into what applies it, and onto the disk: of routes, and of rules.
 
-While ipam is away nothing changes in the kernel: the reconciler keeps what it was told last, and
-the next start has it from the spool.
+While the service is away nothing changes in the kernel: what was told last stays, and the next
+start has it from the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
-import grpc.aio
 import structlog
-from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
-from services.agent import sync_wire
-from services.agent.reconcile import Reconciler
-from services.agent.resources import Assembly, Resource
-from services.agent.spool import Spool
 from services.common.model.names import NodeName
 from services.common.sync.model import Failure, Position
 from services.common.sync.receiver import Batch, Receiver
-from services.common.sync.stream_client import Call, Observer, Peer, StreamClient
+from services.common.sync.stream_client import Observer, Peer, StreamClient
 from services.common.version import version
 
-if TYPE_CHECKING:
-    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
-
 log = structlog.get_logger(__name__)
+
+V = TypeVar("V")
 
 SPOOL_SECONDS: Final = 1.0
 """Between two writes of the spool, at least; and ten times as long as a write takes."""
 MANY: Final = 1_000
 """Changes that are not worked through in the event loop."""
-_OURS: Final = "endpoint/"
 
 
-class RouteStream:
-    """The node's stream. What it receives is `services.agent.resources`."""
+class Sink(Protocol[V]):
+    """What takes resources to the kernel."""
+
+    def restore(self, held: Mapping[str, V], /) -> None:
+        """Takes over what was on the disk: all there is."""
+
+    async def apply(self, batch: Batch[V], /) -> None:
+        """Takes in a change, and returns when the kernel holds it, or refused it."""
+
+    async def reached(self) -> None:
+        """Waits until the kernel holds all that was taken in, or refused it."""
+
+    def failures(self) -> Sequence[Failure]:
+        """All that the kernel does not hold now."""
+
+    def on_change(self, listener: Callable[[], None], /) -> None:
+        """Calls it when that may be another."""
+
+
+class AgentStream(Generic[V]):
+    """The node's stream from one service."""
 
     def __init__(
         self,
         node: NodeName,
-        channels: Mapping[str, grpc.aio.Channel],
-        reconciler: Reconciler,
-        spool: Spool,
-        receiver: Receiver[Resource],
+        peers: Sequence[Peer[V]],
+        sink: Sink[V],
+        save: Callable[[Mapping[str, V], Position], None],
+        receiver: Receiver[V],
         observer: Observer | None = None,
     ) -> None:
         """Hands over what the receiver holds already, if it is complete.
 
         Args:
             node: This node.
-            channels: To replicas of ipam, by address.
-            reconciler: Gets it.
-            spool: Where it is kept.
-            receiver: From the spool, or empty.
+            peers: Replicas of the service.
+            sink: Gets it.
+            save: Writes it to disk; blocks, and raises OSError.
+            receiver: From the disk, or empty.
             observer: Is told how the stream fares.
         """
-        self._reconciler = reconciler
-        self._spool = spool
+        self._sink = sink
+        self._save = save
         self._receiver = receiver
-        self._assembly = Assembly()
         self._restored = receiver.complete
         if receiver.complete:
-            reconciler.set_remote(self._assembly.apply(receiver.held, ())[0])
+            sink.restore(receiver.held)
         self._client = StreamClient(
             receiver,
             node=node,
             version=version(),
             apply=self._apply,
-            peers=_peers(channels),
+            peers=peers,
             observer=observer,
         )
         self._unsaved = asyncio.Event()
-        reconciler.on_change(self._report)
+        sink.on_change(self._report)
 
     @property
     def connected(self) -> bool:
         """A stream stands."""
         return self._client.connected
+
+    @property
+    def in_sync(self) -> bool:
+        """A stream stands, and has said all there was when it began."""
+        return self._client.connected and self._receiver.in_sync
 
     @property
     def applied(self) -> Position | None:
@@ -95,38 +110,17 @@ class RouteStream:
                 group.create_task(self._confirm_restored())
 
     async def _confirm_restored(self) -> None:
-        await self._reconciler.reached()
+        await self._sink.reached()
         if self._receiver.applied_position is None:
-            self._receiver.restored(self._failures())
+            self._receiver.restored(self._sink.failures())
 
-    async def _apply(self, batch: Batch[Resource]) -> Iterable[Failure]:
-        if len(batch.updated) + len(batch.removed) < MANY:
-            remote, changed = self._assembly.apply(batch.updated, batch.removed)
-        else:
-            remote, changed = await asyncio.to_thread(
-                self._assembly.apply, batch.updated, batch.removed
-            )
-        self._reconciler.set_remote(remote, changed)
-        await self._reconciler.reached()
+    async def _apply(self, batch: Batch[V]) -> Iterable[Failure]:
+        await self._sink.apply(batch)
         self._unsaved.set()
-        return self._failures()
-
-    def _failures(self) -> Sequence[Failure]:
-        """Of the stream's resources; those of endpoints are told to who attaches them."""
-        return [
-            *(
-                Failure(trouble.resource, trouble.reason, trouble.message)
-                for trouble in self._reconciler.troubles.values()
-                if not trouble.resource.startswith(_OURS)
-            ),
-            *(
-                Failure(name, "UNREADABLE", message)
-                for name, message in self._assembly.unreadable.items()
-            ),
-        ]
+        return self._sink.failures()
 
     def _report(self) -> None:
-        self._client.report(self._failures())
+        self._client.report(self._sink.failures())
 
     async def _keep_spool(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,19 +137,6 @@ class RouteStream:
         if position is None or not self._receiver.complete:
             return
         try:
-            await asyncio.to_thread(self._spool.save, held, position)
+            await asyncio.to_thread(self._save, held, position)
         except OSError as error:
             log.warning("spool_not_written", message=str(error))
-
-
-def _peers(channels: Mapping[str, grpc.aio.Channel]) -> Sequence[Peer[Resource]]:
-    return [_peer(address, channel) for address, channel in channels.items()]
-
-
-def _peer(address: str, channel: grpc.aio.Channel) -> Peer[Resource]:
-    stub: IpamServiceAsyncStub = IpamServiceStub(channel)
-
-    def begin() -> Call:
-        return cast("Call", stub.SyncRoutes())  # what it is, but for its type in the stubs
-
-    return Peer(address, begin, sync_wire.hello, sync_wire.ack, sync_wire.parse_response)

@@ -121,6 +121,8 @@ class Reconciler:
         self._retries: dict[tuple[Kind, Key], _Retry] = {}
         self._error = ""
         self._listeners: list[Callable[[], None]] = []
+        self._others_reasons: Callable[[], tuple[str, ...]] = lambda: ()
+        self._tell: Callable[[EndpointName, LocalEndpoint | None], None] = lambda *_: None
 
     # What others say -----------------------------------------------------------------------------
 
@@ -141,16 +143,23 @@ class Reconciler:
     def put_endpoint(self, endpoint: LocalEndpoint) -> None:
         """Adds or changes an endpoint; its host interface should be there. Returns at once."""
         self._endpoints[endpoint.name] = endpoint
+        self._tell(endpoint.name, endpoint)
         self._touch()
 
     def remove_endpoint(self, name: EndpointName) -> None:
         """Forgets an endpoint, if there is one. Returns at once."""
         if self._endpoints.pop(name, None) is not None:
             self._touch()
+        self._tell(name, None)
 
     def set_endpoints(self, endpoints: Mapping[EndpointName, LocalEndpoint]) -> None:
         """Replaces all endpoints, such as by those of the journal. Returns at once."""
+        gone = self._endpoints.keys() - endpoints.keys()
         self._endpoints = dict(endpoints)
+        for name in gone:
+            self._tell(name, None)
+        for name, endpoint in endpoints.items():
+            self._tell(name, endpoint)
         self._touch()
 
     def set_attachments(self, attachments: Sequence[Attachment]) -> None:
@@ -210,7 +219,15 @@ class Reconciler:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is not ready, for people."""
+        """Why it is not ready, for people; with those of `require`."""
+        return (*self._own_reasons, *self._others_reasons())
+
+    def require(self, reasons: Callable[[], tuple[str, ...]]) -> None:
+        """Has it count as ready only without these reasons not to be, of another part."""
+        self._others_reasons = reasons
+
+    @property
+    def _own_reasons(self) -> tuple[str, ...]:
         if self._remote is None:
             return ("no snapshot from ipam yet",)
         if self._error:
@@ -227,6 +244,10 @@ class Reconciler:
     def on_change(self, listener: Callable[[], None]) -> None:
         """Calls it after every round, in the event loop."""
         self._listeners.append(listener)
+
+    def on_endpoint(self, listener: Callable[[EndpointName, LocalEndpoint | None], None]) -> None:
+        """Has it told of every endpoint that is put, with None of every one that is removed."""
+        self._tell = listener
 
     async def reached(self) -> Mapping[str, str]:
         """Waits until the kernel holds all that was put and removed before the call.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from services.agent.policy.failsafe import INBOUND, OUTBOUND, Failsafe, parse_ports
+from services.agent.policy.render_rules import Logging
 from services.agent.state import InterfaceAddress
 from services.common.model import names
 from services.common.model.names import NetworkName, NodeName
@@ -67,6 +69,33 @@ class AttachmentSettings(Section):
         )
 
 
+class RuleSettings(Section):
+    """How policies are enforced."""
+
+    failsafe_inbound: Listed = INBOUND
+    """Ports of this node, such as tcp/22, that no policy on it closes."""
+    failsafe_outbound: Listed = OUTBOUND
+    """Ports elsewhere that no policy on this node keeps it from."""
+    log_group: int | None = Field(None, ge=0, le=65535)
+    """Group of nflog for packets that are denied; none: they are not logged."""
+    log_rate: int = Field(10, ge=1, le=10_000)
+    """Packets a second of each rule that are logged at most."""
+
+    @field_validator("failsafe_inbound", "failsafe_outbound")
+    @classmethod
+    def _are_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_ports(value)
+        return value
+
+    def failsafe(self) -> Failsafe:
+        """The ports as values."""
+        return Failsafe(parse_ports(self.failsafe_inbound), parse_ports(self.failsafe_outbound))
+
+    def logging(self) -> Logging | None:
+        """The log as a value."""
+        return None if self.log_group is None else Logging(self.log_group, self.log_rate)
+
+
 class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     """The agent of one node."""
 
@@ -80,6 +109,9 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     """Empty: those that topology has, else every network by way of the main address."""
     ipam: Listed = ("127.0.0.1:9620",)
     """Replicas of ipam: host:port each."""
+    policy: Listed = ()
+    """Replicas of policy: host:port each. None: nothing is enforced, and no table is made."""
+    rules: RuleSettings = RuleSettings()
     topology: Address = "127.0.0.1:9610"
     register_node: bool = True
     """Whether to register this node at topology."""

@@ -103,8 +103,14 @@ class Composer:
         self._touched.setdefault(name, before)
         self._locals[name] = local
 
+    def shut_local(self, name: EndpointName) -> None:
+        """An endpoint is not here any more, but its interface may be: it is closed."""
+        before = self._locals.get(name)
+        if before is not None:
+            self.put_local(name, Local(before.interface))
+
     def drop_local(self, name: EndpointName) -> None:
-        """An endpoint is not here any more."""
+        """An endpoint's interface is not here any more."""
         before = self._locals.pop(name, None)
         self._fresh.discard(name)
         if before is not None:
@@ -181,6 +187,11 @@ class Composer:
     def counters(self) -> Mapping[str, Counted | None]:
         """What the table's counters count; None: see `names.DROPS`."""
         return self._structure.counters
+
+    @property
+    def resources(self) -> int:
+        """How many resources there are."""
+        return len(self._resources)
 
     @property
     def rule_sets(self) -> int:

@@ -129,12 +129,20 @@ class Enforcement:
             ) from error
 
     def put(self, name: EndpointName, endpoint: LocalEndpoint | None) -> None:
-        """An endpoint is here, or None: not any more. Returns at once."""
+        """An endpoint is here, or None: not any more. Returns at once.
+
+        The interface of one that is not here any more stays closed until `forget`.
+        """
         if endpoint is None:
-            self._composer.drop_local(name)
+            self._composer.shut_local(name)
         else:
             addresses = tuple(item.address for item in endpoint.addresses)
             self._composer.put_local(name, Local(endpoint.host_interface, addresses))
+        self._touch()
+
+    def forget(self, name: EndpointName) -> None:
+        """The interface of an endpoint is gone, or somebody else's. Returns at once."""
+        self._composer.drop_local(name)
         self._touch()
 
     def take(
@@ -145,10 +153,10 @@ class Enforcement:
         Args:
             updated: New or changed resources by id.
             removed: Ids of those that are gone.
-            whole: Nothing is missing now: the kernel may be told.
+            whole: Nothing is missing now: the kernel may be told. So it is when there is nothing.
         """
         self._composer.update(updated, removed)
-        if whole:
+        if whole or not self._composer.resources:
             self._known = True
             self._touch()
 
