@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan lint format bench protos clean
+.PHONY: help setup demo test test-vlan compose-test lint format bench protos clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Install Debian packages and the virtual environment
 
@@ -29,6 +29,10 @@ test: setup ## All tests, on a real etcd
 
 test-vlan: setup ## Real 802.1Q, in a small VM: two minutes
 	@tests/vm/test-vlan $(ARGS)
+
+compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
+	@tests/compose/prepare /var/tmp/romana-compose-test
+	@$(BIN)/python -m pytest tests/compose/checks.py -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter and buf
 	@echo '== ruff' && $(BIN)/ruff format --check . && $(BIN)/ruff check .
