@@ -19,7 +19,6 @@ from services.common.model.node import Node
 from services.ipam.blocks import Block
 from services.ipam.model import (
     Allocated,
-    Given,
     NoAddress,
     Refused,
     Release,
@@ -320,8 +319,3 @@ def _telling(refusals: list[Refused]) -> list[Refused]:
     """Leaves out other tenants' networks where there is something better to say."""
     mine = [item for item in refusals if item.why is not Why.NOT_THIS_TENANT]
     return mine or refusals
-
-
-def given_text(given: Given) -> str:
-    """The address as people write it."""
-    return address_text(given.address, given.bits)

@@ -54,7 +54,8 @@ def reservation_operation(keys: Keys, name: str, reservation: Reservation | None
 def take_batch(keys: Keys, batch: WatchBatch, state: State) -> list[Place]:
     """Hands what was read to a state; returns the blocks concerned.
 
-    A snapshot is for an empty state. What cannot be read is logged and left out.
+    A snapshot is for an empty state. What cannot be read is logged and left out, but nothing is
+    handed out where a page is that cannot be read.
     """
     events = (
         batch.events
@@ -79,7 +80,11 @@ def _take_page(keys: Keys, event: Event, state: State) -> Place:
     if event.item is None:
         state.drop_page(place, key.page, event.revision)
     else:
-        record = read_page(key, event.item)
+        try:
+            record = read_page(key, event.item)
+        except RecordError:
+            state.put_unreadable(place, key.bits, key.page)
+            raise
         state.put_page(place, key.bits, key.page, record, event.revision)
     return place
 

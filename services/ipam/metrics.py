@@ -74,8 +74,9 @@ class IpamMetrics:
         """Requests were answered."""
         rest = [result for result in results if type(result) is not Allocated or result.existed]
         self._results["given"].inc(len(results) - len(rest))
-        for kind, count in Counted(map(_kind, rest)).items():
-            self._results[kind].inc(count)
+        if rest:
+            for kind, count in Counted(map(_kind, rest)).items():
+                self._results[kind].inc(count)
 
     def released(self, addresses: int) -> None:
         """Addresses were released."""

@@ -76,6 +76,11 @@ class Given(NamedTuple):
     time: int
     """When it was allocated, Unix time in seconds."""
 
+    @property
+    def text(self) -> str:
+        """The address as people write it."""
+        return address_text(self.address, self.bits)
+
 
 class Allocation(NamedTuple):
     """One address in use, with its name and owner."""

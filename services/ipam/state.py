@@ -77,6 +77,8 @@ class State:
         """Blocks that lie outside of every area."""
         self.returned: dict[Place, tuple[int, int]] = {}
         """Blocks that came back to a sequential area: length, number in the order of return."""
+        self.unreadable: dict[tuple[Place, int], int] = {}
+        """Pages of which nobody knows what is in use in them: the family's number of bits."""
         self.ticks = 0
         """Highest number given to a block that came into use or came back."""
         self.stale = False
@@ -174,6 +176,10 @@ class State:
             if reservation.network in self.spaces:
                 for interval in reservation.intervals:
                     _set_aside(self.spaces[reservation.network], interval)
+        for (place, _), bits in self.unreadable.items():
+            slot = self._slot_at(place, bits)
+            if slot is not None:
+                _set_aside(self.spaces[place[0]], slot)
 
     def take_moved(self) -> Sequence[Place]:
         """Blocks that the topology may have moved or stranded since this was called."""
@@ -186,6 +192,7 @@ class State:
         self, place: Place, bits: int, page: int, record: BlockPage, revision: int
     ) -> None:
         """Takes over a page as it was read."""
+        self._now_readable(place, page)
         block = self.index.blocks.get(place)
         if record.returned:
             self.ticks = max(self.ticks, record.returned)
@@ -217,6 +224,7 @@ class State:
 
     def drop_page(self, place: Place, page: int, revision: int) -> None:
         """Takes over that a page is gone; the first one goes with its block."""
+        self._now_readable(place, page)
         block = self.index.blocks.get(place)
         if block is None:
             if page == 0:
@@ -225,6 +233,30 @@ class State:
             self._lift(block, 0)
         else:
             self._replace(block, page, None, revision)
+
+    def put_unreadable(self, place: Place, bits: int, page: int) -> None:
+        """Takes over that there is a page that cannot be read: nothing of its slot is handed out.
+
+        What was known of its block stays as it was.
+        """
+        if (place, page) not in self.unreadable:
+            self.unreadable[place, page] = bits
+            slot = self._slot_at(place, bits)
+            if slot is not None:
+                self._reserve(place[0], slot)
+
+    def _now_readable(self, place: Place, page: int) -> None:
+        if self.unreadable and self.unreadable.pop((place, page), None) is not None:
+            self.rebuild()
+
+    def _slot_at(self, place: Place, bits: int) -> Interval | None:
+        """The addresses of the slot that a block begins in; None if no network has it."""
+        space = self.spaces.get(place[0])
+        area = space.area_of(place[1]) if space is not None and space.bits == bits else None
+        if area is None:
+            return None
+        slot = area.slot(place[1])
+        return Interval(area.slot_base(slot), area.slot_base(slot + 1))
 
     # Decisions.
 

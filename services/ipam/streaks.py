@@ -12,6 +12,7 @@ compare the two. Only what undoes it is one step for all addresses of a streak.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from services.ipam.blocks import Block
 from services.ipam.index import OFFSET_BITS
@@ -20,6 +21,28 @@ from services.ipam.model import ANY, Allocated, Given, Request
 from services.ipam.pages import page_of
 from services.ipam.space import Area
 from services.ipam.state import State
+
+_owner = itemgetter(1, 2, 3)
+"""Of a request: node, tenant, segment."""
+
+
+def together(requests: Sequence[Request]) -> Sequence[int] | None:
+    """The order in which to decide requests so that those of an owner follow each other.
+
+    None: as they are. That is so too if a name occurs twice, since then the first is to get it.
+    """
+    by_owner: dict[tuple[str, ...], list[int]] = {}
+    for index, owner in enumerate(map(_owner, requests)):
+        found = by_owner.get(owner)
+        if found is None:
+            by_owner[owner] = [index]
+        else:
+            found.append(index)
+    if len(by_owner) in {1, len(requests)}:
+        return None
+    if len({request.name for request in requests}) < len(requests):
+        return None
+    return [index for found in by_owner.values() for index in found]
 
 
 class _Streak:

@@ -282,16 +282,11 @@ class ResultWriter:
 def _given(item: Given) -> allocation_pb2.Allocation:
     """An address without its name and owner."""
     return allocation_pb2.Allocation(
-        address=text(item),
+        address=item.text,
         network=item.network,
         block=prefix_text(item.block_base, item.block_length, item.bits),
         allocate_time=_timestamp(item.time),
     )
-
-
-def text(item: Given) -> str:
-    """The address in the usual notation."""
-    return address_text(item.address, item.bits)
 
 
 def full(item: Given, request: Request) -> allocation_pb2.Allocation:

@@ -76,7 +76,7 @@ def choices(state: State, now: int, most: int = 10) -> dict[str, list[list[str]]
             except RomanaError as error:
                 given.append([error.reason])
                 break
-            given.append([allocation.given_text(item) for item in result.given])
+            given.append([item.text for item in result.given])
         found[f"{node} {owner} {later}"] = given
     return found
 

@@ -51,7 +51,7 @@ class World:
         )
         result = allocation.allocate(self.state, asked, self.now)
         self.settle()
-        return [allocation.given_text(item) for item in result.given]
+        return [item.text for item in result.given]
 
     def one(self, name: str, node: str = "h1", tenant: str = "t", segment: str = "") -> str:
         """Allocates one address."""
@@ -86,7 +86,7 @@ class World:
         )
         result = allocation.release(self.state, asked, self.now)
         self.settle()
-        return [allocation.given_text(item) for item in result.given]
+        return [item.text for item in result.given]
 
     def tidy(self, most: int = 1000) -> None:
         """What runs every second."""
@@ -117,10 +117,7 @@ class World:
 
     def addresses(self, name: str) -> list[str]:
         """What a name has."""
-        return [
-            allocation.given_text(block.given(offset))
-            for block, offset in self.state.index.places(name)
-        ]
+        return [block.given(offset).text for block, offset in self.state.index.places(name)]
 
     def why(self, error: NoAddress) -> dict[str, Why]:
         """Why each network gave nothing."""

@@ -79,6 +79,7 @@ class Election:
         self._ttl = ttl
         self._follower = Follower(client, prefix, self._on_batch)
         self._candidates: dict[str, KeyValue] = {}
+        self._oldest: KeyValue | None = None
         self._own: _Candidacy | None = None
         self._lease = 0
         self._moved = asyncio.Event()
@@ -86,8 +87,7 @@ class Election:
     @property
     def leader(self) -> KeyValue | None:
         """The candidate that leads, as far as is known; its value is what it advertises."""
-        oldest = min(self._candidates.values(), key=_age, default=None)
-        own = self._own
+        oldest, own = self._oldest, self._own
         # our own key may outlive our leadership: we do not point others at ourselves then
         if oldest is not None and own is None and oldest.lease == self._lease != 0:
             return None
@@ -229,6 +229,7 @@ class Election:
                     self._candidates.pop(event.key, None)
                 else:
                     self._candidates[event.key] = event.item
+        self._oldest = min(self._candidates.values(), key=_age, default=None)
         own = self._own
         if own is not None and batch.revision >= own.create_revision:
             seen = self._candidates.get(own.key)

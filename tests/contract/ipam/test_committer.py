@@ -27,7 +27,6 @@ from services.common.etcd.types import (
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.records.layout import encode_layout
-from services.ipam.allocation import given_text
 from services.ipam.commit import Committer
 from services.ipam.items import DropReservation, Item, SetReservation
 from services.ipam.model import Allocated, Release, Request
@@ -74,10 +73,7 @@ class Parts:
 
 
 def _texts(results: Sequence[object]) -> list[object]:
-    return [
-        given_text(result.given[0]) if isinstance(result, Allocated) else result
-        for result in results
-    ]
+    return [result.given[0].text if isinstance(result, Allocated) else result for result in results]
 
 
 async def snapshot(store: Store) -> Snapshot:

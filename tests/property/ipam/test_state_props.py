@@ -287,9 +287,9 @@ def _forbidden(life: Life, given: Sequence[Given]) -> list[str]:
             for interval in reservation.intervals
         ]
         if any(start <= item.address < stop for start, stop in reserved):
-            found.append(allocation.given_text(item))
+            found.append(item.text)
     own = {str(item.address) for node in life.nodes.values() for item in node.attachments}
-    texts = {(item.network, allocation.given_text(item)) for item in given}
+    texts = {(item.network, item.text) for item in given}
     found += [text for network, text in texts if (network, text) == ("seq", "10.0.0.1")]
     found += [text for network, text in texts if text in own]
     return found

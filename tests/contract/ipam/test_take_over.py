@@ -1,0 +1,122 @@
+"""A replica that is elected before its watch has brought what the last one wrote.
+
+The fault tests pass without the wait of a take-over in nearly every run, since a watch is fast.
+Here it is held back until the replica either waits for it or has begun to decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from services.common.errors import Unavailable
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.types import Changes, Delete, Put, Revision
+from services.common.etcd.watch import WatchStream
+from services.common.model.names import EndpointName, NodeName, Segment, Tenant
+from services.common.records.blocks import BlockPage, PageUse, encode
+from services.ipam.model import Allocated, Request
+from services.ipam.replica import Identity, Replica
+from tests.conftest import Store
+from tests.support.ipam_process import poll, seed
+from tests.support.topologies import layout, network, node
+
+BASE = 10 << 24
+SECONDS = 20.0
+ENOUGH = 1.0
+"""Seconds in which a replica that does not wait begins to decide: it takes milliseconds."""
+
+
+class HeldWatch(WatchStream):
+    """Delivers nothing while its gate is closed."""
+
+    gate: asyncio.Event
+
+    async def next(self) -> Changes:
+        changes = await super().next()
+        await self.gate.wait()
+        return changes
+
+
+class SlowClient(EtcdClient):
+    """A client whose watch of one prefix lags for as long as wanted."""
+
+    slow = ""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__([endpoint])
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def watch(self, prefix: str, start: Revision) -> WatchStream:
+        if prefix != self.slow:
+            return super().watch(prefix, start)
+        made = HeldWatch(self._endpoints.current, prefix, start, self._timeout, self._stream_failed)
+        made.gate = self.gate
+        return made
+
+
+class Nobody:
+    """An observer that does not care."""
+
+    def committed(self, items: int, operations: int, seconds: float) -> None:
+        """Nothing."""
+
+    def undone(self, why: str) -> None:
+        """Nothing."""
+
+
+@contextlib.asynccontextmanager
+async def standby(store: Store) -> AsyncIterator[tuple[Replica, SlowClient]]:
+    """A replica that has read the store, while somebody else leads."""
+    await seed(store.client, store.keys, layout([network("net", "10.0.0.0/24", 29)]), [node("h1")])
+    await store.client.put(f"{store.keys.leader}0", b"elsewhere")
+    async with SlowClient(store.endpoint) as client:
+        client.slow = store.keys.ipam
+        replica = Replica(
+            client, store.keys, Identity("me", "here", "epoch"), ttl=5, observer=Nobody()
+        )
+        running = asyncio.create_task(replica.run())
+        try:
+            await poll(lambda: replica.in_sync and "here" in replica.candidates, SECONDS)
+            yield replica, client
+        finally:
+            client.gate.set()
+            while not running.done():
+                running.cancel()
+                await asyncio.wait({running}, timeout=0.1)
+            with contextlib.suppress(Unavailable):
+                await replica.resign()
+
+
+async def test_who_takes_over_decides_only_after_all_that_was_written(store: Store) -> None:
+    async with standby(store) as (replica, client):
+        client.gate.clear()
+        page = BlockPage(29, "h1", "t", "", 1, used=(PageUse(0, "a", int(time.time())),))
+        key = store.keys.block(network("net", "10.0.0.0/24", 29).name, BASE, 0, 32)
+        await store.client.transact(
+            (), (Put(key, encode(page)), Put(store.keys.commit, b"other/1"))
+        )
+        await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+
+        async def took_over() -> bool:
+            mark = await store.client.get(store.keys.commit)
+            return mark is not None and mark.value.startswith(b"me/")
+
+        await poll(took_over, SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await poll(lambda: replica.active, ENOUGH)
+        early = replica.active
+        client.gate.set()
+        await poll(lambda: replica.active, SECONDS)
+        results = await replica.submit(
+            [
+                Request(EndpointName(name), NodeName("h1"), Tenant("t"), Segment(""))
+                for name in ("a", "b")
+            ]
+        )
+        assert not early
+        texts = [item.given[0].text for item in results if isinstance(item, Allocated)]
+        assert texts == ["10.0.0.0", "10.0.0.1"]
