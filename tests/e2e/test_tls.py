@@ -86,7 +86,7 @@ def serving(folder: Path, service: str, etcd: str, port: int, tls: TlsFiles) -> 
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("secured")
     ours, theirs = Authority(folder / "ours"), Authority(folder / "theirs")
-    machine = ours.issue("services")
+    machine = ours.issue("services", uri="romana:service")
     ports = [free_port() for _ in range(3)]
     etcd = LocalEtcd(folder / "etcd", EtcdOptions(tls=machine))
     asyncio.run(etcd.start())
@@ -98,7 +98,13 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         ):
             topology, one, two = (f"127.0.0.1:{port}" for port in ports)
             made = Secured(
-                folder, ours.issue("operator"), theirs.issue("x"), etcd.endpoint, topology, one, two
+                folder,
+                ours.issue("operator", uri="romana:operator"),
+                theirs.issue("x"),
+                etcd.endpoint,
+                topology,
+                one,
+                two,
             )
             active = wait_until_serving(made)
             standby = two if active == one else one

@@ -25,13 +25,14 @@ class Authority:
             *("-keyout", str(self._key), "-out", str(self.certificate)),
         )
 
-    def issue(self, name: str, *, usage: str = "serverAuth,clientAuth") -> TlsFiles:
-        """A certificate for 127.0.0.1 and localhost."""
+    def issue(self, name: str, *, usage: str = "serverAuth,clientAuth", uri: str = "") -> TlsFiles:
+        """A certificate for 127.0.0.1 and localhost; `uri` is a role."""
+        names = ["IP:127.0.0.1", "DNS:localhost", *([f"URI:{uri}"] if uri else [])]
         request, key, certificate, extensions = (
             self._folder / f"{name}.{end}" for end in ("csr", "key", "pem", "ext")
         )
         extensions.write_text(
-            f"subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage={usage}\n"
+            f"subjectAltName={','.join(names)}\nextendedKeyUsage={usage}\n"
             "basicConstraints=CA:FALSE\n"
         )
         _openssl(

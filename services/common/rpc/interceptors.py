@@ -30,6 +30,7 @@ from services.common.errors import RomanaError
 from services.common.logs import current_request
 from services.common.rpc.draining import Draining
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
+from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
 
 log = structlog.get_logger(__name__)
@@ -77,7 +78,7 @@ class CallWrapper:
                 streams that do not wait for `Draining` themselves.
         """
         streams = handler.request_streaming or handler.response_streaming
-        behaviour = _behaviour(handler)
+        behaviour = guarded(method, _behaviour(handler))
         if ends_on_drain:
             behaviour = self._ending_on_drain(behaviour)
         call = self._call(behaviour, method, self._metrics.of(method, unary=not streams))

@@ -41,3 +41,10 @@ def test_a_certificate_speaks_for_no_other_node() -> None:
 def test_a_certificate_without_names_speaks_for_none() -> None:
     with pytest.raises(Forbidden):
         check_node(caller(transport_security_type=[b"ssl"]), "n1")
+
+
+def test_a_uri_names_a_node_too() -> None:
+    names = {"x509_subject_alternative_name": [b"romana:node:n1"]}
+    check_node(caller(transport_security_type=[b"ssl"], **names), "n1")
+    with pytest.raises(Forbidden):
+        check_node(caller(transport_security_type=[b"ssl"], **names), "n")
