@@ -1,11 +1,12 @@
-"""An agent without a kernel: keeps one stream of routes, and what it would have applied."""
+"""An agent without a kernel: keeps one stream, of routes unless another peer is given, and what it
+would have applied."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import grpc.aio
 from romana.ipam.v1 import sync_routes_pb2 as pb
@@ -20,7 +21,7 @@ from services.common.sync.receiver import Batch, Receiver
 from services.common.sync.stream_client import Peer, StreamClient
 from tests.support.ipam_process import poll
 
-Kernel = dict[str, pb.RouteResource]
+Kernel = dict[str, Any]
 
 
 def response_of(message: pb.SyncRoutesResponse) -> Response[pb.RouteResource]:
@@ -53,17 +54,18 @@ class SyncAgent:
         self,
         node: str,
         addresses: Sequence[str],
-        receiver: Receiver[pb.RouteResource] | None = None,
+        receiver: Receiver[Any] | None = None,
+        peer: Callable[[str], tuple[Peer[Any], grpc.aio.Channel]] = peer_of,
     ) -> None:
         self.node = node
-        self.receiver = receiver or Receiver[pb.RouteResource]()
+        self.receiver: Receiver[Any] = receiver or Receiver()
         self.kernel: Kernel = dict(self.receiver.held)
-        self.batches: list[Batch[pb.RouteResource]] = []
+        self.batches: list[Batch[Any]] = []
         self.failing: tuple[Failure, ...] = ()
         self.errors: list[RomanaError] = []
         self.peers: list[str] = []
         self.hold: Callable[[], Awaitable[None]] | None = None
-        made = [peer_of(address) for address in addresses]
+        made = [peer(address) for address in addresses]
         self._channels = [channel for _, channel in made]
         self.client = StreamClient(
             self.receiver,
@@ -117,7 +119,7 @@ class SyncAgent:
     def disconnected(self, error: RomanaError) -> None:
         self.errors.append(error)
 
-    async def _apply(self, batch: Batch[pb.RouteResource]) -> Iterable[Failure]:
+    async def _apply(self, batch: Batch[Any]) -> Iterable[Failure]:
         if self.hold is not None:
             await self.hold()
         for name in batch.removed:

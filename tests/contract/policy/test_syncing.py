@@ -1,0 +1,210 @@
+"""Agents' streams of rules, on both replicas, and who has applied what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from romana.policy.v1 import policy_pb2
+from romana.policy.v1 import policy_service_pb2 as api
+from romana.policy.v1 import sync_rules_pb2 as pb
+
+from services.common.model.network import Isolation
+from services.common.sync.model import Failure
+from tests.contract.policy.conftest import Pair
+from tests.support.ipam_process import poll, seed
+from tests.support.policy_process import endpoint, of_tenant, policy, report, rules_agent
+from tests.support.sync_agent import SyncAgent
+from tests.support.topologies import layout, network
+
+
+@pytest.fixture
+async def first(pair: Pair) -> AsyncIterator[SyncAgent]:
+    """h1's agent at the first replica."""
+    async with rules_agent("h1", [pair.first.address]) as agent:
+        await agent.until_in_sync()
+        yield agent
+
+
+async def create(pair: Pair, message: policy_pb2.Policy) -> policy_pb2.Policy:
+    return (await pair.stub.CreatePolicy(api.CreatePolicyRequest(policy=message))).policy
+
+
+def rule_sets(agent: SyncAgent) -> dict[str, pb.RuleSet]:
+    """By the policy they came of."""
+    return {
+        item.rules.policy: item.rules
+        for item in agent.kernel.values()
+        if item.WhichOneof("resource") == "rules"
+    }
+
+
+def members(agent: SyncAgent) -> set[str]:
+    """Addresses of all groups, as text of IPv4."""
+    found = set()
+    for item in agent.kernel.values():
+        if item.WhichOneof("resource") == "page":
+            base = int.from_bytes(item.page.base, "big")
+            found |= {
+                ".".join(map(str, (base + bit).to_bytes(4, "big")))
+                for bit in range(64)
+                if item.page.members >> bit & 1
+            }
+    return found
+
+
+async def realized(pair: Pair, name: str, *, stub: str = "stub") -> tuple[int, int]:
+    """Nodes that need a policy, and those of them that have applied it."""
+    answer = await getattr(pair, stub).GetRealization(api.GetRealizationRequest(policies=[name]))
+    return answer.policies[0].needed, answer.policies[0].applied
+
+
+async def test_a_node_gets_what_its_endpoints_need_and_no_more(
+    pair: Pair, first: SyncAgent
+) -> None:
+    assert first.ids == {"network/net", "network/six"}
+    await create(pair, policy("p", peer=of_tenant("u")))
+    await create(pair, policy("q", of_tenant("elsewhere")))
+    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u"))
+    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await first.until(lambda: "endpoint/near" in first.ids)
+    rules = rule_sets(first)
+    assert set(rules) == {"p"}
+    assert list(first.kernel["endpoint/near"].endpoint.ingress.rule_sets) == [rules["p"].id]
+    assert members(first) == {"10.0.0.9"}
+    assert "endpoint/far" not in first.ids
+
+
+async def test_changes_come_as_differences_and_members_as_pages(
+    pair: Pair, first: SyncAgent
+) -> None:
+    await create(pair, policy("p", peer=of_tenant("u", app="web")))
+    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    web, other = {"app": "web"}, {"app": "db"}
+    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=other))
+    await first.until(lambda: "endpoint/near" in first.ids)
+    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=web))
+    await first.until(lambda: members(first) == {"10.0.0.9"})
+    assert len(first.batches[-1].updated) == 1, "a changed label is one page"
+    before = len(first.batches)
+    await report(pair.stub, "h1", detached=["near"])
+    await first.until(lambda: not rule_sets(first))
+    assert first.ids == {"network/net", "network/six"}
+    assert not any(batch.snapshot for batch in first.batches[1:])
+    assert len(first.batches) == before + 1, "what is gone with its topic goes at once"
+
+
+async def test_rules_and_who_needs_them_come_in_one_batch(pair: Pair, first: SyncAgent) -> None:
+    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await first.until(lambda: "endpoint/near" in first.ids)
+    await create(pair, policy("p"))
+    await first.until(lambda: bool(rule_sets(first)))
+    rules = rule_sets(first)["p"].id
+    assert set(first.batches[-1].updated) == {f"rules/{rules}", "endpoint/near"}
+    await pair.stub.UpdatePolicy(api.UpdatePolicyRequest(policy=policy("p", peer=of_tenant("u"))))
+    await first.until(lambda: rule_sets(first)["p"].id != rules)
+    assert set(first.batches[-1].removed) == {f"rules/{rules}"}
+
+
+async def test_isolation_of_a_network_is_one_setting(pair: Pair, first: SyncAgent) -> None:
+    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    apart = network("net", "10.0.0.0/24", 29, isolation=Isolation.TENANT, masquerade=True)
+    await seed(pair.client, pair.keys, layout([apart]))
+    await first.until(lambda: bool(rule_sets(first)))
+    (rules,) = rule_sets(first).values()
+    assert rules.tier == policy_pb2.POLICY_TIER_BASELINE
+    assert rules.policy.startswith("isolation/")
+    await first.until(lambda: first.kernel["network/net"].network.masquerade)
+
+
+async def test_realization_counts_agents_of_all_replicas(pair: Pair, first: SyncAgent) -> None:
+    await create(pair, policy("p"))
+    for number in (1, 2, 3):
+        await report(pair.stub, f"h{number}", endpoint(f"e{number}", f"10.0.0.{number}"))
+    await first.until(lambda: bool(rule_sets(first)))
+    async with rules_agent("h2", [pair.second.address]) as second:
+        await second.until(lambda: bool(rule_sets(second)))
+        for stub in ("stub", "other"):
+            await poll(lambda stub=stub: _is(realized(pair, "p", stub=stub), (3, 2)), 10)
+        answer = await pair.other.GetRealization(api.GetRealizationRequest())
+        assert [one.node for one in answer.nodes] == ["h1", "h2"]
+        assert list(answer.policies[0].missing) == ["h3"]
+        assert all(one.current and one.connected for one in answer.nodes)
+
+
+async def _is(asked: object, wanted: object) -> bool:
+    return bool(await asked == wanted)  # type: ignore[misc]
+
+
+async def test_a_node_that_has_not_applied_a_change_is_missing(
+    pair: Pair, first: SyncAgent
+) -> None:
+    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await create(pair, policy("p"))
+    await poll(lambda: _is(realized(pair, "p"), (1, 1)), 10)
+    held = first.hold = _Gate()
+    await pair.stub.UpdatePolicy(api.UpdatePolicyRequest(policy=policy("p", peer=of_tenant("u"))))
+    assert await realized(pair, "p") == (1, 0)
+    held.open()
+    await poll(lambda: _is(realized(pair, "p"), (1, 1)), 10)
+
+
+class _Gate:
+    """Holds up what an agent applies."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def open(self) -> None:
+        self._event.set()
+
+    async def __call__(self) -> None:
+        await self._event.wait()
+
+
+async def test_failures_name_the_policy(pair: Pair, first: SyncAgent) -> None:
+    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await create(pair, policy("p"))
+    await first.until(lambda: bool(rule_sets(first)))
+    first.client.report([Failure(f"rules/{rule_sets(first)['p'].id}", "NFT_FAILED", "no")])
+
+    async def failed() -> bool:
+        answer = await pair.other.GetRealization(api.GetRealizationRequest(policies=["p"]))
+        return [one.reason for one in answer.policies[0].failures] == ["NFT_FAILED"]
+
+    await poll(failed, 10)
+
+
+@pytest.mark.parametrize("at", ["first", "second"])
+async def test_agents_resume_where_they_were_at_any_replica(pair: Pair, at: str) -> None:
+    await create(pair, policy("p"))
+    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    async with rules_agent("h1", [pair.first.address]) as agent:
+        await agent.until(lambda: bool(rule_sets(agent)))
+    await create(pair, policy("q", of_tenant("u")))
+    async with rules_agent("h1", [getattr(pair, at).address], agent.receiver) as again:
+        await again.until_in_sync()
+        assert not any(batch.snapshot for batch in again.batches)
+
+
+async def test_agents_resume_at_a_replica_that_was_killed(pair: Pair, first: SyncAgent) -> None:
+    await create(pair, policy("p"))
+    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await first.until(lambda: bool(rule_sets(first)))
+    pair.first.kill()
+    await pair.other.GetRealization(api.GetRealizationRequest())
+    pair.first.start()
+    await pair.first.wait_until_serving()
+    await first.until(lambda: bool(first.errors))
+    await first.until_in_sync()
+    assert sum(batch.snapshot for batch in first.batches) == 1
+
+
+async def test_the_first_message_has_to_be_a_hello(pair: Pair) -> None:
+    call = pair.stub.SyncRules()
+    await call.write(pb.SyncRulesRequest())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
