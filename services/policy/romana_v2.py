@@ -109,7 +109,11 @@ class _Reader:
         nodes: list[Target] = []
         for item, at in fields.each("applied_to"):
             for target in self._target(item, at):
-                (nodes if isinstance(target, NodeSelector) else endpoints).append(target)
+                if isinstance(target, NodeSelector):
+                    nodes.append(target)
+                else:
+                    self._places[f"targets[{len(endpoints)}]"] = at
+                    endpoints.append(target)
         if not endpoints and not nodes:
             self._findings.wrong(fields.path("applied_to"), "is missing")
         policy = Policy(
@@ -122,7 +126,6 @@ class _Reader:
         )
         fields.ignore("id", "external_id", "name", "tags")
         fields.end()
-        self._places["targets"] = fields.path("applied_to")
         if endpoints:
             yield Read(policy, fields.at, self._places)
         if nodes:
@@ -180,9 +183,10 @@ class _Reader:
         peers = tuple(self._peer(item, at) for item, at in fields.each("peers"))
         ports: list[PortMatch] = []
         for item, at in fields.each("rules"):
-            ports += self._ports(item, at)
+            for port in self._ports(item, at):
+                self._places[f"{api}.ports[{len(ports)}]"] = at
+                ports.append(port)
         self._places[f"{api}.peers"] = fields.path("peers")
-        self._places[f"{api}.ports"] = fields.path("rules")
         if peers and ports:
             yield Rule(peers=peers, ports=tuple(ports))
 
@@ -232,7 +236,7 @@ class _Reader:
             tenants=(Tenant(tenant),), segments=(Segment(segment),) if segment else ()
         )
         return (
-            selector if tenant else None,
+            selector if tenant or segment else None,
             parse_prefix(cidr, fields.path("cidr"), self._findings.problems) if cidr else None,
             fields.text("peer").lower(),
         )

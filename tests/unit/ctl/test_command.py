@@ -32,6 +32,8 @@ def test_every_noun_has_help(noun: str, capsys: pytest.CaptureFixture[str]) -> N
         ("block", "list watch"),
         ("reservation", "create delete list"),
         ("ipam", "check status"),
+        ("policy", "apply plan convert list show delete export endpoints explain matrix test"),
+        ("tenant", "list set delete"),
     ],
 )
 def test_every_verb_has_examples(noun: str, verbs: str, capsys: pytest.CaptureFixture[str]) -> None:
