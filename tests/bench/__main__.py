@@ -26,6 +26,7 @@ NAMES = (
     "agents",
     "cni",
     "kernel_routes",
+    "policy_compute",
 )
 
 
