@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc.aio
-import structlog
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.errors import RomanaError
-from services.common.rpc.channel import open_channel
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
+from services.common.rpc.others import Others
 from services.common.sync import wire
 from services.common.sync.hub import Hub, Observer
 from services.common.sync.model import Hello, Position
@@ -30,12 +30,7 @@ from services.ipam.route_source import RouteSource
 if TYPE_CHECKING:  # it exists for type checkers only
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
-log = structlog.get_logger(__name__)
-
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-OTHERS_SECONDS: Final = 2.0
-"""How long another replica may take to say what it knows."""
 
 
 class Syncing:
@@ -49,7 +44,9 @@ class Syncing:
         self._source = Source(replica.identity.epoch)
         self.hub = Hub(self._source, observer)
         self._routes = RouteSource(self._source, replica.routes, sync_wire.ENCODING)
-        self._others = Others(replica, tls, insecure=insecure)
+        self._others = Others[pb.GetSyncStatusResponse](
+            lambda: replica.candidates - {replica.identity.address}, tls, insecure=insecure
+        )
         self._wanted = False
         """An agent has come: until then nobody needs the routes, which cost as much memory as the
         blocks, and time with every block that comes or goes."""
@@ -69,7 +66,7 @@ class Syncing:
 
     async def status(self, nodes: Sequence[str], *, local: bool) -> pb.GetSyncStatusResponse:
         """What is known of nodes' streams: here, and unless `local` on the other replicas."""
-        others = self._others.ask(nodes) if not local else _nothing()
+        others = self._others.ask(partial(_ask, nodes)) if not local else _nothing()
         own, found = await asyncio.gather(self._own_status(nodes), others)
         statuses = {item.node: item for item in own.statuses}
         current = own.current
@@ -115,41 +112,13 @@ class Syncing:
         self.hub.flush(replica.floor)
 
 
-class Others:
-    """Channels to the other replicas, as they come and go."""
-
-    def __init__(self, replica: Replica, tls: TlsFiles | None, *, insecure: bool) -> None:
-        self._replica = replica
-        self._tls = tls
-        self._insecure = insecure
-        self._channels: dict[str, grpc.aio.Channel] = {}
-
-    async def ask(self, nodes: Sequence[str]) -> Iterable[pb.GetSyncStatusResponse]:
-        """What each of them knows; those that do not answer are left out."""
-        addresses = self._replica.candidates - {self._replica.identity.address}
-        for gone in self._channels.keys() - addresses:
-            await self._channels.pop(gone).close()
-        answers = await asyncio.gather(*(self._one(address, nodes) for address in addresses))
-        return [answer for answer in answers if answer is not None]
-
-    async def close(self) -> None:
-        """Closes all channels."""
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            await channel.close()
-
-    async def _one(self, address: str, nodes: Sequence[str]) -> pb.GetSyncStatusResponse | None:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = open_channel(address, tls=self._tls, insecure=self._insecure)
-            self._channels[address] = channel
-        stub: IpamServiceAsyncStub = IpamServiceStub(channel)
-        request = pb.GetSyncStatusRequest(nodes=nodes, local_only=True)
-        try:
-            return await stub.GetSyncStatus(request, timeout=OTHERS_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            log.warning("sync_status_missing", replica=address, why=error.details())
-            return None
+async def _ask(
+    nodes: Sequence[str], channel: grpc.aio.Channel, timeout: float
+) -> pb.GetSyncStatusResponse:
+    """What another replica knows."""
+    stub: IpamServiceAsyncStub = IpamServiceStub(channel)
+    request = pb.GetSyncStatusRequest(nodes=nodes, local_only=True)
+    return await stub.GetSyncStatus(request, timeout=timeout)
 
 
 async def _nothing() -> Iterable[pb.GetSyncStatusResponse]:

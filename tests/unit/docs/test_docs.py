@@ -21,6 +21,7 @@ from services.common import errors
 from services.common.settings import ServiceSettings
 from services.ctl.main import NOUNS
 from services.ipam.settings import IpamSettings
+from services.policy.settings import PolicySettings
 from services.topology.settings import TopologySettings
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 GUIDES = [file for file in DOCUMENTS if file.name not in {"CHANGELOG.md", "DESIGN.md"}]
-SERVICES = (TopologySettings, IpamSettings)
+SERVICES = (TopologySettings, IpamSettings, PolicySettings)
 FILES = [file for name in ("services", "lab") for file in sorted((ROOT / name).rglob("*.py"))]
 SOURCES = "\n".join(file.read_text() for file in FILES)
 
@@ -163,8 +164,14 @@ def test_operating_lists_every_setting_with_its_default() -> None:
     for path in paths:
         variable, default = listed[path]
         assert variable == f"`{path.replace('.', '__').upper()}`"
-        values = [default_of(found[path]) for found in defaults.values() if path in found]
-        expected = values[0] if len(set(values)) == 1 else f"topology {values[0]}, ipam {values[1]}"
+        values = {
+            kind.__name__.removesuffix("Settings").lower(): default_of(found[path])
+            for kind, found in defaults.items()
+            if path in found
+        }
+        expected = ", ".join(f"{service} {value}" for service, value in values.items())
+        if len(set(values.values())) == 1:
+            expected = next(iter(values.values()))
         assert default == expected
 
 
