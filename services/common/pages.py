@@ -7,17 +7,14 @@ case that the name has gone.
 
 from __future__ import annotations
 
-import base64
 import bisect
-import contextlib
-import json
 from collections.abc import Sequence
 
 from services.common.errors import InvalidInput
+from services.common.page_token import make_token, read_token
 
 DEFAULT_SIZE = 100
 MAX_SIZE = 1000
-_MAX_TOKEN = 1024
 
 
 def page(names: Sequence[str], size: int, token: str, *, in_order: bool) -> tuple[range, str]:
@@ -28,33 +25,22 @@ def page(names: Sequence[str], size: int, token: str, *, in_order: bool) -> tupl
     """
     if size > MAX_SIZE:
         raise InvalidInput.at("page_size", f"{size} is more than {MAX_SIZE}")
-    start = _start(names, token, in_order=in_order) if token else 0
+    start = _start(names, token, in_order=in_order)
     end = min(start + (size or DEFAULT_SIZE), len(names))
     more = end < len(names) and end > start
-    return range(start, end), _encode(end, names[end - 1]) if more else ""
+    return range(start, end), make_token(end, names[end - 1]) if more else ""
 
 
 def _start(names: Sequence[str], token: str, *, in_order: bool) -> int:
-    place, name = _decode(token)
+    after = read_token(token, (int, str))
+    if after is None:
+        return 0
+    place, name = int(after[0]), str(after[1])
+    if place < 1:
+        raise InvalidInput.at("page_token", "is not from a response of this method")
     if in_order:
         return bisect.bisect_right(names, name)
     try:
         return names.index(name) + 1
     except ValueError:
         return min(place - 1, len(names))
-
-
-def _encode(place: int, name: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([place, name]).encode()).decode()
-
-
-def _decode(token: str) -> tuple[int, str]:
-    decoded: object = None
-    if len(token) <= _MAX_TOKEN:
-        with contextlib.suppress(ValueError):
-            decoded = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-    match decoded:
-        case [int(place), str(name)] if place > 0:
-            return place, name
-        case _:
-            raise InvalidInput.at("page_token", "is not from a response of this method")

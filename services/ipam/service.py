@@ -17,6 +17,7 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
 from services.common.model.names import EndpointName, NetworkName, NodeName
+from services.common.page_token import make_token, read_token
 from services.common.rpc.draining import Draining
 from services.common.rpc.status import StatusEncoder, error_of
 from services.common.version import version
@@ -30,7 +31,6 @@ from services.ipam.items import DropReservation, Item, Result, SetReservation
 from services.ipam.listing import BlockFilter, list_addresses, list_blocks
 from services.ipam.metrics import IpamMetrics
 from services.ipam.model import Allocated, Released, Request, parse_address
-from services.ipam.paging import make_token, page_size, read_token
 from services.ipam.replica import Replica
 from services.ipam.state import State
 from services.ipam.streaks import together
@@ -215,7 +215,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.ListReservationsRequest, context: Context
     ) -> pb.ListReservationsResponse:
         after = read_token(request.page_token, (str,))
-        most = page_size(request.page_size, 100, 1000)
+        most = _page_size(request.page_size, 100, 1000)
         state = await self._replica.settled()
         names = sorted(
             name
@@ -253,7 +253,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             request.node, request.tenant, request.segment, request.network, request.block
         )
         state = await self._replica.settled()
-        most = page_size(request.page_size, 1000, 5000)
+        most = _page_size(request.page_size, 1000, 5000)
         places, more = list_addresses(state, wanted, _place(request.page_token), most)
         return pb.ListAddressesResponse(
             allocations=[wire.allocation(allocation(*place)) for place in places],
@@ -265,7 +265,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> pb.ListBlocksResponse:
         wanted = BlockFilter(request.node, request.tenant, request.segment, request.network)
         state = await self._replica.settled()
-        most = page_size(request.page_size, 1000, 5000)
+        most = _page_size(request.page_size, 1000, 5000)
         blocks, more = list_blocks(state, wanted, _place(request.page_token), most)
         return pb.ListBlocksResponse(
             blocks=[wire.block(item, state) for item in blocks],
@@ -445,6 +445,11 @@ async def _ahead(
 def _check_batch(count: int) -> None:
     if count > BATCH_MOST:
         raise InvalidInput.at("specs", f"has {count}, at most {BATCH_MOST} are allowed")
+
+
+def _page_size(asked: int, default: int, most: int) -> int:
+    """How many items to return; 0 asks for the default."""
+    return min(asked or default, most)
 
 
 def _place(token: str) -> tuple[NetworkName, int] | None:
