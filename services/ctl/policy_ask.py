@@ -186,7 +186,8 @@ def explanation_lines(item: explain_pb2.Explanation) -> list[str]:
             continue
         found: explain_pb2.Verdict = getattr(item, name)
         lines.append(f"  {name:<8} {words.rule_action(found.action)}: {found.reason}")
-        lines += [f"           - {text}" for text in found.otherwise]
+        if found.action == item.action:  # of a denial, what would allow it
+            lines += [f"           - {text}" for text in found.otherwise]
         if found.asked:
             lines.append(f"           asked: {', '.join(found.asked)}")
         lines += [f"           audited {each} would decide otherwise" for each in found.audited]

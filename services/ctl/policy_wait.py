@@ -70,7 +70,8 @@ async def wait(session: Session, seconds: float, policies: Sequence[str], *, gon
     while True:
         late, needed = await _late(session, policies, gone=gone)
         if not late:
-            session.note(f"Applied by {words.count(needed, 'node')}")
+            nodes = words.count(needed, "node")
+            session.note(f"Applied by {nodes}" if needed else "No node has anything to apply")
             return
         progress = f"Applied by {needed - len(late)} of {words.count(needed, 'node')} ..."
         if progress != said:

@@ -17,7 +17,6 @@ from services.policy.describe import spoken
 from services.policy.engine import Engine
 from services.policy.explain import Connection, Explanation, Party, explain, packet_of
 from services.policy.trial_file import Expectation, Trial, read_trial
-from services.policy.verdict import Verdict
 
 __all__ = ["Outcome", "check_expectations", "read_trial"]
 
@@ -140,13 +139,9 @@ def _why(explanation: Explanation) -> Iterator[str]:
     yield f"{explanation.source} to {explanation.destination}: {explanation.path.description}"
     for name, one in (("egress", explanation.egress), ("ingress", explanation.ingress)):
         if one is not None:
-            yield from _reasons(name, one)
-
-
-def _reasons(name: str, found: Verdict) -> Iterator[str]:
-    yield f"{name} {found.action.value}: {found.reason}"
-    for line in found.otherwise:
-        yield f"  {line}"
+            yield f"{name} {one.action.value}: {one.reason}"
+            if one.action is explanation.action:  # of a denial, what would allow it
+                yield from (f"  {line}" for line in one.otherwise)
 
 
 def _party(engine: Engine, text: str) -> Party:

@@ -98,10 +98,11 @@ class _Case:
             return f"{describe.tier(found.by)} policy {rule} {does} {self._what}"
         if found.tier is Tier.TENANT:
             tenant = [one for one in self._enforced if one.tier is Tier.TENANT]
-            verb = "selects" if len({one.policy for one in tenant}) == 1 else "select"
+            single = len({one.policy for one in tenant}) == 1
+            verb, whose = ("selects", "its") if single else ("select", "their")
             return (
                 f"TENANT {describe.policies(one.policy for one in tenant)} {verb} "
-                f"{self._side.target}; no rule of theirs allows {self._what}"
+                f"{self._side.target}; none of {whose} rules allows {self._what}"
             )
         if self._enforced:
             return f"no rule of the policies that select {self._side.target} matches {self._what}"

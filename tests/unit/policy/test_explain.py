@@ -93,7 +93,7 @@ def test_what_no_tenant_rule_allows_is_denied_and_the_nearest_rule_is_named() ->
     assert verdict is not None
     assert (verdict.policy, verdict.tier, verdict.rule) == (None, Tier.TENANT, -1)
     assert verdict.asked == ("shop/web",)
-    assert "no rule of theirs allows TCP 80 from 10.0.0.6 (endpoint front)" in verdict.reason
+    assert "none of its rules allows TCP 80 from 10.0.0.6 (endpoint front)" in verdict.reason
     assert verdict.otherwise == (
         "the nearest rule is shop/web ingress[0]: its peers match, but its ports are TCP 443",
     )
