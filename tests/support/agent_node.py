@@ -6,8 +6,9 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc.aio
 from romana.agent.v1 import agent_service_pb2 as pb
@@ -184,6 +185,8 @@ class RealNode(Node):
     """A node that runs `services.agent.main`."""
 
     networks = ("net", "lan")
+    more: ClassVar[Mapping[str, str]] = {}
+    """Settings beside those below."""
 
     def start(self, die_at: str = "") -> None:
         assert not die_at
@@ -199,6 +202,7 @@ class RealNode(Node):
             "ATTACHMENTS": json.dumps(
                 [{"network": name, "interface": "up0"} for name in self.networks]
             ),
+            **self.more,
         }
         variables = [f"ROMANA_AGENT__{key}={value}" for key, value in settings.items()]
         with self.log.open("ab") as log:

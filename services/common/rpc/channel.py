@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc.aio
 
 from services.common.errors import InvalidInput
 from services.common.rpc.options import CLIENT_OPTIONS
-from services.common.socket_address import parse_address
+from services.common.socket_address import UnixAddress, parse_address
 from services.common.tls import TlsFiles
+
+_ON_A_PATH: Final = (("grpc.ssl_target_name_override", "localhost"),)
+"""A path is no name that a certificate could bear."""
 
 
 def open_channel(
@@ -25,9 +30,8 @@ def open_channel(
     """
     address = parse_address(target)
     if tls is not None:
-        return grpc.aio.secure_channel(
-            str(address), tls.channel_credentials(), options=CLIENT_OPTIONS
-        )
+        options = (*CLIENT_OPTIONS, *(_ON_A_PATH if isinstance(address, UnixAddress) else ()))
+        return grpc.aio.secure_channel(str(address), tls.channel_credentials(), options=options)
     if not (address.is_local or insecure):
         raise InvalidInput(
             f"{target} is not on this machine: give TLS files, or --insecure to do without",
