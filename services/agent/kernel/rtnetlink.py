@@ -1,8 +1,8 @@
 """The few rtnetlink messages that one endpoint's link needs, packed and parsed with `struct`.
 
-Not pyroute2: it opens a socket in another namespace by forking this process, gRPC's threads and
-all, and takes 225 us to encode a message; here all messages for a link go in one datagram. Only
-what `kernel.veth` needs is here. Formats: linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h.
+Its own socket, beside that of `kernel.netlink`: in any namespace, in threads of its own, with an
+answer to every message. All messages for a link go in one datagram. Only what `kernel.veth` needs
+is here. Formats: linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h.
 """
 
 from __future__ import annotations
@@ -17,16 +17,9 @@ from ipaddress import IPv4Address, ip_address
 from types import TracebackType
 from typing import Final, Self
 
+from services.agent.kernel import netlink
+from services.agent.kernel.netlink import HEADER, attribute, attributes, number, text
 from services.common.model.network import Address
-
-NLM_F_REQUEST: Final = 1
-NLM_F_ACK: Final = 4
-NLM_F_DUMP: Final = 0x300
-NLM_F_REPLACE: Final = 0x100
-NLM_F_EXCL: Final = 0x200
-NLM_F_CREATE: Final = 0x400
-NLMSG_ERROR: Final = 2
-NLMSG_DONE: Final = 3
 
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
@@ -64,11 +57,9 @@ RTPROT_STATIC: Final = 4
 RTN_UNICAST: Final = 1
 RTNH_F_ONLINK: Final = 4
 
-CREATE: Final = NLM_F_CREATE | NLM_F_EXCL
-REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
+_NEW: Final = netlink.CREATE | netlink.EXCLUSIVE
+_PUT: Final = netlink.CREATE | netlink.REPLACE
 
-_HEADER: Final = struct.Struct("=IHHII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBi")
 _ROUTE: Final = struct.Struct("=8BI")
@@ -139,29 +130,29 @@ class RtSocket:
         self._sequence += len(messages)
         self._socket.send(
             b"".join(
-                _packed(message, NLM_F_REQUEST | NLM_F_ACK, first + index)
+                _packed(message, netlink.REQUEST | netlink.ACK, first + index)
                 for index, message in enumerate(messages)
             )
         )
         codes: dict[int, int] = {}
         while len(codes) < len(messages):
             for kind, sequence, body in _parsed(self._socket.recv(_BUFFER)):
-                if kind == NLMSG_ERROR and sequence >= first:
+                if kind == netlink.ERROR and sequence >= first:
                     codes[sequence - first] = -_I32.unpack_from(body)[0]
         return [codes[index] for index in range(len(messages))]
 
     def link(self, name: str) -> Link | None:
         """The interface of that name."""
         self._sequence += 1
-        body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
+        body = _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
         request = Message(RTM_GETLINK, 0, body)
-        self._socket.send(_packed(request, NLM_F_REQUEST, self._sequence))
+        self._socket.send(_packed(request, netlink.REQUEST, self._sequence))
         for kind, sequence, answer in _parsed(self._socket.recv(_BUFFER)):
             if sequence != self._sequence:
                 continue
             if kind == RTM_NEWLINK:
                 return _link(answer)
-            if kind == NLMSG_ERROR:
+            if kind == netlink.ERROR:
                 code = -_I32.unpack_from(answer)[0]
                 if code == errno.ENODEV:
                     return None
@@ -177,8 +168,8 @@ class RtSocket:
         found: set[Address] = set()
         for body in self._dump(RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
             if _ADDRESS.unpack_from(body)[4] == index:
-                attributes = dict(_attributes(body, _ADDRESS.size))
-                local = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]
+                has = attributes(body, _ADDRESS.size, len(body))
+                local = has.get(IFA_LOCAL) or has[IFA_ADDRESS]
                 found.add(ip_address(local))
         return found
 
@@ -187,24 +178,24 @@ class RtSocket:
         found: set[Address] = set()
         for body in self._dump(RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
             _, length, _, _, table, *_ = _ROUTE.unpack_from(body)
-            attributes = dict(_attributes(body, _ROUTE.size))
-            over = _U32.unpack(attributes[RTA_OIF])[0] if RTA_OIF in attributes else 0
+            has = attributes(body, _ROUTE.size, len(body))
+            over = _U32.unpack(has[RTA_OIF])[0] if RTA_OIF in has else 0
             ours = length == 0 and table == RT_TABLE_MAIN and over == index
-            if ours and (gateway := attributes.get(RTA_GATEWAY)):
+            if ours and (gateway := has.get(RTA_GATEWAY)):
                 found.add(ip_address(gateway))
         return found
 
     def _dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         self._sequence += 1
-        request = Message(kind, NLM_F_DUMP, body)
-        self._socket.send(_packed(request, NLM_F_REQUEST, self._sequence))
+        request = Message(kind, netlink.DUMP, body)
+        self._socket.send(_packed(request, netlink.REQUEST, self._sequence))
         while True:
             for answer, sequence, content in _parsed(self._socket.recv(_BUFFER)):
                 if sequence != self._sequence:
                     continue
-                if answer == NLMSG_DONE:
+                if answer == netlink.DONE:
                     return
-                if answer == NLMSG_ERROR:
+                if answer == netlink.ERROR:
                     code = -_I32.unpack_from(content)[0]
                     raise OSError(code, os.strerror(code))
                 yield content
@@ -215,36 +206,36 @@ def new_veth(*, name: str, mac: str, peer: str, peer_mac: str, mtu: int, namespa
 
     One queue each: the default is one per processor, which an endpoint has no use for.
     """
-    ends = _u32(IFLA_MTU, mtu) + _u32(IFLA_NUM_TX_QUEUES, 1) + _u32(IFLA_NUM_RX_QUEUES, 1)
+    ends = number(IFLA_MTU, mtu) + number(IFLA_NUM_TX_QUEUES, 1) + number(IFLA_NUM_RX_QUEUES, 1)
     other = (
         _LINK.pack(0, 0, 0, 0, 0)
-        + _text(IFLA_IFNAME, peer)
-        + _attribute(IFLA_ADDRESS, _mac(peer_mac))
+        + text(IFLA_IFNAME, peer)
+        + attribute(IFLA_ADDRESS, _mac(peer_mac))
         + ends
-        + _u32(IFLA_NET_NS_FD, namespace)
+        + number(IFLA_NET_NS_FD, namespace)
     )
-    information = _text(IFLA_INFO_KIND, "veth") + _attribute(
-        IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, other)
+    information = text(IFLA_INFO_KIND, "veth") + attribute(
+        IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other)
     )
     body = (
         _LINK.pack(0, 0, 0, 0, 0)
-        + _text(IFLA_IFNAME, name)
-        + _attribute(IFLA_ADDRESS, _mac(mac))
+        + text(IFLA_IFNAME, name)
+        + attribute(IFLA_ADDRESS, _mac(mac))
         + ends
-        + _attribute(IFLA_LINKINFO, information)
+        + attribute(IFLA_LINKINFO, information)
     )
-    return Message(RTM_NEWLINK, CREATE, body)
+    return Message(RTM_NEWLINK, _NEW, body)
 
 
 def delete_link(name: str) -> Message:
     """Deletes an interface, and with a veth its other end."""
-    return Message(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name))
+    return Message(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name))
 
 
 def set_alias(name: str, alias: str) -> Message:
     """Says what an interface is for."""
-    body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
-    return Message(RTM_SETLINK, 0, body + _attribute(IFLA_IFALIAS, alias.encode()))
+    body = _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
+    return Message(RTM_SETLINK, 0, body + attribute(IFLA_IFALIAS, alias.encode()))
 
 
 def set_up(index: int) -> Message:
@@ -255,9 +246,9 @@ def set_up(index: int) -> Message:
 def add_address(index: int, address: Address, length: int) -> Message:
     """Gives an interface an address that can be used at once."""
     body = _ADDRESS.pack(_family(address), length, 0, 0, index)
-    body += _attribute(IFA_ADDRESS, address.packed) + _attribute(IFA_LOCAL, address.packed)
-    body += _u32(IFA_FLAGS, IFA_F_NODAD)
-    return Message(RTM_NEWADDR, REPLACE, body)
+    body += attribute(IFA_ADDRESS, address.packed) + attribute(IFA_LOCAL, address.packed)
+    body += number(IFA_FLAGS, IFA_F_NODAD)
+    return Message(RTM_NEWADDR, _PUT, body)
 
 
 def add_default(index: int, gateway: Address) -> Message:
@@ -265,15 +256,15 @@ def add_default(index: int, gateway: Address) -> Message:
     body = _ROUTE.pack(
         _family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, RTNH_F_ONLINK
     )
-    body += _u32(RTA_OIF, index) + _attribute(RTA_GATEWAY, gateway.packed)
-    return Message(RTM_NEWROUTE, REPLACE, body)
+    body += number(RTA_OIF, index) + attribute(RTA_GATEWAY, gateway.packed)
+    return Message(RTM_NEWROUTE, _PUT, body)
 
 
 def add_neighbour(index: int, address: Address, mac: str) -> Message:
     """Says for good who has an address."""
     body = _NEIGHBOUR.pack(_family(address), 0, index, NUD_PERMANENT, 0, 0)
-    body += _attribute(NDA_DST, address.packed) + _attribute(NDA_LLADDR, _mac(mac))
-    return Message(RTM_NEWNEIGH, REPLACE, body)
+    body += attribute(NDA_DST, address.packed) + attribute(NDA_LLADDR, _mac(mac))
+    return Message(RTM_NEWNEIGH, _PUT, body)
 
 
 def departed(data: bytes) -> Iterator[str]:
@@ -291,56 +282,34 @@ def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    size = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
-
-
-def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
-
-
-def _u32(kind: int, value: int) -> bytes:
-    return _attribute(kind, _U32.pack(value))
-
-
 def _packed(message: Message, flags: int, sequence: int) -> bytes:
-    size = _HEADER.size + len(message.body)
-    header = _HEADER.pack(size, message.kind, message.flags | flags, sequence, 0)
+    size = HEADER.size + len(message.body)
+    header = HEADER.pack(size, message.kind, message.flags | flags, sequence, 0)
     return header + message.body + bytes(-size % 4)
 
 
 def _parsed(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Kind, sequence number and body of each message."""
     offset = 0
-    while offset + _HEADER.size <= len(data):
-        size, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
-        yield kind, sequence, data[offset + _HEADER.size : offset + size]
-        offset += (size + 3) & ~3
-
-
-def _attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    offset = (offset + 3) & ~3
-    while offset + 4 <= len(data):
-        size, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if size < 4:
-            return
-        yield kind & 0x3FFF, data[offset + 4 : offset + size]
+    while offset + HEADER.size <= len(data):
+        size, kind, _, sequence, _ = HEADER.unpack_from(data, offset)
+        yield kind, sequence, data[offset + HEADER.size : offset + size]
         offset += (size + 3) & ~3
 
 
 def _link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    attributes = dict(_attributes(body, _LINK.size))
-    information = dict(_attributes(attributes.get(IFLA_LINKINFO, b""), 0))
+    found = attributes(body, _LINK.size, len(body))
+    nested = found.get(IFLA_LINKINFO, b"")
+    information = attributes(nested, 0, len(nested))
     return Link(
         index=index,
-        name=_string(attributes.get(IFLA_IFNAME, b"")),
+        name=_string(found.get(IFLA_IFNAME, b"")),
         up=bool(flags & IFF_UP),
-        mac=attributes.get(IFLA_ADDRESS, b"").hex(":"),
-        mtu=_U32.unpack(attributes.get(IFLA_MTU, bytes(4)))[0],
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=_U32.unpack(found.get(IFLA_MTU, bytes(4)))[0],
         kind=_string(information.get(IFLA_INFO_KIND, b"")),
-        alias=_string(attributes.get(IFLA_IFALIAS, b"")),
+        alias=_string(found.get(IFLA_IFALIAS, b"")),
     )
 
 
