@@ -208,6 +208,7 @@ class EndpointMatcher:
         if tenant.record.isolation is not record.isolation:
             self._effects.endpoints |= tenant.endpoints
         gained, lost = self.tenants.set_record(tenant, record)
+        self.settle_tenant(tenant)
         if not (gained or lost):
             return
         for entry in tenant.endpoints:

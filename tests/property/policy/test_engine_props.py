@@ -103,6 +103,22 @@ class Run:
         assert self.told.topics == fresh.topics
         assert self.told.spans == fresh.spans
 
+    def check_nothing_is_left(self) -> None:
+        """Once all is dropped nothing is kept of it."""
+        for kind, plural in _PLURAL.items():
+            for name in list(getattr(self.world, plural)):
+                drop(kind, name, self)
+        set_networks({}, self)
+        self.take()
+        assert (self.told.topics, self.told.spans) == ({}, {})
+        kept = {
+            f"{type(part).__name__}.{name}": value
+            for part in parts_of(self.engine)
+            for name, value in vars(part).items()
+            if isinstance(value, dict | set)
+        }
+        assert not any(kept.values()), kept
+
     def check(self, packet: Packet) -> None:
         """Every node and the engine's own answers agree with the interpreter."""
         self.take()
@@ -130,6 +146,11 @@ class Run:
 
     def _judge(self, asked: Iterable[RuleSet], packet: Packet) -> bool:
         return judge(asked, packet, self.engine.is_member).action is Action.ALLOW
+
+
+def parts_of(engine: Engine) -> list[object]:
+    endpoints = engine._endpoints
+    return [engine, engine._book, endpoints, endpoints.tenants, engine._nodes]
 
 
 def built(world: World) -> Engine:
@@ -240,8 +261,10 @@ def test_rules_agree_with_a_naive_interpreter(run: Run, packets: list[Packet]) -
 def test_what_is_said_depends_on_the_state_alone(
     run: Run, taken: list[Step], packets: list[Packet]
 ) -> None:
+    run.take()
     for step in taken:
         step(run)
     run.check_nobody_else_matters()
     for packet in packets:
         run.check(packet)
+    run.check_nothing_is_left()

@@ -247,6 +247,7 @@ def test_two_that_have_an_address_for_a_moment_are_both_members(engine: Engine) 
     engine.put_policy(policy("p", those(app="b"), Rule(peers=(those(app="a"),))))
     engine.put_endpoint(first)
     engine.put_endpoint(second)
+    engine.take()
     engine.drop_endpoint(first.name)
     assert allowed(engine, INGRESS, 1, 2)
     assert engine.endpoint_at(first.addresses[0]) == second
@@ -317,6 +318,27 @@ def test_what_a_tenant_says_goes_before_its_network(engine: Engine, isolation: I
     assert allowed(engine, INGRESS, 4, 1) is (isolation is Isolation.NONE)
     engine.drop_tenant(Tenant("t"))
     assert not allowed(engine, INGRESS, 3, 1)
+
+
+def test_of_several_networks_the_strictest_isolates(engine: Engine) -> None:
+    isolated(engine, Isolation.NONE)
+    both = {"n": network("n", "10.0.0.0/24"), "m": network("m", "10.9.0.0/24", Isolation.TENANT)}
+    engine.set_networks({NetworkName(name): one for name, one in both.items()})
+    assert allowed(engine, INGRESS, 4, 1)
+    there = endpoint(1, "t", segment="s")
+    there = replace(there, addresses=(*there.addresses, ip_address("10.9.0.1")))
+    engine.put_endpoint(there)
+    assert not allowed(engine, INGRESS, 4, 1)
+
+
+def test_a_tenant_label_counts_for_selectors_that_name_the_tenant_too(engine: Engine) -> None:
+    engine.put_endpoint(endpoint(1))
+    engine.put_policy(policy("p", those("t", tenant_labels={"env": "prod"})))
+    engine.take()
+    engine.put_tenant(TenantRecord(Tenant("t"), {"env": "prod"}))
+    assert [one.policy for one in engine.rule_sets(EndpointName("e1"), INGRESS)] == ["p"]
+    engine.put_tenant(TenantRecord(Tenant("t"), {"env": "qa"}))
+    assert engine.rule_sets(EndpointName("e1"), INGRESS) == []
 
 
 def test_isolation_decides_after_every_written_baseline_policy(engine: Engine) -> None:
