@@ -156,7 +156,7 @@ class ServiceSettings(BaseSettings):
     def redacted(self) -> dict[str, object]:
         """For the log: without secrets, which are SecretStr fields and passwords in URLs."""
         dumped: dict[str, object] = self.model_dump(mode="json", exclude_none=True)
-        return {name: _redacted(value) for name, value in dumped.items()}
+        return {name: without_passwords(value) for name, value in dumped.items()}
 
 
 _Settings = TypeVar("_Settings", bound=ServiceSettings)
@@ -275,11 +275,12 @@ def _without_unset(values: _Values) -> _Values:
     }
 
 
-def _redacted(value: object) -> object:
+def without_passwords(value: object) -> object:
+    """A value as JSON or YAML has it, with passwords in URLs replaced."""
     if isinstance(value, str):
         return _PASSWORD.sub(r"\1***@", value)
     if isinstance(value, list):
-        return [_redacted(item) for item in value]
+        return [without_passwords(item) for item in value]
     if isinstance(value, dict):
-        return {key: _redacted(item) for key, item in value.items()}
+        return {key: without_passwords(item) for key, item in value.items()}
     return value

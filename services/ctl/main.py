@@ -36,6 +36,7 @@ NOUNS = {
     "up": ("up", "Run etcd and all services on this machine."),
     "serve": ("serve", "Run one service in the foreground."),
     "lab": ("lab", "A data center on this machine, of network namespaces."),
+    "support-bundle": ("support_bundle", "All that one needs to know to help, in one file."),
     "version": ("version", "The version of this command."),
 }
 """Module in `services.ctl` and one line of help, by noun, in the order of the help."""

@@ -236,7 +236,7 @@ def image_size(engine: Engine, image: str) -> float:
 
 
 def test_services_are_healthy_and_in_sync(cluster: Engine) -> None:
-    states = romana(cluster, "status")
+    states = romana(cluster, "status", *policy_there(cluster))
     assert isinstance(states, list)
     assert {item["service"]: item["health"] for item in states} == dict.fromkeys(
         (item["service"] for item in states), "serving"
@@ -305,12 +305,21 @@ def test_qa_reaches_production_by_one_port_alone(cluster: Engine) -> None:
     assert (connect("8443"), connect("8080")) == (0, 1)
 
 
+def test_the_example_policies_are_applied(cluster: Engine) -> None:
+    listed = romana(cluster, "policy", "list", *policy_there(cluster))
+    assert isinstance(listed, list)
+    assert {item["name"] for item in listed} == {"compose/no-telnet"}
+
+
+def policy_there(engine: Engine) -> tuple[str, str]:
+    return "--policy-address", engine.compose("port", "policy", "9630").strip()
+
+
 # --- it is watched --------------------------------------------------------------------------------
 
 
 def test_prometheus_has_every_target_up(cluster: Engine) -> None:
-    wanted = {"prometheus": 1, "etcd": 1, "topology": 1, "ipam": 1, "agent": 3}
-    wanted |= {"policy": 1} if "policy" in services(cluster) else {}
+    wanted = {"prometheus": 1, "etcd": 1, "topology": 1, "ipam": 1, "policy": 1, "agent": 3}
 
     def all_up() -> bool:
         found = query(cluster, "sum by (job) (up)")
@@ -421,7 +430,7 @@ def kill(engine: Engine, service: str) -> float:
     return time.monotonic() - begun
 
 
-@pytest.mark.parametrize("service", ["etcd", "topology", "ipam"])
+@pytest.mark.parametrize("service", ["etcd", "topology", "ipam", "policy"])
 def test_a_killed_service_comes_back_with_nothing_lost(cluster: Engine, service: str) -> None:
     before = given(cluster)
     figures.append(f"{service} killed, healthy again: {kill(cluster, service):.1f} s")

@@ -196,6 +196,7 @@ def variables(kind: type[ServiceSettings]) -> set[str]:
 def test_every_environment_variable_exists(file: Path) -> None:
     known = {name for kind in (*SERVICES, AgentSettings) for name in variables(kind)}
     known |= set(re.findall(r'"(ROMANA_[A-Z_]+)"', SOURCES))
+    known |= set(re.findall(r"\$\{(ROMANA_[A-Z_]+)", (ROOT / "compose/compose.yaml").read_text()))
     named = set(re.findall(r"\bROMANA_[A-Z_]+", file.read_text()))
     # the example of a wrong setting
     assert named - known <= {"ROMANA_IPAM__LISTEN__ADRESS"}
