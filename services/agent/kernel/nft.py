@@ -171,15 +171,15 @@ class Nft:
             KernelUnavailable: The socket does not work.
         """
         operations = _operations(changes)
+        own = self._own()
         if changes.remake:
-            self._flags = None
-            self._transact([nft.new_table(0), nft.delete_table(), *self._own(), *operations])
+            self._transact([*own, nft.delete_table(), *own, *operations])
             return
         if sum(map(len, operations)) > PREPARED:
             for part in _preparations(changes):
-                self._transact([*self._own(), *part])
+                self._transact([*own, *part])
             operations = _operations(changes, prepared=True)
-        self._transact([*self._own(), *operations])
+        self._transact([*own, *operations])
 
     def add(self, name: str, keys: Iterable[bytes], shape: Shape) -> None:
         """Adds elements to a plain set, in which some may be already; raises NftRefused."""
@@ -203,14 +203,18 @@ class Nft:
         self._flags = None
 
     def _own(self) -> list[bytes]:
-        """Makes the table or takes it over: harmless if it is ours already."""
+        """Takes the table over, if somebody left it; what makes it or is harmless if it is ours."""
         if self._flags is None:
             there = self._table_flags()
-            wanted = nft.OWNER | nft.PERSIST
-            # What somebody's table was made without cannot be added to it.
-            self._flags = wanted if there is None or there & nft.PERSIST else 0
-            if there is None and not self._takes(wanted):
-                self._flags = 0
+            flags = nft.OWNER | nft.PERSIST
+            if there is None:
+                flags = flags if self._takes(flags) else 0
+            elif there & nft.PERSIST:
+                # alone: with it the kernel takes no base chains
+                self._transact([nft.new_table(flags)])
+            else:
+                flags = 0  # what it was made without cannot be added to it
+            self._flags = flags
         return [nft.new_table(self._flags)]
 
     def _takes(self, flags: int) -> bool:

@@ -19,9 +19,9 @@ from services.common.model.rules import (
     PortMatch,
     Protocol,
     RuleSet,
-    RuleSetId,
     Tier,
 )
+from tests.kernel.policy.rules import allow, rules
 from tests.kernel.policy.site import Site, pages
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = (
@@ -31,30 +31,6 @@ TCP, UDP, SCTP, ICMP, ICMPV6 = (
     Protocol.ICMP,
     Protocol.ICMPV6,
 )
-
-
-def rules(
-    name: str,
-    *entries: CompiledRule,
-    direction: Direction = Direction.INGRESS,
-    tier: Tier = Tier.TENANT,
-    priority: int = 0,
-    mode: Mode = Mode.ENFORCE,
-) -> RuleSet:
-    return RuleSet(
-        RuleSetId(f"{name}-{hash(entries)}"),
-        PolicyName(name),
-        direction,
-        tier,
-        priority,
-        mode,
-        entries,
-    )
-
-
-def allow(*ports: PortMatch, **rest: object) -> CompiledRule:
-    any_peer = not rest.get("groups") and not rest.get("blocks")
-    return CompiledRule(0, Action.ALLOW, any_peer=any_peer, ports=ports, **rest)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", [4, 6])
