@@ -75,6 +75,7 @@ def program(lab: Lab, node: str, folder: Path) -> Program:
             "ROMANA_AGENT__CNI_SOCKET": str(state / "cni.sock"),
             "ROMANA_AGENT__IPAM": control.IPAM,
             "ROMANA_AGENT__TOPOLOGY": control.TOPOLOGY,
+            "ROMANA_AGENT__POLICY": control.POLICY,
             "ROMANA_AGENT__INSECURE": "true",
             "ROMANA_AGENT__LOG__FORMAT": "json",
             **({"ROMANA_AGENT__ATTACHMENTS": json.dumps(attachments)} if lab.trunk else {}),
