@@ -18,8 +18,9 @@ from services.common.records.blocks import (
 )
 from services.common.records.errors import RecordError
 from services.ipam.index import Place
+from services.ipam.knowledge import Reservation
 from services.ipam.ranges import parse_ranges
-from services.ipam.state import PageChange, Pending, Reservation, State
+from services.ipam.state import PageChange, Pending, State
 
 log = structlog.get_logger(__name__)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from services.common.errors import RomanaError
 from services.ipam import allocation
+from services.ipam.knowledge import Reservation
 from services.ipam.model import WANTS_MOST, Allocated, Release, Released, Request
-from services.ipam.state import Reservation, State
+from services.ipam.state import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
+from services.ipam.knowledge import Reservation
 from services.ipam.ranges import parse_range
-from services.ipam.state import Reservation, State
+from services.ipam.state import State
 
 
 def is_needed(state: State, name: str, wanted: Reservation | None) -> bool:

@@ -18,6 +18,7 @@ from services.ipam.blocks import Block
 from services.ipam.check import Finding
 from services.ipam.evaluate import Evaluation
 from services.ipam.items import Result
+from services.ipam.knowledge import Reservation
 from services.ipam.model import (
     ANY,
     IPV4_BITS,
@@ -38,7 +39,7 @@ from services.ipam.model import (
 )
 from services.ipam.ranges import parse_range
 from services.ipam.routes_view import Route
-from services.ipam.state import Reservation, State
+from services.ipam.state import State
 from services.ipam.utilization import NetworkUsage, Usage
 
 if TYPE_CHECKING:  # protobuf's own types of fields

@@ -9,6 +9,7 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.common.model.node import Node
 from services.ipam import allocation
 from services.ipam.evaluate import Evaluation, evaluate
+from services.ipam.knowledge import Reservation
 from services.ipam.model import (
     IPV4_BITS,
     IPV6_BITS,
@@ -20,7 +21,7 @@ from services.ipam.model import (
     parse_address,
 )
 from services.ipam.ranges import parse_ranges
-from services.ipam.state import Reservation, State
+from services.ipam.state import State
 
 
 class World:

@@ -29,9 +29,10 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.common.records.layout import encode_layout
 from services.ipam.commit import Committer
 from services.ipam.items import DropReservation, Item, SetReservation
+from services.ipam.knowledge import Reservation
 from services.ipam.model import Allocated, Release, Request
 from services.ipam.ranges import parse_ranges
-from services.ipam.state import Reservation, State
+from services.ipam.state import State
 from services.ipam.topology_feed import TopologyFeed
 from services.ipam.writer import Deposed, Leadership
 from tests.conftest import Store

@@ -25,9 +25,10 @@ from services.ipam import allocation
 from services.ipam.index import Place
 from services.ipam.items import Item, Result, Tidy
 from services.ipam.items import perform as decide
+from services.ipam.knowledge import Reservation
 from services.ipam.model import ANY, Given, Release, Request, Want
 from services.ipam.ranges import parse_ranges
-from services.ipam.state import Reservation, State
+from services.ipam.state import State
 from services.ipam.streaks import Streaks
 from tests.support.ipam_dump import after_tidying, choices, dump, recount
 from tests.support.ipam_world import World, want

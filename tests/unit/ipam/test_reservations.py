@@ -8,9 +8,9 @@ from services.common.errors import AlreadyExists, InvalidInput, NotFound
 from services.common.model.names import NetworkName
 from services.common.model.network import Placement
 from services.ipam import reserving
+from services.ipam.knowledge import Reservation
 from services.ipam.model import NoAddress, Why
 from services.ipam.ranges import parse_range, parse_ranges
-from services.ipam.state import Reservation
 from tests.support.ipam_world import World
 from tests.support.topologies import layout, network, node
 
