@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,6 +110,7 @@ class Site:
         """A node on the networks that `prefixes` names, owning those."""
         namespace = self.made.new(name)
         self.strict(namespace)
+        namespace.sysctl("net.ipv6.conf.default.accept_dad", 0)  # it takes a second
         attachments = tuple(
             Attachment(
                 NetworkName(net),
@@ -206,3 +209,22 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
             if found:
                 return
             await asyncio.sleep(0.05)
+
+
+def settle(namespace: Namespace, seconds: float = DEADLINE) -> None:
+    """Waits until every link has its IPv6 address: with it the kernel adds routes by itself."""
+    end = time.monotonic() + seconds
+    while True:
+        links = json.loads(namespace.run("ip -j addr show up"))
+        lacking = [
+            link["ifname"]
+            for link in filter(None, links)  # those that are not up are empty
+            if not any(
+                address["scope"] == "link" and not address.get("tentative")
+                for address in link["addr_info"]
+            )
+        ]
+        if lacking in ([], ["lo"]):
+            return
+        assert time.monotonic() < end, f"no IPv6 address: {lacking}"
+        time.sleep(0.05)

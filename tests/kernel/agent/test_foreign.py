@@ -9,7 +9,7 @@ import pytest
 from services.agent.kernel.world import Kernel
 from services.agent.uninstall import uninstall
 from services.common.model.network import Mode
-from tests.kernel.agent.site import Net, Site, TestNode
+from tests.kernel.agent.site import Net, Site, TestNode, settle
 from tests.support.netns import Namespace, Namespaces, enter
 
 FOREIGN = (
@@ -59,6 +59,7 @@ def node(made: Namespaces) -> TestNode:
     node.endpoint("e1", v="10.3.0.17")
     for command in FOREIGN:
         node.namespace.run(command)
+    settle(node.namespace)
     return node
 
 

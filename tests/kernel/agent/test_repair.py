@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import ipaddress
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from services.agent.reconcile import Timing
 from services.agent.round import Outcome
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Mode
-from tests.kernel.agent.site import Net, Site, TestNode, until
+from tests.kernel.agent.site import Net, Site, TestNode, settle, until
 from tests.support.netns import Namespace, Namespaces
 
 QUICK = Timing(full=1.0, quick=0.5)
@@ -30,6 +31,7 @@ def node(made: Namespaces) -> Iterator[TestNode]:
     node = site.node("n1", 2, {"v": "10.3.0.16/28"})
     site.node("n2", 3, {"v": "10.3.0.32/28"})
     node.endpoint("e1", v="10.3.0.17")
+    settle(node.namespace)
     return node
 
 
@@ -68,7 +70,9 @@ async def test_damage_is_repaired(node: TestNode, tmp_path: Path, damage: str) -
         before = everything(node.namespace)
         node.namespace.run(damage)
         assert everything(node.namespace) != before
-        await until(lambda: everything(node.namespace) == before)
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: everything(node.namespace) == before)
+        assert everything(node.namespace) == before
 
 
 async def test_an_interface_that_went_down_gets_its_routes_back(
