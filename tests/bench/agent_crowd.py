@@ -1,11 +1,12 @@
-"""Agents in one process, for `tests.bench.agents`: as little as an agent can be.
+"""Agents in one process, for benchmarks of streams: as little as an agent can be.
 
     python -m tests.bench.agent_crowd ADDRESS FIRST COUNT KIND
 
-`sync` agents acknowledge all they get at once. They print "ready" when all are in sync, and then a
-line for every change that all have acknowledged: its number and the time (monotonic). `stuck` ones
-read their snapshot and then nothing more; `idle` ones are connections with a stream on which
-nothing is said, the baseline of memory. Ends with its standard input.
+`sync` agents take routes and acknowledge all they get at once. They print "ready" when all are in
+sync, and then a line for every change that all have acknowledged: its number and the time
+(monotonic). `rules` agents take rules instead. `stuck` ones read their snapshot and then nothing
+more; `idle` ones are connections with a stream on which nothing is said, the baseline of memory.
+Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import contextlib
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+from romana.policy.v1 import sync_rules_pb2 as rules_pb
+from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.sync.v1 import sync_pb2
 
 from services.common.rpc.options import CLIENT_OPTIONS
@@ -53,20 +57,31 @@ class Crowd:
         await call.read()
 
     async def sync(self, channel: grpc.aio.Channel, node: str) -> None:
-        call = IpamServiceStub(channel).SyncRoutes()
+        rules = self.kind == "rules"
+        call = (
+            PolicyServiceStub(channel).SyncRules()
+            if rules
+            else IpamServiceStub(channel).SyncRoutes()
+        )
+        request = rules_pb.SyncRulesRequest if rules else pb.SyncRoutesRequest
+
+        async def acknowledge(message: Any) -> None:
+            ack = sync_pb2.Ack(nonce=message.nonce, applied=message.position)
+            await call.write(request(ack=ack))
+
         async with self.gate:
-            await call.write(pb.SyncRoutesRequest(hello=sync_pb2.Hello(node=node)))
+            await call.write(request(hello=sync_pb2.Hello(node=node)))
             phase = 0
             while phase != sync_pb2.PHASE_SNAPSHOT_END:
                 message = await call.read()
                 phase = message.phase
-                await acknowledge(call, message)
+                await acknowledge(message)
         self.arrived(node)
         if self.kind == "stuck":
             await asyncio.Event().wait()
         number = 0
         while (message := await call.read()) is not grpc.aio.EOF:
-            await acknowledge(call, message)
+            await acknowledge(message)
             number += 1
             self.changes[number] += 1
             if self.changes[number] == self.count:
@@ -77,11 +92,6 @@ class Crowd:
             self.ready.add(node)
             if len(self.ready) == self.count:
                 say("ready")
-
-
-async def acknowledge(call: object, message: pb.SyncRoutesResponse) -> None:
-    ack = sync_pb2.Ack(nonce=message.nonce, applied=message.position)
-    await call.write(pb.SyncRoutesRequest(ack=ack))  # type: ignore[attr-defined]
 
 
 def say(text: str) -> None:

@@ -22,6 +22,7 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 from tests.bench.report import Row
 from tests.bench.world import Site, World, median, resident, running, world
 from tests.support.ipam_process import IpamProcess
+from tests.support.policy_process import PolicyProcess
 
 TITLE = "agents"
 SECONDS_AIM = 1.0
@@ -131,7 +132,12 @@ async def time_changes(
 
 @contextlib.asynccontextmanager
 async def crowd(
-    replica: IpamProcess, first: int, count: int, kind: str, *, processes: int = 2
+    replica: IpamProcess | PolicyProcess,
+    first: int,
+    count: int,
+    kind: str,
+    *,
+    processes: int = 2,
 ) -> AsyncIterator[Crowds]:
     """Agents in sync."""
     made = Crowds([])

@@ -23,6 +23,7 @@ from services.common.sync import wire
 from services.common.sync.model import Response
 from services.common.sync.receiver import Receiver
 from services.common.sync.stream_client import Peer
+from services.common.tls import TlsFiles
 from tests.support.ipam_process import CHANNEL_OPTIONS, poll
 from tests.support.sync_agent import SyncAgent
 
@@ -35,7 +36,15 @@ START_SECONDS = 30.0
 class PolicyProcess:
     """One replica; it can be started and ended repeatedly, on the same ports."""
 
-    def __init__(self, endpoint: str, root: str, folder: Path, *, name: str = "policy") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        root: str,
+        folder: Path,
+        *,
+        name: str = "policy",
+        tls: TlsFiles | None = None,
+    ) -> None:
         self.address = f"{LOOPBACK}:{free_port()}"
         self.metrics_address = f"{LOOPBACK}:{free_port()}"
         self.log = folder / f"{name}.log"
@@ -47,6 +56,13 @@ class PolicyProcess:
             "ROMANA_POLICY__PRESENCE_TTL": "2",
             "ROMANA_POLICY__DRAIN": "2",
         }
+        if tls is not None:
+            prefix = "ROMANA_POLICY__LISTEN__TLS__"
+            self._environment |= {
+                f"{prefix}CA": str(tls.ca),
+                f"{prefix}CERTIFICATE": str(tls.certificate),
+                f"{prefix}KEY": str(tls.key),
+            }
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod

@@ -1,0 +1,80 @@
+"""With mutual TLS a node's certificate speaks for its node only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc.aio
+import pytest
+from romana.policy.v1 import policy_service_pb2 as api
+from romana.policy.v1 import sync_rules_pb2 as pb
+from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
+from romana.sync.v1 import sync_pb2
+
+from services.common.errors import RomanaError
+from services.common.etcd.process import LocalEtcd
+from services.common.rpc.channel import open_channel
+from services.common.rpc.status import error_of
+from tests.support.certificates import Authority
+from tests.support.ipam_process import poll
+from tests.support.policy_process import PolicyProcess, endpoint, policy, report
+
+if TYPE_CHECKING:
+    from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
+
+
+@pytest.fixture
+async def stub(shared_etcd: LocalEtcd, tmp_path: Path) -> AsyncIterator[PolicyServiceAsyncStub]:
+    """The service as the agent of h1 reaches it."""
+    authority = Authority(tmp_path / "authority")
+    service = authority.issue("policy", uri="romana:service")
+    root = f"/test-{uuid.uuid4().hex[:12]}"
+    replica = PolicyProcess(shared_etcd.endpoint, root, tmp_path, tls=service)
+    replica.start()
+    try:
+        node = authority.issue("h1", uri="romana:node:h1")
+        async with open_channel(replica.address, tls=node) as channel:
+            made: PolicyServiceAsyncStub = PolicyServiceStub(channel)
+            await poll(lambda: _in_sync(made), 20, what="the replica to serve")
+            yield made
+    finally:
+        replica.kill()
+
+
+async def _in_sync(stub: PolicyServiceAsyncStub) -> bool:
+    try:
+        return (await stub.GetStatus(api.GetStatusRequest(), timeout=2)).in_sync
+    except grpc.aio.AioRpcError:
+        return False
+
+
+async def refusal(call: object) -> RomanaError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call  # type: ignore[misc]
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    return error_of(caught.value)
+
+
+async def test_a_node_reports_and_streams_for_itself_only(stub: PolicyServiceAsyncStub) -> None:
+    await report(stub, "h1", endpoint("e", "10.0.0.1"))
+    error = await refusal(report(stub, "h2", endpoint("e", "10.0.0.1")))
+    assert error.reason == "NOT_THIS_NODE"
+
+    call = stub.SyncRules()
+    await call.write(pb.SyncRulesRequest(hello=sync_pb2.Hello(node="h2")))
+    assert (await refusal(call.read())).reason == "NOT_THIS_NODE"
+
+
+async def test_a_node_changes_no_policies_and_nobodys_labels(
+    stub: PolicyServiceAsyncStub,
+) -> None:
+    for call in (
+        stub.CreatePolicy(api.CreatePolicyRequest(policy=policy("p"))),
+        stub.ApplyPolicies(api.ApplyPoliciesRequest(policies=[policy("p")])),
+        stub.PutTenants(api.PutTenantsRequest()),
+        stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[endpoint("e")])),
+    ):
+        assert (await refusal(call)).reason == "NOT_OPERATOR"
