@@ -119,7 +119,8 @@ async def apply(
             return
         gone = sum(change.kind == api.CHANGE_KIND_REMOVED for change in planned.changes)
         if gone:
-            _show_changes(session, planned)
+            if session.asks and not session.out.for_programs:
+                _show_changes(session, planned)
             session.confirm(f"Remove {words.count(gone, 'policy')}?")
     policy = session.policy
     answer = await policy.once(policy.stub.ApplyPolicies, request)

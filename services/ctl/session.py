@@ -102,12 +102,17 @@ class Session:
         """Tells a person something, on stderr."""
         self.screen.note(text)
 
+    @property
+    def asks(self) -> bool:
+        """A person is asked before something is lost."""
+        return not self.choices.yes and self.screen.interactive
+
     def confirm(self, question: str) -> None:
         """Asks a person before something is lost; aborts on no.
 
         Without a terminal nobody can be asked, and the option that made it dangerous was explicit.
         """
-        if not self.choices.yes and self.screen.interactive:
+        if self.asks:
             typer.confirm(question, abort=True, err=True)
 
     def _channel(self, address: str) -> Channel:

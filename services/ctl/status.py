@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 from grpc.aio import UnaryUnaryMultiCallable
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
+from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.topology.v1 import topology_service_pb2 as topology_api
 
 from services.ctl import words
@@ -28,9 +29,16 @@ HEALTH = {
     health_pb2.HealthCheckResponse.NOT_SERVING: "not serving",
 }
 
-Detail: TypeAlias = ipam_api.GetStatusResponse | topology_api.GetStatusResponse
+Detail: TypeAlias = (
+    ipam_api.GetStatusResponse | topology_api.GetStatusResponse | policy_api.GetStatusResponse
+)
 Req = TypeVar("Req")
-AnyDetail = TypeVar("AnyDetail", ipam_api.GetStatusResponse, topology_api.GetStatusResponse)
+AnyDetail = TypeVar(
+    "AnyDetail",
+    ipam_api.GetStatusResponse,
+    topology_api.GetStatusResponse,
+    policy_api.GetStatusResponse,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +87,11 @@ COLUMNS: tuple[Column[State], ...] = (
 )
 async def status(session: Session) -> ExitCode:
     """Asks every service for its health. Exit code 1: one does not serve; 5: not reachable."""
-    topology, ipam = session.topology, session.ipam
+    topology, ipam, policy = session.topology, session.ipam, session.policy
     states = await asyncio.gather(
         _ask(topology, topology.stub.GetStatus, topology_api.GetStatusRequest()),
         _ask(ipam, ipam.stub.GetStatus, ipam_api.GetStatusRequest()),
+        _ask(policy, policy.stub.GetStatus, policy_api.GetStatusRequest()),
     )
     session.out.listing(
         states,
@@ -147,9 +156,9 @@ def _milliseconds(value: float | None) -> str:
 def _role(detail: Detail | None) -> str:
     if detail is None:
         return ""
-    if isinstance(detail, topology_api.GetStatusResponse):
-        return "replica"  # any of them writes
-    return "active" if detail.active else "standby"
+    if isinstance(detail, ipam_api.GetStatusResponse):
+        return "active" if detail.active else "standby"
+    return "replica"  # any of them writes
 
 
 def _active_address(detail: Detail | None) -> str:
@@ -161,6 +170,8 @@ def _holds(detail: Detail | None) -> str:
         return ""
     if isinstance(detail, topology_api.GetStatusResponse):
         held = {"network": detail.networks, "group": detail.groups, "node": detail.nodes}
-    else:
+    elif isinstance(detail, ipam_api.GetStatusResponse):
         held = {"address": detail.addresses, "block": detail.blocks}
+    else:
+        held = {"policy": detail.policies, "endpoint": detail.endpoints, "agent": detail.agents}
     return ", ".join(words.count(number, noun) for noun, number in held.items())

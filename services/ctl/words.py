@@ -144,8 +144,11 @@ def seconds(value: Duration) -> str:
 
 def count(number: int, noun: str) -> str:
     """A number with its noun."""
-    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{plural}"
+    if number == 1:
+        return f"{number:,} {noun}"
+    if noun.endswith("y"):
+        return f"{number:,} {noun.removesuffix('y')}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def large(number: int) -> str:

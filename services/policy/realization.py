@@ -51,7 +51,7 @@ class Realizing:
         self._store = store
         self._syncing = syncing
         self._others = others
-        self._replica = replica
+        self.replica = replica
 
     async def answer(self, request: api.GetRealizationRequest) -> api.GetRealizationResponse:
         """Answers a request; raises NotFound for a policy that is not there."""
@@ -102,7 +102,7 @@ class Realizing:
         message = api.NodeRealization(
             node=status.node,
             connected=status.connected,
-            replica=self._replica,
+            replica=self.replica,
             agent_version=status.agent_version,
             current=current,
             failures=[wire.failure(one) for one in status.failures],

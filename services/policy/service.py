@@ -287,6 +287,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
             rule_sets=self._syncing.rule_sets,
             agents=sum(1 for _ in self._syncing.hub.streams),
             unreadable=sorted(self._store.unreadable)[:MAX_LISTED],
+            replica=self._realization.replica,
         )
 
     def _select(self, message: api.EndpointFilter) -> list[Endpoint]:

@@ -75,14 +75,14 @@ def node(cluster: Up, request: pytest.FixtureRequest) -> str:
 def test_everything_serves(cluster: Up) -> None:
     done = cluster.romana("status")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(" serving") == 2
+    assert done.stdout.count(" serving") == 3
     assert " active " in done.stdout
-    assert done.stdout.count(f" {version()} ") == 2
+    assert done.stdout.count(f" {version()} ") == 3
 
 
 def test_the_status_of_every_service_has_version_and_revision(cluster: Up) -> None:
     states = cluster.json("status")
-    assert [state["service"] for state in states] == ["topology", "ipam"]
+    assert [state["service"] for state in states] == ["topology", "ipam", "policy"]
     for state in states:
         assert list(state) == [
             *("service", "address", "health", "round_trip_ms", "status", "problem"),
@@ -336,7 +336,7 @@ def test_a_child_that_dies_ends_all(tmp_path: Path) -> None:
 def test_children_do_not_outlive_it(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         own = children(running.process.pid)
-        assert len(own) == 3
+        assert len(own) == 4
         running.process.kill()
         wait_until_gone(list(own.values()))
 

@@ -84,10 +84,11 @@ def test_nothing_there_ends_with_5(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_status_of_nothing_is_still_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = printed(
-        capsys, "status", "--topology-address", "127.0.0.1:1", "--ipam-address", "127.0.0.1:1"
+        *(capsys, "status", "--topology-address", "127.0.0.1:1", "--ipam-address", "127.0.0.1:1"),
+        *("--policy-address", "127.0.0.1:1"),
     )
     assert code == 5
-    assert out.count("unreachable") == 2
+    assert out.count("unreachable") == 3
     assert "cannot be reached" in err
 
 

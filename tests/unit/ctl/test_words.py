@@ -59,3 +59,8 @@ def test_times_are_utc_and_absent_ones_empty() -> None:
 
 def test_durations_are_seconds() -> None:
     assert words.seconds(Duration(seconds=1, nanos=500_000_000)) == "1.5 s"
+
+
+def test_nouns_with_y_have_their_plural() -> None:
+    assert words.count(2, "policy") == "2 policies"
+    assert words.count(1, "policy") == "1 policy"
