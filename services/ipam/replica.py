@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from services.common.etcd.election import Election
 from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
+from services.common.memory import settle
 from services.common.model.names import NodeName
 from services.ipam import allocation, codec
 from services.ipam.commit import Committer, Observer
@@ -271,7 +270,7 @@ class Replica:
         """Decides until deposed."""
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
-        self._freeze()
+        settle()
         self._notify()
         try:
             async with asyncio.TaskGroup() as group:
@@ -322,7 +321,7 @@ class Replica:
                 self._reset()
             codec.take_batch(self.keys, batch, self.state)
             self._loaded = True
-            asyncio.get_running_loop().call_soon(self._freeze)  # when the snapshot is gone
+            asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
             self._notify()
             self._tell(None)
         elif batch.events:
@@ -341,14 +340,3 @@ class Replica:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-    def _freeze(self) -> None:
-        """Takes what was loaded out of the garbage collector's sight: hardly any of it is ever
-        garbage, and looking through it stops the process for a second per million addresses.
-
-        What the documents took while they were read goes back to the system: a fifth of it all.
-        """
-        gc.collect()
-        gc.freeze()
-        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-            ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -27,7 +27,8 @@ from services.common.sync.stream_server import writing_bytes
 from services.policy.changing import PolicyChanges
 from services.policy.endpoints import EndpointChanges
 from services.policy.engine import Engine
-from services.policy.metrics import PolicyCollector, PolicyMetrics
+from services.policy.gauges import PolicyCollector
+from services.policy.metrics import PolicyMetrics
 from services.policy.realization import Realizing
 from services.policy.service import Parts, PolicyService
 from services.policy.settings import PolicySettings

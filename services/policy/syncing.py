@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from services.common.etcd.types import Revision
+from services.common.memory import settle
 from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName, RuleSet
 from services.common.rpc.draining import Draining
@@ -45,6 +46,7 @@ class Syncing:
         """When what a node needs changed last."""
         self._groups: dict[str, int] = {}
         """Pages, by topic."""
+        self._loaded = False
         store.on_change = self._on_change
 
     @property
@@ -92,6 +94,9 @@ class Syncing:
             self._assign(node, topics)
         self.hub.flush(store.revision)
         self._recomputed(time.perf_counter() - begin)
+        if not self._loaded:
+            self._loaded = True
+            asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
 
     def _put(self, topic: str, identity: str, value: bytes) -> None:
         if topic.startswith("group/") and identity not in self.source.values(topic):

@@ -1,0 +1,19 @@
+"""What a service does with its memory once it has read the store."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+
+
+def settle() -> None:
+    """Takes what was loaded out of the garbage collector's sight: hardly any of it is ever garbage,
+    and looking through it stops the process for a second per million objects or so.
+
+    What the documents took while they were read goes back to the system: a fifth of it all.
+    """
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

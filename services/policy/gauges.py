@@ -1,0 +1,46 @@
+"""What there is of policies, for Prometheus: looked at when it is scraped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from services.policy.feed import KINDS
+from services.policy.store import PolicyStore
+from services.policy.syncing import Syncing
+
+
+class PolicyCollector(Collector):
+    """Looks at what there is when it is scraped."""
+
+    def __init__(self, store: PolicyStore, syncing: Syncing, registry: CollectorRegistry) -> None:
+        self._store = store
+        self._syncing = syncing
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """All gauges."""
+        engine, syncing = self._store.engine, self._syncing
+        counts = (
+            ("policies", "Policies.", len(self._store.feed.policies)),
+            ("tenants", "Tenants of which something is known.", len(engine.tenants)),
+            ("endpoints", "Endpoints, attached or not.", len(engine.endpoints)),
+            ("nodes", "Nodes.", len(engine.nodes)),
+            ("rule_sets", "Rule sets that some node needs.", syncing.rule_sets),
+            ("groups", "Address groups that some node needs, without empty ones.", syncing.groups),
+        )
+        for name, text, value in counts:
+            yield GaugeMetricFamily(f"romana_policy_{name}", text, value)
+        unreadable = Counter(self._store.unreadable.values())
+        family = GaugeMetricFamily(
+            "romana_policy_unreadable",
+            "Records of the store that cannot be read, and are ignored.",
+            labels=["kind"],
+        )
+        for kind in KINDS:
+            family.add_metric([kind], unreadable[kind])
+        yield family
