@@ -15,6 +15,7 @@ from romana.topology.v1 import topology_service_pb2 as api
 from services.common.errors import InvalidInput, NotFound
 from services.common.model.names import NodeName, Tenant
 from services.common.model.node import Node
+from services.common.pages import page
 from services.common.rpc.draining import Draining
 from services.common.version import version
 from services.topology import wire, wire_in
@@ -24,7 +25,6 @@ from services.topology.changing_nodes import NodeChanges, UpdateOptions, node_no
 from services.topology.document import Format
 from services.topology.export import export_json, export_yaml
 from services.topology.metrics import TopologyMetrics
-from services.common.pages import page
 from services.topology.placement import networks_of
 from services.topology.store import TopologyStore
 

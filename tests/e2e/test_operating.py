@@ -54,8 +54,10 @@ def test_the_documented_metrics_are_those_there_are(tmp_path: Path) -> None:
     with up(tmp_path / "data") as made:
         topology = exposed(made.cluster["topology_metrics"])
         ipam = exposed(made.cluster["ipam_metrics"])
+        policy = exposed(made.cluster["policy_metrics"])
     agent = of_the_agent(tmp_path)
-    assert {**topology, **ipam, **agent} == documented()
-    common = {name for name in documented() if not re.match("romana_(ipam|topology|agent)_", name)}
-    assert common <= topology.keys() & ipam.keys()
+    assert {**topology, **ipam, **policy, **agent} == documented()
+    own = re.compile("romana_(ipam|topology|policy|agent)_")
+    common = {name for name in documented() if not own.match(name)}
+    assert common <= topology.keys() & ipam.keys() & policy.keys()
     assert {name for name in common if "_etcd_" not in name} <= agent.keys()
