@@ -86,7 +86,7 @@ class Pods:
     cluster: Cluster
     nodes: tuple[str, ...]
     addresses: dict[Pod, dict[int, Address]] = field(default_factory=dict)
-    _open: list[socket.socket] = field(default_factory=list)
+    _open: dict[Pod, list[socket.socket]] = field(default_factory=dict)
     _inits: dict[tuple[Pod, int, str, int], asyncio.Event] = field(default_factory=dict)
     """SCTP: who is waited for on which port, from which address and source port."""
 
@@ -101,12 +101,28 @@ class Pods:
         for pod in PODS:
             self._serve(pod)
 
+    async def attach_again(self, pod: Pod) -> None:
+        """Attaches a pod that was detached."""
+        add(self.cluster.lab.name, [pod.endpoint])
+        await self._attach(pod)
+        self._serve(pod)
+
+    async def detach(self, pod: Pod) -> None:
+        """Takes a pod away, with its servers."""
+        for each in self._open.pop(pod):
+            self._close(each)
+        await self.cluster.detach(self.node_of(pod), pod.endpoint)
+
     def close(self) -> None:
         """Closes all sockets."""
-        loop = asyncio.get_running_loop()
-        for each in self._open:
-            loop.remove_reader(each)
-            each.close()
+        for opened in self._open.values():
+            for each in opened:
+                self._close(each)
+
+    @staticmethod
+    def _close(one: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(one)
+        one.close()
 
     async def check(self, expected: Expected, protocols: Iterable[str]) -> list[str]:
         """Tries everything; returns what came out otherwise, for people."""
@@ -121,8 +137,8 @@ class Pods:
         ]
         allowed = [one for one in probes if expected(one)]
         denied = [one for one in probes if not expected(one)]
-        reached = await asyncio.gather(*(self._reaches(one, ALLOWED_SECONDS) for one in allowed))
-        passed = await asyncio.gather(*(self._reaches(one, DENIED_SECONDS) for one in denied))
+        reached = await asyncio.gather(*(self.reaches(one, ALLOWED_SECONDS) for one in allowed))
+        passed = await asyncio.gather(*(self.reaches(one, DENIED_SECONDS) for one in denied))
         return [
             *(f"{one}: denied" for one, got in zip(allowed, reached, strict=True) if not got),
             *(f"{one}: allowed" for one, got in zip(denied, passed, strict=True) if got),
@@ -163,7 +179,7 @@ class Pods:
         made = open_socket(self.path(pod), family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((str(self.addresses[pod][family]), port))
-        self._open.append(made)
+        self._open.setdefault(pod, []).append(made)
         return made
 
     def _listen(self, pod: Pod, family: int, port: int) -> None:
@@ -204,7 +220,7 @@ class Pods:
 
         asyncio.get_running_loop().add_reader(server, take)
 
-    async def _reaches(self, one: Probe, seconds: float) -> bool:
+    async def reaches(self, one: Probe, seconds: float) -> bool:
         """Tries until it works, or so long."""
         attempt = {"tcp": self._tcp, "udp": self._udp, "sctp": self._sctp}[one.protocol]
         end = time.monotonic() + seconds

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.kernel.conformance.cases import Step
-from tests.kernel.conformance.driver import Driver
+from tests.kernel.conformance.driver import Driver, Refused
 from tests.kernel.conformance.pods import NAMESPACES, PODS, PORTS, Pod, Pods
 
+START_SECONDS = 30.0
 OURS = {"test": "conformance"}
 """Labels of all policies: what a step does not name is pruned."""
 
@@ -38,6 +41,17 @@ class Site:
             body["documents"] = [{"content": base64.b64encode(text).decode(), "source": "case"}]
         await self.driver.call("ApplyPolicies", body)
         await self.driver.realized([*self.pods.nodes])
+
+    async def apply_at_last(self, documents: str) -> None:
+        """The same while the service may be starting."""
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return await self.apply(documents)
+            except Refused:
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(0.1)
 
     async def _label(
         self,
