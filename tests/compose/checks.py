@@ -288,27 +288,42 @@ def test_between_vlans_only_what_the_router_allows(cluster: Engine) -> None:
 
 def test_qa_reaches_production_by_one_port_alone(cluster: Engine) -> None:
     address = given(cluster)["p1"]
-    for port in ("8080", "8443"):
-        cluster.compose(
-            *("exec", "-T", "-d", NODE["p1"], "ip", "netns", "exec", "p1"),
+    listen(cluster, "p1", "8080", "8443")
+    assert connects(cluster, "q2", address, "8443")
+    assert not connects(cluster, "q2", address, "8080")
+
+
+def listen(engine: Engine, name: str, *ports: str) -> None:
+    """Starts TCP servers in an endpoint, and waits until they listen."""
+    for port in ports:
+        engine.compose(
+            *("exec", "-T", "-d", NODE[name], "ip", "netns", "exec", name),
             *("python3.11", "-m", "http.server", port),
         )
-    ask = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
     until(
-        "p1 listens", lambda: in_endpoint(cluster, "p1", "ss", "-Hltn").stdout.count("LISTEN") == 2
+        f"{name} listens",
+        lambda: in_endpoint(engine, name, "ss", "-Hltn").stdout.count("LISTEN") == len(ports),
     )
 
-    def connect(port: str) -> int:
-        command = ("python3.11", "-c", ask, address, port)
-        return in_endpoint(cluster, "q2", *command).returncode
 
-    assert (connect("8443"), connect("8080")) == (0, 1)
+def connects(engine: Engine, source: str, address: str, port: str) -> bool:
+    """Whether a TCP connection comes about."""
+    code = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
+    return not in_endpoint(engine, source, "python3.11", "-c", code, address, port).returncode
 
 
 def test_the_example_policies_are_applied(cluster: Engine) -> None:
     listed = romana(cluster, "policy", "list", *policy_there(cluster))
     assert isinstance(listed, list)
     assert {item["name"] for item in listed} == {"compose/no-telnet"}
+
+
+def test_policy_is_enforced_within_a_vlan(cluster: Engine) -> None:
+    address = given(cluster)["t3"]
+    listen(cluster, "t3", "2323", "8080")
+    assert connects(cluster, "t1", address, "8080")
+    until("port 2323 is closed", lambda: not connects(cluster, "t1", address, "2323"))
+    assert connects(cluster, "t1", address, "8080")
 
 
 def policy_there(engine: Engine) -> tuple[str, str]:

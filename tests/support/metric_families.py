@@ -39,17 +39,16 @@ def declared() -> dict[str, set[str]]:
             base = name.removesuffix("_total")
             for suffix in SUFFIXES[kind]:
                 found[base + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
-        for node in ast.walk(tree):  # gauges that are made in a loop over a table of names
-            if isinstance(node, ast.Tuple) and node.elts:
-                for name in _texts(node.elts[0], {}):
-                    if NAME.fullmatch(name):
-                        found.setdefault(name, set())
+        for name in _tabled(tree):  # gauges that are made in a loop over a table of whole names
+            if NAME.fullmatch(name):
+                found.setdefault(name, set())
     return found
 
 
 def families(tree: ast.AST) -> Iterator[tuple[str, str, set[str]]]:
     """Name, kind and labels of the metrics that a module makes."""
-    variables = _assigned(tree)
+    tabled = ast.Tuple([ast.Constant(name) for name in _tabled(tree)])
+    variables = {"name": tabled, **_assigned(tree)}
     makers = {
         function.name: call
         for function in ast.walk(tree)
@@ -68,6 +67,18 @@ def families(tree: ast.AST) -> Iterator[tuple[str, str, set[str]]]:
             for name in _texts(call.args[0], variables):
                 if NAME.fullmatch(name):
                     yield name, _kind(call), _labels(call, variables)
+
+
+def _tabled(tree: ast.AST) -> list[str]:
+    """Names in tables of (name, text, value)."""
+    return [
+        str(first.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Tuple) and len(node.elts) == 3
+        for first, text, _ in [node.elts]
+        if isinstance(first, ast.Constant) and isinstance(text, ast.Constant)
+        if str(text.value).endswith(".")
+    ]
 
 
 def _kind(call: ast.Call) -> str:
@@ -106,6 +117,9 @@ def _texts(node: ast.expr, variables: Mapping[str, ast.expr]) -> Iterator[str]:
             yield text
         case ast.Name(id="service"):
             yield from STREAMING
+        case ast.Tuple(elts=items):
+            for item in items:
+                yield from _texts(item, variables)
         case ast.Name(id=name) | ast.Attribute(attr=name) if name in variables:
             yield from _texts(variables[name], {})
         case ast.FormattedValue(value=value):

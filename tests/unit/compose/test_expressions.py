@@ -89,6 +89,8 @@ def test_the_metrics_of_the_sources_are_found() -> None:
     assert DECLARED["romana_agent_ready"] == set()
     assert DECLARED["romana_ipam_agents"] == {"state"}
     assert DECLARED["romana_ipam_sync_messages_total"] == {"phase"}
+    assert DECLARED["romana_agent_policy_open_endpoints"] == set()
+    assert DECLARED["romana_policy_rule_sets"] == set()
     assert "romana_agents" not in DECLARED
 
 
