@@ -33,8 +33,11 @@ def declared() -> dict[str, set[str]]:
         for family in new_registry("x").collect()
         for sample in family.samples
     }
-    for file in sorted(SERVICES.rglob("*metrics.py")):
-        tree = ast.parse(file.read_text())
+    for file in sorted(SERVICES.rglob("*.py")):
+        text = file.read_text()
+        if "prometheus_client" not in text:
+            continue
+        tree = ast.parse(text)
         for name, kind, labels in families(tree):
             base = name.removesuffix("_total")
             for suffix in SUFFIXES[kind]:
