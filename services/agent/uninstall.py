@@ -13,14 +13,17 @@ from pathlib import Path
 
 from services.agent import naming
 from services.agent.diff import diff
+from services.agent.kernel.netlink import KernelUnavailable
+from services.agent.kernel.nft import Nft
 from services.agent.kernel.veth import Links
 from services.agent.kernel.world import Kernel
+from services.agent.policy.spool import FILE as RULES
 from services.agent.settings import AgentSettings
 from services.agent.state import Kind, State
 from services.common.errors import RomanaError
 from services.common.settings import load_settings
 
-FILES = ("routes.jsonl", "numbers.json", "attachments.json", "sysctls.json")
+FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "sysctls.json")
 
 
 async def uninstall(kernel: Kernel, state_dir: Path) -> list[str]:
@@ -39,10 +42,28 @@ async def uninstall(kernel: Kernel, state_dir: Path) -> list[str]:
 def _remove(kernel: Kernel) -> list[str]:
     actual = kernel.read(State(), tuple(Kind))
     return [
-        f"{step.kind.value} {key}: {problem}"
-        for step in diff(State(), actual)
-        for key, problem in kernel.apply(step).items()
+        *_remove_table(),
+        *(
+            f"{step.kind.value} {key}: {problem}"
+            for step in diff(State(), actual)
+            for key, problem in kernel.apply(step).items()
+        ),
     ]
+
+
+def _remove_table() -> list[str]:
+    """Removes the table of rules, and no other."""
+    try:
+        nft = Nft()
+    except KernelUnavailable:
+        return []  # without nf_tables there is none
+    try:
+        nft.remove()
+    except KernelUnavailable as error:
+        return [str(error)]
+    finally:
+        nft.close()
+    return []
 
 
 async def _remove_links() -> None:

@@ -27,6 +27,7 @@ NAMES = (
     "cni",
     "kernel_routes",
     "policy_compute",
+    "policy_kernel",
     "policy_service",
 )
 
