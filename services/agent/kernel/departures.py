@@ -15,6 +15,7 @@ import socket
 from typing import Final
 
 from services.agent.kernel import rtnetlink
+from services.agent.kernel.filters import only_kind
 
 _GROUP_LINK: Final = 1
 _BUFFER: Final = 1 << 20
@@ -60,6 +61,7 @@ class Departures:
         )
         made.settimeout(0)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        only_kind(made, rtnetlink.RTM_DELLINK)
         made.bind((0, _GROUP_LINK))
         self._socket, self._loop = made, asyncio.get_running_loop()
         self._loop.add_reader(made, self._read)

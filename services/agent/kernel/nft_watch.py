@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Final
 
 from services.agent.kernel import netlink
+from services.agent.kernel.filters import ignore_port
 from services.agent.kernel.nft_messages import INET, NETFILTER, NEW_GENERATION
-from services.agent.kernel.watch import ignore
 from services.agent.policy.table import TABLE
 
 _ADD_MEMBERSHIP: Final = 1
@@ -40,7 +40,7 @@ class NftWatch:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
             self._socket.settimeout(0)
             netlink.force_receive_buffer(self._socket, _BUFFER)
-            ignore(self._socket, own_port)
+            ignore_port(self._socket, own_port)
             self._socket.bind((0, 0))
             self._socket.setsockopt(netlink.SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
         except OSError as error:

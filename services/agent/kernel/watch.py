@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import socket
 import struct
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.agent.kernel import links, netlink, nexthops, routes, rules
+from services.agent.kernel.filters import ignore_port
 from services.agent.numbers import PROTOCOL
 from services.agent.state import Kind
 
@@ -26,7 +26,6 @@ QUICK: Final = ALL - {Kind.ROUTE}
 """What is cheap to read."""
 
 _ADD_MEMBERSHIP: Final = 1
-_ATTACH_FILTER: Final = 26
 # RTNLGRP_LINK, addresses, routes and rules of both versions, nexthops.
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 32)
 _BUFFER: Final = 4 * 1024 * 1024
@@ -59,7 +58,7 @@ class Watch:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
             self._socket.settimeout(0)
             netlink.force_receive_buffer(self._socket, _BUFFER)
-            ignore(self._socket, own_port)
+            ignore_port(self._socket, own_port)
             self._socket.bind((0, 0))
             for group in _GROUPS:
                 self._socket.setsockopt(netlink.SOL_NETLINK, _ADD_MEMBERSHIP, group)
@@ -115,21 +114,3 @@ def _note(kind: int, data: bytes, start: int, kinds: set[Kind], down: set[int]) 
             kinds.update({Kind.NEXTHOP, Kind.ROUTE})
     elif kind in {routes.NEW, routes.DELETE} and data[start + 5] == PROTOCOL:
         kinds.add(Kind.ROUTE)
-
-
-def ignore(sock: socket.socket, port: int) -> None:
-    """Has the kernel drop notifications of what that port did: nlmsg_pid is at byte 12."""
-    swapped = int.from_bytes(struct.pack("=I", port), "big")
-    program = struct.pack(
-        "=HBBI HBBI HBBI HBBI".replace(" ", ""),
-        *(0x20, 0, 0, 12),  # load the word at 12
-        *(0x15, 0, 1, swapped),  # if it is not the port, skip one
-        *(0x06, 0, 0, 0),  # drop
-        *(0x06, 0, 0, 0xFFFFFFFF),  # pass
-    )
-    buffer = ctypes.create_string_buffer(program)
-    sock.setsockopt(
-        socket.SOL_SOCKET,
-        _ATTACH_FILTER,
-        struct.pack("@HP", 4, ctypes.addressof(buffer)),
-    )
