@@ -420,6 +420,29 @@ def test_what_somebody_changes_is_repaired_and_counted(cluster: Engine) -> None:
     )
 
 
+def test_a_support_bundle_of_a_node_is_whole(cluster: Engine) -> None:
+    metrics = ["--metrics", "ipam=ipam:9621", "--metrics", "agent=shared-1:9641"]
+    shown = cluster.inside(
+        *("agent-shared-1", "env", "ROMANA_INSECURE=true", "ROMANA_TOPOLOGY=topology:9610"),
+        *("ROMANA_IPAM=ipam:9620", "ROMANA_POLICY=policy:9630", "ROMANA_PASSWORD=hunter2"),
+        *("romana", "support-bundle", "--file", "/tmp/b.tar.gz", "-o", "json", *metrics),
+        timeout=120,
+    )
+    # where the services are not on this machine, nor is the table of sysctls' program in the image
+    missing = set(json.loads(shown)["problems"])
+    assert missing <= {"metrics/topology.txt", "metrics/policy.txt", "kernel/sysctls.txt"}
+    text = cluster.inside("agent-shared-1", "tar", "xzOf", "/tmp/b.tar.gz")
+    assert "hunter2" not in text
+    for word in (
+        "datacenter",
+        "romana_agent_ready 1.0",
+        "romana_ipam_active",
+        "proto 114",
+        "grpcio",
+    ):
+        assert word in text, word
+
+
 def kill(engine: Engine, service: str) -> float:
     """Kills a container's process; returns the seconds until it is back and healthy.
 
