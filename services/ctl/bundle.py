@@ -92,7 +92,7 @@ class Wanted:
     configs: Sequence[Path]
     """Files of settings."""
     metrics: Mapping[str, str]
-    """Name of the process by `host:port`."""
+    """`host:port` by name of the process."""
     node: bool
     """This is a node: its agent and kernel are asked."""
     timeout: float
@@ -106,7 +106,7 @@ async def collect(wanted: Wanted) -> list[Part]:
     running = [_run(path, (*command, *words), wanted) for path, words in verbs.items()]
     if wanted.node:
         running += [_run(path, words, wanted) for path, words in KERNEL.items()]
-    running += [_scraped(name, address, wanted) for address, name in wanted.metrics.items()]
+    running += [_scraped(name, address, wanted) for name, address in wanted.metrics.items()]
     running.append(_versions(wanted))
     slots = asyncio.Semaphore(AT_ONCE)
 

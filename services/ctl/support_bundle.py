@@ -60,7 +60,9 @@ async def support_bundle(
     metrics: Annotated[
         list[str],
         typer.Option(
-            metavar="NAME=HOST:PORT", help="Another process whose metrics to take; repeat it."
+            metavar="NAME=HOST:PORT",
+            help="A process whose metrics to take, instead of that at the usual port if "
+            "NAME is topology, ipam, policy or agent; repeat it.",
         ),
     ] = [],  # noqa: B006
     node: Annotated[
@@ -84,7 +86,7 @@ async def support_bundle(
     path = file or Path(f"{folder}.tar.gz")
     agent = agent_option.address(agent_socket)
     is_node = _has_agent(agent) if node is None else node
-    addresses = {**_usual(), **({METRICS_OF_AGENT: "agent"} if is_node else {}), **_named(metrics)}
+    addresses = {**_usual(), **({"agent": METRICS_OF_AGENT} if is_node else {}), **_named(metrics)}
     parts = await bundle.collect(
         bundle.Wanted(
             environment=_environment(session, agent),
@@ -123,23 +125,23 @@ def _usual() -> dict[str, str]:
     """Metrics of a running `romana up`, else at the usual ports of this machine."""
     found = endpoints.running(endpoints.data_dir(os.environ))
     if found is None:
-        return {address: name for name, address in METRICS.items()}
+        return METRICS
     where = {
-        found.topology_metrics: "topology",
-        found.ipam_metrics: "ipam",
-        found.policy_metrics: "policy",
+        "topology": found.topology_metrics,
+        "ipam": found.ipam_metrics,
+        "policy": found.policy_metrics,
     }
-    return {address: name for address, name in where.items() if address}
+    return {name: address for name, address in where.items() if address}
 
 
 def _named(metrics: list[str]) -> dict[str, str]:
-    """What --metrics names: NAME by address."""
+    """What --metrics names: address by NAME."""
     found = {}
     for item in metrics:
         name, _, address = item.partition("=")
         if not address or not name.replace("-", "").isalnum():
             raise typer.BadParameter(f"--metrics {item}: give NAME=HOST:PORT")
-        found[address] = name
+        found[name] = address
     return found
 
 
