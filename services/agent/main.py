@@ -91,6 +91,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
             failures=reconciler.failures,
             routes=reconciler.routes,
             repaired=metrics.repaired,
+            policy=None if policy is None else policy.status(),
         )
 
     built = build_endpoints(

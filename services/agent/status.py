@@ -6,6 +6,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class RuleCount:
+    """What a rule of a policy has decided."""
+
+    policy: str
+    direction: str
+    rule: str
+    packets: int
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStatus:
+    """How policies are enforced."""
+
+    connected: bool
+    """There is a stream to policy."""
+    epoch: str
+    revision: int
+    """What is applied."""
+    open_endpoints: int
+    rule_sets: int
+    groups: int
+    rules: tuple[RuleCount, ...]
+    dropped: Mapping[str, int]
+    """Packets by why."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """The data plane's part of `romana agent status`."""
@@ -19,3 +48,5 @@ class NodeStatus:
     """Messages by resource id."""
     routes: int = 0
     repaired: int = 0
+    policy: PolicyStatus | None = None
+    """None: policies are not enforced."""

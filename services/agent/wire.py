@@ -12,7 +12,7 @@ from romana.sync.v1 import sync_pb2
 
 from services.agent.attach import State, View
 from services.agent.kernel.veth import gateway_of
-from services.agent.status import NodeStatus
+from services.agent.status import NodeStatus, PolicyStatus
 from services.agent.wanted import (
     DEFAULT_INTERFACE,
     AddressWant,
@@ -138,4 +138,26 @@ def status(
         endpoints=endpoints,
         routes=found.routes,
         repaired=found.repaired,
+        policy=None if found.policy is None else _policy(found.policy),
+    )
+
+
+def _policy(found: PolicyStatus) -> pb.PolicyEnforcement:
+    return pb.PolicyEnforcement(
+        connected=found.connected,
+        applied=sync_pb2.Position(epoch=found.epoch, revision=found.revision),
+        open_endpoints=found.open_endpoints,
+        rule_sets=found.rule_sets,
+        groups=found.groups,
+        rules=[
+            pb.RuleCount(
+                policy=one.policy,
+                direction=one.direction,
+                rule=one.rule,
+                packets=one.packets,
+                bytes=one.size,
+            )
+            for one in found.rules
+        ],
+        dropped=found.dropped,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +15,18 @@ from services.ctl.agent_option import AgentOption
 from services.ctl.exits import ExitCode
 from services.ctl.output import plain
 from services.ctl.session import Session
-from services.ctl.table import fields
+from services.ctl.table import Column, fields
 from services.ctl.verb import group, verb
 
 app = group("The agent of this node: status, the CNI plug-in, removal.")
+
+RULE_COLUMNS: Sequence[Column[api.RuleCount]] = (
+    Column("Policy", lambda item: item.policy),
+    Column("Direction", lambda item: item.direction),
+    Column("Rule", lambda item: item.rule),
+    Column("Packets", lambda item: str(item.packets), right=True),
+    Column("Bytes", lambda item: str(item.bytes), right=True),
+)
 
 PLUGIN = Path(__file__).parent.parent / "agent" / "cni" / "plugin.py"
 
@@ -43,11 +52,42 @@ async def status(session: Session, agent_socket: AgentOption = "") -> ExitCode:
                     ("Endpoints", str(answer.endpoints)),
                     ("Routes", str(answer.routes)),
                     ("Repaired", str(answer.repaired)),
+                    *_policy(answer),
                     *(("Failed", f"{each.resource}: {each.message}") for each in answer.failures),
                 ]
             )
         )
     return ExitCode.OK if answer.ready else ExitCode.NEGATIVE
+
+
+@verb(app, "rules", examples="romana agent rules")
+async def rules(session: Session, agent_socket: AgentOption = "") -> None:
+    """Shows what the rules of policies have decided on this node: packets of each one."""
+    agent = session.agent(agent_socket)
+    answer = await agent.read(agent.stub.GetStatus, api.GetStatusRequest())
+    session.out.listing(
+        list(answer.policy.rules),
+        RULE_COLUMNS,
+        document=plain,
+        name=lambda item: f"{item.policy} {item.direction} {item.rule}",
+        empty="no policy is about an endpoint of this node",
+    )
+
+
+def _policy(answer: api.GetStatusResponse) -> list[tuple[str, str]]:
+    """Lines of the status about policies."""
+    if not answer.HasField("policy"):
+        return [("Policies", "not enforced")]
+    found = answer.policy
+    drops = ", ".join(f"{reason} {count}" for reason, count in sorted(found.dropped.items()))
+    return [
+        ("Stream to policy", "yes" if found.connected else "no"),
+        ("Rules' revision", str(found.applied.revision)),
+        ("Open endpoints", str(found.open_endpoints)),
+        ("Rule sets", str(found.rule_sets)),
+        ("Groups", str(found.groups)),
+        ("Dropped", drops),
+    ]
 
 
 @app.command("uninstall")

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from services.agent.kernel.firewall import Firewall
 from services.agent.model import LocalEndpoint
+from services.agent.policy import names
 from services.agent.policy.enforce import Enforcement
 from services.agent.policy.failsafe import Failsafe
 from services.agent.policy.metrics import PolicyCollector, PolicyMetrics
@@ -27,6 +28,7 @@ from services.agent.policy.reporting import Reporting
 from services.agent.policy.spool import RuleSpool
 from services.agent.policy.stream import rule_stream
 from services.agent.receive import AgentStream
+from services.agent.status import PolicyStatus, RuleCount
 from services.common.model.names import EndpointName, NodeName
 from services.common.sync.receiver import Receiver
 
@@ -66,6 +68,27 @@ class PolicyPart:
             "rules": self.stream.run(),
             "reporting": self.reporting.run(),
         }
+
+    def status(self) -> PolicyStatus:
+        """How policies are enforced."""
+        enforcement, applied = self.enforcement, self.stream.applied
+        counts = enforcement.counts
+        return PolicyStatus(
+            connected=self.stream.connected,
+            epoch=applied.epoch if applied else "",
+            revision=applied.revision if applied else 0,
+            open_endpoints=enforcement.open_endpoints,
+            rule_sets=enforcement.rule_sets,
+            groups=enforcement.groups,
+            rules=tuple(
+                sorted(
+                    RuleCount(of.policy, of.direction.value, of.rule, *counts[name])
+                    for name, of in enforcement.counted.items()
+                    if of is not None and name in counts
+                )
+            ),
+            dropped={reason: counts.get(reason, (0, 0))[0] for reason in names.DROPS},
+        )
 
     def endpoint(self, name: EndpointName, endpoint: LocalEndpoint | None) -> None:
         """An endpoint is here, or None: not any more."""
