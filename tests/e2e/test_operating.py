@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from services.agent.kernel.firewall import Firewall
 from services.agent.kernel.world import Kernel
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
+from services.agent.policy.enforce import Enforcement
+from services.agent.policy.failsafe import Failsafe
+from services.agent.policy.metrics import PolicyCollector, PolicyMetrics
 from services.agent.reconcile import Reconciler
 from services.common.metrics import LoopLag, new_registry
 from services.common.model.names import NodeName
@@ -38,8 +42,10 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     """Those that `services.agent.main` registers, without a node to run on."""
     registry = new_registry("agent")
     AgentMetrics(registry)
+    PolicyMetrics(registry)
     reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
     AgentCollector(reconciler, lambda: False, registry)
+    PolicyCollector(Enforcement(Firewall(), Failsafe()), lambda: False, registry)
     RpcMetrics(registry)
     LoopLag(registry)
     return kinds(generate_latest(registry).decode())

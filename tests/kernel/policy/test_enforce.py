@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
 from services.agent.kernel.firewall import Firewall
+from services.agent.kernel.netlink import ACK, attribute, message
 from services.agent.kernel.nft import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint
 from services.agent.policy import names
 from services.agent.policy.enforce import Enforcement
 from services.agent.policy.failsafe import Failsafe, parse_ports
+from services.agent.policy.render_rules import Logging
 from services.agent.policy.resources import (
     EndpointRules,
     NetworkRules,
@@ -56,10 +59,14 @@ def shared() -> Iterator[Site]:
 class Agent:
     """The part of an agent that enforces, on a site."""
 
-    def __init__(self, site: Site, failsafe: Failsafe | None = None) -> None:
+    def __init__(
+        self, site: Site, failsafe: Failsafe | None = None, logging: Logging | None = None
+    ) -> None:
         self.site = site
         self.firewall = Firewall(enter=lambda: enter(site.node.path))
-        self.enforcement = Enforcement(self.firewall, failsafe or Failsafe(), quick=0.3, check=0.3)
+        self.enforcement = Enforcement(
+            self.firewall, failsafe or Failsafe(), logging, quick=0.3, check=0.3
+        )
         self.task: asyncio.Task[None] | None = None
 
     def put(self, *hosts: Host) -> None:
@@ -530,3 +537,35 @@ async def test_counters_say_what_rules_decided(agent: Agent) -> None:
     counters = await agent.firewall.run(agent.firewall.counters)
     assert counters[counted].packets == 1
     assert counters[names.DENIED[Direction.INGRESS]].packets == 1
+
+
+async def test_denied_packets_are_logged_with_the_name_of_the_policy(shared: Site) -> None:
+    a, b = shared.hosts
+    agent = Agent(shared, logging=Logging(7, 100))
+    agent.put(a, b)
+    agent.give(a)
+    deny = rules("no-web", CompiledRule(0, Action.DENY, any_peer=True), tier=Tier.ADMIN)
+    agent.give(b, deny)
+    log = shared.node.call(lambda: _log(7))
+    agent.start()
+    try:
+        await agent.settle()
+        assert not shared.arrives(a, b, UDP, 80)
+        assert b"romana deny ingress no-web 0: " in log.recv(65536)
+    finally:
+        log.close()
+        await agent.stop()
+        shared.node.call(_remove)
+
+
+def _log(group: int) -> socket.socket:
+    """Listens to a group of nflog: see linux/netfilter/nfnetlink_log.h."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+    made.bind((0, 0))
+    made.settimeout(5)
+    for kind, value in ((1, b"\x01"), (2, struct.pack("!IBx", 0xFFFF, 2))):
+        body = struct.pack("!BBH", 0, 0, group) + attribute(kind, value)
+        made.send(message(4 << 8 | 1, ACK, kind, body))
+        (code,) = struct.unpack_from("=i", made.recv(4096), 16)
+        assert code == 0
+    return made
