@@ -113,7 +113,11 @@ def children(pid: int) -> dict[str, int]:
     """Child processes of a process, by what they run."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+        try:
+            started = (task / "children").read_text()
+        except OSError:  # a thread that has ended
+            continue
+        for child in started.split():
             words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
             name = next((word for word in words if word.startswith("services.")), words[0])
             found[name] = int(child)

@@ -14,6 +14,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from services.common.model.layout import Layout
 from tests.support.ipam_process import IpamProcess, release_all, seed, wait_until_one_active
+from tests.support.retrying import again
 from tests.support.topologies import layout, network, node
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ async def pair(processes: tuple[str, str, list[IpamProcess]]) -> AsyncIterator[P
     endpoint, root, replicas = processes
     keys = Keys(root)
     async with EtcdClient([endpoint]) as client:
-        await seed(client, keys, usual_layout(), NODES)
+        await again(lambda: seed(client, keys, usual_layout(), NODES))
         active = await wait_until_one_active(replicas)
         standby = next(replica for replica in replicas if replica is not active)
         await standby.wait_until_serving()
