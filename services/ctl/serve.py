@@ -29,12 +29,14 @@ class Service(StrEnum):
     POLICY = "policy"
 
 
+_ON_THE_STORE: Final = (Service.TOPOLOGY, Service.IPAM, Service.POLICY)
 _ONLY: Final = {
-    "listen": (Service.TOPOLOGY, Service.IPAM),
-    "etcd": (Service.TOPOLOGY, Service.IPAM),
+    "listen": _ON_THE_STORE,
+    "etcd": _ON_THE_STORE,
     "initial-topology": (Service.TOPOLOGY,),
     "ipam": (Service.AGENT,),
     "topology": (Service.AGENT,),
+    "policy": (Service.AGENT,),
     "node": (Service.AGENT,),
 }
 """Services that an option is for; the others are for all."""
@@ -42,7 +44,9 @@ _ONLY: Final = {
 
 @app.command("serve")
 def serve(
-    service: Annotated[Service, typer.Argument(metavar="topology|ipam|policy", help="Which one.")],
+    service: Annotated[
+        Service, typer.Argument(metavar="topology|ipam|policy|agent", help="Which one.")
+    ],
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Settings, YAML."),
@@ -61,6 +65,13 @@ def serve(
     ] = "",
     topology: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Agent only: where topology is.")
+    ] = "",
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="Agent only: where policy is.  [default: nowhere: nothing is enforced]",
+        ),
     ] = "",
     node: Annotated[
         str,
@@ -92,7 +103,8 @@ def serve(
     Examples:
       romana serve topology --etcd 10.0.0.5:2379
       romana serve ipam --config /etc/romana/ipam.yaml
-      romana serve agent --ipam 10.0.0.5:9620,10.0.0.6:9620 --topology 10.0.0.5:9610
+      romana serve policy --etcd 10.0.0.5:2379
+      romana serve agent --ipam 10.0.0.5:9620 --topology 10.0.0.5:9610 --policy 10.0.0.5:9630
       ROMANA_IPAM__LOG__FORMAT=json romana serve ipam
     """
     given = {
@@ -101,6 +113,7 @@ def serve(
         "initial-topology": ("INITIAL_TOPOLOGY", initial_topology),
         "ipam": ("IPAM", ipam),
         "topology": ("TOPOLOGY", topology),
+        "policy": ("POLICY", policy),
         "node": ("NODE", node),
         "metrics": ("METRICS__ADDRESS", metrics),
         "log-level": ("LOG__LEVEL", log_level),

@@ -1,4 +1,4 @@
-"""Mutual TLS everywhere: etcd, topology, two replicas of ipam, and the command."""
+"""Mutual TLS everywhere: etcd, topology, two replicas of ipam, policy, and the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,7 @@ class Secured:
     topology: str
     active: str
     standby: str
+    policy: str
 
     def romana(
         self, *arguments: str, tls: TlsFiles | None, ipam: str = ""
@@ -47,6 +48,7 @@ class Secured:
             self.folder,
             *arguments,
             *("--topology-address", self.topology, "--ipam-address", ipam or self.active),
+            *("--policy-address", self.policy),
             *(text for pair in zip(given, map(str, files), strict=False) for text in pair),
         )
 
@@ -87,7 +89,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("secured")
     ours, theirs = Authority(folder / "ours"), Authority(folder / "theirs")
     machine = ours.issue("services", uri="romana:service")
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(4)]
     etcd = LocalEtcd(folder / "etcd", EtcdOptions(tls=machine))
     asyncio.run(etcd.start())
     try:
@@ -95,8 +97,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             serving(folder, "topology", etcd.endpoint, ports[0], machine),
             serving(folder, "ipam", etcd.endpoint, ports[1], machine),
             serving(folder, "ipam", etcd.endpoint, ports[2], machine),
+            serving(folder, "policy", etcd.endpoint, ports[3], machine),
         ):
-            topology, one, two = (f"127.0.0.1:{port}" for port in ports)
+            topology, one, two, policy = (f"127.0.0.1:{port}" for port in ports)
             made = Secured(
                 folder,
                 ours.issue("operator", uri="romana:operator"),
@@ -105,18 +108,17 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
                 topology,
                 one,
                 two,
+                policy,
             )
             active = wait_until_serving(made)
             standby = two if active == one else one
-            yield Secured(
-                folder, made.operator, made.stranger, etcd.endpoint, topology, active, standby
-            )
+            yield replace(made, active=active, standby=standby)
     finally:
         etcd.stop()
 
 
 def wait_until_serving(made: Secured) -> str:
-    """Waits for all three; returns where the active replica of ipam is."""
+    """Waits for all of them; returns where the active replica of ipam is."""
     end = time.monotonic() + START_SECONDS
     while True:
         asked = [
@@ -127,7 +129,7 @@ def wait_until_serving(made: Secured) -> str:
             status = json.loads(asked[0].stdout)[1]["status"]
             if status["active_address"]:
                 return str(status["active_address"])
-        assert time.monotonic() < end, [answer.stdout + answer.stderr for answer in asked]
+        assert time.monotonic() < end, [a.stdout[-900:] + a.stderr for a in asked]
 
 
 def test_everything_works_with_certificates_of_one_authority(secured: Secured) -> None:

@@ -170,30 +170,31 @@ class IpamProcess:
     async def wait_until_serving(self, seconds: float = START_SECONDS) -> pb.GetStatusResponse:
         """Waits until it is in-sync, active or not."""
         await self._until(self.is_serving, seconds, "serving")
-        status = await self.status()
-        assert status is not None
-        return status
+        return await self._status_when(lambda _: True, seconds, "answering")
 
     async def wait_until_active(self, seconds: float = START_SECONDS) -> pb.GetStatusResponse:
         """Waits until it is the active writer."""
-
-        async def active() -> bool:
-            found = await self.status()
-            return found is not None and found.active
-
-        await self._until(active, seconds, "active")
-        status = await self.status()
-        assert status is not None
-        return status
+        return await self._status_when(lambda status: status.active, seconds, "active")
 
     async def wait_until_reached(self, revision: int, seconds: float = START_SECONDS) -> None:
         """Waits until its memory holds everything up to a revision of the store."""
+        await self._status_when(
+            lambda status: status.revision >= revision, seconds, f"at revision {revision}"
+        )
 
-        async def reached() -> bool:
-            found = await self.status()
-            return found is not None and found.revision >= revision
+    async def _status_when(
+        self, wanted: Callable[[pb.GetStatusResponse], bool], seconds: float, what: str
+    ) -> pb.GetStatusResponse:
+        """The first status that is as wanted. A busy machine may not answer each time."""
+        seen: list[pb.GetStatusResponse] = []
 
-        await self._until(reached, seconds, f"at revision {revision}")
+        async def found() -> bool:
+            status = await self.status()
+            seen[:] = [status] if status is not None else []
+            return bool(seen) and wanted(seen[0])
+
+        await self._until(found, seconds, what)
+        return seen[0]
 
     async def scrape(self, path: str = "/metrics") -> tuple[int, str]:
         """Status and text of its HTTP endpoint."""

@@ -77,5 +77,5 @@ def test_who_is_missing() -> None:
 
 @pytest.mark.parametrize("count", [3, 12])
 def test_names_are_cut(count: int) -> None:
-    text = agents._named([f"n{number}" for number in range(count)])
+    text = agents.named([f"n{number}" for number in range(count)])
     assert text.endswith("n9 and 2 more" if count > 10 else "n0, n1, n2")

@@ -73,6 +73,7 @@ def test_up_status_ping_exec_and_down(file: Path) -> None:
         "etcd": "runs",
         "topology": "runs",
         "ipam": "runs",
+        "policy": "runs",
         "q": "there",
         "p": "there",
     }
