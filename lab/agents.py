@@ -122,6 +122,7 @@ class Agent:
             name=endpoint.name,
             tenant=endpoint.tenant,
             segment=endpoint.segment,
+            labels=dict(endpoint.labels),
             target=endpoint_pb2.EndpointTarget(
                 namespace=endpoint_pb2.NamespaceTarget(path=str(namespace))
             ),

@@ -1,7 +1,8 @@
 """A data center with four VLANs on this machine, in a few seconds: `make demo`.
 
 Real etcd, real services, the real command. First addresses, for nodes that are made up, in the
-topology of `examples/datacenter.yaml`; then packets, between network namespaces, see `lab.reach`.
+topology of `examples/datacenter.yaml`; then packets, between network namespaces, see `lab.reach`,
+and policy between their endpoints, see `lab.segments`.
 """
 
 from __future__ import annotations
@@ -318,7 +319,9 @@ class Channels:
 
 async def tell(story: Story, *, keep: bool) -> None:
     """The demo from start to end."""
-    story.title("Romana: topology-aware IPAM for a data center with four VLANs and two racks")
+    story.title(
+        "Romana: addresses, routes and policy for a data center with four VLANs and two racks"
+    )
     story.picture(PICTURE)
     story.step("Start etcd and the services")
     story.command("up")

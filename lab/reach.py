@@ -1,4 +1,4 @@
-"""The demo's end: real packets between namespaces, and the way that each takes.
+"""The demo's end: real packets between namespaces, the way that each takes, and policy.
 
 The data center of `lab/clusters/datacenter.yaml`, with a name of its own, so that it gets in the
 way of no other lab. It is removed whatever happens; what a killed demo left, the next one removes.
@@ -16,6 +16,7 @@ from lab.cluster import Cluster, left_over, remove
 from lab.matrix import Host
 from lab.namespaces import missing
 from lab.probe import Outcome
+from lab.segments import Segments
 from lab.story import Story, Unexpected
 from services.common.errors import RomanaError
 from services.ctl.table import Column
@@ -60,6 +61,7 @@ async def show(story: Story) -> None:
         await cluster.up(lambda what: story.say(f"up: {what}"))
         await _matrix(story, cluster)
         await _one_connection(story, cluster)
+        await Segments(story, cluster, await cluster.hosts()).run()
     except RomanaError as error:
         raise Unexpected(error.message) from error
     finally:

@@ -125,6 +125,8 @@ class Endpoint(_Part):
     node: str
     tenant: str
     segment: str = ""
+    labels: Mapping[str, str] = {}
+    """For policies."""
     network: str = ""
     """Empty: whichever ipam chooses."""
 

@@ -6,11 +6,13 @@ import asyncio
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from rich.text import Text
 
 from lab.local import COMMAND
+from lab.namespaces import inside
 from services.ctl.table import Column, Screen
 
 T = TypeVar("T")
@@ -65,17 +67,23 @@ class Story:
         self._screen.line(Text.assemble(("$ ", "bold green"), (lines, "bold")))
         sys.stdout.flush()
 
-    async def romana(self, *arguments: str, environment: Mapping[str, str], ends: int = 0) -> None:
-        """Runs the `romana` command; its output goes where ours goes, errors too.
+    async def romana(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str],
+        namespace: Path | None = None,
+        ends: int = 0,
+    ) -> None:
+        """Runs the `romana` command, perhaps in a namespace; what it says goes where ours goes.
 
         Raises:
             Unexpected: It ends with another exit code than `ends`.
         """
         self._screen.line()
         self.command(*arguments)
+        command = [*COMMAND, *arguments]
         process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *arguments,
+            *(command if namespace is None else inside(namespace, command)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sys.stdout.fileno(),
             stderr=sys.stdout.fileno(),

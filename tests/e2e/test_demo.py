@@ -75,7 +75,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(demo.pid, demo.returncode, out, err, [*folder.iterdir()], left)
 
 
-def test_it_ends_with_the_reachability_matrix(finished: Finished) -> None:
+def test_it_shows_the_reachability_matrix(finished: Finished) -> None:
     lacking = missing()
     if lacking:
         pytest.skip(f"needs {lacking}")
@@ -86,6 +86,25 @@ def test_it_ends_with_the_reachability_matrix(finished: Finished) -> None:
     assert {"direct", "router", "·"} <= set(rows["q2"])
     assert "LOST" not in out
     assert "both on shared-1" in out
+
+
+def test_it_ends_with_connections_as_policy_has_them(finished: Finished) -> None:
+    lacking = missing()
+    if lacking:
+        pytest.skip(f"needs {lacking}")
+    tables = finished.out.split("FROM  OWNER ")[1:]
+    allowed = [table.partition("+: connects")[0].count("  +") for table in tables]
+    assert allowed == [16, 4, 6]
+    for said in (
+        "$ romana tenant set production --isolation segment",
+        "$ romana policy apply examples/policies/production.yaml --wait 20",
+        "Applied by 2 nodes",
+        "10.40.192.0 -> 10.40.64.8: ALLOW",
+        "its ports match, but its peers are endpoints of production with app=front",
+        "4 p4  + + + .",
+    ):
+        assert said in finished.out
+    assert finished.out.count("All 16 as `romana policy matrix` says.") == 3
 
 
 def test_it_shows_everything_and_leaves_nothing(finished: Finished) -> None:
