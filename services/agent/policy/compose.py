@@ -291,9 +291,14 @@ class Composer:
                 self._fresh.discard(name)
 
     def _profile(self, name: EndpointName) -> Profile | None:
-        """How an endpoint is judged; None: it is not here, or closed."""
+        """How an endpoint is judged; None: it is not here, or closed.
+
+        Rules for other addresses are those of an endpoint that had the name before.
+        """
         local, rules = self._locals.get(name), self._rules.get(name)
         if local is None or not local.addresses or rules is None:
+            return None
+        if not set(rules.addresses).issuperset(local.addresses):
             return None
         return rules.profile if self._is_known(rules.profile) else None
 

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.skipif(bool(lacking), reason=f"needs {', '.join(lacking
 
 MINE = """
 set -e
-mkdir -p {folder}/etc-over {folder}/etc-work
-mount -t overlay overlay -o lowerdir=/etc,upperdir={folder}/etc-over,workdir={folder}/etc-work /etc
+own={folder}/etc.$$
+mkdir -p $own/over $own/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=$own/over,workdir=$own/work /etc
 mkdir -p /etc/cni/net.d
 cp {folder}/romana.conflist /etc/cni/net.d/
 mount -t tmpfs tmpfs /opt
@@ -31,7 +32,7 @@ mkdir -p /opt/cni/bin
 cp {folder}/bin/* /opt/cni/bin/
 exec "$@"
 """
-"""What `ctr` reads has fixed places: it gets them in a mount namespace of its own."""
+"""What `ctr` reads has fixed places: it gets them in a mount namespace of its own, each time."""
 
 
 class Runtime:

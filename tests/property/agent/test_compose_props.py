@@ -33,8 +33,11 @@ GROUPS = [GroupId("g1"), GroupId("g2")]
 SETS = [RuleSetId(f"{direction}{number}") for direction in ("in", "out") for number in range(2)]
 
 
+FIRST = ipaddress.ip_address("10.0.0.0")
+
+
 def _local(number: int, address: int) -> Local:
-    return Local(f"rom{number}", (ipaddress.ip_address("10.0.0.0") + address,))
+    return Local(f"rom{number}", (FIRST + address,))
 
 
 @st.composite
@@ -76,7 +79,9 @@ def _step(draw: st.DrawFn) -> tuple[str, object, object]:
                 tuple(one for one in chosen if one.startswith("in")),
                 tuple(one for one in chosen if one.startswith("out")),
             )
-            rules = None if gone else EndpointRules(NAMES[number], (), profile)
+            known = draw(st.sampled_from(((1, 2, 3), (1, 2, 3), (1,))))
+            addresses = tuple(FIRST + each + 10 * number for each in known)
+            rules = None if gone else EndpointRules(NAMES[number], addresses, profile)
             return "resource", f"endpoint/{NAMES[number]}", rules
         case "set":
             identity = draw(st.sampled_from(SETS))
