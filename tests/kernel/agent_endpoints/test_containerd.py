@@ -109,7 +109,7 @@ async def test_containers_at_once_that_fail_leave_nothing(runtime: Runtime, node
     show = "/bin/busybox ip -o addr show eth0; exit 3"
     done = await asyncio.gather(*(asyncio.to_thread(runtime.run, name, show) for name in names))
     assert [each.returncode for each in done] == [3] * len(names), [each.stderr for each in done]
-    given = {word for each in done for word in each.stdout.split() if word.startswith("10.1.")}
-    assert len(given) == len(names)
+    # whether they are there at the same time is not ours to say: an address may serve two
+    assert all("inet 10.1.0." in each.stdout for each in done)
     assert node_.links() == []
     assert await node_.addresses() == []

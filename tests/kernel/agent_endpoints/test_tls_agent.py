@@ -139,7 +139,8 @@ async def test_an_agent_with_another_nodes_certificate_gets_no_stream(
         status = await there.stub.GetStatus(
             agent_service_pb2.GetStatusRequest(), timeout=20, wait_for_ready=True
         )
-        assert not status.connected
+        # it may be trying again just now: what counts is that it was told nothing
+        assert not status.HasField("applied")
         assert not status.ready
 
 
