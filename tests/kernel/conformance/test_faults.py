@@ -1,4 +1,4 @@
-"""Crashes of the policy service and of agents while rules change and packets fly."""
+"""Changes of rules, and crashes of the policy service and of agents, while packets fly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lab.namespaces import call, open_socket, run
-from tests.kernel.conformance.cases import FROM_B, X, Y, everything, policy
+from lab.probe import Outcome, traffic
+from tests.kernel.conformance.cases import FROM_B, Step, X, Y, everything, policy
 from tests.kernel.conformance.pods import Pod, Pods, Probe
 from tests.kernel.conformance.site import Site
 
@@ -24,6 +25,9 @@ ANSWER_SECONDS = 15.0
 DENIED = Probe(Y["a"], X["a"], socket.AF_INET, "udp", 80)
 ALSO_DENIED = Probe(Pod("z", "c"), X["a"], socket.AF_INET6, "tcp", 80)
 ALLOWED = Probe(X["b"], X["a"], socket.AF_INET, "tcp", 80)
+ALSO = policy(
+    "also", "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]}"
+)
 OTHER = policy("other", "{podSelector: {matchLabels: {pod: b}}, ingress: [{}]}", "z")
 
 
@@ -93,6 +97,21 @@ async def conversation(pods: Pods, source: Pod, destination: Pod) -> AsyncIterat
                     yield
                 finally:
                     done.set()
+
+
+async def test_changes_lose_no_packet_of_what_stays_allowed(site: Site) -> None:
+    pods = site.pods
+    await site.apply(FROM_B)
+    to_a = [*pods.addresses[X["a"]].values()]
+    async with traffic([(pods.path(X["b"]), one) for one in to_a], interval=0.005) as sent:
+        for number in range(8):
+            await site.apply(FROM_B + (OTHER if number % 2 else ALSO))
+            await site.take(Step(everything, FROM_B, pod_labels={X["c"]: {"pod": "b"}}))
+            await site.take(Step(everything, FROM_B))
+    for (_, destination), echoes in sent.items():
+        assert len(echoes) > 100
+        lost = [one for one in echoes if one.outcome is not Outcome.ANSWERED]
+        assert not lost, f"{len(lost)} of {len(echoes)} to {destination}: {lost[0]}"
 
 
 async def test_crashes_open_nothing_and_cut_nothing(site: Site) -> None:
