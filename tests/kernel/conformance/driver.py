@@ -84,6 +84,7 @@ async def serve() -> None:
         stub: Any = PolicyServiceStub(channel)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             request = json.loads(line)
+            answer: dict[str, object]
             try:
                 answer = {"said": await _answer(stub, request)}
             except grpc.aio.AioRpcError as error:

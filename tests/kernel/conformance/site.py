@@ -81,7 +81,7 @@ class Site:
                     {
                         "name": pod.endpoint,
                         "tenant": pod.namespace,
-                        "labels": {**pods.get(pod, {"pod": pod.name})},
+                        "labels": dict(pods.get(pod, {"pod": pod.name})),
                         "ports": _ports(),
                     }
                     for pod in PODS
