@@ -22,6 +22,7 @@ from romana.ipam.v1.allocation_pb2 import AddressSpec, AllocationSpec
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.rpc.status import DETAILS_KEY
+from tests.support.hidden_ends import hides_its_end
 from tests.support.ipam_process import IpamProcess
 from tests.support.journal import Action, Addresses, Entry, Journal
 
@@ -241,11 +242,8 @@ async def _until(task: asyncio.Task[None], seconds: float) -> None:
 def _is_cut_off(error: grpc.aio.AioRpcError) -> bool:
     """What grpc says instead of UNAVAILABLE, and no server of ours ever says.
 
-    CANCELLED, though we did not cancel: the call came while grpc shut its server down. INTERNAL: a
-    stream's write failed as the call ended, which hides how it ended (grpc/grpc#36066).
+    CANCELLED, though we did not cancel: the call came while grpc shut its server down.
     """
     if DETAILS_KEY in dict(error.trailing_metadata() or ()):
         return False
-    return error.code() is grpc.StatusCode.CANCELLED or (
-        error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"
-    )
+    return error.code() is grpc.StatusCode.CANCELLED or hides_its_end(error)
