@@ -24,6 +24,7 @@ from services.agent.plan import Desired, Wanted
 from services.agent.prefixes import Changed, PrefixRoutes
 from services.agent.round import Outcome, Task, Trouble, perform
 from services.agent.state import InterfaceAddress, Key, Kind, State
+from services.agent.waiters import Waiters
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError
 from services.common.model.names import EndpointName
@@ -115,7 +116,7 @@ class Reconciler:
 
         self._generation = 1
         self._settled = 0
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters = Waiters()
         self._actual = State()
         self._desired: Desired | None = None
         self._retries: dict[tuple[Kind, Key], _Retry] = {}
@@ -259,9 +260,7 @@ class Reconciler:
             `route/NETWORK/PREFIX`, `peer/NETWORK/NODE` and `network/NAME`. Those are retried.
         """
         if self._settled < self._generation:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((self._generation, future))
-            await future
+            await self._waiters.wait(self._generation)
         return self.failures
 
     # The loop ------------------------------------------------------------------------------------
@@ -377,14 +376,7 @@ class Reconciler:
     def _settle(self, generation: int) -> None:
         self._error = ""
         self._settled = generation
-        waiters, self._waiters = self._waiters, []
-        for asked, future in waiters:
-            if future.done():
-                continue
-            if asked <= generation:
-                future.set_result(None)
-            else:
-                self._waiters.append((asked, future))
+        self._waiters.settle(generation)
         for listener in self._listeners:
             listener()
 

@@ -30,6 +30,7 @@ from services.agent.policy.render import FIXED_SETS
 from services.agent.policy.render_rules import Counted, Logging
 from services.agent.policy.resources import Resource
 from services.agent.policy.table import Changes, Found, interface_key
+from services.agent.waiters import Waiters
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError, WrongState
 from services.common.model.names import EndpointName
@@ -96,7 +97,7 @@ class Enforcement:
         self._put = 1
         self._settled = 0
         self._error = ""
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters = Waiters()
         self._listeners: list[Callable[[], None]] = []
         self._counts: Mapping[str, tuple[int, int]] = {}
         self._writing = asyncio.Lock()
@@ -228,16 +229,12 @@ class Enforcement:
         It waits for ever while no rules are known: give it a deadline.
         """
         if self._settled < self._put:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((self._put, future))
-            await future
+            await self._waiters.wait(self._put)
 
     async def opened(self, name: EndpointName) -> None:
         """Waits until an endpoint has its rules. Give it a deadline."""
         while self._busy or not self._composer.is_open(name):
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((0, future))
-            await future
+            await self._waiters.wait(0)  # the next round may have opened it
 
     # The loop -------------------------------------------------------------------------------------
 
@@ -353,14 +350,7 @@ class Enforcement:
         self._busy = False
         if self._known:
             self._settled = self._reaching
-        waiters, self._waiters = self._waiters, []
-        for asked, future in waiters:
-            if future.done():
-                continue
-            if asked <= self._settled:
-                future.set_result(None)
-            else:
-                self._waiters.append((asked, future))
+        self._waiters.settle(self._settled)
         for listener in self._listeners:
             listener()
 
