@@ -16,19 +16,21 @@ from typing import Generic, TypeVar
 
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
 from services.common.model.network import Address, Isolation
-from services.common.model.rules import Direction, GroupId, PolicyName, Profile, RuleSet
+from services.common.model.rules import (
+    Direction,
+    EndpointRules,
+    GroupId,
+    NodeRules,
+    PolicyName,
+    Profile,
+    RuleSet,
+)
 from services.policy.addresses import NetworkMap, key_of
 from services.policy.isolation import Apart, apart
 from services.policy.matching import Effects, EndpointMatcher, NodeMatcher
 from services.policy.model import Endpoint, Policy, PolicyNetwork, PolicyNode, TenantRecord
 from services.policy.records import RuleSetRecord
-from services.policy.resources import (
-    NETWORKS,
-    Changes,
-    EndpointRules,
-    NodeRules,
-    Resource,
-)
+from services.policy.resources import NETWORKS, Changes, Resource
 from services.policy.rulebook import RuleBook
 from services.policy.span import Span
 from services.policy.subjects import EndpointEntry, NodeEntry, Subject

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
-from services.common.model.rules import CidrBlock, GroupId, PolicyName, Protocol
+from services.common.model.rules import CidrBlock, GroupId, GroupPage, PolicyName, Protocol
 from services.policy.addresses import PAGE_BITS, V6, Block
 from services.policy.model import EndpointSelector, LabelSelector, NamedPort, NodeSelector
-from services.policy.resources import GroupPage
 from services.policy.subjects import Subject
 
 ID_BYTES: Final = 16

@@ -14,44 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from services.common.model.names import EndpointName, NodeName
-from services.common.model.network import Address
-from services.common.model.rules import GroupId, Profile, RuleSet
+from services.common.model.names import NodeName
+from services.common.model.rules import EndpointRules, GroupPage, NodeRules, RuleSet
 from services.policy.model import PolicyNetwork
 
 NETWORKS: Final = "networks"
 """Topic of all networks; every node follows it."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointRules:
-    """How an endpoint of a node is judged."""
-
-    name: EndpointName
-    addresses: tuple[Address, ...]
-    profile: Profile
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRules:
-    """How a node itself is judged."""
-
-    name: NodeName
-    profile: Profile
-
-
-@dataclass(frozen=True, slots=True)
-class GroupPage:
-    """Sixty-four consecutive addresses of a group."""
-
-    group: GroupId
-    base: int
-    """First address; its lowest six bits are 0."""
-    bits: int
-    """Of an address: 32 or 128."""
-    members: int
-    """Bit n: base + n is a member. Never 0."""
-
 
 Resource: TypeAlias = EndpointRules | NodeRules | RuleSet | GroupPage | PolicyNetwork
 

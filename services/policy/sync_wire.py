@@ -7,13 +7,20 @@ from typing import Final
 from romana.policy.v1 import sync_rules_pb2 as pb
 
 from services.common.errors import InvalidInput
-from services.common.model.rules import CompiledRule, Profile, RuleSet
+from services.common.model.rules import (
+    CompiledRule,
+    EndpointRules,
+    GroupPage,
+    NodeRules,
+    Profile,
+    RuleSet,
+)
 from services.common.sync import wire as sync
 from services.common.sync.encoding import dialect, serialise
 from services.common.sync.model import Ack, Hello
 from services.policy import enums
 from services.policy.model import PolicyNetwork
-from services.policy.resources import EndpointRules, GroupPage, NodeRules, Resource
+from services.policy.resources import Resource
 from services.policy.wire import block, port
 
 

@@ -16,7 +16,7 @@ from services.agent.kernel.nft import Nft
 from services.agent.policy.compose import Composer, Local
 from services.agent.policy.diff import diff
 from services.agent.policy.failsafe import Failsafe
-from services.agent.policy.resources import EndpointRules, GroupPage, Resource
+from services.agent.policy.resources import Resource
 from services.agent.policy.table import Found
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
@@ -24,7 +24,9 @@ from services.common.model.rules import (
     Action,
     CompiledRule,
     Direction,
+    EndpointRules,
     GroupId,
+    GroupPage,
     Mode,
     PolicyName,
     PortMatch,

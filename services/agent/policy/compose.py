@@ -20,22 +20,18 @@ from services.agent.policy.diff import compare, restructure
 from services.agent.policy.failsafe import Failsafe
 from services.agent.policy.render import Structure, local_elements, render
 from services.agent.policy.render_rules import Counted, Logging, Piece, render_rules
-from services.agent.policy.resources import (
-    EndpointRules,
-    GroupPage,
-    NetworkRules,
-    NodeRules,
-    Resource,
-    Unreadable,
-)
+from services.agent.policy.resources import NetworkRules, Resource, Unreadable
 from services.agent.policy.table import Changes, Element, Elements, Image, Shape
 from services.agent.policy.view import PageKey, View
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (
     Action,
+    EndpointRules,
     GroupId,
+    GroupPage,
     Mode,
+    NodeRules,
     Profile,
     RuleSet,
     RuleSetId,

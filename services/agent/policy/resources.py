@@ -1,43 +1,16 @@
-"""What the agent is told of policies, one value per resource of the stream."""
+"""What the agent is told of policies, one value per resource of the stream.
+
+Most of it is what the policy service says, as it is: `services.common.model.rules`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from services.common.model.names import EndpointName, NetworkName, NodeName
-from services.common.model.network import Address, Prefix
-from services.common.model.rules import GroupId, Profile, RuleSet
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointRules:
-    """How an endpoint of this node is judged."""
-
-    name: EndpointName
-    addresses: tuple[Address, ...]
-    profile: Profile
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRules:
-    """How the node itself is judged."""
-
-    name: NodeName
-    profile: Profile
-
-
-@dataclass(frozen=True, slots=True)
-class GroupPage:
-    """Sixty-four consecutive addresses of a group."""
-
-    group: GroupId
-    base: int
-    """First address; its lowest six bits are 0."""
-    bits: int
-    """Of an address: 32 or 128."""
-    members: int
-    """Bit n: base + n is a member. Never 0."""
+from services.common.model.names import NetworkName
+from services.common.model.network import Prefix
+from services.common.model.rules import EndpointRules, GroupPage, NodeRules, RuleSet
 
 
 @dataclass(frozen=True, slots=True)

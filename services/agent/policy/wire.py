@@ -13,14 +13,7 @@ from google.protobuf.message import DecodeError
 from romana.policy.v1 import endpoint_pb2, policy_pb2, policy_service_pb2, sync_rules_pb2
 
 from services.agent.model import LocalEndpoint
-from services.agent.policy.resources import (
-    EndpointRules,
-    GroupPage,
-    NetworkRules,
-    NodeRules,
-    Resource,
-    Unreadable,
-)
+from services.agent.policy.resources import NetworkRules, Resource, Unreadable
 from services.common.errors import InvalidInput
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Address, Prefix
@@ -30,8 +23,11 @@ from services.common.model.rules import (
     CidrBlock,
     CompiledRule,
     Direction,
+    EndpointRules,
     GroupId,
+    GroupPage,
     Mode,
+    NodeRules,
     PolicyName,
     PortMatch,
     Profile,

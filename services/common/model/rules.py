@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final, NewType
 
+from services.common.model.names import EndpointName, NodeName
 from services.common.model.network import Address, Prefix
 
 PolicyName = NewType("PolicyName", str)
@@ -144,6 +145,36 @@ class Profile:
     def of(self, direction: Direction) -> tuple[RuleSetId, ...]:
         """One direction's."""
         return self.ingress if direction is Direction.INGRESS else self.egress
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRules:
+    """How an endpoint of a node is judged."""
+
+    name: EndpointName
+    addresses: tuple[Address, ...]
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRules:
+    """How a node itself is judged."""
+
+    name: NodeName
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPage:
+    """Sixty-four consecutive addresses of a group."""
+
+    group: GroupId
+    base: int
+    """First address; its lowest six bits are 0."""
+    bits: int
+    """Of an address: 32 or 128."""
+    members: int
+    """Bit n: base + n is a member. Never 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,14 @@ from services.agent.kernel.firewall import Firewall
 from services.agent.policy.compose import Composer, Local, Refreshed
 from services.agent.policy.failsafe import Failsafe
 from services.agent.policy.render_rules import Logging
-from services.agent.policy.resources import (
-    EndpointRules,
-    GroupPage,
-    NetworkRules,
-    NodeRules,
-    Resource,
-    Unreadable,
-)
+from services.agent.policy.resources import NetworkRules, Resource, Unreadable
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (
+    EndpointRules,
     GroupId,
+    GroupPage,
+    NodeRules,
     Profile,
     Protocol,
     RuleSet,

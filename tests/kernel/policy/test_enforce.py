@@ -18,19 +18,16 @@ from services.agent.policy import names
 from services.agent.policy.enforce import Enforcement
 from services.agent.policy.failsafe import Failsafe, parse_ports
 from services.agent.policy.render_rules import Logging
-from services.agent.policy.resources import (
-    EndpointRules,
-    NetworkRules,
-    NodeRules,
-    Resource,
-)
+from services.agent.policy.resources import NetworkRules, Resource
 from services.common.errors import WrongState
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
     Action,
     CompiledRule,
     Direction,
+    EndpointRules,
     GroupId,
+    NodeRules,
     PolicyName,
     PortMatch,
     Protocol,

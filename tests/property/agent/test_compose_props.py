@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from services.agent.policy.compose import Composer, Local
 from services.agent.policy.diff import diff
 from services.agent.policy.failsafe import Failsafe
-from services.agent.policy.resources import EndpointRules, GroupPage, NetworkRules, Resource
+from services.agent.policy.resources import NetworkRules, Resource
 from services.agent.policy.table import Changes, Found, Image
 from services.common.model.names import EndpointName, NetworkName
 from services.common.model.rules import (
     Action,
     CompiledRule,
     Direction,
+    EndpointRules,
     GroupId,
+    GroupPage,
     Mode,
     PolicyName,
     PortMatch,

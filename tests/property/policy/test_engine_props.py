@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 from services.common.model.judging import judge
 from services.common.model.names import NodeName
 from services.common.model.network import Address
-from services.common.model.rules import Action, Direction, GroupId, Packet, Profile, RuleSet
-from services.policy.engine import Engine
-from services.policy.model import Endpoint, PolicyNode
-from services.policy.resources import (
-    Changes,
+from services.common.model.rules import (
+    Action,
+    Direction,
     EndpointRules,
+    GroupId,
     GroupPage,
     NodeRules,
-    Resource,
+    Packet,
+    Profile,
+    RuleSet,
 )
+from services.policy.engine import Engine
+from services.policy.model import Endpoint, PolicyNode
+from services.policy.resources import Changes, Resource
 from tests.support import policy_worlds as worlds
 from tests.support.policy_naive import World
 

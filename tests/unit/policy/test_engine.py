@@ -15,6 +15,8 @@ from services.common.model.rules import (
     MAX_PRIORITY,
     Action,
     Direction,
+    EndpointRules,
+    GroupPage,
     Packet,
     PolicyName,
     PortMatch,
@@ -38,7 +40,6 @@ from services.policy.model import (
     Rule,
     TenantRecord,
 )
-from services.policy.resources import EndpointRules, GroupPage
 from services.policy.selections import EndpointSelection
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS

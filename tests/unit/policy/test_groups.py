@@ -5,10 +5,10 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from services.common.model.network import Address
+from services.common.model.rules import GroupPage
 from services.policy.addresses import key_of
 from services.policy.groups import Group, GroupSpec
 from services.policy.model import EndpointSelector, NodeSelector
-from services.policy.resources import GroupPage
 
 
 def keys(*texts: str) -> list[int]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from romana.policy.v1 import policy_pb2, sync_rules_pb2
 
-from services.agent.policy.resources import GroupPage, Unreadable
+from services.agent.policy.resources import Unreadable
 from services.agent.policy.spool import FILE, RuleSpool
 from services.agent.policy.wire import parse_resource
-from services.common.model.rules import Action, CidrBlock, PortMatch, Protocol, RuleSet
+from services.common.model.rules import Action, CidrBlock, GroupPage, PortMatch, Protocol, RuleSet
 from services.common.sync.model import Position
 
 PAGE = sync_rules_pb2.RuleResource(
