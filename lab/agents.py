@@ -57,9 +57,9 @@ def program(lab: Lab, node: str, folder: Path) -> Program:
     attachments = [
         {
             "network": network,
-            "interface": lab.vlan(network).interface,
-            "address": lab.vlan(network).on_link(address),
-            "vlan_id": lab.vlan(network).vlan_id,
+            "interface": lab.network(network).interface,
+            "address": lab.network(network).on_link(address),
+            "vlan_id": lab.network(network).vlan_id,
             "parent": TRUNK_INTERFACE,
         }
         for network, address in lab.node(node).addresses.items()
@@ -86,13 +86,16 @@ def program(lab: Lab, node: str, folder: Path) -> Program:
 class Agent:
     """Calls to one agent. A channel of its own each: this is no hot path."""
 
-    def __init__(self, node: str, path: Path) -> None:
+    def __init__(self, node: str, path: Path, *, patience: float = 1.0) -> None:
+        """Asks nothing; all waits are `patience` times as long as else."""
         self.node = node
+        self._patience = patience
+        self._call_timeout = CALL_TIMEOUT * patience
         self._target = f"unix:{path}"
 
     async def ready(self, within: float = READY_TIMEOUT) -> None:
         """Waits until its kernel holds what is asked for; raises Unavailable."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + within * self._patience
         said = "no answer"
         while time.monotonic() < deadline:
             try:
@@ -111,7 +114,7 @@ class Agent:
         async with open_channel(self._target) as channel:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
             try:
-                return await stub.GetStatus(api.GetStatusRequest(), timeout=CALL_TIMEOUT)
+                return await stub.GetStatus(api.GetStatusRequest(), timeout=self._call_timeout)
             except grpc.aio.AioRpcError as error:
                 raise error_of(error) from error
 
@@ -132,7 +135,7 @@ class Agent:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
             try:
                 answer = await stub.AttachEndpoint(
-                    api.AttachEndpointRequest(spec=spec), timeout=CALL_TIMEOUT
+                    api.AttachEndpointRequest(spec=spec), timeout=self._call_timeout
                 )
             except grpc.aio.AioRpcError as error:
                 raise error_of(error) from error
@@ -144,7 +147,7 @@ class Agent:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
             try:
                 await stub.DetachEndpoint(
-                    api.DetachEndpointRequest(name=name), timeout=CALL_TIMEOUT
+                    api.DetachEndpointRequest(name=name), timeout=self._call_timeout
                 )
             except grpc.aio.AioRpcError as error:
                 raise error_of(error) from error
@@ -158,7 +161,7 @@ class Agent:
             while True:
                 try:
                     page = await stub.ListEndpoints(
-                        api.ListEndpointsRequest(page_token=token), timeout=CALL_TIMEOUT
+                        api.ListEndpointsRequest(page_token=token), timeout=self._call_timeout
                     )
                 except grpc.aio.AioRpcError as error:
                     raise error_of(error) from error

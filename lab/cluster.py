@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import agents, control, namespaces
+from lab.file import parse
 from lab.fabric import CONTROL, ROUTER, Fabric, down
 from lab.matrix import Host
 from lab.namespaces import add, hosts_of, inside, labs, missing, path_of
 from lab.processes import Processes, Program, environment
-from lab.spec import Address, Endpoint, Lab, parse
+from lab.spec import Address, Endpoint, Lab
 from services.common.errors import NotFound, Unavailable, WrongState
 
 FOLDER = Path("/run/romana-lab")
@@ -41,8 +42,21 @@ class Part:
 class Cluster:
     """One lab by its file's text."""
 
-    def __init__(self, text: str, *, folder: Path | None = None, guarded: bool = False) -> None:
-        """Changes nothing. A guarded lab's programs end with this process.
+    def __init__(
+        self,
+        text: str,
+        *,
+        folder: Path | None = None,
+        guarded: bool = False,
+        patience: float = 1.0,
+    ) -> None:
+        """Changes nothing.
+
+        Args:
+            text: The lab's file.
+            folder: For logs, data and sockets; below /run/romana-lab if none is given.
+            guarded: Programs end with this process.
+            patience: By how much everything may take longer than on a machine of its own.
 
         Raises:
             InvalidInput: The file is wrong.
@@ -51,6 +65,7 @@ class Cluster:
         self.folder = folder or FOLDER / self.lab.name
         self.processes = Processes(self.lab.name, self.folder, guarded=guarded)
         self._text = text
+        self._patience = patience
 
     def path(self, host: str) -> Path:
         """Of a namespace."""
@@ -133,7 +148,8 @@ class Cluster:
 
     def agent(self, node: str) -> agents.Agent:
         """Calls to a node's agent."""
-        return agents.Agent(node, agents.socket_path(self.folder, node))
+        path = agents.socket_path(self.folder, node)
+        return agents.Agent(node, path, patience=self._patience)
 
     async def attach(self, endpoint: Endpoint, address: str = "") -> agents.Attached:
         """Makes its namespace, unless there is one, and has its node's agent attach it."""
@@ -204,14 +220,14 @@ class Cluster:
     async def _provision(self) -> None:
         """In the control namespace, since the services listen there."""
         process = await asyncio.create_subprocess_exec(
-            *inside(self.path(CONTROL), [*PROVISION, str(self.folder / FILE)]),
+            *inside(self.path(CONTROL), [*PROVISION, str(self.folder / FILE), str(self._patience)]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
         )
         try:
-            async with asyncio.timeout(PROVISION_TIMEOUT):
+            async with asyncio.timeout(PROVISION_TIMEOUT * self._patience):
                 _, errors = await process.communicate()
         except BaseException:
             process.kill()

@@ -1,7 +1,8 @@
-"""`python -m lab.provision FILE`, in the control namespace: tells the services what the lab is.
+"""`python -m lab.provision FILE PATIENCE`: tells the services what the lab is.
 
-Waits until topology, ipam and policy serve, applies the topology, registers the nodes with the
-interfaces that they have, and reserves the addresses of plain machines. Each step can be repeated.
+In the control namespace. Waits until topology, ipam and policy serve, PATIENCE times as long as
+else, applies the topology, registers the nodes with the interfaces that they have, and reserves the
+addresses of plain machines. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from romana.topology.v1 import topology_service_pb2 as topology_api
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from lab.control import IPAM, POLICY, TOPOLOGY
-from lab.spec import TRUNK_INTERFACE, Lab, Node, parse, topology_document
+from lab.file import parse, topology_document
+from lab.spec import TRUNK_INTERFACE, Lab, Node
 from services.common.rpc.channel import open_channel
 
 if TYPE_CHECKING:  # for type checkers only
@@ -42,11 +44,11 @@ RETRIED = {
 RESERVATION = "lab-machines"
 
 
-async def provision(text: str) -> None:
-    """Does all of it; raises AioRpcError, or TimeoutError."""
+async def provision(text: str, patience: float) -> None:
+    """Does all of it, in `patience` times TIMEOUT; raises AioRpcError, or TimeoutError."""
     lab = parse(text)
     async with (
-        asyncio.timeout(TIMEOUT),
+        asyncio.timeout(TIMEOUT * patience),
         open_channel(TOPOLOGY, insecure=True) as topology_channel,
         open_channel(IPAM, insecure=True) as ipam_channel,
         open_channel(POLICY, insecure=True) as policy_channel,
@@ -80,9 +82,9 @@ def registered(lab: Lab, node: Node) -> node_pb2.Node:
         attachments=[
             node_pb2.Attachment(
                 network=network,
-                interface=lab.vlan(network).interface,
+                interface=lab.network(network).interface,
                 address=str(address),
-                vlan_id=lab.vlan(network).vlan_id,
+                vlan_id=lab.network(network).vlan_id,
                 parent_interface=TRUNK_INTERFACE if lab.trunk else "",
             )
             for network, address in node.addresses.items()
@@ -93,7 +95,7 @@ def registered(lab: Lab, node: Node) -> node_pb2.Node:
 def reservations(lab: Lab) -> list[block_pb2.Reservation]:
     """So that no endpoint gets a plain machine's address."""
     made = []
-    for vlan in lab.networks:
+    for vlan in lab.vlans:
         ranges = [str(each.address) for each in lab.machines if each.network == vlan.name]
         if ranges:
             made.append(
@@ -130,13 +132,14 @@ async def _retried(call: Callable[[], Awaitable[object]]) -> None:
 
 def main() -> int:
     """Returns the exit status; what failed is on standard error."""
+    file, patience = sys.argv[1], float(sys.argv[2])
     try:
-        asyncio.run(provision(Path(sys.argv[1]).read_text()))
+        asyncio.run(provision(Path(file).read_text(), patience))
     except grpc.aio.AioRpcError as error:
         sys.stderr.write(f"{error.code().name}: {error.details()}\n")
         return 1
     except TimeoutError:
-        sys.stderr.write(f"the services did not take it within {TIMEOUT:.0f} s\n")
+        sys.stderr.write(f"the services did not take it within {TIMEOUT * patience:.0f} s\n")
         return 1
     return 0
 
