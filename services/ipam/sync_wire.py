@@ -8,13 +8,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
-from services.common.errors import InvalidInput
 from services.common.model.names import NetworkName, NodeName, TopologyName
 from services.common.model.network import Address, Mode, Network, Placement
 from services.common.sync import wire
 from services.common.sync.encoding import dialect, serialise
 from services.common.sync.hub import Status
-from services.common.sync.model import Ack, Hello
 from services.ipam.route_source import Encoding
 
 _MODES: Final = {
@@ -60,18 +58,7 @@ def route(identity: str, network: NetworkName, prefix: str, node: NodeName) -> b
 ENCODING: Final = Encoding(network, peer, route)
 
 
-def parse_request(message: pb.SyncRoutesRequest) -> Hello | Ack:
-    """Reads what an agent says; raises InvalidInput."""
-    match message.WhichOneof("message"):
-        case "hello":
-            return wire.parse_hello(message.hello, "hello")
-        case "ack":
-            return wire.parse_ack(message.ack)
-        case _:
-            raise InvalidInput.at("message", "is missing")
-
-
-DIALECT: Final = dialect(parse_request, pb.SyncRoutesResponse)
+DIALECT: Final = dialect(pb.SyncRoutesResponse)
 
 
 def status(value: Status, replica: str) -> pb.NodeSyncStatus:

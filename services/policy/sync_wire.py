@@ -6,7 +6,6 @@ from typing import Final
 
 from romana.policy.v1 import sync_rules_pb2 as pb
 
-from services.common.errors import InvalidInput
 from services.common.model.rules import (
     CompiledRule,
     EndpointRules,
@@ -15,9 +14,7 @@ from services.common.model.rules import (
     Profile,
     RuleSet,
 )
-from services.common.sync import wire as sync
 from services.common.sync.encoding import dialect, serialise
-from services.common.sync.model import Ack, Hello
 from services.policy import enums
 from services.policy.model import PolicyNetwork
 from services.policy.resources import Resource
@@ -57,18 +54,7 @@ def resource(identity: str, value: Resource) -> bytes:
     return serialise(message)
 
 
-def parse_request(message: pb.SyncRulesRequest) -> Hello | Ack:
-    """Reads what an agent says; raises InvalidInput."""
-    match message.WhichOneof("message"):
-        case "hello":
-            return sync.parse_hello(message.hello, "hello")
-        case "ack":
-            return sync.parse_ack(message.ack)
-        case _:
-            raise InvalidInput.at("message", "is missing")
-
-
-DIALECT: Final = dialect(parse_request, pb.SyncRulesResponse)
+DIALECT: Final = dialect(pb.SyncRulesResponse)
 
 
 def _profile(value: Profile, *, ingress: bool) -> pb.Profile:

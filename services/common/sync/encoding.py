@@ -6,23 +6,19 @@ Every service's response has the same fields: nonce, position, phase, updated an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from services.common.sync import wire
-from services.common.sync.model import Ack, Hello
 from services.common.sync.source import Piece
 from services.common.sync.stream_server import Dialect
-
-Request = TypeVar("Request")
 
 _DELIMITED = 2
 """Wire type of what has its length before it."""
 
 
-def dialect(parse: Callable[[Request], Hello | Ack], response: type[Message]) -> Dialect[Request]:
-    """How a service reads requests, and writes responses of that type."""
+def dialect(response: type[Message]) -> Dialect:
+    """How a service writes responses of that type."""
     # each has the fields named here, which the type of a message cannot say
     make: Callable[..., Message] = response
     number = response.DESCRIPTOR.fields_by_name["updated"].number
@@ -42,7 +38,7 @@ def dialect(parse: Callable[[Request], Hello | Ack], response: type[Message]) ->
             parts += (tag, _varint(len(value)), value)
         return b"".join(parts)
 
-    return Dialect(parse, nonce, body)
+    return Dialect(nonce, body)
 
 
 def serialise(resource: Message) -> bytes:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 import grpc.aio
 import structlog
 
 from services.common.errors import InvalidInput
+from services.common.sync import wire
 from services.common.sync.hub import Hub, Stream, topics_text
 from services.common.sync.model import Ack, Hello
 from services.common.sync.source import Piece
@@ -27,16 +28,13 @@ HELLO_SECONDS: Final = 10.0
 """An agent that says nothing for so long is none."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Request = TypeVar("Request")
 Servicer = TypeVar("Servicer")
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect(Generic[Request]):
-    """A service's messages."""
+class Dialect:
+    """A service's responses. Requests are alike: `services.common.sync.wire` reads them."""
 
-    parse: Callable[[Request], Hello | Ack]
-    """Reads a request; raises InvalidInput."""
     nonce: Callable[[int], bytes]
     """Serialises a response with nothing but a nonce."""
     body: Callable[[Piece], bytes]
@@ -50,9 +48,9 @@ class Admission(Protocol):
         """Returns if it may begin, perhaps after waiting; raises RomanaError."""
 
 
-async def serve(hub: Hub, dialect: Dialect[Request], context: Context, admit: Admission) -> None:
+async def serve(hub: Hub, dialect: Dialect, context: Context, admit: Admission) -> None:
     """Serves one stream to its end; raises RomanaError for why it ends."""
-    hello = await _read_hello(dialect, context)
+    hello = await _read_hello(context)
     if hello is None:
         return
     await admit(hello)
@@ -61,7 +59,7 @@ async def serve(hub: Hub, dialect: Dialect[Request], context: Context, admit: Ad
         "sync_stream_begun", node=hello.node, agent_version=hello.agent_version,
         topics=topics_text(stream.sender.topics),
     )  # fmt: skip
-    reader = asyncio.create_task(_read(dialect, context, stream))
+    reader = asyncio.create_task(_read(context, stream))
     reader.add_done_callback(lambda _: stream.wake.set())
     try:
         await _write(dialect, context, stream, reader)
@@ -77,7 +75,7 @@ async def serve(hub: Hub, dialect: Dialect[Request], context: Context, admit: Ad
         log.info("sync_stream_ended", node=hello.node, why=str(stream.ended or ""))
 
 
-async def _read_hello(dialect: Dialect[Request], context: Context) -> Hello | None:
+async def _read_hello(context: Context) -> Hello | None:
     """None: the client has gone."""
     try:
         async with asyncio.timeout(HELLO_SECONDS):
@@ -86,23 +84,23 @@ async def _read_hello(dialect: Dialect[Request], context: Context) -> Hello | No
         raise InvalidInput(f"no Hello came within {HELLO_SECONDS:g} s", "NO_HELLO") from None
     if message is grpc.aio.EOF:
         return None
-    hello = dialect.parse(cast("Request", message))
+    hello = wire.parse_request(cast("wire.Request", message))
     if not isinstance(hello, Hello):
         raise InvalidInput("the first message is not a Hello", "NO_HELLO")
     return hello
 
 
-async def _read(dialect: Dialect[Request], context: Context, stream: Stream) -> None:
+async def _read(context: Context, stream: Stream) -> None:
     """Takes acknowledgments until the agent has no more to say."""
     while (message := await context.read()) is not grpc.aio.EOF:
-        ack = dialect.parse(cast("Request", message))
+        ack = wire.parse_request(cast("wire.Request", message))
         if not isinstance(ack, Ack):
             raise InvalidInput("a second Hello on one stream", "SECOND_HELLO")
         stream.acknowledge(ack)
 
 
 async def _write(
-    dialect: Dialect[Request], context: Context, stream: Stream, reader: asyncio.Task[None]
+    dialect: Dialect, context: Context, stream: Stream, reader: asyncio.Task[None]
 ) -> None:
     """Sends what there is, one response at a time, until the reader or the stream ends."""
     while not reader.done():

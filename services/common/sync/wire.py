@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, Protocol
 
 from romana.sync.v1 import sync_pb2 as pb
 
@@ -23,6 +23,23 @@ PHASES: Final = {
 _PHASES: Final = {number: phase for phase, number in PHASES.items()}
 
 
+class Request(Protocol):
+    """What every service's stream takes: a `hello` or an `ack`, in the oneof `message`."""
+
+    @property
+    def hello(self) -> pb.Hello:
+        """Once."""
+
+    @property
+    def ack(self) -> pb.Ack:
+        """For every response."""
+
+    def WhichOneof(  # noqa: N802
+        self, oneof_group: Literal["message"]
+    ) -> Literal["hello", "ack"] | None:
+        """Which of them it is; None: neither."""
+
+
 def position(value: Position) -> pb.Position:
     """A position."""
     return pb.Position(epoch=value.epoch, revision=value.revision, digest=value.digest)
@@ -41,21 +58,23 @@ def parse_phase(number: pb.Phase.ValueType) -> Phase:
     return phase
 
 
+def parse_request(message: Request) -> Hello | Ack:
+    """Reads what an agent says; raises InvalidInput."""
+    match message.WhichOneof("message"):
+        case "hello":
+            return _parse_hello(message.hello)
+        case "ack":
+            return _parse_ack(message.ack)
+        case _:
+            raise InvalidInput.at("message", "is missing")
+
+
 def hello(value: Hello) -> pb.Hello:
     """What an agent says first."""
     message = pb.Hello(node=value.node, agent_version=value.agent_version)
     if value.resume is not None:
         message.resume.CopyFrom(position(value.resume))
     return message
-
-
-def parse_hello(message: pb.Hello, path: str) -> Hello:
-    """Reads what an agent says first; raises InvalidInput."""
-    violations: list[Violation] = [*names.subject_name(message.node, f"{path}.node")]
-    if violations:
-        raise InvalidInput.of(violations)
-    resume = parse_position(message.resume) if message.HasField("resume") else None
-    return Hello(message.node, message.agent_version[:TEXT_MOST], resume)
 
 
 def ack(value: Ack) -> pb.Ack:
@@ -66,8 +85,20 @@ def ack(value: Ack) -> pb.Ack:
     return message
 
 
-def parse_ack(message: pb.Ack) -> Ack:
-    """Reads an acknowledgment."""
+def failure(value: Failure) -> pb.Failure:
+    """A resource that is not applied."""
+    return pb.Failure(resource=value.resource, reason=value.reason, message=value.message)
+
+
+def _parse_hello(message: pb.Hello) -> Hello:
+    violations: list[Violation] = [*names.subject_name(message.node, "hello.node")]
+    if violations:
+        raise InvalidInput.of(violations)
+    resume = parse_position(message.resume) if message.HasField("resume") else None
+    return Hello(message.node, message.agent_version[:TEXT_MOST], resume)
+
+
+def _parse_ack(message: pb.Ack) -> Ack:
     return Ack(
         message.nonce,
         parse_position(message.applied) if message.HasField("applied") else None,
@@ -76,8 +107,3 @@ def parse_ack(message: pb.Ack) -> Ack:
             for item in message.failures[:FAILURES_MOST]
         ),
     )
-
-
-def failure(value: Failure) -> pb.Failure:
-    """A resource that is not applied."""
-    return pb.Failure(resource=value.resource, reason=value.reason, message=value.message)
