@@ -30,6 +30,7 @@ from lab.cluster import Cluster
 from lab.namespaces import add, open_socket
 from lab.spec import Address
 from services.common.rpc.channel import open_channel
+from tests.support.sctp import init_packet
 
 NAMESPACES: Final = ("x", "y", "z")
 NAMES: Final = ("a", "b", "c")
@@ -264,24 +265,8 @@ class Pods:
         with open_socket(self.path(one.source), one.family, socket.SOCK_RAW, SCTP) as client:
             client.bind((source, 0))
             try:
-                client.sendto(_init(source_port, port), (address, 0))
+                client.sendto(init_packet(source_port, port, tag=1), (address, 0))
             except OSError:
                 return False
             await arrived.wait()
         return True
-
-
-def _init(source_port: int, port: int) -> bytes:
-    """An INIT chunk (RFC 9260, 3.3.2) in a packet with a right checksum (CRC32c)."""
-    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 1, 65536, 1, 1, 1)
-    head = struct.pack("!HHI", source_port, port, 0)
-    return head + struct.pack("<I", _crc32c(head + bytes(4) + chunk)) + chunk
-
-
-def _crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF

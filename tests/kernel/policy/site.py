@@ -29,6 +29,7 @@ from services.common.model.rules import (
     RuleSet,
 )
 from tests.support.netns import Namespace, Namespaces, enter
+from tests.support.sctp import init_packet
 
 _T = TypeVar("_T")
 NUMBERS = {
@@ -273,8 +274,7 @@ def _packet(
         case Protocol.UDP:
             body = struct.pack("!HHHH", sport, port, 8 + len(label), 0) + label
         case Protocol.SCTP:
-            init = struct.pack("!BBHIIHHI", 1, 0, 20, mark, 65536, 1, 1, mark)
-            body = struct.pack("!HHII", sport, port, 0, 0) + init + label
+            body = init_packet(sport, port, mark, label)
         case Protocol.ICMP | Protocol.ICMPV6:
             body = struct.pack("!BBHHH", *icmp, 0, mark & 0xFFFF, mark >> 16) + label
     number = NUMBERS[protocol]
@@ -284,8 +284,6 @@ def _packet(
         body = body[:at] + struct.pack("!H", _checksum(pseudo + body)) + body[at + 2 :]
     elif protocol is Protocol.ICMP:
         body = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
-    elif protocol is Protocol.SCTP:
-        body = body[:8] + struct.pack("<I", _crc32c(body)) + body[12:]
     if source.version == 4:
         head = struct.pack(
             "!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, number, 0,
@@ -333,12 +331,3 @@ def _checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
-
-
-def _crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
