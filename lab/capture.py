@@ -33,6 +33,8 @@ class Sighting:
     outgoing: bool
     source: Address
     destination: Address
+    hop_limit: int
+    """The TTL of IPv4: each router takes one off."""
     protocol: int
     """Of IP: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6."""
     echo: Echo | None
@@ -80,10 +82,10 @@ def _sighting(packet: bytes, interface: str, *, outgoing: bool) -> Sighting | No
     version = packet[0] >> 4 if packet else 0
     if version == icmp.V4 and len(packet) >= 20:
         source, destination = packet[_SOURCE_V4], packet[_DESTINATION_V4]
-        protocol, header = packet[9], (packet[0] & 0xF) * 4
+        hops, protocol, header = packet[8], packet[9], (packet[0] & 0xF) * 4
     elif version == icmp.V6 and len(packet) >= 40:
         source, destination = packet[_SOURCE_V6], packet[_DESTINATION_V6]
-        protocol, header = packet[6], 40
+        hops, protocol, header = packet[7], packet[6], 40
     else:
         return None
     ports = None
@@ -95,6 +97,7 @@ def _sighting(packet: bytes, interface: str, *, outgoing: bool) -> Sighting | No
         outgoing,
         ipaddress.ip_address(source),
         ipaddress.ip_address(destination),
+        hops,
         protocol,
         icmp.requested(version, packet),
         ports,

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import agents, control, namespaces
-from lab.file import parse
 from lab.fabric import CONTROL, ROUTER, Fabric, down
+from lab.file import parse
 from lab.matrix import Host
 from lab.namespaces import add, hosts_of, inside, labs, missing, path_of
 from lab.processes import Processes, Program, environment
+from lab.routing import Routing, routing
 from lab.spec import Address, Endpoint, Lab
 from services.common.errors import NotFound, Unavailable, WrongState
 
@@ -62,6 +63,7 @@ class Cluster:
             InvalidInput: The file is wrong.
         """
         self.lab: Lab = parse(text)
+        self.routing: Routing = routing(self.lab, text)
         self.folder = folder or FOLDER / self.lab.name
         self.processes = Processes(self.lab.name, self.folder, guarded=guarded)
         self._text = text
@@ -76,6 +78,11 @@ class Cluster:
         """Of the core router's namespace."""
         return self.path(ROUTER)
 
+    @property
+    def routers(self) -> dict[str, Path]:
+        """Namespaces of the core router and those of racks, by name."""
+        return {name: self.path(name) for name in (ROUTER, *self.routing.racks)}
+
     async def up(self, said: Callable[[str], None] = lambda _: None) -> None:
         """Makes all of it, or nothing; `said` is told what is there.
 
@@ -86,10 +93,12 @@ class Cluster:
         lacking = missing()
         if lacking:
             raise WrongState(f"a lab needs {lacking}", "LAB_CAPABILITY", {"missing": lacking})
-        Fabric(self.lab).up()
+        Fabric(self.lab, self.routing).up()
         try:
+            racks = f"{len(self.lab.racks)} racks with a router each, " if self.lab.racks else ""
             said(
-                f"{len(self.lab.networks)} VLANs, a core router, {len(self.lab.machines)} machines"
+                f"{len(self.lab.vlans)} VLANs, {racks}a core router, "
+                f"{len(self.lab.machines)} machines"
             )
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(mode=0o700, parents=True)
@@ -178,7 +187,14 @@ class Cluster:
         """Everybody who can be pinged: endpoints, then plain machines."""
         return [
             *(
-                Host(each.name, self.path(each.name), each.address, each.network, each.node)
+                Host(
+                    each.name,
+                    self.path(each.name),
+                    each.address,
+                    each.network,
+                    each.node,
+                    self.lab.rack_of(each.node, each.network),
+                )
                 for each in await self.attached()
             ),
             *(

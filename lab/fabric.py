@@ -1,10 +1,14 @@
 """The network of a lab: a bridge per VLAN, the core router, management, nodes, plain machines.
 
-    fabric     the bridges: one per VLAN, one for management
-    router     an interface per VLAN with the gateway's address, and the access rules
+    fabric     the bridges: one per VLAN, one for management, two per rack
+    router     an interface per VLAN with the gateway's address, and the access rules; one per rack
     control    etcd and the services, on the management network
-    NODE       an interface per VLAN that it is on, and eth0 for management
+    RACK       the rack's router: an interface to the core router, one to the rack's nodes
+    NODE       an interface per VLAN that it is on, one to its rack, and eth0 for management
     MACHINE    an interface on its VLAN, the gateway as default route
+
+The routers of all racks have the gateways of the routed networks, besides their own addresses, so
+that a network has one gateway and every node its rack's router for it: an anycast gateway.
 
 In a namespace of its own: br_netfilter passes bridged frames through the iptables of the bridge's
 namespace, and Docker drops there. Without 802.1Q in the kernel a VLAN is a bridge with access ports
@@ -18,14 +22,18 @@ from dataclasses import dataclass
 
 from lab import acl
 from lab.namespaces import add, hosts_of, inside, ip, name_of, path_of, remove, run, sysctl
+from lab.routing import CORE_INTERFACE, NODES_INTERFACE, Route, Routing
 from lab.spec import (
     CONTROL_ADDRESS,
     MANAGEMENT,
     MANAGEMENT_INTERFACE,
+    RACK_INTERFACE,
     TRUNK_INTERFACE,
     Address,
     Lab,
-    Vlan,
+    Network,
+    Node,
+    Rack,
 )
 from services.common.errors import WrongState
 
@@ -49,8 +57,10 @@ class Plug:
 class Fabric:
     """Makes and removes it."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, routing: Routing | None = None) -> None:
+        """Changes nothing; `routing` is needed by a lab with racks."""
         self._lab = lab
+        self._routing = routing or Routing()
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -58,6 +68,7 @@ class Fabric:
         lab = self._lab
         return (
             *(FABRIC, ROUTER, CONTROL),
+            *(rack.name for rack in lab.racks),
             *(node.name for node in lab.nodes),
             *(machine.name for machine in lab.machines),
         )
@@ -86,10 +97,15 @@ class Fabric:
                     ["bridge", "-netns", name_of(lab.name, FABRIC), "-batch", "-"],
                     stdin="\n".join(self._port_vlans()) + "\n",
                 )
-            run(inside(path_of(lab.name, ROUTER), ["nft", "-f", "-"]), stdin=acl.rendered(lab))
+            self._filter(ROUTER, acl.rendered(lab))
+            for rack in lab.racks:
+                self._filter(rack.name, acl.rendered_in_rack(lab))
         except BaseException:
             down(lab.name)
             raise
+
+    def _filter(self, router: str, rules: str) -> None:
+        run(inside(path_of(self._lab.name, router), ["nft", "-f", "-"]), stdin=rules)
 
     def _parameters(self, host: str) -> dict[str, int]:
         """Kernel parameters, before there is any interface."""
@@ -101,7 +117,7 @@ class Fabric:
             "ipv4/conf/default/rp_filter": reverse,
             "ipv6/conf/default/accept_dad": 0,  # else addresses wait a second
         }
-        if host == ROUTER:
+        if host in {ROUTER, *(rack.name for rack in self._lab.racks)}:
             values |= {
                 "ipv4/ip_forward": 1,
                 "ipv6/conf/all/forwarding": 1,
@@ -113,9 +129,11 @@ class Fabric:
 
     def _make_bridges(self) -> None:
         lab = self._lab
-        made = {vlan.interface: "" for vlan in lab.networks}
+        made = {vlan.interface: "" for vlan in lab.vlans}
         if lab.trunk:
             made = {TRUNK_BRIDGE: " vlan_filtering 1 vlan_default_pvid 0"}
+        for number in range(len(lab.racks)):
+            made |= {_core_bridge(number): "", _rack_bridge(number): ""}
         made[MANAGEMENT_BRIDGE] = ""
         commands = []
         for name, options in made.items():
@@ -129,17 +147,26 @@ class Fabric:
     def _plugs(self) -> Iterator[Plug]:
         """Every cable."""
         lab = self._lab
-        yield from self._vlan_plugs(ROUTER, lab.networks)
+        yield from self._vlan_plugs(ROUTER, lab.vlans)
+        numbers = {rack.name: number for number, rack in enumerate(lab.racks)}
+        for name, number in numbers.items():
+            yield Plug(ROUTER, name, _core_bridge(number))
+            yield Plug(name, CORE_INTERFACE, _core_bridge(number))
+            yield Plug(name, NODES_INTERFACE, _rack_bridge(number))
         yield Plug(CONTROL, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE)
         for node in lab.nodes:
             yield Plug(node.name, MANAGEMENT_INTERFACE, MANAGEMENT_BRIDGE)
-            yield from self._vlan_plugs(node.name, [lab.vlan(name) for name in node.addresses])
+            if node.rack:
+                yield Plug(node.name, RACK_INTERFACE, _rack_bridge(numbers[node.rack]))
+            yield from self._vlan_plugs(
+                node.name, [vlan for vlan in lab.vlans if vlan.name in node.addresses]
+            )
         for machine in lab.machines:
-            vlan = lab.vlan(machine.network)
+            vlan = lab.network(machine.network)
             bridge = TRUNK_BRIDGE if lab.trunk else vlan.interface
             yield Plug(machine.name, vlan.interface, bridge, (vlan.vlan_id,))
 
-    def _vlan_plugs(self, host: str, vlans: Sequence[Vlan]) -> Iterator[Plug]:
+    def _vlan_plugs(self, host: str, vlans: Sequence[Network]) -> Iterator[Plug]:
         if self._lab.trunk:
             ids = tuple(vlan.vlan_id for vlan in vlans)
             yield Plug(host, TRUNK_INTERFACE, TRUNK_BRIDGE, ids, tagged=True)
@@ -177,23 +204,60 @@ class Fabric:
     def _addresses(self, host: str) -> Iterator[str]:
         lab = self._lab
         if host == ROUTER:
-            for vlan in lab.networks:
-                if lab.trunk:
-                    yield vlan_link(vlan)
-                    yield f"link set {vlan.interface} up"
-                yield _address(vlan, vlan.gateway)
+            yield from self._at_core()
         elif host == CONTROL:
             yield _managed(CONTROL_ADDRESS)
+        for rack in lab.racks:
+            if rack.name == host:
+                yield from self._at_rack(rack)
         for node in lab.nodes:
             if node.name == host:
-                yield _managed(lab.management(host))
-                for network, address in node.addresses.items() if not lab.trunk else ():
-                    yield _address(lab.vlan(network), address)
+                yield from self._at_node(node)
         for machine in lab.machines:
             if machine.name == host:
-                vlan = lab.vlan(machine.network)
-                yield _address(vlan, machine.address)
+                vlan = lab.network(machine.network)
+                yield _address(vlan.on_link(machine.address), vlan.interface)
                 yield f"route add default via {vlan.gateway}"
+
+    def _at_core(self) -> Iterator[str]:
+        lab = self._lab
+        for vlan in lab.vlans:
+            if lab.trunk:
+                yield vlan_link(vlan)
+                yield f"link set {vlan.interface} up"
+            yield _address(vlan.on_link(vlan.gateway), vlan.interface)
+        for rack in lab.racks:
+            for own in rack.router:
+                core, _ = lab.transfer(rack.name, own.version)
+                yield _address(f"{core}/{core.max_prefixlen - 1}", rack.name)
+        yield from map(_route, self._routing.core)
+
+    def _at_rack(self, rack: Rack) -> Iterator[str]:
+        lab = self._lab
+        for own in rack.router:
+            _, address = lab.transfer(rack.name, own.version)
+            yield _address(f"{address}/{address.max_prefixlen - 1}", CORE_INTERFACE)
+            yield _address(str(own), NODES_INTERFACE)
+        for gateway in dict.fromkeys(network.gateway for network in lab.routed):
+            if gateway.version in {own.version for own in rack.router}:
+                yield _address(f"{gateway}/{gateway.max_prefixlen}", NODES_INTERFACE)
+        yield from map(_route, self._routing.racks[rack.name])
+
+    def _at_node(self, node: Node) -> Iterator[str]:
+        lab = self._lab
+        yield _managed(lab.management(node.name))
+        if not lab.trunk:
+            for vlan in lab.vlans:
+                if vlan.name in node.addresses:
+                    yield _address(vlan.on_link(node.addresses[vlan.name]), vlan.interface)
+        if node.rack:
+            rack = lab.rack(node.rack)
+            routed = [network.name for network in lab.routed]
+            held = {own for name, own in node.addresses.items() if name in routed}
+            for own in sorted(held, key=str):
+                yield _address(rack.on_link(own), RACK_INTERFACE)
+            for version in sorted({own.version for own in held}):
+                yield f"route add default via {rack.router_of(version)}"
 
 
 def down(lab: str) -> list[str]:
@@ -203,14 +267,31 @@ def down(lab: str) -> list[str]:
     return hosts
 
 
-def vlan_link(vlan: Vlan) -> str:
+def vlan_link(vlan: Network) -> str:
     """For `ip`: makes the 802.1Q link on a trunk."""
     return f"link add link {TRUNK_INTERFACE} name {vlan.interface} type vlan id {vlan.vlan_id}"
 
 
-def _address(vlan: Vlan, address: Address) -> str:
-    nodad = " nodad" if address.version == 6 else ""
-    return f"address add {vlan.on_link(address)} dev {vlan.interface}{nodad}"
+def _core_bridge(rack: int) -> str:
+    """Between the core router and that of a rack, by the rack's number."""
+    return f"core{rack}"
+
+
+def _rack_bridge(rack: int) -> str:
+    """The rack's own, by its number."""
+    return f"rack{rack}"
+
+
+def _address(address: str, interface: str) -> str:
+    """For `ip`: adds an address with its length, for use at once."""
+    nodad = " nodad" if ":" in address else ""
+    return f"address add {address} dev {interface}{nodad}"
+
+
+def _route(route: Route) -> str:
+    if route.via is None:
+        return f"route add unreachable {route.prefix} proto static"
+    return f"route add {route.prefix} via {route.via} dev {route.interface} proto static"
 
 
 def _managed(address: Address) -> str:

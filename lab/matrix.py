@@ -1,17 +1,18 @@
-"""Who reaches whom, and which way: everybody pings everybody, watched at the core router."""
+"""Who reaches whom, and which way: everybody pings everybody, watched at the routers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from lab import acl
 from lab.capture import Capture, Sighting
+from lab.fabric import ROUTER
 from lab.probe import Echoed, Outcome, Pinger
 from lab.spec import Address, Lab, Protocol
 from services.ctl.table import Column
@@ -23,13 +24,13 @@ class Way(StrEnum):
     """How a request and what came back went, as a cell of the matrix."""
 
     DIRECT = "direct"
-    """Answered; the core router never saw it."""
+    """Answered; no router ever saw it."""
     ROUTER = "router"
-    """Answered; it went into and out of the core router."""
+    """Answered; it went into and out of a router, or several."""
     DENIED = "denied"
-    """The core router took it in and did not let it out."""
+    """A router took it in and did not let it out."""
     LOST = "lost"
-    """No answer, and the core router did not stop it."""
+    """No answer, and no router stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Host:
     network: str
     node: str = ""
     """Empty: a plain machine."""
+    rack: str = ""
+    """The rack whose router it is behind; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Crossing:
     outcome: Outcome
     seconds: float
     said_by: str
+    routers: tuple[str, ...]
+    """Names of those that took the request in, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,19 @@ LEGEND = (
     "direct: answered, never seen by the core router   router: answered, seen in and out of the "
     "core router\n·: seen in at the core router, not let out"
 )
+RACK_LEGEND = (
+    "direct: answered, seen by no router   3 routers: answered, seen in and out of three: of its "
+    "rack, core, of the other rack\nrouter: of the core router alone   ·: seen in at a router, not "
+    "let out"
+)
 
 
 async def measured(
-    sources: Sequence[Host], destinations: Sequence[Host], router: Path
+    sources: Sequence[Host], destinations: Sequence[Host], routers: Mapping[str, Path]
 ) -> list[Crossing]:
-    """Pings every pair of the same family at once and watches in the router's namespace."""
-    with Capture(router) as capture:
+    """Pings every pair of the same family at once and watches in the namespaces of routers."""
+    with ExitStack() as captures:
+        watched = {name: captures.enter_context(Capture(path)) for name, path in routers.items()}
         async with AsyncExitStack() as stack:
             pingers = {
                 host.name: await stack.enter_async_context(Pinger(host.path, host.address.version))
@@ -92,7 +103,7 @@ async def measured(
             echoes = await asyncio.gather(
                 *(pingers[source.name].ping(destination.address) for source, destination in pairs)
             )
-        seen = capture.seen()
+        seen = {name: capture.seen() for name, capture in watched.items()}
     return [
         _crossing(source, destination, echoed, seen)
         for (source, destination), echoed in zip(pairs, echoes, strict=True)
@@ -100,18 +111,27 @@ async def measured(
 
 
 def expected(lab: Lab, source: Host, destination: Host) -> Way:
-    """What a ping has to do: VLANs are direct, and between them the router's rules hold."""
+    """What a ping has to do: VLANs and racks are direct, and between networks rules hold."""
     if source.network == destination.network:
-        return Way.DIRECT
+        return Way.DIRECT if source.rack == destination.rack else Way.ROUTER
     allowed = acl.permits(lab, source.network, destination.network, Protocol.ICMP)
     return Way.ROUTER if allowed else Way.DENIED
 
 
-async def settled(lab: Lab, hosts: Sequence[Host], router: Path, within: float) -> list[Crossing]:
+def expected_routers(source: Host, destination: Host) -> tuple[str, ...]:
+    """By way of whom a ping goes that is not direct."""
+    if source.rack and source.rack == destination.rack:
+        return (source.rack,)
+    return tuple(name for name in (source.rack, ROUTER, destination.rack) if name)
+
+
+async def settled(
+    lab: Lab, hosts: Sequence[Host], routers: Mapping[str, Path], within: float
+) -> list[Crossing]:
     """Measures until all is as expected, or for `within` seconds; returns the last matrix."""
     deadline = time.monotonic() + within
     while True:
-        crossings = await measured(hosts, hosts, router)
+        crossings = await measured(hosts, hosts, routers)
         if not unexpected(lab, crossings) or time.monotonic() > deadline:
             return crossings
         await asyncio.sleep(SETTLE_INTERVAL)
@@ -120,18 +140,33 @@ async def settled(lab: Lab, hosts: Sequence[Host], router: Path, within: float) 
 def unexpected(lab: Lab, crossings: Iterable[Crossing]) -> list[Crossing]:
     """Those that went another way than they have to."""
     return [
-        each for each in crossings if each.way is not expected(lab, each.source, each.destination)
+        each
+        for each in crossings
+        if each.way is not expected(lab, each.source, each.destination)
+        or (
+            each.way is Way.ROUTER
+            and each.routers != expected_routers(each.source, each.destination)
+        )
     ]
 
 
-def way_of(outcome: Outcome, sightings: Iterable[Sighting]) -> Way:
-    """Judges by the answer and by where the router saw the request."""
-    sightings = [*sightings]
-    came = any(not sighting.outgoing for sighting in sightings)
-    left = any(sighting.outgoing for sighting in sightings)
+def way_of(outcome: Outcome, sightings: Mapping[str, Sequence[Sighting]]) -> Way:
+    """Judges by the answer and by where each router saw the request."""
+    came = {name for name, seen in sightings.items() if any(not each.outgoing for each in seen)}
+    left = {name for name, seen in sightings.items() if any(each.outgoing for each in seen)}
     if outcome is Outcome.ANSWERED:
-        return Way.ROUTER if came and left else Way.DIRECT
-    return Way.DENIED if came and not left else Way.LOST
+        return Way.ROUTER if came & left else Way.DIRECT
+    return Way.DENIED if came - left else Way.LOST
+
+
+def passed_by(sightings: Mapping[str, Sequence[Sighting]]) -> tuple[str, ...]:
+    """The routers that took a request in, by how often it had been forwarded before."""
+    limits = {
+        name: max(each.hop_limit for each in seen if not each.outgoing)
+        for name, seen in sightings.items()
+        if any(not each.outgoing for each in seen)
+    }
+    return tuple(sorted(limits, key=lambda name: -limits[name]))
 
 
 def rows(crossings: Iterable[Crossing]) -> list[Row]:
@@ -145,13 +180,28 @@ def rows(crossings: Iterable[Crossing]) -> list[Row]:
 
 
 def columns(hosts: Sequence[Host]) -> list[Column[Row]]:
-    """A column per destination."""
+    """A column per destination; racks only if somebody is in one."""
+    racks: list[Column[Row]] = [Column("RACK", lambda row: row.source.rack)]
     return [
         Column("FROM", lambda row: row.source.name),
         Column("NETWORK", lambda row: row.source.network),
+        *(racks if any(host.rack for host in hosts) else ()),
         Column("ON", lambda row: row.source.node or "(plain machine)"),
         *(Column(host.name, _cell(host.name), solid=True) for host in hosts),
     ]
+
+
+def legend(hosts: Sequence[Host]) -> str:
+    """What the cells say."""
+    return RACK_LEGEND if any(host.rack for host in hosts) else LEGEND
+
+
+def symbol(crossing: Crossing) -> str:
+    """A cell."""
+    if crossing.way is not Way.ROUTER or crossing.routers == (ROUTER,):
+        return SYMBOLS[crossing.way]
+    count = len(crossing.routers)
+    return f"{count} router{'s' if count > 1 else ''}"
 
 
 def _cell(name: str) -> Callable[[Row], str]:
@@ -159,19 +209,22 @@ def _cell(name: str) -> Callable[[Row], str]:
         if row.source.name == name:
             return "-"
         crossing = row.crossings.get(name)
-        return SYMBOLS[crossing.way] if crossing else ""
+        return symbol(crossing) if crossing else ""
 
     return text
 
 
 def _crossing(
-    source: Host, destination: Host, echoed: Echoed, seen: Sequence[Sighting]
+    source: Host, destination: Host, echoed: Echoed, seen: Mapping[str, Sequence[Sighting]]
 ) -> Crossing:
-    passed = [
-        sighting
-        for sighting in seen
-        if sighting.echo == echoed.echo and sighting.destination == destination.address
-    ]
+    passed = {
+        name: [
+            sighting
+            for sighting in sightings
+            if sighting.echo == echoed.echo and sighting.destination == destination.address
+        ]
+        for name, sightings in seen.items()
+    }
     return Crossing(
         source,
         destination,
@@ -179,4 +232,5 @@ def _crossing(
         echoed.outcome,
         echoed.seconds,
         echoed.said_by,
+        passed_by(passed),
     )

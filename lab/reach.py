@@ -78,10 +78,10 @@ def remove_left_over() -> None:
 
 async def _matrix(story: Story, cluster: Cluster) -> None:
     hosts = await cluster.hosts()
-    crossings = await matrix.settled(cluster.lab, hosts, cluster.router, SETTLE_TIMEOUT)
+    crossings = await matrix.settled(cluster.lab, hosts, cluster.routers, SETTLE_TIMEOUT)
     story.gap()
     story.table(matrix.rows(crossings), matrix.columns(hosts))
-    story.say(matrix.LEGEND)
+    story.say(matrix.legend(hosts))
     wrong = matrix.unexpected(cluster.lab, crossings)
     for each in wrong:
         story.say(f"{each.source.name} to {each.destination.name}: {each.way}, {each.outcome}")

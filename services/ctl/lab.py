@@ -61,6 +61,7 @@ CROSSINGS: tuple[Column[Crossing], ...] = (
     Column("MS", lambda item: f"{item.seconds * 1000:.2f}", right=True),
     Column("SAID BY", lambda item: item.said_by),
 )
+BY_WAY_OF: Column[Crossing] = Column("BY WAY OF", lambda item: " > ".join(item.routers))
 
 
 @app.command("up")
@@ -95,7 +96,8 @@ def status(file: FileArgument, output: FormatOption = Format.TABLE) -> None:
         cluster = _cluster(file)
         parts = cluster.parts() if cluster.is_up() else []
         hosts = await cluster.hosts() if parts else []
-        lines = [*map(_part_line, parts), *map(_host_line, hosts)]
+        racks = _rack_lines(cluster) if parts else []
+        lines = [*map(_part_line, parts), *racks, *map(_host_line, hosts)]
         if out.for_programs:
             out.value([{**asdict(line)} for line in lines])
         elif lines:
@@ -165,7 +167,8 @@ def detach(
 def execute(
     file: FileArgument,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Who: an endpoint, node, machine, the router.")
+        str,
+        typer.Argument(metavar="NAME", help="Who: an endpoint, node, machine, rack, the router."),
     ],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run.")],
 ) -> None:
@@ -203,10 +206,10 @@ def ping(
     ] = "",
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Pings, and watches at the core router which way the packets take.
+    """Pings, and watches at the routers which way the packets take.
 
-    Without names, everybody pings everybody. Exit code 1: an answer is missing that the core
-    router did not refuse.
+    Without names, everybody pings everybody. Exit code 1: an answer is missing that no router
+    refused.
 
     \b
     Examples:
@@ -224,14 +227,15 @@ def ping(
                 raise NotFound(f"the lab {cluster.lab.name} has no endpoint or machine {name}")
         sources = [host for host in hosts if source in {"", host.name}]
         destinations = [host for host in hosts if destination in {"", host.name}]
-        crossings = await matrix.measured(sources, destinations, cluster.router)
+        crossings = await matrix.measured(sources, destinations, cluster.routers)
         if out.for_programs:
             out.value([_document(crossing) for crossing in crossings])
         elif source:
-            out.screen.table(crossings, CROSSINGS, wide=True)
+            columns = (*CROSSINGS, BY_WAY_OF) if cluster.lab.racks else CROSSINGS
+            out.screen.table(crossings, columns, wide=True)
         else:
             out.screen.table(matrix.rows(crossings), matrix.columns(hosts), wide=True)
-            out.line(matrix.LEGEND)
+            out.line(matrix.legend(hosts))
         lost = any(crossing.way is Way.LOST for crossing in crossings)
         return ExitCode.NEGATIVE if lost else ExitCode.OK
 
@@ -283,6 +287,18 @@ def _part_line(part: Part) -> Line:
     return Line("program", part.name, state, f"process {part.pid}" if part.pid else "")
 
 
+def _rack_lines(cluster: Cluster) -> list[Line]:
+    lines = []
+    there = hosts_of(cluster.lab.name)
+    for rack in cluster.lab.racks:
+        behind = cluster.routing.prefixes[rack.name].items()
+        detail = [f"router {own}" for own in rack.router]
+        detail += [f"{prefix} of {network}" for network, prefix in behind]
+        state = "there" if rack.name in there else "is gone"
+        lines.append(Line("rack", rack.name, state, ", ".join(detail)))
+    return lines
+
+
 def _host_line(host: Host) -> Line:
     kind = "endpoint" if host.node else "machine"
     place = f"{host.address} on {host.network}"
@@ -300,4 +316,5 @@ def _document(crossing: Crossing) -> dict[str, Json]:
         "way": crossing.way.value,
         "milliseconds": round(crossing.seconds * 1000, 3),
         "said_by": crossing.said_by,
+        "routers": list(crossing.routers),
     }

@@ -90,7 +90,7 @@ def cluster(
 async def settled(cluster: Cluster) -> dict[str, Host]:
     """Everybody by name, once everybody reaches whom they have to."""
     hosts = await cluster.hosts()
-    crossings = await matrix.settled(cluster.lab, hosts, cluster.router, SETTLE)
+    crossings = await matrix.settled(cluster.lab, hosts, cluster.routers, SETTLE)
     assert matrix.unexpected(cluster.lab, crossings) == []
     return {host.name: host for host in hosts}
 
@@ -120,7 +120,7 @@ async def test_on_a_shared_node_networks_meet_only_at_the_router(cluster: Cluste
         ("a1", "c1", Way.DENIED),
         ("c1", "b1", Way.DENIED),
     ):
-        (crossing,) = await matrix.measured([hosts[source]], [hosts[destination]], cluster.router)
+        (crossing,) = await matrix.measured([hosts[source]], [hosts[destination]], cluster.routers)
         assert crossing.way is way, (source, destination)
 
 
@@ -178,7 +178,7 @@ async def test_an_unused_address_of_a_local_block_is_unreachable(cluster: Cluste
     free = next(
         type(a0.address)(block + offset)
         for offset in range(1, 8)
-        if type(a0.address)(block + offset) not in used | {cluster.lab.vlan("a").gateway}
+        if type(a0.address)(block + offset) not in used | {cluster.lab.network("a").gateway}
     )
     echoed = await probe.ping(a0.path, free)
     assert echoed.outcome is Outcome.UNREACHABLE

@@ -12,10 +12,11 @@ import pytest
 from lab import matrix, probe
 from lab.capture import Capture
 from lab.fabric import CONTROL, ROUTER, Fabric, down
+from lab.file import parse
 from lab.matrix import Host, Way
 from lab.namespaces import hosts_of, inside, missing, name_of, path_of
 from lab.probe import Outcome
-from lab.spec import CONTROL_ADDRESS, Lab, parse
+from lab.spec import CONTROL_ADDRESS, Lab
 from services.common.errors import WrongState
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
@@ -123,7 +124,8 @@ def test_one_that_fails_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_matrix_follows_the_access_rules(lab: Lab) -> None:
     everybody = [*hosts(lab).values()]
-    crossings = await matrix.measured(everybody, everybody, path_of(lab.name, ROUTER))
+    routers = {ROUTER: path_of(lab.name, ROUTER)}
+    crossings = await matrix.measured(everybody, everybody, routers)
     ways = {(each.source.name, each.destination.name): each.way for each in crossings}
     assert ways == {
         ("t1", "t2"): Way.DIRECT,

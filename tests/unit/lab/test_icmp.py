@@ -50,5 +50,5 @@ def test_a_reply_and_what_is_none() -> None:
 
 
 def test_ways_without_a_sighting() -> None:
-    assert way_of(Outcome.ANSWERED, []) is Way.DIRECT
-    assert way_of(Outcome.SILENT, []) is Way.LOST
+    assert way_of(Outcome.ANSWERED, {}) is Way.DIRECT
+    assert way_of(Outcome.SILENT, {}) is Way.LOST

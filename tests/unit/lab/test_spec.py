@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lab import acl
-from lab.spec import parse, topology_document
+from lab.file import parse, topology_document
 from services.common.errors import InvalidInput
 
 CLUSTERS = Path(__file__).parents[3] / "lab" / "clusters"
@@ -43,10 +43,9 @@ def test_every_cluster_that_comes_along_is_good() -> None:
 
 def test_a_good_file() -> None:
     lab = parse(GOOD)
-    assert lab.vlan("qa").interface == "vlan30"
-    assert lab.vlan("qa").on_link(lab.machines[0].address) == "10.30.0.20/24"
+    assert lab.network("qa").interface == "vlan30"
+    assert lab.network("qa").on_link(lab.machines[0].address) == "10.30.0.20/24"
     assert [str(lab.management(node.name)) for node in lab.nodes] == ["198.18.0.2", "198.18.0.3"]
-    assert lab.vlan_of(lab.node("n1").addresses["prod"]) == "prod"
 
 
 @pytest.mark.parametrize(

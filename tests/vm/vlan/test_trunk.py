@@ -21,9 +21,10 @@ import pytest
 from lab import probe
 from lab.capture import Capture
 from lab.fabric import FABRIC, ROUTER, Fabric, down, vlan_link
+from lab.file import parse
 from lab.namespaces import call, ip, missing, name_of, open_socket, path_of
 from lab.probe import Outcome
-from lab.spec import TRUNK_INTERFACE, Lab, Node, parse
+from lab.spec import TRUNK_INTERFACE, Lab, Node
 from services.agent.diff import Step
 from services.agent.kernel.links import Links
 from services.agent.kernel.netlink import Netlink
@@ -87,7 +88,7 @@ def wanted(lab: Lab, node: Node) -> dict[Key, Value]:
         vlan.interface: VlanLink(
             TRUNK_INTERFACE, vlan.vlan_id, 0, frozenset({ip_interface(vlan.on_link(address))})
         )
-        for vlan, address in ((lab.vlan(name), each) for name, each in node.addresses.items())
+        for vlan, address in ((lab.network(name), each) for name, each in node.addresses.items())
     }
 
 
@@ -189,7 +190,7 @@ async def test_another_vlan_is_reached_through_the_router_where_it_allows(lab: L
 
 async def test_a_port_carries_only_its_vlans(lab: Lab) -> None:
     """n2 is not on production: a link with that tag leads nowhere."""
-    vlan = lab.vlan("production")
+    vlan = lab.network("production")
     ip(
         [
             vlan_link(vlan),
