@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
 
 from services.agent import packed
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
@@ -40,7 +40,7 @@ from services.agent.state import (
     VlanLink,
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName
-from services.common.model.network import Address, Mode, Prefix
+from services.common.model.network import Address, Mode, Network, Prefix
 from services.common.model.node import Attachment
 
 _IPV4 = 4
@@ -87,7 +87,7 @@ class Wanted:
     """Those of the kernel, by name."""
     numbers: Numbers
     made_addresses: Mapping[str, frozenset[InterfaceAddress]] = field(default_factory=dict)
-    """By interface: addresses of links that we make."""
+    """By interface: addresses of links that we make, whose length no network says."""
 
 
 def peer_name(network: NetworkName, node: NodeName) -> str:
@@ -167,15 +167,7 @@ class _Planner:
             if parent is None:
                 self._problems[owner] = f"interface {attachment.parent_interface} is not there"
             elif there is None or is_made(there):
-                network = self._remote.networks.get(attachment.network)
-                mtu = network.mtu if network else 0
-                self._links[name] = VlanLink(
-                    attachment.parent_interface,
-                    attachment.vlan_id,
-                    mtu if mtu != parent.mtu else 0,
-                    wanted.made_addresses.get(name, frozenset()),
-                )
-                self._owners[Kind.LINK, name] = owner
+                self._plan_link(attachment, parent)
             elif (there.kind, there.parent, there.vlan_id) != (
                 "vlan",
                 parent.index,
@@ -185,6 +177,35 @@ class _Planner:
                     f"interface {name} is somebody else's and not VLAN {attachment.vlan_id} "
                     f"of {attachment.parent_interface}"
                 )
+
+    def _plan_link(self, attachment: Attachment, parent: Interface) -> None:
+        """One that we make; an IPv4 and an IPv6 network may share it."""
+        name, owner = attachment.interface, f"network/{attachment.network}"
+        network = self._remote.networks.get(attachment.network)
+        addresses = self._wanted.made_addresses.get(name, frozenset())
+        if network is not None and all(each.ip != attachment.address for each in addresses):
+            own = _on_link(network, attachment.address)
+            if own is not None:
+                addresses |= {own}
+            elif attachment.address is not None:
+                self._problems[owner] = (
+                    f"the address {attachment.address} of {name} has no length: "
+                    "this node's settings have to say it"
+                )
+        if name in self._links:
+            addresses |= self._links[name].addresses
+        mtu = max(
+            self._remote.networks[each.network].mtu if each.network in self._remote.networks else 0
+            for each in self._wanted.myself.attachments
+            if each.interface == name
+        )
+        self._links[name] = VlanLink(
+            attachment.parent_interface,
+            attachment.vlan_id,
+            mtu if mtu != parent.mtu else 0,
+            addresses,
+        )
+        self._owners[Kind.LINK, name] = owner
 
     def _plan_peers(self) -> Ways:
         """One nexthop per other node and network; returns which way leads to a node."""
@@ -328,6 +349,13 @@ class _Planner:
         proxy = Proxy(interface.index, address)
         self._proxies[proxy] = None
         self._owners[Kind.PROXY, proxy] = owner
+
+
+def _on_link(network: Network, address: Address | None) -> InterfaceAddress | None:
+    """An address with the length of its subnet, where that is the network's; else it is unknown."""
+    if address is None or network.mode is not Mode.ONLINK or address not in network.cidr:
+        return None
+    return ip_interface(f"{address}/{network.cidr.prefixlen}")
 
 
 def is_made(interface: Interface) -> bool:

@@ -157,8 +157,9 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
 
     def made_addresses(self) -> Mapping[str, frozenset[InterfaceAddress]]:
         """Addresses of the links that the agent makes, by interface."""
-        return {
-            item.interface: frozenset([ipaddress.ip_interface(item.address)])
-            for item in self.attachments
-            if item.parent and item.address
-        }
+        made: dict[str, frozenset[InterfaceAddress]] = {}
+        for item in self.attachments:
+            if item.parent and item.address:
+                address = ipaddress.ip_interface(item.address)
+                made[item.interface] = made.get(item.interface, frozenset()) | {address}
+        return made

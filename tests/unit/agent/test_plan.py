@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from services.agent import packed
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
 from services.agent.numbers import INCOMING_PRIORITY, Numbers
 from services.agent.plan import Desired, Wanted, plan
-from services.agent.state import Interface, Kind, VlanLink
+from services.agent.state import Interface, InterfaceAddress, Kind, VlanLink
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
-from services.common.model.network import Network
+from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment
 
 A, B = NetworkName("a"), NetworkName("b")
@@ -33,6 +35,7 @@ def planned(
     attachments: tuple[Attachment, ...] = (),
     interfaces: tuple[Interface, ...] = (E0,),
     endpoints: tuple[LocalEndpoint, ...] = (),
+    made_addresses: Mapping[str, frozenset[InterfaceAddress]] = MappingProxyType({}),
 ) -> Desired:
     peers = [f"{network}/{node}" for network, node in remote.peers]
     return plan(
@@ -42,6 +45,7 @@ def planned(
             {endpoint.name: endpoint for endpoint in endpoints},
             {interface.name: interface for interface in interfaces},
             Numbers.none().assigned(remote.networks, peers),
+            made_addresses,
         )
     )
 
@@ -102,6 +106,27 @@ def test_owners_are_resources_of_the_stream() -> None:
     owners = {desired.owner(Kind.ROUTE, key) for key in desired.state.routes}
     assert "route/a/10.1.1.0/24" in owners
     assert {desired.owner(Kind.NEXTHOP, key) for key in desired.state.nexthops} == {"peer/a/other"}
+
+
+def test_a_vlan_link_of_an_onlink_network_gets_the_nodes_address_there() -> None:
+    onlink = replace(NETWORK, mode=Mode.ONLINK, mtu=1400)
+    six = Network(B, ipaddress.ip_network("fd00::/64"), 125, mode=Mode.ONLINK)
+    remote = replace(REMOTE, networks={A: onlink, B: six})
+    four_own, six_own = ipaddress.ip_address("10.1.0.9"), ipaddress.ip_address("fd00::9")
+    four = Attachment(A, "e0.5", four_own, 5, "e0")
+    desired = planned(remote, (four, replace(four, network=B, address=six_own)))
+    made = frozenset(map(ipaddress.ip_interface, ("10.1.0.9/16", "fd00::9/64")))
+    assert desired.state.links == {"e0.5": VlanLink("e0", 5, 1400, made)}
+
+
+def test_a_vlan_link_whose_address_has_no_length_is_a_problem() -> None:
+    attachment = Attachment(A, "e0.5", ipaddress.ip_address("192.168.0.2"), 5, "e0")
+    made = {"e0.5": frozenset([ipaddress.ip_interface("192.168.0.2/24")])}
+    unknown = planned(attachments=(attachment,))
+    assert "192.168.0.2 of e0.5 has no length" in unknown.problems["network/a"]
+    known = planned(attachments=(attachment,), made_addresses=made)
+    assert known.state.links == {"e0.5": VlanLink("e0", 5, 0, made["e0.5"])}
+    assert "no length" not in known.problems.get("network/a", "")
 
 
 def test_a_vlan_link_is_made_unless_somebody_made_the_same() -> None:
