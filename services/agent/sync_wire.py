@@ -9,17 +9,13 @@ from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
 from services.agent.resources import Peer, Resource, Route, Unreadable
+from services.common import enums
 from services.common.errors import InvalidInput
 from services.common.model.names import NetworkName, NodeName, Tenant
-from services.common.model.network import Address, Mode, Network, Prefix
+from services.common.model.network import Address, Network, Prefix
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
 
-_MODES: Final = {
-    network_pb2.ATTACHMENT_MODE_UNSPECIFIED: Mode.ROUTED,
-    network_pb2.ATTACHMENT_MODE_ROUTED: Mode.ROUTED,
-    network_pb2.ATTACHMENT_MODE_ONLINK: Mode.ONLINK,
-}
 _VLAN_MOST: Final = 4094
 
 
@@ -89,7 +85,7 @@ def _network(message: network_pb2.Network, path: str) -> Network:
         raise InvalidInput.at(f"{path}.gateway", f"{gateway} is not of {cidr}'s family")
     if message.vlan_id > _VLAN_MOST:
         raise InvalidInput.at(f"{path}.vlan_id", f"{message.vlan_id} is above {_VLAN_MOST}")
-    mode = _MODES.get(message.mode)
+    mode = enums.ATTACHMENT_MODE_OF.get(message.mode)
     if mode is None:
         raise InvalidInput.at(f"{path}.mode", f"{message.mode} is not an AttachmentMode")
     return Network(
