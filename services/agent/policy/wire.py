@@ -5,7 +5,6 @@ The stream's resources stay packed until they are applied: so they are compared,
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,11 +12,11 @@ from google.protobuf.message import DecodeError
 from romana.policy.v1 import endpoint_pb2, policy_pb2, policy_service_pb2, sync_rules_pb2
 
 from services.agent.model import LocalEndpoint
+from services.agent.parsing import address, prefix
 from services.agent.policy.resources import NetworkRules, Resource, Unreadable
 from services.common import enums
 from services.common.errors import InvalidInput
 from services.common.model.names import EndpointName, NetworkName, NodeName
-from services.common.model.network import Address, Prefix
 from services.common.model.rules import (
     MAX_PORT,
     CidrBlock,
@@ -99,7 +98,7 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
         case "endpoint":
             return EndpointRules(
                 EndpointName(item.endpoint.name),
-                tuple(_address(text, "endpoint.addresses") for text in item.endpoint.addresses),
+                tuple(address(text, "endpoint.addresses") for text in item.endpoint.addresses),
                 _profile(item.endpoint),
             )
         case "node":
@@ -109,7 +108,7 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
         case "page":
             return _page(item.page)
         case "network":
-            cidr = _prefix(item.network.cidr, "network.cidr")
+            cidr = prefix(item.network.cidr, "network.cidr")
             return NetworkRules(NetworkName(item.network.name), cidr, item.network.masquerade)
         case _:
             raise InvalidInput(f"{item.id}: this agent does not know what it is")
@@ -159,8 +158,8 @@ def _rule(message: sync_rules_pb2.CompiledRule, path: str) -> CompiledRule:
         tuple(GroupId(one) for one in message.groups),
         tuple(
             CidrBlock(
-                _prefix(block.cidr, f"{path}.blocks.cidr"),
-                tuple(_prefix(text, f"{path}.blocks.except") for text in getattr(block, "except")),
+                prefix(block.cidr, f"{path}.blocks.cidr"),
+                tuple(prefix(text, f"{path}.blocks.except") for text in getattr(block, "except")),
             )
             for block in message.blocks
         ),
@@ -180,17 +179,3 @@ def _port(message: policy_pb2.PortMatch, path: str) -> PortMatch:
     if (kind or 0) > _BYTE or (code or 0) > _BYTE:
         raise InvalidInput.at(path, "is not a type and code of ICMP")
     return PortMatch(protocol, message.port, last, icmp_type=kind, icmp_code=code)
-
-
-def _address(text: str, path: str) -> Address:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError as error:
-        raise InvalidInput.at(path, f"{text!r} is not an address") from error
-
-
-def _prefix(text: str, path: str) -> Prefix:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise InvalidInput.at(path, f"{text!r} is not a prefix: {error}") from error
