@@ -6,7 +6,7 @@ import asyncio
 import gc
 import ipaddress
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import grpc.aio
 import structlog
@@ -27,11 +27,12 @@ from services.agent.spool import Spool
 from services.agent.status import NodeStatus
 from services.common.command import Flag, run_service
 from services.common.lifecycle import Lifecycle, Phase
-from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.metrics import LoopLag, new_registry
 from services.common.model.node import Attachment
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
+from services.common.serving import serve_calls, serve_metrics
 
 log = structlog.get_logger(__name__)
 
@@ -64,13 +65,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         timing=Timing(settings.full_check, settings.quick_check),
         observer=metrics,
     )
-    tls = settings.tls.files()
-    channels = {
-        address: open_channel(address, tls=tls, insecure=settings.insecure)
-        for address in settings.ipam
-    }
-    for address, channel in channels.items():
-        life.on_stop(Phase.CLOSE, f"ipam {address}", channel.close)
+    channels = _channels(life, settings, "ipam", settings.ipam)
     stream = route_stream(
         settings.name,
         channels,
@@ -111,12 +106,8 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
     settings.cni_socket.parent.mkdir(parents=True, exist_ok=True)
     server.listen(f"unix:{settings.socket.absolute()}")
-    scrape = MetricsServer(registry, ready=lambda: reconciler.ready)
-    await scrape.start(settings.metrics.address)
-    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
-    await server.start()
-    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
-    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    await serve_metrics(life, settings.metrics.address, registry, lambda: reconciler.ready)
+    await serve_calls(life, server, settings.drain)
     await built.cni.start(settings.cni_socket)
     life.on_stop(Phase.DRAIN, "endpoints", built.close)
     life.on_stop(Phase.CLOSE, "spool", stream.save)
@@ -133,6 +124,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     life.start("endpoints", built.recovery.run())
     life.start("lag", LoopLag(registry).run())
     if settings.register_node:
+        tls = settings.tls.files()
         channel = open_channel(settings.topology, tls=tls, insecure=settings.insecure)
         life.on_stop(Phase.CLOSE, "topology", channel.close)
 
@@ -147,22 +139,28 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         life.start("registering", registering.run())
 
 
+def _channels(
+    life: Lifecycle, settings: AgentSettings, service: str, addresses: Sequence[str]
+) -> Mapping[str, grpc.aio.Channel]:
+    """By address, to replicas of a service; closed at the end."""
+    tls = settings.tls.files()
+    channels = {
+        address: open_channel(address, tls=tls, insecure=settings.insecure) for address in addresses
+    }
+    for address, channel in channels.items():
+        life.on_stop(Phase.CLOSE, f"{service} {address}", channel.close)
+    return channels
+
+
 async def _policy(
     life: Lifecycle, settings: AgentSettings, registry: CollectorRegistry, reconciler: Reconciler
 ) -> PolicyPart | None:
     """What enforces policies, if there is a service to say them."""
     if not settings.policy:
         return None
-    tls = settings.tls.files()
-    channels = {
-        address: open_channel(address, tls=tls, insecure=settings.insecure)
-        for address in settings.policy
-    }
-    for address, channel in channels.items():
-        life.on_stop(Phase.CLOSE, f"policy {address}", channel.close)
     policy = build_policy(
         node=settings.name,
-        channels=channels,
+        channels=_channels(life, settings, "policy", settings.policy),
         state_dir=settings.state_dir,
         receiver=await asyncio.to_thread(RuleSpool(settings.state_dir).load),
         failsafe=settings.rules.failsafe(),

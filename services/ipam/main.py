@@ -9,15 +9,15 @@ import uuid
 from romana.ipam.v1 import ipam_service_pb2_grpc
 
 from services.common.command import run_service
-from services.common.etcd.client import EtcdClient
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.etcd.metrics import StoreMetrics
+from services.common.etcd.opening import open_store
 from services.common.lifecycle import Lifecycle, Phase
-from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.status import StatusEncoder
+from services.common.serving import serve_calls, serve_metrics
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.ipam import wire
@@ -34,13 +34,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("ipam")
     listen = settings.listen
-    client = EtcdClient(
-        settings.etcd.endpoints,
-        tls=settings.etcd.tls.files(),
-        timeout=settings.etcd.timeout,
-        observer=StoreMetrics(registry),
-    )
-    life.on_stop(Phase.CLOSE, "etcd", client.close)
+    client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)
     encoder = StatusEncoder({NoAddress: wire.exhaustion})
     server = RpcServer(RpcMetrics(registry), encoder)
@@ -65,12 +59,8 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     service = IpamService(replica, forwarding, encoder, metrics, server.draining, syncing)
     add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRoutes"}), service)
-    scrape = MetricsServer(registry, ready=lambda: replica.in_sync)
-    await scrape.start(settings.metrics.address)
-    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
-    await server.start()
-    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
-    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    await serve_metrics(life, settings.metrics.address, registry, lambda: replica.in_sync)
+    await serve_calls(life, server, settings.drain)
     life.start("replica", replica.run())
     life.start("health", follow_health(replica, server))
     life.start("store identity", client.until_replaced())

@@ -11,17 +11,17 @@ from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import policy_service_pb2_grpc
 
 from services.common.command import run_service
-from services.common.etcd.client import EtcdClient
 from services.common.etcd.election import Election
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.etcd.metrics import StoreMetrics
+from services.common.etcd.opening import open_store
 from services.common.lifecycle import Lifecycle, Phase
-from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.others import Others
 from services.common.rpc.server import RpcServer
 from services.common.rpc.status import StatusEncoder
+from services.common.serving import serve_calls, serve_metrics
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.policy.changing import PolicyChanges
@@ -42,22 +42,14 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("policy")
     listen = settings.listen
-    client = EtcdClient(
-        settings.etcd.endpoints,
-        tls=settings.etcd.tls.files(),
-        timeout=settings.etcd.timeout,
-        observer=StoreMetrics(registry),
-    )
-    life.on_stop(Phase.CLOSE, "etcd", client.close)
+    client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)
     encoder = StatusEncoder()
     server = RpcServer(RpcMetrics(registry), encoder)
     address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
 
     store = PolicyStore(client, keys, Engine())
-    scrape = MetricsServer(registry, ready=lambda: store.in_sync)
-    await scrape.start(settings.metrics.address)
-    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+    await serve_metrics(life, settings.metrics.address, registry, lambda: store.in_sync)
     metrics = PolicyMetrics(registry)
     recompute = Histogram(
         "romana_policy_recompute_seconds",
@@ -88,9 +80,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     )
     add = policy_service_pb2_grpc.add_PolicyServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRules"}), PolicyService(parts))
-    await server.start()
-    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
-    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    await serve_calls(life, server, settings.drain)
     life.start("store", store.run())
     life.start("presence", presence.run())
     life.start("health", follow_health(store, server))

@@ -9,14 +9,14 @@ import structlog
 from romana.topology.v1 import topology_service_pb2_grpc
 
 from services.common.command import Flag, run_service
-from services.common.etcd.client import EtcdClient
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.etcd.metrics import StoreMetrics
-from services.common.lifecycle import Lifecycle, Phase
-from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.etcd.opening import open_store
+from services.common.lifecycle import Lifecycle
+from services.common.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
+from services.common.serving import serve_calls, serve_metrics
 from services.topology.asked import Asked, read_initial
 from services.topology.changing import ApplyOptions, TopologyChanges
 from services.topology.changing_nodes import NodeChanges
@@ -32,21 +32,13 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     """Starts everything; the life cycle stops it."""
     initial = read_initial(settings.initial_topology) if settings.initial_topology else None
     registry = new_registry("topology")
-    client = EtcdClient(
-        settings.etcd.endpoints,
-        tls=settings.etcd.tls.files(),
-        timeout=settings.etcd.timeout,
-        observer=StoreMetrics(registry),
-    )
-    life.on_stop(Phase.CLOSE, "etcd", client.close)
+    client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)
     server = RpcServer(RpcMetrics(registry))
     listen = settings.listen
     server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
 
-    scrape = MetricsServer(registry, ready=lambda: server.serving)
-    await scrape.start(settings.metrics.address)
-    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+    await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
     metrics = TopologyMetrics(registry)
     store = TopologyStore(client, keys, metrics)
     topology = TopologyChanges(store, metrics)
@@ -58,9 +50,7 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     life.start("store", store.run())
     life.start("store identity", client.until_replaced())
     life.start("lag", LoopLag(registry).run())
-    await server.start()
-    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
-    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(settings.drain))
+    await serve_calls(life, server, settings.drain)
     await store.wait_in_sync()
     if initial is not None:
         await _apply_initial(topology, initial)
