@@ -38,7 +38,10 @@ QUICK_SECONDS: Final = 5.0
 says nothing when they go."""
 HEARD_SECONDS: Final = 0.05
 """From a notification of the kernel to the round for it: one link that is made or deleted makes a
-dozen, most of them our own threads' doing. What is asked for does not wait."""
+dozen. What is asked for does not wait."""
+ENDPOINT_SECONDS: Final = 0.5
+"""The same for endpoints' links, which come and go all the time, mostly by our own threads' doing:
+what is asked for with them has its round already."""
 
 
 class Observer(Protocol):
@@ -113,6 +116,7 @@ class Reconciler:
         self._down: frozenset[int] = frozenset()
         self._kick = asyncio.Event()
         self._kick_later: asyncio.TimerHandle | None = None
+        self._heard_endpoints = False
 
         self._generation = 1
         self._settled = 0
@@ -330,6 +334,7 @@ class Reconciler:
             keep_links=not self._attachments_known,
         )
         self._changed, self._dirty, self._down = (), frozenset(), frozenset()
+        self._heard_endpoints = False
         outcome = await self._kernel.run(
             lambda: perform(self._kernel, task, self._memory, self._keep_numbers)
         )
@@ -399,13 +404,20 @@ class Reconciler:
         now = asyncio.get_running_loop().time()
         for retry in self._retries.values():  # an interface may have come that they waited for
             retry.due = min(retry.due, now + RETRY.initial)
-        if self._kick_later is None:
-            loop = asyncio.get_running_loop()
-            self._kick_later = loop.call_later(HEARD_SECONDS, self._look_at_heard)
+        self._heard_endpoints |= heard.endpoints
+        self._kick_within(HEARD_SECONDS if heard.kinds else ENDPOINT_SECONDS)
+
+    def _kick_within(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._kick_later is not None:
+            if self._kick_later.when() <= loop.time() + seconds:
+                return
+            self._kick_later.cancel()
+        self._kick_later = loop.call_later(seconds, self._look_at_heard)
 
     def _look_at_heard(self) -> None:
         self._kick_later = None
-        if self._dirty or self._down:  # else a round has seen to it meanwhile
+        if self._dirty or self._down or self._heard_endpoints:  # else a round has seen to it
             self._kick.set()
 
 

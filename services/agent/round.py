@@ -163,7 +163,7 @@ def _without(
     """What the kernel removed by itself with interfaces.
 
     Of one that is up again, or was only just made, it is not known what was removed: it is read.
-    Endpoints' interfaces come and go; their routes are forgotten without reading 100,000 others.
+    Endpoints' interfaces come and go; what was by them is forgotten without reading 100,000 others.
     """
     up = {interface.index for interface in interfaces.values() if interface.up}
     used = {nexthop.interface for nexthop in actual.nexthops.values()}
@@ -173,10 +173,11 @@ def _without(
         if len(value) > packed.VALUE.size
     }
     if down & (up | used | gateways):
-        return actual, dirty | {Kind.ROUTE}
+        return actual, dirty | {Kind.NEXTHOP, Kind.ROUTE, Kind.PROXY}
     gone = {packed.on_link(version, index) for version in (4, 6) for index in down}
     routes = {key: value for key, value in actual.routes.items() if value not in gone}
-    return replace(actual, routes=routes), dirty
+    proxies = {proxy: None for proxy in actual.proxies if proxy.interface not in down}
+    return replace(actual, routes=routes, proxies=proxies), dirty
 
 
 def _useful(

@@ -30,7 +30,8 @@ NEW_ADDRESS: Final = 20
 DELETE_ADDRESS: Final = 21
 GET_ADDRESS: Final = 22
 
-_IFNAME, _MTU, _LINK, _LINKINFO, _ALIAS, _EXT_MASK = 3, 4, 5, 18, 20, 29
+IFNAME: Final = 3
+_MTU, _LINK, _LINKINFO, _ALIAS, _EXT_MASK = 4, 5, 18, 20, 29
 _INFO_KIND, _INFO_DATA, _VLAN_ID = 1, 2, 1
 _ADDRESS, _LOCAL, _FLAGS = 1, 2, 8
 _UP: Final = 1
@@ -38,6 +39,7 @@ _SKIP_STATISTICS: Final = 1 << 3
 """RTEXT_FILTER_SKIP_STATS."""
 _LINK_MESSAGE = struct.Struct("=BxHiII")
 """ifinfomsg: family, type, index, flags, change."""
+MESSAGE_SIZE: Final = _LINK_MESSAGE.size
 _ADDRESS_MESSAGE = struct.Struct("=BBBBI")
 """ifaddrmsg: family, prefix length, flags, scope, index."""
 _NODAD: Final = 2
@@ -159,7 +161,7 @@ def _new_link(name: str, parent: int, vlan_id: int, mtu: int) -> list[bytes]:
     """The kernel ignores an alias here; in the same datagram, it cannot be missed by a crash."""
     data = netlink.attribute(_VLAN_ID, struct.pack("=H", vlan_id))
     info = netlink.text(_INFO_KIND, "vlan") + netlink.attribute(_INFO_DATA, data)
-    named = _LINK_MESSAGE.pack(0, 0, 0, 0, 0) + netlink.text(_IFNAME, name)
+    named = _LINK_MESSAGE.pack(0, 0, 0, 0, 0) + netlink.text(IFNAME, name)
     body = (
         named
         + netlink.number(_LINK, parent)
@@ -215,7 +217,7 @@ def _parse_links(data: bytes) -> Iterator[Interface]:
         found = netlink.attributes(data, start + _LINK_MESSAGE.size, end)
         info = _parse_info(found.get(_LINKINFO, b""))
         yield Interface(
-            name=_text(found.get(_IFNAME, b"")),
+            name=_text(found.get(IFNAME, b"")),
             index=index,
             up=bool(flags & _UP),
             mtu=int.from_bytes(found.get(_MTU, b""), "little"),
