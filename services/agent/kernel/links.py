@@ -21,7 +21,7 @@ from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Netlink, Problem
 from services.agent.numbers import ALIAS
 from services.agent.plan import is_made
-from services.agent.state import Interface, InterfaceAddress, Key, Kind, Value, VlanLink
+from services.agent.state import Interface, InterfaceAddress, Key, Kind, Look, Value, VlanLink
 
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
@@ -58,9 +58,27 @@ class Links:
 
     def __init__(self, socket_: Netlink) -> None:
         self._netlink = socket_
+        self._known: dict[str, Interface] | None = None
 
-    def interfaces(self) -> Mapping[str, Interface]:
-        """All interfaces of this namespace, by name."""
+    def interfaces(self, look: Look | None = None) -> Mapping[str, Interface]:
+        """All interfaces of this namespace, by name.
+
+        `look`: only these are looked at; the others are as they were when all were.
+        """
+        if look is None or self._known is None:
+            self._known = self._all()
+            return self._known
+        found = {name: item for name, item in self._known.items() if name not in look.gone}
+        for name in look.at:
+            interface = self._one(name)
+            if interface is not None:
+                found[name] = interface
+            else:
+                found.pop(name, None)
+        self._known = found
+        return found
+
+    def _all(self) -> dict[str, Interface]:
         addresses: dict[int, list[InterfaceAddress]] = {}
         for data in self._netlink.dump(GET_ADDRESS, _ADDRESS_MESSAGE.pack(0, 0, 0, 0, 0)):
             for index, address in _parse_addresses(data):
@@ -74,6 +92,12 @@ class Links:
                     interface, addresses=own, accept_ra=_accept_ra(interface.name, own)
                 )
         return found
+
+    def _one(self, name: str) -> Interface | None:
+        """An endpoint's, which has no addresses that matter."""
+        body = _LINK_MESSAGE.pack(0, 0, 0, 0, 0) + netlink.number(_EXT_MASK, _SKIP_STATISTICS)
+        data = self._netlink.find(GET_LINK, body + netlink.text(IFNAME, name), errno.ENODEV)
+        return None if data is None else next(_parse_links(data), None)
 
     def read(self) -> Mapping[Key, Value]:
         """The links that are ours."""

@@ -33,6 +33,8 @@ _BUFFER: Final = 4 * 1024 * 1024
 _MOST: Final = 200
 """Datagrams read in a row: the loop has other things to do."""
 _UP: Final = 1
+_LINK_LOCAL: Final = (socket.AF_INET6, 253)
+"""Family and scope of an address: RT_SCOPE_LINK."""
 _EVERYTHING: Final = 0xFFFFFFFF
 
 
@@ -126,7 +128,8 @@ def _note_link(kind: int, data: bytes, start: int, down: set[int]) -> None:
 def _note(kind: int, data: bytes, start: int, kinds: set[Kind]) -> None:
     """Takes in any other notification; those of others' routes do not concern us."""
     if kind in {links.NEW_ADDRESS, links.DELETE_ADDRESS}:
-        kinds.add(Kind.LINK)
+        if (data[start], data[start + 3]) != _LINK_LOCAL:  # every link makes itself one
+            kinds.add(Kind.LINK)
     elif kind in {rules.NEW, rules.DELETE}:
         kinds.add(Kind.RULE)
     elif kind in {nexthops.NEW, nexthops.DELETE}:
