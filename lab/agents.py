@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from romana.ipam.v1 import allocation_pb2
 
 from lab import control
 from lab.processes import Program
-from lab.spec import TRUNK_INTERFACE, Address, Endpoint, Lab
+from lab.spec import Address, Endpoint
 from services.common.errors import Unavailable
 from services.common.rpc.channel import open_channel
 from services.common.rpc.status import error_of
@@ -48,22 +47,12 @@ def socket_path(folder: Path, node: str) -> Path:
     return folder / f"agent.{node}" / "agent.sock"
 
 
-def program(lab: Lab, node: str, folder: Path) -> Program:
+def program(node: str, folder: Path) -> Program:
     """A node's agent, in the node's namespace.
 
-    The attachments are in topology; on a trunk, the agent has to make their links.
+    The attachments are in topology; on a trunk, the agent makes their links by them.
     """
     state = folder / f"agent.{node}"
-    attachments = [
-        {
-            "network": network,
-            "interface": lab.network(network).interface,
-            "address": lab.network(network).on_link(address),
-            "vlan_id": lab.network(network).vlan_id,
-            "parent": TRUNK_INTERFACE,
-        }
-        for network, address in lab.node(node).addresses.items()
-    ]
     return Program(
         f"agent.{node}",
         node,
@@ -78,7 +67,6 @@ def program(lab: Lab, node: str, folder: Path) -> Program:
             "ROMANA_AGENT__POLICY": control.POLICY,
             "ROMANA_AGENT__INSECURE": "true",
             "ROMANA_AGENT__LOG__FORMAT": "json",
-            **({"ROMANA_AGENT__ATTACHMENTS": json.dumps(attachments)} if lab.trunk else {}),
         },
     )
 

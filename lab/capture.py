@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ ETH_P_ALL = 0x0003
 SO_RCVBUFFORCE = 33
 """asm-generic/socket.h"""
 BUFFER = 16 << 20
+SOL_PACKET, PACKET_AUXDATA = 263, 8
+TP_STATUS_VLAN_VALID = 1 << 4
+AUXDATA = struct.Struct("=IIIHHHH")
+"""linux/if_packet.h: tpacket_auxdata; the kernel takes a tag out of the frame and puts it here."""
 SNAP = 256
 """Bytes of a packet that are looked at."""
 _SOURCE_V4, _DESTINATION_V4 = slice(12, 16), slice(16, 20)
@@ -31,6 +36,8 @@ class Sighting:
 
     interface: str
     outgoing: bool
+    vlan_id: int
+    """Of its 802.1Q tag, as on a trunk; 0: untagged."""
     source: Address
     destination: Address
     hop_limit: int
@@ -51,6 +58,7 @@ class Capture:
             path, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)
         )
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        self._socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
 
     def __enter__(self) -> Capture:
         return self
@@ -69,16 +77,27 @@ class Capture:
     def _read(self) -> Iterator[Sighting]:
         with contextlib.suppress(BlockingIOError):
             while True:
-                packet, address = self._socket.recvfrom(SNAP)
-                sighting = _sighting(packet, address[0], outgoing=address[2] == _OUTGOING)
+                packet, said, _, address = self._socket.recvmsg(SNAP, _SPACE)
+                sighting = _sighting(
+                    packet, address[0], _vlan_id(said), outgoing=address[2] == _OUTGOING
+                )
                 if sighting is not None:
                     yield sighting
 
 
 _OUTGOING = socket.PACKET_OUTGOING
+_SPACE = socket.CMSG_SPACE(AUXDATA.size)
 
 
-def _sighting(packet: bytes, interface: str, *, outgoing: bool) -> Sighting | None:
+def _vlan_id(said: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, data in said:
+        if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
+            status, _, _, _, _, tag, _ = AUXDATA.unpack(data)
+            return tag & 0xFFF if status & TP_STATUS_VLAN_VALID else 0
+    return 0
+
+
+def _sighting(packet: bytes, interface: str, vlan_id: int, *, outgoing: bool) -> Sighting | None:
     version = packet[0] >> 4 if packet else 0
     if version == icmp.V4 and len(packet) >= 20:
         source, destination = packet[_SOURCE_V4], packet[_DESTINATION_V4]
@@ -95,6 +114,7 @@ def _sighting(packet: bytes, interface: str, *, outgoing: bool) -> Sighting | No
     return Sighting(
         interface,
         outgoing,
+        vlan_id,
         ipaddress.ip_address(source),
         ipaddress.ip_address(destination),
         hops,

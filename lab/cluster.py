@@ -22,6 +22,7 @@ from lab.processes import Processes, Program, environment
 from lab.routing import Routing, routing
 from lab.spec import Address, Endpoint, Lab
 from services.common.errors import NotFound, Unavailable, WrongState
+from services.ctl.words import count
 
 FOLDER = Path("/run/romana-lab")
 FILE = "lab.yaml"
@@ -95,11 +96,7 @@ class Cluster:
             raise WrongState(f"a lab needs {lacking}", "LAB_CAPABILITY", {"missing": lacking})
         Fabric(self.lab, self.routing).up()
         try:
-            racks = f"{len(self.lab.racks)} racks with a router each, " if self.lab.racks else ""
-            said(
-                f"{len(self.lab.vlans)} VLANs, {racks}a core router, "
-                f"{len(self.lab.machines)} machines"
-            )
+            said(self._extent())
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(mode=0o700, parents=True)
             (self.folder / FILE).write_text(self._text)
@@ -118,6 +115,14 @@ class Cluster:
             self.down()
             raise
 
+    def _extent(self) -> str:
+        """What the fabric consists of."""
+        lab = self.lab
+        parts = [count(len(lab.vlans), "VLAN")] if lab.vlans else []
+        if lab.racks:
+            parts.append(f"{count(len(lab.racks), 'rack')} with routers")
+        return ", ".join([*parts, "a core router", count(len(lab.machines), "machine")])
+
     def down(self) -> list[str]:
         """Removes everything of this lab, whoever made it; returns whose namespaces there were."""
         hosts = down(self.lab.name)
@@ -131,7 +136,7 @@ class Cluster:
             return control.etcd(self.folder)
         if name in CONTROL_PROGRAMS:
             return control.service(name)
-        return agents.program(self.lab, name, self.folder)
+        return agents.program(name, self.folder)
 
     def start(self, name: str) -> None:
         """Starts a program, unless it runs."""

@@ -96,7 +96,10 @@ class _Planner:
         lab = self._lab
         behind: dict[str, dict[str, Group]] = {rack.name: {} for rack in lab.racks}
         for number, rack in enumerate(lab.racks):
+            versions = {own.version for own in rack.router}
             for network in lab.routed:
+                if network.cidr.version not in versions:
+                    continue
                 group = self._group_of(rack, network, f"racks[{number}].name")
                 if group is not None:
                     behind[rack.name][network.name] = group

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
+from services.agent.parsing import address, prefix
 from services.agent.resources import Peer, Resource, Route, Unreadable
+from services.common import enums
 from services.common.errors import InvalidInput
 from services.common.model.names import NetworkName, NodeName, Tenant
-from services.common.model.network import Address, Mode, Network, Prefix
+from services.common.model.network import Network
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
 
-_MODES: Final = {
-    network_pb2.ATTACHMENT_MODE_UNSPECIFIED: Mode.ROUTED,
-    network_pb2.ATTACHMENT_MODE_ROUTED: Mode.ROUTED,
-    network_pb2.ATTACHMENT_MODE_ONLINK: Mode.ONLINK,
-}
 _VLAN_MOST: Final = 4094
 
 
@@ -78,18 +74,18 @@ def _peer(message: pb.Peer, path: str) -> Peer:
     return Peer(
         NetworkName(_named(message.network, f"{path}.network")),
         NodeName(_named(message.node, f"{path}.node")),
-        _address(message.address, f"{path}.address"),
+        address(message.address, f"{path}.address"),
     )
 
 
 def _network(message: network_pb2.Network, path: str) -> Network:
-    cidr = _prefix(message.cidr, f"{path}.cidr")
-    gateway = _address(message.gateway, f"{path}.gateway") if message.gateway else None
+    cidr = prefix(message.cidr, f"{path}.cidr")
+    gateway = address(message.gateway, f"{path}.gateway") if message.gateway else None
     if gateway is not None and gateway.version != cidr.version:
         raise InvalidInput.at(f"{path}.gateway", f"{gateway} is not of {cidr}'s family")
     if message.vlan_id > _VLAN_MOST:
         raise InvalidInput.at(f"{path}.vlan_id", f"{message.vlan_id} is above {_VLAN_MOST}")
-    mode = _MODES.get(message.mode)
+    mode = enums.ATTACHMENT_MODE_OF.get(message.mode)
     if mode is None:
         raise InvalidInput.at(f"{path}.mode", f"{message.mode} is not an AttachmentMode")
     return Network(
@@ -108,17 +104,3 @@ def _named(text: str, path: str) -> str:
     if not text:
         raise InvalidInput.at(path, "is missing")
     return text
-
-
-def _address(text: str, path: str) -> Address:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError as error:
-        raise InvalidInput.at(path, f"{text!r} is not an address") from error
-
-
-def _prefix(text: str, path: str) -> Prefix:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise InvalidInput.at(path, f"{text!r} is not a prefix: {error}") from error

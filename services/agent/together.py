@@ -12,18 +12,15 @@ _T = TypeVar("_T")
 
 
 async def in_thread(work: Callable[[], _T], threads: Executor | None = None) -> _T:
-    """Does something that blocks. When it is cancelled, it ends after what was begun has.
+    """Does something that blocks, with the loop's own threads or others.
 
-    Args:
-        work: May be left out if it is cancelled before a thread is free.
-        threads: None: the loop's own.
+    When it is cancelled, it ends only after the work has: nothing that it makes comes later.
     """
     answer = asyncio.get_running_loop().run_in_executor(threads, work)
     try:
         return await asyncio.shield(answer)
     except asyncio.CancelledError:
-        if not answer.cancel():
-            await asyncio.wait([answer])
+        await asyncio.wait([answer])
         raise
 
 

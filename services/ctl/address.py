@@ -218,15 +218,12 @@ async def list_addresses(
         limit=limit,
         page_size=5000,
     )
-    session.out.listing(
-        listed.items,
+    session.listing(
+        listed,
         COLUMNS,
-        document=plain,
         name=lambda item: item.address,
         empty="no addresses in use",
     )
-    if listed.more:
-        session.note(f"there are more than {limit}")
 
 
 async def _named_like_an_address(

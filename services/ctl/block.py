@@ -50,15 +50,12 @@ async def list_blocks(
         limit=limit,
         page_size=5000,
     )
-    session.out.listing(
-        listed.items,
+    session.listing(
+        listed,
         COLUMNS,
-        document=plain,
         name=lambda item: item.prefix,
         empty="no blocks are held",
     )
-    if listed.more:
-        session.note(f"there are more than {limit}")
 
 
 @verb(

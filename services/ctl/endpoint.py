@@ -189,15 +189,12 @@ async def list_endpoints(
         lambda page: page.endpoints,
         limit=limit,
     )
-    session.out.listing(
-        listed.items,
+    session.listing(
+        listed,
         COLUMNS,
-        document=plain,
         name=lambda item: item.name,
         empty="no endpoints on this node",
     )
-    if listed.more:
-        session.note(f"there are more than {limit}")
 
 
 @verb(app, "show", examples="romana endpoint show web-1")

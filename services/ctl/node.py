@@ -62,15 +62,12 @@ async def list_nodes(
         limit=limit,
     )
     known = await agents.statuses(session) if session.out.wide else None
-    session.out.listing(
-        listed.items,
+    session.listing(
+        listed,
         (*node_view.COLUMNS, agents.column(known)) if known else node_view.COLUMNS,
-        document=plain,
         name=lambda item: item.name,
         empty="no such nodes" if network or group_path or label else "there are no nodes",
     )
-    if listed.more:
-        session.note(f"there are more than {limit}")
 
 
 @verb(

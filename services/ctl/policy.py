@@ -211,15 +211,12 @@ async def list_policies(
     )
     shown = session.out.form in {Format.TABLE, Format.WIDE} and listed.items
     known = await policy_wait.realization(session) if shown else {}
-    session.out.listing(
-        listed.items,
+    session.listing(
+        listed,
         columns(known),
-        document=plain,
         name=lambda item: item.name,
         empty="there are no policies: `romana policy apply` makes them",
     )
-    if listed.more:
-        session.note(f"The first {limit} only")
 
 
 def columns(known: Mapping[str, api.PolicyRealization]) -> tuple[Column[policy_pb2.Policy], ...]:

@@ -84,15 +84,12 @@ async def endpoints(
         lambda page: page.endpoints,
         limit=limit,
     )
-    session.out.listing(
-        listed.items,
+    session.listing(
+        listed,
         COLUMNS,
-        document=plain,
         name=lambda item: item.name,
         empty="policy knows no such endpoint",
     )
-    if listed.more:
-        session.note(f"The first {limit} only")
 
 
 async def _endpoint(session: Session, name: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import typer
+from google.protobuf.message import Message
 from grpc.aio import Channel
 from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
@@ -20,9 +22,9 @@ from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
 from services.ctl import agent_option
 from services.ctl.endpoints import Endpoints
-from services.ctl.output import Format, Output
-from services.ctl.remote import Manner, Remote
-from services.ctl.table import Screen
+from services.ctl.output import Format, Output, plain
+from services.ctl.remote import Listed, Manner, Remote
+from services.ctl.table import Column, Screen
 
 if TYPE_CHECKING:
     # mypy-protobuf declares these in the stub files only.
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
     from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
+
+Resource = TypeVar("Resource", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,19 @@ class Session:
     def note(self, text: str) -> None:
         """Tells a person something, on stderr."""
         self.screen.note(text)
+
+    def listing(
+        self,
+        listed: Listed[Resource],
+        columns: Sequence[Column[Resource]],
+        *,
+        name: Callable[[Resource], str],
+        empty: str,
+    ) -> None:
+        """Writes resources that a service listed; says on stderr if there are more."""
+        self.out.listing(listed.items, columns, document=plain, name=name, empty=empty)
+        if listed.more:
+            self.note(f"there are more than {len(listed.items)}")
 
     @property
     def asks(self) -> bool:

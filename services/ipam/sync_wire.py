@@ -8,21 +8,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
+from services.common import enums
 from services.common.model.names import NetworkName, NodeName, TopologyName
-from services.common.model.network import Address, Mode, Network, Placement
+from services.common.model.network import Address, Network
 from services.common.sync import wire
 from services.common.sync.encoding import dialect, serialise
 from services.common.sync.hub import Status
 from services.ipam.route_source import Encoding
-
-_MODES: Final = {
-    Mode.ROUTED: network_pb2.ATTACHMENT_MODE_ROUTED,
-    Mode.ONLINK: network_pb2.ATTACHMENT_MODE_ONLINK,
-}
-_PLACEMENTS: Final = {
-    Placement.AGGREGATE: network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
-    Placement.SEQUENTIAL: network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL,
-}
 
 
 def network(identity: str, value: Network, topology: TopologyName) -> bytes:
@@ -35,8 +27,8 @@ def network(identity: str, value: Network, topology: TopologyName) -> bytes:
         vlan_id=value.vlan_id,
         gateway=str(value.gateway) if value.gateway is not None else "",
         mtu=value.mtu,
-        mode=_MODES[value.mode],
-        placement=_PLACEMENTS[value.placement],
+        mode=enums.ATTACHMENT_MODES[value.mode],
+        placement=enums.PLACEMENTS[value.placement],
         topology=topology,
     )
     message.reuse_delay.FromNanoseconds(round(value.reuse_delay * 1e9))

@@ -12,11 +12,12 @@ import structlog
 from services.common.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Violation
 from services.common.model.names import NetworkName, Tenant
 from services.common.model.rules import PolicyName
+from services.common.mutations import Result
 from services.policy import codec
 from services.policy.check import check_references
 from services.policy.codec import Stored
 from services.policy.feed import Entry
-from services.policy.metrics import Operation, PolicyMetrics, Result
+from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import Policy, TenantRecord
 from services.policy.store import Decision, PolicyStore
 

@@ -9,8 +9,9 @@ import structlog
 from services.common.errors import Conflict
 from services.common.etcd.types import Compare, Field, Relation
 from services.common.model.names import EndpointName, NodeName
+from services.common.mutations import Result
 from services.policy import codec
-from services.policy.metrics import Operation, PolicyMetrics, Result
+from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import Endpoint
 from services.policy.store import PolicyStore
 

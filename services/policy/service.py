@@ -12,6 +12,7 @@ from google.rpc import status_pb2
 from romana.policy.v1 import policy_pb2, policy_service_pb2_grpc, sync_rules_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common import enums
 from services.common.errors import InvalidInput, NotFound, RomanaError, Violation
 from services.common.model.names import EndpointName, NodeName, Tenant, subject_name
 from services.common.model.rules import MAX_PORT, Direction, PolicyName
@@ -19,7 +20,7 @@ from services.common.pages import page
 from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
 from services.common.version import version
-from services.policy import enums, wire, wire_explain, wire_in, wire_sets
+from services.policy import wire, wire_explain, wire_in, wire_sets
 from services.policy.changing import Applied, How, Kind, PolicyChanges, policy_not_found
 from services.policy.endpoints import EndpointChanges
 from services.policy.explain import explain

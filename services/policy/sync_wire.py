@@ -6,6 +6,7 @@ from typing import Final
 
 from romana.policy.v1 import sync_rules_pb2 as pb
 
+from services.common import enums
 from services.common.model.rules import (
     CompiledRule,
     EndpointRules,
@@ -15,7 +16,6 @@ from services.common.model.rules import (
     RuleSet,
 )
 from services.common.sync.encoding import dialect, serialise
-from services.policy import enums
 from services.policy.model import PolicyNetwork
 from services.policy.resources import Resource
 from services.policy.wire import block, port

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
 
+from services.common import enums
 from services.common.etcd.types import Revision
+from services.common.model.network import Isolation
 from services.common.model.rules import CidrBlock, Direction, PortMatch
-from services.policy import enums
 from services.policy.codec import Stored
 from services.policy.feed import Entry
 from services.policy.model import (
@@ -27,6 +28,19 @@ from services.policy.model import (
 )
 
 EndpointMessage: TypeAlias = endpoint_pb2.PolicyEndpoint
+
+OPERATORS: Final = {
+    Operator.IN: selector_pb2.LABEL_OPERATOR_IN,
+    Operator.NOT_IN: selector_pb2.LABEL_OPERATOR_NOT_IN,
+    Operator.EXISTS: selector_pb2.LABEL_OPERATOR_EXISTS,
+    Operator.DOES_NOT_EXIST: selector_pb2.LABEL_OPERATOR_DOES_NOT_EXIST,
+}
+ISOLATIONS: Final = {
+    None: endpoint_pb2.ISOLATION_UNSPECIFIED,
+    Isolation.NONE: endpoint_pb2.ISOLATION_NONE,
+    Isolation.TENANT: endpoint_pb2.ISOLATION_TENANT,
+    Isolation.SEGMENT: endpoint_pb2.ISOLATION_SEGMENT,
+}
 
 
 def policy(entry: Entry[Stored]) -> policy_pb2.Policy:
@@ -60,7 +74,7 @@ def tenant(entry: Entry[TenantRecord]) -> endpoint_pb2.Tenant:
     return endpoint_pb2.Tenant(
         name=value.name,
         labels=dict(value.labels),
-        isolation=enums.ISOLATIONS[value.isolation],
+        isolation=ISOLATIONS[value.isolation],
         etag=etag(entry.revision),
     )
 
@@ -167,7 +181,7 @@ def _labels(value: LabelSelector) -> selector_pb2.LabelSelector | None:
             message.match_labels[one.key] = one.values[0]
         else:
             message.match_expressions.add(
-                key=one.key, operator=enums.OPERATORS[one.operator], values=one.values
+                key=one.key, operator=OPERATORS[one.operator], values=one.values
             )
     return message
 

@@ -8,11 +8,12 @@ from typing import Final
 from romana.policy.v1 import explain_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common import enums
 from services.common.document.values import parse_address
 from services.common.errors import InvalidInput, Violation
 from services.common.model.names import EndpointName, NodeName
 from services.common.model.rules import MAX_PORT, Action
-from services.policy import enums, wire_in
+from services.policy import wire_in
 from services.policy.explain import Connection, Explanation, Party
 from services.policy.model import Endpoint
 from services.policy.path import PathKind

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common import enums
 from services.common.document.values import parse_address, parse_prefix
 from services.common.errors import InvalidInput, Violation
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
@@ -27,7 +28,7 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
-from services.policy import enums
+from services.policy import wire
 from services.policy.check import MAX_SIZE, check, check_endpoint, check_tenant
 from services.policy.model import (
     Anything,
@@ -49,6 +50,8 @@ from services.policy.model import (
 MAX_POLICY_BYTES: Final = 2 * MAX_SIZE
 """Of a policy's message: more is refused without a look at it."""
 
+_OPERATORS: Final = {number: operator for operator, number in wire.OPERATORS.items()}
+_ISOLATIONS: Final = {number: isolation for isolation, number in wire.ISOLATIONS.items()}
 _T = TypeVar("_T")
 
 
@@ -82,7 +85,7 @@ def tenant(message: endpoint_pb2.Tenant, at: str) -> TenantRecord:
     value = TenantRecord(
         Tenant(message.name),
         dict(message.labels),
-        _choose(enums.ISOLATION_OF, message.isolation, f"{at}.isolation", problems, None),
+        _choose(_ISOLATIONS, message.isolation, f"{at}.isolation", problems, None),
     )
     return checked(value, check_tenant(value), at, problems)
 
@@ -323,7 +326,7 @@ def _requirements(
         yield Requirement(key, Operator.IN, (message.match_labels[key],))
     for number, part in enumerate(message.match_expressions):
         path = f"{at}.match_expressions[{number}].operator"
-        operator = _choose(enums.OPERATOR_OF, part.operator, path, problems, Operator.IN)
+        operator = _choose(_OPERATORS, part.operator, path, problems, Operator.IN)
         yield Requirement(part.key, operator, tuple(part.values))
 
 

@@ -13,9 +13,10 @@ from services.common.etcd.types import Revision
 from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.node import Node
+from services.common.mutations import Result
 from services.topology import claims
 from services.topology.asked import Asked
-from services.topology.metrics import Operation, Result, TopologyMetrics
+from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.plan import Plan, settle
 from services.topology.store import MAX_NODES, Committed, Decision, TopologyStore
 

@@ -19,11 +19,12 @@ from services.common.etcd.types import Delete
 from services.common.model.names import NodeName
 from services.common.model.network import Address
 from services.common.model.node import Node
+from services.common.mutations import Result
 from services.topology import claims
 from services.topology.changing import being_removed, would_strand
 from services.topology.check_nodes import addresses, check_node, check_pins
 from services.topology.draft import NodeDraft
-from services.topology.metrics import Operation, Result, TopologyMetrics
+from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.placement import networks_of
 from services.topology.plan import Plan, address_taken, plan_node
 from services.topology.store import Decision, TopologyStore

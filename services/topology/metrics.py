@@ -11,13 +11,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.common.errors import RomanaError, Unavailable
+from services.common.mutations import Mutations
 from services.topology.cache import TopologyCache
 
 
@@ -31,17 +29,7 @@ class Operation(StrEnum):
     SETTLE = "settle"
 
 
-class Result(StrEnum):
-    """How it ended."""
-
-    CHANGED = "changed"
-    UNCHANGED = "unchanged"
-    VALIDATED = "validated"
-    REFUSED = "refused"
-    UNAVAILABLE = "unavailable"
-
-
-class TopologyMetrics:
+class TopologyMetrics(Mutations[Operation]):
     """The families, once per registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -60,15 +48,13 @@ class TopologyMetrics:
             "Transactions that were overtaken and tried again.",
             registry=registry,
         )
-        self._changes = Counter(
+        changes = Counter(
             "romana_topology_changes_total",
             "Mutations by how they ended.",
             ["operation", "outcome"],
             registry=registry,
         )
-        for operation in Operation:
-            for result in Result:
-                self._changes.labels(operation.value, result.value)
+        super().__init__(changes, Operation)
 
     def show(self, cache: TopologyCache) -> None:
         """Sets the gauges."""
@@ -76,19 +62,3 @@ class TopologyMetrics:
         self._groups.set(cache.group_count)
         self._nodes.set(len(cache.nodes))
         self._unplaced.set(cache.roster.unplaced)
-
-    def count(self, operation: Operation, result: Result) -> None:
-        """Counts a mutation."""
-        self._changes.labels(operation.value, result.value).inc()
-
-    @contextmanager
-    def refusals(self, operation: Operation) -> Iterator[None]:
-        """Counts what is raised."""
-        try:
-            yield
-        except Unavailable:
-            self.count(operation, Result.UNAVAILABLE)
-            raise
-        except RomanaError:
-            self.count(operation, Result.REFUSED)
-            raise

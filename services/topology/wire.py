@@ -6,23 +6,16 @@ from collections.abc import Iterable, Mapping
 
 from romana.topology.v1 import network_pb2, node_pb2, topology_pb2
 
+from services.common import enums
 from services.common.model.layout import Group, Layout
 from services.common.model.names import GroupPath, NetworkName
-from services.common.model.network import Isolation, Mode, Network, Placement, Prefix
+from services.common.model.network import Isolation, Network, Prefix
 from services.common.model.node import Attachment, Node
 from services.topology.changes import Kind
 from services.topology.placement import networks_of
 from services.topology.plan import Plan
 from services.topology.stranded import block_prefix
 
-_MODES = {
-    Mode.ROUTED: network_pb2.ATTACHMENT_MODE_ROUTED,
-    Mode.ONLINK: network_pb2.ATTACHMENT_MODE_ONLINK,
-}
-_PLACEMENTS = {
-    Placement.AGGREGATE: network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
-    Placement.SEQUENTIAL: network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL,
-}
 _ISOLATIONS = {
     Isolation.NONE: network_pb2.NETWORK_ISOLATION_NONE,
     Isolation.TENANT: network_pb2.NETWORK_ISOLATION_TENANT,
@@ -137,8 +130,8 @@ def _network(value: Network, topology: str) -> network_pb2.Network:
         vlan_id=value.vlan_id,
         gateway=_text(value.gateway),
         mtu=value.mtu,
-        mode=_MODES[value.mode],
-        placement=_PLACEMENTS[value.placement],
+        mode=enums.ATTACHMENT_MODES[value.mode],
+        placement=enums.PLACEMENTS[value.placement],
         topology=topology,
         isolation=_ISOLATIONS[value.isolation],
         masquerade=value.masquerade,

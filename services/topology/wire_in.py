@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from google.protobuf.duration_pb2 import Duration
 from romana.topology.v1 import network_pb2, node_pb2, topology_pb2, topology_service_pb2
 
+from services.common import enums
 from services.common.document.fields import Findings
 from services.common.errors import InvalidInput
 from services.common.model.network import Isolation, Mode, Placement
@@ -22,16 +23,6 @@ from services.topology.draft import (
     TopologyDraft,
 )
 
-_MODES = {
-    network_pb2.ATTACHMENT_MODE_UNSPECIFIED: Mode.ROUTED,
-    network_pb2.ATTACHMENT_MODE_ROUTED: Mode.ROUTED,
-    network_pb2.ATTACHMENT_MODE_ONLINK: Mode.ONLINK,
-}
-_PLACEMENTS = {
-    network_pb2.PLACEMENT_STRATEGY_UNSPECIFIED: Placement.AGGREGATE,
-    network_pb2.PLACEMENT_STRATEGY_AGGREGATE: Placement.AGGREGATE,
-    network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL: Placement.SEQUENTIAL,
-}
 _ISOLATIONS = {
     network_pb2.NETWORK_ISOLATION_UNSPECIFIED: Isolation.NONE,
     network_pb2.NETWORK_ISOLATION_NONE: Isolation.NONE,
@@ -123,9 +114,9 @@ def _spec(message: topology_pb2.TopologySpec, findings: Findings) -> SpecDraft:
 
 
 def _network(message: network_pb2.Network, at: str, findings: Findings) -> NetworkDraft:
-    if message.mode not in _MODES:
+    if message.mode not in enums.ATTACHMENT_MODE_OF:
         findings.wrong(f"{at}.mode", f"{message.mode} is not an attachment mode")
-    if message.placement not in _PLACEMENTS:
+    if message.placement not in enums.PLACEMENT_OF:
         findings.wrong(f"{at}.placement", f"{message.placement} is not a placement strategy")
     if message.isolation not in _ISOLATIONS:
         findings.wrong(f"{at}.isolation", f"{message.isolation} is not an isolation")
@@ -138,8 +129,8 @@ def _network(message: network_pb2.Network, at: str, findings: Findings) -> Netwo
         vlan_id=message.vlan_id,
         gateway=message.gateway,
         mtu=message.mtu,
-        mode=_MODES.get(message.mode, Mode.ROUTED),
-        placement=_PLACEMENTS.get(message.placement, Placement.AGGREGATE),
+        mode=enums.ATTACHMENT_MODE_OF.get(message.mode, Mode.ROUTED),
+        placement=enums.PLACEMENT_OF.get(message.placement, Placement.AGGREGATE),
         reuse_delay=_seconds(message.reuse_delay) if message.HasField("reuse_delay") else None,
         isolation=_ISOLATIONS.get(message.isolation, Isolation.NONE),
         masquerade=message.masquerade,

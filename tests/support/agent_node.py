@@ -25,6 +25,38 @@ PLUGIN = ROOT / "services" / "agent" / "cni" / "plugin.py"
 NODE = "n1"
 
 
+def run_plugin(
+    command: str,
+    config: Mapping[str, Any],
+    *,
+    container: str,
+    netns: str = "",
+    interface: str = "eth0",
+    args: str = "",
+    user: int = 0,
+) -> tuple[int, Any]:
+    """Runs romana-cni as a runtime does; its exit status and what it printed."""
+    document = {"cniVersion": "1.1.0", "name": "pods", "type": "romana-cni", **config}
+    guard = ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
+    done = subprocess.run(
+        [*guard, str(PLUGIN)],
+        input=json.dumps(document).encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": container,
+            "CNI_NETNS": netns,
+            "CNI_IFNAME": interface,
+            "CNI_ARGS": args,
+            "CNI_PATH": "/opt/cni/bin",
+        },
+    )
+    assert not done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout) if done.stdout else None
+
+
 class Node:
     """The node's namespace, its agent, and what a runtime would start on it."""
 
@@ -153,32 +185,16 @@ class Node:
         user: int = 0,
     ) -> tuple[int, Any]:
         """Runs romana-cni; its exit status and what it printed."""
-        document = {
-            "cniVersion": "1.1.0",
-            "name": "pods",
-            "type": "romana-cni",
-            "network": "net",
-            "socket": str(self.cni_socket),
-            **(config or {}),
-        }
-        guard = ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
-        done = subprocess.run(
-            [*guard, str(PLUGIN)],
-            input=json.dumps(document).encode(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-            env={
-                "CNI_COMMAND": command,
-                "CNI_CONTAINERID": container,
-                "CNI_NETNS": netns,
-                "CNI_IFNAME": interface,
-                "CNI_ARGS": args,
-                "CNI_PATH": "/opt/cni/bin",
-            },
+        document = {"network": "net", "socket": str(self.cni_socket), **(config or {})}
+        return run_plugin(
+            command,
+            document,
+            container=container,
+            netns=netns,
+            interface=interface,
+            args=args,
+            user=user,
         )
-        assert not done.stderr, done.stderr
-        return done.returncode, json.loads(done.stdout) if done.stdout else None
 
 
 class RealNode(Node):

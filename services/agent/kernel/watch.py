@@ -7,9 +7,6 @@ may have changed. It only says what to read again, never what there is.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -18,7 +15,7 @@ from typing import Final
 
 from services.agent import naming
 from services.agent.kernel import links, netlink, nexthops, routes, rules
-from services.agent.kernel.filters import ignore_port
+from services.agent.kernel.notifications import Notifications
 from services.agent.numbers import PROTOCOL
 from services.agent.state import Kind
 
@@ -26,12 +23,8 @@ ALL: Final = frozenset(Kind)
 QUICK: Final = ALL - {Kind.ROUTE}
 """What is cheap to read."""
 
-_ADD_MEMBERSHIP: Final = 1
 # RTNLGRP_LINK, addresses, routes and rules of both versions, nexthops.
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 32)
-_BUFFER: Final = 4 * 1024 * 1024
-_MOST: Final = 200
-"""Datagrams read in a row: the loop has other things to do."""
 _UP: Final = 1
 _LINK_LOCAL: Final = (socket.AF_INET6, 253)
 """Family and scope of an address: RT_SCOPE_LINK."""
@@ -51,7 +44,7 @@ class Heard:
 
 
 class Watch:
-    """A socket in the event loop. Made in the kernel's thread, for its namespace."""
+    """Listens in the event loop. Made in the kernel's thread, for its namespace."""
 
     def __init__(self, own_port: int) -> None:
         """Listens.
@@ -60,39 +53,24 @@ class Watch:
             KernelUnavailable: There is no netlink.
         """
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-            self._socket.settimeout(0)
-            netlink.force_receive_buffer(self._socket, _BUFFER)
-            ignore_port(self._socket, own_port)
-            self._socket.bind((0, 0))
-            for group in _GROUPS:
-                self._socket.setsockopt(netlink.SOL_NETLINK, _ADD_MEMBERSHIP, group)
+            self._notifications = Notifications(socket.NETLINK_ROUTE, _GROUPS, own_port)
         except OSError as error:
             raise netlink.KernelUnavailable(f"netlink: {error}") from error
 
     def start(self, heard: Callable[[Heard], None]) -> None:
         """Calls `heard` from the running loop from now on."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._socket, lambda: self._read(heard))
+        self._notifications.start(lambda: self._read(heard))
 
     def close(self) -> None:
         """Stops."""
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
+        self._notifications.close()
 
     def _read(self, heard: Callable[[Heard], None]) -> None:
         kinds: set[Kind] = set()
         down: set[int] = set()
         endpoints = False
-        for _ in range(_MOST):
-            try:
-                data = self._socket.recv(netlink.RECEIVE)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+        for data in self._notifications.heard():
+            if data is None:
                 kinds.update(ALL)
                 continue
             for kind, _, start, end in netlink.messages(data):

@@ -5,7 +5,6 @@ The stream's resources stay packed until they are applied: so they are compared,
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,59 +12,28 @@ from google.protobuf.message import DecodeError
 from romana.policy.v1 import endpoint_pb2, policy_pb2, policy_service_pb2, sync_rules_pb2
 
 from services.agent.model import LocalEndpoint
+from services.agent.parsing import address, prefix
 from services.agent.policy.resources import NetworkRules, Resource, Unreadable
+from services.common import enums
 from services.common.errors import InvalidInput
 from services.common.model.names import EndpointName, NetworkName, NodeName
-from services.common.model.network import Address, Prefix
 from services.common.model.rules import (
     MAX_PORT,
-    Action,
     CidrBlock,
     CompiledRule,
-    Direction,
     EndpointRules,
     GroupId,
     GroupPage,
-    Mode,
     NodeRules,
     PolicyName,
     PortMatch,
     Profile,
-    Protocol,
     RuleSet,
     RuleSetId,
-    Tier,
 )
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
 
-_ACTIONS: Final = {
-    policy_pb2.RULE_ACTION_ALLOW: Action.ALLOW,
-    policy_pb2.RULE_ACTION_DENY: Action.DENY,
-    policy_pb2.RULE_ACTION_PASS: Action.PASS,
-}
-_TIERS: Final = {
-    policy_pb2.POLICY_TIER_ADMIN: Tier.ADMIN,
-    policy_pb2.POLICY_TIER_TENANT: Tier.TENANT,
-    policy_pb2.POLICY_TIER_BASELINE: Tier.BASELINE,
-}
-_MODES: Final = {
-    policy_pb2.POLICY_MODE_UNSPECIFIED: Mode.ENFORCE,
-    policy_pb2.POLICY_MODE_ENFORCE: Mode.ENFORCE,
-    policy_pb2.POLICY_MODE_AUDIT: Mode.AUDIT,
-}
-_DIRECTIONS: Final = {
-    policy_pb2.POLICY_DIRECTION_INGRESS: Direction.INGRESS,
-    policy_pb2.POLICY_DIRECTION_EGRESS: Direction.EGRESS,
-}
-_PROTOCOLS: Final = {
-    policy_pb2.PROTOCOL_UNSPECIFIED: None,
-    policy_pb2.PROTOCOL_TCP: Protocol.TCP,
-    policy_pb2.PROTOCOL_UDP: Protocol.UDP,
-    policy_pb2.PROTOCOL_SCTP: Protocol.SCTP,
-    policy_pb2.PROTOCOL_ICMP: Protocol.ICMP,
-    policy_pb2.PROTOCOL_ICMPV6: Protocol.ICMPV6,
-}
 _BITS: Final = {4: 32, 16: 128}
 _BYTE: Final = 255
 
@@ -130,7 +98,7 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
         case "endpoint":
             return EndpointRules(
                 EndpointName(item.endpoint.name),
-                tuple(_address(text, "endpoint.addresses") for text in item.endpoint.addresses),
+                tuple(address(text, "endpoint.addresses") for text in item.endpoint.addresses),
                 _profile(item.endpoint),
             )
         case "node":
@@ -140,7 +108,7 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
         case "page":
             return _page(item.page)
         case "network":
-            cidr = _prefix(item.network.cidr, "network.cidr")
+            cidr = prefix(item.network.cidr, "network.cidr")
             return NetworkRules(NetworkName(item.network.name), cidr, item.network.masquerade)
         case _:
             raise InvalidInput(f"{item.id}: this agent does not know what it is")
@@ -162,9 +130,10 @@ def _page(message: sync_rules_pb2.GroupPage) -> GroupPage:
 
 
 def _rule_set(message: sync_rules_pb2.RuleSet) -> RuleSet:
-    direction = _DIRECTIONS.get(message.direction)
-    tier = _TIERS.get(message.tier)
-    mode = _MODES.get(message.mode)
+    direction = enums.DIRECTION_OF.get(message.direction)
+    # written rules may leave tiers and actions out, compiled ones may not
+    tier = enums.TIER_OF.get(message.tier) if message.tier else None
+    mode = enums.MODE_OF.get(message.mode)
     if direction is None or tier is None or mode is None:
         raise InvalidInput.at("rules", "direction, tier or mode is not known")
     return RuleSet(
@@ -179,7 +148,7 @@ def _rule_set(message: sync_rules_pb2.RuleSet) -> RuleSet:
 
 
 def _rule(message: sync_rules_pb2.CompiledRule, path: str) -> CompiledRule:
-    action = _ACTIONS.get(message.action)
+    action = enums.ACTION_OF.get(message.action) if message.action else None
     if action is None:
         raise InvalidInput.at(f"{path}.action", f"{message.action} is not a RuleAction")
     return CompiledRule(
@@ -189,8 +158,8 @@ def _rule(message: sync_rules_pb2.CompiledRule, path: str) -> CompiledRule:
         tuple(GroupId(one) for one in message.groups),
         tuple(
             CidrBlock(
-                _prefix(block.cidr, f"{path}.blocks.cidr"),
-                tuple(_prefix(text, f"{path}.blocks.except") for text in getattr(block, "except")),
+                prefix(block.cidr, f"{path}.blocks.cidr"),
+                tuple(prefix(text, f"{path}.blocks.except") for text in getattr(block, "except")),
             )
             for block in message.blocks
         ),
@@ -199,7 +168,8 @@ def _rule(message: sync_rules_pb2.CompiledRule, path: str) -> CompiledRule:
 
 
 def _port(message: policy_pb2.PortMatch, path: str) -> PortMatch:
-    if message.protocol not in _PROTOCOLS:
+    protocol = enums.PROTOCOL_OF.get(message.protocol)
+    if message.protocol and protocol is None:
         raise InvalidInput.at(f"{path}.protocol", f"{message.protocol} is not a Protocol")
     last = message.end_port or message.port
     kind = message.icmp_type if message.HasField("icmp_type") else None
@@ -208,20 +178,4 @@ def _port(message: policy_pb2.PortMatch, path: str) -> PortMatch:
         raise InvalidInput.at(path, "is not a port or a range of ports")
     if (kind or 0) > _BYTE or (code or 0) > _BYTE:
         raise InvalidInput.at(path, "is not a type and code of ICMP")
-    return PortMatch(
-        _PROTOCOLS[message.protocol], message.port, last, icmp_type=kind, icmp_code=code
-    )
-
-
-def _address(text: str, path: str) -> Address:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError as error:
-        raise InvalidInput.at(path, f"{text!r} is not an address") from error
-
-
-def _prefix(text: str, path: str) -> Prefix:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise InvalidInput.at(path, f"{text!r} is not a prefix: {error}") from error
+    return PortMatch(protocol, message.port, last, icmp_type=kind, icmp_code=code)

@@ -5,15 +5,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
-import struct
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_interface
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -22,13 +16,14 @@ from lab import probe
 from lab.capture import Capture
 from lab.fabric import FABRIC, ROUTER, Fabric, down, vlan_link
 from lab.file import parse
-from lab.namespaces import call, ip, missing, name_of, open_socket, path_of
+from lab.namespaces import call, ip, name_of, path_of
 from lab.probe import Outcome
 from lab.spec import TRUNK_INTERFACE, Lab, Node
 from services.agent.diff import Step
 from services.agent.kernel.links import Links
 from services.agent.kernel.netlink import Netlink
 from services.agent.state import Key, Kind, Value, VlanLink
+from tests.vm.vlan.needs import TRUNK
 
 T = TypeVar("T")
 
@@ -49,37 +44,7 @@ machines:
   - {{name: other, network: qa, address: 10.30.0.21}}
 """
 
-SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 1 << 4
-"""linux/if_packet.h"""
-AUXDATA = struct.Struct("IIIHHHH")
-
-
-def lacking() -> str:
-    """What this kernel lacks; empty: nothing."""
-    found = missing()
-    if found:
-        return found
-    commands = (
-        "ip link add trunk type bridge vlan_filtering 1",
-        "ip link add a type veth peer name b",
-        "ip link add link a name a.5 type vlan id 5",
-    )
-    done = subprocess.run(
-        ["unshare", "--net", "sh", "-ec", "\n".join(commands)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return "" if done.returncode == 0 else "802.1Q and VLAN-aware bridges in the kernel"
-
-
-pytestmark = [
-    pytest.mark.skipif(
-        not os.environ.get("ROMANA_VM") and bool(lacking()), reason=f"needs {lacking()}"
-    ),
-    pytest.mark.timeout(300),
-]
+pytestmark = [TRUNK, pytest.mark.timeout(300)]
 
 
 def wanted(lab: Lab, node: Node) -> dict[Key, Value]:
@@ -117,27 +82,10 @@ def lab() -> Iterator[Lab]:
     Fabric(made).up()
     for node in made.nodes:
         make_links(made, node)
-        gateway = made.vlan("test").gateway
+        gateway = made.network("test").gateway
         ip([f"route add default via {gateway}"], namespace=name_of(made.name, node.name))
     yield made
     down(made.name)
-
-
-def tags(path: Path, seconds: float) -> set[int]:
-    """VLAN ids of the frames that pass a namespace's interfaces meanwhile."""
-    found = set()
-    with open_socket(path, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as packets:
-        packets.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        packets.settimeout(seconds)
-        try:
-            while True:
-                _, ancillary, _, _ = packets.recvmsg(128, 128)
-                for _, _, data in ancillary:
-                    status, _, _, _, _, tci, _ = AUXDATA.unpack(data[: AUXDATA.size])
-                    if status & TP_STATUS_VLAN_VALID:
-                        found.add(tci & 0xFFF)
-        except TimeoutError:
-            return found
 
 
 def test_the_agent_reads_back_the_links_that_it_made(lab: Lab) -> None:
@@ -165,12 +113,10 @@ async def test_nodes_reach_each_other_on_a_vlan_that_both_are_on(lab: Lab) -> No
 
 
 async def test_frames_on_the_trunk_are_tagged(lab: Lab) -> None:
-    watching = asyncio.to_thread(tags, path_of(lab.name, FABRIC), 2.0)
-    task = asyncio.ensure_future(watching)
-    await asyncio.sleep(0.3)
-    assert await probe.reachable(path_of(lab.name, "n1"), ip_address("10.20.0.12"))
-    assert await probe.reachable(path_of(lab.name, "n2"), ip_address("10.30.0.1"))
-    assert {20, 30} <= await task
+    with Capture(path_of(lab.name, FABRIC)) as capture:
+        assert await probe.reachable(path_of(lab.name, "n1"), ip_address("10.20.0.12"))
+        assert await probe.reachable(path_of(lab.name, "n2"), ip_address("10.30.0.1"))
+        assert {each.vlan_id for each in capture.seen() if each.echo} == {20, 30}
 
 
 async def test_another_vlan_is_reached_through_the_router_where_it_allows(lab: Lab) -> None:

@@ -60,6 +60,15 @@ def test_what_is_wrong_fails_alone_and_says_where() -> None:
     assert isinstance(parse_resource(b""), Unreadable)
 
 
+def test_a_compiled_rule_says_its_tier_and_its_action() -> None:
+    tierless = sync_rules_pb2.RuleResource.FromString(_rules(port=80))
+    tierless.rules.ClearField("tier")
+    assert isinstance(parse_resource(tierless.SerializeToString()), Unreadable)
+    actionless = sync_rules_pb2.RuleResource.FromString(_rules(port=80))
+    actionless.rules.rules[0].ClearField("action")
+    assert isinstance(parse_resource(actionless.SerializeToString()), Unreadable)
+
+
 def test_the_spool_gives_back_what_it_was_given(tmp_path: Path) -> None:
     spool, held = RuleSpool(tmp_path), {"page/g/0a000000": PAGE.SerializeToString()}
     position = Position("e", 7, 0xFEDC)

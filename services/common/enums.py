@@ -1,15 +1,27 @@
-"""The API's enums as ours, and back."""
+"""The API's enums as ours, and back: those that more than one service reads or writes.
+
+Where the API gives UNSPECIFIED a meaning, it is read so.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
+from romana.policy.v1 import policy_pb2
+from romana.topology.v1 import network_pb2
 
-from services.common.model.network import Isolation
+from services.common.model.network import Mode as AttachmentMode
+from services.common.model.network import Placement
 from services.common.model.rules import Action, Direction, Mode, Protocol, Tier
-from services.policy.model import Operator
 
+ATTACHMENT_MODES: Final = {
+    AttachmentMode.ROUTED: network_pb2.ATTACHMENT_MODE_ROUTED,
+    AttachmentMode.ONLINK: network_pb2.ATTACHMENT_MODE_ONLINK,
+}
+PLACEMENTS: Final = {
+    Placement.AGGREGATE: network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
+    Placement.SEQUENTIAL: network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL,
+}
 TIERS: Final = {
     Tier.ADMIN: policy_pb2.POLICY_TIER_ADMIN,
     Tier.TENANT: policy_pb2.POLICY_TIER_TENANT,
@@ -35,19 +47,15 @@ PROTOCOLS: Final = {
     Protocol.ICMP: policy_pb2.PROTOCOL_ICMP,
     Protocol.ICMPV6: policy_pb2.PROTOCOL_ICMPV6,
 }
-OPERATORS: Final = {
-    Operator.IN: selector_pb2.LABEL_OPERATOR_IN,
-    Operator.NOT_IN: selector_pb2.LABEL_OPERATOR_NOT_IN,
-    Operator.EXISTS: selector_pb2.LABEL_OPERATOR_EXISTS,
-    Operator.DOES_NOT_EXIST: selector_pb2.LABEL_OPERATOR_DOES_NOT_EXIST,
-}
-ISOLATIONS: Final = {
-    None: endpoint_pb2.ISOLATION_UNSPECIFIED,
-    Isolation.NONE: endpoint_pb2.ISOLATION_NONE,
-    Isolation.TENANT: endpoint_pb2.ISOLATION_TENANT,
-    Isolation.SEGMENT: endpoint_pb2.ISOLATION_SEGMENT,
-}
 
+ATTACHMENT_MODE_OF: Final = {
+    network_pb2.ATTACHMENT_MODE_UNSPECIFIED: AttachmentMode.ROUTED,
+    **{number: mode for mode, number in ATTACHMENT_MODES.items()},
+}
+PLACEMENT_OF: Final = {
+    network_pb2.PLACEMENT_STRATEGY_UNSPECIFIED: Placement.AGGREGATE,
+    **{number: placement for placement, number in PLACEMENTS.items()},
+}
 TIER_OF: Final = {
     policy_pb2.POLICY_TIER_UNSPECIFIED: Tier.TENANT,
     **{number: tier for tier, number in TIERS.items()},
@@ -62,5 +70,3 @@ ACTION_OF: Final = {
     **{number: action for action, number in ACTIONS.items()},
 }
 PROTOCOL_OF: Final = {number: protocol for protocol, number in PROTOCOLS.items()}
-OPERATOR_OF: Final = {number: operator for operator, number in OPERATORS.items()}
-ISOLATION_OF: Final = {number: isolation for isolation, number in ISOLATIONS.items()}
