@@ -8,7 +8,7 @@ and delete, and another is asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -95,11 +95,19 @@ class Addressing:
                 except RomanaError as error:
                     log.warning("not_announced", address=str(item.address), message=error.message)
 
-    async def mtu(self, wanted: int, addresses: Sequence[EndpointAddress]) -> int:
-        """The MTU of an endpoint with these addresses; InvalidInput if `wanted` is too much."""
+    def networks(self, spec: EndpointSpec) -> frozenset[NetworkName]:
+        """The networks that the addresses will be of; none: only ipam can say."""
+        named = [want.network for want in spec.addresses if want.network]
+        if named and len(named) == len(spec.addresses):
+            return frozenset(named)
+        known = frozenset(self._remote().networks)
+        return known if len(known) == 1 else frozenset()
+
+    async def mtu(self, wanted: int, networks: Iterable[NetworkName]) -> int:
+        """The MTU of an endpoint on these networks; InvalidInput if `wanted` is too much."""
         defaults: list[int] = []
         limits: list[tuple[int, str]] = []
-        for name in dict.fromkeys(item.network for item in addresses):
+        for name in networks:
             network = self._remote().networks.get(name)
             own = network.mtu if network is not None else 0
             attachment = self._attachment(name)

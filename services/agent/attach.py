@@ -3,10 +3,15 @@
     attach   begun > allocated > linked > placed > attached
     detach   detaching > unlinked > released
 
-*Begun*, *attached* and *detaching* are written before the next step is taken. The rest needs no
-record: links are named by the endpoint's name and ipam allocates by it, so that whoever finds
-*begun* after a crash can undo all of it, and whoever finds *detaching* can finish. One name is
-worked on by one task at a time, and a task goes on when its caller has gone.
+*Begun* and *detaching* are written before the next step is taken, and *attached* before the caller
+is answered. The rest needs no record: links are named by the endpoint's name and ipam allocates by
+it, so that whoever finds *begun* after a crash can undo all of it, and whoever finds *detaching*
+can finish. One name is worked on by one task at a time, and a task goes on when its caller has
+gone.
+
+A container waits for its attach, so what can go on at once does: the pair is made while ipam
+allocates, and *attached* is written while the routes are. Whoever finds that after a crash in
+between finds an endpoint that is whole but for them.
 
 A loss of power takes all links and namespaces with it, so only two records have to survive one:
 *attached*, since its caller was answered, and *detaching* before the addresses are given back: an
@@ -33,6 +38,7 @@ from services.agent.journal import Journal
 from services.agent.kernel.veth import Links, Wiring
 from services.agent.model import EndpointAddress, LocalEndpoint
 from services.agent.reconcile import Reconciler
+from services.agent.together import meanwhile
 from services.agent.wanted import EndpointSpec, Record, Step, local_endpoint, unknown, violations
 from services.agent.watching import EndpointObserver, Nobody, Operation, watched
 from services.common.errors import (
@@ -43,7 +49,7 @@ from services.common.errors import (
     Unavailable,
     WrongState,
 )
-from services.common.model.names import EndpointName
+from services.common.model.names import EndpointName, NetworkName
 
 log = structlog.get_logger(__name__)
 
@@ -202,7 +208,14 @@ class Endpoints:
                 await self.write(Record(spec, Step.BEGUN), durable=False)
                 self._passed("begun")
                 endpoint = await self._build(spec, claims, deadline)
-                await self.write(Record(spec, Step.ATTACHED, endpoint))
+                record = Record(spec, Step.ATTACHED, endpoint)
+                claims.record = True
+                async with meanwhile(self._journal.write(record)):
+                    await self._place(endpoint)
+                    self._passed("placed")
+                    if self._guard is not None:
+                        await self._guard.opened(endpoint.name)
+                    await self._addressing.announce(endpoint.addresses)
         except TimeoutError as error:
             await self._undo(spec, claims)
             raise Unavailable(
@@ -213,6 +226,7 @@ class Endpoints:
         except RomanaError:
             await self._undo(spec, claims)
             raise
+        self._records[spec.name] = record
         self._degraded.pop(spec.name, None)
         self._passed("attached")
         log.info(
@@ -221,9 +235,34 @@ class Endpoints:
             interface=endpoint.host_interface,
             addresses=[str(item.address) for item in endpoint.addresses],
         )
-        return Attached(View(self._records[spec.name], State.ATTACHED), existed=False)
+        return Attached(View(record, State.ATTACHED), existed=False)
 
     async def _build(self, spec: EndpointSpec, claims: _Claims, deadline: float) -> LocalEndpoint:
+        """Gets the addresses and makes the link."""
+        expected = self._addressing.networks(spec) if spec.namespace else frozenset()
+        if not expected:
+            addresses = await self._allocate(spec, claims, deadline)
+            networks = frozenset(item.network for item in addresses)
+        else:
+            claims.link = True
+            async with meanwhile(self._prepare(spec, expected)) as preparing:
+                addresses = await self._allocate(spec, claims, deadline)
+            networks = frozenset(item.network for item in addresses)
+            if networks == expected:
+                endpoint = self._endpoint(spec, addresses, preparing.result())
+                await self._links.complete(wiring(endpoint))
+                self._passed("linked")
+                return endpoint
+        mtu = await self._addressing.mtu(spec.mtu, networks)
+        endpoint = self._endpoint(spec, addresses, mtu)
+        claims.link = True
+        await self.link(endpoint)
+        self._passed("linked")
+        return endpoint
+
+    async def _allocate(
+        self, spec: EndpointSpec, claims: _Claims, deadline: float
+    ) -> tuple[EndpointAddress, ...]:
         claims.addresses = True
         try:
             addresses = await self._addressing.give(spec, deadline)
@@ -233,17 +272,16 @@ class Endpoints:
             claims.addresses = False
             raise
         self._passed("allocated")
-        mtu = await self._addressing.mtu(spec.mtu, addresses)
-        endpoint = self._endpoint(spec, addresses, mtu)
-        claims.link = True
-        await self.link(endpoint)
-        self._passed("linked")
-        await self._place(endpoint)
-        self._passed("placed")
+        return addresses
+
+    async def _prepare(self, spec: EndpointSpec, networks: frozenset[NetworkName]) -> int:
+        """Makes the pair of an endpoint whose addresses are not known yet; returns its MTU."""
+        mtu = await self._addressing.mtu(spec.mtu, networks)
+        endpoint = self._endpoint(spec, (), mtu)
         if self._guard is not None:
-            await self._guard.opened(endpoint.name)
-        await self._addressing.announce(addresses)
-        return endpoint
+            await self._guard.close_to(endpoint.name, endpoint.host_interface)
+        await self._links.prepare(wiring(endpoint))
+        return mtu
 
     def _endpoint(
         self, spec: EndpointSpec, addresses: tuple[EndpointAddress, ...], mtu: int
@@ -314,6 +352,10 @@ class Endpoints:
         self._reconciler.remove_endpoint(spec.name)
         if claims.link:
             await self._unlink(spec)
+        if claims.record:
+            # the disk may say that it is attached: not while its addresses are given back
+            with contextlib.suppress(WrongState):  # a full disk: dropping the record works
+                await self.write(Record(spec, Step.DETACHING))
         if claims.addresses:
             await self._give_back(Record(spec, Step.DETACHING))
         else:
@@ -462,6 +504,8 @@ class _Claims:
 
     addresses: bool = False
     link: bool = False
+    record: bool = False
+    """That it is attached."""
 
 
 _STATES: Final = {

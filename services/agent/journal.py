@@ -8,7 +8,6 @@ by node).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import structlog
 
 from services.agent.model import EndpointAddress
 from services.agent.naming import file_name
+from services.agent.together import in_thread
 from services.agent.wanted import EndpointSpec, Record, Step, local_endpoint
 from services.common.errors import WrongState
 from services.common.model.names import EndpointName, NetworkName
@@ -47,15 +47,15 @@ class Journal:
         `durable`: a loss of power does not undo it. What is not survives the death of this process
         all the same.
         """
-        await asyncio.to_thread(self._write, record, durable=durable)
+        await in_thread(lambda: self._write(record, durable=durable))
 
     async def sync(self, name: EndpointName) -> None:
         """Makes the last record of a name durable."""
-        await asyncio.to_thread(self._sync_one, name)
+        await in_thread(lambda: self._sync_one(name))
 
     async def drop(self, name: EndpointName) -> None:
         """Removes an endpoint's record, if there is one; a loss of power may bring it back."""
-        await asyncio.to_thread(self._drop, name)
+        await in_thread(lambda: self._drop(name))
 
     def read(self) -> Sequence[Record]:
         """All records, by name. For the start."""

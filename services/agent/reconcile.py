@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from services.agent import naming
 from services.agent.kernel.watch import ALL, QUICK, Heard, Watch
 from services.agent.kernel.world import Kernel
 from services.agent.model import LocalEndpoint, Myself, Remote
@@ -23,7 +24,7 @@ from services.agent.numbers import Numbers
 from services.agent.plan import Desired, Wanted
 from services.agent.prefixes import Changed, PrefixRoutes
 from services.agent.round import Outcome, Task, Trouble, perform
-from services.agent.state import InterfaceAddress, Key, Kind, State
+from services.agent.state import InterfaceAddress, Key, Kind, Look, State
 from services.agent.waiters import Waiters
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError
@@ -38,7 +39,10 @@ QUICK_SECONDS: Final = 5.0
 says nothing when they go."""
 HEARD_SECONDS: Final = 0.05
 """From a notification of the kernel to the round for it: one link that is made or deleted makes a
-dozen, most of them our own threads' doing. What is asked for does not wait."""
+dozen. What is asked for does not wait."""
+ENDPOINT_SECONDS: Final = 0.5
+"""The same for endpoints' links, which come and go all the time, mostly by our own threads' doing:
+what is asked for with them has its round already."""
 
 
 class Observer(Protocol):
@@ -113,6 +117,8 @@ class Reconciler:
         self._down: frozenset[int] = frozenset()
         self._kick = asyncio.Event()
         self._kick_later: asyncio.TimerHandle | None = None
+        self._heard_endpoints = False
+        self._look: set[str] | None = None
 
         self._generation = 1
         self._settled = 0
@@ -143,13 +149,19 @@ class Reconciler:
 
     def put_endpoint(self, endpoint: LocalEndpoint) -> None:
         """Adds or changes an endpoint; its host interface should be there. Returns at once."""
+        self._look_at(endpoint)
+        before = self._endpoints.get(endpoint.name)
+        if before is not None:
+            self._look_at(before)
         self._endpoints[endpoint.name] = endpoint
         self._tell(endpoint.name, endpoint)
         self._touch()
 
     def remove_endpoint(self, name: EndpointName) -> None:
         """Forgets an endpoint, if there is one. Returns at once."""
-        if self._endpoints.pop(name, None) is not None:
+        before = self._endpoints.pop(name, None)
+        if before is not None:
+            self._look_at(before)
             self._touch()
         self._tell(name, None)
 
@@ -157,6 +169,7 @@ class Reconciler:
         """Replaces all endpoints, such as by those of the journal. Returns at once."""
         gone = self._endpoints.keys() - endpoints.keys()
         self._endpoints = dict(endpoints)
+        self._look = None
         for name in gone:
             self._tell(name, None)
         for name, endpoint in endpoints.items():
@@ -167,6 +180,7 @@ class Reconciler:
         """Replaces this node's interfaces and addresses on networks. Returns at once."""
         if tuple(attachments) != self._myself.attachments or not self._attachments_known:
             self._attachments_known = True
+            self._look = None
             self._myself = replace(self._myself, attachments=tuple(attachments))
             self._touch()
 
@@ -317,6 +331,7 @@ class Reconciler:
     async def _round(self, remote: Remote) -> None:
         loop = asyncio.get_running_loop()
         begun, generation = loop.time(), self._generation
+        look = self._what_to_look_at()
         task = Task(
             Wanted(
                 self._myself, remote, dict(self._endpoints), {}, self._numbers, self._made_addresses
@@ -327,9 +342,13 @@ class Reconciler:
             self._actual,
             self._desired,
             frozenset(key for key, retry in self._retries.items() if retry.due > begun),
+            look,
             keep_links=not self._attachments_known,
         )
         self._changed, self._dirty, self._down = (), frozenset(), frozenset()
+        self._look = set()
+        if look is None:
+            self._heard_endpoints = False
         outcome = await self._kernel.run(
             lambda: perform(self._kernel, task, self._memory, self._keep_numbers)
         )
@@ -389,6 +408,23 @@ class Reconciler:
         if self._observer is not None:
             self._observer.failed()
 
+    def _look_at(self, endpoint: LocalEndpoint) -> None:
+        """Has the next round look at an endpoint's interface, if it looks at no more than some.
+
+        That of a VM is made by others, with whatever they want: then it looks at all.
+        """
+        if self._look is not None:
+            if naming.is_host_interface(endpoint.host_interface):
+                self._look.add(endpoint.host_interface)
+            else:
+                self._look = None
+
+    def _what_to_look_at(self) -> Look | None:
+        if self._look is None or self._dirty:
+            return None
+        needed = {endpoint.host_interface for endpoint in self._endpoints.values()}
+        return Look(frozenset(self._look & needed), frozenset(self._look - needed))
+
     def _touch(self) -> None:
         self._generation += 1
         self._kick.set()
@@ -399,13 +435,22 @@ class Reconciler:
         now = asyncio.get_running_loop().time()
         for retry in self._retries.values():  # an interface may have come that they waited for
             retry.due = min(retry.due, now + RETRY.initial)
-        if self._kick_later is None:
-            loop = asyncio.get_running_loop()
-            self._kick_later = loop.call_later(HEARD_SECONDS, self._look_at_heard)
+        self._heard_endpoints |= heard.endpoints
+        self._kick_within(HEARD_SECONDS if heard.kinds else ENDPOINT_SECONDS)
+
+    def _kick_within(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._kick_later is not None:
+            if self._kick_later.when() <= loop.time() + seconds:
+                return
+            self._kick_later.cancel()
+        self._kick_later = loop.call_later(seconds, self._look_at_heard)
 
     def _look_at_heard(self) -> None:
         self._kick_later = None
-        if self._dirty or self._down:  # else a round has seen to it meanwhile
+        if self._heard_endpoints:
+            self._look = None
+        if self._dirty or self._down or self._heard_endpoints:  # else a round has seen to it
             self._kick.set()
 
 

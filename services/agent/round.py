@@ -15,7 +15,7 @@ from services.agent.diff import Step, diff, done
 from services.agent.numbers import Numbers
 from services.agent.plan import Desired, Wanted, peer_name, plan
 from services.agent.prefixes import Changed, PrefixRoutes
-from services.agent.state import Interface, Key, Kind, Objects, State
+from services.agent.state import Interface, Key, Kind, Look, Objects, State
 
 PASSES: Final = 4
 """Links make indexes, which routes need: two passes are usual, and one more to see it is done."""
@@ -34,8 +34,8 @@ class Refusal(Protocol):
 class Kernel(Protocol):
     """What a round needs of the kernel, or of a fake."""
 
-    def interfaces(self) -> Mapping[str, Interface]:
-        """All interfaces, anybody's."""
+    def interfaces(self, look: Look | None = None, /) -> Mapping[str, Interface]:
+        """All interfaces, anybody's; with `look`, all but those may be as they were."""
 
     def read(self, state: State, kinds: frozenset[Kind]) -> State:
         """The state with these kinds read anew."""
@@ -70,6 +70,8 @@ class Task:
     """Of the last round; None: there was none."""
     waiting: frozenset[tuple[Kind, Key]]
     """What failed and is not to be tried yet."""
+    look: Look | None = None
+    """Which interfaces may not be as in the last round; None: any."""
     keep_links: bool = False
     """Whether links of ours that nobody asks for stay, since it is not known who may."""
 
@@ -104,7 +106,7 @@ def perform(
     operations: dict[Kind, int] = dict.fromkeys(Kind, 0)
     repaired = 0
     for turn in range(PASSES):
-        wanted = replace(wanted, interfaces=kernel.interfaces())
+        wanted = replace(wanted, interfaces=kernel.interfaces(task.look if turn == 0 else None))
         desired = plan(wanted, memory, changed)
         routes = _candidates(task.desired, desired, dirty, task) if turn == 0 else None
         if down:
@@ -163,7 +165,7 @@ def _without(
     """What the kernel removed by itself with interfaces.
 
     Of one that is up again, or was only just made, it is not known what was removed: it is read.
-    Endpoints' interfaces come and go; their routes are forgotten without reading 100,000 others.
+    Endpoints' interfaces come and go; what was by them is forgotten without reading 100,000 others.
     """
     up = {interface.index for interface in interfaces.values() if interface.up}
     used = {nexthop.interface for nexthop in actual.nexthops.values()}
@@ -173,10 +175,11 @@ def _without(
         if len(value) > packed.VALUE.size
     }
     if down & (up | used | gateways):
-        return actual, dirty | {Kind.ROUTE}
+        return actual, dirty | {Kind.NEXTHOP, Kind.ROUTE, Kind.PROXY}
     gone = {packed.on_link(version, index) for version in (4, 6) for index in down}
     routes = {key: value for key, value in actual.routes.items() if value not in gone}
-    return replace(actual, routes=routes), dirty
+    proxies = {proxy: None for proxy in actual.proxies if proxy.interface not in down}
+    return replace(actual, routes=routes, proxies=proxies), dirty
 
 
 def _useful(

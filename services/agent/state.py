@@ -53,6 +53,16 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Which endpoints' interfaces may not be as they were; nothing is said of others."""
+
+    at: frozenset[str]
+    """Names: look at them."""
+    gone: frozenset[str]
+    """Names: nobody needs them any more, whether they are there still or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class VlanLink:
     """An 802.1Q link that we make. Key: its name."""
 

@@ -14,7 +14,7 @@ from services.agent import packed
 from services.agent.diff import Step
 from services.agent.kernel.netlink import Problem
 from services.agent.numbers import ALIAS
-from services.agent.state import Interface, Key, Kind, Nexthop, Proxy, State, Value, VlanLink
+from services.agent.state import Interface, Key, Kind, Look, Nexthop, Proxy, State, Value, VlanLink
 
 
 class FakeKernel:
@@ -32,7 +32,7 @@ class FakeKernel:
         """All that is ours."""
         return self.read(State(), tuple(Kind))
 
-    def interfaces(self) -> Mapping[str, Interface]:
+    def interfaces(self, _look: Look | None = None, /) -> Mapping[str, Interface]:
         return dict(self._interfaces)
 
     def read(self, state: State, kinds: Collection[Kind]) -> State:

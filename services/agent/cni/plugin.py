@@ -39,12 +39,29 @@ def _write(content: bytes) -> None:
         content = content[posix.write(1, content) :]
 
 
-def _configured(config: bytes) -> "dict[str, object]":
-    import json  # noqa: PLC0415  # only where it is needed
+class _Plain:
+    """What the json module tells its scanner by default."""
 
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+
+
+def _configured(config: bytes) -> "dict[str, object]":
+    """By the json module's own scanner, without the module: only it takes time to import."""
     try:
-        made = json.loads(config)
-    except ValueError:
+        text = config.decode().strip()
+        try:
+            from _json import make_scanner  # noqa: PLC0415
+
+            made, _ = make_scanner(_Plain)(text, 0)  # type: ignore[arg-type]  # any such object
+        except (ImportError, AttributeError):  # another Python
+            import json  # noqa: PLC0415
+
+            made = json.loads(text)
+    except (ValueError, StopIteration):  # not UTF-8, not JSON
         return {}
     return made if isinstance(made, dict) else {}
 

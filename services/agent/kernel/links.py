@@ -21,7 +21,7 @@ from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Netlink, Problem
 from services.agent.numbers import ALIAS
 from services.agent.plan import is_made
-from services.agent.state import Interface, InterfaceAddress, Key, Kind, Value, VlanLink
+from services.agent.state import Interface, InterfaceAddress, Key, Kind, Look, Value, VlanLink
 
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
@@ -30,7 +30,8 @@ NEW_ADDRESS: Final = 20
 DELETE_ADDRESS: Final = 21
 GET_ADDRESS: Final = 22
 
-_IFNAME, _MTU, _LINK, _LINKINFO, _ALIAS, _EXT_MASK = 3, 4, 5, 18, 20, 29
+IFNAME: Final = 3
+_MTU, _LINK, _LINKINFO, _ALIAS, _EXT_MASK = 4, 5, 18, 20, 29
 _INFO_KIND, _INFO_DATA, _VLAN_ID = 1, 2, 1
 _ADDRESS, _LOCAL, _FLAGS = 1, 2, 8
 _UP: Final = 1
@@ -38,6 +39,7 @@ _SKIP_STATISTICS: Final = 1 << 3
 """RTEXT_FILTER_SKIP_STATS."""
 _LINK_MESSAGE = struct.Struct("=BxHiII")
 """ifinfomsg: family, type, index, flags, change."""
+MESSAGE_SIZE: Final = _LINK_MESSAGE.size
 _ADDRESS_MESSAGE = struct.Struct("=BBBBI")
 """ifaddrmsg: family, prefix length, flags, scope, index."""
 _NODAD: Final = 2
@@ -56,9 +58,27 @@ class Links:
 
     def __init__(self, socket_: Netlink) -> None:
         self._netlink = socket_
+        self._known: dict[str, Interface] | None = None
 
-    def interfaces(self) -> Mapping[str, Interface]:
-        """All interfaces of this namespace, by name."""
+    def interfaces(self, look: Look | None = None) -> Mapping[str, Interface]:
+        """All interfaces of this namespace, by name.
+
+        `look`: only these are looked at; the others are as they were when all were.
+        """
+        if look is None or self._known is None:
+            self._known = self._all()
+            return self._known
+        found = {name: item for name, item in self._known.items() if name not in look.gone}
+        for name in look.at:
+            interface = self._one(name)
+            if interface is not None:
+                found[name] = interface
+            else:
+                found.pop(name, None)
+        self._known = found
+        return found
+
+    def _all(self) -> dict[str, Interface]:
         addresses: dict[int, list[InterfaceAddress]] = {}
         for data in self._netlink.dump(GET_ADDRESS, _ADDRESS_MESSAGE.pack(0, 0, 0, 0, 0)):
             for index, address in _parse_addresses(data):
@@ -72,6 +92,12 @@ class Links:
                     interface, addresses=own, accept_ra=_accept_ra(interface.name, own)
                 )
         return found
+
+    def _one(self, name: str) -> Interface | None:
+        """An endpoint's, which has no addresses that matter."""
+        body = _LINK_MESSAGE.pack(0, 0, 0, 0, 0) + netlink.number(_EXT_MASK, _SKIP_STATISTICS)
+        data = self._netlink.find(GET_LINK, body + netlink.text(IFNAME, name), errno.ENODEV)
+        return None if data is None else next(_parse_links(data), None)
 
     def read(self) -> Mapping[Key, Value]:
         """The links that are ours."""
@@ -159,7 +185,7 @@ def _new_link(name: str, parent: int, vlan_id: int, mtu: int) -> list[bytes]:
     """The kernel ignores an alias here; in the same datagram, it cannot be missed by a crash."""
     data = netlink.attribute(_VLAN_ID, struct.pack("=H", vlan_id))
     info = netlink.text(_INFO_KIND, "vlan") + netlink.attribute(_INFO_DATA, data)
-    named = _LINK_MESSAGE.pack(0, 0, 0, 0, 0) + netlink.text(_IFNAME, name)
+    named = _LINK_MESSAGE.pack(0, 0, 0, 0, 0) + netlink.text(IFNAME, name)
     body = (
         named
         + netlink.number(_LINK, parent)
@@ -215,7 +241,7 @@ def _parse_links(data: bytes) -> Iterator[Interface]:
         found = netlink.attributes(data, start + _LINK_MESSAGE.size, end)
         info = _parse_info(found.get(_LINKINFO, b""))
         yield Interface(
-            name=_text(found.get(_IFNAME, b"")),
+            name=_text(found.get(IFNAME, b"")),
             index=index,
             up=bool(flags & _UP),
             mtu=int.from_bytes(found.get(_MTU, b""), "little"),

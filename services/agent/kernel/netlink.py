@@ -241,6 +241,12 @@ class Netlink:
         Raises:
             KernelUnavailable: The kernel refuses.
         """
+        data = self.find(kind, body, 0)
+        assert data is not None
+        return data
+
+    def find(self, kind: int, body: bytes, missing: int) -> bytes | None:
+        """The same, but None if the kernel refuses with the errno `missing`."""
         self._sequence = (self._sequence + 1) & 0x7FFFF
         with _translated():
             self._socket.send(message(kind, 0, self._sequence, body))
@@ -251,6 +257,8 @@ class Netlink:
                     continue
                 if first == ERROR:
                     (code,) = struct.unpack_from("=i", data, HEADER.size)
+                    if code and -code == missing:
+                        return None
                     raise KernelUnavailable(f"netlink: question {kind}: {os.strerror(-code)}")
                 return data
 

@@ -15,17 +15,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import Final, TypeVar
 
 from services.agent import naming
 from services.agent.kernel import namespace, rtnetlink
 from services.agent.kernel.departures import Departures
 from services.agent.kernel.rtnetlink import Link, RtSocket
+from services.agent.together import in_thread
 from services.common.errors import (
     AlreadyExists,
     Forbidden,
@@ -46,7 +47,7 @@ THREADS: Final = 4
 DELETING_THREADS: Final = 16
 """Of those that delete one: they wait for what the kernel does after it has let go of RTNL."""
 
-_NET: Final = Path("/proc/sys/net")
+_NET: Final = "/proc/sys/net/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,14 @@ class Links:
         """
         await self._run(lambda: _make(wiring))
 
+    async def prepare(self, wiring: Wiring) -> None:
+        """Makes the pair, down and without addresses; raises as `make` does."""
+        await self._run(lambda: _prepare(wiring))
+
+    async def complete(self, wiring: Wiring) -> None:
+        """Makes of a prepared pair what `make` makes; raises as it does, and leaves the pair."""
+        await self._run(lambda: _complete(wiring))
+
     async def adopt(self, interface: str, addresses: Sequence[Address]) -> Link:
         """Prepares an interface that is there already; NotFound if it is not."""
         return await self._run(lambda: _adopt(interface, addresses))
@@ -133,9 +142,7 @@ class Links:
         return await self._run(lambda: _problems(wiring))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: _translated(work)
-        )
+        return await in_thread(lambda: _translated(work), self._threads)
 
 
 def _noted(answer: asyncio.Future[bool]) -> None:
@@ -159,6 +166,15 @@ def _translated(work: Callable[[], _T]) -> _T:
 
 
 def _make(wiring: Wiring) -> None:
+    _prepare(wiring)
+    try:
+        _complete(wiring)
+    except BaseException:
+        _withdraw(wiring)
+        raise
+
+
+def _prepare(wiring: Wiring) -> None:
     with namespace.opened(wiring.namespace) as there, RtSocket() as host:
         pair = rtnetlink.new_veth(
             name=wiring.host_interface,
@@ -177,20 +193,24 @@ def _make(wiring: Wiring) -> None:
             ) == [errno.ENODEV]:
                 break
         _made(code, wiring)
-        try:
-            _settings(wiring.host_interface, _host_settings(on=True))
-            namespace.inside(there, lambda: _fill(wiring))
-            link = _there(host.link(wiring.host_interface), wiring)
-            host.do(
-                [
-                    rtnetlink.set_up(link.index),
-                    *_host_addresses(link.index, wiring.addresses),
-                ]
-            )
-        except BaseException:
-            with contextlib.suppress(OSError):
-                host.attempt([rtnetlink.delete_link(wiring.host_interface)])
-            raise
+    try:
+        _settings(wiring.host_interface, _host_settings(on=True))
+    except BaseException:
+        _withdraw(wiring)
+        raise
+
+
+def _complete(wiring: Wiring) -> None:
+    with namespace.opened(wiring.namespace) as there, RtSocket() as host:
+        namespace.inside(there, lambda: _fill(wiring))
+        link = _there(host.link(wiring.host_interface), wiring)
+        host.do([rtnetlink.set_up(link.index), *_host_addresses(link.index, wiring.addresses)])
+
+
+def _withdraw(wiring: Wiring) -> None:
+    """Deletes a pair that could not be finished."""
+    with contextlib.suppress(OSError), RtSocket() as host:
+        host.attempt([rtnetlink.delete_link(wiring.host_interface)])
 
 
 def _made(code: int, wiring: Wiring) -> None:
@@ -221,8 +241,8 @@ def _fill(wiring: Wiring) -> None:
     """Sets up the end inside the namespace, from inside it."""
     if any(isinstance(address, IPv6Address) for address in wiring.addresses):
         # before it is up: its link-local address is usable at once
-        _write(_NET / "ipv6/conf" / wiring.interface / "disable_ipv6", "0")
-        _write(_NET / "ipv6/conf" / wiring.interface / "accept_dad", "0")
+        _write(f"ipv6/conf/{wiring.interface}/disable_ipv6", "0")
+        _write(f"ipv6/conf/{wiring.interface}/accept_dad", "0")
     with RtSocket() as inner:
         link = _there(inner.link(wiring.interface), wiring)
         gateways = list(dict.fromkeys(gateway_of(address) for address in wiring.addresses))
@@ -346,10 +366,19 @@ def _host_settings(*, on: bool) -> dict[str, str]:
 
 def _settings(interface: str, values: dict[str, str]) -> None:
     for path, value in values.items():
-        _write(_NET / path.replace("*", interface), value)
+        _write(path.replace("*", interface), value)
 
 
-def _write(path: Path, value: str) -> None:
-    """A setting of IPv6 that is not there, on a kernel without it, is not missed."""
-    with contextlib.suppress(FileNotFoundError):
-        path.write_text(value)
+def _write(path: str, value: str) -> None:
+    """Writes a setting below /proc/sys/net, by system calls: there are nine for every endpoint.
+
+    A setting of IPv6 that is not there, on a kernel without it, is not missed.
+    """
+    try:
+        descriptor = os.open(_NET + path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)

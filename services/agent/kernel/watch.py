@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.agent import naming
 from services.agent.kernel import links, netlink, nexthops, routes, rules
 from services.agent.kernel.notifications import Notifications
 from services.agent.numbers import PROTOCOL
@@ -25,6 +26,8 @@ QUICK: Final = ALL - {Kind.ROUTE}
 # RTNLGRP_LINK, addresses, routes and rules of both versions, nexthops.
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 32)
 _UP: Final = 1
+_LINK_LOCAL: Final = (socket.AF_INET6, 253)
+"""Family and scope of an address: RT_SCOPE_LINK."""
 _EVERYTHING: Final = 0xFFFFFFFF
 
 
@@ -36,6 +39,8 @@ class Heard:
     """Read these again."""
     down: frozenset[int] = field(default_factory=frozenset)
     """Indexes of interfaces that went down or away, with all routes by them."""
+    endpoints: bool = False
+    """Whether something is new of endpoints' interfaces, which we make and delete ourselves."""
 
 
 class Watch:
@@ -63,28 +68,46 @@ class Watch:
     def _read(self, heard: Callable[[Heard], None]) -> None:
         kinds: set[Kind] = set()
         down: set[int] = set()
+        endpoints = False
         for data in self._notifications.heard():
             if data is None:
                 kinds.update(ALL)
                 continue
-            for kind, _, start, _ in netlink.messages(data):
-                _note(kind, data, start, kinds, down)
-        if kinds or down:
-            heard(Heard(frozenset(kinds), frozenset(down)))
+            for kind, _, start, end in netlink.messages(data):
+                if kind in {links.NEW_LINK, links.DELETE_LINK}:
+                    if _of_endpoint(data, start, end):
+                        endpoints = True
+                    else:
+                        kinds.add(Kind.LINK)
+                    _note_link(kind, data, start, down)
+                else:
+                    _note(kind, data, start, kinds)
+        if kinds or down or endpoints:
+            heard(Heard(frozenset(kinds), frozenset(down), endpoints))
 
 
-def _note(kind: int, data: bytes, start: int, kinds: set[Kind], down: set[int]) -> None:
-    """Takes in one notification; those of others' routes do not concern us."""
-    if kind in {links.NEW_LINK, links.DELETE_LINK}:
-        index, flags, changed = struct.unpack_from("=iII", data, start + 4)
-        kinds.add(Kind.LINK)
-        # "all has changed" is said of one that was only just made
-        went_down = not flags & _UP and changed & _UP and changed != _EVERYTHING
-        if kind == links.DELETE_LINK or went_down:
-            kinds.update({Kind.NEXTHOP, Kind.PROXY})
-            down.add(index)
-    elif kind in {links.NEW_ADDRESS, links.DELETE_ADDRESS}:
-        kinds.add(Kind.LINK)
+def _of_endpoint(data: bytes, start: int, end: int) -> bool:
+    """Whether a link's name is that of an endpoint's host end; the kernel puts it first."""
+    start += links.MESSAGE_SIZE
+    length = int.from_bytes(data[start : start + 2], "little")
+    name = netlink.attributes(data, start, min(start + length, end)).get(links.IFNAME, b"")
+    return naming.is_host_interface(name.rstrip(b"\0").decode(errors="replace"))
+
+
+def _note_link(kind: int, data: bytes, start: int, down: set[int]) -> None:
+    """Takes in whether an interface went down."""
+    index, flags, changed = struct.unpack_from("=iII", data, start + 4)
+    # "all has changed" is said of one that was only just made
+    went_down = not flags & _UP and changed & _UP and changed != _EVERYTHING
+    if kind == links.DELETE_LINK or went_down:
+        down.add(index)
+
+
+def _note(kind: int, data: bytes, start: int, kinds: set[Kind]) -> None:
+    """Takes in any other notification; those of others' routes do not concern us."""
+    if kind in {links.NEW_ADDRESS, links.DELETE_ADDRESS}:
+        if (data[start], data[start + 3]) != _LINK_LOCAL:  # every link makes itself one
+            kinds.add(Kind.LINK)
     elif kind in {rules.NEW, rules.DELETE}:
         kinds.add(Kind.RULE)
     elif kind in {nexthops.NEW, nexthops.DELETE}:

@@ -21,7 +21,7 @@ from services.agent.kernel.nexthops import Nexthops
 from services.agent.kernel.routes import Routes
 from services.agent.kernel.rules import Rules
 from services.agent.kernel.sysctls import Sysctls
-from services.agent.state import Interface, Kind, State
+from services.agent.state import Interface, Kind, Look, State
 
 _T = TypeVar("_T")
 
@@ -73,10 +73,10 @@ class Kernel:
             self._drivers[driver.kind] = driver
         return self._netlink.port
 
-    def interfaces(self) -> Mapping[str, Interface]:
-        """All interfaces, anybody's."""
+    def interfaces(self, look: Look | None = None) -> Mapping[str, Interface]:
+        """All interfaces, anybody's; with `look`, all but those as they were."""
         assert self._links is not None
-        return self._links.interfaces()
+        return self._links.interfaces(look)
 
     def read(self, state: State, kinds: Collection[Kind]) -> State:
         """The state with these kinds read anew."""

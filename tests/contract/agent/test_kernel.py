@@ -15,7 +15,7 @@ from services.agent.diff import Step, diff
 from services.agent.kernel.netlink import Problem
 from services.agent.kernel.world import Kernel
 from services.agent.numbers import FIRST_NEXTHOP, FIRST_TABLE, INCOMING_PRIORITY
-from services.agent.state import Interface, Key, Kind, Nexthop, Objects, Proxy, Rule, State
+from services.agent.state import Interface, Key, Kind, Look, Nexthop, Objects, Proxy, Rule, State
 from tests.fakes.kernel import FakeKernel
 from tests.support.netns import Namespaces, enter, missing
 
@@ -36,8 +36,8 @@ class Real:
     def _run(self, work: Callable[[], object]) -> object:
         return self._loop.run_until_complete(self._kernel.run(work))
 
-    def interfaces(self) -> Mapping[str, Interface]:
-        return self._run(self._kernel.interfaces)  # type: ignore[return-value]
+    def interfaces(self, look: Look | None = None, /) -> Mapping[str, Interface]:
+        return self._run(lambda: self._kernel.interfaces(look))  # type: ignore[return-value]
 
     def read(self, state: State, kinds: Collection[Kind]) -> State:
         return self._run(lambda: self._kernel.read(state, kinds))  # type: ignore[return-value]

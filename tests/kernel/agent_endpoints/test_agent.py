@@ -127,3 +127,18 @@ async def test_a_container_that_died_does_not_hinder_the_node(real: RealNode) ->
     assert real.home.pings(address)
     await real.detach("web-1")
     assert await real.addresses() == [address]
+
+
+async def test_an_attach_that_the_kernel_refuses_leaves_nothing(real: RealNode) -> None:
+    """What refuses is a foreign route, after the link is made and while the record is written."""
+    pod = real.namespaces.new("pod")
+    real.home.run("ip route add unreachable 10.1.0.77/32")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await real.attach("web-1", pod, address="10.1.0.77")
+    assert "the kernel does not take" in str(caught.value.details())
+    assert real.links() == []
+    assert real.records() == []
+    assert await real.addresses() == []
+    real.home.run("ip route del unreachable 10.1.0.77/32")
+    assert not (await real.attach("web-1", pod, address="10.1.0.77")).existed
+    assert real.home.pings("10.1.0.77")

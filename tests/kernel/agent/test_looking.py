@@ -1,0 +1,132 @@
+"""Of endpoints' interfaces only those are looked at that can have changed; of others all."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from services.agent import naming
+from services.agent.kernel.watch import Heard, Watch
+from services.agent.kernel.world import Kernel
+from services.agent.state import Kind, Look
+from services.common.model.names import EndpointName
+from tests.support.netns import Namespace, Namespaces, enter
+
+SECONDS = 10.0
+OURS = naming.host_interface(EndpointName("web-1"))
+LATER = naming.host_interface(EndpointName("web-2"))
+
+
+def _names(home: Namespace, folder: Path, looks: list[tuple[str, Look | None]]) -> list[set[str]]:
+    """Which interfaces are known after each command and look."""
+
+    def work() -> list[set[str]]:
+        async def run() -> list[set[str]]:
+            kernel = Kernel(folder)
+            await kernel.start()
+            found = []
+            for command, look in looks:
+                if command:
+                    home.run(command)
+                seen = await kernel.run(lambda look=look: kernel.interfaces(look))
+                found.append(set(seen) - {"lo"})
+            await kernel.close()
+            return found
+
+        enter(home.path)
+        return asyncio.run(run())
+
+    return home.call(work)
+
+
+def _look(*at: str, gone: tuple[str, ...] = ()) -> Look:
+    return Look(frozenset(at), frozenset(gone))
+
+
+async def test_a_look_at_one_sees_it_come_and_go_and_no_other(tmp_path: Path) -> None:
+    with Namespaces() as made:
+        home = made.new("home")
+        found = await asyncio.to_thread(
+            _names,
+            home,
+            tmp_path,
+            [
+                ("", None),
+                (f"ip link add {OURS} type veth peer name x0", _look(OURS)),
+                ("ip link add other0 type veth peer name other1", _look(LATER)),
+                (f"ip link del {OURS}", _look(OURS)),
+                ("", None),
+            ],
+        )
+        assert found == [set(), {OURS}, {OURS}, set(), {"other0", "other1"}]
+
+
+async def test_one_that_nobody_needs_is_forgotten_while_it_is_there(tmp_path: Path) -> None:
+    with Namespaces() as made:
+        home = made.new("home")
+        home.run(f"ip link add {OURS} type veth peer name x0")
+        looks = [("", None), ("", _look(gone=(OURS,))), ("", None)]
+        found = await asyncio.to_thread(_names, home, tmp_path, looks)
+        assert found == [{OURS, "x0"}, {"x0"}, {OURS, "x0"}]
+
+
+def _heard(home: Namespace, commands: list[str]) -> Heard:
+    """What is heard of some commands, all together."""
+
+    def work() -> Heard:
+        async def run() -> Heard:
+            kinds: set[Kind] = set()
+            down: set[int] = set()
+            endpoints, last = False, asyncio.Event()
+
+            def note(heard: Heard) -> None:
+                nonlocal endpoints
+                kinds.update(heard.kinds - {Kind.RULE})
+                down.update(heard.down)
+                endpoints = endpoints or heard.endpoints
+                if Kind.RULE in heard.kinds:
+                    last.set()
+
+            watch = Watch(own_port=1)
+            watch.start(note)
+            for command in [*commands, "ip rule add pref 5000 lookup 77"]:
+                home.run(command)
+            async with asyncio.timeout(SECONDS):
+                await last.wait()
+            watch.close()
+            return Heard(frozenset(kinds), frozenset(down), endpoints)
+
+        enter(home.path)
+        return asyncio.run(run())
+
+    return home.call(work)
+
+
+async def test_what_endpoints_links_do_is_no_reason_to_read_links() -> None:
+    with Namespaces() as made:
+        home, pod = made.new("home"), made.new("pod")
+        commands = [
+            f"ip link add {OURS} type veth peer name eth0 netns {Path(pod.path).name}",
+            f"ip link set {OURS} up",
+        ]
+        assert await asyncio.to_thread(_heard, home, commands) == Heard(endpoints=True)
+
+
+async def test_an_endpoints_link_that_goes_is_heard_of_with_its_index() -> None:
+    with Namespaces() as made:
+        home, pod = made.new("home"), made.new("pod")
+        home.run(
+            f"ip link add {OURS} index 77 type veth peer name eth0 netns {Path(pod.path).name}"
+        )
+        home.run(f"ip link set {OURS} up")
+        heard = await asyncio.to_thread(_heard, home, [f"ip link del {OURS}"])
+        assert heard == Heard(down=frozenset({77}), endpoints=True)
+
+
+async def test_what_any_other_link_does_is_a_reason_to_read_links() -> None:
+    with Namespaces() as made:
+        home = made.new("home")
+        heard = await asyncio.to_thread(
+            _heard, home, ["ip link add other0 type veth peer name other1"]
+        )
+        assert heard == Heard(kinds=frozenset({Kind.LINK}))
