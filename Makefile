@@ -27,7 +27,7 @@ demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
 test: setup ## All tests, on a real etcd
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: three minutes
+test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
 	@tests/vm/test-vlan $(ARGS)
 
 compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
