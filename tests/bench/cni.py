@@ -23,7 +23,7 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from tests.bench.report import Row, rate, write
-from tests.bench.world import median
+from tests.bench.world import median, processor_seconds, resident
 from tests.support.agent_node import NODE, PLUGIN, Node, RealNode
 from tests.support.ipam_process import IpamProcess, seed
 from tests.support.netns import Namespace, Namespaces, enter, missing
@@ -32,6 +32,9 @@ from tests.support.topologies import layout, network, node
 TITLE = "CNI: ADD and DEL through romana-cni, and through ptp with host-local"
 REFERENCE = Path("/usr/lib/cni")
 AIM = 1.0
+RESIDENTS = 100
+REST_AFTER = 3.0
+"""Seconds until an agent has done what attaching leaves to later."""
 
 Invoke = Callable[[str, str, Namespace], None]
 
@@ -41,7 +44,6 @@ async def measure(*, quick: bool) -> list[Row]:
     if lacking:
         write(f"cni: skipped, needs {lacking}")
         return []
-    count = 6 if quick else 60
     with tempfile.TemporaryDirectory(prefix="rb-") as name, Namespaces() as namespaces:
         folder = Path(name)
         etcd = LocalEtcd(folder / "etcd")
@@ -64,37 +66,74 @@ async def measure(*, quick: bool) -> list[Row]:
             async with grpc.aio.insecure_channel(there.socket) as channel:
                 there.channel = channel
                 await there.ready()
-            return await asyncio.to_thread(compare, there, namespaces, folder, count)
+            return await asyncio.to_thread(compare, there, namespaces, folder, quick=quick)
         finally:
             there.kill()
             replica.kill()
             etcd.stop()
 
 
-def compare(there: Node, namespaces: Namespaces, folder: Path, count: int) -> list[Row]:
+def compare(there: Node, namespaces: Namespaces, folder: Path, *, quick: bool) -> list[Row]:
+    count, residents, seconds = (8, 5, 2.0) if quick else (60, RESIDENTS, 30.0)
     pods = [namespaces.new(f"p{number}") for number in range(8)]
-    resident = namespaces.new("resident")
     kinds: dict[str, Invoke] = {"romana": romana(there), "ptp": ptp(folder / "host-local")}
     rows = []
-    for width in (1, 8):
-        adds: dict[str, list[float]] = {name: [] for name in kinds}
-        dels: dict[str, list[float]] = {name: [] for name in kinds}
-        spent = dict.fromkeys(kinds, 0.0)
-        with ThreadPoolExecutor(width, initializer=enter, initargs=(there.home.path,)) as threads:
-            threads.submit(kinds["romana"], "ADD", "stays", resident).result()  # once is enough
-            for kind, invoke in kinds.items():  # once around without being counted
-                list(threads.map(lambda pod, run=invoke: pair(run, pod.name, pod), pods[:width]))
-                begin = time.perf_counter()
-                for number in range(count // width):
-                    names = [f"{kind}-{width}-{number}-{index}" for index in range(width)]
-                    for add, gone in threads.map(
-                        lambda name, pod, run=invoke: pair(run, name, pod), names, pods[:width]
-                    ):
-                        adds[kind].append(add)
-                        dels[kind].append(gone)
-                spent[kind] = time.perf_counter() - begin
-        rows += table(width, adds, dels, {kind: len(adds[kind]) / spent[kind] for kind in kinds})
-    return rows
+    with ThreadPoolExecutor(1, initializer=enter, initargs=(there.home.path,)) as thread:
+
+        def settle(number: int) -> None:
+            thread.submit(
+                kinds["romana"], "ADD", f"stays-{number}", namespaces.new(f"s{number}")
+            ).result()
+
+        settle(0)
+        for width in (1, 8):
+            rows += contest(there, f"{width} at a time", width, kinds, pods, count)
+        for number in range(1, residents):
+            settle(number)
+        rows += contest(there, f"beside {residents} others", 1, kinds, pods, count)
+    return [*rows, *at_rest(there, residents, seconds)]
+
+
+def contest(
+    there: Node,
+    what: str,
+    width: int,
+    kinds: dict[str, Invoke],
+    pods: list[Namespace],
+    count: int,
+) -> list[Row]:
+    """Both kinds, one after the other, `width` at a time."""
+    adds: dict[str, list[float]] = {name: [] for name in kinds}
+    dels: dict[str, list[float]] = {name: [] for name in kinds}
+    spent = dict.fromkeys(kinds, 0.0)
+    with ThreadPoolExecutor(width, initializer=enter, initargs=(there.home.path,)) as threads:
+        for kind, invoke in kinds.items():  # once around without being counted
+            list(threads.map(lambda pod, run=invoke: pair(run, pod.name, pod), pods[:width]))
+            begin = time.perf_counter()
+            for number in range(count // width):
+                names = [f"{kind}-{number}-{index}" for index in range(width)]
+                for add, gone in threads.map(
+                    lambda name, pod, run=invoke: pair(run, name, pod), names, pods[:width]
+                ):
+                    adds[kind].append(add)
+                    dels[kind].append(gone)
+            spent[kind] = time.perf_counter() - begin
+    return table(what, adds, dels, {kind: len(adds[kind]) / spent[kind] for kind in kinds})
+
+
+def at_rest(there: Node, residents: int, seconds: float) -> list[Row]:
+    """What an agent costs that nobody asks anything."""
+    assert there.process is not None
+    time.sleep(REST_AFTER)
+    before, begin = processor_seconds(there.process), time.perf_counter()
+    time.sleep(seconds)
+    share = (processor_seconds(there.process) - before) / (time.perf_counter() - begin) * 100
+    size = resident(there.process) / 1e6
+    what = f"agent at rest with {residents}"
+    return [
+        Row(f"{what}: processor", f"{share:.2f} % of a core", aim="< 1 %", met=share < 1),
+        Row(f"{what}: memory", f"{size:.0f} MB", aim="< 100 MB", met=size < 100),
+    ]
 
 
 def pair(invoke: Invoke, container: str, pod: Namespace) -> tuple[float, float]:
@@ -107,17 +146,17 @@ def pair(invoke: Invoke, container: str, pod: Namespace) -> tuple[float, float]:
 
 
 def table(
-    width: int,
+    what: str,
     adds: dict[str, list[float]],
     dels: dict[str, list[float]],
     rates: dict[str, float],
 ) -> list[Row]:
     made = []
-    for what, found in (("ADD", adds), ("DEL", dels)):
+    for command, found in (("ADD", adds), ("DEL", dels)):
         ours, theirs = median(found["romana"]) * 1e3, median(found["ptp"]) * 1e3
         made.append(
             Row(
-                f"{what}, {width} at a time",
+                f"{command}, {what}",
                 f"{ours:.1f} ms",
                 f"ptp: {theirs:.1f} ms",
                 ours / theirs,
@@ -127,7 +166,7 @@ def table(
         )
     made.append(
         Row(
-            f"ADD and DEL, {width} at a time",
+            f"ADD and DEL, {what}",
             rate(rates["romana"], "pairs"),
             f"ptp: {rate(rates['ptp'], 'pairs')}",
             rates["romana"] / rates["ptp"],

@@ -7,7 +7,6 @@ server, on uvloop as ipam is. Rounds alternate, since the machine may be busy wi
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.options import SERVER_OPTIONS
 from services.common.rpc.server import RpcServer
 from tests.bench.report import Row, rate
+from tests.bench.world import processor_seconds
 
 TITLE = "the server shell"
 RATE_AIM = 0.95
@@ -58,11 +58,6 @@ async def serve(kind: str) -> None:
     sys.stdout.write(f"port {port}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
-
-
-def processor_seconds(process: subprocess.Popen[str]) -> float:
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def load(process: subprocess.Popen[str], port: int, body: Path, calls: int) -> tuple[float, float]:

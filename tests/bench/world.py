@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -108,15 +108,22 @@ async def running(replica: IpamProcess) -> AsyncIterator[IpamProcess]:
         replica.kill()
 
 
-def processor_seconds(replica: IpamProcess) -> float:
+class Running(Protocol):
+    """A process, of whatever kind."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+
+def processor_seconds(process: Running) -> float:
     """Time that it has computed so far, in ticks of 10 ms."""
-    fields = Path(f"/proc/{replica.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def resident(replica: IpamProcess) -> int:
+def resident(process: Running) -> int:
     """Bytes of memory that it has."""
-    status = Path(f"/proc/{replica.pid}/status").read_text().splitlines()
+    status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     (line,) = (line for line in status if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024
 
