@@ -21,7 +21,7 @@ from services.agent.policy.failsafe import Failsafe
 from services.agent.policy.render import Structure, local_elements, render
 from services.agent.policy.render_rules import Counted, Logging, Piece, render_rules
 from services.agent.policy.resources import NetworkRules, Resource, Unreadable
-from services.agent.policy.table import Changes, Element, Elements, Image, Shape
+from services.agent.policy.table import Changes, Element, Elements, Image, Shape, interface_key
 from services.agent.policy.view import PageKey, View
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
@@ -86,6 +86,14 @@ class Composer:
         self._stale = True
         self._touched: dict[EndpointName, Local | None] = {}
         self._turned: dict[tuple[GroupId, PageKey], int] = {}
+
+    def anew(self) -> Composer:
+        """One that was told the same and remembers nothing else: only its `image` counts."""
+        made = Composer(self._failsafe, self._logging)
+        for name, local in self._locals.items():
+            made.put_local(name, local)
+        made.update(self._resources, ())
+        return made
 
     # What is new ----------------------------------------------------------------------------------
 
@@ -216,6 +224,10 @@ class Composer:
     def is_open(self, name: EndpointName) -> bool:
         """Says whether an endpoint has its rules, as of the last refresh."""
         return name in self._open
+
+    def interfaces(self) -> tuple[bytes, ...]:
+        """Keys of all endpoints' interfaces."""
+        return tuple(interface_key(local.interface) for local in self._locals.values())
 
     def view(self) -> View:
         """What connections are judged by, as of the last refresh."""

@@ -146,8 +146,7 @@ async def test_a_restart_with_nothing_to_change_writes_nothing(
         def failed(self) -> None:
             seen.append(-1)
 
-    reconciler = node.reconciler(tmp_path)
-    reconciler._observer = Observer()
+    reconciler = node.reconciler(tmp_path, observer=Observer())
     task = asyncio.create_task(reconciler.run())
     reconciler.put_endpoint(next(iter(node.endpoints.values())))
     reconciler.set_remote(node.site.remote)
