@@ -15,6 +15,7 @@ from romana.agent.v1 import agent_service_pb2_grpc
 
 from services.agent.building import build_endpoints
 from services.agent.kernel.world import Kernel
+from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
 from services.agent.policy.building import PolicyPart, build_policy
@@ -50,6 +51,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     registry = new_registry("agent")
     metrics = AgentMetrics(registry)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
+    StateLock(settings.state_dir)  # until this process ends
     spool = Spool(settings.state_dir)
     kernel = Kernel(settings.state_dir)
     known: tuple[Attachment, ...] | None = settings.declared() or None

@@ -1,7 +1,8 @@
 """Removes all that agents of this node have made in the kernel, and puts sysctls back.
 
-To be run when no agent runs. Endpoints' links go too. Their addresses stay allocated in ipam, so
-the journal stays as well: without it nobody on this node would know what to give back.
+Refused while an agent runs, before anything is touched. Endpoints' links go too. Their addresses
+stay allocated in ipam, so the journal stays as well: without it nobody on this node would know what
+to give back.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from services.agent.kernel.netlink import KernelUnavailable
 from services.agent.kernel.nft import Nft
 from services.agent.kernel.veth import Links
 from services.agent.kernel.world import Kernel
+from services.agent.lock import StateLock, answers
 from services.agent.policy.spool import FILE as RULES
 from services.agent.settings import AgentSettings
 from services.agent.state import Kind, State
-from services.common.errors import RomanaError
+from services.common.errors import RomanaError, WrongState
 from services.common.settings import load_settings
 
 FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "sysctls.json")
@@ -81,6 +83,18 @@ async def _run(state_dir: Path) -> list[str]:
     return await uninstall(Kernel(state_dir), state_dir)
 
 
+def _alone(settings: AgentSettings) -> StateLock | None:
+    """Makes sure that no agent runs; None: there is no state directory.
+
+    Raises:
+        WrongState: One runs, with this state directory or this socket.
+    """
+    for path in (settings.socket, settings.cni_socket):
+        if answers(path):
+            raise WrongState(f"an agent runs: it listens on {path}", "AGENT_RUNS")
+    return StateLock(settings.state_dir) if settings.state_dir.is_dir() else None
+
+
 def main(arguments: list[str]) -> int:
     """`romana agent uninstall`: 0 when all is gone, 1 when something could not be removed."""
     parser = argparse.ArgumentParser(prog="romana agent uninstall", description=__doc__)
@@ -91,7 +105,12 @@ def main(arguments: list[str]) -> int:
         settings = load_settings(
             AgentSettings, file=options.config, overrides={"state_dir": options.state_dir}
         )
-        problems = asyncio.run(_run(settings.state_dir))
+        lock = _alone(settings)
+        try:
+            problems = asyncio.run(_run(settings.state_dir))
+        finally:
+            if lock is not None:
+                lock.close()
     except RomanaError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1

@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 import sys
 from contextvars import ContextVar
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from services.common.lasting_stream import LastingStream
 from services.common.version import version
 
 LogFormat = Literal["auto", "json", "console"]
@@ -43,8 +44,10 @@ def configure_logs(
         format: `auto` is `console` on a terminal and `json` elsewhere.
         stream: Standard error unless given.
     """
-    out = sys.stderr if stream is None else stream
-    console = format == "console" or (format == "auto" and out.isatty())
+    given = sys.stderr if stream is None else stream
+    console = format == "console" or (format == "auto" and given.isatty())
+    # a full disk or a log reader that restarts must not end what writes a line about itself
+    out = cast("TextIO", LastingStream(given))
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -54,7 +57,7 @@ def configure_logs(
         _constants(service, version()),
     ]
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=given.isatty())]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )

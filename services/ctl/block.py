@@ -8,6 +8,7 @@ from romana.ipam.v1 import ipam_service_pb2 as api
 from services.ctl import options, words
 from services.ctl.output import plain
 from services.ctl.session import Session
+from services.ctl.standard_streams import between_messages
 from services.ctl.table import Column
 from services.ctl.verb import group, verb
 
@@ -81,13 +82,14 @@ async def watch(
     async for message in messages:
         if out.for_programs:
             out.event(plain(message))
-            continue
-        for block in message.updated:
-            out.line(changed(block))
-        for prefix in message.removed:
-            out.line(f"- {prefix}")
+        else:
+            for block in message.updated:
+                out.line(changed(block))
+            for prefix in message.removed:
+                out.line(f"- {prefix}")
+        between_messages()
         count += len(message.updated)
-        if message.in_sync:
+        if message.in_sync and not out.for_programs:
             session.note(f"{words.count(count, 'block')}; now every change")
 
 

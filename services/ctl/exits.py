@@ -17,6 +17,8 @@ class ExitCode(IntEnum):
     UNREACHABLE = 5
     INTERNAL = 70
     """EX_SOFTWARE of sysexits.h."""
+    OUTPUT = 74
+    """EX_IOERR: done, but what was to be said of it did not get out."""
 
 
 EPILOG = """\b
@@ -28,6 +30,7 @@ Exit codes:
    4  refused by the state: exists, in use, exhausted, conflict, forbidden
    5  unreachable, unavailable, or no answer in time
   70  a defect
+  74  done, but the output could not be written
 """
 
 BY_STATUS = {

@@ -74,7 +74,7 @@ async def support_bundle(
     ] = None,
     agent_socket: AgentOption = "",
 ) -> ExitCode:
-    """Gathers versions, settings without secrets, states, metrics and a node's kernel in one file.
+    """Gathers versions, harmless settings, states, metrics and a node's kernel in one file.
 
     Nothing is sent anywhere. What cannot be had is left out, and listed in manifest.yaml inside.
     Look at the file before you hand it on: it has names and addresses.

@@ -18,6 +18,7 @@ from services.ctl.exits import ExitCode
 from services.ctl.failure import Failure, usage
 from services.ctl.output import Format, plain
 from services.ctl.session import Session
+from services.ctl.standard_streams import between_messages
 from services.ctl.verb import group, verb
 
 app = group("The topology: networks, and the tree of prefix groups that carves them.")
@@ -206,10 +207,11 @@ async def watch(session: Session) -> None:
     async for message in messages:
         if out.for_programs:
             out.event(plain(message))
-            continue
-        for line in event_lines(message):
-            out.line(line)
-        if message.in_sync:
+        else:
+            for line in event_lines(message):
+                out.line(line)
+        between_messages()
+        if message.in_sync and not out.for_programs:
             session.note(f"in sync at revision {message.revision}; now every change")
 
 

@@ -186,7 +186,9 @@ class Committer:
     async def run(self) -> None:
         """Commits until it is cancelled; raises Deposed."""
         try:
-            self._release_gone(self._state.index.by_node.keys() - self._feed.node_revisions.keys())
+            self._release_gone(
+                node for node in self._state.index.by_node if not self._feed.view.exists(node)
+            )
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -345,12 +347,12 @@ class Committer:
 
     def _conditions(self, pending: Pending) -> list[Compare]:
         """What must hold in the store for pending decisions to be right."""
-        keys, feed = self._keys, self._feed
+        keys, view = self._keys, self._feed.view
         conditions = []
         if pending.areas:
-            conditions.append(Compare(keys.layout, Field.MOD, Relation.EQUAL, feed.layout_revision))
+            conditions.append(Compare(keys.layout, Field.MOD, Relation.EQUAL, view.layout_revision))
         conditions += [
-            Compare(keys.node(node), Field.MOD, Relation.EQUAL, feed.node_revisions[node])
+            Compare(keys.node(node), Field.MOD, Relation.EQUAL, view.node_revisions[node])
             for node in pending.nodes
         ]
         return conditions

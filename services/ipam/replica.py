@@ -1,7 +1,7 @@
 """One replica of ipam: follows the store, and writes to it while it is the elected one.
 
     standby    memory is fed by a watch of what the active replica writes
-    take-over  it writes `Keys.commit`, and waits until its own watch has seen that: memory now
+    take-over  it writes `Keys.commit`, and waits until its own watches have seen that: memory now
                holds all that anybody wrote before, and nobody else can write any more
     active     the watch is off; memory changes by decisions, which the committer makes durable
     deposed    memory is thrown away and read again
@@ -28,6 +28,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
 from services.common.memory import settle
 from services.common.model.names import NodeName
+from services.common.store.topology_view import follow_topology
 from services.ipam import allocation, codec
 from services.ipam.commit import Committer, Observer
 from services.ipam.index import Place
@@ -85,7 +86,7 @@ class Replica:
         self._observer = observer
         self._feed = TopologyFeed(keys)
         self._feed.on_change = lambda: self._tell(())
-        self._topology = Follower(client, keys.topology, self._on_topology, beacon=keys.generation)
+        self._topology = follow_topology(client, keys, self._on_topology)
         self._election = Election(client, keys.leader, identity.address.encode(), ttl)
         self._follower: Follower | None = None
         self._committer: Committer | None = None
@@ -243,8 +244,8 @@ class Replica:
             if not outcome.succeeded:
                 return None
             await follower.wait_for(outcome.revision, CATCH_UP_SECONDS)
-            while not self._feed.in_sync:
-                await self._topology.wait_for(1, CATCH_UP_SECONDS)
+            # What is in use on a node that is not known would be taken for left over.
+            await self._topology.wait_for(outcome.revision, CATCH_UP_SECONDS)
         except Unavailable as error:
             log.warning("take_over_failed", why=error.message)
             await asyncio.sleep(0.1)

@@ -19,6 +19,8 @@ from services.common.errors import InvalidInput, NotFound, RomanaError
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.page_token import make_token, read_token
 from services.common.rpc.draining import Draining
+from services.common.rpc.identity import on_behalf_of
+from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder, error_of
 from services.common.version import version
 from services.ipam import wire
@@ -46,6 +48,8 @@ _Begun: TypeAlias = "asyncio.Task[pb.AllocateStreamResponse]"
 
 _Asked = TypeVar("_Asked", bound=Message)
 _Answer = TypeVar("_Answer", bound=Message)
+
+_METHODS: Final = "romana.ipam.v1.IpamService/"
 
 BATCH_MOST: Final = 10_000
 """Requests in one message."""
@@ -103,8 +107,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> AsyncIterator[pb.AllocateStreamResponse]:
         if not self._replica.active:
             stub = await self._active_stub(context)
+            metadata = (*METADATA, *on_behalf_of(context))
             try:
-                async for answer in stub.AllocateStream(request_iterator, metadata=METADATA):
+                async for answer in stub.AllocateStream(request_iterator, metadata=metadata):
                     yield answer
             except grpc.aio.AioRpcError as error:
                 raise error_of(error) from error
@@ -235,7 +240,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> pb.GetAddressResponse:
         state = await self._replica.settled()
         places = _find(state, request)
-        if not places:
+        own = bound(_METHODS + "GetAddress", context)
+        if not places or (own is not None and places[0][0].node not in own):
             what = request.name or request.address
             raise NotFound(
                 f"nothing is allocated to {what!r}" if request.name else f"{what} is not in use",
@@ -403,8 +409,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> _Answer:
         """Passes a unary call on, with what is left of its deadline, and its answer back."""
         call = method(await self._active_stub(context))
+        metadata = (*METADATA, *on_behalf_of(context))
         try:
-            return await call(request, timeout=context.time_remaining(), metadata=METADATA)
+            return await call(request, timeout=context.time_remaining(), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from error
         except asyncio.CancelledError:

@@ -15,25 +15,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
-import structlog
-
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Revision, Snapshot, WatchBatch
 from services.common.model.names import EndpointName, NodeName, Tenant
 from services.common.model.rules import PolicyName
 from services.common.records.errors import RecordError
+from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
+from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.policy import codec
 from services.policy.codec import Stored
 from services.policy.engine import Engine
 from services.policy.model import Endpoint, TenantRecord
 
-log = structlog.get_logger(__name__)
-
 T = TypeVar("T")
 K = TypeVar("K")
 N = TypeVar("N")
 
-KINDS: Final = ("policy", "tenant", "endpoint", "layout", "node")
+KINDS: Final = ("policy", "tenant", "endpoint", *TOPOLOGY_KINDS)
 """Of records that may be unreadable."""
 
 
@@ -65,8 +63,7 @@ class PolicyFeed:
         """Somebody prepares a set since then; 0: nobody."""
         self.applying: Entry[str] | None = None
         """The set that counts, though its parts are not yet in their places."""
-        self.unreadable: dict[str, str] = {}
-        """Keys of records that cannot be read, and their kinds."""
+        self.unreadable = UnreadableRecords()
         self._staged: dict[str, dict[str, bytes]] = {}
         self._keys_known: set[str] = set()
         self._takers: Mapping[str, tuple[str, Callable[[str, KeyValue | None], None]]] = {
@@ -120,13 +117,14 @@ class PolicyFeed:
         for prefix, (kind, taker) in self._takers.items():
             if not key.startswith(prefix):
                 continue
-            self.unreadable.pop(key, None)
             try:
                 taker(key.removeprefix(prefix), item)
             except RecordError as error:
-                self.unreadable[key] = kind
-                log.error("policy_record_unreadable", key=key, why=str(error))  # noqa: TRY400
+                revision = item.mod_revision if item is not None else 0
+                self.unreadable.add(key, Unreadable(kind, str(error), revision))
                 taker(key.removeprefix(prefix), None)
+            else:
+                self.unreadable.discard(key)
             return
 
     def _take_policy(self, text: str, item: KeyValue | None) -> None:

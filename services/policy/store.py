@@ -42,6 +42,8 @@ from services.common.etcd.types import (
     Revision,
     WatchBatch,
 )
+from services.common.store.topology_view import follow_topology
+from services.common.store.unreadable import Unreadable
 from services.policy.engine import Engine
 from services.policy.feed import PolicyFeed
 from services.policy.topology_feed import TopologyFeed
@@ -86,7 +88,7 @@ class PolicyStore:
         self._lock = asyncio.Lock()
         self._moved = asyncio.Event()
         self._policy = Follower(client, keys.policy, self._on_policy, beacon=keys.policy_generation)
-        self._topology = Follower(client, keys.topology, self._on_topology, beacon=keys.generation)
+        self._topology = follow_topology(client, keys, self._on_topology)
 
     async def run(self) -> None:
         """Follows the store for ever."""
@@ -106,9 +108,9 @@ class PolicyStore:
         return self._policy.revision
 
     @property
-    def unreadable(self) -> Mapping[str, str]:
-        """Keys of records that cannot be read, and their kinds."""
-        return {**self.feed.unreadable, **self.topology.unreadable}
+    def unreadable(self) -> Mapping[str, Unreadable]:
+        """Records that cannot be read, by key."""
+        return {**self.feed.unreadable, **self.topology.view.unreadable}
 
     def check_in_sync(self) -> None:
         """Raises Unavailable before that: what is known now is nothing."""

@@ -18,7 +18,13 @@ from services.topology import claims
 from services.topology.asked import Asked
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.plan import Plan, settle
-from services.topology.store import MAX_NODES, Committed, Decision, TopologyStore
+from services.topology.store import (
+    MAX_NODES,
+    Committed,
+    Decision,
+    TopologyStore,
+    record_unreadable,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +120,7 @@ class TopologyChanges:
         plan = self._plan(asked)
         if options.validate_only:
             return Decision(plan)
+        self._refuse_removal(plan)
         if plan.stranded and not options.allow_stranded:
             raise would_strand(plan)
         return Decision(
@@ -132,6 +139,14 @@ class TopologyChanges:
                 store.usage_revision,
             ),
         )
+
+    def _refuse_removal(self, plan: Plan) -> None:
+        """Raises WrongState if it takes prefixes away and nobody knows what is in use there."""
+        losing = claims.networks_losing(plan)
+        if losing:
+            key = self._store.first_unreadable(losing)
+            if key is not None:
+                raise record_unreadable(key)
 
     def _plan(self, asked: Asked) -> Plan:
         cache = self._store.cache
@@ -164,7 +179,8 @@ class TopologyChanges:
         cache = self._store.cache
         if not cache.layout_revision:
             return Decision(0)
-        nodes = list(settle(cache.layout, cache.nodes).values())[:MAX_NODES]
+        moved = settle(cache.layout, cache.nodes).values()
+        nodes = [node for node in moved if cache.is_readable(node.name)][:MAX_NODES]
         return Decision(len(nodes), nodes=nodes)
 
 

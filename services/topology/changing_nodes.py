@@ -27,7 +27,7 @@ from services.topology.draft import NodeDraft
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.placement import networks_of
 from services.topology.plan import Plan, address_taken, plan_node
-from services.topology.store import Decision, TopologyStore
+from services.topology.store import Decision, TopologyStore, record_unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -147,12 +147,15 @@ class NodeChanges:
 
         Raises:
             Conflict: the etag is stale.
-            WrongState: addresses are in use on it, and it is not forced.
+            WrongState: it is not forced, and addresses are in use on it or its record cannot be
+                read.
         """
 
         def decide() -> Decision[int]:
-            if name not in self._store.cache.nodes:
+            if not self._store.cache.exists(name):
                 return Decision(0)
+            if not force and not self._store.cache.is_readable(name):
+                raise record_unreadable(self._store.keys.node(name))
             self._check_etag(name, etag)
             used = self._store.usage.of_node(name)
             if used and not force:

@@ -12,7 +12,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Relation, Revision
 from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName
-from services.topology.changes import Kind
+from services.topology.changes import Kind, NetworkChange
 from services.topology.plan import Plan
 
 MAX_COMPARES = 100
@@ -21,15 +21,17 @@ _CARVING = {"cidr", "block_length", "topology"}
 """The fields of a network that decide where its blocks may be."""
 
 
+def networks_losing(plan: Plan) -> set[NetworkName]:
+    """The networks of which the plan takes prefixes away, be it to give them to another group."""
+    networks = {change.network for change in plan.networks if _takes_away(change)}
+    return networks | {change.network for change in plan.groups if change.kind is not Kind.ADDED}
+
+
 def of_plan(
     plan: Plan, before: Layout, moved: Iterable[NodeName], keys: Keys, seen: Revision
 ) -> list[Compare]:
     """Demands that none of what the plan takes away has come into use after `seen`."""
-    networks = {
-        change.network
-        for change in plan.networks
-        if change.kind is Kind.REMOVED or _CARVING.intersection(change.fields)
-    }
+    networks = {change.network for change in plan.networks if _takes_away(change)}
     leaves = {leaf.path for topology in before.topologies for leaf in topology.leaves()}
     groups = [
         change
@@ -61,6 +63,10 @@ def of_plan(
 def of_node(node: NodeName, keys: Keys, seen: Revision) -> Compare:
     """Demands that no block of the node has come into use after `seen`."""
     return _older(keys.node_claim(node), seen)
+
+
+def _takes_away(change: NetworkChange) -> bool:
+    return change.kind is Kind.REMOVED or not _CARVING.isdisjoint(change.fields)
 
 
 def _older(key: str, seen: Revision, *, prefix: bool = False) -> Compare:

@@ -213,9 +213,9 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             for message in first:
                 yield message
             while True:
-                difference = await self._draining.bound(watcher.next())
-                spec = self._spec() if difference.layout else None
-                for message in self._changes(sorted(difference.nodes), spec=spec):
+                untold = await self._draining.bound(watcher.next())
+                spec = self._spec() if untold.layout else None
+                for message in self._changes(sorted(untold.nodes), spec=spec):
                     yield message
 
     async def GetStatus(

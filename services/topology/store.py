@@ -14,20 +14,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.common.errors import Conflict, InvalidInput, Unavailable
+from services.common.errors import Conflict, InvalidInput, Unavailable, WrongState
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
-from services.common.etcd.types import Compare, Field, Operation, Put, Relation, Revision
+from services.common.etcd.types import (
+    Compare,
+    Field,
+    Operation,
+    Put,
+    Relation,
+    Revision,
+    WatchBatch,
+)
 from services.common.model.layout import Layout
-from services.common.model.names import NodeName
+from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Node
 from services.common.records.layout import encode_layout, encode_node
-from services.topology.cache import Difference, TopologyCache, UsageCache
+from services.common.store.topology_view import TopologyDifference, follow_topology
+from services.common.store.unreadable import Unreadable
+from services.topology.cache import TopologyCache, UsageCache
 from services.topology.metrics import TopologyMetrics
 from services.topology.usage import Usage
 from services.topology.watchers import Watchers
@@ -90,7 +100,7 @@ class TopologyStore:
         self._client = client
         self._metrics = metrics
         self._lock = asyncio.Lock()
-        self._topology = Follower(client, keys.topology, self.cache.take, beacon=keys.generation)
+        self._topology = follow_topology(client, keys, self._on_topology)
         self._ipam = Follower(client, keys.ipam, self._usage.take, beacon=keys.commit)
 
     @property
@@ -145,6 +155,7 @@ class TopologyStore:
                 decision = decide()
                 if decision.is_empty:
                     return Committed(decision.answer)
+                self._refuse_unreadable(decision)
                 if revision := await self._commit(decision):
                     return Committed(decision.answer, revision)
                 self._metrics.lost_races.inc()
@@ -152,6 +163,15 @@ class TopologyStore:
         raise Conflict(
             "other changes came first again and again; try again", reason="TOPOLOGY_BUSY"
         )
+
+    def _refuse_unreadable(self, decision: Decision[_T]) -> None:
+        """Raises WrongState rather than write over what cannot be read."""
+        cache, keys = self.cache, self.keys
+        touched = [keys.layout] if decision.layout is not None else []
+        touched += [keys.node(node.name) for node in decision.nodes]
+        for key in touched:
+            if key in cache.unreadable:
+                raise record_unreadable(key)
 
     async def _commit(self, decision: Decision[_T]) -> Revision:
         """The revision at which it was carried out; 0 if it was overtaken."""
@@ -193,6 +213,29 @@ class TopologyStore:
         """That of the topology."""
         return str(self.cache.layout_revision)
 
-    def _changed(self, difference: Difference) -> None:
+    @property
+    def unreadable(self) -> Mapping[str, Unreadable]:
+        """Records that cannot be read, by key."""
+        return {**self.cache.unreadable, **self._usage.unreadable}
+
+    def first_unreadable(self, networks: Collection[NetworkName]) -> str | None:
+        """The key of a record that may stand for something on these networks."""
+        pages = (key for key in self._usage.unreadable if self._usage.network(key) in networks)
+        return min((*self.cache.unreadable, *pages), default=None)
+
+    def _on_topology(self, batch: WatchBatch) -> None:
+        self.cache.take(batch)
+
+    def _changed(self, difference: TopologyDifference) -> None:
         self._metrics.show(self.cache)
         self.watchers.note(difference)
+
+
+def record_unreadable(key: str) -> WrongState:
+    """The error for a change that what cannot be read stands against."""
+    return WrongState(
+        f"the record {key} in etcd cannot be read, and nothing is changed that it may stand for: "
+        "repair it, or remove it",
+        reason="RECORD_UNREADABLE",
+        metadata={"key": key},
+    )

@@ -54,11 +54,9 @@ class Usage:
             self._count(use.node, use.used)
             self._hold(use.node, key, 1)
 
-    def clear(self) -> None:
-        """Forgets everything."""
-        self._pages.clear()
-        self._nodes.clear()
-        self._held.clear()
+    def page(self, network: NetworkName, base: int, page: int) -> PageUse | None:
+        """What a page says; None if nothing is in use there."""
+        return self._pages.get((network, base), {}).get(page)
 
     def blocks(self) -> Iterator[BlockUse]:
         """Every block with addresses in use."""

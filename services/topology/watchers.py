@@ -9,9 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from services.common.model.names import NodeName
-from services.topology.cache import Difference
+from services.common.store.topology_view import TopologyDifference
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """What changed since a watcher was told last."""
+
+    layout: bool
+    nodes: frozenset[NodeName]
+    """New, changed and gone."""
 
 
 class Watcher:
@@ -22,20 +32,20 @@ class Watcher:
         self._nodes: set[NodeName] = set()
         self._changed = asyncio.Event()
 
-    def note(self, difference: Difference) -> None:
+    def note(self, difference: TopologyDifference) -> None:
         """Adds a change."""
         self._layout = self._layout or difference.layout
-        self._nodes |= difference.nodes
+        self._nodes |= difference.nodes | difference.gone
         self._changed.set()
 
-    async def next(self) -> Difference:
+    async def next(self) -> Untold:
         """Waits for a change, and takes all there are."""
         await self._changed.wait()
         self._changed.clear()
-        difference = Difference(self._layout, frozenset(self._nodes))
+        untold = Untold(self._layout, frozenset(self._nodes))
         self._layout = False
         self._nodes.clear()
-        return difference
+        return untold
 
 
 class Watchers:
@@ -47,7 +57,7 @@ class Watchers:
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def note(self, difference: Difference) -> None:
+    def note(self, difference: TopologyDifference) -> None:
         """Tells everybody."""
         for watcher in self._watchers:
             watcher.note(difference)

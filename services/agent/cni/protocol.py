@@ -228,8 +228,17 @@ def spec_of(request: Request) -> EndpointSpec:
 
 
 def valid_attachments(request: Request) -> frozenset[EndpointName]:
-    """The endpoints that a GC says to keep."""
-    listed = request.config.get(VALID_ATTACHMENTS, [])
+    """The endpoints that a GC says to keep; null is an empty list, as Go writes it.
+
+    CniError without a list: it is not known then what may go.
+    """
+    if VALID_ATTACHMENTS not in request.config:
+        raise CniError(
+            BAD_CONFIGURATION, f"GC needs {VALID_ATTACHMENTS}: without it nothing is detached"
+        )
+    listed = request.config[VALID_ATTACHMENTS]
+    if listed is None:
+        listed = []
     if not isinstance(listed, list):
         raise CniError(BAD_CONFIGURATION, f"{VALID_ATTACHMENTS}: is no list")
     found = set()

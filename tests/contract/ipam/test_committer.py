@@ -77,9 +77,10 @@ def _texts(results: Sequence[object]) -> list[object]:
     return [result.given[0].text if isinstance(result, Allocated) else result for result in results]
 
 
-async def snapshot(store: Store) -> Snapshot:
+async def snapshot(store: Store, feed: TopologyFeed) -> Snapshot:
     found = await store.client.range(store.keys.topology)
-    return Snapshot(found.items, found.revision)
+    known = {store.keys.node(name) for name in feed.view.nodes}
+    return Snapshot(found.items, found.revision, known - {item.key for item in found.items})
 
 
 @contextlib.asynccontextmanager
@@ -89,11 +90,11 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
     created = await client.put(leader, b"here")
     revision = await client.put(keys.commit, b"begin")
     state, feed, told = State(), TopologyFeed(keys), Told()
-    feed.push(await snapshot(store))
+    feed.push(await snapshot(store, feed))
     feed.catch_up(state)
 
     async def reach(reached: int) -> None:
-        fresh = await snapshot(store)
+        fresh = await snapshot(store, feed)
         assert fresh.revision >= reached
         feed.push(fresh)
 
@@ -288,7 +289,7 @@ async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
     assert parts.committer.waiting == 0
 
 
-def test_a_feed_leaves_out_what_it_cannot_read() -> None:
+def test_a_feed_goes_on_with_what_it_knew_of_what_it_cannot_read() -> None:
     keys = Keys("/x")
     feed, state = TopologyFeed(keys), State()
     document = encode_layout(layout([network("net", "10.0.0.0/24", 29)]))
@@ -300,7 +301,8 @@ def test_a_feed_leaves_out_what_it_cannot_read() -> None:
     feed.push(Changes((Event(keys.layout, KeyValue(keys.layout, b"[", 1, 2), 2),), 2))
     assert feed.catch_up(state) == set()
     assert list(state.spaces) == ["net"]
-    assert feed.layout_revision == 1
+    assert feed.view.layout_revision == 2
+    assert set(feed.view.unreadable) == {keys.layout, f"{keys.nodes}bad"}
 
 
 async def test_what_was_put_in_between_is_an_error_of_nobody(parts: Parts) -> None:

@@ -135,6 +135,23 @@ def test_gc_keeps_what_is_named() -> None:
     assert protocol.valid_attachments(request) == {"pods/a/eth0"}
 
 
+def test_gc_without_a_list_is_refused() -> None:
+    for config in (
+        {},
+        {"cni.dev/attachments": [{"containerID": "a", "ifname": "eth0"}]},
+        {protocol.VALID_ATTACHMENTS: "a"},
+    ):
+        request = parse({"cniVersion": "1.1.0", **config}, CNI_COMMAND="GC")
+        with pytest.raises(CniError) as caught:
+            protocol.valid_attachments(request)
+        assert caught.value.code == 7
+
+
+def test_gc_takes_null_for_an_empty_list() -> None:
+    request = parse({"cniVersion": "1.1.0", protocol.VALID_ATTACHMENTS: None}, CNI_COMMAND="GC")
+    assert protocol.valid_attachments(request) == frozenset()
+
+
 def test_errors_of_the_agent_have_codes() -> None:
     assert protocol.of_error(errors.NotFound("x", "NAMESPACE_NOT_FOUND")).code == 3
     assert protocol.of_error(errors.InvalidInput.at("spec.target.namespace.path", "x")).code == 4
