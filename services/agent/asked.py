@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.agent import naming
+from services.agent.kernel import endpoint_names
+from services.agent.kernel.state import Kind, Look
 from services.agent.model import LocalEndpoint, Myself, Remote
-from services.agent.prefixes import Changed
-from services.agent.state import Kind, Look
+from services.agent.routing.prefixes import Changed
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
 
@@ -144,7 +144,7 @@ class Asked:
         That of a VM is made by others, with whatever they want: then it looks at all.
         """
         if self._look is not None:
-            if naming.is_host_interface(endpoint.host_interface):
+            if endpoint_names.is_host_interface(endpoint.host_interface):
                 self._look |= {endpoint.host_interface}
             else:
                 self._look = None

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.agent.round import Outcome, Trouble
-from services.agent.state import Key, Kind
+from services.agent.kernel.state import Key, Kind
+from services.agent.routing.reconcile_round import Outcome, Trouble
 from services.common.backoff import Backoff, BackoffPolicy
 
 RETRY: Final = BackoffPolicy(initial=0.5, maximum=30.0)
