@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from services.agent.asked import ALL, Heard
 from services.agent.kernel import endpoint_names, links, netlink, nexthops, routes, rules
+from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.notifications import Notifications
 from services.agent.kernel.numbers import PROTOCOL
 from services.agent.kernel.state import Kind
