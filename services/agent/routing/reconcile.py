@@ -1,7 +1,7 @@
 """Makes the kernel's routes equal to what is asked for, and keeps them so.
 
 The stream (`set_remote`), endpoints (`put_endpoint`), notifications of the kernel and the clock are
-taken in by `services.agent.routing.asked`; `services.agent.loop` has what they ask done in rounds, each of
+taken in by `asked`; `services.agent.loop` has what they ask done in rounds, each of
 which plans, compares, applies and verifies. What a round does depends on the state now and never on
 how it came about.
 """
