@@ -12,12 +12,11 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from services.agent import naming
-from services.agent.asked import ALL, Heard
-from services.agent.kernel import links, netlink, nexthops, routes, rules
+from services.agent.kernel import endpoint_names, links, netlink, nexthops, routes, rules
 from services.agent.kernel.notifications import Notifications
-from services.agent.numbers import PROTOCOL
-from services.agent.state import Kind
+from services.agent.kernel.numbers import PROTOCOL
+from services.agent.kernel.state import Kind
+from services.agent.routing.asked import ALL, Heard
 
 # RTNLGRP_LINK, addresses, routes and rules of both versions, nexthops.
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 32)
@@ -75,7 +74,7 @@ def _of_endpoint(data: bytes, start: int, end: int) -> bool:
     start += links.MESSAGE_SIZE
     length = int.from_bytes(data[start : start + 2], "little")
     name = netlink.attributes(data, start, min(start + length, end)).get(links.IFNAME, b"")
-    return naming.is_host_interface(name.rstrip(b"\0").decode(errors="replace"))
+    return endpoint_names.is_host_interface(name.rstrip(b"\0").decode(errors="replace"))
 
 
 def _note_link(kind: int, data: bytes, start: int, down: set[int]) -> None:

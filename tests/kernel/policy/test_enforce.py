@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
-from services.agent.kernel.firewall import Firewall
 from services.agent.kernel.netlink import ACK, attribute, message
-from services.agent.kernel.nft import Nft
+from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint
-from services.agent.policy import names
-from services.agent.policy.enforce import Enforcement
-from services.agent.policy.failsafe import Failsafe, parse_ports
-from services.agent.policy.render_rules import Logging
-from services.agent.policy.resources import NetworkRules, Resource
+from services.agent.rules.enforce import Enforcement
+from services.agent.rules.failsafe import Failsafe, parse_ports
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.render_rules import Logging
+from services.agent.rules.resources import NetworkRules, Resource
 from services.common.errors import WrongState
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
@@ -372,7 +372,7 @@ async def test_a_defect_is_shown_and_what_is_asked_for_is_done_after_it(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = agent.site.hosts
-    monkeypatch.setattr("services.agent.policy.compose.render", lambda *_: 1 // 0)
+    monkeypatch.setattr("services.agent.rules.compose.render", lambda *_: 1 // 0)
     agent.give(b, rules("none"))
     await until(lambda: bool(agent.enforcement.error), "nothing is said of it")
     assert "defect" in agent.enforcement.reasons[0]
@@ -428,7 +428,7 @@ async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
     agent.give(b, rules("none"))
     await agent.settle()
     monkeypatch.setattr(
-        "services.agent.kernel.nft_messages.number",
+        "services.agent.kernel.nftables.messages.number",
         lambda *_: b"\x08\x00\xff\xff" + bytes(4),
     )
     agent.give(b, rules("some", allow(PortMatch(TCP, 80, 80))))
@@ -445,7 +445,7 @@ async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
 
 async def test_the_table_of_another_process_is_told_and_kept(shared: Site) -> None:
     def take() -> Nft:
-        from services.agent.policy.table import Changes
+        from services.agent.kernel.nftables.table import Changes
 
         made = Nft()
         made.apply(Changes(counters={"other"}))
@@ -584,10 +584,10 @@ async def test_counters_say_what_rules_decided(agent: Agent) -> None:
     await agent.settle()
     assert agent.site.arrives(a, b, UDP, 80)
     assert not agent.site.arrives(a, b, UDP, 81)
-    counted = names.counter(PolicyName("web"), Direction.INGRESS, "0")
+    counted = table_names.counter(PolicyName("web"), Direction.INGRESS, "0")
     counts = await agent.firewall.run(agent.firewall.counts)
     assert counts[counted][0] == 1
-    assert counts[names.DENIED[Direction.INGRESS]][0] == 1
+    assert counts[table_names.DENIED[Direction.INGRESS]][0] == 1
 
 
 async def test_denied_packets_are_logged_with_the_name_of_the_policy(shared: Site) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from services.agent.settings import AgentSettings
-from services.ctl import harmless
+from services.ctl.local import harmless
 from services.ipam.settings import IpamSettings
 from services.policy.settings import PolicySettings
 from services.topology.settings import TopologySettings
