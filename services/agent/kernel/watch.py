@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Final
 
 from services.agent.kernel import endpoint_names, links, netlink, nexthops, routes, rules
+from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.notifications import Notifications
 from services.agent.kernel.numbers import PROTOCOL
 from services.agent.kernel.state import Kind
-from services.agent.routing.asked import ALL, Heard
 
 # RTNLGRP_LINK, addresses, routes and rules of both versions, nexthops.
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 32)

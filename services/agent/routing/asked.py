@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.agent.kernel import endpoint_names
+from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.state import Kind, Look
 from services.agent.model import LocalEndpoint, Myself, Remote
 from services.agent.routing.prefixes import Changed
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
 
-ALL: Final = frozenset(Kind)
 QUICK: Final = ALL - {Kind.ROUTE}
 """What is cheap to read."""
 HEARD_SECONDS: Final = 0.05
@@ -26,18 +26,6 @@ dozen. What is asked for does not wait."""
 ENDPOINT_SECONDS: Final = 0.5
 """The same for endpoints' links, which come and go all the time, mostly by our own threads' doing:
 what is asked for with them has its round already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What the kernel's notifications say to look at."""
-
-    kinds: frozenset[Kind] = frozenset()
-    """Read these again."""
-    down: frozenset[int] = field(default_factory=frozenset)
-    """Indexes of interfaces that went down or away, with all routes by them."""
-    endpoints: bool = False
-    """Whether something is new of endpoints' interfaces, which we make and delete ourselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
 
 from services.agent.kernel import route_bytes
 from services.agent.kernel.numbers import (
-    ALIAS,
     INCOMING_PRIORITY,
     OUTGOING_PRIORITY,
     OWN_ADDRESS_PRIORITY,
@@ -166,7 +165,7 @@ class _Planner:
             there = wanted.interfaces.get(name)
             if parent is None:
                 self._problems[owner] = f"interface {attachment.parent_interface} is not there"
-            elif there is None or is_made(there):
+            elif there is None or there.is_ours:
                 self._plan_link(attachment, parent)
             elif (there.kind, there.parent, there.vlan_id) != (
                 "vlan",
@@ -356,11 +355,6 @@ def _on_link(network: Network, address: Address | None) -> InterfaceAddress | No
     if address is None or network.mode is not Mode.ONLINK or address not in network.cidr:
         return None
     return ip_interface(f"{address}/{network.cidr.prefixlen}")
-
-
-def is_made(interface: Interface) -> bool:
-    """Whether we made this VLAN link."""
-    return interface.kind == "vlan" and interface.alias.split(" ")[0] == ALIAS
 
 
 def host_prefix(address: Address) -> Prefix:

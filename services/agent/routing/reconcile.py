@@ -1,7 +1,7 @@
 """Makes the kernel's routes equal to what is asked for, and keeps them so.
 
 The stream (`set_remote`), endpoints (`put_endpoint`), notifications of the kernel and the clock are
-taken in by `services.agent.routing.asked`; `services.agent.loop` has what they ask done in rounds, each of
+taken in by `asked`; `services.agent.loop` has what they ask done in rounds, each of
 which plans, compares, applies and verifies. What a round does depends on the state now and never on
 how it came about.
 """
@@ -18,16 +18,17 @@ from typing import Final, Protocol
 import structlog
 
 from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.numbers import Numbers
 from services.agent.kernel.state import InterfaceAddress, Kind, State
 from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import LocalEndpoint, Myself, Remote
-from services.agent.routing.retries import RETRY, Retries
-from services.agent.routing.asked import ALL, QUICK, Asked, Heard
+from services.agent.routing.asked import QUICK, Asked
 from services.agent.routing.plan import Desired, Wanted
 from services.agent.routing.prefixes import Changed, PrefixRoutes
 from services.agent.routing.reconcile_round import Outcome, Task, Trouble, perform
+from services.agent.routing.retries import RETRY, Retries
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
 

@@ -13,13 +13,13 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.topology.v1 import topology_service_pb2 as topology_api
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls.remote import Remote, Stub
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
-from services.ctl.views import enum_text
 from services.ctl.views.output import Json, plain
 
 app = single()
@@ -174,4 +174,4 @@ def _holds(detail: Detail | None) -> str:
         held = {"address": detail.addresses, "block": detail.blocks}
     else:
         held = {"policy": detail.policies, "endpoint": detail.endpoints, "agent": detail.agents}
-    return ", ".join(enum_text.count(number, noun) for noun, number in held.items())
+    return ", ".join(count(number, noun) for noun, number in held.items())

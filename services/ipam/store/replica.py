@@ -45,6 +45,8 @@ CATCH_UP_SECONDS: Final = 60.0
 """How long a take-over may wait for the watch."""
 CONFIRM_SECONDS: Final = 5.0
 """How long memory may lag behind the store when somebody has to know that it does not."""
+DISTRUST_SECONDS: Final = 1.0
+"""How long to wait before memory is read again that cannot be trusted any more."""
 TIDY_SECONDS: Final = 1.0
 """How often blocks are looked for in which the last rest has ended."""
 
@@ -281,6 +283,10 @@ class Replica:
                 group.create_task(self._until_deposed(), name="until deposed")
         except* Deposed:
             log.warning("deposed", replica=self.identity.replica)
+        except* Exception:
+            # Memory may not be what the store holds: it is thrown away and read again.
+            log.exception("deciding_failed", replica=self.identity.replica)
+            await asyncio.sleep(DISTRUST_SECONDS)
 
     async def _until_deposed(self) -> None:
         await self._election.until(leading=False)

@@ -11,12 +11,15 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from services.common.errors import Unavailable
+import pytest
+
+from services.common.errors import RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.types import Changes, Delete, Put, Revision
 from services.common.etcd.watch import WatchStream
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.records.blocks import BlockPage, PageUse, encode
+from services.ipam.ledger.state import State
 from services.ipam.model import Allocated, Request
 from services.ipam.store.replica import Identity, Replica
 from tests.conftest import Store
@@ -67,6 +70,9 @@ class Nobody:
     def undone(self, why: str) -> None:
         """Nothing."""
 
+    def failed(self) -> None:
+        """Nothing."""
+
 
 @contextlib.asynccontextmanager
 async def standby(store: Store) -> AsyncIterator[tuple[Replica, SlowClient]]:
@@ -89,6 +95,30 @@ async def standby(store: Store) -> AsyncIterator[tuple[Replica, SlowClient]]:
                 await asyncio.wait({running}, timeout=0.1)
             with contextlib.suppress(Unavailable):
                 await replica.resign()
+
+
+async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the process goes on: the next request finds what is stored."""
+    async with standby(store) as (replica, _):
+        await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+        await poll(lambda: replica.active, SECONDS)
+        before = replica.state
+
+        def broken(_: State) -> None:
+            monkeypatch.undo()
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(State, "drain", broken)
+        asked = Request(EndpointName("a"), NodeName("h1"), Tenant("t"), Segment(""))
+        (result,) = await replica.submit([asked])
+        assert isinstance(result, RomanaError)
+        assert result.reason == "INTERNAL"
+        await poll(lambda: replica.active and replica.state is not before, SECONDS)
+        (result,) = await replica.submit([asked])
+        assert isinstance(result, Allocated)
+        assert [item.text for item in result.given] == ["10.0.0.0"]
 
 
 async def test_who_takes_over_decides_only_after_all_that_was_written(store: Store) -> None:
