@@ -52,6 +52,7 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),  # notices a dead peer within 20 s
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.enable_http_proxy", 0),  # an http_proxy for the world is no way to the services
 )
 
 

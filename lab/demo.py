@@ -30,7 +30,8 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 from lab import reach
 from lab.local import LocalCluster, NotStarted, local_cluster
 from lab.story import Story, Unexpected
-from services.ctl.table import Column
+from services.common.rpc.channel import open_channel
+from services.common.terminal.table import Column
 
 if TYPE_CHECKING:  # for type checkers only
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -334,8 +335,8 @@ async def tell(story: Story, *, keep: bool) -> None:
                 f"etcd      {cluster.etcd}"
             )
             async with (
-                grpc.aio.insecure_channel(cluster.topology) as topology,
-                grpc.aio.insecure_channel(cluster.ipam) as ipam,
+                open_channel(cluster.topology) as topology,
+                open_channel(cluster.ipam) as ipam,
             ):
                 await Demo(story, cluster, Channels(topology, ipam)).run()
             await reach.show(story)

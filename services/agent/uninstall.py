@@ -1,7 +1,8 @@
 """Removes all that agents of this node have made in the kernel, and puts sysctls back.
 
-To be run when no agent runs. Endpoints' links go too. Their addresses stay allocated in ipam, so
-the journal stays as well: without it nobody on this node would know what to give back.
+Refused while an agent runs, before anything is touched. Endpoints' links go too. Their addresses
+stay allocated in ipam, so the journal stays as well: without it nobody on this node would know what
+to give back.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import asyncio
 import sys
 from pathlib import Path
 
-from services.agent import naming
-from services.agent.diff import diff
+from services.agent.kernel import endpoint_names
+from services.agent.kernel.diff import diff
+from services.agent.kernel.drivers import Kernel
 from services.agent.kernel.netlink import KernelUnavailable
-from services.agent.kernel.nft import Nft
+from services.agent.kernel.nftables.driver import Nft
+from services.agent.kernel.state import Kind, State
 from services.agent.kernel.veth import Links
-from services.agent.kernel.world import Kernel
-from services.agent.policy.spool import FILE as RULES
+from services.agent.lock import StateLock, answers
+from services.agent.rules.spool import FILE as RULES
 from services.agent.settings import AgentSettings
-from services.agent.state import Kind, State
-from services.common.errors import RomanaError
-from services.common.settings import load_settings
+from services.common.errors import RomanaError, WrongState
+from services.common.process.settings import load_settings
 
 FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "sysctls.json")
 
@@ -70,7 +72,7 @@ async def _remove_links() -> None:
     links = Links()
     try:
         for link in await links.ours():
-            if naming.is_host_interface(link.name):
+            if endpoint_names.is_host_interface(link.name):
                 await links.delete(link.name)
     finally:
         links.close()
@@ -79,6 +81,18 @@ async def _remove_links() -> None:
 async def _run(state_dir: Path) -> list[str]:
     await _remove_links()
     return await uninstall(Kernel(state_dir), state_dir)
+
+
+def _alone(settings: AgentSettings) -> StateLock | None:
+    """Makes sure that no agent runs; None: there is no state directory.
+
+    Raises:
+        WrongState: One runs, with this state directory or this socket.
+    """
+    for path in (settings.socket, settings.cni_socket):
+        if answers(path):
+            raise WrongState(f"an agent runs: it listens on {path}", "AGENT_RUNS")
+    return StateLock(settings.state_dir) if settings.state_dir.is_dir() else None
 
 
 def main(arguments: list[str]) -> int:
@@ -91,7 +105,12 @@ def main(arguments: list[str]) -> int:
         settings = load_settings(
             AgentSettings, file=options.config, overrides={"state_dir": options.state_dir}
         )
-        problems = asyncio.run(_run(settings.state_dir))
+        lock = _alone(settings)
+        try:
+            problems = asyncio.run(_run(settings.state_dir))
+        finally:
+            if lock is not None:
+                lock.close()
     except RomanaError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1

@@ -7,7 +7,6 @@ more than Python's own start.
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
 import traceback
@@ -17,7 +16,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from services.ctl.exits import EPILOG, ExitCode
+from services.ctl.failures.exit_codes import EPILOG, ExitCode
+from services.ctl.views import standard_streams
 
 NOUNS = {
     "topology": ("topology", "Networks and the tree of prefix groups."),
@@ -69,7 +69,7 @@ class Deferred(TyperGroup):
         self, info_name, args, parent=None, **extra
     ):
         """Loads the noun and lets it take over."""
-        app: typer.Typer = importlib.import_module(f"services.ctl.{self._module}").app
+        app: typer.Typer = importlib.import_module(f"services.ctl.verbs.{self._module}").app
         command = typer.main.get_command(app)
         return command.make_context(info_name, args, parent=parent, **extra)
 
@@ -95,15 +95,16 @@ def root() -> TyperGroup:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and ends the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a tree drawn in Latin-1 is no reason to fail
+    streams = standard_streams.take()
     given = sys.argv[1:] if arguments is None else arguments
     if not set(given[:1]) & SERVERS:
         # gRPC's own words on refused handshakes; what they mean is in our message
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         root().main(args=arguments, prog_name="romana")
+    except SystemExit as end:
+        got_out = streams.give_back()
+        sys.exit(end.code if end.code or got_out else ExitCode.OUTPUT)
     except Exception as error:  # noqa: BLE001  # the top: what is not a Failure is a defect
         if os.environ.get("ROMANA_DEBUG"):
             traceback.print_exc()

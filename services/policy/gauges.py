@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.policy.feed import KINDS
-from services.policy.store import PolicyStore
-from services.policy.syncing import Syncing
+from services.policy.agents.streams import Syncing
+from services.policy.store.store import PolicyStore
 
 
 class PolicyCollector(Collector):
@@ -25,7 +23,7 @@ class PolicyCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """All gauges."""
         engine, syncing = self._store.engine, self._syncing
-        counts = (
+        totals = (
             ("policies", "Policies.", len(self._store.feed.policies)),
             ("tenants", "Tenants of which something is known.", len(engine.tenants)),
             ("endpoints", "Endpoints, attached or not.", len(engine.endpoints)),
@@ -33,14 +31,5 @@ class PolicyCollector(Collector):
             ("rule_sets", "Rule sets that some node needs.", syncing.rule_sets),
             ("groups", "Address groups that some node needs, without empty ones.", syncing.groups),
         )
-        for name, text, value in counts:
+        for name, text, value in totals:
             yield GaugeMetricFamily(f"romana_policy_{name}", text, value)
-        unreadable = Counter(self._store.unreadable.values())
-        family = GaugeMetricFamily(
-            "romana_policy_unreadable",
-            "Records of the store that cannot be read, and are ignored.",
-            labels=["kind"],
-        )
-        for kind in KINDS:
-            family.add_metric([kind], unreadable[kind])
-        yield family

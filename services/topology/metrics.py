@@ -15,8 +15,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.common.mutations import Mutations
-from services.topology.cache import TopologyCache
+from services.common.process.mutation_metrics import Mutations
 
 
 class Operation(StrEnum):
@@ -56,9 +55,9 @@ class TopologyMetrics(Mutations[Operation]):
         )
         super().__init__(changes, Operation)
 
-    def show(self, cache: TopologyCache) -> None:
+    def show(self, *, networks: int, groups: int, nodes: int, unplaced: int) -> None:
         """Sets the gauges."""
-        self._networks.set(len(cache.layout.networks))
-        self._groups.set(cache.group_count)
-        self._nodes.set(len(cache.nodes))
-        self._unplaced.set(cache.roster.unplaced)
+        self._networks.set(networks)
+        self._groups.set(groups)
+        self._nodes.set(nodes)
+        self._unplaced.set(unplaced)

@@ -53,9 +53,10 @@ class Up:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Ours without what would lead elsewhere."""
+    """Ours without what would lead elsewhere, on a machine that has a proxy set for the world."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ROMANA")}
-    return {**kept, "ROMANA_DATA_DIR": str(folder), "NO_COLOR": "1"}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:1")
+    return {**kept, **proxies, "ROMANA_DATA_DIR": str(folder), "NO_COLOR": "1"}
 
 
 def romana(

@@ -16,6 +16,8 @@ import posix
 SOCKET = "/run/romana/cni.sock"
 SECONDS = 60.0
 """The agent answers within its own, shorter deadlines."""
+UNREADABLE = 6
+"""The specification's code for input that cannot be decoded."""
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NAMES = (
     b"CNI_COMMAND",
@@ -49,6 +51,10 @@ class _Plain:
     parse_constant = float
 
 
+class _BrokenInput(Exception):
+    """The network configuration is no JSON object."""
+
+
 def _configured(config: bytes) -> "dict[str, object]":
     """By the json module's own scanner, without the module: only it takes time to import."""
     try:
@@ -61,15 +67,24 @@ def _configured(config: bytes) -> "dict[str, object]":
             import json  # noqa: PLC0415
 
             made = json.loads(text)
-    except (ValueError, StopIteration):  # not UTF-8, not JSON
-        return {}
-    return made if isinstance(made, dict) else {}
+    # SystemError: without the module, the scanner does not find the exception that it would raise
+    except (ValueError, StopIteration, SystemError, RecursionError) as error:
+        raise _BrokenInput from error
+    if not isinstance(made, dict):
+        raise _BrokenInput
+    return made
 
 
 def _failed(config: bytes, code: int, message: str) -> int:
+    """Whatever else failed, input that is cut off comes first: the same again cannot succeed."""
     import json  # noqa: PLC0415
 
-    version = _configured(config).get("cniVersion", VERSIONS[-1])
+    version: object = VERSIONS[-1]
+    try:
+        version = _configured(config).get("cniVersion", version)
+    except _BrokenInput:
+        if code != UNREADABLE:
+            code, message = UNREADABLE, "the network configuration is no whole JSON object"
     answer = {"cniVersion": version, "code": code, "msg": message}
     _write(json.dumps(answer).encode() + b"\n")
     return 1
@@ -88,21 +103,32 @@ def _ask(path: str, request: bytes) -> bytes:
     return b"".join(parts)
 
 
+def _version(config: bytes) -> int:
+    """Answers without the agent; without any input, too, as somebody types it."""
+    import json  # noqa: PLC0415
+
+    version = _configured(config).get("cniVersion", VERSIONS[-1]) if config else VERSIONS[-1]
+    known = {"cniVersion": version, "supportedVersions": VERSIONS}
+    _write(json.dumps(known).encode() + b"\n")
+    return 0
+
+
 def run() -> int:
     """Returns the exit status."""
     environment = posix.environ
     command = environment.get(b"CNI_COMMAND", b"")
-    config = _read(0)
-    if command == b"VERSION":
-        import json  # noqa: PLC0415
-
-        version = _configured(config).get("cniVersion", VERSIONS[-1])
-        known = {"cniVersion": version, "supportedVersions": VERSIONS}
-        _write(json.dumps(known).encode() + b"\n")
-        return 0
+    config = b""
     path = SOCKET
-    if b'"socket"' in config:
-        path = str(_configured(config).get("socket") or SOCKET)
+    try:
+        config = _read(0)
+        if command == b"VERSION":
+            return _version(config)
+        if b'"socket"' in config:
+            path = str(_configured(config).get("socket") or SOCKET)
+    except OSError as error:
+        return _failed(config, UNREADABLE, "standard input cannot be read: " + str(error.strerror))
+    except _BrokenInput:
+        return _failed(config, UNREADABLE, "the network configuration is no whole JSON object")
     request = b"".join(
         name + b"=" + environment[name] + b"\0" for name in NAMES if name in environment
     )

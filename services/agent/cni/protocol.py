@@ -25,9 +25,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from services.agent import naming
+from services.agent.endpoints.spec import AddressWant, EndpointSpec
+from services.agent.kernel import endpoint_names
 from services.agent.model import LocalEndpoint
-from services.agent.wanted import AddressWant, EndpointSpec
 from services.common import errors
 from services.common.errors import RomanaError
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
@@ -228,8 +228,17 @@ def spec_of(request: Request) -> EndpointSpec:
 
 
 def valid_attachments(request: Request) -> frozenset[EndpointName]:
-    """The endpoints that a GC says to keep."""
-    listed = request.config.get(VALID_ATTACHMENTS, [])
+    """The endpoints that a GC says to keep; null is an empty list, as Go writes it.
+
+    CniError without a list: it is not known then what may go.
+    """
+    if VALID_ATTACHMENTS not in request.config:
+        raise CniError(
+            BAD_CONFIGURATION, f"GC needs {VALID_ATTACHMENTS}: without it nothing is detached"
+        )
+    listed = request.config[VALID_ATTACHMENTS]
+    if listed is None:
+        listed = []
     if not isinstance(listed, list):
         raise CniError(BAD_CONFIGURATION, f"{VALID_ATTACHMENTS}: is no list")
     found = set()
@@ -248,7 +257,7 @@ def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
         "mac": endpoint.mac,
         "sandbox": request.namespace,
     }
-    outside: dict[str, object] = {"name": endpoint.host_interface, "mac": naming.HOST_MAC}
+    outside: dict[str, object] = {"name": endpoint.host_interface, "mac": endpoint_names.HOST_MAC}
     if request.version == "1.1.0":
         inside["mtu"] = outside["mtu"] = endpoint.mtu
     ips = []

@@ -15,13 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
-from services.agent.diff import Step
 from services.agent.kernel import netlink
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Netlink, Problem
-from services.agent.numbers import ALIAS
-from services.agent.plan import is_made
-from services.agent.state import Interface, InterfaceAddress, Key, Kind, Look, Value, VlanLink
+from services.agent.kernel.numbers import ALIAS
+from services.agent.kernel.state import (
+    Interface,
+    InterfaceAddress,
+    Key,
+    Kind,
+    Look,
+    Value,
+    VlanLink,
+)
 
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
@@ -48,7 +55,7 @@ VLAN_ALIAS: Final = f"{ALIAS} vlan"
 
 def owns(interface: Interface) -> bool:
     """Whether a link was made by us."""
-    return is_made(interface)
+    return interface.is_ours
 
 
 class Links:

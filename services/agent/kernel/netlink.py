@@ -15,12 +15,14 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 from services.common.errors import RomanaError, Unavailable
+
+_T = TypeVar("_T")
 
 HEADER: Final = struct.Struct("=IHHII")
 """nlmsghdr: length, type, flags, sequence, port."""
@@ -50,7 +52,7 @@ CHUNK: Final = 64 * 1024
 RECEIVE: Final = 256 * 1024
 RECEIVE_BUFFER: Final = 16 * 1024 * 1024
 """Room for an error of each message of a chunk."""
-DUMP_TRIES: Final = 5
+DUMP_TRIES: Final = 10
 TIMEOUT: Final = 30.0
 """Seconds; the kernel answers at once or never."""
 
@@ -124,6 +126,26 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int]]:
             return
         yield kind, flags, start + HEADER.size, start + length
         start += (length + 3) & ~3
+
+
+def whole(kind: int, dump: Callable[[], tuple[_T, bool]]) -> _T:
+    """Repeats a dump until the kernel says that nothing changed meanwhile.
+
+    For every reader of dumps: of one that was interrupted, objects may be missing that were there
+    all the time, and what is missing counts as gone.
+
+    Args:
+        kind: Of the question, for the error.
+        dump: What it found, and whether it was not interrupted.
+
+    Raises:
+        KernelUnavailable: The objects change all the time.
+    """
+    for _ in range(DUMP_TRIES):
+        found, complete = dump()
+        if complete:
+            return found
+    raise KernelUnavailable(f"netlink: dump {kind} was interrupted {DUMP_TRIES} times")
 
 
 class Netlink:
@@ -270,11 +292,7 @@ class Netlink:
         Raises:
             KernelUnavailable: The kernel refuses, or the objects change all the time.
         """
-        for _ in range(DUMP_TRIES):
-            found, complete = self._dump(kind, body)
-            if complete:
-                return found
-        raise KernelUnavailable(f"netlink: dump {kind} was interrupted {DUMP_TRIES} times")
+        return whole(kind, lambda: self._dump(kind, body))
 
     def _dump(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
         self._sequence = (self._sequence + 1) & 0x7FFFF
@@ -297,7 +315,8 @@ class Netlink:
                 end = _end(data)
                 found.append(data if end is None else data[:end])
                 if end is not None:
-                    return found, complete
+                    interrupted = HEADER.unpack_from(data, end)[2] & DUMP_INTERRUPTED
+                    return found, complete and not interrupted
 
 
 def _explanation(data: bytes, start: int, length: int) -> str:

@@ -185,20 +185,29 @@ class RtSocket:
                 found.add(ip_address(gateway))
         return found
 
-    def _dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+    def _dump(self, kind: int, body: bytes) -> list[bytes]:
+        """Bodies of all objects; asked again when they changed meanwhile."""
+        return netlink.whole(kind, lambda: self._dump_once(kind, body))
+
+    def _dump_once(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
         self._sequence += 1
         request = Message(kind, netlink.DUMP, body)
         self._socket.send(_packed(request, netlink.REQUEST, self._sequence))
+        found: list[bytes] = []
+        complete = True
         while True:
-            for answer, sequence, content in _parsed(self._socket.recv(_BUFFER)):
-                if sequence != self._sequence:
+            data = self._socket.recv(_BUFFER)
+            for answer, flags, start, end in netlink.messages(data):
+                if HEADER.unpack_from(data, start - HEADER.size)[3] != self._sequence:
                     continue
+                if flags & netlink.DUMP_INTERRUPTED:
+                    complete = False
                 if answer == netlink.DONE:
-                    return
+                    return found, complete
                 if answer == netlink.ERROR:
-                    code = -_I32.unpack_from(content)[0]
+                    code = -_I32.unpack_from(data, start)[0]
                     raise OSError(code, os.strerror(code))
-                yield content
+                found.append(data[start:end])
 
 
 def new_veth(*, name: str, mac: str, peer: str, peer_mac: str, mtu: int, namespace: int) -> Message:

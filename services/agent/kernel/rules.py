@@ -9,12 +9,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.diff import Step
 from services.agent.kernel import netlink
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
-from services.agent.numbers import PROTOCOL, our_priority
-from services.agent.state import Key, Kind, Rule, Value
+from services.agent.kernel.numbers import PROTOCOL, our_priority
+from services.agent.kernel.state import Key, Kind, Rule, Value
 from services.common.model.network import Prefix
 
 NEW: Final = 32
@@ -23,11 +23,13 @@ GET: Final = 34
 
 _DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 6, 14, 15, 21
 _TO_TABLE: Final = 1
+_INVERT: Final = 2
 _NO_SUPPRESS: Final = 0xFFFFFFFF
 _KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
 _MESSAGE = struct.Struct("=BBBBBBBBI")
 """fib_rule_hdr: family, destination and source length, tos, table, two reserved, action, flags."""
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_VERSIONS: Final = {family: version for version, family in _FAMILIES.items()}
 _GONE: Final = frozenset({errno.ENOENT})
 _THERE: Final = frozenset({errno.EEXIST})
 
@@ -87,16 +89,30 @@ def _message(kind: int, flags: int, sequence: int, rule: Rule) -> bytes:
 
 def _parse(data: bytes) -> Iterator[Rule]:
     for kind, _, start, end in netlink.messages(data):
-        if kind != NEW:
-            continue
-        family, destination, source, _, table, _, _, _, _ = _MESSAGE.unpack_from(data, start)
-        found = netlink.attributes(data, start + _MESSAGE.size, end)
-        priority = int.from_bytes(found.get(_PRIORITY, b""), "little")
-        if not owns(priority, found.get(_PROTOCOL, b"\0")[0]):
-            continue
-        suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
-        yield Rule(
-            4 if family == socket.AF_INET else 6,
+        if kind == NEW:
+            rule = _rule(data, start, end)
+            if rule is not None:
+                yield rule
+
+
+def _rule(data: bytes, start: int, end: int) -> Rule | None:
+    """None: it is not ours. Whoever's it is, it is none that we make if it asks for more."""
+    family, destination, source, tos, table, _, _, action, flags = _MESSAGE.unpack_from(data, start)
+    found = netlink.attributes(data, start + _MESSAGE.size, end)
+    priority = int.from_bytes(found.get(_PRIORITY, b""), "little")
+    if not owns(priority, found.get(_PROTOCOL, b"\0")[0]) or family not in _VERSIONS:
+        return None
+    suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
+    if (
+        found.keys() - _KNOWN
+        or (tos, action) != (0, _TO_TABLE)
+        or flags & _INVERT
+        or suppress not in {0, _NO_SUPPRESS}
+    ):
+        return None
+    try:
+        return Rule(
+            _VERSIONS[family],
             priority,
             int.from_bytes(found[_TABLE], "little") if _TABLE in found else table,
             _prefix(found.get(_SRC), source),
@@ -104,6 +120,8 @@ def _parse(data: bytes) -> Iterator[Rule]:
             found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
             suppress != _NO_SUPPRESS,
         )
+    except ValueError:  # bits beyond a prefix, or a name that is no text
+        return None
 
 
 def _prefix(address: bytes | None, length: int) -> Prefix | None:

@@ -21,6 +21,7 @@ import structlog
 from services.common.errors import InvalidInput
 from services.common.etcd.definitions import rpc_pb2, rpc_pb2_grpc
 from services.common.etcd.errors import unavailable
+from services.common.grpc_channel import make_channel
 from services.common.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
@@ -126,10 +127,7 @@ class Endpoints:
         return self._made[self._index]
 
     def _make(self, target: str) -> Endpoint:
-        if self._credentials is None:
-            return Endpoint(target, grpc.aio.insecure_channel(target, options=self._options))
-        channel = grpc.aio.secure_channel(target, self._credentials, options=self._options)
-        return Endpoint(target, channel)
+        return Endpoint(target, make_channel(target, self._credentials, self._options))
 
     def failed(self, endpoint: Endpoint, reason: str) -> bool:
         """Moves on from `endpoint`, unless somebody did so already; returns whether it did."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -17,7 +17,16 @@ from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import STORE_BEHIND, Compacted
-from services.common.etcd.types import Changes, Get, Revision, Snapshot, WatchBatch
+from services.common.etcd.types import (
+    Changes,
+    Compare,
+    Field,
+    Get,
+    Relation,
+    Revision,
+    Snapshot,
+    WatchBatch,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +35,8 @@ _PATIENCE = 0.02
 """Seconds that `wait_for` gives the watch before it asks etcd; events take about 1 ms."""
 _PAUSE = 0.1
 """Seconds between asking etcd repeatedly."""
+_PROVED_AT_ONCE = 100
+"""Keys in one transaction; etcd takes 128."""
 
 
 class Follower:
@@ -39,6 +50,7 @@ class Follower:
         *,
         start: Revision | None = None,
         beacon: str | None = None,
+        proves_what_is_gone: bool = False,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -49,6 +61,8 @@ class Follower:
             start: everything up to it is known already: begin with the changes after it.
             beacon: a key below `prefix` that every transaction below it writes. It makes
                 `wait_for` cheap where nothing changed: one key is read instead of all.
+            proves_what_is_gone: remember the keys that were delivered, and say of a further
+                snapshot which of them are gone. For prefixes of some thousand keys.
         """
         self._client = client
         self._prefix = prefix
@@ -56,6 +70,7 @@ class Follower:
         self._beacon = beacon
         self._seen = start
         self._resume = start
+        self._delivered: set[str] | None = set() if proves_what_is_gone else None
         self._running = False
         self._backoff = Backoff(_RECONNECT, random.random)
         self._moved = asyncio.Event()
@@ -100,11 +115,41 @@ class Follower:
     async def _list(self) -> Revision:
         """Delivers a snapshot. Apart, so that nothing holds on to it while the watch goes on."""
         listed = await self._client.range(self._prefix)
-        self._deliver(Snapshot(listed.items, listed.revision), listed.revision)
+        lacking = (self._delivered or set()).difference(item.key for item in listed.items)
+        gone = await self._proved_absent(sorted(lacking))
+        self._deliver(Snapshot(listed.items, listed.revision, gone), listed.revision)
         return listed.revision
+
+    async def _proved_absent(self, keys: Sequence[str]) -> Collection[str]:
+        """Those of the keys that are not there: a transaction compares, and says which are."""
+        absent: set[str] = set()
+        for start in range(0, len(keys), _PROVED_AT_ONCE):
+            part = keys[start : start + _PROVED_AT_ONCE]
+            outcome = await self._client.transact(
+                [Compare(key, Field.CREATE, Relation.EQUAL, 0) for key in part],
+                (),
+                [Get(key) for key in part],
+            )
+            there = {item.key for items in outcome.reads for item in items}
+            absent.update(key for key in part if key not in there)
+        return absent
+
+    def _remember(self, batch: WatchBatch) -> None:
+        if self._delivered is None:
+            return
+        if isinstance(batch, Snapshot):
+            self._delivered.difference_update(batch.gone)
+            self._delivered.update(item.key for item in batch.items)
+            return
+        for event in batch.events:
+            if event.item is None:
+                self._delivered.discard(event.key)
+            else:
+                self._delivered.add(event.key)
 
     def _deliver(self, batch: WatchBatch, revision: Revision) -> None:
         self._seen = revision
+        self._remember(batch)
         self._on_batch(batch)
         self._moved.set()
         self._moved = asyncio.Event()

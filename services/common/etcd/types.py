@@ -6,7 +6,7 @@ writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -122,10 +122,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All keys of a prefix at one revision: what was known before is void."""
+    """All keys of a prefix at one revision: what was known before is void.
+
+    A follower that proves what is gone says so in `gone`; then a key that is in neither is to be
+    taken for what it was, until its change is delivered.
+    """
 
     items: Sequence[KeyValue]
     revision: Revision
+    gone: Collection[str] = ()
+    """Keys delivered before of which a transaction proved that they are not there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Final
 import grpc.aio
 
 from services.common.errors import InvalidInput
+from services.common.grpc_channel import make_channel
 from services.common.rpc.options import CLIENT_OPTIONS
 from services.common.socket_address import UnixAddress, parse_address
 from services.common.tls import TlsFiles
@@ -31,10 +32,10 @@ def open_channel(
     address = parse_address(target)
     if tls is not None:
         options = (*CLIENT_OPTIONS, *(_ON_A_PATH if isinstance(address, UnixAddress) else ()))
-        return grpc.aio.secure_channel(str(address), tls.channel_credentials(), options=options)
+        return make_channel(str(address), tls.channel_credentials(), options)
     if not (address.is_local or insecure):
         raise InvalidInput(
             f"{target} is not on this machine: give TLS files, or --insecure to do without",
             "INSECURE_TARGET",
         )
-    return grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS)
+    return make_channel(str(address), None, CLIENT_OPTIONS)

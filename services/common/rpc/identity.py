@@ -1,42 +1,112 @@
-"""Who calls, as far as its certificate says.
+"""Who calls, as far as the certificate says: roles, by URIs among its alternative names.
 
-A node's certificate names its node: as the URI `romana:node:NAME`, as common name or as DNS name.
-Without TLS nobody is known, and nothing is checked. What else a certificate may do is in `roles`.
+    romana:operator       people who run the cluster
+    romana:service        topology, ipam, policy and what else belongs to the installation
+    romana:orchestrator   schedulers: where endpoints go, their names and labels
+    romana:reader         monitoring: looks and changes nothing
+    romana:node:NAME      the agent of that node
+
+Common names and DNS names count for nothing: authorities tend to sign whatever is asked for. What a
+role may do is in `role_table`. Without TLS nobody is known, and everything is allowed.
+
+A replica that passes a call on says for whom it does so in metadata, which counts from services
+alone. So what the active replica decides depends on who asked, not on the way the call took.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import grpc.aio
 
 from services.common.errors import Forbidden
+from services.common.model.names import NodeName
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+URI: Final = "romana:"
 NODE_URI: Final = "romana:node:"
+CALLER: Final = "x-romana-caller"
+"""Metadata: a role's URI of whoever made the call that a replica passes on; once for each."""
+
 TRANSPORT: Final = "transport_security_type"
 ALTERNATIVE_NAMES: Final = "x509_subject_alternative_name"
-_NAMES: Final = ("x509_common_name", ALTERNATIVE_NAMES)
 """Keys of gRPC's auth context: https://grpc.github.io/grpc/core/md_doc_server_side_auth.html"""
 
 
-def names_of(
-    auth: Mapping[str, Iterable[bytes]], keys: Sequence[str] = _NAMES
-) -> frozenset[str] | None:
-    """The names in a caller's certificate; None: the connection has no TLS."""
+class Role(StrEnum):
+    """What a certificate may stand for."""
+
+    OPERATOR = "operator"
+    SERVICE = "service"
+    ORCHESTRATOR = "orchestrator"
+    READER = "reader"
+    NODE = "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever shows a certificate. Without any role it may do nothing."""
+
+    roles: frozenset[Role] = frozenset()
+    nodes: frozenset[NodeName] = frozenset()
+    """Whose agent it is, with the role of a node."""
+
+    @property
+    def uris(self) -> Sequence[str]:
+        """What its certificate says."""
+        others = sorted(URI + role for role in self.roles - {Role.NODE})
+        return [*others, *sorted(NODE_URI + node for node in self.nodes)]
+
+
+@lru_cache(maxsize=4096)
+def caller_of_names(names: tuple[str, ...]) -> Caller:
+    """Reads roles from a certificate's names."""
+    nodes = {name.removeprefix(NODE_URI) for name in names if name.startswith(NODE_URI)} - {""}
+    roles = frozenset(
+        role for role in Role if (nodes if role is Role.NODE else URI + role in names)
+    )
+    return Caller(roles, frozenset(map(NodeName, nodes)))
+
+
+def caller_of(context: Context) -> Caller | None:
+    """Who makes a call, also by way of another replica; None: the connection has no TLS."""
+    auth: Mapping[str, Iterable[bytes]] = context.auth_context()
     if b"ssl" not in auth.get(TRANSPORT, ()):
         return None
-    return frozenset(name.decode(errors="replace") for key in keys for name in auth.get(key, ()))
+    names = (name.decode(errors="replace") for name in auth.get(ALTERNATIVE_NAMES, ()))
+    caller = caller_of_names(tuple(names))
+    if Role.SERVICE in caller.roles:
+        passed_on = tuple(
+            str(value) for key, value in context.invocation_metadata() or () if key == CALLER
+        )
+        if passed_on:
+            return caller_of_names(passed_on)
+    return caller
 
 
 def check_node(context: Context, node: str) -> None:
     """Raises Forbidden if the caller has a certificate that is not this node's."""
-    names = names_of(context.auth_context())
-    if names is not None and node not in names and NODE_URI + node not in names:
-        raise Forbidden(
-            f"this certificate may not speak for node {node!r}",
-            reason="NOT_THIS_NODE",
-            metadata={"node": node},
-        )
+    caller = caller_of(context)
+    if caller is not None and node not in caller.nodes:
+        raise not_this_node(node)
+
+
+def not_this_node(node: str) -> Forbidden:
+    """The error for speaking for a node without its certificate."""
+    return Forbidden(
+        f"this certificate may not speak for node {node!r}: it does not bear the URI "
+        f"{NODE_URI}{node}",
+        reason="NOT_THIS_NODE",
+        metadata={"node": node},
+    )
+
+
+def on_behalf_of(context: Context) -> tuple[tuple[str, str], ...]:
+    """Metadata for a call that is passed on: for whom."""
+    caller = caller_of(context)
+    return tuple((CALLER, uri) for uri in caller.uris) if caller is not None else ()

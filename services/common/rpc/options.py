@@ -37,5 +37,4 @@ CLIENT_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # this is also how long a connect may take
     ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
-    ("grpc.enable_http_proxy", 0),  # a proxy set for the world is no way to the node next door
 )

@@ -49,10 +49,22 @@ async def running(follower: Follower) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def following(
-    client: EtcdClient, prefix: str, *, start: int | None = None, beacon: str | None = None
+    client: EtcdClient,
+    prefix: str,
+    *,
+    start: int | None = None,
+    beacon: str | None = None,
+    proves_what_is_gone: bool = False,
 ) -> AsyncIterator[tuple[Follower, Collector]]:
     collector = Collector()
-    follower = Follower(client, prefix, collector, start=start, beacon=beacon)
+    follower = Follower(
+        client,
+        prefix,
+        collector,
+        start=start,
+        beacon=beacon,
+        proves_what_is_gone=proves_what_is_gone,
+    )
     async with running(follower):
         if start is None:
             await collector.until(lambda: bool(collector.snapshots))

@@ -186,6 +186,31 @@ async def test_compaction_while_away_gives_a_new_snapshot(etcd_server: LocalEtcd
         assert seen.events[-1].key == "/a/3"
 
 
+async def test_a_further_snapshot_says_which_keys_were_proved_to_be_gone(
+    etcd_server: LocalEtcd,
+) -> None:
+    async with (
+        Proxy(etcd_server.endpoint) as proxy,
+        EtcdClient([proxy.endpoint]) as client,
+        EtcdClient([etcd_server.endpoint]) as direct,
+        following(client, "/a/", proves_what_is_gone=True) as (follower, seen),
+    ):
+        many = {f"/a/{number}" for number in range(150)}
+        for key in sorted(many):
+            last = await direct.put(key, b"1")
+        await follower.wait_for(last, 60)
+        proxy.redirect("127.0.0.1:1")
+        for key in sorted(many):
+            last = (await direct.transact((), (Delete(key),))).revision
+        back = await direct.put("/a/7", b"2")
+        await direct.compact(back)
+        proxy.redirect(etcd_server.endpoint)
+        await seen.until(lambda: len(seen.snapshots) == 2)
+        assert [item.key for item in seen.snapshots[1].items] == ["/a/7"]
+        assert set(seen.snapshots[1].gone) == many - {"/a/7"}
+        assert not seen.snapshots[0].gone
+
+
 async def test_a_silent_connection_is_noticed(etcd_server: LocalEtcd) -> None:
     """One member behind two proxies, of which the first goes silent."""
     async with Proxy(etcd_server.endpoint) as first, Proxy(etcd_server.endpoint) as second:

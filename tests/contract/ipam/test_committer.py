@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import AlreadyExists, NotFound, Unavailable
+from services.common.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
@@ -27,14 +27,15 @@ from services.common.etcd.types import (
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.records.layout import encode_layout
-from services.ipam.commit import Committer
-from services.ipam.items import DropReservation, Item, SetReservation
-from services.ipam.knowledge import Reservation
+from services.ipam.deciding.commands import DropReservation, Item, SetReservation
+from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.state import State
 from services.ipam.model import Allocated, Release, Request
-from services.ipam.ranges import parse_ranges
-from services.ipam.state import State
-from services.ipam.topology_feed import TopologyFeed
-from services.ipam.writer import Deposed, Leadership
+from services.ipam.store.fenced_transactions import Deposed, Leadership
+from services.ipam.store.group_commit import Committer
+from services.ipam.store.topology_feed import TopologyFeed
 from tests.conftest import Store
 from tests.support.ipam_process import drop_nodes, seed
 from tests.support.topologies import layout, network, node
@@ -46,6 +47,7 @@ class Told:
 
     commits: list[int] = field(default_factory=list)
     undo: list[str] = field(default_factory=list)
+    defects: int = 0
 
     def committed(self, items: int, operations: int, seconds: float) -> None:
         del operations, seconds
@@ -53,6 +55,9 @@ class Told:
 
     def undone(self, why: str) -> None:
         self.undo.append(why)
+
+    def failed(self) -> None:
+        self.defects += 1
 
 
 @dataclass
@@ -77,9 +82,10 @@ def _texts(results: Sequence[object]) -> list[object]:
     return [result.given[0].text if isinstance(result, Allocated) else result for result in results]
 
 
-async def snapshot(store: Store) -> Snapshot:
+async def snapshot(store: Store, feed: TopologyFeed) -> Snapshot:
     found = await store.client.range(store.keys.topology)
-    return Snapshot(found.items, found.revision)
+    known = {store.keys.node(name) for name in feed.view.nodes}
+    return Snapshot(found.items, found.revision, known - {item.key for item in found.items})
 
 
 @contextlib.asynccontextmanager
@@ -89,11 +95,11 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
     created = await client.put(leader, b"here")
     revision = await client.put(keys.commit, b"begin")
     state, feed, told = State(), TopologyFeed(keys), Told()
-    feed.push(await snapshot(store))
+    feed.push(await snapshot(store, feed))
     feed.catch_up(state)
 
     async def reach(reached: int) -> None:
-        fresh = await snapshot(store)
+        fresh = await snapshot(store, feed)
         assert fresh.revision >= reached
         feed.push(fresh)
 
@@ -172,6 +178,46 @@ async def test_a_topology_that_always_changes_is_given_up_at_last(parts: Parts) 
     assert refused.reason == "BUSY"
     parts.committer._writer._reach_topology = original
     assert await parts.ask("a") == ["10.0.0.0"]
+
+
+def _broken(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+async def test_a_defect_in_one_decision_is_that_items_and_leaves_no_trace(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block is opened when it happens."""
+    original = Block.enter
+
+    def enter(block: Block, offset: int, name: str, *rest: int) -> object:
+        if name == "bad":
+            raise ZeroDivisionError
+        return original(block, offset, name, *rest)
+
+    monkeypatch.setattr(Block, "enter", enter)
+    bad, good = await parts.ask("bad", "good")
+    assert isinstance(bad, RomanaError)
+    assert bad.reason == "INTERNAL"
+    assert good == "10.0.0.0"
+    assert parts.told.defects == 1
+    assert parts.state.index.used == 1
+    monkeypatch.setattr(Block, "enter", original)
+    assert await parts.ask("bad") == ["10.0.0.1"]
+
+
+async def test_a_defect_in_a_transaction_is_told_to_whom_it_was_for(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it does not come again with them, and memory is not trusted any more."""
+    monkeypatch.setattr(State, "drain", _broken)
+    (refused,) = await parts.ask("a")
+    assert isinstance(refused, RomanaError)
+    assert refused.reason == "INTERNAL"
+    with pytest.raises(ZeroDivisionError):
+        await parts.task
+    assert parts.told.undo == ["failed"]
+    assert parts.committer.waiting == 0
 
 
 async def test_who_was_deposed_writes_nothing_and_says_so(parts: Parts) -> None:
@@ -288,7 +334,7 @@ async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
     assert parts.committer.waiting == 0
 
 
-def test_a_feed_leaves_out_what_it_cannot_read() -> None:
+def test_a_feed_goes_on_with_what_it_knew_of_what_it_cannot_read() -> None:
     keys = Keys("/x")
     feed, state = TopologyFeed(keys), State()
     document = encode_layout(layout([network("net", "10.0.0.0/24", 29)]))
@@ -300,7 +346,8 @@ def test_a_feed_leaves_out_what_it_cannot_read() -> None:
     feed.push(Changes((Event(keys.layout, KeyValue(keys.layout, b"[", 1, 2), 2),), 2))
     assert feed.catch_up(state) == set()
     assert list(state.spaces) == ["net"]
-    assert feed.layout_revision == 1
+    assert feed.view.layout_revision == 2
+    assert set(feed.view.unreadable) == {keys.layout, f"{keys.nodes}bad"}
 
 
 async def test_what_was_put_in_between_is_an_error_of_nobody(parts: Parts) -> None:

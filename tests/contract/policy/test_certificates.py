@@ -75,6 +75,23 @@ async def test_a_node_changes_no_policies_and_nobodys_labels(
         stub.CreatePolicy(api.CreatePolicyRequest(policy=policy("p"))),
         stub.ApplyPolicies(api.ApplyPoliciesRequest(policies=[policy("p")])),
         stub.PutTenants(api.PutTenantsRequest()),
-        stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[endpoint("e")])),
     ):
         assert (await refusal(call)).reason == "NOT_OPERATOR"
+    labels = stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[endpoint("e")]))
+    assert (await refusal(labels)).reason == "OTHER_ROLE"
+
+
+async def test_a_node_reads_no_policies_and_nobody_elses_endpoints(
+    stub: PolicyServiceAsyncStub,
+) -> None:
+    for call in (
+        stub.ListPolicies(api.ListPoliciesRequest()),
+        stub.Explain(api.ExplainRequest()),
+        stub.GetMatrix(api.GetMatrixRequest()),
+        stub.ListTenants(api.ListTenantsRequest()),
+    ):
+        assert (await refusal(call)).reason == "OTHER_ROLE"
+    others = api.ListEndpointsRequest(filter=api.EndpointFilter(node="h2"))
+    assert (await refusal(stub.ListEndpoints(others))).reason == "NOT_THIS_NODE"
+    own = api.ListEndpointsRequest(filter=api.EndpointFilter(node="h1"))
+    await stub.ListEndpoints(own)

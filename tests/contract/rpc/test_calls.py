@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import NotFound
-from services.common.logs import current_request
+from services.common.process.logs import current_request
 from services.common.rpc.interceptors import MAX_REQUEST_ID, REQUEST_ID_KEY
 from tests.contract.rpc.probe import SERVICE, Running, until
 from tests.support.hidden_ends import hides_its_end
@@ -78,6 +78,23 @@ async def test_each_shape_fails_with_its_code_and_is_counted(running: Running, s
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND or hides_its_end(caught.value)
     await until(lambda: handled(running, shape, grpc.StatusCode.NOT_FOUND) == 1)
     assert running.sample("romana_rpc_in_flight", shape) == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_message_that_cannot_be_decoded_is_the_callers_mistake(
+    running: Running, shape: str
+) -> None:
+    garbage, method = b"\xff\xff\xff", f"/{SERVICE}/{shape}"
+    calls: dict[str, Any] = {
+        "Unary": lambda: running.channel.unary_unary(method)(garbage),
+        "Generate": lambda: running.channel.unary_stream(method)(garbage).read(),
+        "Echo": lambda: running.channel.stream_stream(method)(iter([garbage])).read(),
+    }
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await calls[shape]()
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT or hides_its_end(caught.value)
+    await until(lambda: handled(running, shape, grpc.StatusCode.INVALID_ARGUMENT) == 1)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

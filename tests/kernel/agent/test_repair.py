@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from services.agent.model import Remote
-from services.agent.reconcile import Timing
-from services.agent.round import Outcome
+from services.agent.routing.reconcile import Timing
+from services.agent.routing.reconcile_round import Outcome
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Mode
 from tests.kernel.agent.site import Net, Site, TestNode, settle, until
@@ -146,8 +146,7 @@ async def test_a_restart_with_nothing_to_change_writes_nothing(
         def failed(self) -> None:
             seen.append(-1)
 
-    reconciler = node.reconciler(tmp_path)
-    reconciler._observer = Observer()
+    reconciler = node.reconciler(tmp_path, observer=Observer())
     task = asyncio.create_task(reconciler.run())
     reconciler.put_endpoint(next(iter(node.endpoints.values())))
     reconciler.set_remote(node.site.remote)

@@ -15,7 +15,7 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from services.common.model.network import Mode
-from tests.support.agent_node import NODE, Node
+from tests.support.agent_node import NODE, Node, RealNode
 from tests.support.ipam_process import IpamProcess, release_all, seed
 from tests.support.netns import Namespaces, missing
 from tests.support.topologies import layout, network, node
@@ -91,3 +91,25 @@ async def node_(idle_node: Node) -> Node:
     """A node with an agent."""
     idle_node.start()
     return idle_node
+
+
+@pytest.fixture
+async def real(ipam: IpamProcess, folder: Path) -> AsyncIterator[RealNode]:
+    """A node that runs the whole agent, and a machine beside it."""
+    with Namespaces() as namespaces:
+        made = RealNode(namespaces, folder, ipam)
+        outside = namespaces.new("outside")
+        made.home.link(outside, "up0", "up0")
+        made.home.run("ip addr add 192.168.0.1/24 dev up0")
+        outside.run("ip addr add 192.168.0.254/24 dev up0")
+        outside.run("ip route add 10.1.0.0/24 via 192.168.0.1")
+        async with grpc.aio.insecure_channel(
+            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
+        ) as channel:
+            made.channel = channel
+            try:
+                made.start()
+                await made.ready()
+                yield made
+            finally:
+                made.kill()

@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc.aio
 import pytest
 
 from tests.support.agent_node import Node, RealNode
 from tests.support.echo import Answer
-from tests.support.ipam_process import IpamProcess, poll
-from tests.support.netns import Namespaces
-
-
-@pytest.fixture
-async def real(ipam: IpamProcess, folder: Path) -> AsyncIterator[RealNode]:
-    with Namespaces() as namespaces:
-        made = RealNode(namespaces, folder, ipam)
-        outside = namespaces.new("outside")
-        made.home.link(outside, "up0", "up0")
-        made.home.run("ip addr add 192.168.0.1/24 dev up0")
-        outside.run("ip addr add 192.168.0.254/24 dev up0")
-        outside.run("ip route add 10.1.0.0/24 via 192.168.0.1")
-        async with grpc.aio.insecure_channel(
-            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
-        ) as channel:
-            made.channel = channel
-            try:
-                made.start()
-                await made.ready()
-                yield made
-            finally:
-                made.kill()
+from tests.support.ipam_process import poll
 
 
 class Pinging:

@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
-from services.agent.kernel.firewall import Firewall
 from services.agent.kernel.netlink import ACK, attribute, message
-from services.agent.kernel.nft import Nft
+from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint
-from services.agent.policy import names
-from services.agent.policy.enforce import Enforcement
-from services.agent.policy.failsafe import Failsafe, parse_ports
-from services.agent.policy.render_rules import Logging
-from services.agent.policy.resources import NetworkRules, Resource
+from services.agent.rules.enforce import Enforcement
+from services.agent.rules.failsafe import Failsafe, parse_ports
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.render_rules import Logging
+from services.agent.rules.resources import NetworkRules, Resource
 from services.common.errors import WrongState
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
@@ -328,6 +328,60 @@ async def test_an_agent_without_rules_leaves_the_table_as_it_is(agent: Agent) ->
         await next_one.stop()
 
 
+async def test_an_agent_that_lost_its_rules_enforces_those_that_it_is_told(agent: Agent) -> None:
+    a, b = agent.site.hosts
+    await agent.stop()
+    next_one = Agent(agent.site)
+    next_one.put(a, b)
+    next_one.start()
+    try:
+        async with asyncio.timeout(10):
+            await next_one.enforcement.close_to(a.name, a.interface)
+        assert agent.site.arrives(b, a, TCP, 80)  # as it was before
+        next_one.put(a)
+        next_one.give(a)
+        next_one.give(b, rules("none"))
+        await next_one.settle()
+        assert not agent.site.arrives(a, b, TCP, 80)
+        assert next_one.enforcement.ready
+    finally:
+        await next_one.stop()
+
+
+async def test_endpoints_that_come_and_go_while_rules_change_are_no_trouble(agent: Agent) -> None:
+    a, b = agent.site.hosts
+    one, two = rules("one"), rules("two", allow(PortMatch(TCP, 80, 80)))
+    for turn in range(200):
+        agent.put(a, b)
+        agent.give(b, one if turn % 2 else two)
+        await asyncio.sleep(0)
+        agent.enforcement.put(b.name, None)
+        agent.take(removed=(identity(one if turn % 2 else two),))
+        await asyncio.sleep(0.001 * (turn % 5))
+        agent.enforcement.forget(b.name)
+        assert not agent.enforcement.error
+    agent.put(a, b)
+    agent.give(b, two)
+    await agent.settle()
+    assert agent.enforcement.ready
+    assert agent.site.arrives(a, b, TCP, 80)
+    assert not agent.site.arrives(a, b, TCP, 81)
+
+
+async def test_a_defect_is_shown_and_what_is_asked_for_is_done_after_it(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = agent.site.hosts
+    monkeypatch.setattr("services.agent.rules.compose.render", lambda *_: 1 // 0)
+    agent.give(b, rules("none"))
+    await until(lambda: bool(agent.enforcement.error), "nothing is said of it")
+    assert "defect" in agent.enforcement.reasons[0]
+    assert agent.site.arrives(a, b, TCP, 80)
+    monkeypatch.undo()
+    await until(lambda: agent.enforcement.ready, "it did not recover")
+    assert not agent.site.arrives(a, b, TCP, 80)
+
+
 async def test_a_restart_changes_nothing(agent: Agent) -> None:
     a, b = agent.site.hosts
     one = rules("some", allow(PortMatch(TCP, 80, 80)))
@@ -374,7 +428,7 @@ async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
     agent.give(b, rules("none"))
     await agent.settle()
     monkeypatch.setattr(
-        "services.agent.kernel.nft_messages.number",
+        "services.agent.kernel.nftables.messages.number",
         lambda *_: b"\x08\x00\xff\xff" + bytes(4),
     )
     agent.give(b, rules("some", allow(PortMatch(TCP, 80, 80))))
@@ -391,7 +445,7 @@ async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
 
 async def test_the_table_of_another_process_is_told_and_kept(shared: Site) -> None:
     def take() -> Nft:
-        from services.agent.policy.table import Changes
+        from services.agent.kernel.nftables.table import Changes
 
         made = Nft()
         made.apply(Changes(counters={"other"}))
@@ -530,10 +584,10 @@ async def test_counters_say_what_rules_decided(agent: Agent) -> None:
     await agent.settle()
     assert agent.site.arrives(a, b, UDP, 80)
     assert not agent.site.arrives(a, b, UDP, 81)
-    counted = names.counter(PolicyName("web"), Direction.INGRESS, "0")
-    counters = await agent.firewall.run(agent.firewall.counters)
-    assert counters[counted].packets == 1
-    assert counters[names.DENIED[Direction.INGRESS]].packets == 1
+    counted = table_names.counter(PolicyName("web"), Direction.INGRESS, "0")
+    counts = await agent.firewall.run(agent.firewall.counts)
+    assert counts[counted][0] == 1
+    assert counts[table_names.DENIED[Direction.INGRESS]][0] == 1
 
 
 async def test_denied_packets_are_logged_with_the_name_of_the_policy(shared: Site) -> None:

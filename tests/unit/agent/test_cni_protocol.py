@@ -10,8 +10,8 @@ import pytest
 
 from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Request
+from services.agent.endpoints.spec import AddressWant, local_endpoint
 from services.agent.model import EndpointAddress
-from services.agent.wanted import AddressWant, local_endpoint
 from services.common import errors
 from services.common.model.names import NetworkName
 
@@ -133,6 +133,23 @@ def test_gc_keeps_what_is_named() -> None:
         {"cniVersion": "1.1.0", protocol.VALID_ATTACHMENTS: attachments}, CNI_COMMAND="GC"
     )
     assert protocol.valid_attachments(request) == {"pods/a/eth0"}
+
+
+def test_gc_without_a_list_is_refused() -> None:
+    for config in (
+        {},
+        {"cni.dev/attachments": [{"containerID": "a", "ifname": "eth0"}]},
+        {protocol.VALID_ATTACHMENTS: "a"},
+    ):
+        request = parse({"cniVersion": "1.1.0", **config}, CNI_COMMAND="GC")
+        with pytest.raises(CniError) as caught:
+            protocol.valid_attachments(request)
+        assert caught.value.code == 7
+
+
+def test_gc_takes_null_for_an_empty_list() -> None:
+    request = parse({"cniVersion": "1.1.0", protocol.VALID_ATTACHMENTS: None}, CNI_COMMAND="GC")
+    assert protocol.valid_attachments(request) == frozenset()
 
 
 def test_errors_of_the_agent_have_codes() -> None:

@@ -1,50 +1,45 @@
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
 from services.common.errors import Forbidden
-from services.common.rpc.identity import Context, check_node, names_of
-
-
-class Caller:
-    def __init__(self, **auth: list[bytes]) -> None:
-        self._auth = auth
-
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return self._auth
-
-
-def caller(**auth: list[bytes]) -> Context:
-    return cast("Context", Caller(**auth))
+from services.common.rpc.identity import Caller, Role, caller_of, check_node, on_behalf_of
+from tests.support.callers import Certificate
 
 
 def test_without_tls_nobody_is_known_and_anybody_may_speak() -> None:
-    assert names_of({"transport_security_type": [b"insecure"]}) is None
-    check_node(caller(transport_security_type=[b"insecure"]), "n1")
-    check_node(caller(), "n1")
+    assert caller_of(Certificate(tls=False).context) is None
+    check_node(Certificate(tls=False).context, "n1")
+    assert not on_behalf_of(Certificate(tls=False).context)
 
 
-@pytest.mark.parametrize("field", ["x509_common_name", "x509_subject_alternative_name"])
-def test_a_certificate_speaks_for_the_node_it_names(field: str) -> None:
-    check_node(caller(transport_security_type=[b"ssl"], **{field: [b"n1", b"n1.dc"]}), "n1")
+def test_roles_are_uris_of_the_certificate() -> None:
+    names = ("n1.dc", "romana:node:n1", "romana:reader", "romana:operators", "romana:node:")
+    assert caller_of(Certificate(*names).context) == Caller(
+        frozenset({Role.NODE, Role.READER}), frozenset({"n1"})
+    )
 
 
-def test_a_certificate_speaks_for_no_other_node() -> None:
-    context = caller(transport_security_type=[b"ssl"], x509_common_name=[b"n2"])
+@pytest.mark.parametrize("name", ["n1", "node:n1", "romana:node:n", "romana:node:n11", ""])
+def test_only_its_uri_speaks_for_a_node(name: str) -> None:
     with pytest.raises(Forbidden) as raised:
-        check_node(context, "n1")
+        check_node(Certificate(name).context, "n1")
     assert raised.value.reason == "NOT_THIS_NODE"
+    check_node(Certificate(name, "romana:node:n1").context, "n1")
 
 
-def test_a_certificate_without_names_speaks_for_none() -> None:
-    with pytest.raises(Forbidden):
-        check_node(caller(transport_security_type=[b"ssl"]), "n1")
+def test_a_common_name_counts_for_nothing() -> None:
+    certificate = Certificate(common_name="romana:operator")
+    assert caller_of(certificate.context) == Caller()
 
 
-def test_a_uri_names_a_node_too() -> None:
-    names = {"x509_subject_alternative_name": [b"romana:node:n1"]}
-    check_node(caller(transport_security_type=[b"ssl"], **names), "n1")
-    with pytest.raises(Forbidden):
-        check_node(caller(transport_security_type=[b"ssl"], **names), "n")
+def test_a_service_says_for_whom_it_passes_a_call_on() -> None:
+    node = Certificate("romana:node:n1", "romana:reader")
+    passed_on = Certificate("romana:service", metadata=on_behalf_of(node.context))
+    assert caller_of(passed_on.context) == caller_of(node.context)
+
+
+@pytest.mark.parametrize("role", ["romana:node:n1", "romana:reader", "romana:orchestrator", ""])
+def test_nobody_else_speaks_for_another(role: str) -> None:
+    forged = Certificate(role, metadata=(("x-romana-caller", "romana:operator"),))
+    assert caller_of(forged.context) == caller_of(Certificate(role).context)

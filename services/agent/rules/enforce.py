@@ -1,0 +1,329 @@
+"""Makes the table `inet romana` equal to what endpoints and rules ask for, and keeps it so.
+
+Endpoints (`put`, `close_to`), the stream of rules (`take`), notifications of the kernel and the
+clock are taken in at once; `services.agent.loop` has what they ask done in rounds, each of which
+applies what is different in one transaction. Connections that are no longer allowed are ended in
+rounds of their own. When the kernel does not take a transaction, what it held still holds, and
+after a pause all of it is read and compared.
+
+Until the rules are known (from the service or the disk), a table that is there stays as it is, and
+only new endpoints are closed in it; where there is none, all endpoints are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from services.agent.kernel.nftables.table import Changes
+from services.agent.kernel.nftables.watch import NftWatch
+from services.agent.loop import Loop, Occasion, Pace
+from services.agent.model import LocalEndpoint
+from services.agent.rules import connections
+from services.agent.rules.compose import Composer, Local
+from services.agent.rules.connections import Connections
+from services.agent.rules.endpoint_view import View
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.render_rules import Counted, Logging
+from services.agent.rules.resources import Resource
+from services.agent.rules.round import Counts, Outcome, Task, perform
+from services.common.backoff import BackoffPolicy
+from services.common.errors import WrongState
+from services.common.model.names import EndpointName
+from services.common.model.network import Address
+
+log = structlog.get_logger(__name__)
+
+RETRY: Final = BackoffPolicy(initial=0.25, maximum=15.0)
+CHECK_SECONDS: Final = 30.0
+"""Between looks at all of the table without a reason."""
+QUICK_SECONDS: Final = 5.0
+"""Between looks at whether anybody has changed anything at all."""
+COUNT_SECONDS: Final = 5.0
+"""How old what counters say may be."""
+
+
+class Observer(Protocol):
+    """Is told what was done."""
+
+    def enforced(self, seconds: float, /) -> None:
+        """A transaction was applied."""
+
+    def enforcement_failed(self) -> None:
+        """One was refused."""
+
+    def table_repaired(self) -> None:
+        """Somebody had changed the table, and it was put right."""
+
+    def cut(self, connections: int, /) -> None:
+        """Connections were ended."""
+
+
+class Enforcement:
+    """The one who writes to the table."""
+
+    def __init__(
+        self,
+        firewall: Firewall,
+        failsafe: Failsafe,
+        logging: Logging | None = None,
+        observer: Observer | None = None,
+        *,
+        check: float = CHECK_SECONDS,
+        quick: float = QUICK_SECONDS,
+    ) -> None:
+        """Does nothing before `run`."""
+        self._firewall = firewall
+        self._connections = Connections(
+            firewall,
+            observer.cut if observer else lambda _: None,
+            observer.enforcement_failed if observer else lambda: None,
+        )
+        self._part = _Rules(firewall, Composer(failsafe, logging), self._connections, observer)
+        pace = Pace(quick, check, RETRY)
+        self._loop: Loop[Task, Outcome] = Loop("rules", self._part, firewall.run, pace)
+        self._part.wake = self._loop.wake
+
+    # What others say ------------------------------------------------------------------------------
+
+    async def close_to(self, name: EndpointName, interface: str) -> None:
+        """Closes an interface that is about to be made; it is closed when this returns.
+
+        Raises:
+            WrongState: The kernel does not take it: do not make the interface.
+        """
+        self._part.composer.put_local(name, Local(interface))
+        self._loop.touch()
+        if error := await self._loop.tried():
+            raise WrongState(
+                f"the interface of {name!r} cannot be closed, so it is not made: {error}",
+                "NOT_ENFORCED",
+            )
+
+    def put(self, name: EndpointName, endpoint: LocalEndpoint | None) -> None:
+        """An endpoint is here, or None: not any more. Returns at once.
+
+        The interface of one that is not here any more stays closed until `forget`.
+        """
+        if endpoint is None:
+            self._part.composer.shut_local(name)
+        else:
+            addresses = tuple(item.address for item in endpoint.addresses)
+            self._part.composer.put_local(name, Local(endpoint.host_interface, addresses))
+        self._loop.touch()
+
+    def forget(self, name: EndpointName) -> None:
+        """The interface of an endpoint is gone, or somebody else's. Returns at once."""
+        self._part.composer.drop_local(name)
+        self._loop.touch()
+
+    def take(
+        self, updated: Mapping[str, Resource], removed: Collection[str], *, whole: bool
+    ) -> None:
+        """Takes in what the policy service says. Returns at once.
+
+        Args:
+            updated: New or changed resources by id.
+            removed: Ids of those that are gone.
+            whole: Nothing is missing now: the kernel may be told. So it is when there is nothing.
+        """
+        self._part.composer.update(updated, removed)
+        if whole or not self._part.composer.resources:
+            self._part.known = True
+            self._loop.touch()
+
+    def look_again(self) -> None:
+        """Reads the table and compares all of it. Returns at once."""
+        self._part.read = True
+        self._loop.touch()
+
+    # What others ask ------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the kernel holds what is asked for."""
+        return not self.reasons
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not ready, for people."""
+        if self.error:
+            return (self.error,)
+        if not self._part.known:
+            return ("no rules from policy yet: new endpoints are closed",)
+        if not self._loop.settled:
+            return ("the table of rules is being compared",)
+        return ()
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Messages by id of resources that this agent does not understand."""
+        return self._part.composer.unreadable
+
+    @property
+    def error(self) -> str:
+        """What the kernel refused last, if it still does."""
+        if self._loop.error:
+            return f"rules are not enforced: {self._loop.error}"
+        if self._connections.error:
+            return f"connections are not ended: {self._connections.error}"
+        return ""
+
+    @property
+    def open_endpoints(self) -> int:
+        """Endpoints that have their rules."""
+        return self._part.composer.opened
+
+    @property
+    def rule_sets(self) -> int:
+        """Rule sets that are known."""
+        return self._part.composer.rule_sets
+
+    @property
+    def groups(self) -> int:
+        """Address groups with members."""
+        return self._part.composer.groups
+
+    @property
+    def counts(self) -> Mapping[str, tuple[int, int]]:
+        """Packets and bytes by counter, some seconds old at most."""
+        return self._part.counts
+
+    @property
+    def counted(self) -> Mapping[str, Counted | None]:
+        """What the counters count."""
+        return self._part.composer.counters
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Calls it after every round, in the event loop."""
+        self._loop.on_change(listener)
+        self._connections.on_change(listener)
+
+    async def reached(self) -> None:
+        """Waits until the kernel holds all that was put and taken before the call, and what it does
+        not allow has ended.
+
+        It waits for ever while no rules are known: give it a deadline.
+        """
+        await self._loop.reached()
+        await self._connections.reached()
+
+    async def opened(self, name: EndpointName) -> None:
+        """Waits until an endpoint has its rules. Give it a deadline."""
+        while not (self._loop.quiet and self._part.composer.is_open(name)):
+            await self._loop.next()
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._loop.run())
+                group.create_task(self._connections.run())
+        finally:
+            self._part.close()
+            await asyncio.shield(self._firewall.close())
+
+
+class _Rules:
+    """What is done in rounds: see `services.agent.loop.Part`."""
+
+    def __init__(
+        self,
+        firewall: Firewall,
+        composer: Composer,
+        judging: Connections,
+        observer: Observer | None,
+    ) -> None:
+        self._firewall = firewall
+        self.composer = composer
+        self._connections = judging
+        self._observer = observer
+        self._watch: NftWatch | None = None
+        self._others = -1
+        self._stands = False
+        self._sweep = False
+        self._gone: frozenset[Address] = frozenset()
+        self._view: View | None = None
+        self._count_due = 0.0
+        self._settled = False
+        self.wake: Callable[[], None] = lambda: None
+        self.known = False
+        """It is known what the rules are."""
+        self.read = True
+        """The table is not known to be what was said last."""
+        self.counts: Counts = {}
+
+    @property
+    def due(self) -> float:
+        return -math.inf if self.read else math.inf
+
+    async def listen(self) -> None:
+        self._watch = await self._firewall.run(lambda: NftWatch(self._firewall.nft.port))
+        self._watch.start(self._heard)
+
+    def close(self) -> None:
+        """Hears nothing any more."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def intake(self, occasion: Occasion) -> Task:
+        composer = self.composer
+        read = self.read or (self._stands and self.known)
+        changes = Changes()
+        if not self._stands or self.known:
+            refreshed = composer.refresh()
+            changes = refreshed.changes
+            self._sweep = self._sweep or refreshed.restricts
+            self._gone |= refreshed.gone
+        if self._sweep or self._gone or self._connections.remembers:
+            self._view = composer.view()
+        self.read = False
+        return Task(
+            changes,
+            composer.image() if read else None,
+            self.known,
+            () if self.known else composer.interfaces(),
+            self._others if occasion.full else None,
+            occasion.now >= self._count_due,
+        )
+
+    def perform(self, task: Task) -> Outcome:
+        return perform(self._firewall, task)
+
+    def take(self, task: Task, outcome: Outcome) -> bool:
+        self.read = self.read or outcome.strange
+        self._stands = outcome.stands
+        if outcome.others is not None:
+            self._others = outcome.others
+        if outcome.repaired and self._settled:
+            log.warning("table_repaired")
+            if self._observer is not None:
+                self._observer.table_repaired()
+        if outcome.applied is not None and self._observer is not None:
+            self._observer.enforced(outcome.applied)
+        if outcome.counts is not None:
+            self.counts = outcome.counts
+            self._count_due = asyncio.get_running_loop().time() + COUNT_SECONDS
+        if self._view is not None:
+            self._connections.judge(connections.Task(self._view, self._sweep, self._gone))
+            self._view, self._sweep, self._gone = None, False, frozenset()
+        self._settled = self._settled or task.known
+        return task.known
+
+    def broke(self, *, defect: bool) -> None:
+        """What is in the kernel stays; all of it is compared at the next attempt."""
+        if defect:
+            self.composer = self.composer.anew()
+            self._sweep = True
+        self.read = True
+        if self._observer is not None:
+            self._observer.enforcement_failed()
+
+    def _heard(self) -> None:
+        self.read = True
+        self.wake()

@@ -1,0 +1,91 @@
+"""What is in use, by block: as much of ipam's data as topology needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.common.model.names import NetworkName, NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUse:
+    """A block with addresses in use."""
+
+    network: NetworkName
+    base: int
+    """Its first address."""
+    length: int
+    """Its prefix length."""
+    node: NodeName
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageUse:
+    """What one page of a block says."""
+
+    length: int
+    node: NodeName
+    used: int
+
+
+class Usage:
+    """Sums up pages into blocks and nodes; one update costs the same however many there are."""
+
+    def __init__(self) -> None:
+        self._pages: dict[tuple[NetworkName, int], dict[int, PageUse]] = {}
+        self._nodes: dict[NodeName, int] = {}
+        """Addresses in use."""
+        self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
+        """How many pages of each block are the node's."""
+
+    def put(self, network: NetworkName, base: int, page: int, use: PageUse | None) -> None:
+        """Replaces what a page says; None or nothing in use: it says nothing any more."""
+        key = (network, base)
+        before = self._pages.get(key, {}).pop(page, None)
+        if before is not None:
+            self._count(before.node, -before.used)
+            self._hold(before.node, key, -1)
+            if not self._pages[key]:
+                del self._pages[key]
+        if use is not None and use.used:
+            self._pages.setdefault(key, {})[page] = use
+            self._count(use.node, use.used)
+            self._hold(use.node, key, 1)
+
+    def page(self, network: NetworkName, base: int, page: int) -> PageUse | None:
+        """What a page says; None if nothing is in use there."""
+        return self._pages.get((network, base), {}).get(page)
+
+    def blocks(self) -> Iterator[BlockUse]:
+        """Every block with addresses in use."""
+        return map(self._block, self._pages)
+
+    def blocks_of(self, node: NodeName) -> Iterator[BlockUse]:
+        """Those of them that the node holds."""
+        return map(self._block, self._held.get(node, ()))
+
+    def of_node(self, node: NodeName) -> int:
+        """Addresses in use on the node."""
+        return self._nodes.get(node, 0)
+
+    def _block(self, key: tuple[NetworkName, int]) -> BlockUse:
+        pages = self._pages[key]
+        first = next(iter(pages.values()))
+        return BlockUse(*key, first.length, first.node, sum(page.used for page in pages.values()))
+
+    def _hold(self, node: NodeName, key: tuple[NetworkName, int], number: int) -> None:
+        held = self._held.setdefault(node, {})
+        held[key] = held.get(key, 0) + number
+        if not held[key]:
+            del held[key]
+        if not held:
+            del self._held[node]
+
+    def _count(self, node: NodeName, number: int) -> None:
+        total = self._nodes.get(node, 0) + number
+        if total:
+            self._nodes[node] = total
+        else:
+            self._nodes.pop(node, None)
