@@ -35,6 +35,18 @@ class Reservation:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeRelease:
+    """What is in use on a node that is gone will be released."""
+
+    noticed: int
+    """Unix time in seconds."""
+    due: int
+    """The same: not before."""
+    asked: bool
+    """Somebody removed the node by force."""
+
+
 class Knowledge:
     """Blocks with their addresses, nodes, networks and reservations."""
 
@@ -45,6 +57,8 @@ class Knowledge:
         """In file order."""
         self.nodes: dict[NodeName, Node] = {}
         self.reservations: dict[str, Reservation] = {}
+        self.releases: dict[NodeName, NodeRelease] = {}
+        """Written down; of nodes that are gone."""
         self.strays: dict[Place, Block] = {}
         """Blocks that lie outside of every area."""
         self.returned: dict[Place, tuple[int, int]] = {}

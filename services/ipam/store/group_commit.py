@@ -13,9 +13,8 @@ known, nothing is decided until a further transaction has settled whether it cam
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -26,13 +25,13 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
-from services.common.model.names import NodeName
 from services.common.sizes import TRANSACTION_OPERATIONS
-from services.ipam.deciding import allocation, reservations
+from services.ipam.deciding import reservations
 from services.ipam.deciding.batch import Streaks
 from services.ipam.deciding.commands import (
     DropReservation,
     Item,
+    NodeCommand,
     Result,
     SetReservation,
     operations_most,
@@ -40,8 +39,7 @@ from services.ipam.deciding.commands import (
 )
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.state import Pending, State
-from services.ipam.model import Released
-from services.ipam.store import codec
+from services.ipam.store import codec, node_releases
 from services.ipam.store.fenced_transactions import Deposed, Leadership, Writer
 from services.ipam.store.topology_feed import TopologyFeed
 
@@ -74,6 +72,9 @@ class Observer(Protocol):
     def undone(self, why: str) -> None:
         """One was undone: `stale`, `store_away`, `too_large`, `deposed` or `failed`."""
 
+    def released(self, addresses: int) -> None:
+        """So many addresses were released that were in use on a node that is gone."""
+
     def failed(self) -> None:
         """A decision failed by a defect of ours, and was undone."""
 
@@ -93,6 +94,8 @@ class _Decision:
     """Jobs at the head of the queue, and how many of their items."""
     writes: Sequence[Operation] = ()
     """Besides those of the state."""
+    conditions: Sequence[Compare] = ()
+    """The same."""
     then: Callable[[], None] | None = None
     """What takes effect once it is in the store."""
 
@@ -110,6 +113,7 @@ class Committer:
         *,
         reach_topology: Callable[[Revision], Awaitable[None]],
         on_commit: Callable[[Sequence[Place], Revision], None],
+        on_nodes: Callable[[], None],
         clock: Callable[[], float],
         observer: Observer,
     ) -> None:
@@ -124,6 +128,8 @@ class Committer:
             reach_topology: returns when the feed was given everything up to a revision.
             on_commit: told of the blocks that a transaction changed, and its revision; also of
                 those that the topology moved.
+            on_nodes: told that nodes have gone, or that some may have come back of which releases
+                are written down.
             clock: Unix time in seconds.
             observer: told of transactions.
         """
@@ -132,6 +138,7 @@ class Committer:
         self._feed = feed
         self._leadership = leadership
         self._on_commit = on_commit
+        self._on_nodes = on_nodes
         self._clock = clock
         self._observer = observer
         self._writer = Writer(client, keys, leadership, reach_topology)
@@ -198,9 +205,6 @@ class Committer:
         Raises Deposed; and anything else where memory may not be what the store holds any more.
         """
         try:
-            self._release_gone(
-                node for node in self._state.index.by_node if not self._feed.view.exists(node)
-            )
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -254,7 +258,8 @@ class Committer:
                 return
             started = self._clock()
             try:
-                revision = await self._writer.write(self._conditions(pending), writes)
+                conditions = [*self._conditions(pending), *decision.conditions]
+                revision = await self._writer.write(conditions, writes)
             except RequestTooLarge:
                 self._undo(decision.jobs, "too_large")
                 self._divide()
@@ -317,11 +322,12 @@ class Committer:
                 if position == end:
                     break
                 item = job.items[position]
-                if isinstance(item, SetReservation | DropReservation):
-                    # It changes areas, to which undoing refers: alone in its transaction.
+                if isinstance(item, SetReservation | DropReservation | NodeCommand):
+                    # A reservation changes areas, to which undoing refers, and what is done for
+                    # a node that is gone depends on that: alone in its transaction.
                     if total:
                         break
-                    return self._decide_reservation(item, job, [*jobs, (job, 1)])
+                    return self._decide_alone(item, job, [*jobs, (job, 1)])
                 if total and (
                     total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
                 ):
@@ -348,6 +354,20 @@ class Committer:
             self._observer.failed()
             return internal_error()
 
+    def _decide_alone(
+        self,
+        item: SetReservation | DropReservation | NodeCommand,
+        job: _Job,
+        decided: Sequence[tuple[_Job, int]],
+    ) -> _Decision:
+        if isinstance(item, SetReservation | DropReservation):
+            return self._decide_reservation(item, job, decided)
+        now = int(self._clock() * 1000)
+        most = self._budget - 1  # its record
+        it = node_releases.carry_out(item, self._state, self._feed.view, self._keys, now, most)
+        job.results.append(it.result)
+        return _Decision(decided, it.writes, it.conditions, it.then)
+
     def _decide_reservation(
         self,
         item: SetReservation | DropReservation,
@@ -373,7 +393,7 @@ class Committer:
                 state.set_reservation(wanted)
 
         write = codec.reservation_operation(self._keys, name, wanted)
-        return _Decision(decided, [write], then)
+        return _Decision(decided, [write], then=then)
 
     def _conditions(self, pending: Pending) -> list[Compare]:
         """What must hold in the store for pending decisions to be right."""
@@ -424,32 +444,13 @@ class Committer:
                 self._fail(job, internal_error())
 
     def _catch_up(self) -> None:
-        self._release_gone(self._feed.catch_up(self._state))
+        if self._feed.catch_up(self._state) or self._state.releases:
+            self._on_nodes()
         if self._state.stale:
             self._state.rebuild()
         moved = self._state.take_moved()
         if moved:
             self._on_commit(moved, self.revision)
-
-    def _release_gone(self, nodes: Iterable[NodeName]) -> None:
-        """Releases what nodes had that are gone, as one job each."""
-        for node in nodes:
-            items = list(allocation.names_on(self._state, node))
-            if not items:
-                continue
-            log.info("node_release_started", node=node, names=len(items))
-            job = _Job(items, asyncio.get_running_loop().create_future())
-            job.done.add_done_callback(functools.partial(_released, node))
-            self._queue.append(job)
-            self._waiting += len(items)
-            self._wake.set()
-
-
-def _released(node: NodeName, done: asyncio.Future[list[Result]]) -> None:
-    if not done.cancelled():
-        addresses = sum(len(item.given) for item in done.result() if isinstance(item, Released))
-        failed = sum(isinstance(item, RomanaError) for item in done.result())
-        log.info("node_released", node=node, addresses=addresses, failed=failed)
 
 
 def _not_active() -> Unavailable:
