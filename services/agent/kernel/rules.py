@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -14,17 +15,20 @@ from services.agent.kernel import netlink
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
 from services.agent.numbers import PROTOCOL, our_priority
-from services.agent.state import Key, Kind, Rule, Value
+from services.agent.state import Action, Key, Kind, Rule, Value
 from services.common.model.network import Prefix
 
 NEW: Final = 32
 DELETE: Final = 33
 GET: Final = 34
 
-_DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 6, 14, 15, 21
-_TO_TABLE: Final = 1
+_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 4, 6, 14, 15, 21
+_ACTIONS: Final = {Action.LOOKUP: 1, Action.GOTO: 2, Action.NOP: 3, Action.UNREACHABLE: 7}
+_ACTION_OF: Final = {number: action for action, number in _ACTIONS.items()}
 _NO_SUPPRESS: Final = 0xFFFFFFFF
-_KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
+_KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
+_INVERTED: Final = 2
+"""FIB_RULE_INVERT."""
 _MESSAGE = struct.Struct("=BBBBBBBBI")
 """fib_rule_hdr: family, destination and source length, tos, table, two reserved, action, flags."""
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -54,9 +58,13 @@ class Rules:
         return found
 
     def apply(self, step: Step) -> Problems:
-        """A rule has no value, so there is nothing to replace."""
-        removals = list(cast("Mapping[Rule, None]", step.removals))
-        additions = list(cast("Mapping[Rule, None]", step.additions))
+        """A rule has no value, so there is nothing to replace.
+
+        What others go to is made before them and removed after them: a GOTO without its target
+        does nothing.
+        """
+        removals = sorted(cast("Mapping[Rule, None]", step.removals), key=_priority)
+        additions = sorted(cast("Mapping[Rule, None]", step.additions), key=_priority, reverse=True)
         problems = run(
             self._netlink,
             list[Key](removals),
@@ -70,10 +78,19 @@ class Rules:
 
 
 def _message(kind: int, flags: int, sequence: int, rule: Rule) -> bytes:
+    return netlink.message(kind, flags, sequence, rule.foreign or _body(rule))
+
+
+def _body(rule: Rule) -> bytes:
     lengths = [prefix.prefixlen if prefix else 0 for prefix in (rule.destination, rule.source)]
-    body = _MESSAGE.pack(_FAMILIES[rule.family], *lengths, 0, 0, 0, 0, _TO_TABLE, 0)
-    body += netlink.number(_PRIORITY, rule.priority) + netlink.number(_TABLE, rule.table)
+    action = _ACTIONS[rule.action]
+    body = _MESSAGE.pack(_FAMILIES[rule.family], *lengths, 0, 0, 0, 0, action, 0)
+    body += netlink.number(_PRIORITY, rule.priority)
     body += netlink.attribute(_PROTOCOL, bytes([PROTOCOL]))
+    if rule.action is Action.LOOKUP:
+        body += netlink.number(_TABLE, rule.table)
+    elif rule.action is Action.GOTO:
+        body += netlink.number(_GOTO, rule.target)
     if rule.destination is not None:
         body += netlink.attribute(_DST, rule.destination.network_address.packed)
     if rule.source is not None:
@@ -82,28 +99,41 @@ def _message(kind: int, flags: int, sequence: int, rule: Rule) -> bytes:
         body += netlink.text(_IIFNAME, rule.interface)
     if rule.suppress_default:
         body += netlink.number(_SUPPRESS, 0)
-    return netlink.message(kind, flags, sequence, body)
+    return body
 
 
 def _parse(data: bytes) -> Iterator[Rule]:
     for kind, _, start, end in netlink.messages(data):
         if kind != NEW:
             continue
-        family, destination, source, _, table, _, _, _, _ = _MESSAGE.unpack_from(data, start)
         found = netlink.attributes(data, start + _MESSAGE.size, end)
         priority = int.from_bytes(found.get(_PRIORITY, b""), "little")
-        if not owns(priority, found.get(_PROTOCOL, b"\0")[0]):
-            continue
-        suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
-        yield Rule(
-            4 if family == socket.AF_INET else 6,
-            priority,
-            int.from_bytes(found[_TABLE], "little") if _TABLE in found else table,
-            _prefix(found.get(_SRC), source),
-            _prefix(found.get(_DST), destination),
-            found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
-            suppress != _NO_SUPPRESS,
-        )
+        if owns(priority, found.get(_PROTOCOL, b"\0")[0]):
+            yield _rule(data[start:end], priority, found)
+
+
+def _rule(body: bytes, priority: int, found: Mapping[int, bytes]) -> Rule:
+    family, destination, source, tos, table, _, _, number, flags = _MESSAGE.unpack_from(body)
+    version = 4 if family == socket.AF_INET else 6
+    suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
+    if number in _ACTION_OF and not (found.keys() - _KNOWN or tos or flags & _INVERTED):
+        with contextlib.suppress(ValueError):  # bits beyond the length of a prefix
+            return Rule(
+                version,
+                priority,
+                int.from_bytes(found[_TABLE], "little") if _TABLE in found else table,
+                _prefix(found.get(_SRC), source),
+                _prefix(found.get(_DST), destination),
+                found.get(_IIFNAME, b"").rstrip(b"\0").decode(errors="replace"),
+                suppress != _NO_SUPPRESS,
+                _ACTION_OF[number],
+                int.from_bytes(found.get(_GOTO, b""), "little"),
+            )
+    return Rule(version, priority, foreign=body)
+
+
+def _priority(rule: Rule) -> int:
+    return rule.priority
 
 
 def _prefix(address: bytes | None, length: int) -> Prefix | None:

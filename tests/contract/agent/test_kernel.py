@@ -15,7 +15,18 @@ from services.agent.diff import Step, diff
 from services.agent.kernel.netlink import Problem
 from services.agent.kernel.world import Kernel
 from services.agent.numbers import FIRST_NEXTHOP, FIRST_TABLE, INCOMING_PRIORITY
-from services.agent.state import Interface, Key, Kind, Look, Nexthop, Objects, Proxy, Rule, State
+from services.agent.state import (
+    Action,
+    Interface,
+    Key,
+    Kind,
+    Look,
+    Nexthop,
+    Objects,
+    Proxy,
+    Rule,
+    State,
+)
 from tests.fakes.kernel import FakeKernel
 from tests.support.netns import Namespaces, enter, missing
 
@@ -103,6 +114,17 @@ class World:
                     packed.MAIN_TABLE,
                     source=self.prefix,
                     suppress_default=True,
+                ): None,
+                Rule(
+                    version,
+                    INCOMING_PRIORITY - 1,
+                    destination=self.prefix,
+                    action=Action.GOTO,
+                    target=INCOMING_PRIORITY + 3,
+                ): None,
+                Rule(version, INCOMING_PRIORITY + 3, action=Action.NOP): None,
+                Rule(
+                    version, INCOMING_PRIORITY + 4, interface="e0", action=Action.UNREACHABLE
                 ): None,
             },
             proxies={Proxy(self.index, self.host): None},
