@@ -22,7 +22,7 @@ from lab.processes import Processes, Program, environment
 from lab.routing import Routing, routing
 from lab.spec import Address, Endpoint, Lab
 from services.common.errors import NotFound, Unavailable, WrongState
-from services.ctl.words import count
+from services.ctl.views.enum_text import count
 
 FOLDER = Path("/run/romana-lab")
 FILE = "lab.yaml"

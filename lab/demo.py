@@ -31,7 +31,7 @@ from lab import reach
 from lab.local import LocalCluster, NotStarted, local_cluster
 from lab.story import Story, Unexpected
 from services.common.rpc.channel import open_channel
-from services.ctl.table import Column
+from services.common.terminal.table import Column
 
 if TYPE_CHECKING:  # for type checkers only
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub

@@ -15,7 +15,7 @@ from lab.capture import Capture, Sighting
 from lab.fabric import ROUTER
 from lab.probe import Echoed, Outcome, Pinger
 from lab.spec import Address, Lab, Protocol
-from services.ctl.table import Column
+from services.common.terminal.table import Column
 
 SETTLE_INTERVAL = 0.1
 

@@ -19,7 +19,7 @@ from lab.probe import Outcome
 from lab.segments import Segments
 from lab.story import Story, Unexpected
 from services.common.errors import RomanaError
-from services.ctl.table import Column
+from services.common.terminal.table import Column
 
 FILE = Path(__file__).parent / "clusters" / "datacenter.yaml"
 NAME = re.compile(r"^name: .*$", re.MULTILINE)

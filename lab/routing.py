@@ -20,10 +20,10 @@ from services.common.errors import InvalidInput, Violation
 from services.common.model import node as model
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
-from services.topology.carving import carve
-from services.topology.check import check
-from services.topology.document import read_document
-from services.topology.roster import Roster
+from services.topology.checks.topology import check
+from services.topology.forms.file import read_document
+from services.topology.layout.carving import carve
+from services.topology.layout.node_index import Roster
 
 CORE_INTERFACE, NODES_INTERFACE = "core", "nodes"
 """Of a rack's router: to the core router, to the nodes. The core router's has the rack's name."""

@@ -24,7 +24,7 @@ from lab.matrix import Host
 from lab.namespaces import inside
 from lab.processes import environment
 from lab.story import Story, Unexpected
-from services.ctl.table import Column
+from services.common.terminal.table import Column
 
 TENANT, PORT = "production", 5432
 OTHER = "a1"

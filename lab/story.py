@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lab.local import COMMAND
 from lab.namespaces import inside
-from services.ctl.table import Column, Screen
+from services.common.terminal.table import Column, Screen
 
 T = TypeVar("T")
 

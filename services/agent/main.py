@@ -13,27 +13,27 @@ import structlog
 from prometheus_client import CollectorRegistry
 from romana.agent.v1 import agent_service_pb2_grpc
 
-from services.agent.building import build_endpoints
-from services.agent.kernel.world import Kernel
+from services.agent.kernel.drivers import Kernel
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
-from services.agent.policy.building import PolicyPart, build_policy
-from services.agent.policy.spool import RuleSpool
-from services.agent.receive_routes import route_stream
-from services.agent.reconcile import Reconciler, Timing
 from services.agent.registering import Identity, Registering
+from services.agent.routing.intake import route_stream
+from services.agent.routing.reconcile import Reconciler, Timing
+from services.agent.routing.spool import Spool
+from services.agent.rules.spool import RuleSpool
 from services.agent.settings import AgentSettings
-from services.agent.spool import Spool
 from services.agent.status import NodeStatus
-from services.common.command import Flag, run_service
-from services.common.lifecycle import Lifecycle, Phase
-from services.common.metrics import LoopLag, new_registry
+from services.agent.wiring.endpoints import build_endpoints
+from services.agent.wiring.rules import PolicyPart, build_policy
 from services.common.model.node import Attachment
+from services.common.process.command import Flag, run_service
+from services.common.process.lifecycle import Lifecycle, Phase
+from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
-from services.common.serving import serve_calls, serve_metrics
+from services.common.rpc.serving import serve_calls, serve_metrics
 
 log = structlog.get_logger(__name__)
 

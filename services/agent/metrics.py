@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.agent.reconcile import Reconciler
-from services.agent.round import Outcome
-from services.agent.state import Kind
-from services.agent.watching import Operation, Result
+from services.agent.endpoints.observers import Operation, Result
+from services.agent.kernel.state import Kind
+from services.agent.routing.reconcile import Reconciler
+from services.agent.routing.reconcile_round import Outcome
 from services.common.errors import RomanaError
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)

@@ -1,6 +1,6 @@
 """What the agent is told, and what it makes of it.
 
-`Remote` comes by the stream, `LocalEndpoint` from whoever attaches; `services.agent.plan` makes of
+`Remote` comes by the stream, `LocalEndpoint` from whoever attaches; `services.agent.routing.plan` makes of
 both what the kernel shall hold.
 """
 

@@ -19,7 +19,7 @@ from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as pb
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
-from services.agent.state import Interface
+from services.agent.kernel.state import Interface
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import NotFound, RomanaError
 from services.common.model.names import NetworkName, NodeName

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from services.agent.policy.failsafe import INBOUND, OUTBOUND, Failsafe, parse_ports
-from services.agent.policy.render_rules import Logging
-from services.agent.state import InterfaceAddress
+from services.agent.kernel.state import InterfaceAddress
+from services.agent.rules.failsafe import INBOUND, OUTBOUND, Failsafe, parse_ports
+from services.agent.rules.render_rules import Logging
 from services.common.model import names
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Attachment
-from services.common.settings import (
+from services.common.process.settings import (
     Address,
     Listed,
     MetricsSettings,

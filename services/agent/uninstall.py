@@ -12,18 +12,18 @@ import asyncio
 import sys
 from pathlib import Path
 
-from services.agent import naming
-from services.agent.diff import diff
+from services.agent.kernel import endpoint_names
+from services.agent.kernel.diff import diff
+from services.agent.kernel.drivers import Kernel
 from services.agent.kernel.netlink import KernelUnavailable
-from services.agent.kernel.nft import Nft
+from services.agent.kernel.nftables.driver import Nft
+from services.agent.kernel.state import Kind, State
 from services.agent.kernel.veth import Links
-from services.agent.kernel.world import Kernel
 from services.agent.lock import StateLock, answers
-from services.agent.policy.spool import FILE as RULES
+from services.agent.rules.spool import FILE as RULES
 from services.agent.settings import AgentSettings
-from services.agent.state import Kind, State
 from services.common.errors import RomanaError, WrongState
-from services.common.settings import load_settings
+from services.common.process.settings import load_settings
 
 FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "sysctls.json")
 
@@ -72,7 +72,7 @@ async def _remove_links() -> None:
     links = Links()
     try:
         for link in await links.ours():
-            if naming.is_host_interface(link.name):
+            if endpoint_names.is_host_interface(link.name):
                 await links.delete(link.name)
     finally:
         links.close()

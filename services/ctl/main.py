@@ -16,8 +16,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from services.ctl import standard_streams
-from services.ctl.exits import EPILOG, ExitCode
+from services.ctl.failures.exit_codes import EPILOG, ExitCode
+from services.ctl.views import standard_streams
 
 NOUNS = {
     "topology": ("topology", "Networks and the tree of prefix groups."),
@@ -69,7 +69,7 @@ class Deferred(TyperGroup):
         self, info_name, args, parent=None, **extra
     ):
         """Loads the noun and lets it take over."""
-        app: typer.Typer = importlib.import_module(f"services.ctl.{self._module}").app
+        app: typer.Typer = importlib.import_module(f"services.ctl.verbs.{self._module}").app
         command = typer.main.get_command(app)
         return command.make_context(info_name, args, parent=parent, **extra)
 

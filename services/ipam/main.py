@@ -8,26 +8,26 @@ import uuid
 
 from romana.ipam.v1 import ipam_service_pb2_grpc
 
-from services.common.command import run_service
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
-from services.common.lifecycle import Lifecycle, Phase
-from services.common.metrics import LoopLag, new_registry
+from services.common.process.command import run_service
+from services.common.process.lifecycle import Lifecycle, Phase
+from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
+from services.common.rpc.serving import serve_calls, serve_metrics
 from services.common.rpc.status import StatusEncoder
-from services.common.serving import serve_calls, serve_metrics
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
-from services.ipam import wire
-from services.ipam.forwarding import Forwarding
+from services.ipam.api import messages
+from services.ipam.api.agent_streams import Syncing
+from services.ipam.api.forwarding import Forwarding
+from services.ipam.api.service import IpamService
 from services.ipam.metrics import IpamMetrics, ReplicaCollector
 from services.ipam.model import NoAddress
-from services.ipam.replica import Identity, Replica
-from services.ipam.service import IpamService
 from services.ipam.settings import IpamSettings
-from services.ipam.syncing import Syncing
+from services.ipam.store.replica import Identity, Replica
 
 
 async def serve(life: Lifecycle, settings: IpamSettings) -> None:
@@ -36,7 +36,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     listen = settings.listen
     client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)
-    encoder = StatusEncoder({NoAddress: wire.exhaustion})
+    encoder = StatusEncoder({NoAddress: messages.exhaustion})
     server = RpcServer(RpcMetrics(registry), encoder)
     address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
 

@@ -10,9 +10,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from services.common.errors import Unavailable
+from services.ipam.ledger.utilization import utilization
 from services.ipam.model import Allocated, NoAddress
-from services.ipam.replica import Replica
-from services.ipam.utilization import utilization
+from services.ipam.store.replica import Replica
 
 RESULTS = ("given", "existed", "exhausted", "refused", "unavailable")
 UNDONE = ("stale", "store_away", "too_large", "deposed")

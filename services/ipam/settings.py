@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.common.settings import EtcdSettings, ListenSettings, MetricsSettings, ServiceSettings
+from services.common.process.settings import (
+    EtcdSettings,
+    ListenSettings,
+    MetricsSettings,
+    ServiceSettings,
+)
 
 
 class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):

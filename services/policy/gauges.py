@@ -9,9 +9,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from services.common.store.unreadable import counts
-from services.policy.feed import KINDS
-from services.policy.store import PolicyStore
-from services.policy.syncing import Syncing
+from services.policy.agents.streams import Syncing
+from services.policy.store.feed import KINDS
+from services.policy.store.store import PolicyStore
 
 
 class PolicyCollector(Collector):

@@ -10,30 +10,30 @@ from prometheus_client import Histogram
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import policy_service_pb2_grpc
 
-from services.common.command import run_service
 from services.common.etcd.election import Election
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
-from services.common.lifecycle import Lifecycle, Phase
-from services.common.metrics import LoopLag, new_registry
+from services.common.process.command import run_service
+from services.common.process.lifecycle import Lifecycle, Phase
+from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
-from services.common.rpc.others import Others
 from services.common.rpc.server import RpcServer
+from services.common.rpc.serving import serve_calls, serve_metrics
+from services.common.rpc.sibling_replicas import Others
 from services.common.rpc.status import StatusEncoder
-from services.common.serving import serve_calls, serve_metrics
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
-from services.policy.changing import PolicyChanges
-from services.policy.endpoints import EndpointChanges
-from services.policy.engine import Engine
+from services.policy.agents.realization import Realizing
+from services.policy.agents.streams import Syncing
+from services.policy.api.service import Parts, PolicyService
+from services.policy.engine.engine import Engine
 from services.policy.gauges import PolicyCollector
 from services.policy.metrics import PolicyMetrics
-from services.policy.realization import Realizing
-from services.policy.service import Parts, PolicyService
 from services.policy.settings import PolicySettings
-from services.policy.store import PolicyStore
-from services.policy.syncing import Syncing
+from services.policy.store.apply import PolicyChanges
+from services.policy.store.endpoints import EndpointChanges
+from services.policy.store.store import PolicyStore
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 

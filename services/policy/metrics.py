@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter
 
-from services.common.mutations import Mutations
+from services.common.process.mutation_metrics import Mutations
 
 
 class Operation(StrEnum):

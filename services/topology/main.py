@@ -8,22 +8,22 @@ import uuid
 import structlog
 from romana.topology.v1 import topology_service_pb2_grpc
 
-from services.common.command import Flag, run_service
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
-from services.common.lifecycle import Lifecycle
-from services.common.metrics import LoopLag, new_registry
+from services.common.process.command import Flag, run_service
+from services.common.process.lifecycle import Lifecycle
+from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
-from services.common.serving import serve_calls, serve_metrics
-from services.topology.asked import Asked, read_initial
-from services.topology.changing import ApplyOptions, TopologyChanges
-from services.topology.changing_nodes import NodeChanges
+from services.common.rpc.serving import serve_calls, serve_metrics
+from services.topology.api.service import Identity, TopologyService
+from services.topology.forms.apply_request import Asked, read_initial
 from services.topology.metrics import TopologyMetrics
-from services.topology.service import Identity, TopologyService
 from services.topology.settings import TopologySettings
-from services.topology.store import TopologyStore
+from services.topology.store.apply import ApplyOptions, TopologyChanges
+from services.topology.store.nodes import NodeChanges
+from services.topology.store.store import TopologyStore
 
 log = structlog.get_logger(__name__)
 

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.common.mutations import Mutations
-from services.topology.cache import TopologyCache
+from services.common.process.mutation_metrics import Mutations
+from services.topology.store.cache import TopologyCache
 
 
 class Operation(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.common.settings import (
+from services.common.process.settings import (
     EtcdSettings,
     ListenSettings,
     MetricsSettings,

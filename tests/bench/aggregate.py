@@ -25,8 +25,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from services.ipam.placement import AggregateSpace, SequentialSpace
-from services.ipam.routes import RouteTable
+from services.ipam.routes.ortc import RouteTable
+from services.ipam.slots.placement import AggregateSpace, SequentialSpace
 from tests.bench.report import Row
 
 BITS = 32

@@ -19,9 +19,10 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
 from services.common.etcd.keys import Keys
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
-from services.ipam import allocation, codec
+from services.ipam.deciding import allocation
+from services.ipam.ledger.state import State
 from services.ipam.model import Release, Request
-from services.ipam.state import State
+from services.ipam.store import codec
 from tests.bench import h2
 from tests.bench.report import Row
 from tests.bench.world import (

@@ -14,15 +14,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-from services.agent.diff import Step, diff
-from services.agent.kernel.world import Kernel
+from services.agent.kernel.diff import Step, diff
+from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.state import Kind, State
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.reconcile import Reconciler, Timing
-from services.agent.state import Kind, State
-from services.common.logs import configure_logs
+from services.agent.routing.reconcile import Reconciler, Timing
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Network
 from services.common.model.node import Attachment
+from services.common.process.logs import configure_logs
 from tests.bench.report import Row
 from tests.support.netns import Namespace, Namespaces, enter, missing
 

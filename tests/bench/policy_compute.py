@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import Direction, PolicyName, PortMatch, Protocol, Tier
-from services.policy.engine import Engine
+from services.policy.engine.engine import Engine
 from services.policy.model import (
     Endpoint,
     EndpointSelector,

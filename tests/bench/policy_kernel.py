@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from services.agent.kernel.nft import Nft
-from services.agent.policy.compose import Composer, Local
-from services.agent.policy.diff import diff
-from services.agent.policy.failsafe import Failsafe
-from services.agent.policy.resources import Resource
-from services.agent.policy.table import Found
+from services.agent.kernel.nftables.driver import Nft
+from services.agent.kernel.nftables.table import Found
+from services.agent.rules.compose import Composer, Local
+from services.agent.rules.diff import diff
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.resources import Resource
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (

@@ -23,8 +23,6 @@ from services.common.etcd.process import LocalEtcd
 from services.common.etcd.types import Operation, Put
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.model.rules import Direction, PolicyName, Tier
-from services.policy import codec
-from services.policy.codec import Stored
 from services.policy.model import (
     Endpoint,
     EndpointSelector,
@@ -34,6 +32,8 @@ from services.policy.model import (
     Requirement,
     Rule,
 )
+from services.policy.store import codec
+from services.policy.store.codec import Stored
 from tests.bench.agents import Crowds, crowd
 from tests.bench.report import Row
 from tests.bench.world import median, world

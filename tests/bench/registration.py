@@ -18,16 +18,16 @@ from prometheus_client import CollectorRegistry
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Operation, Put
-from services.common.logs import configure_logs
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.network import Network
 from services.common.model.node import Node
+from services.common.process.logs import configure_logs
 from services.common.records.layout import encode_layout, encode_node
-from services.topology.changing_nodes import NodeChanges
-from services.topology.draft import NodeDraft
 from services.topology.metrics import TopologyMetrics
-from services.topology.store import TopologyStore
+from services.topology.model.draft import NodeDraft
+from services.topology.store.nodes import NodeChanges
+from services.topology.store.store import TopologyStore
 from tests.bench.report import Row
 from tests.bench.world import median, world
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from services.common.etcd.process import LocalEtcd, free_port
-from services.common.version import version
+from services.common.process.version import version
 from tests.e2e.local_cluster import (
     COMMAND,
     FREE_PORTS,

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from services.agent.kernel.firewall import Firewall
-from services.agent.kernel.world import Kernel
+from services.agent.kernel.drivers import Kernel
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
-from services.agent.policy.enforce import Enforcement
-from services.agent.policy.failsafe import Failsafe
-from services.agent.policy.metrics import PolicyCollector, PolicyMetrics
-from services.agent.reconcile import Reconciler
-from services.common.metrics import LoopLag, new_registry
+from services.agent.routing.reconcile import Reconciler
+from services.agent.rules.enforce import Enforcement
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
 from services.common.model.names import NodeName
+from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from tests.e2e.local_cluster import up
 

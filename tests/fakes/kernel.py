@@ -10,11 +10,21 @@ import errno
 from collections.abc import Collection, Mapping
 from typing import cast
 
-from services.agent import packed
-from services.agent.diff import Step
+from services.agent.kernel import route_bytes
+from services.agent.kernel.diff import Step
 from services.agent.kernel.netlink import Problem
-from services.agent.numbers import ALIAS
-from services.agent.state import Interface, Key, Kind, Look, Nexthop, Proxy, State, Value, VlanLink
+from services.agent.kernel.numbers import ALIAS
+from services.agent.kernel.state import (
+    Interface,
+    Key,
+    Kind,
+    Look,
+    Nexthop,
+    Proxy,
+    State,
+    Value,
+    VlanLink,
+)
 
 
 class FakeKernel:
@@ -91,7 +101,7 @@ class FakeKernel:
             return 0 if cast("Proxy", key).interface in up else errno.ENODEV
         if kind is not Kind.ROUTE:
             return 0
-        way = packed.unpack_value(cast("bytes", value))
+        way = route_bytes.unpack_value(cast("bytes", value))
         if way.nexthop and way.nexthop not in self._objects[Kind.NEXTHOP]:
             return errno.EINVAL
         if way.interface and way.interface not in up:
@@ -101,7 +111,7 @@ class FakeKernel:
     def _remove(self, kind: Kind, key: Key) -> None:
         self._objects[kind].pop(key, None)
         if kind is Kind.NEXTHOP:
-            value = packed.by_nexthop(cast("int", key))
+            value = route_bytes.by_nexthop(cast("int", key))
             routes = self._objects[Kind.ROUTE]
             self._objects[Kind.ROUTE] = {k: v for k, v in routes.items() if v != value}
         elif kind is Kind.LINK:
@@ -133,4 +143,4 @@ class FakeKernel:
 def _interface(kind: Kind, key: Key, value: Value) -> int:
     if kind is Kind.PROXY:
         return cast("Proxy", key).interface
-    return packed.unpack_value(cast("bytes", value)).interface
+    return route_bytes.unpack_value(cast("bytes", value)).interface

@@ -11,7 +11,7 @@ from services.common.model.names import EndpointName
 
 
 class FakeReconciler:
-    """Like `services.agent.reconcile.Reconciler`, without a kernel."""
+    """Like `services.agent.routing.reconcile.Reconciler`, without a kernel."""
 
     def __init__(self, remote: Remote | None = None) -> None:
         self._remote = remote

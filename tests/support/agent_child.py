@@ -18,14 +18,14 @@ from pathlib import Path
 
 from romana.agent.v1 import agent_service_pb2_grpc
 
-from services.agent.building import build_endpoints
 from services.agent.kernel.announce import ProbeSettings
 from services.agent.model import Remote
-from services.common.logs import configure_logs
-from services.common.metrics import new_registry
+from services.agent.wiring.endpoints import build_endpoints
 from services.common.model.names import NetworkName
 from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment
+from services.common.process.logs import configure_logs
+from services.common.process.metrics import new_registry
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer

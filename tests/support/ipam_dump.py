@@ -8,10 +8,10 @@ from collections import Counter
 
 from services.common.errors import RomanaError
 from services.common.model.names import EndpointName, Segment, Tenant
-from services.ipam import allocation
+from services.ipam.deciding import allocation
+from services.ipam.ledger.pages import write_page
+from services.ipam.ledger.state import State
 from services.ipam.model import Request
-from services.ipam.pages import write_page
-from services.ipam.state import State
 
 
 def dump(state: State) -> dict[str, object]:

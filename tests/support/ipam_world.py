@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from services.common.model.layout import Layout
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.node import Node
-from services.ipam import allocation
-from services.ipam.evaluate import Evaluation, evaluate
-from services.ipam.knowledge import Reservation
+from services.ipam.deciding import allocation
+from services.ipam.deciding.evaluate import Evaluation, evaluate
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.state import State
 from services.ipam.model import (
     IPV4_BITS,
     IPV6_BITS,
@@ -20,8 +22,6 @@ from services.ipam.model import (
     Why,
     parse_address,
 )
-from services.ipam.ranges import parse_ranges
-from services.ipam.state import State
 
 
 class World:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from services.common.metrics import new_registry
+from services.common.process.metrics import new_registry
 
 SERVICES: Final = Path(__file__).parents[2] / "services"
 STREAMING: Final = ("ipam", "policy")

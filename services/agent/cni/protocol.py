@@ -25,9 +25,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from services.agent import naming
+from services.agent.endpoints.spec import AddressWant, EndpointSpec
+from services.agent.kernel import endpoint_names
 from services.agent.model import LocalEndpoint
-from services.agent.wanted import AddressWant, EndpointSpec
 from services.common import errors
 from services.common.errors import RomanaError
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
@@ -257,7 +257,7 @@ def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
         "mac": endpoint.mac,
         "sandbox": request.namespace,
     }
-    outside: dict[str, object] = {"name": endpoint.host_interface, "mac": naming.HOST_MAC}
+    outside: dict[str, object] = {"name": endpoint.host_interface, "mac": endpoint_names.HOST_MAC}
     if request.version == "1.1.0":
         inside["mtu"] = outside["mtu"] = endpoint.mtu
     ips = []

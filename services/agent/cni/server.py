@@ -10,10 +10,10 @@ from typing import Final
 
 import structlog
 
-from services.agent.attach import Endpoints
 from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Command, Request
-from services.agent.reconcile import Reconciler
+from services.agent.endpoints.attach import Endpoints
+from services.agent.routing.reconcile import Reconciler
 from services.common.errors import RomanaError, WrongState
 
 log = structlog.get_logger(__name__)

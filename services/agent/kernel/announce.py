@@ -1,4 +1,4 @@
-"""Sends and hears the frames of `services.agent.duplicate` on an interface of the node."""
+"""Sends and hears the frames of `services.agent.kernel.conflict_frames` on an interface of the node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from services.agent import duplicate
+from services.agent.kernel import conflict_frames
 from services.common.errors import Forbidden, NotFound, WrongState
 from services.common.model.network import Address
 
@@ -54,7 +54,7 @@ class Announcer:
         with _opened(interface) as (channel, mac):
             end = loop.time() + self._settings.seconds
             for left in range(count, 0, -1):
-                await loop.sock_sendall(channel, duplicate.probe(address, mac))
+                await loop.sock_sendall(channel, conflict_frames.probe(address, mac))
                 until = loop.time() + (end - loop.time()) / left * random.uniform(0.8, 1)  # noqa: S311
                 found = await _heard(channel, address, mac, end if left == 1 else until)
                 if found is not None:
@@ -66,7 +66,7 @@ class Announcer:
         loop = asyncio.get_running_loop()
         with _opened(interface) as (channel, mac):
             for address in addresses:
-                await loop.sock_sendall(channel, duplicate.announcement(address, mac))
+                await loop.sock_sendall(channel, conflict_frames.announcement(address, mac))
 
 
 async def _heard(channel: socket.socket, address: Address, mac: bytes, until: float) -> str | None:
@@ -75,7 +75,7 @@ async def _heard(channel: socket.socket, address: Address, mac: bytes, until: fl
         async with asyncio.timeout_at(until):
             while True:
                 frame = await loop.sock_recv(channel, _FRAME_MOST)
-                claimant = duplicate.claimant(frame, address, mac)
+                claimant = conflict_frames.claimant(frame, address, mac)
                 if claimant is not None:
                     return claimant
     except TimeoutError:

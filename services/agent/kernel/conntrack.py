@@ -13,8 +13,8 @@ from typing import Final
 
 from services.agent.kernel import netlink
 from services.agent.kernel.netlink import Netlink, attributes
-from services.agent.kernel.nft_expressions import nested
-from services.agent.kernel.nft_messages import NETFILTER
+from services.agent.kernel.nftables.expressions import nested
+from services.agent.kernel.nftables.messages import NETFILTER
 from services.common.model.network import Address
 from services.common.model.rules import Packet, Protocol
 

@@ -1,7 +1,7 @@
 """What all drivers have in common.
 
 A driver has three verbs: `read()` what is ours, `apply(step)` with the problems by key, and
-`owns(..)` of what it parsed. Its keys and values are those of `services.agent.state`.
+`owns(..)` of what it parsed. Its keys and values are those of `services.agent.kernel.state`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from services.agent.diff import Step
+from services.agent.kernel.diff import Step
 from services.agent.kernel.netlink import Netlink, Problem
-from services.agent.state import Key, Kind, Objects
+from services.agent.kernel.state import Key, Kind, Objects
 
 Problems = Mapping[Key, Problem]
 

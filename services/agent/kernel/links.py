@@ -15,13 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
-from services.agent.diff import Step
 from services.agent.kernel import netlink
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Netlink, Problem
-from services.agent.numbers import ALIAS
-from services.agent.plan import is_made
-from services.agent.state import Interface, InterfaceAddress, Key, Kind, Look, Value, VlanLink
+from services.agent.kernel.numbers import ALIAS
+from services.agent.kernel.state import (
+    Interface,
+    InterfaceAddress,
+    Key,
+    Kind,
+    Look,
+    Value,
+    VlanLink,
+)
+from services.agent.routing.plan import is_made
 
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17

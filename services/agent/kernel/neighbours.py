@@ -14,12 +14,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.diff import Step
 from services.agent.kernel import netlink
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink, Problem
-from services.agent.numbers import PROTOCOL
-from services.agent.state import Key, Kind, Proxy, Value
+from services.agent.kernel.numbers import PROTOCOL
+from services.agent.kernel.state import Key, Kind, Proxy, Value
 
 NEW: Final = 28
 DELETE: Final = 29

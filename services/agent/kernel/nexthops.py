@@ -9,13 +9,13 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.diff import Step
 from services.agent.kernel import netlink
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
-from services.agent.numbers import PROTOCOL, our_nexthop
-from services.agent.packed import ONLINK
-from services.agent.state import Key, Kind, Nexthop, Value
+from services.agent.kernel.numbers import PROTOCOL, our_nexthop
+from services.agent.kernel.route_bytes import ONLINK
+from services.agent.kernel.state import Key, Kind, Nexthop, Value
 
 NEW: Final = 104
 DELETE: Final = 105

@@ -13,13 +13,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent import packed
-from services.agent.diff import Step
-from services.agent.kernel import netlink
+from services.agent.kernel import netlink, route_bytes
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
-from services.agent.numbers import PROTOCOL, our_table
-from services.agent.state import Key, Kind, Value
+from services.agent.kernel.numbers import PROTOCOL, our_table
+from services.agent.kernel.state import Key, Kind, Value
 
 NEW: Final = 24
 DELETE: Final = 25
@@ -43,7 +42,7 @@ _GONE: Final = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV})
 
 def owns(table: int, protocol: int) -> bool:
     """Whether a route is ours."""
-    return protocol == PROTOCOL and (our_table(table) or table == packed.MAIN_TABLE)
+    return protocol == PROTOCOL and (our_table(table) or table == route_bytes.MAIN_TABLE)
 
 
 class Routes:
@@ -68,7 +67,7 @@ class Routes:
         """Adds only where there is nothing, so as never to replace somebody else's route."""
         problems = self._send(step.removals, DELETE, 0, _GONE)
         for key, problem in list(problems.items()):
-            way = packed.unpack_value(cast("bytes", step.removals[key]))
+            way = route_bytes.unpack_value(cast("bytes", step.removals[key]))
             if problem.number == errno.EINVAL and way.nexthop:
                 del problems[key]  # its nexthop is gone, and took it along
         problems.update(self._send(step.additions, NEW, netlink.CREATE | netlink.EXCLUSIVE))
@@ -111,7 +110,7 @@ def _messages(routes: Mapping[bytes, bytes], kind: int, flags: int) -> Iterator[
 
 def _tail(value: bytes) -> tuple[bytes, int, int, int]:
     """Attributes, scope, type and flags of a value."""
-    way = packed.unpack_value(value)
+    way = route_bytes.unpack_value(value)
     attributes = b""
     if way.nexthop:
         attributes += _NUMBER.pack(8, _NH_ID, way.nexthop)
@@ -138,14 +137,14 @@ def _parse(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         key = _HEAD.pack(number, length) + found.get(_DST, bytes(size))
         nexthop = _number(found.get(_NH_ID))
         if nexthop:
-            value = packed.by_nexthop(nexthop)
-        elif route_type == packed.UNICAST:
+            value = route_bytes.by_nexthop(nexthop)
+        elif route_type == route_bytes.UNICAST:
             gateway = found.get(_GATEWAY, b"")
             value = (
-                packed.VALUE.pack(
+                route_bytes.VALUE.pack(
                     route_type,
                     scope,
-                    flags & packed.ONLINK,
+                    flags & route_bytes.ONLINK,
                     _number(found.get(_OIF)),
                     0,
                     len(gateway),
@@ -153,7 +152,7 @@ def _parse(data: bytes) -> Iterator[tuple[bytes, bytes]]:
                 + gateway
             )
         else:
-            value = packed.VALUE.pack(route_type, 0, 0, 0, 0, 0)
+            value = route_bytes.VALUE.pack(route_type, 0, 0, 0, 0, 0)
         yield key, value
 
 
@@ -186,7 +185,7 @@ def _parse_alike(data: bytes, found: dict[Key, Value]) -> bool:
             return False
     if not all(owns(table, PROTOCOL) for table in set(tables)):
         return False
-    values = {nexthop: packed.by_nexthop(nexthop) for nexthop in set(nexthops)}
+    values = {nexthop: route_bytes.by_nexthop(nexthop) for nexthop in set(nexthops)}
     pairs = set(zip(tables, prefix_lengths, strict=True))
     heads = {pair: _HEAD.pack(*pair) for pair in pairs}
     found.update(

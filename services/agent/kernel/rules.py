@@ -10,12 +10,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.diff import Step
 from services.agent.kernel import netlink
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
-from services.agent.numbers import PROTOCOL, our_priority
-from services.agent.state import Action, Key, Kind, Rule, Value
+from services.agent.kernel.numbers import PROTOCOL, our_priority
+from services.agent.kernel.state import Action, Key, Kind, Rule, Value
 from services.common.model.network import Prefix
 
 NEW: Final = 32

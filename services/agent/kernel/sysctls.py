@@ -16,11 +16,11 @@ from typing import Final, cast
 import msgspec
 import structlog
 
-from services.agent.diff import Step
-from services.agent.files import write_atomic
+from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Problem
-from services.agent.state import Key, Kind, Value
+from services.agent.kernel.state import Key, Kind, Value
+from services.common.files import write_atomic
 
 log = structlog.get_logger(__name__)
 

@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeVar
 
-from services.agent import naming
-from services.agent.kernel import namespace, rtnetlink
+from services.agent.kernel import endpoint_names, namespace, rtnetlink
+from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.departures import Departures
 from services.agent.kernel.rtnetlink import Link, RtSocket
-from services.agent.together import in_thread
 from services.common.errors import (
     AlreadyExists,
     Forbidden,
@@ -113,7 +112,7 @@ class Links:
 
         Both are out of their namespaces when it returns; the kernel may not be done with them yet.
         """
-        assert naming.is_host_interface(interface)
+        assert endpoint_names.is_host_interface(interface)
         gone = self._departures.expect(interface)
         answer = asyncio.get_running_loop().run_in_executor(
             self._deleting, lambda: _translated(lambda: _delete(interface))
@@ -178,7 +177,7 @@ def _prepare(wiring: Wiring) -> None:
     with namespace.opened(wiring.namespace) as there, RtSocket() as host:
         pair = rtnetlink.new_veth(
             name=wiring.host_interface,
-            mac=naming.HOST_MAC,
+            mac=endpoint_names.HOST_MAC,
             peer=wiring.interface,
             peer_mac=wiring.mac,
             mtu=wiring.mtu,
@@ -186,7 +185,10 @@ def _prepare(wiring: Wiring) -> None:
         )
         for _ in range(2):
             code, _ = host.attempt(
-                [pair, rtnetlink.set_alias(wiring.host_interface, naming.alias(wiring.name))]
+                [
+                    pair,
+                    rtnetlink.set_alias(wiring.host_interface, endpoint_names.alias(wiring.name)),
+                ]
             )
             if code != errno.EEXIST or host.attempt(
                 [rtnetlink.delete_link(wiring.host_interface)]
@@ -254,7 +256,7 @@ def _fill(wiring: Wiring) -> None:
                     for address in wiring.addresses
                 ),
                 *(
-                    rtnetlink.add_neighbour(link.index, gateway, naming.HOST_MAC)
+                    rtnetlink.add_neighbour(link.index, gateway, endpoint_names.HOST_MAC)
                     for gateway in gateways
                 ),
                 *(rtnetlink.add_default(link.index, gateway) for gateway in gateways),
@@ -292,7 +294,7 @@ def _ours() -> list[Link]:
         return [
             link
             for link in host.links()
-            if link.kind == "veth" and naming.is_host_interface(link.name)
+            if link.kind == "veth" and endpoint_names.is_host_interface(link.name)
         ]
 
 

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.agent import naming
-from services.agent.kernel import links, netlink, nexthops, routes, rules
+from services.agent.kernel import endpoint_names, links, netlink, nexthops, routes, rules
 from services.agent.kernel.notifications import Notifications
-from services.agent.numbers import PROTOCOL
-from services.agent.state import Kind
+from services.agent.kernel.numbers import PROTOCOL
+from services.agent.kernel.state import Kind
 
 ALL: Final = frozenset(Kind)
 QUICK: Final = ALL - {Kind.ROUTE}
@@ -91,7 +90,7 @@ def _of_endpoint(data: bytes, start: int, end: int) -> bool:
     start += links.MESSAGE_SIZE
     length = int.from_bytes(data[start : start + 2], "little")
     name = netlink.attributes(data, start, min(start + length, end)).get(links.IFNAME, b"")
-    return naming.is_host_interface(name.rstrip(b"\0").decode(errors="replace"))
+    return endpoint_names.is_host_interface(name.rstrip(b"\0").decode(errors="replace"))
 
 
 def _note_link(kind: int, data: bytes, start: int, down: set[int]) -> None:

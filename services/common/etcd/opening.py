@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.metrics import StoreMetrics
-from services.common.lifecycle import Lifecycle, Phase
-from services.common.settings import EtcdSettings
+from services.common.process.lifecycle import Lifecycle, Phase
+from services.common.process.settings import EtcdSettings
 
 
 def open_store(life: Lifecycle, settings: EtcdSettings, registry: CollectorRegistry) -> EtcdClient:

@@ -27,7 +27,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from services.common.errors import RomanaError
-from services.common.logs import current_request
+from services.common.process.logs import current_request
 from services.common.rpc.draining import Draining
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
 from services.common.rpc.roles import guarded

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from services.agent import packed
-from services.agent.diff import Step, diff
+from services.agent.kernel import route_bytes
+from services.agent.kernel.diff import Step, diff
+from services.agent.kernel.drivers import Kernel
 from services.agent.kernel.netlink import Problem
-from services.agent.kernel.world import Kernel
-from services.agent.numbers import FIRST_NEXTHOP, FIRST_TABLE, INCOMING_PRIORITY
-from services.agent.state import (
+from services.agent.kernel.numbers import FIRST_NEXTHOP, FIRST_TABLE, INCOMING_PRIORITY
+from services.agent.kernel.state import (
     Action,
     Interface,
     Key,
@@ -91,18 +91,20 @@ class World:
         self.prefix, self.host = ipaddress.ip_network(prefix), ipaddress.ip_address(host)
         self.number = FIRST_NEXTHOP + 5
         everything = self.prefix.supernet(new_prefix=0)
-        self.by_node = packed.route_key(FIRST_TABLE, self.prefix)
-        self.to_host = packed.host_key(FIRST_TABLE, self.host)
+        self.by_node = route_bytes.route_key(FIRST_TABLE, self.prefix)
+        self.to_host = route_bytes.host_key(FIRST_TABLE, self.host)
         self.state = State(
             nexthops={self.number: Nexthop(self.index, self.gateway)},
             routes={
-                self.by_node: packed.by_nexthop(self.number),
-                self.to_host: packed.on_link(version, self.index),
-                packed.host_key(packed.MAIN_TABLE, self.host): packed.on_link(version, self.index),
-                packed.route_key(FIRST_TABLE, everything): packed.by_gateway(
+                self.by_node: route_bytes.by_nexthop(self.number),
+                self.to_host: route_bytes.on_link(version, self.index),
+                route_bytes.host_key(route_bytes.MAIN_TABLE, self.host): route_bytes.on_link(
+                    version, self.index
+                ),
+                route_bytes.route_key(FIRST_TABLE, everything): route_bytes.by_gateway(
                     self.index, self.gateway
                 ),
-                packed.host_key(FIRST_TABLE, self.host + 1): packed.unreachable(),
+                route_bytes.host_key(FIRST_TABLE, self.host + 1): route_bytes.unreachable(),
             },
             rules={
                 Rule(version, INCOMING_PRIORITY, FIRST_TABLE, interface="e0"): None,
@@ -111,7 +113,7 @@ class World:
                 Rule(
                     version,
                     INCOMING_PRIORITY + 2,
-                    packed.MAIN_TABLE,
+                    route_bytes.MAIN_TABLE,
                     source=self.prefix,
                     suppress_default=True,
                 ): None,
@@ -173,10 +175,10 @@ def test_a_nexthop_is_replaced_under_its_routes(world: World) -> None:
 def test_a_route_is_replaced_by_one_of_another_kind_and_back(world: World) -> None:
     world.reach(world.state)
     ways = (
-        packed.unreachable(),
-        packed.by_gateway(world.index, world.gateway),
-        packed.on_link(world.prefix.version, world.index),
-        packed.by_nexthop(world.number),
+        route_bytes.unreachable(),
+        route_bytes.by_gateway(world.index, world.gateway),
+        route_bytes.on_link(world.prefix.version, world.index),
+        route_bytes.by_nexthop(world.number),
     )
     for before in ways:
         for after in ways:
@@ -187,15 +189,15 @@ def test_a_route_is_replaced_by_one_of_another_kind_and_back(world: World) -> No
 
 def test_a_route_that_is_there_is_not_added(world: World) -> None:
     world.reach(world.state)
-    problems = world.put(Kind.ROUTE, {world.to_host: packed.unreachable()})
+    problems = world.put(Kind.ROUTE, {world.to_host: route_bytes.unreachable()})
     assert problems[world.to_host].number == errno.EEXIST
     assert world.read() == world.state
 
 
 def test_one_refusal_does_not_stop_the_others(world: World) -> None:
-    without = packed.by_nexthop(FIRST_NEXTHOP + 99)
-    keys = [packed.host_key(FIRST_TABLE, world.host + number) for number in range(5)]
-    routes = {key: packed.unreachable() for key in keys} | {keys[2]: without}
+    without = route_bytes.by_nexthop(FIRST_NEXTHOP + 99)
+    keys = [route_bytes.host_key(FIRST_TABLE, world.host + number) for number in range(5)]
+    routes = {key: route_bytes.unreachable() for key in keys} | {keys[2]: without}
     assert list(world.put(Kind.ROUTE, routes)) == [keys[2]]
     assert list(world.read().routes) == [key for key in keys if key != keys[2]]
 
@@ -217,19 +219,19 @@ def test_an_interface_that_is_not_there_is_refused(world: World) -> None:
     assert list(world.put(Kind.NEXTHOP, {world.number: Nexthop(9999, world.gateway)})) == [
         world.number
     ]
-    route = {world.to_host: packed.on_link(world.host.version, 9999)}
+    route = {world.to_host: route_bytes.on_link(world.host.version, 9999)}
     assert list(world.put(Kind.ROUTE, route)) == [world.to_host]
     assert world.read() == State()
 
 
 def test_many_routes_of_every_kind_are_read_back(world: World) -> None:
     ways = (
-        packed.unreachable(),
-        packed.by_nexthop(world.number),
-        packed.on_link(world.host.version, world.index),
+        route_bytes.unreachable(),
+        route_bytes.by_nexthop(world.number),
+        route_bytes.on_link(world.host.version, world.index),
     )
     routes = {
-        packed.host_key(FIRST_TABLE + number % 3, world.host + number): ways[number // 700]
+        route_bytes.host_key(FIRST_TABLE + number % 3, world.host + number): ways[number // 700]
         for number in range(2100)
     }
     state = State(nexthops=world.state.nexthops, routes=routes)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from services.common.errors import InvalidInput
-from services.common.lifecycle import Lifecycle, Phase, run
-from services.common.logs import configure_logs
+from services.common.process.lifecycle import Lifecycle, Phase, run
+from services.common.process.logs import configure_logs
 
 
 def say(word: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.lifecycle import Lifecycle
+from services.common.process.lifecycle import Lifecycle
 
 ROOT = Path(__file__).parents[3]
 IN_ORDER = ["NOT_SERVING", "DRAIN", "loop", "LOOPS", "RELEASE", "CLOSE"]

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import InvalidInput, WrongState
-from services.common.metrics import LoopLag, MetricsServer, new_registry
+from services.common.process.metrics import LoopLag, MetricsServer, new_registry
+from services.common.process.version import version
 from services.common.socket_address import TcpAddress
-from services.common.version import version
 
 
 @dataclass

@@ -13,9 +13,9 @@ from services.common.etcd.process import free_port
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
-from services.ctl.exits import ExitCode
-from services.ctl.failure import Failure
-from services.ctl.remote import Manner, Remote
+from services.ctl.calls.remote import Manner, Remote
+from services.ctl.failures.exit_codes import ExitCode
+from services.ctl.failures.failure import Failure
 
 REQUEST = health_pb2.HealthCheckRequest()
 

@@ -27,14 +27,14 @@ from services.common.etcd.types import (
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.records.layout import encode_layout
-from services.ipam.commit import Committer
-from services.ipam.items import DropReservation, Item, SetReservation
-from services.ipam.knowledge import Reservation
+from services.ipam.deciding.commands import DropReservation, Item, SetReservation
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.state import State
 from services.ipam.model import Allocated, Release, Request
-from services.ipam.ranges import parse_ranges
-from services.ipam.state import State
-from services.ipam.topology_feed import TopologyFeed
-from services.ipam.writer import Deposed, Leadership
+from services.ipam.store.fenced_transactions import Deposed, Leadership
+from services.ipam.store.group_commit import Committer
+from services.ipam.store.topology_feed import TopologyFeed
 from tests.conftest import Store
 from tests.support.ipam_process import drop_nodes, seed
 from tests.support.topologies import layout, network, node

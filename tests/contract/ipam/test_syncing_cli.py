@@ -9,7 +9,7 @@ import pytest
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.sync.v1 import sync_pb2
 
-from services.ctl import agents
+from services.ctl.calls import agents
 from tests.contract.ipam.conftest import Pair
 from tests.support.sync_agent import SyncAgent
 

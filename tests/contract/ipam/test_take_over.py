@@ -18,7 +18,7 @@ from services.common.etcd.watch import WatchStream
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.ipam.model import Allocated, Request
-from services.ipam.replica import Identity, Replica
+from services.ipam.store.replica import Identity, Replica
 from tests.conftest import Store
 from tests.support.ipam_process import poll, seed
 from tests.support.topologies import layout, network, node

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import NotFound
-from services.common.logs import current_request
+from services.common.process.logs import current_request
 from services.common.rpc.interceptors import MAX_REQUEST_ID, REQUEST_ID_KEY
 from tests.contract.rpc.probe import SERVICE, Running, until
 from tests.support.hidden_ends import hides_its_end

@@ -17,11 +17,11 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
-from services.topology.changing import TopologyChanges
-from services.topology.changing_nodes import NodeChanges
+from services.topology.api.service import Identity, TopologyService
 from services.topology.metrics import TopologyMetrics
-from services.topology.service import Identity, TopologyService
-from services.topology.store import TopologyStore
+from services.topology.store.apply import TopologyChanges
+from services.topology.store.nodes import NodeChanges
+from services.topology.store.store import TopologyStore
 
 if TYPE_CHECKING:
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub as Stub

@@ -21,7 +21,7 @@ from services.common.etcd.types import Compare, Delete, Operation, Outcome, Put
 from services.common.model.node import Node
 from services.common.records.layout import decode_node
 from services.common.rpc.status import error_of
-from services.topology.claims import MAX_COMPARES
+from services.topology.store.claims import MAX_COMPARES
 from tests.conftest import Store
 from tests.contract.topology.replicas import Replica, replica_of
 from tests.contract.topology.test_service import allocate, apply, failing, racks, register

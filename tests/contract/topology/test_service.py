@@ -16,12 +16,12 @@ from romana.topology.v1 import topology_service_pb2 as api
 from services.common.errors import RomanaError
 from services.common.etcd.types import Compare, Delete, Operation, Outcome, Put
 from services.common.model.names import GroupPath, NetworkName, NodeName
+from services.common.process.version import version
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.status import error_of
-from services.common.version import version
-from services.topology.asked import read_initial
-from services.topology.changing import ApplyOptions
-from services.topology.store import MAX_NODES
+from services.topology.forms.apply_request import read_initial
+from services.topology.store.apply import ApplyOptions
+from services.topology.store.store import MAX_NODES
 from tests.conftest import Store
 from tests.contract.topology.replicas import Replica
 

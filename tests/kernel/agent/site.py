@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from services.agent.kernel.world import Kernel
+from services.agent.kernel.drivers import Kernel
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.reconcile import Reconciler, Timing
+from services.agent.routing.reconcile import Reconciler, Timing
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.kernel.world import Kernel
+from services.agent.kernel.drivers import Kernel
 from services.agent.uninstall import uninstall
 from services.common.model.network import Mode
 from tests.kernel.agent.site import Net, Site, TestNode, settle

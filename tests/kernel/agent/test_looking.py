@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from services.agent import naming
+from services.agent.kernel import endpoint_names
+from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.state import Kind, Look
 from services.agent.kernel.watch import Heard, Watch
-from services.agent.kernel.world import Kernel
-from services.agent.state import Kind, Look
 from services.common.model.names import EndpointName
 from tests.support.netns import Namespace, Namespaces, enter
 
 SECONDS = 10.0
-OURS = naming.host_interface(EndpointName("web-1"))
-LATER = naming.host_interface(EndpointName("web-2"))
+OURS = endpoint_names.host_interface(EndpointName("web-1"))
+LATER = endpoint_names.host_interface(EndpointName("web-2"))
 
 
 def _names(home: Namespace, folder: Path, looks: list[tuple[str, Look | None]]) -> list[set[str]]:

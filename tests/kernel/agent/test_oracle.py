@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from services.agent import naming
-from services.agent.kernel import veth
-from services.agent.numbers import PROTOCOL
+from services.agent.kernel import endpoint_names, veth
+from services.agent.kernel.numbers import PROTOCOL
 from services.common.model.names import EndpointName
 from services.common.model.network import Mode
 from tests.kernel.agent.site import Net, Site
@@ -106,13 +105,13 @@ def test_the_link_of_an_endpoint(made: Namespaces) -> None:
     node, pod = made.new("node"), made.new("pod")
     name = EndpointName("web-1")
     addresses = tuple(map(ipaddress.ip_address, ("10.1.0.5", "fd00:1::5")))
-    interface, mac = naming.host_interface(name), naming.mac_address(name)
+    interface, mac = endpoint_names.host_interface(name), endpoint_names.mac_address(name)
     wiring = veth.Wiring(name, interface, pod.path, "eth0", mac, 1400, addresses)
     node.call(lambda: veth._make(wiring))
     (host,) = ask(node, lambda kernel: kernel.get_links(ifname=interface))
     assert host.get(("linkinfo", "kind")) == "veth"
-    assert (host.get("address"), host.get("mtu")) == (naming.HOST_MAC, 1400)
-    assert host.get("ifalias") == naming.alias(name)
+    assert (host.get("address"), host.get("mtu")) == (endpoint_names.HOST_MAC, 1400)
+    assert host.get("ifalias") == endpoint_names.alias(name)
     (inner,) = ask(pod, lambda kernel: kernel.get_links(ifname="eth0"))
     assert (inner.get("address"), inner.get("mtu"), inner["state"]) == (mac, 1400, "up")
     index = inner["index"]
@@ -130,4 +129,4 @@ def test_the_link_of_an_endpoint(made: Namespaces) -> None:
             item.get("dst"): (item.get("lladdr"), item["state"])
             for item in ask(pod, lambda kernel, family=family: kernel.get_neighbours(family=family))
         }
-        assert known[gateway] == (naming.HOST_MAC, PERMANENT)
+        assert known[gateway] == (endpoint_names.HOST_MAC, PERMANENT)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from services.agent.model import Remote
-from services.agent.reconcile import Timing
-from services.agent.round import Outcome
+from services.agent.routing.reconcile import Timing
+from services.agent.routing.reconcile_round import Outcome
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Mode
 from tests.kernel.agent.site import Net, Site, TestNode, settle, until

@@ -11,7 +11,7 @@ from romana.agent.v1 import agent_service_pb2 as pb
 from romana.agent.v1 import endpoint_pb2
 from romana.ipam.v1 import ipam_service_pb2 as ipam_pb
 
-from services.agent.naming import host_interface
+from services.agent.kernel.endpoint_names import host_interface
 from services.common.model.names import EndpointName
 from services.common.rpc.status import error_of
 from tests.support.agent_node import Node

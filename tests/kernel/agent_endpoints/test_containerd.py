@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ctl.agent import install_cni
+from services.ctl.verbs.agent import install_cni
 from tests.support.agent_node import Node
 from tests.support.ipam_process import poll
 

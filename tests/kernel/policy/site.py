@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.agent.kernel.firewall import Firewall
-from services.agent.policy.compose import Composer, Local, Refreshed
-from services.agent.policy.failsafe import Failsafe
-from services.agent.policy.render_rules import Logging
-from services.agent.policy.resources import NetworkRules, Resource, Unreadable
+from services.agent.rules.compose import Composer, Local, Refreshed
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.render_rules import Logging
+from services.agent.rules.resources import NetworkRules, Resource, Unreadable
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (

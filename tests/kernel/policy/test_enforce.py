@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
-from services.agent.kernel.firewall import Firewall
 from services.agent.kernel.netlink import ACK, attribute, message
-from services.agent.kernel.nft import Nft
+from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint
-from services.agent.policy import names
-from services.agent.policy.enforce import Enforcement
-from services.agent.policy.failsafe import Failsafe, parse_ports
-from services.agent.policy.render_rules import Logging
-from services.agent.policy.resources import NetworkRules, Resource
+from services.agent.rules.enforce import Enforcement
+from services.agent.rules.failsafe import Failsafe, parse_ports
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.render_rules import Logging
+from services.agent.rules.resources import NetworkRules, Resource
 from services.common.errors import WrongState
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
@@ -374,7 +374,7 @@ async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
     agent.give(b, rules("none"))
     await agent.settle()
     monkeypatch.setattr(
-        "services.agent.kernel.nft_messages.number",
+        "services.agent.kernel.nftables.messages.number",
         lambda *_: b"\x08\x00\xff\xff" + bytes(4),
     )
     agent.give(b, rules("some", allow(PortMatch(TCP, 80, 80))))
@@ -391,7 +391,7 @@ async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
 
 async def test_the_table_of_another_process_is_told_and_kept(shared: Site) -> None:
     def take() -> Nft:
-        from services.agent.policy.table import Changes
+        from services.agent.kernel.nftables.table import Changes
 
         made = Nft()
         made.apply(Changes(counters={"other"}))
@@ -530,10 +530,10 @@ async def test_counters_say_what_rules_decided(agent: Agent) -> None:
     await agent.settle()
     assert agent.site.arrives(a, b, UDP, 80)
     assert not agent.site.arrives(a, b, UDP, 81)
-    counted = names.counter(PolicyName("web"), Direction.INGRESS, "0")
+    counted = table_names.counter(PolicyName("web"), Direction.INGRESS, "0")
     counters = await agent.firewall.run(agent.firewall.counters)
     assert counters[counted].packets == 1
-    assert counters[names.DENIED[Direction.INGRESS]].packets == 1
+    assert counters[table_names.DENIED[Direction.INGRESS]].packets == 1
 
 
 async def test_denied_packets_are_logged_with_the_name_of_the_policy(shared: Site) -> None:

@@ -6,8 +6,8 @@ import ipaddress
 
 import pytest
 
-from services.agent.policy import names
-from services.agent.policy.compose import Local
+from services.agent.kernel.nftables import table_names
+from services.agent.rules.compose import Local
 from services.common.model.rules import (
     Action,
     CidrBlock,
@@ -229,7 +229,7 @@ def test_an_audited_policy_counts_and_decides_nothing(site: Site, tier: Tier) ->
     entry = CompiledRule(3, Action.ALLOW if tier is Tier.TENANT else Action.DENY, any_peer=True)
     site.give(b, rules("audit", entry, tier=tier, mode=Mode.AUDIT))
     site.apply()
-    name = names.counter(PolicyName("audit"), Direction.INGRESS, "3")
+    name = table_names.counter(PolicyName("audit"), Direction.INGRESS, "3")
     before = site.counter(name)
     assert site.arrives(a, b, TCP, 80)
     assert site.counter(name) == before + 1
@@ -239,7 +239,7 @@ def test_an_audited_tenant_policy_counts_what_it_would_deny(site: Site) -> None:
     a, b, _ = site.hosts
     site.give(b, rules("audit", mode=Mode.AUDIT))
     site.apply()
-    name = names.counter(PolicyName("audit"), Direction.INGRESS, "default")
+    name = table_names.counter(PolicyName("audit"), Direction.INGRESS, "default")
     assert site.arrives(a, b, TCP, 80)
     assert site.counter(name) == 1
 
@@ -248,7 +248,7 @@ def test_counters_survive_a_change_of_their_policy(site: Site) -> None:
     a, b, _ = site.hosts
     site.give(b, rules("web", allow(PortMatch(TCP, 80, 80))))
     site.apply()
-    name = names.counter(PolicyName("web"), Direction.INGRESS, "0")
+    name = table_names.counter(PolicyName("web"), Direction.INGRESS, "0")
     assert site.arrives(a, b, TCP, 80)
     site.give(b, rules("web", allow(PortMatch(TCP, 80, 90))))
     site.apply()
@@ -259,10 +259,10 @@ def test_counters_survive_a_change_of_their_policy(site: Site) -> None:
 @pytest.mark.parametrize("version", [4, 6])
 def test_nobody_sends_from_an_address_that_is_not_his(site: Site, version: int) -> None:
     a, b, c = site.hosts
-    before = site.counter(names.SPOOFED)
+    before = site.counter(table_names.SPOOFED)
     claim = c.address(version)
     assert not site.arrives(a, b, UDP, 80, version=version, claim=claim)
-    assert site.counter(names.SPOOFED) == before + 1
+    assert site.counter(table_names.SPOOFED) == before + 1
     assert site.arrives(a, b, UDP, 80, version=version)
 
 

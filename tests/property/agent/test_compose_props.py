@@ -7,11 +7,11 @@ import ipaddress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.agent.policy.compose import Composer, Local
-from services.agent.policy.diff import diff
-from services.agent.policy.failsafe import Failsafe
-from services.agent.policy.resources import NetworkRules, Resource
-from services.agent.policy.table import Changes, Found, Image
+from services.agent.kernel.nftables.table import Changes, Found, Image
+from services.agent.rules.compose import Composer, Local
+from services.agent.rules.diff import diff
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.resources import NetworkRules, Resource
 from services.common.model.names import EndpointName, NetworkName
 from services.common.model.rules import (
     Action,

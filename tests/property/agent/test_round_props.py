@@ -8,13 +8,13 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.agent.diff import diff
+from services.agent.kernel.diff import diff
+from services.agent.kernel.numbers import Numbers
+from services.agent.kernel.state import Interface, Kind, State
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.numbers import Numbers
-from services.agent.plan import Wanted, plan
-from services.agent.prefixes import PrefixRoutes
-from services.agent.round import Outcome, Task, perform
-from services.agent.state import Interface, Kind, State
+from services.agent.routing.plan import Wanted, plan
+from services.agent.routing.prefixes import PrefixRoutes
+from services.agent.routing.reconcile_round import Outcome, Task, perform
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment

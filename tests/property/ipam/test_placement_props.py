@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ipam.placement import AggregateSpace, GroupSpace, SequentialSpace
+from services.ipam.slots.placement import AggregateSpace, GroupSpace, SequentialSpace
 
 SLOTS = 13
 NODES = ("a", "b", "c")

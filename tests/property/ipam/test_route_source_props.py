@@ -12,13 +12,13 @@ from services.common.errors import RomanaError
 from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.sync.source import Source
-from services.ipam.allocation import allocate, release
-from services.ipam.knowledge import Reservation
+from services.ipam.deciding.allocation import allocate, release
+from services.ipam.ledger.areas import Interval
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.state import State
 from services.ipam.model import ANY, Release, Request
-from services.ipam.route_source import Encoding, RouteSource
-from services.ipam.routes_view import RoutesView
-from services.ipam.space import Interval
-from services.ipam.state import State
+from services.ipam.routes.source import Encoding, RouteSource
+from services.ipam.routes.view import RoutesView
 from tests.support.topologies import layout, network, node
 
 

@@ -7,8 +7,8 @@ from functools import cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ipam.routes import Changes, RouteTable, longest_match
-from services.ipam.trie import Prefix
+from services.ipam.routes.ortc import Changes, RouteTable, longest_match
+from services.ipam.routes.trie import Prefix
 
 BITS = 6
 NODES = ("a", "b", "c")

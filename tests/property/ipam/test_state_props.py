@@ -21,15 +21,15 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.common.model.network import Placement
 from services.common.model.node import Node
 from services.common.records.blocks import BlockPage, decode_page, encode
-from services.ipam import allocation
-from services.ipam.index import Place
-from services.ipam.items import Item, Result, Tidy
-from services.ipam.items import perform as decide
-from services.ipam.knowledge import Reservation
+from services.ipam.deciding import allocation
+from services.ipam.deciding.batch import Streaks
+from services.ipam.deciding.commands import Item, Result, Tidy
+from services.ipam.deciding.commands import perform as decide
+from services.ipam.ledger.index import Place
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.state import State
 from services.ipam.model import ANY, Given, Release, Request, Want
-from services.ipam.ranges import parse_ranges
-from services.ipam.state import State
-from services.ipam.streaks import Streaks
 from tests.support.ipam_dump import after_tidying, choices, dump, recount
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node

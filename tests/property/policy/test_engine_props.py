@@ -23,9 +23,9 @@ from services.common.model.rules import (
     Profile,
     RuleSet,
 )
-from services.policy.engine import Engine
+from services.policy.engine.engine import Engine
+from services.policy.engine.resources import Changes, Resource
 from services.policy.model import Endpoint, PolicyNode
-from services.policy.resources import Changes, Resource
 from tests.support import policy_worlds as worlds
 from tests.support.policy_naive import World
 

@@ -13,11 +13,11 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import Changes, Event, KeyValue, Snapshot
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.model.rules import Direction, PolicyName, Tier
-from services.policy import codec
-from services.policy.codec import Stored
-from services.policy.engine import Engine
-from services.policy.feed import PolicyFeed
+from services.policy.engine.engine import Engine
 from services.policy.model import Endpoint, EndpointSelector, Policy, PolicyNode, TenantRecord
+from services.policy.store import codec
+from services.policy.store.codec import Stored
+from services.policy.store.feed import PolicyFeed
 
 KEYS = Keys("/r")
 NODES = ("n1", "n2")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.node import Attachment, Node
-from services.topology.check_nodes import addresses
-from services.topology.roster import Roster
+from services.topology.checks.nodes import addresses
+from services.topology.layout.node_index import Roster
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("12"), max_size=3)
 ADDRESSES = [ip_address(f"192.0.2.{number}") for number in range(1, 6)]

@@ -12,12 +12,12 @@ from services.common.model.layout import Group, Layout
 from services.common.model.names import NodeName
 from services.common.model.network import Isolation
 from services.common.model.node import Node
-from services.topology.asked import Asked
-from services.topology.document import read_document
-from services.topology.draft import GroupDraft, NetworkDraft, SpecDraft, TopologyDraft
-from services.topology.export import export_json, export_yaml
-from services.topology.plan import Plan
-from services.topology.usage import Usage
+from services.topology.forms.apply_request import Asked
+from services.topology.forms.export import export_json, export_yaml
+from services.topology.forms.file import read_document
+from services.topology.layout.plan import Plan
+from services.topology.layout.usage import Usage
+from services.topology.model.draft import GroupDraft, NetworkDraft, SpecDraft, TopologyDraft
 
 names = st.text("abcyn01-", min_size=1, max_size=6).filter(lambda text: text[0] != "-")
 labels = st.dictionaries(

@@ -10,8 +10,8 @@ import pytest
 
 from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Request
+from services.agent.endpoints.spec import AddressWant, local_endpoint
 from services.agent.model import EndpointAddress
-from services.agent.wanted import AddressWant, local_endpoint
 from services.common import errors
 from services.common.model.names import NetworkName
 

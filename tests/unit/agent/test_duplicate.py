@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from services.agent import duplicate
+from services.agent.kernel import conflict_frames
 
 MAC = bytes.fromhex("020000000001")
 OTHER = bytes.fromhex("020000000002")
@@ -20,7 +20,7 @@ def arp(operation: int, sender: str, target: str, mac: bytes = OTHER) -> bytes:
 
 
 def test_an_arp_probe_has_no_sender_address() -> None:
-    assert duplicate.probe(FOUR, MAC).hex() == (
+    assert conflict_frames.probe(FOUR, MAC).hex() == (
         "ffffffffffff"
         + MAC.hex()
         + "0806"
@@ -33,12 +33,12 @@ def test_an_arp_probe_has_no_sender_address() -> None:
 
 
 def test_an_arp_announcement_names_the_address_twice() -> None:
-    frame = duplicate.announcement(FOUR, MAC)
+    frame = conflict_frames.announcement(FOUR, MAC)
     assert frame[28:32] == frame[38:42] == FOUR.packed
 
 
 def test_a_solicitation_goes_to_the_solicited_node_group_from_nobody() -> None:
-    frame = duplicate.probe(SIX, MAC)
+    frame = conflict_frames.probe(SIX, MAC)
     assert frame[:6].hex() == "3333ff123456"
     assert frame[22:38] == bytes(16)
     assert frame[38:54] == ip_address("ff02::1:ff12:3456").packed
@@ -48,7 +48,7 @@ def test_a_solicitation_goes_to_the_solicited_node_group_from_nobody() -> None:
 
 
 def test_an_unsolicited_advertisement_overrides() -> None:
-    frame = duplicate.announcement(SIX, MAC)
+    frame = conflict_frames.announcement(SIX, MAC)
     assert frame[:6].hex() == "333300000001"
     assert frame[22:38] == SIX.packed
     assert frame[54] == 136
@@ -72,30 +72,33 @@ def checksum_is_right(frame: bytes) -> bool:
         arp(2, "10.0.0.7", "0.0.0.0"),
         arp(1, "10.0.0.7", "10.0.0.1"),
         arp(1, "0.0.0.0", "10.0.0.7"),
-        duplicate.announcement(FOUR, OTHER),
-        duplicate.probe(FOUR, OTHER),
+        conflict_frames.announcement(FOUR, OTHER),
+        conflict_frames.probe(FOUR, OTHER),
     ],
 )
 def test_a_conflict_is_understood(frame: bytes) -> None:
-    assert duplicate.claimant(frame, FOUR, MAC) == OTHER.hex(":")
-    assert duplicate.claimant(frame, ip_address("10.0.0.8"), MAC) is None
-    assert duplicate.claimant(frame, FOUR, OTHER) is None
+    assert conflict_frames.claimant(frame, FOUR, MAC) == OTHER.hex(":")
+    assert conflict_frames.claimant(frame, ip_address("10.0.0.8"), MAC) is None
+    assert conflict_frames.claimant(frame, FOUR, OTHER) is None
 
 
 def test_asking_for_an_address_is_no_claim() -> None:
-    assert duplicate.claimant(arp(1, "10.0.0.1", "10.0.0.7"), FOUR, MAC) is None
+    assert conflict_frames.claimant(arp(1, "10.0.0.1", "10.0.0.7"), FOUR, MAC) is None
 
 
 def test_ipv6_conflicts_are_understood() -> None:
-    for frame in (duplicate.announcement(SIX, OTHER), duplicate.probe(SIX, OTHER)):
-        assert duplicate.claimant(frame, SIX, MAC) == OTHER.hex(":")
-        assert duplicate.claimant(frame, ip_address("fd00::1"), MAC) is None
-        assert duplicate.claimant(frame, SIX, OTHER) is None
+    for frame in (conflict_frames.announcement(SIX, OTHER), conflict_frames.probe(SIX, OTHER)):
+        assert conflict_frames.claimant(frame, SIX, MAC) == OTHER.hex(":")
+        assert conflict_frames.claimant(frame, ip_address("fd00::1"), MAC) is None
+        assert conflict_frames.claimant(frame, SIX, OTHER) is None
 
 
 @pytest.mark.parametrize("length", range(0, 90, 7))
 def test_a_cut_frame_is_no_claim(length: int) -> None:
-    for frame in (duplicate.announcement(SIX, OTHER), duplicate.announcement(FOUR, OTHER)):
+    for frame in (
+        conflict_frames.announcement(SIX, OTHER),
+        conflict_frames.announcement(FOUR, OTHER),
+    ):
         if length < len(frame) - 8:
             address = SIX if frame[12:14] == b"\x86\xdd" else FOUR
-            assert duplicate.claimant(frame[:length], address, MAC) is None
+            assert conflict_frames.claimant(frame[:length], address, MAC) is None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from services.agent.numbers import FIRST_TABLE, TABLES, Numbers, our_nexthop, our_table
+from services.agent.kernel.numbers import FIRST_TABLE, TABLES, Numbers, our_nexthop, our_table
 
 
 def test_names_keep_their_numbers_when_others_come_and_go() -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from services.agent import packed
+from services.agent.kernel import route_bytes
+from services.agent.kernel.numbers import ASTRAY_PRIORITY, INCOMING_PRIORITY, Numbers
+from services.agent.kernel.state import Action, Interface, InterfaceAddress, Kind, VlanLink
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.numbers import ASTRAY_PRIORITY, INCOMING_PRIORITY, Numbers
-from services.agent.plan import Desired, Wanted, plan
-from services.agent.state import Action, Interface, InterfaceAddress, Kind, VlanLink
+from services.agent.routing.plan import Desired, Wanted, plan
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment
@@ -95,7 +95,7 @@ def test_a_node_behind_a_router_is_reached_by_the_gateway() -> None:
     gateway = replace(NETWORK, gateway=ipaddress.ip_address("192.168.0.1"))
     desired = planned(replace(REMOTE, networks={A: gateway}, peers=far))
     assert not desired.state.nexthops
-    assert [packed.key_prefix(key).prefixlen for key in desired.state.routes] == [0]
+    assert [route_bytes.key_prefix(key).prefixlen for key in desired.state.routes] == [0]
 
 
 def test_an_endpoints_own_route_wins_over_its_nodes_prefix() -> None:
@@ -103,7 +103,7 @@ def test_an_endpoints_own_route_wins_over_its_nodes_prefix() -> None:
     remote = replace(REMOTE, routes={(A, prefix): ME})
     desired = planned(remote, interfaces=(E0, Interface("h1", 9)), endpoints=(endpoint(),))
     table = next(iter(desired.networks))
-    assert desired.state.routes[packed.route_key(table, prefix)] == packed.on_link(4, 9)
+    assert desired.state.routes[route_bytes.route_key(table, prefix)] == route_bytes.on_link(4, 9)
 
 
 def test_what_cannot_be_planned_is_named() -> None:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from services.agent.numbers import Numbers
-from services.agent.resources import Assembly, Peer, Resource, Route, Unreadable
-from services.agent.spool import Spool
+from services.agent.kernel.numbers import Numbers
+from services.agent.routing.resources import Assembly, Peer, Resource, Route, Unreadable
+from services.agent.routing.spool import Spool
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment

@@ -7,8 +7,8 @@ from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.sync.v1 import sync_pb2
 from romana.topology.v1 import network_pb2
 
-from services.agent.resources import Peer, Route, Unreadable
-from services.agent.sync_wire import parse_response
+from services.agent.routing.messages import parse_response
+from services.agent.routing.resources import Peer, Route, Unreadable
 from services.common.errors import InvalidInput
 from services.common.model.network import Mode, Network
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.diff import Step
+from services.agent.kernel.diff import Step
+from services.agent.kernel.state import Kind, Objects
 from services.agent.kernel.sysctls import Sysctls
-from services.agent.state import Kind, Objects
 
 NAME = "net/ipv4/neigh/e0/proxy_delay"
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from services.agent.together import in_thread, meanwhile
+from services.agent.kernel.concurrency import in_thread, meanwhile
 
 
 async def test_both_are_done_at_the_end() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.agent.endpoints.observers import Operation, Result, watched
 from services.agent.metrics import AgentMetrics
-from services.agent.watching import Operation, Result, watched
 from services.common.errors import Exhausted, InvalidInput, NotFound, Unavailable
 
 

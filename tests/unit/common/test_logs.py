@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import pytest
 import structlog
 
-from services.common.logs import configure_logs, current_request
-from services.common.version import version
+from services.common.process.logs import configure_logs, current_request
+from services.common.process.version import version
 
 
 class Terminal(io.StringIO):

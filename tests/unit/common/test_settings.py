@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from services.common.settings import (
+from services.common.process.settings import (
     EtcdSettings,
     ListenSettings,
     ServiceSettings,

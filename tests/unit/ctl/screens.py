@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from services.ctl.table import Screen
+from services.common.terminal.table import Screen
 
 
 class Stream(io.StringIO):

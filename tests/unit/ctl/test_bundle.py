@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.common.metrics import MetricsServer, new_registry
-from services.ctl import bundle
-from services.ctl.bundle import Part, Wanted
+from services.common.process.metrics import MetricsServer, new_registry
+from services.ctl.local import bundle
+from services.ctl.local.bundle import Part, Wanted
 
 
 def wanted(environment: dict[str, str] | None = None, **changes: object) -> Wanted:

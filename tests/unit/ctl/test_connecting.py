@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ctl.connecting import cause_of
+from services.ctl.failures.connecting import cause_of
 
 CHAIN = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9610: "
 HANDSHAKE = CHAIN + "Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: "

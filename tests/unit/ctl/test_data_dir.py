@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import WrongState
-from services.ctl.data_dir import check_port_free, locked
+from services.ctl.local.data_dir import check_port_free, locked
 
 
 def test_a_directory_is_made_and_held_once(tmp_path: Path) -> None:

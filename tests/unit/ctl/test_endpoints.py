@@ -3,8 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from services.ctl import endpoints
-from services.ctl.endpoints import Cluster, Endpoints
+from services.ctl.calls import service_addresses
+from services.ctl.calls.service_addresses import Cluster, Endpoints
 
 
 def cluster(pid: int) -> Cluster:
@@ -12,35 +12,35 @@ def cluster(pid: int) -> Cluster:
 
 
 def test_without_anything_it_is_the_default(tmp_path: Path) -> None:
-    found = endpoints.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
+    found = service_addresses.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
     assert found == Endpoints("127.0.0.1:9610", "127.0.0.1:9620")
 
 
 def test_a_running_cluster_is_found(tmp_path: Path) -> None:
-    endpoints.publish(tmp_path, cluster(os.getpid()))
-    found = endpoints.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
+    service_addresses.publish(tmp_path, cluster(os.getpid()))
+    found = service_addresses.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
     assert found == Endpoints("127.0.0.1:1", "127.0.0.1:2")
 
 
 def test_the_environment_precedes_a_cluster_and_an_option_both(tmp_path: Path) -> None:
-    endpoints.publish(tmp_path, cluster(os.getpid()))
+    service_addresses.publish(tmp_path, cluster(os.getpid()))
     environment = {"ROMANA_DATA_DIR": str(tmp_path), "ROMANA_TOPOLOGY": "t:1", "ROMANA_IPAM": "i:1"}
-    assert endpoints.find("", "i:2", environment) == Endpoints("t:1", "i:2")
+    assert service_addresses.find("", "i:2", environment) == Endpoints("t:1", "i:2")
 
 
 def test_a_cluster_whose_process_is_gone_does_not_count(tmp_path: Path) -> None:
-    endpoints.publish(tmp_path, cluster(2**22 + 1))
-    assert endpoints.running(tmp_path) is None
+    service_addresses.publish(tmp_path, cluster(2**22 + 1))
+    assert service_addresses.running(tmp_path) is None
 
 
 def test_a_withdrawn_or_broken_file_does_not_count(tmp_path: Path) -> None:
-    endpoints.publish(tmp_path, cluster(os.getpid()))
-    endpoints.withdraw(tmp_path)
-    assert endpoints.running(tmp_path) is None
+    service_addresses.publish(tmp_path, cluster(os.getpid()))
+    service_addresses.withdraw(tmp_path)
+    assert service_addresses.running(tmp_path) is None
     (tmp_path / "endpoints.json").write_text('{"pid": "x"}')
-    assert endpoints.running(tmp_path) is None
+    assert service_addresses.running(tmp_path) is None
 
 
 def test_the_data_directory_follows_the_environment(tmp_path: Path) -> None:
-    assert endpoints.data_dir({"ROMANA_DATA_DIR": "/d"}) == Path("/d")
-    assert endpoints.data_dir({"XDG_DATA_HOME": str(tmp_path)}) == tmp_path / "romana"
+    assert service_addresses.data_dir({"ROMANA_DATA_DIR": "/d"}) == Path("/d")
+    assert service_addresses.data_dir({"XDG_DATA_HOME": str(tmp_path)}) == tmp_path / "romana"

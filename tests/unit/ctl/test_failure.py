@@ -16,10 +16,10 @@ from services.common.errors import (
     Violation,
 )
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of
-from services.ctl import failure, failure_view
-from services.ctl.exits import ExitCode
-from services.ctl.failure import Failure
-from services.ctl.output import Format
+from services.ctl.failures import failure, failure_view
+from services.ctl.failures.exit_codes import ExitCode
+from services.ctl.failures.failure import Failure
+from services.ctl.views.output import Format
 
 EXHAUSTION = utilization_pb2.Exhaustion(
     networks=[

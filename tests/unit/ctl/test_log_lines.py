@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from services.ctl.log_lines import compact
+from services.ctl.views.log_lines import compact
 
 
 def test_a_log_line_is_its_time_event_and_details() -> None:

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from romana.ipam.v1 import block_pb2
 
-from services.ctl import block
-from services.ctl.output import Format, Output, plain
+from services.ctl.verbs import block
+from services.ctl.views.output import Format, Output, plain
 from tests.unit.ctl.screens import Captured
 
 BLOCKS = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from romana.topology.v1 import topology_pb2
 
-from services.ctl import plan_view
+from services.ctl.views import plan_view
 from tests.unit.ctl.screens import Captured
 
 PLAN = topology_pb2.TopologyPlan(

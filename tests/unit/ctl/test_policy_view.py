@@ -7,8 +7,9 @@ import pytest
 from romana.policy.v1 import explain_pb2, policy_pb2, selector_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
-from services.ctl import matrix_view, policy_ask, policy_view
 from services.ctl.main import run
+from services.ctl.verbs import policy_ask
+from services.ctl.views import matrix_view, policy_view
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policies" / "tests.yaml"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from rich.text import Text
 
-from services.ctl.table import Column, fields
+from services.common.terminal.table import Column, fields
 from tests.unit.ctl.screens import Captured
 
 COLUMNS: tuple[Column[tuple[str, int]], ...] = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import topology_pb2
 
-from services.ctl import tree_view
+from services.ctl.views import tree_view
 from tests.unit.ctl.screens import Captured
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ctl.usage_bar import bar
+from services.ctl.views.usage_bar import bar
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import network_pb2
 
-from services.ctl import words
+from services.ctl.views import enum_text
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from services.ctl import words
     ],
 )
 def test_a_share_is_neither_rounded_to_empty_nor_to_full(used: int, size: int, says: str) -> None:
-    assert words.share(used, size) == says
+    assert enum_text.share(used, size) == says
 
 
 @pytest.mark.parametrize(
@@ -30,37 +30,37 @@ def test_a_share_is_neither_rounded_to_empty_nor_to_full(used: int, size: int, s
     [(65536, "65536"), (2**48, "2^48"), (2**64 - 1, "2^64"), (2**48 + 5, "~2^48")],
 )
 def test_large_numbers_of_addresses_are_powers(number: int, says: str) -> None:
-    assert words.large(number) == says
+    assert enum_text.large(number) == says
 
 
 def test_enums_lose_their_prefix() -> None:
-    assert words.refusal(utilization_pb2.REFUSAL_GROUP_FULL) == "group full"
+    assert enum_text.refusal(utilization_pb2.REFUSAL_GROUP_FULL) == "group full"
 
 
 def test_what_is_not_said_is_the_default() -> None:
-    assert words.attachment_mode(network_pb2.ATTACHMENT_MODE_UNSPECIFIED) == "routed"
-    assert words.placement(network_pb2.PLACEMENT_STRATEGY_UNSPECIFIED) == "aggregate"
+    assert enum_text.attachment_mode(network_pb2.ATTACHMENT_MODE_UNSPECIFIED) == "routed"
+    assert enum_text.placement(network_pb2.PLACEMENT_STRATEGY_UNSPECIFIED) == "aggregate"
 
 
 def test_an_enum_value_newer_than_this_command_does_not_fail() -> None:
     newer = utilization_pb2.NetworkRefusal.FromString(b"\x10\x63").refusal
-    assert words.refusal(newer) == "99"
+    assert enum_text.refusal(newer) == "99"
 
 
 @pytest.mark.parametrize(("number", "says"), [(0, "0 addresses"), (1, "1 address")])
 def test_counts_have_their_plural(number: int, says: str) -> None:
-    assert words.count(number, "address") == says
+    assert enum_text.count(number, "address") == says
 
 
 def test_times_are_utc_and_absent_ones_empty() -> None:
-    assert words.moment(Timestamp(seconds=1_700_000_000)) == "2023-11-14T22:13:20Z"
-    assert words.moment(Timestamp()) == ""
+    assert enum_text.moment(Timestamp(seconds=1_700_000_000)) == "2023-11-14T22:13:20Z"
+    assert enum_text.moment(Timestamp()) == ""
 
 
 def test_durations_are_seconds() -> None:
-    assert words.seconds(Duration(seconds=1, nanos=500_000_000)) == "1.5 s"
+    assert enum_text.seconds(Duration(seconds=1, nanos=500_000_000)) == "1.5 s"
 
 
 def test_nouns_with_y_have_their_plural() -> None:
-    assert words.count(2, "policy") == "2 policies"
-    assert words.count(1, "policy") == "1 policy"
+    assert enum_text.count(2, "policy") == "2 policies"
+    assert enum_text.count(1, "policy") == "1 policy"

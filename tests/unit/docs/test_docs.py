@@ -15,10 +15,10 @@ import typer
 from pydantic import BaseModel
 from romana.ipam.v1 import utilization_pb2
 
-from services.agent import numbers
+from services.agent.kernel import numbers
 from services.agent.settings import AgentSettings
 from services.common import errors
-from services.common.settings import ServiceSettings
+from services.common.process.settings import ServiceSettings
 from services.ctl.main import NOUNS
 from services.ipam.settings import IpamSettings
 from services.policy.settings import PolicySettings
@@ -63,7 +63,9 @@ def parse(line: str) -> None:
     noun, *rest = words
     if noun not in NOUNS:
         raise typer.BadParameter(f"no noun {noun!r}")
-    command = typer.main.get_command(importlib.import_module(f"services.ctl.{NOUNS[noun][0]}").app)
+    command = typer.main.get_command(
+        importlib.import_module(f"services.ctl.verbs.{NOUNS[noun][0]}").app
+    )
     verbs = getattr(command, "commands", None)
     if verbs is not None:
         if not rest or rest[0] in PLACEHOLDERS:

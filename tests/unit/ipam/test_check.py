@@ -8,8 +8,8 @@ import pytest
 
 from services.common.model.names import NetworkName
 from services.common.records.blocks import BlockPage, PageRest, PageUse
-from services.ipam.check import Check, StoredPage
-from services.ipam.pages import write_page
+from services.ipam.consistency.rules import Check, StoredPage
+from services.ipam.ledger.pages import write_page
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.ipam.last_resort import LastResort
-from services.ipam.placement import AggregateSpace
+from services.ipam.slots.avoided import LastResort
+from services.ipam.slots.placement import AggregateSpace
 
 
 @pytest.fixture

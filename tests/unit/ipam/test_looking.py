@@ -10,9 +10,9 @@ from services.common.errors import NotFound
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NodeName, TopologyName
 from services.common.model.network import Placement
-from services.ipam.listing import BlockFilter, list_addresses, list_blocks
+from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
+from services.ipam.ledger.utilization import detail, utilization
 from services.ipam.model import Why
-from services.ipam.utilization import detail, utilization
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
 

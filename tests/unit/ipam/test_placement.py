@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ipam.placement import AggregateSpace, GroupSpace, SequentialSpace
+from services.ipam.slots.placement import AggregateSpace, GroupSpace, SequentialSpace
 
 BOTH = pytest.mark.parametrize("make", [SequentialSpace, AggregateSpace])
 

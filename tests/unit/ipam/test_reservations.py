@@ -7,10 +7,10 @@ import pytest
 from services.common.errors import AlreadyExists, InvalidInput, NotFound
 from services.common.model.names import NetworkName
 from services.common.model.network import Placement
-from services.ipam import reserving
-from services.ipam.knowledge import Reservation
+from services.ipam.deciding import reservations
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_range, parse_ranges
 from services.ipam.model import NoAddress, Why
-from services.ipam.ranges import parse_range, parse_ranges
 from tests.support.ipam_world import World
 from tests.support.topologies import layout, network, node
 
@@ -146,24 +146,24 @@ def test_a_reservation_is_kept_for_a_network_that_comes_later() -> None:
 def test_the_same_reservation_again_changes_nothing() -> None:
     it = world()
     it.reserve("r", "net", "10.0.0.1")
-    assert not reserving.is_needed(it.state, "r", reservation("r", "10.0.0.1"))
+    assert not reservations.is_needed(it.state, "r", reservation("r", "10.0.0.1"))
 
 
 def test_another_reservation_of_that_name_is_refused() -> None:
     it = world()
     it.reserve("r", "net", "10.0.0.1")
     with pytest.raises(AlreadyExists) as refused:
-        reserving.is_needed(it.state, "r", reservation("r", "10.0.0.2"))
+        reservations.is_needed(it.state, "r", reservation("r", "10.0.0.2"))
     assert refused.value.reason == "RESERVATION_EXISTS"
 
 
 def test_ending_what_is_not_there_changes_nothing() -> None:
-    assert not reserving.is_needed(world().state, "r", None)
+    assert not reservations.is_needed(world().state, "r", None)
 
 
 def test_a_reservation_of_an_unknown_network_is_refused() -> None:
     with pytest.raises(NotFound):
-        reserving.is_needed(world().state, "r", reservation("r", "10.0.0.1", net="nowhere"))
+        reservations.is_needed(world().state, "r", reservation("r", "10.0.0.1", net="nowhere"))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_reservation_of_an_unknown_network_is_refused() -> None:
 )
 def test_ranges_outside_of_the_network_are_refused_with_their_place(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        reserving.is_needed(world().state, "r", reservation("r", "10.0.0.1", text))
+        reservations.is_needed(world().state, "r", reservation("r", "10.0.0.1", text))
     assert [item.path for item in refused.value.violations] == ["reservation.ranges[1]"]
 
 

@@ -4,8 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from services.ipam.routes import RouteTable, longest_match
-from services.ipam.trie import Prefix
+from services.ipam.routes.ortc import RouteTable, longest_match
+from services.ipam.routes.trie import Prefix
 
 
 def at(text: str) -> Prefix:

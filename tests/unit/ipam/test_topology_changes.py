@@ -7,7 +7,7 @@ import pytest
 from services.common.errors import NotFound
 from services.common.model.layout import Layout
 from services.common.model.network import Network, Placement
-from services.ipam import allocation
+from services.ipam.deciding import allocation
 from services.ipam.model import NoAddress, Why
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node

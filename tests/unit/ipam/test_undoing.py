@@ -8,7 +8,7 @@ import pytest
 
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.model.network import Placement
-from services.ipam import allocation
+from services.ipam.deciding import allocation
 from services.ipam.model import Release, Request
 from tests.support.ipam_dump import after_tidying, choices, dump, recount
 from tests.support.ipam_world import World

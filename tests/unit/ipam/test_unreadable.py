@@ -8,8 +8,8 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import Changes, Event, KeyValue, Snapshot
 from services.common.model.names import NetworkName
 from services.common.records.blocks import BlockPage, PageUse, encode
-from services.ipam import codec
 from services.ipam.model import NoAddress
+from services.ipam.store import codec
 from tests.support.ipam_world import World
 from tests.support.topologies import layout, network, node
 

@@ -17,7 +17,7 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
-from services.policy.check import MAX_RULES, check, check_endpoint, check_references
+from services.policy.checks.policies import MAX_RULES, check, check_endpoint, check_references
 from services.policy.model import (
     Anything,
     Endpoint,

@@ -19,8 +19,6 @@ from services.common.model.rules import (
     Tier,
 )
 from services.common.records.errors import RecordError
-from services.policy import codec
-from services.policy.codec import Stored
 from services.policy.model import (
     Anything,
     Endpoint,
@@ -36,6 +34,8 @@ from services.policy.model import (
     Rule,
     TenantRecord,
 )
+from services.policy.store import codec
+from services.policy.store.codec import Stored
 
 LABELS = LabelSelector(
     (Requirement("app", Operator.IN, ("a", "b")), Requirement("old", Operator.DOES_NOT_EXIST))

@@ -18,7 +18,7 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
-from services.policy.document import Form, read_document
+from services.policy.forms.documents import Form, read_document
 from services.policy.model import (
     EndpointSelector,
     LabelSelector,

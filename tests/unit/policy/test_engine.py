@@ -24,7 +24,8 @@ from services.common.model.rules import (
     RuleSet,
     Tier,
 )
-from services.policy.engine import Engine
+from services.policy.engine.engine import Engine
+from services.policy.engine.selections import EndpointSelection
 from services.policy.model import (
     Endpoint,
     EndpointSelector,
@@ -40,7 +41,6 @@ from services.policy.model import (
     Rule,
     TenantRecord,
 )
-from services.policy.selections import EndpointSelection
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
 

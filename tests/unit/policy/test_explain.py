@@ -10,12 +10,12 @@ from services.common.errors import InvalidInput, NotFound, WrongState
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Isolation
 from services.common.model.rules import Action, Protocol, Tier
-from services.policy.document import read_document
-from services.policy.engine import Engine
-from services.policy.explain import Connection, Explanation, Party, explain
-from services.policy.matrix import MAX_SIDE, matrix
+from services.policy.engine.engine import Engine
+from services.policy.explain.explain import Connection, Explanation, Party, explain
+from services.policy.explain.matrix import MAX_SIDE, matrix
+from services.policy.explain.path import PathKind
+from services.policy.forms.documents import read_document
 from services.policy.model import Endpoint, PolicyNetwork, PolicyNode
-from services.policy.path import PathKind
 
 NETWORKS = (
     PolicyNetwork(

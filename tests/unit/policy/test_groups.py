@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 from services.common.model.network import Address
 from services.common.model.rules import GroupPage
-from services.policy.addresses import key_of
-from services.policy.groups import Group, GroupSpec
+from services.policy.engine.addresses import key_of
+from services.policy.engine.groups import Group, GroupSpec
 from services.policy.model import EndpointSelector, NodeSelector
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.common.errors import InvalidInput
 from services.common.model.rules import CidrBlock, Direction, PortMatch, Protocol, Tier
-from services.policy.document import read_document
+from services.policy.forms.documents import read_document
 from services.policy.model import (
     Anything,
     EndpointSelector,

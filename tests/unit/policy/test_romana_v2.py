@@ -17,7 +17,7 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
-from services.policy.document import read_document
+from services.policy.forms.documents import read_document
 from services.policy.model import (
     Anything,
     EndpointSelector,

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.policy.model import EndpointSelector, LabelSelector, NodeSelector, Requirement
-from services.policy.model import Operator as Op
-from services.policy.selector import (
+from services.policy.engine.selector import (
     NOTHING,
     canonical,
     canonical_endpoints,
     canonical_nodes,
     matches,
 )
+from services.policy.model import EndpointSelector, LabelSelector, NodeSelector, Requirement
+from services.policy.model import Operator as Op
 from tests.support.policy_worlds import label_selectors
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from services.common.errors import InvalidInput
 from services.common.model.rules import Mode
-from services.policy.document import read_document
-from services.policy.trial import Outcome, check_expectations, read_trial
+from services.policy.explain.trial import Outcome, check_expectations, read_trial
+from services.policy.forms.documents import read_document
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "policies"
 WORLD = """

@@ -4,9 +4,9 @@ import pytest
 
 from services.common.errors import InvalidInput
 from services.common.model.layout import Layout
-from services.topology.asked import Asked
-from services.topology.document import read_document
-from services.topology.usage import Usage
+from services.topology.forms.apply_request import Asked
+from services.topology.forms.file import read_document
+from services.topology.layout.usage import Usage
 
 
 def carve(text: str, previous: Layout | None = None) -> Layout:

@@ -9,11 +9,11 @@ from services.common.errors import InvalidInput
 from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.model.node import Attachment, Node
-from services.topology.asked import Asked
-from services.topology.document import Format, read_document
-from services.topology.export import export_json, export_yaml
-from services.topology.plan import Plan
-from services.topology.usage import Usage
+from services.topology.forms.apply_request import Asked
+from services.topology.forms.export import export_json, export_yaml
+from services.topology.forms.file import Format, read_document
+from services.topology.layout.plan import Plan
+from services.topology.layout.usage import Usage
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "datacenter.yaml"
 

@@ -6,14 +6,14 @@ from services.common.errors import WrongState
 from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.node import Attachment, Node
-from services.topology.asked import Asked
-from services.topology.changes import Kind
-from services.topology.document import read_document
-from services.topology.placement import Placer, networks_of
-from services.topology.plan import Plan, plan_node, settle
-from services.topology.roster import Roster
-from services.topology.tally import Tally
-from services.topology.usage import BlockUse, PageUse, Usage
+from services.topology.forms.apply_request import Asked
+from services.topology.forms.file import read_document
+from services.topology.layout.diff import Kind
+from services.topology.layout.leaf_counts import Tally
+from services.topology.layout.node_index import Roster
+from services.topology.layout.placement import Placer, networks_of
+from services.topology.layout.plan import Plan, plan_node, settle
+from services.topology.layout.usage import BlockUse, PageUse, Usage
 
 N = NetworkName("n")
 T = TopologyName("n")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.kernel.world import Kernel
+from services.agent.kernel.drivers import Kernel
 from services.agent.model import Myself, Remote
-from services.agent.reconcile import Reconciler
+from services.agent.routing.reconcile import Reconciler
 from services.agent.uninstall import uninstall
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Network

@@ -19,10 +19,10 @@ from lab.file import parse
 from lab.namespaces import call, ip, name_of, path_of
 from lab.probe import Outcome
 from lab.spec import TRUNK_INTERFACE, Lab, Node
-from services.agent.diff import Step
+from services.agent.kernel.diff import Step
 from services.agent.kernel.links import Links
 from services.agent.kernel.netlink import Netlink
-from services.agent.state import Key, Kind, Value, VlanLink
+from services.agent.kernel.state import Key, Kind, Value, VlanLink
 from tests.vm.vlan.needs import TRUNK
 
 T = TypeVar("T")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from romana.policy.v1 import policy_pb2, sync_rules_pb2
 
-from services.agent.policy.resources import Unreadable
-from services.agent.policy.spool import FILE, RuleSpool
-from services.agent.policy.wire import parse_resource
+from services.agent.rules.messages import parse_resource
+from services.agent.rules.resources import Unreadable
+from services.agent.rules.spool import FILE, RuleSpool
 from services.common.model.rules import Action, CidrBlock, GroupPage, PortMatch, Protocol, RuleSet
 from services.common.sync.model import Position
 

@@ -1,0 +1,535 @@
+"""Attach, detach and check: what happens to one endpoint, from the request to the kernel.
+
+    attach   begun > allocated > linked > placed > attached
+    detach   detaching > unlinked > released
+
+*Begun* and *detaching* are written before the next step is taken, and *attached* before the caller
+is answered. The rest needs no record: links are named by the endpoint's name and ipam allocates by
+it, so that whoever finds *begun* after a crash can undo all of it, and whoever finds *detaching*
+can finish. One name is worked on by one task at a time, and a task goes on when its caller has
+gone.
+
+A container waits for its attach, so what can go on at once does: the pair is made while ipam
+allocates, and *attached* is written while the routes are. Whoever finds that after a crash in
+between finds an endpoint that is whole but for them.
+
+A loss of power takes all links and namespaces with it, so only two records have to survive one:
+*attached*, since its caller was answered, and *detaching* before the addresses are given back: an
+old *attached* must not come back for an address that is another's. That one is synced while the
+kernel takes the link away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+import structlog
+
+from services.agent.endpoints.addressing import Addressing
+from services.agent.endpoints.journal import Journal
+from services.agent.endpoints.observers import EndpointObserver, Nobody, Operation, watched
+from services.agent.endpoints.per_name_lock import Alone
+from services.agent.endpoints.spec import (
+    EndpointSpec,
+    Record,
+    Step,
+    local_endpoint,
+    unknown,
+    violations,
+)
+from services.agent.kernel import endpoint_names
+from services.agent.kernel.concurrency import meanwhile
+from services.agent.kernel.veth import Links, Wiring
+from services.agent.model import EndpointAddress, LocalEndpoint
+from services.agent.routing.reconcile import Reconciler
+from services.common.errors import (
+    AlreadyExists,
+    InvalidInput,
+    NotFound,
+    RomanaError,
+    Unavailable,
+    WrongState,
+)
+from services.common.model.names import EndpointName, NetworkName
+
+log = structlog.get_logger(__name__)
+
+UNDO_SECONDS: Final = 3.0
+"""For giving addresses back in a failed attach or a detach; later it goes on by itself."""
+SETTLE_SECONDS: Final = 2.0
+"""For the reconciler: to take away routes before their address is given back, and for a check."""
+
+
+class State(StrEnum):
+    """Where an endpoint stands."""
+
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+    DEGRADED = "degraded"
+    """Its link is gone; it is made anew if its namespace comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An endpoint as others see it."""
+
+    record: Record
+    state: State
+    problem: str = ""
+    """What is wrong, when degraded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The answer to an attach."""
+
+    view: View
+    existed: bool
+
+
+class Guard(Protocol):
+    """Keeps endpoints closed until their rules are in force."""
+
+    async def close_to(self, name: EndpointName, interface: str, /) -> None:
+        """Lets nothing through an interface that is about to be made; raises WrongState."""
+
+    async def opened(self, name: EndpointName, /) -> None:
+        """Waits for an endpoint's rules, for a while at most."""
+
+    def gone(self, name: EndpointName, /) -> None:
+        """Says that an endpoint's interface is not there any more, or not ours."""
+
+
+class Endpoints:
+    """The endpoints of this node. Deadlines are times of the running loop's clock."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        links: Links,
+        addressing: Addressing,
+        reconciler: Reconciler,
+        *,
+        observer: EndpointObserver | None = None,
+        guard: Guard | None = None,
+        passed: Callable[[str], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`passed` is told the name of every step that is done; tests end the process there."""
+        self._journal = journal
+        self._links = links
+        self._addressing = addressing
+        self._reconciler = reconciler
+        self._observer = observer or Nobody()
+        self._guard = guard
+        self._passed = passed
+        self._now = now
+        self._records: dict[EndpointName, Record] = {}
+        self._degraded: dict[EndpointName, str] = {}
+        self._alone = Alone()
+        self.unfinished = asyncio.Event()
+        """Set when something is left for `services.agent.endpoints.recovery`."""
+
+    # What callers see.
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def records(self) -> Mapping[EndpointName, Record]:
+        """What is in the journal."""
+        return self._records
+
+    def view(self, name: EndpointName) -> View | None:
+        """One endpoint; None: there is none."""
+        record = self._records.get(name)
+        if record is None:
+            return None
+        if record.step is Step.ATTACHED and name in self._degraded:
+            return View(record, State.DEGRADED, self._degraded[name])
+        return View(record, _STATES[record.step])
+
+    async def attach(self, spec: EndpointSpec, deadline: float) -> Attached:
+        """Attaches an endpoint, or returns the one that the same request made before.
+
+        Raises:
+            InvalidInput: The request is wrong, or its MTU too large.
+            NotFound: The namespace, the interface, the node or the network is not there.
+            AlreadyExists: The name, or the interface in the namespace, is taken.
+            Exhausted: There is no address.
+            WrongState: The kernel refused, or somebody else has the address.
+            Unavailable: The deadline passed. Whatever was begun is undone.
+        """
+        return await self._alone.do(spec.name, lambda: self._attach(spec, deadline))
+
+    async def detach(self, name: EndpointName) -> tuple[str, ...]:
+        """Detaches an endpoint, if there is one, and gives its addresses back.
+
+        The link is gone when it returns. While ipam is away, the addresses are given back later.
+        """
+        return await self._alone.do(name, lambda: self._detach(name))
+
+    async def check(self, name: EndpointName) -> tuple[View, list[str]]:
+        """The endpoint, and what the kernel lacks of it; NotFound if there is none."""
+        return await self._alone.do(name, lambda: self._check(name))
+
+    async def close(self, seconds: float) -> None:
+        """Lets what is being done come to its end."""
+        await self._alone.close(seconds)
+        self._links.close()
+
+    # Attaching.
+
+    async def _attach(self, spec: EndpointSpec, deadline: float) -> Attached:
+        with watched(self._observer, Operation.ATTACH):
+            found = list(violations(spec))
+            if found:
+                raise InvalidInput.of(found)
+            return await self._attach_valid(spec, deadline)
+
+    async def _attach_valid(self, spec: EndpointSpec, deadline: float) -> Attached:
+        before = self._records.get(spec.name)
+        if before is not None and before.step is Step.ATTACHED:
+            if before.spec != spec:
+                raise AlreadyExists(
+                    f"{spec.name!r} is attached already, and not as asked for now",
+                    "ENDPOINT_EXISTS",
+                    {"name": spec.name},
+                )
+            if await self._is_whole(before):
+                view = self.view(spec.name)
+                assert view is not None
+                return Attached(view, existed=True)
+        self._check_target(spec)
+        claims = _Claims()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._in_sync()
+                await self.write(Record(spec, Step.BEGUN), durable=False)
+                self._passed("begun")
+                endpoint = await self._build(spec, claims, deadline)
+                record = Record(spec, Step.ATTACHED, endpoint)
+                claims.record = True
+                async with meanwhile(self._journal.write(record)):
+                    await self._place(endpoint)
+                    self._passed("placed")
+                    if self._guard is not None:
+                        await self._guard.opened(endpoint.name)
+                    await self._addressing.announce(endpoint.addresses)
+        except TimeoutError as error:
+            await self._undo(spec, claims)
+            raise Unavailable(
+                f"{spec.name!r} could not be attached in time: "
+                + ("; ".join(self._reconciler.reasons) or "the node is busy"),
+                "ATTACH_TIMEOUT",
+            ) from error
+        except RomanaError:
+            await self._undo(spec, claims)
+            raise
+        self._records[spec.name] = record
+        self._degraded.pop(spec.name, None)
+        self._passed("attached")
+        log.info(
+            "endpoint_attached",
+            endpoint=spec.name,
+            interface=endpoint.host_interface,
+            addresses=[str(item.address) for item in endpoint.addresses],
+        )
+        return Attached(View(record, State.ATTACHED), existed=False)
+
+    async def _build(self, spec: EndpointSpec, claims: _Claims, deadline: float) -> LocalEndpoint:
+        """Gets the addresses and makes the link."""
+        expected = self._addressing.networks(spec) if spec.namespace else frozenset()
+        if not expected:
+            addresses = await self._allocate(spec, claims, deadline)
+            networks = frozenset(item.network for item in addresses)
+        else:
+            claims.link = True
+            async with meanwhile(self._prepare(spec, expected)) as preparing:
+                addresses = await self._allocate(spec, claims, deadline)
+            networks = frozenset(item.network for item in addresses)
+            if networks == expected:
+                endpoint = self._endpoint(spec, addresses, preparing.result())
+                await self._links.complete(wiring(endpoint))
+                self._passed("linked")
+                return endpoint
+        mtu = await self._addressing.mtu(spec.mtu, networks)
+        endpoint = self._endpoint(spec, addresses, mtu)
+        claims.link = True
+        await self.link(endpoint)
+        self._passed("linked")
+        return endpoint
+
+    async def _allocate(
+        self, spec: EndpointSpec, claims: _Claims, deadline: float
+    ) -> tuple[EndpointAddress, ...]:
+        claims.addresses = True
+        try:
+            addresses = await self._addressing.give(spec, deadline)
+        except Unavailable:
+            raise  # it may have been done all the same
+        except RomanaError:
+            claims.addresses = False
+            raise
+        self._passed("allocated")
+        return addresses
+
+    async def _prepare(self, spec: EndpointSpec, networks: frozenset[NetworkName]) -> int:
+        """Makes the pair of an endpoint whose addresses are not known yet; returns its MTU."""
+        mtu = await self._addressing.mtu(spec.mtu, networks)
+        endpoint = self._endpoint(spec, (), mtu)
+        if self._guard is not None:
+            await self._guard.close_to(endpoint.name, endpoint.host_interface)
+        await self._links.prepare(wiring(endpoint))
+        return mtu
+
+    def _endpoint(
+        self, spec: EndpointSpec, addresses: tuple[EndpointAddress, ...], mtu: int
+    ) -> LocalEndpoint:
+        pair = bool(spec.namespace)
+        return local_endpoint(
+            spec,
+            addresses,
+            host_interface=endpoint_names.host_interface(spec.name) if pair else spec.interface,
+            mac=endpoint_names.mac_address(spec.name) if pair else "",
+            mtu=mtu,
+            create_time=int(self._now()),
+        )
+
+    async def link(self, endpoint: LocalEndpoint) -> None:
+        """Makes the link of an endpoint, or prepares that of a VM; closed, if there is policy."""
+        if self._guard is not None:
+            await self._guard.close_to(endpoint.name, endpoint.host_interface)
+        if endpoint.namespace:
+            await self._links.make(wiring(endpoint))
+        else:
+            await self._links.adopt(
+                endpoint.host_interface, [item.address for item in endpoint.addresses]
+            )
+
+    async def _place(self, endpoint: LocalEndpoint) -> None:
+        self._reconciler.put_endpoint(endpoint)
+        failures = await self._reconciler.reached()
+        failure = failures.get(f"endpoint/{endpoint.name}")
+        if failure is not None:
+            raise WrongState(
+                f"the kernel does not take {endpoint.name!r}: {failure}", "NOT_REALIZED"
+            )
+
+    def _check_target(self, spec: EndpointSpec) -> None:
+        """A VM's interface belongs to one endpoint."""
+        for record in self._records.values():
+            if (
+                not spec.namespace
+                and record.endpoint is not None
+                and record.endpoint.host_interface == spec.interface
+                and record.spec.name != spec.name
+            ):
+                raise AlreadyExists(
+                    f"interface {spec.interface!r} is that of {record.spec.name!r}",
+                    "INTERFACE_TAKEN",
+                    {"interface": spec.interface, "name": record.spec.name},
+                )
+
+    async def _in_sync(self) -> None:
+        """Waits until the node's networks are known."""
+        if not self._reconciler.in_sync:
+            await self._reconciler.reached()
+
+    async def _is_whole(self, record: Record) -> bool:
+        """Whether the link of an attached endpoint is there."""
+        endpoint = record.endpoint
+        assert endpoint is not None
+        if endpoint.name in self._degraded:
+            return False
+        return await self._links.find(endpoint.host_interface) is not None
+
+    async def _undo(self, spec: EndpointSpec, claims: _Claims) -> None:
+        """Takes away what an attach has made so far."""
+        record = self._records.get(spec.name)
+        if record is None or record.step is not Step.BEGUN:
+            return  # not even begun
+        self._reconciler.remove_endpoint(spec.name)
+        if claims.link:
+            await self._unlink(spec)
+        if claims.record:
+            # the disk may say that it is attached: not while its addresses are given back
+            with contextlib.suppress(WrongState):  # a full disk: dropping the record works
+                await self.write(Record(spec, Step.DETACHING))
+        if claims.addresses:
+            await self._give_back(Record(spec, Step.DETACHING))
+        else:
+            await self.forget(spec.name)
+
+    # Detaching.
+
+    async def _detach(self, name: EndpointName) -> tuple[str, ...]:
+        with watched(self._observer, Operation.DETACH):
+            return await self._detach_known(name)
+
+    async def _detach_known(self, name: EndpointName) -> tuple[str, ...]:
+        record = self._records.get(name)
+        if record is None:
+            # a journal that was lost: the link's name and ipam still know it
+            await self._links.delete(endpoint_names.host_interface(name))
+            self._reconciler.remove_endpoint(name)
+            return await self._give_back(Record(unknown(name), Step.DETACHING))
+        if record.step is not Step.DETACHING:
+            record = Record(record.spec, Step.DETACHING, record.endpoint)
+            await self.write(record, durable=False)
+        self._passed("detaching")
+        released = await self.finish_detach(record)
+        log.info("endpoint_detached", endpoint=name, released=released)
+        return released
+
+    async def finish_detach(self, record: Record) -> tuple[str, ...]:
+        """Does what remains of a detach; repeatable."""
+        name = record.spec.name
+        self._reconciler.remove_endpoint(name)
+        self._degraded.pop(name, None)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._journal.sync(name))
+            group.create_task(self._unlink(record.spec))
+        self._passed("unlinked")
+        if self._reconciler.in_sync:
+            # an address that is handed out again must not be answered for here any more
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._reconciler.reached()
+        return await self._give_back(record)
+
+    async def _unlink(self, spec: EndpointSpec) -> None:
+        if spec.namespace:
+            await self._links.delete(endpoint_names.host_interface(spec.name))
+        elif spec.interface:
+            await self._links.disown(spec.interface)
+        if self._guard is not None:
+            self._guard.gone(spec.name)
+
+    async def _give_back(self, record: Record) -> tuple[str, ...]:
+        """Releases in ipam and forgets; keeps the record for later if ipam is away."""
+        name = record.spec.name
+        deadline = asyncio.get_running_loop().time() + UNDO_SECONDS
+        try:
+            released = await self._addressing.ipam.release(record.spec, deadline)
+        except WrongState:
+            released = ()  # another node's, or another owner's: not ours to release
+        except RomanaError as error:
+            log.warning("release_postponed", endpoint=name, message=error.message)
+            if self._records.get(name) != record:
+                await self.write(record)
+            self.unfinished.set()
+            return ()
+        self._passed("released")
+        await self.forget(name)
+        return released
+
+    # Checking.
+
+    async def _check(self, name: EndpointName) -> tuple[View, list[str]]:
+        view = self.view(name)
+        if view is None:
+            raise NotFound(
+                f"there is no endpoint {name!r} on this node", "ENDPOINT_NOT_FOUND", {"name": name}
+            )
+        endpoint = view.record.endpoint
+        if endpoint is None or view.record.step is not Step.ATTACHED:
+            return view, [f"it is {view.state}"]
+        if endpoint.namespace:
+            problems = await self._links.problems(wiring(endpoint))
+        else:
+            link = await self._links.find(endpoint.host_interface)
+            problems = [] if link is not None else [f"there is no {endpoint.host_interface}"]
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                failures = await self._reconciler.reached()
+        except TimeoutError:
+            problems += self._reconciler.reasons
+        else:
+            if failure := failures.get(f"endpoint/{name}"):
+                problems.append(failure)
+        return view, problems
+
+    # For recovery.
+
+    async def write(self, record: Record, *, durable: bool = True) -> None:
+        """Takes over a record, when it is written."""
+        await self._journal.write(record, durable=durable)
+        self._records[record.spec.name] = record
+
+    async def forget(self, name: EndpointName) -> None:
+        """Forgets a record."""
+        if self._records.pop(name, None) is not None:
+            await self._journal.drop(name)
+
+    def load(self) -> None:
+        """Reads the journal."""
+        self._records = {record.spec.name: record for record in self._journal.read()}
+
+    def degrade(self, name: EndpointName, problem: str) -> None:
+        """Says that an attached endpoint's link is gone; nothing leads there any more."""
+        if name not in self._degraded:
+            log.warning("endpoint_degraded", endpoint=name, problem=problem)
+        self._degraded[name] = problem
+        self._reconciler.remove_endpoint(name)
+
+    async def repair(self, name: EndpointName) -> None:
+        """Makes the link of a degraded endpoint anew; raises as `attach` does."""
+        await self._alone.do(name, lambda: self._repair(name))
+
+    async def retry(self, name: EndpointName) -> None:
+        """Goes on with what was left unfinished."""
+
+        async def work() -> None:
+            record = self._records.get(name)
+            if record is not None and record.step is Step.DETACHING:
+                await self.finish_detach(record)
+
+        await self._alone.do(name, work)
+
+    async def _repair(self, name: EndpointName) -> None:
+        record = self._records.get(name)
+        if name not in self._degraded or record is None or record.endpoint is None:
+            return
+        await self.link(record.endpoint)
+        await self._place(record.endpoint)
+        await self._addressing.announce(record.endpoint.addresses)
+        self._degraded.pop(name, None)
+        log.info("endpoint_repaired", endpoint=name)
+
+
+@dataclass
+class _Claims:
+    """What an attach may have made."""
+
+    addresses: bool = False
+    link: bool = False
+    record: bool = False
+    """That it is attached."""
+
+
+_STATES: Final = {
+    Step.BEGUN: State.ATTACHING,
+    Step.ATTACHED: State.ATTACHED,
+    Step.DETACHING: State.DETACHING,
+}
+
+
+def wiring(endpoint: LocalEndpoint) -> Wiring:
+    """The link that a container's endpoint shall have."""
+    return Wiring(
+        name=endpoint.name,
+        host_interface=endpoint.host_interface,
+        namespace=endpoint.namespace,
+        interface=endpoint.interface,
+        mac=endpoint.mac,
+        mtu=endpoint.mtu,
+        addresses=tuple(item.address for item in endpoint.addresses),
+    )

@@ -1,0 +1,161 @@
+"""What attaching needs of ipam, in domain types. Protobuf messages stop here.
+
+Allocation and release are idempotent by name, so a call that was lost is simply made again, until
+the caller's deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+from grpc.aio import UnaryUnaryMultiCallable
+from romana.ipam.v1 import allocation_pb2, block_pb2
+from romana.ipam.v1 import ipam_service_pb2 as pb
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+
+from services.agent.endpoints.spec import EndpointSpec
+from services.agent.model import EndpointAddress
+from services.common.backoff import Backoff, BackoffPolicy
+from services.common.errors import NotFound, Unavailable
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.network import Address
+from services.common.rpc.status import error_of
+
+if TYPE_CHECKING:
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
+
+_Asked = TypeVar("_Asked", bound=Message)
+_Answer = TypeVar("_Answer", bound=Message)
+
+_FAMILIES: Final = {
+    0: allocation_pb2.FAMILY_UNSPECIFIED,
+    4: allocation_pb2.FAMILY_IPV4,
+    6: allocation_pb2.FAMILY_IPV6,
+}
+_RETRY: Final = BackoffPolicy(initial=0.1, maximum=2.0)
+ATTEMPT: Final = 5.0
+"""Seconds for one attempt: what hangs longer hangs in a replica that is being replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """The addresses of one name on this node, with their owner."""
+
+    addresses: tuple[EndpointAddress, ...]
+    tenant: Tenant
+    segment: Segment
+
+
+class IpamClient:
+    """Calls on behalf of one node. Raises RomanaErrors; Unavailable once the deadline passed.
+
+    Any replica takes any call; one that is away is left for the next. Deadlines are times of the
+    running loop's clock.
+    """
+
+    def __init__(self, channels: Sequence[grpc.aio.Channel], node: NodeName) -> None:
+        self._stubs: list[IpamServiceAsyncStub] = [IpamServiceStub(item) for item in channels]
+        self._node = node
+
+    async def allocate(self, spec: EndpointSpec, deadline: float) -> tuple[EndpointAddress, ...]:
+        """The addresses of an endpoint, in the order asked for; the same ones again."""
+        request = pb.AllocateAddressRequest(
+            spec=allocation_pb2.AllocationSpec(
+                name=spec.name,
+                node=self._node,
+                tenant=spec.tenant,
+                segment=spec.segment,
+                addresses=[
+                    allocation_pb2.AddressSpec(
+                        network=want.network or "",
+                        family=_FAMILIES[want.family],
+                        address=want.address,
+                    )
+                    for want in spec.addresses
+                ],
+            )
+        )
+        answer = await self._call(lambda stub: stub.AllocateAddress, request, deadline)
+        return _addresses(answer.allocations)
+
+    async def release(self, spec: EndpointSpec, deadline: float) -> tuple[str, ...]:
+        """Gives back what the name has on this node; returns the addresses.
+
+        WrongState: the name is another node's, or another owner's.
+        """
+        request = pb.ReleaseAddressRequest(
+            spec=pb.ReleaseSpec(
+                name=spec.name, tenant=spec.tenant, segment=spec.segment, node=self._node
+            )
+        )
+        answer = await self._call(lambda stub: stub.ReleaseAddress, request, deadline)
+        return tuple(answer.addresses)
+
+    async def set_aside(
+        self, name: str, network: NetworkName, address: Address, why: str, deadline: float
+    ) -> None:
+        """Reserves an address; idempotent."""
+        request = pb.CreateReservationRequest(
+            reservation=block_pb2.Reservation(
+                name=name, network=network, ranges=[str(address)], description=why
+            )
+        )
+        await self._call(lambda stub: stub.CreateReservation, request, deadline)
+
+    async def find(self, name: EndpointName, deadline: float) -> Allocated | None:
+        """What a name has on this node; None: nothing. NotFound is no error here."""
+        try:
+            answer = await self._call(
+                lambda stub: stub.GetAddress, pb.GetAddressRequest(name=name), deadline
+            )
+        except NotFound:
+            return None
+        first = answer.allocations[0]
+        if first.node != self._node:
+            return None
+        return Allocated(
+            _addresses(answer.allocations), Tenant(first.tenant), Segment(first.segment)
+        )
+
+    async def _call(
+        self,
+        method: Callable[[IpamServiceAsyncStub], UnaryUnaryMultiCallable[_Asked, _Answer]],
+        request: _Asked,
+        deadline: float,
+    ) -> _Answer:
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(_RETRY, random.random)
+        while True:
+            stub, left = self._stubs[0], max(deadline - loop.time(), 0.001)
+            try:
+                return await method(stub)(request, timeout=self._patience(left))
+            except grpc.aio.AioRpcError as error:
+                failed = error_of(error)
+            if not isinstance(failed, Unavailable):
+                raise failed
+            if self._stubs[0] is stub:  # else another call has turned away from it already
+                self._stubs.append(self._stubs.pop(0))
+            pause = max(backoff.failed(), 0.02)
+            if loop.time() + pause >= deadline:
+                raise failed
+            if backoff.failures % len(self._stubs) == 0:
+                await asyncio.sleep(pause)
+
+    def _patience(self, left: float) -> float:
+        """Seconds for the next attempt: there is to be time for another replica."""
+        return min(left if len(self._stubs) == 1 else left / 2, ATTEMPT)
+
+
+def _addresses(
+    allocations: Sequence[allocation_pb2.Allocation],
+) -> tuple[EndpointAddress, ...]:
+    return tuple(
+        EndpointAddress(ip_address(item.address), NetworkName(item.network)) for item in allocations
+    )

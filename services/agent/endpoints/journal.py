@@ -1,0 +1,180 @@
+"""What the agent has begun with each endpoint, on disk: one small JSON file each.
+
+A file is written whole beside its place and renamed, so that a reader after a crash finds the old
+or the new one; where a loss of power matters too, file and folder are synced. A file that cannot be
+read is put aside, not deleted: its links and addresses are found by other means (`Links.ours`, ipam
+by node).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from services.agent.endpoints.spec import EndpointSpec, Record, Step, local_endpoint
+from services.agent.kernel.concurrency import in_thread
+from services.agent.kernel.endpoint_names import file_name
+from services.agent.model import EndpointAddress
+from services.common.errors import WrongState
+from services.common.model.names import EndpointName, NetworkName
+
+log = structlog.get_logger(__name__)
+
+BAD: Final = ".bad"
+
+
+class Journal:
+    """The files of one agent."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes the folder if it is not there."""
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+
+    async def write(self, record: Record, *, durable: bool = True) -> None:
+        """Returns when the record is written; WrongState if it cannot be.
+
+        `durable`: a loss of power does not undo it. What is not survives the death of this process
+        all the same.
+        """
+        await in_thread(lambda: self._write(record, durable=durable))
+
+    async def sync(self, name: EndpointName) -> None:
+        """Makes the last record of a name durable."""
+        await in_thread(lambda: self._sync_one(name))
+
+    async def drop(self, name: EndpointName) -> None:
+        """Removes an endpoint's record, if there is one; a loss of power may bring it back."""
+        await in_thread(lambda: self._drop(name))
+
+    def read(self) -> Sequence[Record]:
+        """All records, by name. For the start."""
+        found: list[Record] = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                found.append(decode(path.read_bytes()))
+            except (msgspec.DecodeError, ValueError) as error:
+                log.error("journal_unreadable", file=str(path), error=str(error))  # noqa: TRY400
+                path.replace(path.with_suffix(BAD))
+        for path in self._folder.glob(".*.new"):
+            path.unlink()
+        return sorted(found, key=lambda record: record.spec.name)
+
+    def _write(self, record: Record, *, durable: bool) -> None:
+        path = self._folder / file_name(record.spec.name)
+        new = path.with_name(f".{path.name}.new")
+        try:
+            with new.open("wb") as file:
+                file.write(encode(record))
+                if durable:
+                    file.flush()
+                    os.fdatasync(file.fileno())
+            new.replace(path)
+            if durable:
+                _sync(self._folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise _unwritable(path, error) from error
+
+    def _drop(self, name: EndpointName) -> None:
+        path = self._folder / file_name(name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def _sync_one(self, name: EndpointName) -> None:
+        path = self._folder / file_name(name)
+        try:
+            _sync(path)
+            _sync(self._folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Address(msgspec.Struct, frozen=True):
+    address: str
+    network: str
+
+
+class _Attached(msgspec.Struct, frozen=True):
+    """What of an attached endpoint does not follow from its specification."""
+
+    host_interface: str
+    addresses: tuple[_Address, ...]
+    mac: str
+    mtu: int
+    create_time: int
+
+
+class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file. Unknown fields are ignored, so that the version before can read it."""
+
+    spec: EndpointSpec
+    step: Step
+    attached: _Attached | None = None
+
+
+def encode(record: Record) -> bytes:
+    """One record as the content of its file."""
+    attached = None
+    if (endpoint := record.endpoint) is not None:
+        attached = _Attached(
+            host_interface=endpoint.host_interface,
+            addresses=tuple(
+                _Address(str(item.address), item.network) for item in endpoint.addresses
+            ),
+            mac=endpoint.mac,
+            mtu=endpoint.mtu,
+            create_time=endpoint.create_time,
+        )
+    return msgspec.json.encode(_Document(record.spec, record.step, attached)) + b"\n"
+
+
+def decode(content: bytes) -> Record:
+    """Reads `encode`'s bytes; raises msgspec.DecodeError or ValueError."""
+    document = msgspec.json.decode(content, type=_Document)
+    attached = document.attached
+    if attached is None and document.step is Step.ATTACHED:
+        raise ValueError("it is attached and does not say how")
+    endpoint = None
+    if attached is not None:
+        endpoint = local_endpoint(
+            document.spec,
+            tuple(
+                EndpointAddress(ip_address(item.address), NetworkName(item.network))
+                for item in attached.addresses
+            ),
+            host_interface=attached.host_interface,
+            mac=attached.mac,
+            mtu=attached.mtu,
+            create_time=attached.create_time,
+        )
+    return Record(document.spec, document.step, endpoint)
+
+
+def _unwritable(path: Path, error: OSError) -> WrongState:
+    return WrongState(
+        f"the journal cannot be written: {path}: {error.strerror}", "JOURNAL_UNWRITABLE"
+    )

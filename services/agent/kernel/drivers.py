@@ -1,0 +1,94 @@
+"""The kernel as one thing: all drivers, in one thread.
+
+One thread, so that no two operations meet, and not the event loop's, which a large batch would
+block. Netlink sockets and /proc/sys belong to the network namespace of the thread that opens them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from services.agent.kernel.diff import Step
+from services.agent.kernel.driver import Driver, Problems
+from services.agent.kernel.links import Links
+from services.agent.kernel.neighbours import Neighbours
+from services.agent.kernel.netlink import Netlink
+from services.agent.kernel.nexthops import Nexthops
+from services.agent.kernel.routes import Routes
+from services.agent.kernel.rules import Rules
+from services.agent.kernel.state import Interface, Kind, Look, State
+from services.agent.kernel.sysctls import Sysctls
+
+_T = TypeVar("_T")
+
+
+class Kernel:
+    """The drivers. Methods that are not coroutines are for the kernel's thread, within `run`."""
+
+    def __init__(self, state_dir: Path, *, enter: Callable[[], None] = lambda: None) -> None:
+        """Nothing is opened before `start`; `enter` is called first in the thread, for tests."""
+        self._state_dir = state_dir
+        self._thread = ThreadPoolExecutor(1, "romana-kernel", initializer=enter)
+        self._netlink: Netlink | None = None
+        self._links: Links | None = None
+        self._drivers: dict[Kind, Driver] = {}
+
+    async def start(self) -> int:
+        """Opens the socket; returns its port.
+
+        Raises:
+            KernelUnavailable: There is no netlink.
+        """
+        return await self.run(self._open)
+
+    async def close(self) -> None:
+        """Closes the socket when what was begun is done."""
+        if self._netlink is not None:
+            await self.run(self._netlink.close)
+        self._thread.shutdown()
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Does something in the kernel's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def look(self) -> Sequence[Interface]:
+        """All interfaces, anybody's; opens a socket of its own."""
+        return await self.run(_look)
+
+    def _open(self) -> int:
+        self._netlink = Netlink()
+        self._links = Links(self._netlink)
+        for driver in (
+            self._links,
+            Sysctls(self._state_dir / "sysctls.json"),
+            Nexthops(self._netlink),
+            Routes(self._netlink),
+            Rules(self._netlink),
+            Neighbours(self._netlink),
+        ):
+            self._drivers[driver.kind] = driver
+        return self._netlink.port
+
+    def interfaces(self, look: Look | None = None) -> Mapping[str, Interface]:
+        """All interfaces, anybody's; with `look`, all but those as they were."""
+        assert self._links is not None
+        return self._links.interfaces(look)
+
+    def read(self, state: State, kinds: Collection[Kind]) -> State:
+        """The state with these kinds read anew."""
+        for kind in kinds:
+            state = state.having(kind, self._drivers[kind].read())
+        return state
+
+    def apply(self, step: Step) -> Problems:
+        """Performs a step; returns what was refused."""
+        return self._drivers[step.kind].apply(step)
+
+
+def _look() -> Sequence[Interface]:
+    with Netlink() as netlink:
+        return tuple(Links(netlink).interfaces().values())

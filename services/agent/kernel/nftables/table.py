@@ -1,0 +1,276 @@
+"""What the table `inet romana` shall hold: chains with rules, sets, maps, counters. Values only.
+
+A rule is a sequence of statements, each of which may end it. What the kernel wants to be told of
+them is in `services.agent.kernel.nftables.expressions`.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+TABLE: Final = "romana"
+_REVISION: Final = b"1"
+"""Of how statements are put into the kernel's terms: another one has all rules replaced."""
+
+
+class Key(enum.Enum):
+    """What of a packet is looked at."""
+
+    FAMILY = enum.auto()
+    """One byte: 2 or 10."""
+    PROTOCOL = enum.auto()
+    """One byte: that of layer 4."""
+    MARK = enum.auto()
+    CONNECTION_STATE = enum.auto()
+    """Four bytes, in the machine's order."""
+    INPUT = enum.auto()
+    """Name of the interface, 16 bytes."""
+    OUTPUT = enum.auto()
+    SOURCE_4 = enum.auto()
+    SOURCE_6 = enum.auto()
+    DESTINATION_4 = enum.auto()
+    DESTINATION_6 = enum.auto()
+    HOP_LIMIT = enum.auto()
+    """Of IPv6: one byte."""
+    PORT = enum.auto()
+    """Destination's: two bytes."""
+    ICMP_TYPE = enum.auto()
+    """Of both versions: one byte."""
+    ICMP_CODE = enum.auto()
+    INPUT_SOURCE_4 = enum.auto()
+    """Interface and source address."""
+    INPUT_SOURCE_6 = enum.auto()
+    FLOW_4 = enum.auto()
+    """Source, destination, protocol and both ports, each padded to four bytes."""
+    FLOW_6 = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """Compares."""
+
+    key: Key
+    value: bytes
+    mask: bytes = b""
+    """What of it; empty: all."""
+    inverted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Compares with a range, its ends included."""
+
+    key: Key
+    first: bytes
+    last: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """Looks into a set."""
+
+    key: Key
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Goes where a map says; on, if it says nothing."""
+
+    key: Key
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Counts in a named counter."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Holds for so many packets a second."""
+
+    rate: int
+    burst: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Sends the packet to a group of nflog."""
+
+    group: int
+    prefix: str
+
+
+class Verdict(enum.Enum):
+    """What becomes of a packet."""
+
+    ACCEPT = enum.auto()
+    DROP = enum.auto()
+    RETURN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Goes to a chain, and comes back."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goto:
+    """Goes to a chain, and does not come back."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Masquerade:
+    """Gives the packet the node's address."""
+
+
+Statement: TypeAlias = (
+    Is | Between | In | Dispatch | Count | Limit | Log | Verdict | Jump | Goto | Masquerade
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Statements, in order."""
+
+    statements: tuple[Statement, ...]
+    note: str = ""
+    """For people who list the table."""
+
+    @property
+    def tag(self) -> str:
+        """By which it is known again: the rest of a rule is not read back."""
+        digest = hashlib.blake2b(_REVISION, digest_size=8)
+        digest.update(repr(self.statements).encode())
+        return digest.hexdigest()
+
+
+class Hook(enum.IntEnum):
+    """Where a packet meets a base chain."""
+
+    PREROUTING = 0
+    INPUT = 1
+    FORWARD = 2
+    OUTPUT = 3
+    POSTROUTING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What makes a chain a base chain. All accept what they do not drop."""
+
+    hook: Hook
+    priority: int
+    kind: str = "filter"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Rules in order."""
+
+    rules: tuple[Rule, ...]
+    base: Base | None = None
+
+
+class Element(enum.Enum):
+    """What a set holds: by name of nft's type."""
+
+    ADDRESS_4 = "ipv4_addr"
+    ADDRESS_6 = "ipv6_addr"
+    PORT = "inet_service"
+    INTERFACE = "ifname"
+    INTERFACE_ADDRESS_4 = "ifname . ipv4_addr"
+    INTERFACE_ADDRESS_6 = "ifname . ipv6_addr"
+    FLOW_4 = "ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service"
+    FLOW_6 = "ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What kind of set it is."""
+
+    element: Element
+    is_map: bool = False
+    """To verdicts: its elements' values are names of chains."""
+    is_interval: bool = False
+    """Its elements are bounds: an address or port, and a last byte, which is 1 at a bound that is
+    not in it any more."""
+    timeout: int = 0
+    """Seconds, after which an element goes by itself; such sets are not read back."""
+    size: int = 0
+    """The most it takes; 0: no limit."""
+
+
+Elements: TypeAlias = dict[bytes, str]
+"""Elements with the chain that they lead to; in a set, with an empty text."""
+
+
+@dataclass(slots=True)
+class Image:
+    """A whole table."""
+
+    chains: dict[str, Chain] = field(default_factory=dict)
+    sets: dict[str, Shape] = field(default_factory=dict)
+    counters: set[str] = field(default_factory=set)
+    elements: dict[str, Elements] = field(default_factory=dict)
+    """By set; every set is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the kernel holds of it."""
+
+    chains: Mapping[str, tuple[Base | None, tuple[str, ...]]] = field(default_factory=dict)
+    """Tags of the rules in order; empty text: a rule that is not ours."""
+    sets: Mapping[str, Shape] = field(default_factory=dict)
+    counters: frozenset[str] = frozenset()
+    elements: Mapping[str, Mapping[bytes, str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction does. Applied in the order of dependencies, whatever order it is in."""
+
+    remake: bool = False
+    """The table is removed first."""
+    counters: set[str] = field(default_factory=set)
+    sets: dict[str, Shape] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    """Those that are new, and those that have other rules."""
+    new_chains: set[str] = field(default_factory=set)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    """Of the sets in `added` and `removed`."""
+    added: dict[str, Elements] = field(default_factory=dict)
+    removed: dict[str, Elements] = field(default_factory=dict)
+    dropped_chains: list[str] = field(default_factory=list)
+    dropped_sets: list[str] = field(default_factory=list)
+    dropped_counters: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.remake
+            or self.counters
+            or self.sets
+            or self.chains
+            or any(self.added.values())
+            or any(self.removed.values())
+            or self.dropped_chains
+            or self.dropped_sets
+            or self.dropped_counters
+        )
+
+
+def interface_key(name: str) -> bytes:
+    """As the kernel compares names."""
+    return name.encode().ljust(16, b"\0")

@@ -1,0 +1,430 @@
+"""What the table shall hold, kept up to date as endpoints, rules and groups come and go. Pure.
+
+    composer.put_local(...), composer.update(...)    what is new
+    composer.refresh()                               what has to change in the kernel for it
+    composer.image()                                 all of it, to compare with the kernel
+
+The image depends on what is put and not on how it came about. A change of a group's members costs
+as much as it has members that change, an endpoint as much as it has addresses; other rules have the
+structure rendered anew, of which only what is different goes to the kernel.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.table import Changes, Element, Elements, Image, Shape
+from services.agent.rules.diff import compare, restructure
+from services.agent.rules.endpoint_view import PageKey, View
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.render import Structure, local_elements, render
+from services.agent.rules.render_rules import Counted, Logging, Piece, render_rules
+from services.agent.rules.resources import NetworkRules, Resource, Unreadable
+from services.common.model.names import EndpointName
+from services.common.model.network import Address
+from services.common.model.rules import (
+    Action,
+    EndpointRules,
+    GroupId,
+    GroupPage,
+    Mode,
+    NodeRules,
+    Profile,
+    RuleSet,
+    RuleSetId,
+)
+
+_MEMBER: Mapping[int, Shape] = {4: Shape(Element.ADDRESS_4), 6: Shape(Element.ADDRESS_6)}
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """An endpoint that is here."""
+
+    interface: str
+    addresses: tuple[Address, ...] = ()
+
+
+@dataclass(slots=True)
+class Refreshed:
+    """What a refresh came to."""
+
+    changes: Changes = field(default_factory=Changes)
+    restricts: bool = False
+    """Something that was allowed may not be any more."""
+    gone: set[Address] = field(default_factory=set)
+    """Addresses that no endpoint of this node has any more."""
+
+
+class Composer:
+    """The table of one node."""
+
+    def __init__(self, failsafe: Failsafe, logging: Logging | None) -> None:
+        self._failsafe = failsafe
+        self._logging = logging
+        self._resources: dict[str, Resource] = {}
+        self._locals: dict[EndpointName, Local] = {}
+        self._fresh: set[EndpointName] = set()
+        self._rules: dict[EndpointName, EndpointRules] = {}
+        self._sets: dict[RuleSetId, RuleSet] = {}
+        self._pages: dict[GroupId, dict[PageKey, int]] = {}
+        self._networks: dict[str, NetworkRules] = {}
+        self._node: NodeRules | None = None
+
+        self._pieces: dict[RuleSetId, Piece] = {}
+        self._structure = Structure()
+        self._profiles: Counter[Profile] = Counter()
+        self._open: dict[EndpointName, Profile] = {}
+        self._elements: dict[str, Elements] = {}
+        self._had: dict[EndpointName, Mapping[str, Elements]] = {}
+        self._owners: dict[tuple[str, bytes], EndpointName] = {}
+        self._users: Mapping[bool, frozenset[GroupId]] = {}
+
+        self._stale = True
+        self._touched: dict[EndpointName, Local | None] = {}
+        self._turned: dict[tuple[GroupId, PageKey], int] = {}
+
+    # What is new ----------------------------------------------------------------------------------
+
+    def put_local(self, name: EndpointName, local: Local) -> None:
+        """An endpoint is here, or is about to be: without addresses it is only closed."""
+        before = self._locals.get(name)
+        if before == local:
+            return
+        if before is None and not local.addresses:
+            self._fresh.add(name)
+        self._touched.setdefault(name, before)
+        self._locals[name] = local
+
+    def shut_local(self, name: EndpointName) -> None:
+        """An endpoint is not here any more, but its interface may be: it is closed."""
+        before = self._locals.get(name)
+        if before is not None:
+            self.put_local(name, Local(before.interface))
+
+    def drop_local(self, name: EndpointName) -> None:
+        """An endpoint's interface is not here any more."""
+        before = self._locals.pop(name, None)
+        self._fresh.discard(name)
+        if before is not None:
+            self._touched.setdefault(name, before)
+
+    def update(self, updated: Mapping[str, Resource], removed: Collection[str]) -> None:
+        """Takes in what the policy service says."""
+        for name in removed:
+            before = self._resources.pop(name, None)
+            if before is not None:
+                self._replace(before, None)
+        for name, value in updated.items():
+            before = self._resources.get(name)
+            self._resources[name] = value
+            self._replace(before, value)
+
+    def _replace(self, before: Resource | None, after: Resource | None) -> None:
+        if before is not None and (after is None or not isinstance(after, type(before))):
+            self._forget(before)
+        match after:
+            case EndpointRules():
+                self._rules[after.name] = after
+                self._touched.setdefault(after.name, self._locals.get(after.name))
+            case RuleSet():
+                self._sets[after.id] = after
+                self._pieces.pop(after.id, None)
+                self._stale = True
+            case GroupPage():
+                self._turn(after.group, (after.bits, after.base), after.members)
+            case NetworkRules():
+                self._networks[after.name] = after
+                self._stale = True
+            case NodeRules():
+                self._node = after
+                self._stale = True
+            case Unreadable() | None:
+                pass
+
+    def _forget(self, gone: Resource) -> None:
+        match gone:
+            case EndpointRules():
+                self._rules.pop(gone.name, None)
+                self._touched.setdefault(gone.name, self._locals.get(gone.name))
+            case RuleSet():
+                self._sets.pop(gone.id, None)
+                self._pieces.pop(gone.id, None)
+                self._stale = True
+            case GroupPage():
+                self._turn(gone.group, (gone.bits, gone.base), 0)
+            case NetworkRules():
+                self._networks.pop(gone.name, None)
+                self._stale = True
+            case NodeRules():
+                self._node = None
+                self._stale = True
+            case Unreadable():
+                pass
+
+    def _turn(self, group: GroupId, key: PageKey, members: int) -> None:
+        pages = dict(self._pages.get(group, {}))  # views keep what they have
+        self._turned.setdefault((group, key), pages.get(key, 0))
+        if members:
+            pages[key] = members
+        else:
+            pages.pop(key, None)
+        if pages:
+            self._pages[group] = pages
+        else:
+            self._pages.pop(group, None)
+
+    # What is asked --------------------------------------------------------------------------------
+
+    @property
+    def counters(self) -> Mapping[str, Counted | None]:
+        """What the table's counters count; None: see `names.DROPS`."""
+        return self._structure.counters
+
+    @property
+    def resources(self) -> int:
+        """How many resources there are."""
+        return len(self._resources)
+
+    @property
+    def rule_sets(self) -> int:
+        """How many rule sets there are."""
+        return len(self._sets)
+
+    @property
+    def groups(self) -> int:
+        """How many address groups there are."""
+        return len(self._pages)
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Messages by id of the resources that are not understood."""
+        return {
+            name: value.message
+            for name, value in self._resources.items()
+            if isinstance(value, Unreadable)
+        }
+
+    @property
+    def opened(self) -> int:
+        """How many endpoints are open, as of the last refresh."""
+        return len(self._open)
+
+    def is_open(self, name: EndpointName) -> bool:
+        """Says whether an endpoint has its rules, as of the last refresh."""
+        return name in self._open
+
+    def view(self) -> View:
+        """What connections are judged by, as of the last refresh."""
+        return View(
+            {
+                address: profile
+                for name, profile in self._open.items()
+                for address in self._locals[name].addresses
+            },
+            dict(self._sets),
+            dict(self._pages),
+        )
+
+    def image(self) -> Image:
+        """All that the table shall hold, as of the last refresh."""
+        structure = self._structure
+        elements = {name: dict(items) for name, items in structure.elements.items()}
+        for name, items in self._elements.items():
+            elements.setdefault(name, {}).update(items)
+        for group in self._used_groups():
+            for version in (4, 6):
+                elements[table_names.group(group, version)] = dict(self._members(group, version))
+        return Image(
+            dict(structure.chains), dict(structure.sets), set(structure.counters), elements
+        )
+
+    # Refreshing -----------------------------------------------------------------------------------
+
+    def refresh(self) -> Refreshed:
+        """Brings everything up to date; says what is different since the refresh before."""
+        done = Refreshed()
+        groups = self._used_groups()
+        touched, self._touched = self._touched, {}
+        self._judge_locals(self._locals if self._stale else touched, touched, done)
+        if self._stale:
+            self._render(done)
+            self._stale = False
+        self._move_elements(touched, done)
+        self._move_members(groups, done)
+        return done
+
+    def _judge_locals(
+        self,
+        candidates: Collection[EndpointName],
+        touched: dict[EndpointName, Local | None],
+        done: Refreshed,
+    ) -> None:
+        """Says which endpoints are open and by which profile; `touched` gets those that differ."""
+        for name in {*candidates, *touched}:
+            profile = self._profile(name)
+            before = self._open.get(name)
+            if profile == before:
+                continue
+            touched.setdefault(name, self._locals.get(name))
+            if before is not None:
+                self._profiles[before] -= 1
+                if not self._profiles[before]:
+                    del self._profiles[before]
+                    self._stale = True
+                del self._open[name]
+                done.restricts = done.restricts or profile is not None
+            if profile is not None:
+                if not self._profiles[profile]:
+                    self._stale = True
+                self._profiles[profile] += 1
+                self._open[name] = profile
+                # what it was before we knew of it may be denied now
+                done.restricts = done.restricts or (before is None and name not in self._fresh)
+                self._fresh.discard(name)
+
+    def _profile(self, name: EndpointName) -> Profile | None:
+        """How an endpoint is judged; None: it is not here, or closed.
+
+        Rules for other addresses are those of an endpoint that had the name before.
+        """
+        local, rules = self._locals.get(name), self._rules.get(name)
+        if local is None or not local.addresses or rules is None:
+            return None
+        if not set(rules.addresses).issuperset(local.addresses):
+            return None
+        return rules.profile if self._is_known(rules.profile) else None
+
+    def _render(self, done: Refreshed) -> None:
+        node = self._node.profile if self._node is not None else None
+        if node is not None and not self._is_known(node):
+            node = None
+        for profile in (*self._profiles, *([node] if node is not None else ())):
+            for one in (*profile.ingress, *profile.egress):
+                if one not in self._pieces:
+                    self._pieces[one] = render_rules(self._sets[one], self._logging)
+        before = self._structure
+        self._structure = render(
+            self._pieces,
+            self._profiles,
+            node,
+            [self._networks[name] for name in sorted(self._networks)],
+            self._failsafe,
+            self._logging,
+        )
+        self._users = _users(self._sets.values())
+        if restructure(done.changes, before, self._structure):
+            done.restricts = True
+
+    def _is_known(self, profile: Profile) -> bool:
+        return all(one in self._sets for one in (*profile.ingress, *profile.egress))
+
+    def _move_elements(self, touched: Mapping[EndpointName, Local | None], done: Refreshed) -> None:
+        """What endpoints have in sets and maps."""
+        before: dict[str, Elements] = {}
+        after: dict[str, Elements] = {}
+        for name in touched:
+            self._take_elements(name, before)
+        for name in touched:
+            self._give_elements(name, before, after)
+        for set_name in {**before, **after}:
+            compare(
+                done.changes,
+                set_name,
+                self._structure.sets[set_name],
+                before.get(set_name, {}),
+                after.get(set_name, {}),
+            )
+        for name, local in touched.items():
+            if local is not None:
+                now = self._locals.get(name)
+                done.gone.update(set(local.addresses) - set(now.addresses if now else ()))
+
+    def _take_elements(self, name: EndpointName, before: dict[str, Elements]) -> None:
+        for set_name, items in self._had.pop(name, {}).items():
+            for key, chain in items.items():
+                if self._owners.get((set_name, key)) == name:
+                    del self._owners[set_name, key]
+                    del self._elements[set_name][key]
+                    before.setdefault(set_name, {})[key] = chain
+
+    def _give_elements(
+        self, name: EndpointName, before: dict[str, Elements], after: dict[str, Elements]
+    ) -> None:
+        local = self._locals.get(name)
+        if local is None:
+            return
+        packed = [address.packed for address in local.addresses]
+        has = local_elements(local.interface, packed, self._open.get(name))
+        self._had[name] = has
+        for set_name, items in has.items():
+            kept = self._elements.setdefault(set_name, {})
+            for key, chain in items.items():
+                if key in kept:  # somebody else's address: it is the newer one's
+                    before.setdefault(set_name, {}).setdefault(key, kept[key])
+                kept[key] = chain
+                self._owners[set_name, key] = name
+                after.setdefault(set_name, {})[key] = chain
+
+    def _move_members(self, before: frozenset[GroupId], done: Refreshed) -> None:
+        """Members of groups."""
+        turned, self._turned = self._turned, {}
+        used = self._used_groups()
+        for group in used - before:
+            for version, shape in _MEMBER.items():
+                members = dict(self._members(group, version))
+                if members:
+                    compare(done.changes, table_names.group(group, version), shape, {}, members)
+        for (group, (bits, base)), had in turned.items():
+            if group not in used or group not in before:
+                continue
+            has = self._pages.get(group, {}).get((bits, base), 0)
+            gone, new = had & ~has, has & ~had
+            version = 4 if bits == 32 else 6
+            compare(
+                done.changes,
+                table_names.group(group, version),
+                _MEMBER[version],
+                dict(_expand(bits, base, gone)),
+                dict(_expand(bits, base, new)),
+            )
+            if gone and group in self._users.get(True, ()):
+                done.restricts = True
+            if new and group in self._users.get(False, ()):
+                done.restricts = True
+
+    def _used_groups(self) -> frozenset[GroupId]:
+        """Groups that have sets."""
+        return self._structure.groups
+
+    def _members(self, group: GroupId, version: int) -> Iterator[tuple[bytes, str]]:
+        for (bits, base), members in self._pages.get(group, {}).items():
+            if (bits == 32) == (version == 4):
+                yield from _expand(bits, base, members)
+
+
+def _expand(bits: int, base: int, members: int) -> Iterator[tuple[bytes, str]]:
+    """Elements of a page."""
+    length = bits // 8
+    while members:
+        lowest = members & -members
+        yield (base + lowest.bit_length() - 1).to_bytes(length, "big"), ""
+        members ^= lowest
+
+
+def _users(sets: Iterable[RuleSet]) -> Mapping[bool, frozenset[GroupId]]:
+    """Groups by whose members something is allowed (True), or denied (False); PASS may do both."""
+    allowing: set[GroupId] = set()
+    denying: set[GroupId] = set()
+    for one in sets:
+        if one.mode is Mode.AUDIT:
+            continue
+        for rule in one.rules:
+            if rule.action is not Action.DENY:
+                allowing.update(rule.groups)
+            if rule.action is not Action.ALLOW:
+                denying.update(rule.groups)
+    return {True: frozenset(allowing), False: frozenset(denying)}

@@ -1,0 +1,102 @@
+"""The stream of rules from the policy service into enforcement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import grpc.aio
+from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
+
+from services.agent.rules import messages
+from services.agent.rules.enforce import Enforcement
+from services.agent.rules.resources import Resource
+from services.agent.rules.spool import RuleSpool
+from services.agent.streams.agent_stream import MANY, AgentStream
+from services.common.model.names import NodeName
+from services.common.sync.model import Failure
+from services.common.sync.receiver import Batch, Receiver
+from services.common.sync.stream_client import Call, Observer, Peer
+
+if TYPE_CHECKING:
+    from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
+
+
+class RuleSink:
+    """Hands packed resources to enforcement."""
+
+    def __init__(self, enforcement: Enforcement) -> None:
+        self._enforcement = enforcement
+
+    def restore(self, held: Mapping[str, bytes]) -> None:
+        """Takes over what was on the disk."""
+        self._enforcement.take(_parse(held), (), whole=True)
+
+    async def apply(self, batch: Batch[bytes]) -> None:
+        """Takes in a change, and returns when the kernel holds it, or refused it.
+
+        A part of a change, which has no digest, only is taken in: what it refers to may be in the
+        next part, and a group that is not all there would deny too much or too little.
+        """
+        if len(batch.updated) < MANY:
+            updated = _parse(batch.updated)
+        else:
+            updated = await asyncio.to_thread(_parse, batch.updated)
+        whole = batch.snapshot or bool(batch.position.digest)
+        self._enforcement.take(updated, batch.removed, whole=whole)
+        if whole:
+            await self._enforcement.reached()
+
+    async def reached(self) -> None:
+        """Waits for the kernel."""
+        await self._enforcement.reached()
+
+    def failures(self) -> Sequence[Failure]:
+        """What is not understood; and when the kernel refuses, that nothing new is enforced."""
+        found = [
+            Failure(name, "UNREADABLE", message)
+            for name, message in self._enforcement.unreadable.items()
+        ]
+        if self._enforcement.error:
+            found.append(Failure("table/inet romana", "NOT_ENFORCED", self._enforcement.error))
+        return found
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Calls it after every round."""
+        self._enforcement.on_change(listener)
+
+
+def _parse(packed: Mapping[str, bytes]) -> Mapping[str, Resource]:
+    return {name: messages.parse_resource(message) for name, message in packed.items()}
+
+
+def rule_stream(
+    node: NodeName,
+    channels: Mapping[str, grpc.aio.Channel],
+    enforcement: Enforcement,
+    spool: RuleSpool,
+    receiver: Receiver[bytes],
+    observer: Observer | None = None,
+) -> AgentStream[bytes]:
+    """The node's stream of rules.
+
+    Args:
+        node: This node.
+        channels: To replicas of the policy service, by address.
+        enforcement: Gets it.
+        spool: Where it is kept.
+        receiver: From the spool, or empty.
+        observer: Is told how the stream fares.
+    """
+    peers = [_peer(address, channel) for address, channel in channels.items()]
+    return AgentStream(node, peers, RuleSink(enforcement), spool.save, receiver, observer)
+
+
+def _peer(address: str, channel: grpc.aio.Channel) -> Peer[bytes]:
+    stub: PolicyServiceAsyncStub = PolicyServiceStub(channel)
+
+    def begin() -> Call:
+        return cast("Call", stub.SyncRules())  # what it is, but for its type in the stubs
+
+    return Peer(address, begin, messages.hello, messages.ack, messages.parse_response)

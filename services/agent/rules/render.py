@@ -1,0 +1,388 @@
+"""The chains of `inet romana`. Pure.
+
+    prerouting (raw)   sources: a packet of one of our interfaces has the address of its endpoint
+    forward, input     established goes on; then egress of the endpoint that it comes from
+      to_endpoint      then ingress of the endpoint that it is for; chains end here by a verdict
+    input (after)      ingress of the node itself, if a policy is on it
+    output             egress of the node itself; what it sends to its endpoints is always allowed
+    postrouting (nat)  networks that ask for it: what leaves all networks has the node's address
+
+An interface of ours that no map knows is closed, both ways. What an egress chain allows goes to
+`to_endpoint`, what an ingress chain allows is accepted, so that a packet meets both in one hook.
+Dispatch is by maps, so its cost does not depend on the number of endpoints; rule sets are chains
+that all endpoints share.
+
+Rules of operators' own belong into a table of theirs, whose chains the kernel asks before ours at a
+priority below 0: what they drop is dropped; what they mark with `OPERATOR_MARK` we let through.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv6Network
+from typing import Final
+
+from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.table import (
+    Base,
+    Chain,
+    Count,
+    Dispatch,
+    Element,
+    Elements,
+    Goto,
+    Hook,
+    In,
+    Is,
+    Jump,
+    Key,
+    Masquerade,
+    Rule,
+    Shape,
+    Statement,
+    Verdict,
+    interface_key,
+)
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.intervals import as_elements, bounds, union
+from services.agent.rules.render_rules import (
+    FAMILY,
+    Counted,
+    Logging,
+    Piece,
+    allowed,
+    log_rules,
+)
+from services.agent.rules.resources import NetworkRules
+from services.common.model.rules import Direction, GroupId, Mode, Profile, RuleSetId, Tier
+
+OPERATOR_MARK: Final = 0x524F4D41
+"""What a packet is marked with that no policy is asked about: "ROMA"."""
+CUT_SECONDS: Final = 600
+"""How long what belonged to a connection that was cut is kept from beginning it anew from the other
+side; longer than TCP repeats itself."""
+CUT_MOST: Final = 65_536
+
+_ESTABLISHED_RELATED: Final = 2 | 4
+_RAW: Final = -300
+_FILTER: Final = 0
+_SOURCE_NAT: Final = 100
+_ICMPV6: Final = Is(Key.PROTOCOL, b"\x3a")
+_NEIGHBOURS: Final = (133, 134, 135, 136)
+"""Router and neighbour solicitations and advertisements: without them there is no IPv6."""
+_LISTENER_REPORTS: Final = (131, 132, 143)
+_LINK_LOCAL: Final = IPv6Network("fe80::/10")
+_MULTICAST: Final = IPv6Network("ff00::/8")
+_NAMES: Final = {4: table_names.SOURCES_4, 6: table_names.SOURCES_6}
+
+FIXED_SETS: Final[Mapping[str, Shape]] = {
+    table_names.INTERFACES: Shape(Element.INTERFACE),
+    table_names.SOURCES_4: Shape(Element.INTERFACE_ADDRESS_4),
+    table_names.SOURCES_6: Shape(Element.INTERFACE_ADDRESS_6),
+    table_names.FROM_ENDPOINT: Shape(Element.INTERFACE, is_map=True),
+    table_names.TO_4: Shape(Element.ADDRESS_4, is_map=True),
+    table_names.TO_6: Shape(Element.ADDRESS_6, is_map=True),
+    table_names.CUT_4: Shape(Element.FLOW_4, timeout=CUT_SECONDS, size=CUT_MOST),
+    table_names.CUT_6: Shape(Element.FLOW_6, timeout=CUT_SECONDS, size=CUT_MOST),
+}
+
+
+@dataclass(slots=True)
+class Structure:
+    """All of a table but the elements of groups and of what endpoints have."""
+
+    chains: dict[str, Chain] = field(default_factory=dict)
+    sets: dict[str, Shape] = field(default_factory=dict)
+    elements: dict[str, Elements] = field(default_factory=dict)
+    """Of the sets in `sets`."""
+    counters: dict[str, Counted | None] = field(default_factory=dict)
+    """What they count; None: see `names.DROPS`."""
+    groups: frozenset[GroupId] = frozenset()
+    """Those that have sets."""
+
+
+def render(
+    pieces: Mapping[RuleSetId, Piece],
+    profiles: Iterable[Profile],
+    node: Profile | None,
+    networks: Iterable[NetworkRules],
+    failsafe: Failsafe,
+    logging: Logging | None,
+) -> Structure:
+    """The structure of the table.
+
+    Args:
+        pieces: Of the rule sets that profiles name; each must be there.
+        profiles: Of endpoints, each as often as one likes.
+        node: Of the node itself; None: no policy is on it.
+        networks: All of them.
+        failsafe: What policies on the node do not cut off.
+        logging: How drops are logged; None: not.
+    """
+    made = Structure(sets=dict(FIXED_SETS), counters=dict.fromkeys(table_names.DROPS))
+    made.elements = {name: {} for name in FIXED_SETS}
+    _fixed(made, logging)
+    used: set[RuleSetId] = set()
+    for profile in {*profiles, *([node] if node else ())}:
+        for direction in Direction:
+            if table_names.profile(direction, profile.of(direction)) not in made.chains:
+                used.update(profile.of(direction))
+                _profile(made, [pieces[one] for one in profile.of(direction)], direction, logging)
+    for identity in used:
+        _piece(made, pieces[identity])
+    made.groups = frozenset(group for identity in used for group in pieces[identity].groups)
+    if node is not None:
+        _node(made, node, failsafe)
+    _masquerade(made, networks)
+    return made
+
+
+def _fixed(made: Structure, logging: Logging | None) -> None:
+    closed = _drop(made, table_names.CLOSED, logging)
+    made.chains[table_names.SOURCES] = Chain(
+        (
+            _rule(
+                "endpoint", FAMILY[4], In(Key.INPUT_SOURCE_4, table_names.SOURCES_4), Verdict.ACCEPT
+            ),
+            _rule(
+                "endpoint", FAMILY[6], In(Key.INPUT_SOURCE_6, table_names.SOURCES_6), Verdict.ACCEPT
+            ),
+            _rule("no source", In(Key.INPUT, table_names.INTERFACES), Goto(table_names.STRANGE)),
+        ),
+        Base(Hook.PREROUTING, _RAW),
+    )
+    made.chains[table_names.STRANGE] = Chain(
+        (*_link_local(), Rule(_drop(made, table_names.SPOOFED, logging), "spoofed"))
+    )
+    begin = (
+        _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
+        _rule("operators", Is(Key.MARK, _native(OPERATOR_MARK)), Verdict.ACCEPT),
+    )
+    judged = (
+        _rule("endpoint", Dispatch(Key.INPUT, table_names.FROM_ENDPOINT)),
+        Rule((In(Key.INPUT, table_names.INTERFACES), *closed), "closed"),
+    )
+    cut = (
+        _rule(
+            "cut",
+            FAMILY[4],
+            In(Key.FLOW_4, table_names.CUT_4),
+            Count(table_names.CUT),
+            Verdict.DROP,
+        ),
+        _rule(
+            "cut",
+            FAMILY[6],
+            In(Key.FLOW_6, table_names.CUT_6),
+            Count(table_names.CUT),
+            Verdict.DROP,
+        ),
+    )
+    made.chains[table_names.FORWARD] = Chain(
+        (*begin, *cut, *judged, _rule("", Goto(table_names.TO_ENDPOINT))),
+        Base(Hook.FORWARD, _FILTER),
+    )
+    made.chains[table_names.INPUT] = Chain(
+        (*begin, *_neighbours(), *cut, *judged), Base(Hook.INPUT, _FILTER)
+    )
+    made.chains[table_names.TO_ENDPOINT] = Chain(
+        (
+            _rule("endpoint", FAMILY[4], Dispatch(Key.DESTINATION_4, table_names.TO_4)),
+            _rule("endpoint", FAMILY[6], Dispatch(Key.DESTINATION_6, table_names.TO_6)),
+            Rule((In(Key.OUTPUT, table_names.INTERFACES), *closed), "closed"),
+            _rule("elsewhere", Verdict.ACCEPT),
+        )
+    )
+
+
+def _link_local() -> Iterable[Rule]:
+    """IPv6 before and beside an endpoint's address: only between neighbours."""
+    nothing = Is(Key.SOURCE_6, bytes(16))
+    to_all = _within(Key.DESTINATION_6, _MULTICAST)
+    from_link = _within(Key.SOURCE_6, _LINK_LOCAL)
+    yield _rule("link", FAMILY[6], from_link, to_all, Verdict.ACCEPT)
+    to_link = _within(Key.DESTINATION_6, _LINK_LOCAL)
+    yield _rule("link", FAMILY[6], from_link, to_link, Verdict.ACCEPT)
+    for kind in (135, *_LISTENER_REPORTS):
+        is_kind = Is(Key.ICMP_TYPE, bytes((kind,)))
+        yield _rule("link", FAMILY[6], nothing, to_all, _ICMPV6, is_kind, Verdict.ACCEPT)
+
+
+def _neighbours() -> Iterable[Rule]:
+    for kind in _NEIGHBOURS:
+        yield _rule(
+            "neighbours",
+            FAMILY[6],
+            _ICMPV6,
+            Is(Key.HOP_LIMIT, b"\xff"),
+            Is(Key.ICMP_TYPE, bytes((kind,))),
+            Verdict.ACCEPT,
+        )
+
+
+def _profile(
+    made: Structure, pieces: Sequence[Piece], direction: Direction, logging: Logging | None
+) -> None:
+    """The chain by which one direction is judged: see `services.common.model.judging`."""
+    ordered = sorted(pieces, key=lambda piece: piece.source.order)
+    name = table_names.profile(direction, [piece.source.id for piece in pieces])
+    rest = f"{name}-t"
+    head: list[Rule] = []
+    passes = False
+    for piece in ordered:
+        if piece.source.tier is not Tier.ADMIN:
+            continue
+        if not piece.passes:
+            head.append(_jump(piece))
+            continue
+        passes = True
+        head += [
+            Rule((*rule.statements, Goto(rest)), rule.note) if index in piece.passes else rule
+            for index, rule in enumerate(piece.rules)
+        ]
+    tail = _tail(made, ordered, direction, logging)
+    if passes:
+        made.chains[rest] = Chain(tail)
+        tail = (_rule("", Goto(rest)),)
+    made.chains[name] = Chain((*head, *tail))
+
+
+def _tail(
+    made: Structure, ordered: Sequence[Piece], direction: Direction, logging: Logging | None
+) -> tuple[Rule, ...]:
+    """What comes after ADMIN."""
+    tenant = [piece for piece in ordered if piece.source.tier is Tier.TENANT]
+    audited = [_jump(piece) for piece in tenant if piece.source.mode is Mode.AUDIT]
+    enforced = [_jump(piece) for piece in tenant if piece.source.mode is Mode.ENFORCE]
+    if enforced:
+        drop = Rule(_drop(made, table_names.DENIED[direction], logging), "not allowed")
+        return (*audited, *enforced, drop)
+    baseline = [_jump(piece) for piece in ordered if piece.source.tier is Tier.BASELINE]
+    return (*audited, *baseline, _rule("not denied", allowed(direction)))
+
+
+def _piece(made: Structure, piece: Piece) -> None:
+    if not piece.passes:
+        made.chains[table_names.rule_set(piece.source.id)] = Chain(tuple(piece.rules))
+    made.chains.update(piece.chains)
+    made.counters.update(piece.counters)
+    for name, (shape, elements) in piece.sets.items():
+        made.sets[name], made.elements[name] = shape, elements
+    for identity in piece.groups:
+        made.sets[table_names.group(identity, 4)] = Shape(Element.ADDRESS_4)
+        made.sets[table_names.group(identity, 6)] = Shape(Element.ADDRESS_6)
+
+
+def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
+    loopback = interface_key("lo")
+    begin = (
+        _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
+        _rule("operators", Is(Key.MARK, _native(OPERATOR_MARK)), Verdict.ACCEPT),
+        *_neighbours(),
+    )
+    made.chains[table_names.NODE_INPUT] = Chain(
+        (
+            *begin,
+            _rule("itself", Is(Key.INPUT, loopback), Verdict.ACCEPT),
+            *(_rule("failsafe", *port.statements(), Verdict.ACCEPT) for port in failsafe.inbound),
+            _rule("node", Goto(table_names.profile(Direction.INGRESS, profile.ingress))),
+        ),
+        Base(Hook.INPUT, _FILTER + 1),
+    )
+    made.chains[table_names.NODE_OUTPUT] = Chain(
+        (
+            *begin,
+            _rule("itself", Is(Key.OUTPUT, loopback), Verdict.ACCEPT),
+            _rule("to endpoints", In(Key.OUTPUT, table_names.INTERFACES), Verdict.ACCEPT),
+            *(_rule("failsafe", *port.statements(), Verdict.ACCEPT) for port in failsafe.outbound),
+            _rule("node", Goto(table_names.profile(Direction.EGRESS, profile.egress))),
+        ),
+        Base(Hook.OUTPUT, _FILTER),
+    )
+
+
+def _masquerade(made: Structure, networks: Iterable[NetworkRules]) -> None:
+    rules: list[Rule] = []
+    known = list(networks)
+    for version, source, destination, element in (
+        (4, Key.SOURCE_4, Key.DESTINATION_4, Element.ADDRESS_4),
+        (6, Key.SOURCE_6, Key.DESTINATION_6, Element.ADDRESS_6),
+    ):
+        length = 4 if version == 4 else 16
+        ours = [network for network in known if network.cidr.version == version]
+        from_ranges = union(bounds(network.cidr) for network in ours if network.masquerade)
+        if not from_ranges:
+            continue
+        to_ranges = union(bounds(network.cidr) for network in ours)
+        inside = f"b{version}-{table_names.digest(repr(to_ranges))}"
+        asking = f"b{version}-{table_names.digest(repr(from_ranges))}"
+        for name, ranges in ((inside, to_ranges), (asking, from_ranges)):
+            made.sets[name] = Shape(element, is_interval=True)
+            made.elements[name] = as_elements(ranges, length)
+        family = FAMILY[version]
+        rules += [
+            _rule("inside", family, In(destination, inside), Verdict.ACCEPT),
+            _rule("leaves all networks", family, In(source, asking), Masquerade()),
+        ]
+    if rules:
+        made.chains[table_names.MASQUERADE] = Chain(
+            tuple(rules), Base(Hook.POSTROUTING, _SOURCE_NAT, "nat")
+        )
+
+
+def _drop(made: Structure, counter: str, logging: Logging | None) -> tuple[Statement, ...]:
+    """Counts, logs if asked for, and drops."""
+    if logging is None:
+        return Count(counter), Verdict.DROP
+    chain = f"d-{counter}"
+    made.chains[chain] = log_rules(logging, f"romana deny {counter}: ", Verdict.DROP)
+    return Count(counter), Goto(chain)
+
+
+def _jump(piece: Piece) -> Rule:
+    return _rule(f"{piece.source.policy}", Jump(table_names.rule_set(piece.source.id)))
+
+
+def _rule(note: str, *statements: Statement) -> Rule:
+    return Rule(statements, note)
+
+
+def _state(bits: int) -> Is:
+    return Is(Key.CONNECTION_STATE, _native(0), _native(bits), inverted=True)
+
+
+def _within(key: Key, prefix: IPv6Network) -> Is:
+    return Is(key, prefix.network_address.packed, prefix.netmask.packed)
+
+
+def _native(value: int) -> bytes:
+    return value.to_bytes(4, sys.byteorder)
+
+
+def local_elements(
+    interface: str,
+    addresses: Sequence[bytes],
+    profile: Profile | None,
+) -> Mapping[str, Elements]:
+    """What an endpoint has in the sets and maps.
+
+    Args:
+        interface: In the node's namespace.
+        addresses: Packed.
+        profile: None: it is closed.
+    """
+    name = interface_key(interface)
+    found: dict[str, Elements] = {table_names.INTERFACES: {name: ""}}
+    for address in addresses:
+        version = 4 if len(address) == 4 else 6
+        found.setdefault(_NAMES[version], {})[name + address] = ""
+        if profile is not None:
+            to = table_names.TO_4 if version == 4 else table_names.TO_6
+            chain = table_names.profile(Direction.INGRESS, profile.ingress)
+            found.setdefault(to, {})[address] = chain
+    if profile is not None:
+        chain = table_names.profile(Direction.EGRESS, profile.egress)
+        found[table_names.FROM_ENDPOINT] = {name: chain}
+    return found

@@ -1,0 +1,142 @@
+"""A stream from a service into what applies it, and onto the disk: of routes, and of rules.
+
+While the service is away nothing changes in the kernel: what was told last stays, and the next
+start has it from the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from services.common.model.names import NodeName
+from services.common.process.version import version
+from services.common.sync.model import Failure, Position
+from services.common.sync.receiver import Batch, Receiver
+from services.common.sync.stream_client import Observer, Peer, StreamClient
+
+log = structlog.get_logger(__name__)
+
+V = TypeVar("V")
+
+SPOOL_SECONDS: Final = 1.0
+"""Between two writes of the spool, at least; and ten times as long as a write takes."""
+MANY: Final = 1_000
+"""Changes that are not worked through in the event loop."""
+
+
+class Sink(Protocol[V]):
+    """What takes resources to the kernel."""
+
+    def restore(self, held: Mapping[str, V], /) -> None:
+        """Takes over what was on the disk: all there is."""
+
+    async def apply(self, batch: Batch[V], /) -> None:
+        """Takes in a change, and returns when the kernel holds it, or refused it."""
+
+    async def reached(self) -> None:
+        """Waits until the kernel holds all that was taken in, or refused it."""
+
+    def failures(self) -> Sequence[Failure]:
+        """All that the kernel does not hold now."""
+
+    def on_change(self, listener: Callable[[], None], /) -> None:
+        """Calls it when that may be another."""
+
+
+class AgentStream(Generic[V]):
+    """The node's stream from one service."""
+
+    def __init__(
+        self,
+        node: NodeName,
+        peers: Sequence[Peer[V]],
+        sink: Sink[V],
+        save: Callable[[Mapping[str, V], Position], None],
+        receiver: Receiver[V],
+        observer: Observer | None = None,
+    ) -> None:
+        """Hands over what the receiver holds already, if it is complete.
+
+        Args:
+            node: This node.
+            peers: Replicas of the service.
+            sink: Gets it.
+            save: Writes it to disk; blocks, and raises OSError.
+            receiver: From the disk, or empty.
+            observer: Is told how the stream fares.
+        """
+        self._sink = sink
+        self._save = save
+        self._receiver = receiver
+        self._restored = receiver.complete
+        if receiver.complete:
+            sink.restore(receiver.held)
+        self._client = StreamClient(
+            receiver,
+            node=node,
+            version=version(),
+            apply=self._apply,
+            peers=peers,
+            observer=observer,
+        )
+        self._unsaved = asyncio.Event()
+        sink.on_change(self._report)
+
+    @property
+    def connected(self) -> bool:
+        """A stream stands."""
+        return self._client.connected
+
+    @property
+    def in_sync(self) -> bool:
+        """A stream stands, and has said all there was when it began."""
+        return self._client.connected and self._receiver.in_sync
+
+    @property
+    def applied(self) -> Position | None:
+        """Position of what the kernel holds."""
+        return self._receiver.applied_position
+
+    async def run(self) -> None:
+        """Keeps the stream and the spool until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._client.run())
+            group.create_task(self._keep_spool())
+            if self._restored:
+                group.create_task(self._confirm_restored())
+
+    async def _confirm_restored(self) -> None:
+        await self._sink.reached()
+        if self._receiver.applied_position is None:
+            self._receiver.restored(self._sink.failures())
+
+    async def _apply(self, batch: Batch[V]) -> Iterable[Failure]:
+        await self._sink.apply(batch)
+        self._unsaved.set()
+        return self._sink.failures()
+
+    def _report(self) -> None:
+        self._client.report(self._sink.failures())
+
+    async def _keep_spool(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            begun = loop.time()
+            await self.save()
+            await asyncio.sleep(max(SPOOL_SECONDS, 10 * (loop.time() - begun)))
+
+    async def save(self) -> None:
+        """Writes the spool, if there is something to write."""
+        held, position = dict(self._receiver.held), self._receiver.position
+        if position is None or not self._receiver.complete:
+            return
+        try:
+            await asyncio.to_thread(self._save, held, position)
+        except OSError as error:
+            log.warning("spool_not_written", message=str(error))

@@ -1,0 +1,101 @@
+"""Builds the endpoints' part of an agent, for `main`.
+
+built = build_endpoints(node=..., reconciler=reconciler, ipam=channels, ...)
+await built.recovery.restore()                       # before the reconciler writes
+server.register(add_AgentServiceServicer_to_server, built.service)
+await built.cni.start(path)
+life.start("endpoints", built.recovery.run())
+life.on_stop(Phase.DRAIN, "endpoints", built.close)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+
+from services.agent.api.service import AgentService
+from services.agent.cni.server import CniServer
+from services.agent.endpoints.addressing import Addressing
+from services.agent.endpoints.attach import Endpoints, Guard
+from services.agent.endpoints.ipam_client import IpamClient
+from services.agent.endpoints.journal import Journal
+from services.agent.endpoints.observers import EndpointObserver
+from services.agent.endpoints.recovery import Recovery
+from services.agent.kernel.announce import Announcer, ProbeSettings
+from services.agent.kernel.veth import Links
+from services.agent.routing.reconcile import Reconciler
+from services.agent.status import NodeStatus
+from services.common.model.names import NodeName
+from services.common.model.node import Attachment
+
+DRAIN_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The parts that `main` starts and stops."""
+
+    endpoints: Endpoints
+    recovery: Recovery
+    service: AgentService
+    cni: CniServer
+
+    async def close(self) -> None:
+        """Takes no more, and lets what was begun end."""
+        await self.cni.stop()
+        await self.endpoints.close(DRAIN_SECONDS)
+
+
+def build_endpoints(
+    *,
+    node: NodeName,
+    state_dir: Path,
+    reconciler: Reconciler,
+    ipam: Sequence[grpc.aio.Channel],
+    attachments: Callable[[], Sequence[Attachment]],
+    status: Callable[[], NodeStatus] = NodeStatus,
+    probes: ProbeSettings | None = None,
+    passed: Callable[[str], None] = lambda _: None,
+    conflicted: Callable[[], None] = lambda: None,
+    observer: EndpointObserver | None = None,
+    guard: Guard | None = None,
+) -> Built:
+    """Everything that attaching needs; nothing is done yet but the journal's folder made.
+
+    Args:
+        node: Name of this node.
+        state_dir: Survives a restart of the machine; the journal is below it.
+        reconciler: Puts endpoints' routes into the kernel.
+        ipam: Channels to replicas of ipam; at least one.
+        attachments: The node's interfaces on networks, as they are now.
+        status: What the data plane says of itself.
+        probes: How to ask for duplicates on `onlink` networks.
+        passed: See `Endpoints`.
+        conflicted: See `Addressing`.
+        observer: Is told how attaching and detaching went.
+        guard: Keeps endpoints closed until their rules are in force; None: there is no policy.
+    """
+    links = Links()
+    client = IpamClient(ipam, node)
+    addressing = Addressing(
+        client, Announcer(probes), links, lambda: reconciler.remote, attachments, conflicted
+    )
+    endpoints = Endpoints(
+        Journal(state_dir / "endpoints"),
+        links,
+        addressing,
+        reconciler,
+        observer=observer,
+        guard=guard,
+        passed=passed,
+    )
+    return Built(
+        endpoints=endpoints,
+        recovery=Recovery(endpoints, links, client, reconciler),
+        service=AgentService(node, endpoints, reconciler, status),
+        cni=CniServer(endpoints, reconciler),
+    )

@@ -1,0 +1,154 @@
+"""Builds the part of an agent that enforces policies, for `main`.
+
+policy = build_policy(node=..., channels=..., ...)      nothing is done yet
+reconciler.on_endpoint(policy.endpoint)                 before endpoints are restored
+life.start(..) for policy.tasks
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+import structlog
+from prometheus_client import CollectorRegistry
+
+from services.agent.kernel.nftables import table_names
+from services.agent.model import LocalEndpoint
+from services.agent.rules.enforce import Enforcement
+from services.agent.rules.failsafe import Failsafe
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.intake import rule_stream
+from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
+from services.agent.rules.render_rules import Logging
+from services.agent.rules.reporting import Reporting
+from services.agent.rules.spool import RuleSpool
+from services.agent.status import PolicyStatus, RuleCount
+from services.agent.streams.agent_stream import AgentStream
+from services.common.model.names import EndpointName, NodeName
+from services.common.sync.receiver import Receiver
+
+log = structlog.get_logger(__name__)
+
+RULES_SECONDS: Final = 2.0
+"""For which attaching waits for an endpoint's rules, if policy is there to say them."""
+
+
+class Connects:
+    """Passes on how the stream fares, and has everything reported at each connect."""
+
+    def __init__(self, metrics: PolicyMetrics, reporting: Reporting) -> None:
+        self._metrics = metrics
+        self._reporting = reporting
+        self.disconnected = metrics.disconnected
+
+    def connected(self, peer: str) -> None:
+        """A replica answered."""
+        self._metrics.connected(peer)
+        self._reporting.report_all()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPart:
+    """What `main` starts, and what attaching asks."""
+
+    enforcement: Enforcement
+    stream: AgentStream[bytes]
+    reporting: Reporting
+
+    @property
+    def tasks(self) -> Mapping[str, Coroutine[object, object, None]]:
+        """To be run for ever."""
+        return {
+            "enforcement": self.enforcement.run(),
+            "rules": self.stream.run(),
+            "reporting": self.reporting.run(),
+        }
+
+    def status(self) -> PolicyStatus:
+        """How policies are enforced."""
+        enforcement, applied = self.enforcement, self.stream.applied
+        counts = enforcement.counts
+        return PolicyStatus(
+            connected=self.stream.connected,
+            epoch=applied.epoch if applied else "",
+            revision=applied.revision if applied else 0,
+            open_endpoints=enforcement.open_endpoints,
+            rule_sets=enforcement.rule_sets,
+            groups=enforcement.groups,
+            rules=tuple(
+                sorted(
+                    RuleCount(of.policy, of.direction.value, of.rule, *counts[name])
+                    for name, of in enforcement.counted.items()
+                    if of is not None and name in counts
+                )
+            ),
+            dropped={reason: counts.get(reason, (0, 0))[0] for reason in table_names.DROPS},
+        )
+
+    def endpoint(self, name: EndpointName, endpoint: LocalEndpoint | None) -> None:
+        """An endpoint is here, or None: not any more."""
+        self.enforcement.put(name, endpoint)
+        self.reporting.put(name, endpoint)
+
+    async def close_to(self, name: EndpointName, interface: str) -> None:
+        """Closes an interface before it is made; WrongState if the kernel refuses."""
+        await self.enforcement.close_to(name, interface)
+
+    def gone(self, name: EndpointName) -> None:
+        """An endpoint's interface is not there any more, or not ours."""
+        self.enforcement.forget(name)
+
+    async def opened(self, name: EndpointName) -> None:
+        """Waits a while for an endpoint's rules, if policy is there; it is closed until then."""
+        if not self.stream.in_sync:
+            return
+        try:
+            async with asyncio.timeout(RULES_SECONDS):
+                await self.enforcement.opened(name)
+        except TimeoutError:
+            log.warning("endpoint_without_rules", endpoint=name)
+
+
+def build_policy(
+    *,
+    node: NodeName,
+    channels: Mapping[str, grpc.aio.Channel],
+    state_dir: Path,
+    receiver: Receiver[bytes],
+    failsafe: Failsafe,
+    logging: Logging | None,
+    registry: CollectorRegistry,
+    full_check: float,
+    enter: Callable[[], None] = lambda: None,
+) -> PolicyPart:
+    """Everything that enforcing needs.
+
+    Args:
+        node: Name of this node.
+        channels: To replicas of the policy service, by address; at least one.
+        state_dir: Survives a restart of the machine.
+        receiver: What `RuleSpool.load` said.
+        failsafe: What policies on the node do not cut off.
+        logging: How denied packets are logged; None: not.
+        registry: For metrics.
+        full_check: Seconds between comparisons of all of the table.
+        enter: Called first in the kernel's thread, for tests.
+    """
+    metrics = PolicyMetrics(registry)
+    enforcement = Enforcement(Firewall(enter=enter), failsafe, logging, metrics, check=full_check)
+    reporting = Reporting(node, tuple(channels.values()))
+    stream = rule_stream(
+        node,
+        channels,
+        enforcement,
+        RuleSpool(state_dir),
+        receiver,
+        Connects(metrics, reporting),
+    )
+    PolicyCollector(enforcement, lambda: stream.connected, registry)
+    return PolicyPart(enforcement, stream, reporting)

@@ -1,0 +1,27 @@
+"""Serves calls and metrics for the life of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+
+from services.common.process.lifecycle import Lifecycle, Phase
+from services.common.process.metrics import MetricsServer
+from services.common.rpc.server import RpcServer
+
+
+async def serve_metrics(
+    life: Lifecycle, address: str, registry: CollectorRegistry, ready: Callable[[], bool]
+) -> None:
+    """Serves them from now on; `/readyz` says what `ready` does. Raises as `MetricsServer`."""
+    scrape = MetricsServer(registry, ready)
+    await scrape.start(address)
+    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+
+
+async def serve_calls(life: Lifecycle, server: RpcServer, drain: float) -> None:
+    """Serves them from now on; when the process stops, they have `drain` seconds to end."""
+    await server.start()
+    life.on_stop(Phase.NOT_SERVING, "health", server.drain)
+    life.on_stop(Phase.DRAIN, "server", lambda: server.stop(drain))

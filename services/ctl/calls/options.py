@@ -1,0 +1,87 @@
+"""Options that several verbs share, and what completes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.ctl.calls import completion
+
+NodeArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Node.", autocompletion=completion.nodes)
+]
+NetworkArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Network.", autocompletion=completion.networks)
+]
+NodeOption = Annotated[
+    str,
+    typer.Option("--node", metavar="NAME", help="Node.", autocompletion=completion.nodes),
+]
+NodeFilter = Annotated[
+    str,
+    typer.Option(
+        "--node", metavar="NAME", help="Only on this node.", autocompletion=completion.nodes
+    ),
+]
+NetworkOption = Annotated[
+    str,
+    typer.Option("--network", metavar="NAME", help="Network.", autocompletion=completion.networks),
+]
+NetworkFilter = Annotated[
+    str,
+    typer.Option(
+        "--network",
+        metavar="NAME",
+        help="Only on this network.",
+        autocompletion=completion.networks,
+    ),
+]
+GroupFilter = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        metavar="PATH",
+        help="Only in this prefix group or below.",
+        autocompletion=completion.groups,
+    ),
+]
+TenantOption = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Tenant.")]
+SegmentOption = Annotated[str, typer.Option("--segment", metavar="NAME", help="Its segment.")]
+TenantFilter = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")]
+SegmentFilter = Annotated[
+    str, typer.Option("--segment", metavar="NAME", help="Only of this segment.")
+]
+FamilyOption = Annotated[
+    str, typer.Option("--family", metavar="4|6", help="Address family; default: either.")
+]
+AddressOption = Annotated[
+    str, typer.Option("--address", metavar="ADDRESS", help="Exactly this one.")
+]
+WantOption = Annotated[
+    list[str],
+    typer.Option(
+        "--want",
+        metavar="[network=N][,family=4|6][,address=A]",
+        help="One of several addresses; repeat it. All are given, or none.",
+    ),
+]
+LabelOption = Annotated[
+    list[str],
+    typer.Option("--label", "-l", metavar="KEY=VALUE", help="Repeat it for several."),
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", metavar="N", min=0, help="At most this many; 0: all.")
+]
+IgnoreNotFoundOption = Annotated[
+    bool, typer.Option("--ignore-not-found", help="What is not there is no error, for scripts.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+AllowStrandedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-stranded",
+        help="Go on although addresses in use are stranded: they stay, and no more are taken from "
+        "their blocks.",
+    ),
+]

@@ -1,0 +1,139 @@
+"""One run of a verb: whom it talks to, for how long, and how it shows what it found."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import typer
+from google.protobuf.message import Message
+from grpc.aio import Channel
+from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
+from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
+
+from services.common.rpc.channel import open_channel
+from services.common.terminal.table import Column, Screen
+from services.common.tls import TlsFiles
+from services.ctl.calls import agent_option
+from services.ctl.calls.remote import Listed, Manner, Remote
+from services.ctl.calls.service_addresses import Endpoints
+from services.ctl.views.output import Format, Output, plain
+
+if TYPE_CHECKING:
+    # mypy-protobuf declares these in the stub files only.
+    from romana.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
+    from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
+    from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
+
+Resource = TypeVar("Resource", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The options that every verb has."""
+
+    endpoints: Endpoints
+    tls: TlsFiles | None = None
+    insecure: bool = False
+    timeout: float = 10.0
+    """Seconds for each call."""
+    form: Format = Format.TABLE
+    yes: bool = False
+    """Nothing is asked."""
+    request_id: str = ""
+
+
+class Session:
+    """What a verb works with. Channels are opened when they are first used."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        self.screen = Screen()
+        self.out = Output(choices.form, self.screen)
+        self.request_id = choices.request_id or f"ctl-{uuid.uuid4().hex[:12]}"
+        self._channels = AsyncExitStack()
+        self._manner = Manner(
+            choices.timeout, self.request_id, self.note, tls=choices.tls is not None
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._channels.aclose()
+
+    @cached_property
+    def topology(self) -> Remote[TopologyServiceAsyncStub]:
+        """The topology service."""
+        address = self.choices.endpoints.topology
+        channel = self._channel(address)
+        return Remote("topology", address, channel, TopologyServiceStub(channel), self._manner)
+
+    @cached_property
+    def ipam(self) -> Remote[IpamServiceAsyncStub]:
+        """The ipam service."""
+        address = self.choices.endpoints.ipam
+        channel = self._channel(address)
+        return Remote("ipam", address, channel, IpamServiceStub(channel), self._manner)
+
+    @cached_property
+    def policy(self) -> Remote[PolicyServiceAsyncStub]:
+        """The policy service."""
+        address = self.choices.endpoints.policy
+        channel = self._channel(address)
+        return Remote("policy", address, channel, PolicyServiceStub(channel), self._manner)
+
+    def agent(self, option: str) -> Remote[AgentServiceAsyncStub]:
+        """The agent of this node; `option`: where, when it was said."""
+        address = agent_option.address(option)
+        channel = self._channel(address)
+        return Remote("agent", address, channel, AgentServiceStub(channel), self._manner)
+
+    def note(self, text: str) -> None:
+        """Tells a person something, on stderr."""
+        self.screen.note(text)
+
+    def listing(
+        self,
+        listed: Listed[Resource],
+        columns: Sequence[Column[Resource]],
+        *,
+        name: Callable[[Resource], str],
+        empty: str,
+    ) -> None:
+        """Writes resources that a service listed; says on stderr if there are more."""
+        self.out.listing(listed.items, columns, document=plain, name=name, empty=empty)
+        if listed.more:
+            self.note(f"there are more than {len(listed.items)}")
+
+    @property
+    def asks(self) -> bool:
+        """A person is asked before something is lost."""
+        return not self.choices.yes and self.screen.interactive
+
+    def confirm(self, question: str) -> None:
+        """Asks a person before something is lost; aborts on no.
+
+        Without a terminal nobody can be asked, and the option that made it dangerous was explicit.
+        """
+        if self.asks:
+            typer.confirm(question, abort=True, err=True)
+
+    def _channel(self, address: str) -> Channel:
+        choices = self.choices
+        channel = open_channel(address, tls=choices.tls, insecure=choices.insecure)
+        self._channels.push_async_callback(channel.close, None)
+        return channel

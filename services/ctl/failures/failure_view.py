@@ -1,0 +1,90 @@
+"""How failures look on stderr: for people as text, for programs as one JSON or YAML document."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from romana.ipam.v1 import utilization_pb2
+
+from services.common.terminal.table import Column, Screen
+from services.ctl.failures.failure import Failure
+from services.ctl.views.enum_text import refusal
+from services.ctl.views.output import Format, Json, plain
+
+HINTS = {
+    "NODE_NOT_FOUND": "`romana node list` names those there are",
+    "NETWORK_NOT_FOUND": "`romana network list` names those there are",
+    "POLICY_NOT_FOUND": "`romana policy list` names those there are",
+    "ENDPOINT_NOT_FOUND": "`romana policy endpoints` names those that policy knows",
+    "NAME_TAKEN": "`romana address show NAME` says who has it",
+    "NO_ACTIVE_REPLICA": "an election takes about a second; `romana status` shows the outcome",
+    "ABORTED": "it changed meanwhile: look at it again, then try again",
+    "INTERNAL": "this is a defect; the service's log says more",
+    "UNKNOWN": "this is a defect; the service's log says more",
+}
+"""What to do, by reason or gRPC code, where that alone says it."""
+
+
+def _detail(item: utilization_pb2.NetworkRefusal) -> str:
+    if item.refusal == utilization_pb2.REFUSAL_RESTING and item.resting:
+        wait = f"{item.resting} rest, the first for {item.retry_after_seconds} s more"
+        return f"{item.message}; {wait}" if item.message else wait
+    return item.message
+
+
+EXHAUSTION_COLUMNS: tuple[Column[utilization_pb2.NetworkRefusal], ...] = (
+    Column("NETWORK", lambda item: item.network),
+    Column("WHY NOT", lambda item: refusal(item.refusal)),
+    Column("GROUP", lambda item: item.group),
+    Column("DETAIL", _detail),
+)
+
+
+def show(failure: Failure, *, form: Format) -> None:
+    """Writes a failure to stderr."""
+    if form in {Format.JSON, Format.YAML}:
+        sys.stderr.write(json.dumps({"error": document(failure)}, indent=2) + "\n")
+        return
+    screen = Screen()
+    _headline(screen, failure)
+    if len(failure.violations) > 1:
+        for violation in failure.violations:
+            screen.note(f"  {violation.path or 'request'}: {violation.message}")
+    for exhaustion in failure.exhaustions:
+        screen.note("")
+        if len(failure.exhaustions) > 1 or exhaustion.address_index:
+            screen.note(f"address {exhaustion.address_index + 1} of the request:")
+        screen.problem_table(exhaustion.networks, EXHAUSTION_COLUMNS)
+        screen.note("")
+    if hint := failure.hint or HINTS.get(failure.reason) or HINTS.get(failure.status):
+        screen.note(f"Hint: {hint}")
+    if failure.request_id:
+        screen.note(f"Request id: {failure.request_id}", style="dim")
+
+
+def document(failure: Failure) -> dict[str, Json]:
+    """A failure as JSON values."""
+    return {
+        "status": failure.status,
+        "reason": failure.reason,
+        "message": failure.message,
+        "metadata": dict(failure.metadata),
+        "field_violations": [
+            {"field": violation.path, "description": violation.message}
+            for violation in failure.violations
+        ],
+        "exhaustions": [plain(exhaustion) for exhaustion in failure.exhaustions],
+        "service": failure.service,
+        "request_id": failure.request_id,
+        "hint": failure.hint,
+        "exit_code": int(failure.exit_code),
+    }
+
+
+def _headline(screen: Screen, failure: Failure) -> None:
+    word = failure.reason or failure.status
+    wrong = len(failure.violations)
+    # a message about several violations repeats the first of them
+    message = f"{wrong} things are wrong" if wrong > 1 else failure.message
+    screen.note(f"Error: {message} [{word}]", style="bold red")

@@ -1,0 +1,241 @@
+"""A cluster on this machine: etcd and the services as children of this process.
+
+Started in the order of their dependence, stopped in reverse. The first child that ends by itself
+ends all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NoReturn
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from romana.ipam.v1 import ipam_service_pb2 as api
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+
+from services.common.etcd.process import EtcdOptions, LocalEtcd
+from services.common.rpc.channel import open_channel
+from services.ctl.calls.service_addresses import Cluster
+from services.ctl.failures.failure import Failure, of_call
+from services.ctl.local.child import Child, Program
+from services.ctl.local.data_dir import check_port_free
+
+LOOPBACK = "127.0.0.1"
+START_TIMEOUT = 30.0
+POLL_INTERVAL = 0.1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the parts listen on loopback."""
+
+    topology: int
+    ipam: int
+    policy: int
+    topology_metrics: int
+    ipam_metrics: int
+    policy_metrics: int
+
+    def check(self) -> None:
+        """Raises WrongState for one that is taken."""
+        for field in fields(self):
+            option = f"--{field.name.replace('_', '-')}-port"
+            check_port_free(getattr(self, field.name), option)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run."""
+
+    folder: Path
+    ports: Ports
+    etcd: str
+    """Comma-separated endpoints of an etcd that runs already; empty: start one."""
+    log_level: str
+
+
+class Running:
+    """The children, from the first start to the last stop."""
+
+    def __init__(self, plan: Plan, relay: Callable[[str, str], None]) -> None:
+        self._plan = plan
+        self._relay = relay
+        self._children: list[Child] = []
+        self._etcd: LocalEtcd | None = None
+        self.stop_requested = asyncio.Event()
+
+    async def start(self) -> Cluster:
+        """Starts everything and returns when everything serves."""
+        plan = self._plan
+        endpoints = plan.etcd or await self._start_etcd()
+        ports = plan.ports
+        for name, port, metrics in (
+            ("topology", ports.topology, ports.topology_metrics),
+            ("ipam", ports.ipam, ports.ipam_metrics),
+            ("policy", ports.policy, ports.policy_metrics),
+        ):
+            child = Child(_program(name, port, metrics, endpoints, plan), self._relay)
+            self._children.append(child)
+            await child.start()
+        await self.unless_ended(
+            asyncio.gather(
+                _serving("topology", f"{LOOPBACK}:{ports.topology}"),
+                _serving("ipam", f"{LOOPBACK}:{ports.ipam}"),
+                _serving("policy", f"{LOOPBACK}:{ports.policy}"),
+            )
+        )
+        await self.unless_ended(_active(f"{LOOPBACK}:{ports.ipam}"))
+        return Cluster(
+            pid=os.getpid(),
+            topology=f"{LOOPBACK}:{ports.topology}",
+            ipam=f"{LOOPBACK}:{ports.ipam}",
+            topology_metrics=f"{LOOPBACK}:{ports.topology_metrics}",
+            ipam_metrics=f"{LOOPBACK}:{ports.ipam_metrics}",
+            etcd=endpoints,
+            policy=f"{LOOPBACK}:{ports.policy}",
+            policy_metrics=f"{LOOPBACK}:{ports.policy_metrics}",
+        )
+
+    async def unless_ended(self, work: Awaitable[object]) -> None:
+        """Waits for `work`, but no longer than all children live and no stop is requested.
+
+        Raises:
+            Failure: A child ended; or whatever `work` raises.
+            Stopped: A stop was requested.
+        """
+        ends: list[Awaitable[object]] = [child.ended() for child in self._children]
+        if self._etcd is not None:
+            ends.append(_etcd_ended(self._etcd))
+        tasks: list[asyncio.Future[object]] = [
+            asyncio.ensure_future(each) for each in (*ends, self.stop_requested.wait(), work)
+        ]
+        *ended, stop, working = tasks
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for end in ended:
+                if end.done():
+                    end.result()
+            if stop.done():
+                raise Stopped
+            working.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def until_stopped(self) -> None:
+        """Returns when a stop is requested; raises Failure when a child ends before."""
+        with contextlib.suppress(Stopped):
+            await self.unless_ended(asyncio.Event().wait())
+
+    async def stop(self) -> None:
+        """Stops what was started, the last first."""
+        for child in reversed(self._children):
+            await child.stop()
+        if self._etcd is not None:
+            await asyncio.to_thread(self._etcd.stop)
+
+    def kill(self) -> None:
+        """Stops everything at once."""
+        for child in self._children:
+            child.kill()
+
+    async def _start_etcd(self) -> str:
+        etcd = LocalEtcd(self._plan.folder / "etcd", EtcdOptions())
+        await etcd.start()
+        self._etcd = etcd
+        return etcd.endpoint
+
+
+class Stopped(Exception):
+    """A signal came while something else was waited for."""
+
+
+@contextlib.asynccontextmanager
+async def cluster(plan: Plan, relay: Callable[[str, str], None]) -> AsyncIterator[Running]:
+    """The children for as long as the block runs; signals request its stop, a second one kills."""
+    running = Running(plan, relay)
+    loop = asyncio.get_running_loop()
+
+    def received() -> None:
+        if running.stop_requested.is_set():
+            running.kill()
+        running.stop_requested.set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, received)
+    try:
+        yield running
+    finally:
+        await running.stop()
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _program(name: str, port: int, metrics: int, etcd: str, plan: Plan) -> Program:
+    prefix = f"ROMANA_{name.upper()}__"
+    return Program(
+        name,
+        f"services.{name}.main",
+        {
+            f"{prefix}LISTEN__ADDRESS": f"{LOOPBACK}:{port}",
+            f"{prefix}METRICS__ADDRESS": f"{LOOPBACK}:{metrics}",
+            f"{prefix}ETCD__ENDPOINTS": etcd,
+            f"{prefix}LOG__LEVEL": plan.log_level,
+            f"{prefix}LOG__FORMAT": "json",
+        },
+    )
+
+
+async def _serving(name: str, address: str) -> None:
+    """Polls a service's health until it serves; raises Failure if it takes too long."""
+    state = "does not answer"
+    try:
+        async with asyncio.timeout(START_TIMEOUT), open_channel(address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while True:
+                try:
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2.0)
+                except grpc.aio.AioRpcError as error:
+                    state = f"does not answer ({error.code().name})"
+                else:
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                    state = "answers but does not serve"
+                await asyncio.sleep(POLL_INTERVAL)
+    except TimeoutError:
+        raise Failure(
+            f"{name} at {address} {state} after {START_TIMEOUT:.0f} s", status="UNAVAILABLE"
+        ) from None
+
+
+async def _active(address: str) -> None:
+    """Polls ipam until a replica is elected: before that it serves, but takes no writes."""
+    try:
+        async with asyncio.timeout(START_TIMEOUT), open_channel(address) as channel:
+            stub = IpamServiceStub(channel)
+            while not (await stub.GetStatus(api.GetStatusRequest())).active_address:  # noqa: ASYNC110  # on the far side
+                await asyncio.sleep(POLL_INTERVAL)
+    except TimeoutError:
+        raise Failure(
+            f"ipam at {address} has no active replica after {START_TIMEOUT:.0f} s",
+            status="UNAVAILABLE",
+        ) from None
+    except grpc.aio.AioRpcError as error:
+        raise of_call(error, name="ipam", address=address) from error
+
+
+async def _etcd_ended(etcd: LocalEtcd) -> NoReturn:
+    while etcd.pid is not None:  # noqa: ASYNC110  # Popen tells nobody
+        await asyncio.sleep(0.5)
+    lines = etcd.log.read_text(errors="replace").splitlines()[-20:]
+    tail = "\n".join(f"  {line}" for line in lines)
+    raise Failure(f"etcd ended; the last lines of {etcd.log}:\n{tail}", reason="CHILD_ENDED")

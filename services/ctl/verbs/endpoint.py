@@ -1,0 +1,238 @@
+"""`romana endpoint`: attach containers and VMs of this node, and look after them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from romana.agent.v1 import agent_service_pb2 as api
+from romana.agent.v1 import endpoint_pb2
+
+from services.common.terminal.table import Column, fields
+from services.ctl.calls import option_syntax, options
+from services.ctl.calls.agent_option import AgentOption
+from services.ctl.calls.session import Session
+from services.ctl.calls.verb import group, verb
+from services.ctl.failures.exit_codes import ExitCode
+from services.ctl.failures.failure import Failure, usage
+from services.ctl.views import enum_text
+from services.ctl.views.output import Format, plain
+
+app = group("Endpoints of this node: the interfaces of its containers and VMs.")
+
+
+def target(item: endpoint_pb2.Endpoint) -> str:
+    """Where its packets come out."""
+    if item.target.WhichOneof("target") == "namespace":
+        return f"{item.target.namespace.interface} in {item.target.namespace.path}"
+    return f"interface {item.target.interface.interface}"
+
+
+COLUMNS: tuple[Column[endpoint_pb2.Endpoint], ...] = (
+    Column("NAME", lambda item: item.name),
+    Column("STATE", lambda item: enum_text.endpoint_state(item.state)),
+    Column("ADDRESSES", lambda item: ", ".join(each.address for each in item.addresses)),
+    Column("OWNER", lambda item: enum_text.owner(item.tenant, item.segment)),
+    Column("HOST INTERFACE", lambda item: item.host_interface),
+    Column("TARGET", target, wide=True),
+    Column("NETWORK", lambda item: ", ".join(each.network for each in item.addresses), wide=True),
+    Column("MAC", lambda item: item.mac, wide=True),
+    Column("MTU", lambda item: str(item.mtu or ""), right=True, wide=True),
+    Column("ATTACHED", lambda item: enum_text.moment(item.create_time), wide=True),
+)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Unique in the cluster.")]
+
+
+@verb(
+    app,
+    "attach",
+    mutates=True,
+    examples="""
+        romana endpoint attach web-1 --netns web-1 --tenant shop
+        romana endpoint attach web-2 --netns /proc/4711/ns/net --tenant shop --network prod
+        romana endpoint attach vm-1 --interface tap0 --tenant shop --segment front
+        romana endpoint attach web-3 --netns web-3 --tenant shop --want family=4 --want family=6
+    """,
+)
+async def attach(
+    session: Session,
+    name: NameArgument,
+    tenant: options.TenantOption,
+    netns: Annotated[
+        str,
+        typer.Option(
+            "--netns",
+            metavar="NAME|PATH",
+            help="Network namespace of a container; by name or path.",
+        ),
+    ] = "",
+    interface: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="With --netns, the interface to make in there [eth0]; without, a VM's that is "
+            "there.",
+        ),
+    ] = "",
+    segment: options.SegmentOption = "",
+    network: options.NetworkOption = "",
+    family: options.FamilyOption = "",
+    address: options.AddressOption = "",
+    want: options.WantOption = [],  # noqa: B006  # typer reads it, nobody writes to it
+    mtu: Annotated[
+        int, typer.Option(metavar="BYTES", min=0, help="At most that of the network's interface.")
+    ] = 0,
+    label: options.LabelOption = [],  # noqa: B006
+    agent_socket: AgentOption = "",
+) -> None:
+    """Attaches a container or a VM, and returns when it can be reached."""
+    wanted = endpoint_pb2.EndpointTarget()
+    if netns:
+        wanted.namespace.path = netns if "/" in netns else f"/run/netns/{netns}"
+        wanted.namespace.interface = interface
+    elif interface:
+        wanted.interface.interface = interface
+    else:
+        raise usage("give --netns for a container, or --interface for a VM")
+    agent = session.agent(agent_socket)
+    answer = await agent.once(
+        agent.stub.AttachEndpoint,
+        api.AttachEndpointRequest(
+            spec=endpoint_pb2.EndpointSpec(
+                name=name,
+                tenant=tenant,
+                segment=segment,
+                target=wanted,
+                addresses=option_syntax.wants(
+                    want, network=network, family=family, address=address
+                ),
+                mtu=mtu,
+                labels=option_syntax.labels(label),
+            ),
+            request_id=session.request_id,
+        ),
+    )
+    if session.out.for_programs:
+        session.out.value(plain(answer))
+        return
+    if session.out.form is Format.NAME:
+        for each in answer.endpoint.addresses:
+            session.out.line(each.address)
+    else:
+        session.screen.table([answer.endpoint], COLUMNS, wide=session.out.wide)
+    if answer.existed:
+        session.note(f"{name} was attached already")
+
+
+@verb(
+    app,
+    "detach",
+    mutates=True,
+    examples="romana endpoint detach web-1 web-2",
+)
+async def detach(
+    session: Session,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="What to detach.")],
+    agent_socket: AgentOption = "",
+) -> ExitCode:
+    """Detaches endpoints and gives their addresses back. One that is not there is no error."""
+    agent = session.agent(agent_socket)
+    answers = []
+    for name in names:
+        answer = await agent.once(
+            agent.stub.DetachEndpoint,
+            api.DetachEndpointRequest(name=name, request_id=session.request_id),
+        )
+        answers.append((name, answer))
+    session.out.listing(
+        answers,
+        (
+            Column("NAME", lambda item: item[0]),
+            Column("RELEASED", lambda item: ", ".join(item[1].addresses) or "nothing"),
+        ),
+        document=lambda item: {"name": item[0], **plain(item[1])},
+        name=lambda item: item[0],
+        empty="nothing",
+    )
+    return ExitCode.OK
+
+
+@verb(app, "check", examples="romana endpoint check web-1")
+async def check(session: Session, name: NameArgument, agent_socket: AgentOption = "") -> ExitCode:
+    """Compares an endpoint with the kernel. Exit code 1: something is missing."""
+    agent = session.agent(agent_socket)
+    answer = await agent.read(agent.stub.CheckEndpoint, api.CheckEndpointRequest(name=name))
+    if session.out.for_programs:
+        session.out.value(plain(answer))
+    else:
+        for problem in answer.problems:
+            session.out.line(problem)
+        if not answer.problems:
+            session.out.line(f"{name}: all is there.")
+    return ExitCode.NEGATIVE if answer.problems else ExitCode.OK
+
+
+@verb(
+    app,
+    "list",
+    examples="""
+        romana endpoint list
+        romana endpoint list -o wide
+    """,
+)
+async def list_endpoints(
+    session: Session, limit: options.LimitOption = 0, agent_socket: AgentOption = ""
+) -> None:
+    """Lists the endpoints of this node, by name."""
+    agent = session.agent(agent_socket)
+    listed = await agent.every(
+        agent.stub.ListEndpoints,
+        api.ListEndpointsRequest(),
+        lambda page: page.endpoints,
+        limit=limit,
+    )
+    session.listing(
+        listed,
+        COLUMNS,
+        name=lambda item: item.name,
+        empty="no endpoints on this node",
+    )
+
+
+@verb(app, "show", examples="romana endpoint show web-1")
+async def show(session: Session, name: NameArgument, agent_socket: AgentOption = "") -> None:
+    """Shows one endpoint of this node."""
+    agent = session.agent(agent_socket)
+    listed = await agent.every(
+        agent.stub.ListEndpoints, api.ListEndpointsRequest(), lambda page: page.endpoints
+    )
+    found = next((item for item in listed.items if item.name == name), None)
+    if found is None:
+        raise Failure(
+            f"there is no endpoint {name!r} on this node",
+            status="NOT_FOUND",
+            reason="ENDPOINT_NOT_FOUND",
+        )
+    if session.out.for_programs:
+        session.out.value(plain(found))
+        return
+    session.out.sheet(
+        fields(
+            [
+                ("Name", found.name),
+                ("State", enum_text.endpoint_state(found.state)),
+                ("Owner", enum_text.owner(found.tenant, found.segment)),
+                ("Target", target(found)),
+                *(
+                    ("Address", f"{each.address} on {each.network}, by way of {each.gateway}")
+                    for each in found.addresses
+                ),
+                ("Host interface", found.host_interface),
+                ("MAC", found.mac),
+                ("MTU", str(found.mtu or "")),
+                ("Labels", enum_text.pairs(found.labels)),
+                ("Attached", enum_text.moment(found.create_time)),
+            ]
+        )
+    )

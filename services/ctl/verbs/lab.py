@@ -1,0 +1,320 @@
+"""`romana lab`: a whole data center on this machine, of network namespaces.
+
+Unlike the other nouns it talks to no service by address: a lab's services and agents are reached
+by the lab's own means, whatever cluster this command otherwise belongs to.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab import matrix
+from lab.cluster import Cluster, Part
+from lab.control import ENVIRONMENT
+from lab.fabric import CONTROL
+from lab.matrix import Crossing, Host, Way
+from lab.namespaces import hosts_of, inside
+from lab.processes import environment
+from lab.spec import Endpoint
+from services.common.errors import InvalidInput, NotFound
+from services.common.terminal.table import Column, Screen
+from services.ctl.calls.verb import FormatOption, finish, group
+from services.ctl.failures.exit_codes import ExitCode
+from services.ctl.failures.failure import usage
+from services.ctl.views.output import Format, Json, Output
+
+app = group("A data center on this machine, of network namespaces. Needs root.")
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The lab, YAML.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Somebody in the lab, for `status`."""
+
+    kind: str
+    name: str
+    state: str
+    detail: str
+
+
+LINES: tuple[Column[Line], ...] = (
+    Column("KIND", lambda item: item.kind),
+    Column("NAME", lambda item: item.name),
+    Column("STATE", lambda item: item.state),
+    Column("DETAIL", lambda item: item.detail),
+)
+CROSSINGS: tuple[Column[Crossing], ...] = (
+    Column("FROM", lambda item: item.source.name),
+    Column("TO", lambda item: item.destination.name),
+    Column("ADDRESS", lambda item: str(item.destination.address)),
+    Column("OUTCOME", lambda item: item.outcome),
+    Column("WAY", lambda item: item.way),
+    Column("MS", lambda item: f"{item.seconds * 1000:.2f}", right=True),
+    Column("SAID BY", lambda item: item.said_by),
+)
+BY_WAY_OF: Column[Crossing] = Column("BY WAY OF", lambda item: " > ".join(item.routers))
+
+
+@app.command("up")
+def up(file: FileArgument) -> None:
+    """Makes the lab and starts everything in it; it stays until `romana lab down`.
+
+    \b
+    Example:
+      romana lab up lab/clusters/datacenter.yaml
+    """
+
+    async def main() -> None:
+        screen = Screen()
+        cluster = _cluster(file)
+        await cluster.up(lambda text: screen.note(f"{text}: up"))
+        screen.note(f"`romana lab ping {file}` shows who reaches whom; `romana lab down` ends it.")
+
+    finish(main, form=Format.TABLE)
+
+
+@app.command("status")
+def status(file: FileArgument, output: FormatOption = Format.TABLE) -> None:
+    """Shows the programs and who is there. Exit code 1: the lab is not up, or not all of it.
+
+    \b
+    Example:
+      romana lab status lab/clusters/datacenter.yaml
+    """
+
+    async def main() -> ExitCode:
+        out = Output(output, Screen())
+        cluster = _cluster(file)
+        parts = cluster.parts() if cluster.is_up() else []
+        hosts = await cluster.hosts() if parts else []
+        racks = _rack_lines(cluster) if parts else []
+        lines = [*map(_part_line, parts), *racks, *map(_host_line, hosts)]
+        if out.for_programs:
+            out.value([{**asdict(line)} for line in lines])
+        elif lines:
+            out.screen.table(lines, LINES, wide=True)
+        else:
+            out.screen.note(f"the lab {cluster.lab.name} is not up")
+        complete = bool(parts) and all(part.pid for part in parts)
+        return ExitCode.OK if complete else ExitCode.NEGATIVE
+
+    finish(main, form=output)
+
+
+@app.command("attach")
+def attach(
+    file: FileArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new endpoint's name.")],
+    node: Annotated[str, typer.Option(metavar="NODE", help="Where it goes.")],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose it is.")],
+    segment: Annotated[str, typer.Option(metavar="SEGMENT", help="Its segment.")] = "",
+    network: Annotated[
+        str, typer.Option(metavar="NETWORK", help="Its network; else whichever fits.")
+    ] = "",
+    address: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Its address; else whichever is free.")
+    ] = "",
+) -> None:
+    """Makes a namespace and attaches it to a node as an endpoint.
+
+    \b
+    Example:
+      romana lab attach lab/clusters/datacenter.yaml web-1 --node shared-1 --tenant production
+    """
+
+    async def main() -> None:
+        cluster = _up(file)
+        endpoint = Endpoint(name=name, node=node, tenant=tenant, segment=segment, network=network)
+        _known_node(cluster, node)
+        made = await cluster.attach(endpoint, address)
+        Screen().line(str(made.address))
+
+    finish(main, form=Format.TABLE)
+
+
+@app.command("detach")
+def detach(
+    file: FileArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The endpoint.")],
+) -> None:
+    """Detaches an endpoint and removes its namespace.
+
+    \b
+    Example:
+      romana lab detach lab/clusters/datacenter.yaml web-1
+    """
+
+    async def main() -> None:
+        cluster = _up(file)
+        host = await cluster.host(name)
+        if not host.node:
+            raise usage(f"{name} is a plain machine")
+        await cluster.detach(host.node, name)
+
+    finish(main, form=Format.TABLE)
+
+
+@app.command("exec")
+def execute(
+    file: FileArgument,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Who: an endpoint, node, machine, rack, the router."),
+    ],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run.")],
+) -> None:
+    """Runs a command in somebody's network namespace; put -- before it.
+
+    In `control`, the `romana` command finds the lab's services.
+
+    \b
+    Examples:
+      romana lab exec lab/clusters/datacenter.yaml shared-1 -- ip route show table all
+      romana lab exec lab/clusters/datacenter.yaml router -- nft list ruleset
+      romana lab exec lab/clusters/datacenter.yaml control -- romana node list
+    """
+
+    async def found() -> None:
+        cluster = _up(file)
+        if name not in hosts_of(cluster.lab.name):
+            raise NotFound(f"the lab {cluster.lab.name} has nobody called {name}")
+
+    finish(found, form=Format.TABLE)
+    words = inside(_cluster(file).path(name), command)
+    added = ENVIRONMENT if name == CONTROL else {}
+    sys.stdout.flush()
+    os.execvpe(words[0], words, {**environment(), **added})  # noqa: S606  # what was asked for
+
+
+@app.command("ping")
+def ping(
+    file: FileArgument,
+    source: Annotated[
+        str, typer.Argument(metavar="FROM", help="Who pings; all, if nobody is named.")
+    ] = "",
+    destination: Annotated[
+        str, typer.Argument(metavar="TO", help="Who is pinged; all but FROM.")
+    ] = "",
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Pings, and watches at the routers which way the packets take.
+
+    Without names, everybody pings everybody. Exit code 1: an answer is missing that no router
+    refused.
+
+    \b
+    Examples:
+      romana lab ping lab/clusters/datacenter.yaml
+      romana lab ping lab/clusters/datacenter.yaml q1 p1
+    """
+
+    async def main() -> ExitCode:
+        out = Output(output, Screen())
+        cluster = _up(file)
+        hosts = await cluster.hosts()
+        known = {host.name for host in hosts}
+        for name in (source, destination):
+            if name and name not in known:
+                raise NotFound(f"the lab {cluster.lab.name} has no endpoint or machine {name}")
+        sources = [host for host in hosts if source in {"", host.name}]
+        destinations = [host for host in hosts if destination in {"", host.name}]
+        crossings = await matrix.measured(sources, destinations, cluster.routers)
+        if out.for_programs:
+            out.value([_document(crossing) for crossing in crossings])
+        elif source:
+            columns = (*CROSSINGS, BY_WAY_OF) if cluster.lab.racks else CROSSINGS
+            out.screen.table(crossings, columns, wide=True)
+        else:
+            out.screen.table(matrix.rows(crossings), matrix.columns(hosts), wide=True)
+            out.line(matrix.legend(hosts))
+        lost = any(crossing.way is Way.LOST for crossing in crossings)
+        return ExitCode.NEGATIVE if lost else ExitCode.OK
+
+    finish(main, form=output)
+
+
+@app.command("down")
+def down(file: FileArgument) -> None:
+    """Removes the lab: its namespaces, whatever runs in them, its data. No lab is no error.
+
+    \b
+    Example:
+      romana lab down lab/clusters/datacenter.yaml
+    """
+
+    async def main() -> None:
+        cluster = _cluster(file)
+        hosts = cluster.down()
+        Screen().note(
+            f"the lab {cluster.lab.name} is removed"
+            if hosts
+            else f"the lab {cluster.lab.name} was not up"
+        )
+
+    finish(main, form=Format.TABLE)
+
+
+def _cluster(file: Path) -> Cluster:
+    try:
+        return Cluster(file.read_text())
+    except UnicodeDecodeError as error:
+        raise InvalidInput.at("", f"{file} is not text") from error
+
+
+def _up(file: Path) -> Cluster:
+    cluster = _cluster(file)
+    if not cluster.is_up():
+        raise NotFound(f"the lab {cluster.lab.name} is not up; `romana lab up {file}` makes it")
+    return cluster
+
+
+def _known_node(cluster: Cluster, name: str) -> None:
+    if name not in {node.name for node in cluster.lab.nodes}:
+        raise NotFound(f"the lab {cluster.lab.name} has no node {name}")
+
+
+def _part_line(part: Part) -> Line:
+    state = "runs" if part.pid else "does not run"
+    return Line("program", part.name, state, f"process {part.pid}" if part.pid else "")
+
+
+def _rack_lines(cluster: Cluster) -> list[Line]:
+    lines = []
+    there = hosts_of(cluster.lab.name)
+    for rack in cluster.lab.racks:
+        behind = cluster.routing.prefixes[rack.name].items()
+        detail = [f"router {own}" for own in rack.router]
+        detail += [f"{prefix} of {network}" for network, prefix in behind]
+        state = "there" if rack.name in there else "is gone"
+        lines.append(Line("rack", rack.name, state, ", ".join(detail)))
+    return lines
+
+
+def _host_line(host: Host) -> Line:
+    kind = "endpoint" if host.node else "machine"
+    place = f"{host.address} on {host.network}"
+    return Line(
+        kind, host.name, "attached" if host.node else "there", f"{place} {host.node}".rstrip()
+    )
+
+
+def _document(crossing: Crossing) -> dict[str, Json]:
+    return {
+        "from": crossing.source.name,
+        "to": crossing.destination.name,
+        "address": str(crossing.destination.address),
+        "outcome": crossing.outcome.value,
+        "way": crossing.way.value,
+        "milliseconds": round(crossing.seconds * 1000, 3),
+        "said_by": crossing.said_by,
+        "routers": list(crossing.routers),
+    }

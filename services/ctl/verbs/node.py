@@ -1,0 +1,349 @@
+"""`romana node`: machines with an agent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from romana.ipam.v1 import ipam_service_pb2 as ipam_api
+from romana.topology.v1 import node_pb2
+from romana.topology.v1 import topology_service_pb2 as api
+
+from services.ctl.calls import agents, option_syntax, options
+from services.ctl.calls.session import Session
+from services.ctl.calls.verb import group, verb
+from services.ctl.failures.failure import Failure, usage
+from services.ctl.views import enum_text, node_view, plan_view
+from services.ctl.views.output import Format, plain
+
+app = group("Nodes: machines with an agent; where they are and what they hold.")
+
+NODE_NOT_FOUND = "NODE_NOT_FOUND"
+"""ErrorInfo.reason."""
+NOTHING_DELETED = api.DeleteNodeResponse()
+
+AddressOption = Annotated[
+    str, typer.Option("--address", metavar="ADDRESS", help="The node's main address.")
+]
+AttachOption = Annotated[
+    list[str],
+    typer.Option(
+        "--attach",
+        metavar="network=N[,interface=I][,address=A][,vlan=ID][,parent=I]",
+        help="A network the node is on; repeat it for several. None: all that its labels fit.",
+    ),
+]
+PinOption = Annotated[
+    list[str],
+    typer.Option("--pin", metavar="PATH", help="Prefix group, instead of placement by labels."),
+]
+
+
+@verb(
+    app,
+    "list",
+    examples="""
+        romana node list --group dc/rack-1
+        romana node list --network prod --label rack=1 -o wide
+    """,
+)
+async def list_nodes(
+    session: Session,
+    network: options.NetworkFilter = "",
+    group_path: options.GroupFilter = "",
+    label: options.LabelOption = [],  # noqa: B006  # typer reads it, nobody writes to it
+    limit: options.LimitOption = 0,
+) -> None:
+    """Lists nodes, by name."""
+    topology = session.topology
+    listed = await topology.every(
+        topology.stub.ListNodes,
+        api.ListNodesRequest(group=group_path, network=network, labels=option_syntax.labels(label)),
+        lambda page: page.nodes,
+        limit=limit,
+    )
+    known = await agents.statuses(session) if session.out.wide else None
+    session.listing(
+        listed,
+        (*node_view.COLUMNS, agents.column(known)) if known else node_view.COLUMNS,
+        name=lambda item: item.name,
+        empty="no such nodes" if network or group_path or label else "there are no nodes",
+    )
+
+
+@verb(
+    app,
+    "show",
+    examples="""
+        romana node show n1
+        romana node show n1 --routes
+    """,
+)
+async def show(
+    session: Session,
+    name: options.NodeArgument,
+    routes: Annotated[
+        bool, typer.Option("--routes", help="List the routes to the other nodes.")
+    ] = False,
+) -> None:
+    """Shows a node: where it is, its agent, the blocks it holds, how others reach it."""
+    topology = session.topology
+    node = (await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))).node
+    held = await _held(session, name)
+    agent = await agents.statuses(session, [name]) if held else None
+    out = session.out
+    if out.for_programs:
+        out.value(
+            {
+                "node": plain(node),
+                "blocks": [plain(block) for block in held.blocks] if held else None,
+                "routes": plain(held.routes) if held else None,
+                "agent": plain(agent) if agent else None,
+            }
+        )
+    elif out.form is Format.NAME:
+        out.line(node.name)
+    else:
+        node_view.show(out, node)
+        if agent:
+            agents.show(out, agent)
+        if held:
+            node_view.show_held(out, held, routes=routes)
+
+
+@verb(
+    app,
+    "register",
+    mutates=True,
+    examples="""
+        romana node register n1 --address 192.168.0.11 --label rack=1
+        romana node register n2 --address 192.168.0.12 --pin dc/rack-1
+        romana node register n3 --attach network=prod,interface=eth1,address=10.1.0.5
+        romana node register n4 --attach network=qa,interface=v7,address=10.2.0.5,vlan=7,parent=eth0
+    """,
+)
+async def register(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new node's name.")],
+    address: AddressOption = "",
+    label: options.LabelOption = [],  # noqa: B006  # typer reads it, nobody writes to it
+    attach: AttachOption = [],  # noqa: B006
+    pin: PinOption = [],  # noqa: B006
+    dry_run: options.DryRunOption = False,
+) -> None:
+    """Adds a node and places it. The same node again is no error."""
+    topology = session.topology
+    answer = await topology.once(
+        topology.stub.RegisterNode,
+        api.RegisterNodeRequest(
+            node=node_pb2.Node(
+                name=name,
+                address=address,
+                labels=option_syntax.labels(label),
+                attachments=[option_syntax.attachment(text) for text in attach],
+                pins=option_syntax.pins(pin),
+            ),
+            validate_only=dry_run,
+            request_id=session.request_id,
+        ),
+    )
+    _show_one(session, answer.node)
+    if dry_run:
+        session.note("Nothing was done: this is what it would be")
+
+
+@verb(
+    app,
+    "update",
+    mutates=True,
+    examples="""
+        romana node update n1 --label rack=2 --label old-label-
+        romana node update n1 --attach network=qa,interface=eth2,address=10.2.0.5 --detach admin
+        romana node update n1 --pin dc/rack-2 --allow-stranded
+    """,
+)
+async def update(
+    session: Session,
+    name: options.NodeArgument,
+    address: AddressOption = "",
+    label: Annotated[
+        list[str],
+        typer.Option("--label", "-l", metavar="KEY=VALUE|KEY-", help="Set a label, or remove it."),
+    ] = [],  # noqa: B006  # typer reads it, nobody writes to it
+    attach: AttachOption = [],  # noqa: B006
+    detach: Annotated[
+        list[str], typer.Option("--detach", metavar="NETWORK", help="End an attachment.")
+    ] = [],  # noqa: B006
+    pin: PinOption = [],  # noqa: B006
+    unpin: Annotated[
+        list[str], typer.Option("--unpin", metavar="TOPOLOGY", help="Place it by labels again.")
+    ] = [],  # noqa: B006
+    allow_stranded: options.AllowStrandedOption = False,
+    dry_run: options.DryRunOption = False,
+    wait: agents.WaitOption = 0,
+) -> None:
+    """Changes what is named and leaves the rest; places the node anew if it no longer fits."""
+    if not (address or label or attach or detach or pin or unpin):
+        raise usage("say what to change, such as --label rack=2")
+    topology = session.topology
+    read = await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
+    node = read.node
+    node.address = address or node.address
+    _change_labels(node, label)
+    _change_attachments(node, attach, detach)
+    _change_pins(node, pin, unpin)
+    request = api.UpdateNodeRequest(
+        node=node, allow_stranded=allow_stranded, request_id=session.request_id
+    )
+    if dry_run or allow_stranded:
+        request.validate_only = True
+        planned = await topology.read(topology.stub.UpdateNode, request)
+        if dry_run:
+            _show_update(session, planned)
+            session.note("Nothing was done: this is what it would be")
+            return
+        if planned.plan.stranded and not session.out.for_programs:
+            plan_view.show(session.screen, planned.plan)
+        if planned.plan.stranded:
+            session.confirm(
+                f"Strand {enum_text.count(planned.plan.stranded_addresses, 'address')} in use?"
+            )
+        request.validate_only = False
+    _show_update(session, await topology.once(topology.stub.UpdateNode, request))
+    await agents.wait(session, wait)
+
+
+@verb(
+    app,
+    "remove",
+    mutates=True,
+    examples="""
+        romana node remove n1
+        romana node remove n1 --force       although addresses are in use on it
+        romana node remove n1 --ignore-not-found
+    """,
+)
+async def remove(
+    session: Session,
+    name: options.NodeArgument,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Although addresses are in use on it: they are released."),
+    ] = False,
+    ignore_not_found: options.IgnoreNotFoundOption = False,
+) -> None:
+    """Removes a node."""
+    # The API takes a node that has gone for removed, for those who try again after a lost answer.
+    # A person who names one that never was has most likely mistyped it.
+    topology = session.topology
+    try:
+        await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
+    except Failure as error:
+        if not (ignore_not_found and error.reason == NODE_NOT_FOUND):
+            raise
+        _show_removed(session, name, None)
+        return
+    if force:
+        session.confirm(await _question(session, name))
+    answer = await topology.once(
+        topology.stub.DeleteNode,
+        api.DeleteNodeRequest(name=name, force=force, request_id=session.request_id),
+    )
+    _show_removed(session, name, answer)
+
+
+def _show_removed(session: Session, name: str, answer: api.DeleteNodeResponse | None) -> None:
+    """Without an answer there was nothing to remove."""
+    if session.out.for_programs:
+        session.out.value(
+            {"name": name, "existed": answer is not None, **plain(answer or NOTHING_DELETED)}
+        )
+        return
+    if answer is None:
+        session.note(f"There is no node {name}: nothing was removed")
+        return
+    if session.out.form is Format.NAME:
+        session.out.line(name)
+    released = enum_text.count(answer.released_addresses, "address")
+    session.note(
+        f"{name} is removed; {released} are being released"
+        if answer.released_addresses
+        else f"{name} is removed"
+    )
+
+
+async def _held(session: Session, name: str) -> node_view.Held | None:
+    """What ipam knows of a node, unless it is away."""
+    ipam = session.ipam
+    try:
+        blocks = await ipam.every(
+            ipam.stub.ListBlocks,
+            ipam_api.ListBlocksRequest(node=name),
+            lambda page: page.blocks,
+        )
+        routes = await ipam.once(ipam.stub.GetNodeRoutes, ipam_api.GetNodeRoutesRequest(node=name))
+    except Failure as error:
+        session.note(f"What it holds is not known: {error.message}")
+        return None
+    return node_view.Held(blocks.items, routes)
+
+
+async def _question(session: Session, name: str) -> str:
+    held = await _held(session, name)
+    if held is None:
+        return f"Remove {name} and release all its addresses?"
+    used = sum(block.used for block in held.blocks)
+    return f"Remove {name} and release {enum_text.count(used, 'address')} in use on it?"
+
+
+def _change_labels(node: node_pb2.Node, texts: list[str]) -> None:
+    wanted, removed = option_syntax.label_changes(texts)
+    for key in removed:
+        node.labels.pop(key, None)
+    for key, value in wanted.items():
+        node.labels[key] = value
+
+
+def _change_attachments(node: node_pb2.Node, attach: list[str], detach: list[str]) -> None:
+    """A new attachment replaces the one on the same network and keeps its place."""
+    have = {each.network: each for each in node.attachments}
+    for network in detach:
+        if network not in have:
+            raise usage(f"--detach {network}: {node.name} has no declared attachment to it")
+        del have[network]
+    for text in attach:
+        made = option_syntax.attachment(text)
+        have[made.network] = made
+    changed = list(have.values())
+    del node.attachments[:]
+    node.attachments.extend(changed)
+
+
+def _change_pins(node: node_pb2.Node, pin: list[str], unpin: list[str]) -> None:
+    for topology in unpin:
+        if topology not in node.pins:
+            raise usage(f"--unpin {topology}: {node.name} is not pinned there")
+        del node.pins[topology]
+    for topology, path in option_syntax.pins(pin).items():
+        node.pins[topology] = path
+
+
+def _show_one(session: Session, node: node_pb2.Node) -> None:
+    out = session.out
+    if out.for_programs:
+        out.value(plain(node))
+    elif out.form is Format.NAME:
+        out.line(node.name)
+    else:
+        session.screen.table([node], node_view.COLUMNS, wide=out.wide)
+
+
+def _show_update(session: Session, answer: api.UpdateNodeResponse) -> None:
+    out = session.out
+    if out.for_programs:
+        out.value(plain(answer))
+        return
+    _show_one(session, answer.node)
+    if out.form is not Format.NAME and not plan_view.is_empty(answer.plan):
+        out.line()
+        plan_view.show(session.screen, answer.plan)

@@ -1,0 +1,426 @@
+"""`romana policy`: who may speak with whom."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from romana.policy.v1 import policy_pb2
+from romana.policy.v1 import policy_service_pb2 as api
+
+from services.common.terminal.table import Column, fields
+from services.ctl.calls import completion, option_syntax, options, policy_wait
+from services.ctl.calls.session import Session
+from services.ctl.calls.verb import group, verb
+from services.ctl.failures.failure import Failure, usage
+from services.ctl.verbs import policy_ask as ask
+from services.ctl.verbs import policy_trial as trial
+from services.ctl.verbs.topology import ExportFormat
+from services.ctl.views import enum_text, policy_view
+from services.ctl.views.output import Format, plain
+
+app = group("Policies: who may speak with whom.")
+
+NOT_FOUND = "POLICY_NOT_FOUND"
+
+
+class Written(StrEnum):
+    """How files are written."""
+
+    AUTO = "auto"
+    ROMANA = "romana"
+    KUBERNETES = "kubernetes"
+    ROMANA_V2 = "romana-v2"
+
+
+class Tier(StrEnum):
+    """Who comes first."""
+
+    ADMIN = "admin"
+    TENANT = "tenant"
+    BASELINE = "baseline"
+
+
+FORMATS = {
+    Written.AUTO: api.POLICY_FORMAT_UNSPECIFIED,
+    Written.ROMANA: api.POLICY_FORMAT_ROMANA,
+    Written.KUBERNETES: api.POLICY_FORMAT_KUBERNETES,
+    Written.ROMANA_V2: api.POLICY_FORMAT_ROMANA_V2,
+}
+TIERS = {
+    Tier.ADMIN: policy_pb2.POLICY_TIER_ADMIN,
+    Tier.TENANT: policy_pb2.POLICY_TIER_TENANT,
+    Tier.BASELINE: policy_pb2.POLICY_TIER_BASELINE,
+}
+MARKS = {
+    api.CHANGE_KIND_CREATED: "+",
+    api.CHANGE_KIND_UPDATED: "~",
+    api.CHANGE_KIND_REMOVED: "-",
+}
+CHANGES: tuple[Column[api.PolicyChange], ...] = (
+    Column("", lambda item: MARKS.get(item.kind, " ")),
+    Column("RESOURCE", lambda item: item.resource),
+    Column("CHANGE", lambda item: enum_text.policy_change(item.kind)),
+)
+
+FilesArgument = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="Policies, in any form; -: stdin.")
+]
+FormatOption = Annotated[
+    Written, typer.Option("--format", help="How the files are written; auto: by their looks.")
+]
+NamespaceOption = Annotated[
+    str,
+    typer.Option("--namespace", "-n", metavar="NAME", help="Of Kubernetes' objects without one."),
+]
+PruneOption = Annotated[
+    list[str],
+    typer.Option(
+        "--prune",
+        metavar="KEY=VALUE",
+        help="Label what is applied so, and remove what is labelled so and not in the files.",
+    ),
+]
+NamesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME...", help="Policies.", autocompletion=completion.policies),
+]
+
+
+@verb(
+    app,
+    "apply",
+    mutates=True,
+    examples="""
+        romana policy apply policies.yaml --wait 30
+        romana policy apply *.yaml --prune set=shop
+        kubectl get networkpolicies,namespaces -A -o json | romana policy apply -
+    """,
+)
+async def apply(
+    session: Session,
+    files: FilesArgument,
+    form: FormatOption = Written.AUTO,
+    namespace: NamespaceOption = "",
+    prune: PruneOption = [],  # noqa: B006  # typer reads it, nobody writes to it
+    dry_run: options.DryRunOption = False,
+    wait: policy_wait.WaitOption = 0,
+) -> None:
+    """Makes policies and tenants those of the files: all of them, or none if anything is wrong."""
+    request = _request(session, files, form, namespace, prune)
+    if dry_run or prune:
+        planned = await _plan(session, request)
+        if dry_run:
+            _show_changes(session, planned)
+            return
+        gone = sum(change.kind == api.CHANGE_KIND_REMOVED for change in planned.changes)
+        if gone:
+            if session.asks and not session.out.for_programs:
+                _show_changes(session, planned)
+            session.confirm(f"Remove {enum_text.count(gone, 'policy')}?")
+    policy = session.policy
+    answer = await policy.once(policy.stub.ApplyPolicies, request)
+    _show_changes(session, answer)
+    await policy_wait.wait(
+        session,
+        wait,
+        [each.name for each in answer.policies],
+        gone=any(change.kind == api.CHANGE_KIND_REMOVED for change in answer.changes),
+    )
+
+
+@verb(
+    app,
+    "plan",
+    examples="""
+        romana policy plan policies.yaml
+        romana policy plan *.yaml --prune set=shop -o json
+    """,
+)
+async def plan(
+    session: Session,
+    files: FilesArgument,
+    form: FormatOption = Written.AUTO,
+    namespace: NamespaceOption = "",
+    prune: PruneOption = [],  # noqa: B006  # typer reads it, nobody writes to it
+) -> None:
+    """Says what applying the files would change."""
+    _show_changes(session, await _plan(session, _request(session, files, form, namespace, prune)))
+
+
+@verb(
+    app,
+    "convert",
+    examples="""
+        romana policy convert networkpolicy.yaml > policies.yaml
+        romana policy convert old-romana.json -o json
+    """,
+)
+async def convert(
+    session: Session,
+    files: FilesArgument,
+    form: FormatOption = Written.AUTO,
+    namespace: NamespaceOption = "",
+    output: Annotated[
+        ExportFormat, typer.Option("-o", "--output", help="The document's format.")
+    ] = ExportFormat.YAML,
+) -> None:
+    """Prints the policies of files in our own form. Nothing is changed."""
+    planned = await _plan(session, _request(session, files, form, namespace, []))
+    _write({"policies": [policy_view.document(each) for each in planned.policies]}, output)
+
+
+@verb(
+    app,
+    "list",
+    examples="""
+        romana policy list
+        romana policy list --label set=shop -o wide
+        romana policy list --endpoint web-1      those that select it
+    """,
+)
+async def list_policies(
+    session: Session,
+    label: options.LabelOption = [],  # noqa: B006  # typer reads it, nobody writes to it
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Only those that select it.",
+            autocompletion=completion.endpoints_known,
+        ),
+    ] = "",
+    tier: Annotated[Tier | None, typer.Option(help="Only of this tier.")] = None,
+    limit: options.LimitOption = 0,
+) -> None:
+    """Lists policies, with the nodes that have applied them of those that need them."""
+    policy = session.policy
+    listed = await policy.every(
+        policy.stub.ListPolicies,
+        api.ListPoliciesRequest(
+            labels=option_syntax.labels(label),
+            endpoint=endpoint,
+            tier=TIERS[tier] if tier else policy_pb2.POLICY_TIER_UNSPECIFIED,
+        ),
+        lambda page: page.policies,
+        limit=limit,
+    )
+    shown = session.out.form in {Format.TABLE, Format.WIDE} and listed.items
+    known = await policy_wait.realization(session) if shown else {}
+    session.listing(
+        listed,
+        columns(known),
+        name=lambda item: item.name,
+        empty="there are no policies: `romana policy apply` makes them",
+    )
+
+
+def columns(known: Mapping[str, api.PolicyRealization]) -> tuple[Column[policy_pb2.Policy], ...]:
+    """The columns of the list; `known` says how far policies are."""
+    return (
+        Column("NAME", lambda item: item.name),
+        Column("TIER", lambda item: enum_text.policy_tier(item.tier)),
+        Column("PRIORITY", _priority, right=True),
+        Column("MODE", lambda item: enum_text.policy_mode(item.mode)),
+        Column("TARGETS", policy_view.targets),
+        Column("RULES", policy_view.rule_counts),
+        Column("NODES", lambda item: policy_wait.in_short(known.get(item.name)), right=True),
+        Column("LABELS", lambda item: enum_text.pairs(item.labels), wide=True),
+        Column("FROM", lambda item: item.origin.kind or "-", wide=True),
+    )
+
+
+@verb(
+    app,
+    "show",
+    examples="""
+        romana policy show shop/web
+        romana policy show shop/web -o json | jq -r .origin.document
+    """,
+)
+async def show(
+    session: Session,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Policy.", autocompletion=completion.policies)
+    ],
+) -> None:
+    """Shows a policy with its rules, and which nodes have not applied it."""
+    policy = session.policy
+    found = (await policy.read(policy.stub.GetPolicy, api.GetPolicyRequest(name=name))).policy
+    out = session.out
+    if out.for_programs:
+        out.value(plain(found))
+        return
+    if out.form is Format.NAME:
+        out.line(found.name)
+        return
+    known = (await policy_wait.realization(session, [name])).get(name)
+    out.sheet(
+        fields(
+            [
+                ("Name", found.name),
+                ("Description", found.description),
+                ("Tier", f"{enum_text.policy_tier(found.tier)} {_priority(found)}".strip("- ")),
+                ("Mode", enum_text.policy_mode(found.mode)),
+                ("Targets", policy_view.targets(found)),
+                ("Labels", enum_text.pairs(found.labels)),
+                ("Written as", found.origin.kind),
+                ("Changed", enum_text.moment(found.update_time)),
+                ("Applied by", f"{policy_wait.in_short(known)} nodes"),
+                ("Missing", ", ".join(known.missing) if known else ""),
+            ]
+        )
+    )
+    out.line()
+    session.screen.table(policy_view.rule_rows(found), policy_view.RULES, wide=out.wide)
+    for failure in known.failures if known else ():
+        session.note(f"{failure.resource}: {failure.reason}: {failure.message}")
+
+
+@verb(
+    app,
+    "delete",
+    mutates=True,
+    examples="""
+        romana policy delete shop/web --wait 30
+        romana policy delete shop/web shop/db --ignore-not-found
+    """,
+)
+async def delete(
+    session: Session,
+    names: NamesArgument,
+    ignore_not_found: options.IgnoreNotFoundOption = False,
+    wait: policy_wait.WaitOption = 0,
+) -> None:
+    """Removes policies. If one of them is not there, none is removed."""
+    policy = session.policy
+    missing = set()
+    for name in names:
+        try:
+            await policy.once(
+                policy.stub.DeletePolicy, api.DeletePolicyRequest(name=name, validate_only=True)
+            )
+        except Failure as error:
+            if not (ignore_not_found and error.reason == NOT_FOUND):
+                raise
+            missing.add(name)
+            session.note(f"There is no policy {name}")
+    for name in dict.fromkeys(names):
+        if name in missing:
+            continue
+        await policy.once(
+            policy.stub.DeletePolicy,
+            api.DeletePolicyRequest(name=name, request_id=session.request_id),
+        )
+        if session.out.form is Format.NAME:
+            session.out.line(name)
+        elif not session.out.for_programs:
+            session.note(f"{name} is removed")
+    if session.out.for_programs:
+        session.out.value(
+            [{"name": name, "existed": name not in missing} for name in dict.fromkeys(names)]
+        )
+    await policy_wait.wait(session, wait, [], gone=True)
+
+
+@verb(
+    app,
+    "export",
+    examples="""
+        romana policy export > policies.yaml
+        romana policy export --label set=shop -o json
+    """,
+)
+async def export(
+    session: Session,
+    label: options.LabelOption = [],  # noqa: B006  # typer reads it, nobody writes to it
+    output: Annotated[
+        ExportFormat, typer.Option("-o", "--output", help="The document's format.")
+    ] = ExportFormat.YAML,
+) -> None:
+    """Writes policies as a document that `apply` takes to make the same again."""
+    policy = session.policy
+    listed = await policy.every(
+        policy.stub.ListPolicies,
+        api.ListPoliciesRequest(labels=option_syntax.labels(label)),
+        lambda page: page.policies,
+    )
+    _write({"policies": [policy_view.document(each) for each in listed.items]}, output)
+
+
+verb(app, "endpoints", examples=ask.ENDPOINTS_EXAMPLES)(ask.endpoints)
+verb(app, "explain", examples=ask.EXPLAIN_EXAMPLES)(ask.explain)
+verb(app, "matrix", examples=ask.MATRIX_EXAMPLES)(ask.matrix)
+verb(app, "test", examples=trial.EXAMPLES)(trial.test)
+
+
+def _priority(item: policy_pb2.Policy) -> str:
+    tenant = item.tier in {policy_pb2.POLICY_TIER_UNSPECIFIED, policy_pb2.POLICY_TIER_TENANT}
+    return "-" if tenant else str(item.priority)
+
+
+def _request(
+    session: Session, files: list[Path], form: Written, namespace: str, prune: list[str]
+) -> api.ApplyPoliciesRequest:
+    return api.ApplyPoliciesRequest(
+        documents=[
+            api.PolicyDocument(
+                content=read_bytes(file),
+                format=FORMATS[form],
+                source="" if str(file) == "-" else str(file),
+                default_namespace=namespace,
+            )
+            for file in files
+        ],
+        prune_labels=option_syntax.labels(prune, "--prune"),
+        request_id=session.request_id,
+    )
+
+
+def read_bytes(file: Path) -> bytes:
+    """A file's content, or stdin's for "-"."""
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise usage(f"cannot read {file}: {error.strerror}") from None
+
+
+async def _plan(session: Session, request: api.ApplyPoliciesRequest) -> api.ApplyPoliciesResponse:
+    asked = api.ApplyPoliciesRequest()
+    asked.CopyFrom(request)
+    asked.validate_only = True
+    policy = session.policy
+    return await policy.read(policy.stub.ApplyPolicies, asked)
+
+
+def _show_changes(session: Session, answer: api.ApplyPoliciesResponse) -> None:
+    out = session.out
+    if out.for_programs:
+        out.value(plain(answer))
+        return
+    changed = [each for each in answer.changes if each.kind != api.CHANGE_KIND_UNCHANGED]
+    if out.form is Format.NAME:
+        for change in changed:
+            out.line(change.resource)
+        return
+    if changed or out.wide:
+        session.screen.table(answer.changes if out.wide else changed, CHANGES, wide=out.wide)
+    same = len(answer.changes) - len(changed)
+    if same:
+        session.note(f"{enum_text.count(same, 'resource')} unchanged")
+
+
+def _write(value: dict[str, object], form: ExportFormat) -> None:
+    if form is ExportFormat.JSON:
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        return
+    import yaml  # noqa: PLC0415  # 30 ms that only YAML output has to pay
+
+    sys.stdout.write(
+        yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    )

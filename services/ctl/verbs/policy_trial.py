@@ -1,0 +1,82 @@
+"""`romana policy test`: are expectations of policies met? Needs no cluster."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.common.errors import InvalidInput
+from services.ctl.calls.session import Session
+from services.ctl.failures.exit_codes import ExitCode
+from services.ctl.failures.failure import Failure, usage
+from services.ctl.views import enum_text
+from services.policy.explain.trial import Outcome, check_expectations, read_trial
+
+EXAMPLES = """
+    romana policy test examples/policies/tests.yaml
+    romana policy test tests/*.yaml -o json
+"""
+
+
+async def test(
+    session: Session,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Expectations, with the policies they are about."),
+    ],
+) -> ExitCode:
+    """Checks expectations of policies without a cluster. Exit code 1: one is not met."""
+    found = [(str(file), outcome) for file in files for outcome in outcomes(file)]
+    failed = [(file, outcome) for file, outcome in found if not outcome.holds]
+    out = session.out
+    if out.for_programs:
+        out.value(
+            [{"file": file, **_plain(outcome), "holds": outcome.holds} for file, outcome in found]
+        )
+    else:
+        for file, outcome in failed:
+            for line in lines(file, outcome):
+                out.line(line)
+        held = len(found) - len(failed)
+        session.note(f"{held} of {enum_text.count(len(found), 'expectation')} met")
+    return ExitCode.NEGATIVE if failed else ExitCode.OK
+
+
+def outcomes(file: Path) -> list[Outcome]:
+    """What becomes of the expectations of a file."""
+    try:
+        trial = read_trial(_read(file), lambda name: _read(file.parent / name), source=file.name)
+        return check_expectations(trial)
+    except InvalidInput as error:
+        raise Failure(
+            f"{file}: {error.message}",
+            status="INVALID_ARGUMENT",
+            reason=error.reason,
+            violations=tuple(error.violations),
+        ) from None
+
+
+def lines(file: str, outcome: Outcome) -> list[str]:
+    """An expectation that is not met, line by line."""
+    place = f"{file}:{outcome.line}" if outcome.line else f"{file} {outcome.at}"
+    return [
+        f"{place}: {outcome.source} -> {outcome.destination}, {outcome.asked}",
+        f"  - expected {outcome.expected}",
+        f"  + found    {outcome.found}",
+        *(f"      {line}" for line in outcome.why),
+    ]
+
+
+def _plain(outcome: Outcome) -> dict[str, str | int | list[str]]:
+    return {**asdict(outcome), "why": list(outcome.why)}
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise usage(f"cannot read {file}: {error.strerror}") from None

@@ -1,0 +1,106 @@
+"""Nodes for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from romana.ipam.v1 import block_pb2, ipam_service_pb2, utilization_pb2
+from romana.topology.v1 import node_pb2
+
+from services.common.terminal.table import Column, fields
+from services.ctl.views import enum_text
+from services.ctl.views.output import Output
+
+COLUMNS: tuple[Column[node_pb2.Node], ...] = (
+    Column("NAME", lambda item: item.name),
+    Column("ADDRESS", lambda item: item.address or "-"),
+    Column("GROUPS", lambda item: ", ".join(place.group for place in item.placements) or "-"),
+    Column("NETWORKS", lambda item: ", ".join(item.networks) or "-"),
+    Column("LABELS", lambda item: enum_text.pairs(item.labels), wide=True),
+    Column("ATTACHMENTS", lambda item: str(len(item.attachments)), right=True, wide=True),
+    Column("PINNED", lambda item: ", ".join(sorted(item.pins)), wide=True),
+    Column("REGISTERED", lambda item: enum_text.moment(item.create_time), wide=True),
+)
+
+ATTACHMENTS: tuple[Column[node_pb2.Attachment], ...] = (
+    Column("ATTACHED TO", lambda item: item.network),
+    Column("INTERFACE", lambda item: item.interface or "-"),
+    Column("ADDRESS", lambda item: item.address),
+    Column("VLAN", lambda item: str(item.vlan_id or "-"), right=True),
+    Column("PARENT", lambda item: item.parent_interface or "-"),
+)
+
+BLOCKS: tuple[Column[block_pb2.Block], ...] = (
+    Column("BLOCK", lambda item: item.prefix),
+    Column("OWNER", lambda item: enum_text.owner(item.tenant, item.segment)),
+    Column("USED", lambda item: f"{item.used}/{item.size}", right=True),
+    Column("NETWORK", lambda item: item.network),
+    Column("GROUP", lambda item: "(stranded)" if item.stranded else item.group),
+)
+
+OWN_ROUTES: tuple[Column[utilization_pb2.Route], ...] = (
+    Column("REACHED BY", lambda item: item.prefix),
+    Column("NETWORK", lambda item: item.network),
+    Column("NEXT HOP", lambda item: item.next_hop),
+)
+
+REMOTE_ROUTES: tuple[Column[utilization_pb2.Route], ...] = (
+    Column("ROUTE TO", lambda item: item.prefix),
+    Column("NETWORK", lambda item: item.network),
+    Column("NODE", lambda item: item.node),
+    Column("NEXT HOP", lambda item: item.next_hop),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What ipam knows of a node."""
+
+    blocks: Sequence[block_pb2.Block]
+    routes: ipam_service_pb2.GetNodeRoutesResponse
+
+
+def show(out: Output, node: node_pb2.Node) -> None:
+    """Prints what topology knows of a node."""
+    out.sheet(
+        fields(
+            [
+                ("Name", node.name),
+                ("Address", node.address or "none of its own"),
+                ("Labels", enum_text.pairs(node.labels) or "none"),
+                (
+                    "Groups",
+                    ", ".join(
+                        f"{place.group} (pinned)" if place.topology in node.pins else place.group
+                        for place in node.placements
+                    )
+                    or "none",
+                ),
+                ("Networks", ", ".join(node.networks) or "none"),
+                ("Registered", enum_text.moment(node.create_time)),
+                ("Etag", node.etag),
+            ]
+        )
+    )
+    if node.attachments:
+        out.line()
+        out.screen.table(node.attachments, ATTACHMENTS, wide=out.wide)
+
+
+def show_held(out: Output, held: Held, *, routes: bool) -> None:
+    """Prints what ipam knows of a node; `routes`: also each route to the others."""
+    out.line()
+    if held.blocks:
+        out.screen.table(held.blocks, BLOCKS, wide=out.wide)
+    else:
+        out.line("It holds no blocks.")
+    if held.routes.own:
+        out.line()
+        out.screen.table(held.routes.own, OWN_ROUTES, wide=out.wide)
+    out.line()
+    if routes and held.routes.remote:
+        out.screen.table(held.routes.remote, REMOTE_ROUTES, wide=out.wide)
+    else:
+        more = "; --routes lists them" if held.routes.remote else ""
+        out.line(f"{enum_text.count(len(held.routes.remote), 'route')} to other nodes{more}.")

@@ -1,0 +1,96 @@
+"""Follows blocks for a client: all of them, then what changes, merged while the client is busy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.common.errors import Unavailable
+from services.common.rpc.draining import Draining
+from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.index import Place
+from services.ipam.ledger.listing import BlockFilter
+from services.ipam.store.replica import Replica
+
+CHUNK: Final = 1000
+"""Blocks in one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockChanges:
+    """What to tell a client next."""
+
+    updated: Sequence[Block]
+    removed: Sequence[str]
+    in_sync: bool
+    revision: int
+
+
+class BlockFeed:
+    """One client's view. What changed while it was busy is kept as a set of blocks, no more."""
+
+    def __init__(self, replica: Replica, wanted: BlockFilter, draining: Draining) -> None:
+        self._replica = replica
+        self._wanted = wanted
+        self._draining = draining
+        self._told: dict[Place, str] = {}
+        self._changed: dict[Place, None] = {}
+        self._void = False
+        self._wake = asyncio.Event()
+
+    async def follow(self) -> AsyncIterator[BlockChanges]:
+        """Yields changes; raises Unavailable when memory is read anew or the server stops."""
+        stop = self._replica.listen(self._on_change)
+        drained = asyncio.create_task(self._draining.wait())
+        drained.add_done_callback(lambda _: self._wake.set())
+        try:
+            state = await self._replica.settled()
+            places: Iterable[Place] = list(state.index.blocks)
+            in_sync = False
+            while True:
+                async for changes in self._tell(list(places), in_sync=in_sync):
+                    yield changes
+                in_sync = True
+                await self._wake.wait()
+                self._wake.clear()
+                self._check()
+                await self._replica.settled()
+                self._check()
+                places, self._changed = self._changed, {}
+        finally:
+            stop()
+            drained.cancel()
+
+    async def _tell(self, places: Sequence[Place], *, in_sync: bool) -> AsyncIterator[BlockChanges]:
+        """Tells of blocks as they are now; `in_sync`: the client has had all of them already."""
+        count = max(len(places), 0 if in_sync else 1)
+        for start in range(0, count, CHUNK):
+            if start:
+                await self._replica.settled()
+                self._check()
+            updated, removed = [], []
+            for place in places[start : start + CHUNK]:
+                block = self._replica.state.index.blocks.get(place)
+                if block is not None and self._wanted.matches(block):
+                    updated.append(block)
+                    self._told[place] = str(block)
+                elif place in self._told:
+                    removed.append(self._told.pop(place))
+            last = start + CHUNK >= count
+            if updated or removed or (last and not in_sync):
+                revision = self._replica.revision
+                yield BlockChanges(updated, removed, last and not in_sync, revision)
+
+    def _check(self) -> None:
+        self._draining.check()
+        if self._void:
+            raise Unavailable("this replica reads the store anew; watch again", reason="RESYNC")
+
+    def _on_change(self, places: Sequence[Place] | None) -> None:
+        if places is None:
+            self._void = True
+        else:
+            self._changed.update(dict.fromkeys(places))
+        self._wake.set()

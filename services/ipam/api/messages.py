@@ -1,0 +1,436 @@
+"""Protobuf messages as domain values, with field paths in errors, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
+from romana.ipam.v1 import allocation_pb2, block_pb2, ipam_service_pb2, utilization_pb2
+
+from services.common.errors import InvalidInput, RomanaError, Violation
+from services.common.model import names
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.ipam.consistency.rules import Finding
+from services.ipam.deciding.commands import Result
+from services.ipam.deciding.evaluate import Evaluation
+from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_range
+from services.ipam.ledger.state import State
+from services.ipam.ledger.utilization import NetworkUsage, Usage
+from services.ipam.model import (
+    ANY,
+    IPV4_BITS,
+    IPV6_BITS,
+    WANTS_MOST,
+    Allocated,
+    Allocation,
+    Given,
+    NoAddress,
+    Refused,
+    Release,
+    Request,
+    Want,
+    Why,
+    address_text,
+    parse_address,
+    prefix_text,
+)
+from services.ipam.routes.view import Route
+
+if TYPE_CHECKING:  # protobuf's own types of fields
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+UINT64_MOST: Final = (1 << 64) - 1
+RANGES_MOST: Final = 100
+DESCRIPTION_MOST: Final = 1000
+
+_BITS: Final = {
+    allocation_pb2.FAMILY_UNSPECIFIED: 0,
+    allocation_pb2.FAMILY_IPV4: IPV4_BITS,
+    allocation_pb2.FAMILY_IPV6: IPV6_BITS,
+}
+_REFUSALS: Final = {
+    Why.NOT_THIS_TENANT: utilization_pb2.REFUSAL_NOT_THIS_TENANT,
+    Why.OTHER_FAMILY: utilization_pb2.REFUSAL_OTHER_FAMILY,
+    Why.NODE_NOT_ATTACHED: utilization_pb2.REFUSAL_NODE_NOT_ATTACHED,
+    Why.NO_GROUP: utilization_pb2.REFUSAL_NO_GROUP,
+    Why.GROUP_FULL: utilization_pb2.REFUSAL_GROUP_FULL,
+    Why.RESERVED: utilization_pb2.REFUSAL_RESERVED,
+    Why.ADDRESS_RESERVED: utilization_pb2.REFUSAL_RESERVED,
+    Why.RESTING: utilization_pb2.REFUSAL_RESTING,
+    Why.ADDRESS_IN_USE: utilization_pb2.REFUSAL_ADDRESS_IN_USE,
+    Why.BLOCK_HELD_BY_OTHER: utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER,
+    Why.ADDRESS_OUTSIDE: utilization_pb2.REFUSAL_ADDRESS_OUTSIDE,
+}
+
+
+# Requests.
+
+
+@lru_cache(maxsize=65_536)
+def _are_subjects(node: str, tenant: str, segment: str) -> bool:
+    return not any(
+        True
+        for text, optional in ((node, False), (tenant, False), (segment, True))
+        for _ in names.subject_name(text, "", optional=optional)
+    )
+
+
+def parse_specs(
+    specs: Iterable[allocation_pb2.AllocationSpec],
+) -> tuple[list[Request], dict[int, InvalidInput]]:
+    """Reads what a message asks for: the requests in order, and what is wrong with which spec."""
+    wanted: list[Request] = []
+    refused: dict[int, InvalidInput] = {}
+    for index, spec in enumerate(specs):
+        name, node, tenant, segment = spec.name, spec.node, spec.tenant, spec.segment
+        if (
+            0 < len(name) <= names.ENDPOINT_NAME_BYTES
+            and name.isascii()
+            and name.isprintable()
+            and _are_subjects(node, tenant, segment)
+            and not spec.addresses
+        ):
+            wanted.append(Request(name, node, tenant, segment))  # type: ignore[arg-type]  # they are
+        else:
+            try:
+                wanted.append(parse_spec(spec, f"specs[{index}]"))
+            except InvalidInput as error:
+                refused[index] = error
+    return wanted, refused
+
+
+def parse_spec(spec: allocation_pb2.AllocationSpec, path: str) -> Request:
+    """Reads what a caller asks for; raises InvalidInput."""
+    name, node, tenant, segment = spec.name, spec.node, spec.tenant, spec.segment
+    plain = name.isascii() and name.isprintable() and _are_subjects(node, tenant, segment)
+    if not plain or not 0 < len(name) <= names.ENDPOINT_NAME_BYTES:
+        violations = [
+            *names.endpoint_name(name, f"{path}.name"),
+            *names.subject_name(node, f"{path}.node"),
+            *names.subject_name(tenant, f"{path}.tenant"),
+            *names.subject_name(segment, f"{path}.segment", optional=True),
+        ]
+        if violations:
+            raise InvalidInput.of(violations)
+    wants = parse_wants(spec.addresses, path) if spec.addresses else ANY
+    return Request(EndpointName(name), NodeName(node), Tenant(tenant), Segment(segment), wants)
+
+
+def parse_wants(specs: Sequence[allocation_pb2.AddressSpec], path: str) -> tuple[Want, ...]:
+    """Reads which addresses are wanted; raises InvalidInput."""
+    if len(specs) > WANTS_MOST:
+        raise InvalidInput.at(
+            f"{path}.addresses", f"has {len(specs)}, at most {WANTS_MOST} allowed"
+        )
+    return tuple(
+        _parse_want(spec, f"{path}.addresses[{index}]") for index, spec in enumerate(specs)
+    )
+
+
+def _parse_want(spec: allocation_pb2.AddressSpec, path: str) -> Want:
+    violations: list[Violation] = []
+    if spec.network:
+        violations += names.resource_name(spec.network, f"{path}.network")
+    bits = _BITS.get(spec.family)
+    if bits is None:
+        violations.append(Violation(f"{path}.family", f"{spec.family} is not a Family"))
+    address = None
+    if spec.address:
+        try:
+            address, family = parse_address(spec.address)
+        except ValueError as error:
+            violations.append(Violation(f"{path}.address", str(error)))
+        else:
+            if bits not in {0, None, family}:
+                violations.append(
+                    Violation(f"{path}.address", f"{spec.address} is not of the family asked for")
+                )
+            bits = family
+    if violations:
+        raise InvalidInput.of(violations)
+    return Want(NetworkName(spec.network) if spec.network else None, bits or 0, address)
+
+
+def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
+    """Reads what a caller gives back; raises InvalidInput."""
+    violations = [
+        *names.endpoint_name(spec.name, f"{path}.name"),
+        *names.subject_name(spec.tenant, f"{path}.tenant", optional=True),
+        *names.subject_name(spec.segment, f"{path}.segment", optional=True),
+        *names.subject_name(spec.node, f"{path}.node", optional=True),
+    ]
+    if spec.segment and not spec.tenant:
+        violations.append(Violation(f"{path}.segment", "is given without a tenant"))
+    if violations:
+        raise InvalidInput.of(violations)
+    return Release(
+        EndpointName(spec.name),
+        Tenant(spec.tenant) if spec.tenant else None,
+        Segment(spec.segment),
+        NodeName(spec.node) if spec.node else None,
+    )
+
+
+def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:
+    """Reads an owner; raises InvalidInput."""
+    violations = [
+        *names.subject_name(tenant, "tenant"),
+        *names.subject_name(segment, "segment", optional=True),
+    ]
+    if violations:
+        raise InvalidInput.of(violations)
+    return Tenant(tenant), Segment(segment)
+
+
+def parse_want(request: ipam_service_pb2.EvaluateNodesRequest) -> Want:
+    """Reads which kind of address a scheduler means; raises InvalidInput."""
+    spec = allocation_pb2.AddressSpec(network=request.network, family=request.family)
+    try:
+        return _parse_want(spec, "")
+    except InvalidInput as error:
+        raise InvalidInput.of(
+            [Violation(item.path.removeprefix("."), item.message) for item in error.violations]
+        ) from None
+
+
+def parse_reservation(message: block_pb2.Reservation) -> Reservation:
+    """Reads a reservation; raises InvalidInput."""
+    path = "reservation"
+    violations = [
+        *names.resource_name(message.name, f"{path}.name"),
+        *names.resource_name(message.network, f"{path}.network"),
+    ]
+    if not 1 <= len(message.ranges) <= RANGES_MOST:
+        violations.append(
+            Violation(f"{path}.ranges", f"has {len(message.ranges)}, 1 to {RANGES_MOST} allowed")
+        )
+    if len(message.description) > DESCRIPTION_MOST:
+        violations.append(
+            Violation(f"{path}.description", f"is longer than {DESCRIPTION_MOST} characters")
+        )
+    intervals = []
+    for index, text in enumerate(message.ranges[:RANGES_MOST]):
+        try:
+            intervals.append(parse_range(text)[0])
+        except ValueError as error:
+            violations.append(Violation(f"{path}.ranges[{index}]", str(error)))
+    if violations:
+        raise InvalidInput.of(violations)
+    return Reservation(
+        message.name,
+        NetworkName(message.network),
+        tuple(intervals),
+        tuple(message.ranges),
+        message.description,
+    )
+
+
+# Answers.
+
+
+@lru_cache(maxsize=256)
+def _timestamp(seconds: int) -> Timestamp:
+    """Shared, since it is copied wherever it is set: most answers are of the same second."""
+    return Timestamp(seconds=seconds)
+
+
+class ResultWriter:
+    """Appends results to an answer.
+
+    A result of one address is written into a message of our own, of which only what differs from
+    the one before is set, and appended as a copy: making each in place costs ten times as much.
+    """
+
+    def __init__(
+        self,
+        into: RepeatedCompositeFieldContainer[ipam_service_pb2.AllocateResult],
+        status_of: Callable[[RomanaError], status_pb2.Status],
+    ) -> None:
+        self._into = into
+        self._status_of = status_of
+        self._shape = ipam_service_pb2.AllocateResult()
+        self._one = self._shape.allocations.add()
+        self._same: tuple[int, int, int, str] | None = None
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Appends one result each, in order."""
+        append, shape, one = self._into.append, self._shape, self._one
+        for result in results:
+            if type(result) is Allocated and not result.existed and len(result.given) == 1:
+                address, bits, network, base, length, time = result.given[0]
+                if self._same != (base, bits, time, network):
+                    self._same = base, bits, time, network
+                    one.network = network
+                    one.block = prefix_text(base, length, bits)
+                    one.allocate_time.CopyFrom(_timestamp(time))
+                one.address = address_text(address, bits)
+                append(shape)
+            elif type(result) is Allocated:
+                self._into.add(
+                    allocations=[_given(item) for item in result.given], existed=result.existed
+                )
+            else:
+                assert isinstance(result, RomanaError)
+                self._into.add(status=self._status_of(result))
+
+
+def _given(item: Given) -> allocation_pb2.Allocation:
+    """An address without its name and owner."""
+    return allocation_pb2.Allocation(
+        address=item.text,
+        network=item.network,
+        block=prefix_text(item.block_base, item.block_length, item.bits),
+        allocate_time=_timestamp(item.time),
+    )
+
+
+def full(item: Given, request: Request) -> allocation_pb2.Allocation:
+    """An address with the name and owner that asked for it."""
+    message = _given(item)
+    message.name, message.node = request.name, request.node
+    message.tenant, message.segment = request.tenant, request.segment
+    return message
+
+
+def allocation(item: Allocation) -> allocation_pb2.Allocation:
+    """An address in use."""
+    name, node, tenant, segment, what = item
+    return full(what, Request(name, node, tenant, segment))
+
+
+def block(item: Block, state: State) -> block_pb2.Block:
+    """A block."""
+    return block_pb2.Block(
+        prefix=str(item),
+        network=item.network,
+        group=item.area.path if item.area is not None else "",
+        node=item.node,
+        tenant=item.tenant,
+        segment=item.segment,
+        size=item.size,
+        used=item.used,
+        resting=item.resting,
+        stranded=state.is_stranded(item),
+        revision=item.revision,
+    )
+
+
+def reservation(item: Reservation, state: State) -> block_pb2.Reservation:
+    """A reservation, and how many of its addresses are in use all the same."""
+    in_use = 0
+    space = state.spaces.get(item.network)
+    for interval in item.intervals if space is not None else ():
+        for held in state.held(item.network, interval):
+            in_use += sum(
+                interval.start <= held.base + offset < interval.stop for offset, _ in held.in_use()
+            )
+    return block_pb2.Reservation(
+        name=item.name,
+        network=item.network,
+        ranges=item.ranges,
+        description=item.description,
+        size=min(sum(stop - start for start, stop in item.intervals), UINT64_MOST),
+        in_use=in_use,
+    )
+
+
+def refusal(item: Refused) -> utilization_pb2.NetworkRefusal:
+    """Why a network gave no address."""
+    return utilization_pb2.NetworkRefusal(
+        network=item.network,
+        refusal=_REFUSALS[item.why],
+        message=item.why.value,
+        group=item.group or "",
+        resting=item.resting,
+        retry_after_seconds=item.retry_after,
+    )
+
+
+def exhaustion(error: RomanaError) -> Message:
+    """The detail of a NoAddress."""
+    assert isinstance(error, NoAddress)
+    return utilization_pb2.Exhaustion(
+        address_index=error.want, networks=[refusal(item) for item in error.refusals]
+    )
+
+
+def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
+    """What a node has to offer."""
+    return utilization_pb2.NodeEvaluation(
+        node=item.node,
+        fits=item.fits,
+        network=item.network or "",
+        group=item.group or "",
+        free_addresses=min(item.free, UINT64_MOST),
+        free_in_blocks=item.free_in_blocks,
+        new_block_needed=item.fits and not item.free_in_blocks,
+        refusals=[refusal(refused) for refused in item.refusals],
+    )
+
+
+def usage(item: Usage) -> utilization_pb2.Usage:
+    """Counts; IPv6 sizes that do not fit are cut to the largest number."""
+    return utilization_pb2.Usage(
+        size=min(item.size, UINT64_MOST),
+        used=item.used,
+        resting=item.resting,
+        reserved=min(item.reserved, UINT64_MOST),
+        blocks=item.blocks,
+        held=min(item.held, UINT64_MOST),
+    )
+
+
+def network_usage(
+    item: NetworkUsage, routes: Iterable[tuple[NodeName, int]], *, owners: bool
+) -> utilization_pb2.NetworkUtilization:
+    """How full a network is; `routes` says which nodes to list and how many routes they have."""
+    return utilization_pb2.NetworkUtilization(
+        network=item.network,
+        cidr=item.cidr,
+        usage=usage(item.usage),
+        groups=[
+            utilization_pb2.GroupUtilization(
+                group=group.path, prefix=group.prefix, usage=usage(group.usage), nodes=group.nodes
+            )
+            for group in item.groups
+        ],
+        nodes=[
+            utilization_pb2.NodeUtilization(node=node, usage=usage(item.nodes[node]), routes=count)
+            for node, count in routes
+        ],
+        owners=[
+            utilization_pb2.OwnerUtilization(tenant=tenant, segment=segment, usage=usage(counts))
+            for (tenant, segment), counts in sorted(item.owners.items())
+            if owners
+        ],
+    )
+
+
+def route(item: Route, state: State) -> utilization_pb2.Route:
+    """An aggregated prefix."""
+    node = state.nodes.get(item.node)
+    address = node.address_on(item.network) if node is not None else None
+    return utilization_pb2.Route(
+        network=item.network,
+        prefix=prefix_text(item.base, item.length, item.bits),
+        node=item.node,
+        next_hop=str(address) if address is not None else "",
+    )
+
+
+def finding(item: Finding) -> ipam_service_pb2.Finding:
+    """Something that the check found."""
+    return ipam_service_pb2.Finding(
+        severity=ipam_service_pb2.SEVERITY_ERROR
+        if item.is_error
+        else ipam_service_pb2.SEVERITY_WARNING,
+        reason=item.reason,
+        message=item.message,
+        subject=item.subject,
+    )

@@ -1,0 +1,48 @@
+"""Whether a reservation may be made."""
+
+from __future__ import annotations
+
+from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_range
+from services.ipam.ledger.state import State
+
+
+def is_needed(state: State, name: str, wanted: Reservation | None) -> bool:
+    """Says whether there is anything to do for `name` to stand for `wanted` (None: for nothing).
+
+    Raises NotFound for an unknown network, InvalidInput for ranges outside of it, AlreadyExists if
+    the name stands for something else.
+    """
+    before = state.reservations.get(name)
+    if wanted is None or before == wanted:
+        return before != wanted
+    if before is not None:
+        raise AlreadyExists(
+            f"reservation {name!r} stands for {', '.join(before.ranges)} of {before.network!r}",
+            reason="RESERVATION_EXISTS",
+            metadata={"name": name, "network": before.network},
+        )
+    space = state.spaces.get(wanted.network)
+    if space is None:
+        raise NotFound(
+            f"there is no network {wanted.network!r}",
+            reason="NETWORK_NOT_FOUND",
+            metadata={"field": "reservation.network", "network": wanted.network},
+        )
+    outside = [
+        Violation(
+            f"reservation.ranges[{index}]",
+            f"{text} is not inside {space.network.cidr} of network {wanted.network!r}",
+        )
+        for index, text in enumerate(wanted.ranges)
+        if not _is_inside(text, space.base, space.stop, space.bits)
+    ]
+    if outside:
+        raise InvalidInput.of(outside)
+    return True
+
+
+def _is_inside(text: str, start: int, stop: int, bits: int) -> bool:
+    interval, family = parse_range(text)
+    return family == bits and start <= interval.start and interval.stop <= stop

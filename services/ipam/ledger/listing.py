@@ -1,0 +1,81 @@
+"""Walks over blocks and addresses in the order of networks and addresses, in pages."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.common.model.names import NetworkName, NodeName
+from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.index import Place
+from services.ipam.ledger.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFilter:
+    """Which blocks are meant; what is empty is not looked at."""
+
+    node: str = ""
+    tenant: str = ""
+    segment: str = ""
+    network: str = ""
+    prefix: str = ""
+
+    def matches(self, block: Block) -> bool:
+        """Says whether a block is meant."""
+        return (
+            self.node in {"", block.node}
+            and self.tenant in {"", block.tenant}
+            and self.segment in {"", block.segment}
+            and self.network in {"", block.network}
+            and self.prefix in {"", str(block)}
+        )
+
+
+def blocks_after(state: State, wanted: BlockFilter, after: Place | None) -> Iterator[Block]:
+    """The blocks at and after a place, by network and address."""
+    index = state.index
+    places: Sequence[Place]
+    if wanted.node:
+        places = sorted(index.by_node.get(NodeName(wanted.node), ()))
+    else:
+        places = index.sorted_places()
+    start = bisect_left(places, after) if after is not None else 0
+    for position in range(start, len(places)):
+        block = index.blocks[places[position]]
+        if wanted.matches(block):
+            yield block
+
+
+def list_blocks(
+    state: State, wanted: BlockFilter, after: Place | None, most: int
+) -> tuple[list[Block], Place | None]:
+    """A page of blocks, and the place to go on at if there are more."""
+    page: list[Block] = []
+    for block in blocks_after(state, wanted, after):
+        if len(page) == most:
+            return page, block.place
+        page.append(block)
+    return page, None
+
+
+def list_addresses(
+    state: State, wanted: BlockFilter, after: tuple[NetworkName, int] | None, most: int
+) -> tuple[list[tuple[Block, int]], tuple[NetworkName, int] | None]:
+    """A page of addresses as block and offset, and the address to go on at if there are more."""
+    page: list[tuple[Block, int]] = []
+    start = None
+    if after is not None:
+        # the block that the address lies in begins at or before it
+        held = state.index.block_at(after[0], after[1])
+        start = (after[0], held.base) if held is not None else after
+    for block in blocks_after(state, wanted, start):
+        for offset, _ in block.in_use():
+            address = block.base + offset
+            if after is not None and block.network == after[0] and address < after[1]:
+                continue
+            if len(page) == most:
+                return page, (block.network, address)
+            page.append((block, offset))
+    return page, None

@@ -1,0 +1,87 @@
+"""Blocks as pages of the store, and back."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from services.common.records.blocks import PAGE_BITS, BlockPage, PageRest, PageUse
+from services.ipam.ledger.blocks import Block, Rest
+
+
+def page_of(offset: int) -> int:
+    """The page that an offset is kept in."""
+    return offset >> PAGE_BITS
+
+
+def write_page(block: Block, page: int) -> BlockPage | None:
+    """The page as it is to be stored; None if it is not to be: only the first may be empty."""
+    first = page << PAGE_BITS
+    names = block.names
+    last = min(first + (1 << PAGE_BITS), len(names))
+    times = block.times
+    ordinals = block.ordinals or {}
+    used = tuple(
+        [
+            PageUse(offset, name, times[offset], ordinals.get(offset, 0))
+            for offset in range(first, last)
+            if (name := names[offset]) is not None
+        ]
+    )
+    rest = tuple([PageRest(*item) for item in block.rest or () if first <= item.offset < last])
+    if page and not used and not rest:
+        return None
+    return BlockPage(
+        length=block.length,
+        node=block.node,
+        tenant=block.tenant,
+        segment=block.segment,
+        born=block.born,
+        used=used,
+        rest=rest,
+    )
+
+
+def read_page(block: Block, page: int, record: BlockPage) -> None:
+    """Sets what a block knows of a page. Counts and indexes are the caller's."""
+    first = page << PAGE_BITS
+    last = min(first + (1 << PAGE_BITS), len(block.names))
+    clear_page(block, page)
+    window = ((1 << (last - first)) - 1) << first
+    free = window & ~block.reserved
+    for offset, name, time, ordinal in (
+        (use.offset, use.name, use.time, use.ordinal) for use in record.used
+    ):
+        block.names[offset] = name
+        block.times[offset] = time
+        free &= ~(1 << offset)
+        if ordinal:
+            if block.ordinals is None:
+                block.ordinals = {}
+            block.ordinals[offset] = ordinal
+    if record.rest:
+        mine = [Rest(item.offset, item.time) for item in record.rest]
+        others = list(block.rest or ())
+        block.rest = deque(sorted(others + mine, key=_released) if others else mine)
+        for item in mine:
+            free &= ~(1 << item.offset)
+    block.free = block.free & ~window | free
+    block.used += len(record.used)
+
+
+def clear_page(block: Block, page: int) -> None:
+    """Forgets what is in use and what rests in a page; its addresses are not free."""
+    first = page << PAGE_BITS
+    last = min(first + (1 << PAGE_BITS), len(block.names))
+    for offset in range(first, last):
+        if block.names[offset] is not None:
+            block.names[offset] = None
+            block.used -= 1
+            if block.ordinals:
+                block.ordinals.pop(offset, None)
+    if block.rest:
+        block.rest = deque(item for item in block.rest if not first <= item.offset < last)
+    block.free &= ~(((1 << (last - first)) - 1) << first)
+
+
+def _released(item: Rest) -> int:
+    return item.time

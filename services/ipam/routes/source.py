@@ -1,0 +1,94 @@
+"""What agents have to know of routes, as resources: one topic per network.
+
+    network/NETWORK           what the network is
+    peer/NETWORK/NODE         a node's address there, the next hop of what lies behind it
+    route/NETWORK/PREFIX      an aggregated prefix and its node
+
+`update` looks at what changed only: nodes that are named, routes that moved; at all nodes and
+networks when the layout is another. After a reset of the replica it compares with what was said
+before, so that streams go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from services.common.model.layout import Layout
+from services.common.model.names import NetworkName, NodeName, TopologyName
+from services.common.model.network import Address, Network
+from services.common.sync.source import Source
+from services.ipam.ledger.state import State
+from services.ipam.model import prefix_text
+from services.ipam.routes.view import At, RoutesView
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How resources are serialised; the same values give the same bytes on every replica."""
+
+    network: Callable[[str, Network, TopologyName], bytes]
+    peer: Callable[[str, NetworkName, NodeName, Address], bytes]
+    route: Callable[[str, NetworkName, str, NodeName], bytes]
+
+
+class RouteSource:
+    """Keeps a source equal to a state."""
+
+    def __init__(self, source: Source, view: RoutesView, encoding: Encoding) -> None:
+        self._source = source
+        self._view = view
+        self._encoding = encoding
+        self._layout: Layout | None = None
+        self._networks: set[NetworkName] = set()
+        self._peers: dict[NodeName, dict[NetworkName, Address | None]] = {}
+
+    def update(self, state: State, nodes: Iterable[NodeName]) -> None:
+        """Takes over what changed; `nodes`: those of which something may have changed."""
+        if state.layout is not self._layout:
+            self._layout = state.layout
+            self._take_networks(state)
+            nodes = {*self._peers, *state.nodes}
+        for node in nodes:
+            self._take_node(state, node)
+        self._view.sync(state)
+        for at in self._view.take_moved():
+            self._take_route(at)
+
+    def _take_networks(self, state: State) -> None:
+        for name in self._networks - state.spaces.keys():
+            self._source.drop(name, f"network/{name}")
+        self._networks = set(state.spaces)
+        for name, space in state.spaces.items():
+            identity = f"network/{name}"
+            value = self._encoding.network(identity, space.network, space.topology)
+            self._source.put(name, identity, value)
+
+    def _take_node(self, state: State, name: NodeName) -> None:
+        node = state.nodes.get(name)
+        before = self._peers.pop(name, {})
+        after: dict[NetworkName, Address | None] = {}
+        if node is not None:
+            for network in state.spaces:
+                if state.area_of_node(node, network) is not None:
+                    after[network] = node.address_on(network)
+            self._peers[name] = after
+        for network in {*before, *after}:
+            identity = f"peer/{network}/{name}"
+            address = after.get(network)
+            if address is None:
+                self._source.drop(network, identity)
+            elif before.get(network) != address:
+                value = self._encoding.peer(identity, network, name, address)
+                self._source.put(network, identity, value)
+        self._source.assign(name, None if node is None else after)
+
+    def _take_route(self, at: At) -> None:
+        prefix = prefix_text(at.base, at.length, at.bits)
+        identity = f"route/{at.network}/{prefix}"
+        node = self._view.leads_to(at)
+        if node is None:
+            self._source.drop(at.network, identity)
+        else:
+            value = self._encoding.route(identity, at.network, prefix, node)
+            self._source.put(at.network, identity, value)

@@ -1,0 +1,217 @@
+"""The aggregated routes of every network, kept equal to the blocks.
+
+Routes stay inside the prefix of a leaf group, so that what fills up elsewhere never changes them,
+and cover no reserved address: those belong to machines that are not nodes.
+
+`sync` brings them up to date, at the cost of what changed: of blocks that were named, and where
+something more was set aside. Only when areas were made anew (`State.rebuild`, another state) does
+it look at all blocks, and then too only real changes reach the tables and `take_moved`. To be
+called when the state holds nothing that is not in the store; all else only looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+from typing import NamedTuple
+
+from services.common.model.names import NetworkName, NodeName
+from services.ipam.ledger.areas import Area, merged
+from services.ipam.ledger.index import Place
+from services.ipam.ledger.state import State
+from services.ipam.model import IPV4_BITS
+from services.ipam.routes.ortc import RouteTable
+from services.ipam.routes.trie import Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An aggregated prefix and the node it leads to."""
+
+    network: NetworkName
+    base: int
+    length: int
+    bits: int
+    node: NodeName
+
+
+class At(NamedTuple):
+    """Where a route is, or was."""
+
+    network: NetworkName
+    base: int
+    length: int
+    bits: int
+
+
+class _Part:
+    """The table of one area."""
+
+    __slots__ = ("area", "forbidden", "reserved", "table")
+
+    def __init__(self, area: Area) -> None:
+        self.area = area
+        self.table = RouteTable(area.base, area.length, area.bits)
+        self.reserved = 0
+        """How much of `area.reserved` has been looked at."""
+        self.forbidden: frozenset[Prefix] = frozenset()
+
+    def fits(self, area: Area) -> bool:
+        """Says whether the table can be that of another area."""
+        own = self.area
+        return (own.base, own.length, own.bits) == (area.base, area.length, area.bits)
+
+    def take(self, area: Area) -> bool:
+        """Makes it the table of an area with the same prefix; says whether it has to be flushed."""
+        if area is self.area and len(area.reserved) == self.reserved:
+            return False
+        self.area, self.reserved = area, len(area.reserved)
+        wanted = frozenset(_prefixes(area))
+        for at in wanted - self.forbidden:
+            self.table.forbid(*at)
+        for at in self.forbidden - wanted:
+            self.table.allow(*at)
+        changed = wanted != self.forbidden
+        self.forbidden = wanted
+        return changed
+
+
+class _Held(NamedTuple):
+    """A block as a table has it."""
+
+    part: _Part
+    length: int
+    node: NodeName
+
+
+class RoutesView:
+    """Route tables of all areas."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._version = -1
+        self._parts: dict[tuple[NetworkName, str], _Part] = {}
+        self._known: dict[Place, _Held] = {}
+        self._changed: dict[Place, None] = {}
+        self._touched: dict[int, _Part] = {}
+        self._moved: dict[At, None] = {}
+
+    def changed(self, places: Iterable[Place]) -> None:
+        """Says that blocks may have come, gone or changed hands."""
+        if self._state is not None:
+            self._changed.update(dict.fromkeys(places))
+
+    def sync(self, state: State) -> None:
+        """Brings all routes up to date."""
+        if self._state is not state or self._version != state.version:
+            self._realign(state)
+        self._take_blocks(state)
+        for part in self._touched.values():
+            changes = part.table.flush()
+            network, bits = part.area.network.name, part.area.bits
+            for base, length in (*changes.updated, *changes.removed):
+                self._moved[At(network, base, length, bits)] = None
+        self._touched.clear()
+
+    def take_moved(self) -> Iterable[At]:
+        """Where routes changed since this was called: `leads_to` says what is there now."""
+        moved, self._moved = self._moved, {}
+        return moved
+
+    def leads_to(self, at: At) -> NodeName | None:
+        """The node that a route leads to; None: there is no such route."""
+        space = self._state.spaces.get(at.network) if self._state is not None else None
+        area = space.area_of(at.base) if space is not None else None
+        if area is None or area.bits != at.bits:
+            return None
+        node = self._parts[at.network, area.path].table.routes.get((at.base, at.length))
+        return NodeName(node) if node is not None else None
+
+    def own(self, node: NodeName) -> list[Route]:
+        """The prefixes by which others reach a node."""
+        return [
+            Route(part.area.network.name, base, length, part.area.bits, node)
+            for part in self._parts.values()
+            for base, length in sorted(part.table.prefixes_of(node))
+        ]
+
+    def remote(self, state: State, node: NodeName) -> list[Route]:
+        """The routes from a node to the others on the networks it is on."""
+        origin = state.nodes[node]
+        return [
+            Route(part.area.network.name, base, length, part.area.bits, NodeName(target))
+            for part in self._parts.values()
+            if state.area_of_node(origin, part.area.network.name) is not None
+            for (base, length), target in sorted(part.table.routes.items())
+            if target != node
+        ]
+
+    def count(self, network: NetworkName, node: NodeName) -> int:
+        """How many routes lead to a node on a network."""
+        return sum(
+            len(part.table.prefixes_of(node))
+            for (name, _), part in self._parts.items()
+            if name == network
+        )
+
+    def _realign(self, state: State) -> None:
+        """Takes over the areas of a state; tables stay where the prefix is the same."""
+        before, self._parts = self._parts, {}
+        same = self._state is state
+        self._state, self._version = state, state.version
+        for space in state.spaces.values():
+            for area in space.areas.values():
+                key = (area.network.name, area.path)
+                part = before.get(key)
+                if part is not None and part.fits(area):
+                    del before[key]
+                    same = same and part.area is area
+                else:
+                    part, same = _Part(area), False
+                self._parts[key] = part
+                if part.take(area):
+                    self._touched[id(part)] = part
+        for part in before.values():
+            network, bits = part.area.network.name, part.area.bits
+            for base, length in part.table.routes:
+                self._moved[At(network, base, length, bits)] = None
+        if not same or before:
+            self._changed = dict.fromkeys([*self._known, *state.index.blocks])
+
+    def _take_blocks(self, state: State) -> None:
+        """Blocks that changed: first all that are gone, since others may have taken their place."""
+        fresh: list[tuple[Place, _Held]] = []
+        for place in self._changed:
+            block = state.index.blocks.get(place)
+            held = None
+            if block is not None and block.area is not None:
+                part = self._parts[place[0], block.area.path]
+                held = _Held(part, block.length, block.node)
+            known = self._known.get(place)
+            if known == held:
+                continue
+            if known is not None:
+                del self._known[place]
+                if held is None or (known.part, known.length) != (held.part, held.length):
+                    known.part.table.clear(place[1], known.length)
+                    self._touch(known.part)
+            if held is not None:
+                fresh.append((place, held))
+        self._changed.clear()
+        for place, held in fresh:
+            held.part.table.set(place[1], held.length, held.node)
+            self._known[place] = held
+            self._touch(held.part)
+
+    def _touch(self, part: _Part) -> None:
+        if self._parts.get((part.area.network.name, part.area.path)) is part:
+            self._touched[id(part)] = part
+
+
+def _prefixes(area: Area) -> Iterable[Prefix]:
+    """The reserved addresses of an area, as prefixes."""
+    make = IPv4Address if area.bits == IPV4_BITS else IPv6Address
+    for start, stop in merged(area.reserved):
+        for prefix in summarize_address_range(make(start), make(stop - 1)):
+            yield int(prefix.network_address), prefix.prefixlen

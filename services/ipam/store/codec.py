@@ -1,0 +1,125 @@
+"""State as keys and values of the store, and back."""
+
+from __future__ import annotations
+
+import structlog
+
+from services.common.etcd.keys import BlockKey, Keys
+from services.common.etcd.types import Changes, Delete, Event, KeyValue, Operation, Put, WatchBatch
+from services.common.model.names import NetworkName
+from services.common.model.network import MAX_BLOCK_BITS
+from services.common.records.blocks import (
+    PAGE_BITS,
+    BlockPage,
+    ReservationRecord,
+    decode_page,
+    decode_reservation,
+    encode,
+)
+from services.common.records.errors import RecordError
+from services.ipam.ledger.index import Place
+from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.state import PageChange, Pending, State
+
+log = structlog.get_logger(__name__)
+
+
+def operations(keys: Keys, pending: Pending, claim: bytes) -> list[Operation]:
+    """What a transaction writes for pending decisions; `claim` is the value of claims."""
+    writes = [page_operation(keys, change) for change in pending.pages]
+    writes += [Put(keys.group_claim(area.network.name, area.path), claim) for area in pending.areas]
+    writes += [Put(keys.node_claim(node), claim) for node in pending.nodes]
+    return writes
+
+
+def page_operation(keys: Keys, change: PageChange) -> Operation:
+    """The write of one page."""
+    key = keys.block(change.place[0], change.place[1], change.page, change.bits)
+    return Delete(key) if change.record is None else Put(key, encode(change.record))
+
+
+def reservation_operation(keys: Keys, name: str, reservation: Reservation | None) -> Operation:
+    """The write of one reservation; None ends it."""
+    key = keys.reservation(name)
+    if reservation is None:
+        return Delete(key)
+    record = ReservationRecord(
+        network=reservation.network,
+        ranges=tuple(reservation.ranges),
+        description=reservation.description,
+    )
+    return Put(key, encode(record))
+
+
+def take_batch(keys: Keys, batch: WatchBatch, state: State) -> list[Place]:
+    """Hands what was read to a state; returns the blocks concerned.
+
+    A snapshot is for an empty state. What cannot be read is logged and left out, but nothing is
+    handed out where a page is that cannot be read.
+    """
+    events = (
+        batch.events
+        if isinstance(batch, Changes)
+        else (Event(item.key, item, item.mod_revision) for item in batch.items)
+    )
+    places: dict[Place, None] = {}
+    for event in events:
+        try:
+            if event.key.startswith(keys.blocks):
+                places[_take_page(keys, event, state)] = None
+            elif event.key.startswith(keys.reservations):
+                _take_reservation(keys, event, state)
+        except (RecordError, ValueError):
+            log.exception("ipam_unreadable", key=event.key)
+    return list(places)
+
+
+def _take_page(keys: Keys, event: Event, state: State) -> Place:
+    key = keys.parse_block(event.key)
+    place = (key.network, key.base)
+    if event.item is None:
+        state.drop_page(place, key.page, event.revision)
+    else:
+        try:
+            record = read_page(key, event.item)
+        except RecordError:
+            state.put_unreadable(place, key.bits, key.page)
+            raise
+        state.put_page(place, key.bits, key.page, record, event.revision)
+    return place
+
+
+def read_page(key: BlockKey, item: KeyValue) -> BlockPage:
+    """A page as stored; raises RecordError, also for one that no block can have."""
+    record = decode_page(item.value)
+    if not key.bits - MAX_BLOCK_BITS <= record.length <= key.bits:
+        raise RecordError(f"a block cannot have the length /{record.length}")
+    size = 1 << (key.bits - record.length)
+    if key.base % size:
+        raise RecordError(f"a block of {size} addresses cannot begin at {key.base:#x}")
+    first = key.page << PAGE_BITS
+    last = min(first + (1 << PAGE_BITS), size)
+    offsets = [use.offset for use in record.used] + [rest.offset for rest in record.rest]
+    if not all(first <= offset < last for offset in offsets) or first >= size:
+        raise RecordError(f"page {key.page} has an address that is not in it")
+    if len(set(offsets)) != len(offsets):
+        raise RecordError(f"page {key.page} has an address twice")
+    return record
+
+
+def _take_reservation(keys: Keys, event: Event, state: State) -> None:
+    name = event.key.removeprefix(keys.reservations)
+    if event.item is None:
+        state.drop_reservation(name)
+    else:
+        state.set_reservation(read_reservation(name, event.item))
+
+
+def read_reservation(name: str, item: KeyValue) -> Reservation:
+    """A reservation as stored; raises RecordError."""
+    record = decode_reservation(item.value)
+    intervals = parse_ranges(record.ranges)
+    return Reservation(
+        name, NetworkName(record.network), intervals, record.ranges, record.description
+    )

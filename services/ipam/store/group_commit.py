@@ -1,0 +1,418 @@
+"""Group commit: decisions in memory, one transaction for all that arrived meanwhile.
+
+One transaction is in flight at a time. Requests that arrive during it wait; when it is through they
+are decided, as many as fit into the next transaction, and answered when etcd has that. There is no
+timer: a lone caller waits for nothing but its own transaction.
+
+Every transaction demands that this replica is still the active one, and that nobody wrote since the
+last transaction (`Keys.commit`); one that brings blocks into use demands besides that layout and
+nodes are those it was decided by. If it fails, its decisions are undone; if its outcome is not
+known, nothing is decided until a further transaction has settled whether it came through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from services.common.errors import RomanaError, Unavailable
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.errors import RequestRefused
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
+from services.common.model.names import NodeName
+from services.ipam.deciding import allocation, reservations
+from services.ipam.deciding.batch import Streaks
+from services.ipam.deciding.commands import (
+    DropReservation,
+    Item,
+    Result,
+    SetReservation,
+    operations_most,
+    perform,
+)
+from services.ipam.ledger.index import Place
+from services.ipam.ledger.state import Pending, State
+from services.ipam.model import Released
+from services.ipam.store import codec
+from services.ipam.store.fenced_transactions import Deposed, Leadership, Writer
+from services.ipam.store.topology_feed import TopologyFeed
+
+log = structlog.get_logger(__name__)
+
+OPERATIONS_MOST: Final = 127
+"""etcd's default limit of 128 operations, less the write of `Keys.commit`."""
+QUEUE_MOST: Final = 200_000
+"""Items that may wait; at 50,000 a second those at the end wait for four seconds."""
+STALE_MOST: Final = 20
+"""How often a transaction is tried again because the topology changed under it."""
+ITEMS_MOST: Final = 2000
+"""How many items are decided at once, so that the event loop is not kept from all else."""
+GATHER_MOST: Final = 64
+"""Items that are worth a transaction of their own."""
+QUIET_TURNS: Final = 8
+"""Turns of the event loop in which nothing arrives; a call takes as many to get here."""
+BUDGET_LEAST: Final = 1
+"""Operations: a transaction that is too large is divided, down to one item."""
+
+
+class Observer(Protocol):
+    """Is told of transactions."""
+
+    def committed(self, items: int, operations: int, seconds: float) -> None:
+        """One went through."""
+
+    def undone(self, why: str) -> None:
+        """One was undone: `stale`, `failed` or `deposed`."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    items: Sequence[Item]
+    done: asyncio.Future[list[Result]]
+    results: list[Result] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What was decided for one transaction."""
+
+    jobs: Sequence[tuple[_Job, int]]
+    """Jobs at the head of the queue, and how many of their items."""
+    writes: Sequence[Operation] = ()
+    """Besides those of the state."""
+    then: Callable[[], None] | None = None
+    """What takes effect once it is in the store."""
+
+
+class Committer:
+    """The only writer of blocks and reservations, while its replica is the active one."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        state: State,
+        feed: TopologyFeed,
+        leadership: Leadership,
+        *,
+        reach_topology: Callable[[Revision], Awaitable[None]],
+        on_commit: Callable[[Sequence[Place], Revision], None],
+        clock: Callable[[], float],
+        observer: Observer,
+    ) -> None:
+        """Nothing happens before `run`.
+
+        Args:
+            client: the store.
+            keys: its keys.
+            state: equal to the store up to `leadership.revision`.
+            feed: the topology, of which changes are handed to the state between transactions.
+            leadership: the right to write.
+            reach_topology: returns when the feed was given everything up to a revision.
+            on_commit: told of the blocks that a transaction changed, and its revision; also of
+                those that the topology moved.
+            clock: Unix time in seconds.
+            observer: told of transactions.
+        """
+        self._keys = keys
+        self._state = state
+        self._feed = feed
+        self._leadership = leadership
+        self._on_commit = on_commit
+        self._clock = clock
+        self._observer = observer
+        self._writer = Writer(client, keys, leadership, reach_topology)
+        self._budget = OPERATIONS_MOST
+        self._queue: deque[_Job] = deque()
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._readers = 0
+        self._crowded = False
+        """The last transaction answered several callers."""
+        self._ended = False
+
+    @property
+    def revision(self) -> Revision:
+        """Of the last transaction: memory is equal to the store as of then."""
+        return self._writer.revision
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for their transaction."""
+        return self._waiting
+
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """Decides items, in order and each by itself, and returns when that is in the store.
+
+        Refusals are among the results. Raises Unavailable if this replica cannot say.
+        """
+        if self._ended:
+            raise _not_active()
+        if self._waiting + len(items) > QUEUE_MOST:
+            raise Unavailable("too many requests are waiting for the store", reason="OVERLOADED")
+        job = _Job(items, asyncio.get_running_loop().create_future())
+        self._queue.append(job)
+        self._waiting += len(items)
+        self._wake.set()
+        return await job.done
+
+    async def settled(self) -> None:
+        """Returns when memory holds nothing that is not in the store.
+
+        That holds until the caller awaits something.
+        """
+        self._readers += 1
+        try:
+            while not self._settled.is_set():
+                await self._settled.wait()
+        finally:
+            self._readers -= 1
+
+    def topology_changed(self) -> None:
+        """Takes over what the feed was given: at once, or after the transaction in flight."""
+        if self._settled.is_set():
+            self._catch_up()
+        else:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Commits until it is cancelled; raises Deposed."""
+        try:
+            self._release_gone(
+                node for node in self._state.index.by_node if not self._feed.view.exists(node)
+            )
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                self._catch_up()
+                while self._queue:
+                    await self._gather()
+                    self._settled.clear()
+                    try:
+                        await self._round()
+                    finally:
+                        self._settled.set()
+                    self._catch_up()
+                    if self._readers:
+                        await asyncio.sleep(0)  # their turn, before memory changes again
+        finally:
+            self._ended = True
+            self._state.rollback()
+            while self._queue:
+                self._fail(self._queue.popleft(), _not_active())
+
+    async def _gather(self) -> None:
+        """Lets calls join that are on their way in this process, if there are several callers.
+
+        A transaction costs as much processor time as two calls. While calls take longer to get here
+        than a transaction takes, each would carry but a few of them, and cost more than they do.
+        """
+        if not self._crowded:
+            return
+        quiet = 0
+        while quiet < QUIET_TURNS and self._waiting < GATHER_MOST:
+            before = self._waiting
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self._waiting == before else 0
+
+    async def _round(self) -> None:
+        """Decides what fits into one transaction, carries it out and answers."""
+        for _ in range(STALE_MOST):
+            decision = self._decide()
+            pending = self._state.drain()
+            writes = [
+                *codec.operations(self._keys, pending, str(self.revision).encode()),
+                *decision.writes,
+            ]
+            if not writes:
+                self._answer_from_memory(decision)
+                return
+            started = self._clock()
+            try:
+                revision = await self._writer.write(self._conditions(pending), writes)
+            except RequestRefused:
+                self._undo(decision.jobs, "too_large")
+                self._divide()
+            except Unavailable as error:
+                self._undo(decision.jobs, "store_away")
+                for job, _ in decision.jobs:
+                    self._queue.popleft()
+                    self._fail(job, error)
+                return
+            except BaseException:
+                self._undo(decision.jobs, "deposed")
+                raise
+            else:
+                if revision is not None:
+                    self._committed(decision, len(writes), self._clock() - started)
+                    return
+                self._undo(decision.jobs, "stale")
+                self._catch_up()
+        busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
+        self._fail(self._queue.popleft(), busy)
+
+    def _divide(self) -> None:
+        """Tries less at once; the first item fails if it is too large by itself."""
+        if self._budget > BUDGET_LEAST:
+            self._budget = max(self._budget // 2, BUDGET_LEAST)
+        else:
+            log.error("commit_too_large")
+            self._fail(self._queue.popleft(), RomanaError("too large for one transaction"))
+
+    def _answer_from_memory(self, decision: _Decision) -> None:
+        """No transaction proves that memory is still what the store holds: the lease has to."""
+        if not self._leadership.holds():
+            raise Deposed
+        self._answer(decision.jobs)
+
+    def _committed(self, decision: _Decision, operations: int, seconds: float) -> None:
+        self._budget = min(self._budget + 1, OPERATIONS_MOST)
+        places = self._state.settle(self.revision)
+        if decision.then is not None:
+            decision.then()
+        self._on_commit(places, self.revision)
+        self._observer.committed(sum(count for _, count in decision.jobs), operations, seconds)
+        self._answer(decision.jobs)
+
+    def _decide(self) -> _Decision:
+        """Decides items from the head of the queue. Jobs stay there until they are answered."""
+        state, now = self._state, int(self._clock() * 1000)
+        streaks = Streaks(state, now)
+        jobs: list[tuple[_Job, int]] = []
+        total = 0
+        for job in self._queue:
+            start = position = len(job.results)
+            end = start if job.done.done() else len(job.items)
+            while position < end:
+                most = min(end, position + ITEMS_MOST - total)
+                before, position = position, streaks.run(job.items, position, most, job.results)
+                total += position - before
+                if position == end:
+                    break
+                item = job.items[position]
+                if isinstance(item, SetReservation | DropReservation):
+                    # It changes areas, to which undoing refers: alone in its transaction.
+                    if total:
+                        break
+                    return self._decide_reservation(item, job, [*jobs, (job, 1)])
+                if total and (
+                    total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
+                ):
+                    break
+                result = perform(state, item, now)
+                streaks.note(item, result)
+                job.results.append(result)
+                position += 1
+                total += 1
+            if position == end or position > start:
+                jobs.append((job, position - start))
+            if position < end:
+                break
+        return _Decision(jobs)
+
+    def _decide_reservation(
+        self,
+        item: SetReservation | DropReservation,
+        job: _Job,
+        decided: Sequence[tuple[_Job, int]],
+    ) -> _Decision:
+        state = self._state
+        name = item.reservation.name if isinstance(item, SetReservation) else item.name
+        wanted = item.reservation if isinstance(item, SetReservation) else None
+        try:
+            needed = reservations.is_needed(state, name, wanted)
+        except RomanaError as error:
+            job.results.append(error)
+            return _Decision(decided)
+        job.results.append(None)
+        if not needed:
+            return _Decision(decided)
+
+        def then() -> None:
+            if wanted is None:
+                state.drop_reservation(name)
+            else:
+                state.set_reservation(wanted)
+
+        write = codec.reservation_operation(self._keys, name, wanted)
+        return _Decision(decided, [write], then)
+
+    def _conditions(self, pending: Pending) -> list[Compare]:
+        """What must hold in the store for pending decisions to be right."""
+        keys, view = self._keys, self._feed.view
+        conditions = []
+        if pending.areas:
+            conditions.append(Compare(keys.layout, Field.MOD, Relation.EQUAL, view.layout_revision))
+        conditions += [
+            Compare(keys.node(node), Field.MOD, Relation.EQUAL, view.node_revisions[node])
+            for node in pending.nodes
+        ]
+        return conditions
+
+    def _undo(self, decided: Sequence[tuple[_Job, int]], why: str) -> None:
+        self._observer.undone(why)
+        self._state.rollback()
+        for job, count in decided:
+            if count:
+                del job.results[-count:]
+
+    def _answer(self, decided: Sequence[tuple[_Job, int]]) -> None:
+        """Answers the jobs at the head of the queue that are complete."""
+        self._crowded = len(decided) > 1
+        for job, count in decided:
+            self._waiting -= count
+            if job.done.done():
+                self._waiting -= len(job.items) - len(job.results)
+                self._queue.popleft()
+            elif len(job.results) == len(job.items):
+                job.done.set_result(job.results)
+                self._queue.popleft()
+
+    def _fail(self, job: _Job, error: RomanaError) -> None:
+        """Answers a job that was taken from the queue: what is not decided has failed."""
+        missing = len(job.items) - len(job.results)
+        self._waiting -= missing
+        if not job.done.done():
+            job.results += [error] * missing
+            job.done.set_result(job.results)
+
+    def _catch_up(self) -> None:
+        self._release_gone(self._feed.catch_up(self._state))
+        if self._state.stale:
+            self._state.rebuild()
+        moved = self._state.take_moved()
+        if moved:
+            self._on_commit(moved, self.revision)
+
+    def _release_gone(self, nodes: Iterable[NodeName]) -> None:
+        """Releases what nodes had that are gone, as one job each."""
+        for node in nodes:
+            items = list(allocation.names_on(self._state, node))
+            if not items:
+                continue
+            log.info("node_release_started", node=node, names=len(items))
+            job = _Job(items, asyncio.get_running_loop().create_future())
+            job.done.add_done_callback(functools.partial(_released, node))
+            self._queue.append(job)
+            self._waiting += len(items)
+            self._wake.set()
+
+
+def _released(node: NodeName, done: asyncio.Future[list[Result]]) -> None:
+    if not done.cancelled():
+        addresses = sum(len(item.given) for item in done.result() if isinstance(item, Released))
+        failed = sum(isinstance(item, RomanaError) for item in done.result())
+        log.info("node_released", node=node, addresses=addresses, failed=failed)
+
+
+def _not_active() -> Unavailable:
+    return Unavailable("this replica is not the active one any more", reason="NOT_ACTIVE")

@@ -1,0 +1,344 @@
+"""One replica of ipam: follows the store, and writes to it while it is the elected one.
+
+    standby    memory is fed by a watch of what the active replica writes
+    take-over  it writes `Keys.commit`, and waits until its own watches have seen that: memory now
+               holds all that anybody wrote before, and nobody else can write any more
+    active     the watch is off; memory changes by decisions, which the committer makes durable
+    deposed    memory is thrown away and read again
+
+The topology is followed at all times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from services.common.errors import Unavailable
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.election import Election
+from services.common.etcd.follow import Follower
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
+from services.common.model.names import NodeName
+from services.common.process.gc_tuning import settle
+from services.common.store.topology_view import follow_topology
+from services.ipam.deciding import allocation
+from services.ipam.deciding.commands import Item, Result, Tidy
+from services.ipam.ledger.index import Place
+from services.ipam.ledger.state import State
+from services.ipam.routes.view import RoutesView
+from services.ipam.store import codec
+from services.ipam.store.fenced_transactions import Deposed, Leadership
+from services.ipam.store.group_commit import Committer, Observer
+from services.ipam.store.topology_feed import TopologyFeed
+
+log = structlog.get_logger(__name__)
+
+CATCH_UP_SECONDS: Final = 60.0
+"""How long a take-over may wait for the watch."""
+CONFIRM_SECONDS: Final = 5.0
+"""How long memory may lag behind the store when somebody has to know that it does not."""
+TIDY_SECONDS: Final = 1.0
+"""How often blocks are looked for in which the last rest has ended."""
+
+Listener = Callable[[Sequence[Place] | None], None]
+"""Is told of blocks that changed; None: all may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this replica is."""
+
+    replica: str
+    """Unique."""
+    address: str
+    """Where other replicas reach it."""
+    epoch: str
+    """Of the store's history."""
+
+
+class Replica:
+    """Memory, and the way to change it."""
+
+    def __init__(
+        self, client: EtcdClient, keys: Keys, identity: Identity, *, ttl: int, observer: Observer
+    ) -> None:
+        """Nothing happens before `run`.
+
+        Args:
+            client: the store.
+            keys: its keys.
+            identity: who this is.
+            ttl: seconds after which an active replica that is silent is replaced.
+            observer: told of transactions.
+        """
+        self.identity = identity
+        self.state = State()
+        self.routes = RoutesView()
+        self._client = client
+        self.keys = keys
+        self._observer = observer
+        self._feed = TopologyFeed(keys)
+        self._feed.on_change = lambda: self._tell(())
+        self._topology = follow_topology(client, keys, self._on_topology)
+        self._election = Election(client, keys.leader, identity.address.encode(), ttl)
+        self._follower: Follower | None = None
+        self._committer: Committer | None = None
+        self._loaded = False
+        self._listeners: set[Listener] = set()
+        self._changed = asyncio.Event()
+
+    @property
+    def in_sync(self) -> bool:
+        """Memory is as the store was a moment ago, and an active replica is known."""
+        return self._loaded and self._feed.in_sync and self.active_address is not None
+
+    @property
+    def loaded(self) -> bool:
+        """Memory has been read whole."""
+        return self._loaded and self._feed.in_sync
+
+    @property
+    def candidates(self) -> frozenset[str]:
+        """Where all replicas are reached, this one included."""
+        return frozenset(item.value.decode() for item in self._election.candidates)
+
+    @property
+    def active(self) -> bool:
+        """This is the active replica, ready to decide."""
+        return self._committer is not None and self._election.is_leader
+
+    @property
+    def active_address(self) -> str | None:
+        """Where the active replica is reached."""
+        leader = self._election.leader
+        return leader.value.decode() if leader is not None else None
+
+    @property
+    def revision(self) -> Revision:
+        """Up to which memory is equal to the store."""
+        if self._committer is not None:
+            return self._committer.revision
+        return self._follower.revision if self._follower is not None else 0
+
+    @property
+    def floor(self) -> Revision:
+        """Everything that anybody wrote up to it is in memory, or was when it changed last."""
+        return min(self.revision, self._topology.revision)
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait for their transaction."""
+        return self._committer.waiting if self._committer is not None else 0
+
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """Decides items and makes that durable; raises Unavailable if this is not active."""
+        if self._committer is None or not self._election.is_leader:
+            raise Unavailable("this replica is not the active one", reason="NOT_ACTIVE")
+        return await self._committer.submit(items)
+
+    async def settled(self) -> State:
+        """Memory, when it holds nothing that is not in the store. Read it before the next await."""
+        if self._committer is not None:
+            await self._committer.settled()
+        if not (self._loaded and self._feed.in_sync):
+            raise Unavailable("this replica has not read the store yet", reason="NOT_IN_SYNC")
+        return self.state
+
+    async def confirm(self) -> Revision:
+        """Waits until memory holds everything that is in the store now; returns its revision.
+
+        Raises Unavailable.
+        """
+        revision = await self._client.revision()
+        await self._topology.wait_for(revision, CONFIRM_SECONDS)
+        follower, committer = self._follower, self._committer
+        if committer is not None:
+            # what it has in flight may be in the store already
+            await committer.settled()
+            if not self._election.is_leader:
+                raise Unavailable("this replica is not the active one any more", "NOT_ACTIVE")
+        elif follower is not None:
+            await follower.wait_for(revision, CONFIRM_SECONDS)
+        if not self.loaded:
+            raise Unavailable("this replica has not read the store yet", "NOT_IN_SYNC")
+        return revision
+
+    def take_changed_nodes(self) -> Collection[NodeName]:
+        """Nodes that may have changed since this was called."""
+        return self._feed.take_touched()
+
+    async def read_pages(self) -> Range:
+        """All block pages as stored, when memory has caught up with them."""
+        pages = await self._client.range(self.keys.blocks)
+        if self._committer is None and self._follower is not None:
+            await self._follower.wait_for(pages.revision, CATCH_UP_SECONDS)
+        return pages
+
+    async def read(self, key: str) -> KeyValue | None:
+        """One key as stored, when memory has caught up with it."""
+        item = await self._client.get(key)
+        if item is not None and self._committer is None and self._follower is not None:
+            await self._follower.wait_for(item.mod_revision, CATCH_UP_SECONDS)
+        return item
+
+    async def changed(self) -> None:
+        """Returns when `in_sync` or `active` may have changed since it was called."""
+        await self._changed.wait()
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Tells a listener of changes; returns what ends that."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    async def run(self) -> None:
+        """Follows, stands for election and decides, until it is cancelled; then call `resign`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._topology.run(), name="follow topology")
+            group.create_task(self._election.run(), name="election")
+            group.create_task(self._watch_election(), name="watch election")
+            group.create_task(self._live(), name="live")
+
+    async def resign(self) -> None:
+        """Lets another replica take over at once."""
+        await self._election.resign()
+
+    async def _live(self) -> None:
+        while True:
+            self._reset()
+            self._follower = Follower(
+                self._client, self.keys.ipam, self._on_batch, beacon=self.keys.commit
+            )
+            following = asyncio.create_task(self._follower.run(), name="follow ipam")
+            try:
+                committer = await self._take_over(self._follower, following)
+                if committer is not None:
+                    await self._lead(committer)
+            finally:
+                self._committer = None
+                self._notify()
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    async def _take_over(
+        self, follower: Follower, following: asyncio.Task[None]
+    ) -> Committer | None:
+        """Waits until this replica is elected, and makes its memory complete."""
+        elected = asyncio.create_task(self._election.until(leading=True), name="until elected")
+        try:
+            await asyncio.wait({elected, following}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+        finally:
+            elected.cancel()
+        try:
+            fence = self._election.fence()
+            mark = Put(self.keys.commit, f"{self.identity.replica}/0".encode())
+            outcome = await self._client.transact((fence,), (mark,))
+            if not outcome.succeeded:
+                return None
+            await follower.wait_for(outcome.revision, CATCH_UP_SECONDS)
+            # What is in use on a node that is not known would be taken for left over.
+            await self._topology.wait_for(outcome.revision, CATCH_UP_SECONDS)
+        except Unavailable as error:
+            log.warning("take_over_failed", why=error.message)
+            await asyncio.sleep(0.1)
+            return None
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        leadership = Leadership(
+            self.identity.replica, fence, lambda: self._election.is_leader, outcome.revision
+        )
+        return Committer(
+            self._client,
+            self.keys,
+            self.state,
+            self._feed,
+            leadership,
+            reach_topology=lambda revision: self._topology.wait_for(revision, CATCH_UP_SECONDS),
+            on_commit=self._on_commit,
+            clock=time.time,
+            observer=self._observer,
+        )
+
+    async def _lead(self, committer: Committer) -> None:
+        """Decides until deposed."""
+        log.info("active", replica=self.identity.replica, revision=committer.revision)
+        self._committer = committer
+        settle()
+        self._notify()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(committer.run(), name="commit")
+                group.create_task(self._tidy(committer), name="tidy")
+                group.create_task(self._until_deposed(), name="until deposed")
+        except* Deposed:
+            log.warning("deposed", replica=self.identity.replica)
+
+    async def _until_deposed(self) -> None:
+        await self._election.until(leading=False)
+        raise Deposed
+
+    async def _tidy(self, committer: Committer) -> None:
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            if allocation.is_untidy(self.state, int(time.time() * 1000)):
+                with contextlib.suppress(Unavailable):
+                    await committer.submit((Tidy(),))
+
+    async def _watch_election(self) -> None:
+        while True:
+            self._notify()
+            await self._election.changed()
+
+    def _reset(self) -> None:
+        self.state = State()
+        self._loaded = False
+        self._feed.fill(self.state)
+        self._tell(None)
+        self._notify()
+
+    def _on_topology(self, batch: WatchBatch) -> None:
+        self._feed.push(batch)
+        if self._committer is not None:
+            self._committer.topology_changed()
+        else:
+            self._feed.catch_up(self.state)
+            moved = self.state.take_moved()
+            if moved:
+                self._tell(moved)
+        self._notify()
+
+    def _on_batch(self, batch: WatchBatch) -> None:
+        """What the active replica wrote."""
+        if isinstance(batch, Snapshot):
+            if self._loaded:
+                self._reset()
+            codec.take_batch(self.keys, batch, self.state)
+            self._loaded = True
+            asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
+            self._notify()
+            self._tell(None)
+        elif batch.events:
+            self._tell(codec.take_batch(self.keys, batch, self.state))
+
+    def _on_commit(self, places: Sequence[Place], revision: Revision) -> None:
+        del revision
+        self._tell(places)
+
+    def _tell(self, places: Sequence[Place] | None) -> None:
+        if places is not None:
+            self.routes.changed(places)
+        for listener in tuple(self._listeners):
+            listener(places)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,74 @@
+"""What ipam knows of the topology: fed by a watch, handed to the state when nothing is pending.
+
+Changes of areas must not happen between a decision and its transaction, so batches queue up here
+until `catch_up`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import WatchBatch
+from services.common.model.names import NodeName
+from services.common.store.topology_view import TopologyDifference, TopologyView
+from services.ipam.ledger.state import State
+
+
+class TopologyFeed:
+    """The view that decisions are made by, and what has not reached it yet."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.view = TopologyView(keys)
+        self._queue: deque[WatchBatch] = deque()
+        self.on_change: Callable[[], None] | None = None
+        """Called when the state was given something new, and holds nothing undecided."""
+        self._touched: dict[NodeName, None] = {}
+
+    @property
+    def in_sync(self) -> bool:
+        """A snapshot has been taken over."""
+        return self.view.in_sync
+
+    def push(self, batch: WatchBatch) -> None:
+        """Takes a batch of the watch; `catch_up` makes it count."""
+        self._queue.append(batch)
+
+    def fill(self, state: State) -> None:
+        """Hands all that is known to a new state."""
+        state.nodes = dict(self.view.nodes)
+        state.set_layout(self.view.layout)
+
+    def catch_up(self, state: State) -> set[NodeName]:
+        """Hands what was pushed to the state; returns the nodes that are gone.
+
+        Not while decisions are pending.
+        """
+        gone: set[NodeName] = set()
+        changed = bool(self._queue)
+        while self._queue:
+            first = not self.view.in_sync
+            difference = self.view.take(self._queue.popleft())
+            if first:
+                self.fill(state)
+            else:
+                self._hand_on(difference, state)
+            self._touched.update(dict.fromkeys(sorted(difference.nodes | difference.gone)))
+            gone |= difference.gone
+        if changed and self.on_change is not None:
+            self.on_change()
+        return {name for name in gone if not self.view.exists(name)}
+
+    def _hand_on(self, difference: TopologyDifference, state: State) -> None:
+        if difference.layout:
+            state.set_layout(self.view.layout)
+        for name in sorted(difference.gone):
+            state.drop_node(name)
+        for name in sorted(difference.nodes):
+            state.set_node(self.view.nodes[name])
+
+    def take_touched(self) -> Collection[NodeName]:
+        """Nodes that may have changed in the state since this was called."""
+        touched, self._touched = self._touched, {}
+        return touched

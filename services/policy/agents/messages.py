@@ -1,0 +1,84 @@
+"""`SyncRules` messages as values, and back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from romana.policy.v1 import sync_rules_pb2 as pb
+
+from services.common.model.rules import (
+    CompiledRule,
+    EndpointRules,
+    GroupPage,
+    NodeRules,
+    Profile,
+    RuleSet,
+)
+from services.common.rpc import enums
+from services.common.sync.encoding import dialect, serialise
+from services.policy.api.messages_out import block, port
+from services.policy.engine.resources import Resource
+from services.policy.model import PolicyNetwork
+
+
+def resource(identity: str, value: Resource) -> bytes:
+    """A resource, serialised."""
+    message = pb.RuleResource(id=identity)
+    match value:
+        case EndpointRules():
+            message.endpoint.CopyFrom(
+                pb.EndpointRules(
+                    name=value.name,
+                    addresses=map(str, value.addresses),
+                    ingress=_profile(value.profile, ingress=True),
+                    egress=_profile(value.profile, ingress=False),
+                )
+            )
+        case NodeRules():
+            message.node.CopyFrom(
+                pb.NodeRules(
+                    name=value.name,
+                    ingress=_profile(value.profile, ingress=True),
+                    egress=_profile(value.profile, ingress=False),
+                )
+            )
+        case RuleSet():
+            message.rules.CopyFrom(_rule_set(value))
+        case GroupPage():
+            base = value.base.to_bytes(value.bits // 8, "big")
+            message.page.CopyFrom(pb.GroupPage(group=value.group, base=base, members=value.members))
+        case PolicyNetwork():
+            message.network.CopyFrom(
+                pb.NetworkRules(name=value.name, cidr=str(value.cidr), masquerade=value.masquerade)
+            )
+    return serialise(message)
+
+
+DIALECT: Final = dialect(pb.SyncRulesResponse)
+
+
+def _profile(value: Profile, *, ingress: bool) -> pb.Profile:
+    return pb.Profile(rule_sets=value.ingress if ingress else value.egress)
+
+
+def _rule_set(value: RuleSet) -> pb.RuleSet:
+    return pb.RuleSet(
+        id=value.id,
+        policy=value.policy,
+        direction=enums.DIRECTIONS[value.direction],
+        tier=enums.TIERS[value.tier],
+        priority=value.priority,
+        mode=enums.MODES[value.mode],
+        rules=map(_rule, value.rules),
+    )
+
+
+def _rule(value: CompiledRule) -> pb.CompiledRule:
+    return pb.CompiledRule(
+        number=value.number,
+        action=enums.ACTIONS[value.action],
+        any_peer=value.any_peer,
+        groups=value.groups,
+        blocks=map(block, value.blocks),
+        ports=map(port, value.ports),
+    )

@@ -1,0 +1,160 @@
+"""Who has applied what: agents' acknowledgments, here and on the other replicas.
+
+A policy is applied on a node that needs it if the node has applied everything there is for it; or,
+for a node that is always behind by something, if what it has applied is no older than the policy
+and than the last change of what the node needs at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import grpc.aio
+from romana.policy.v1 import policy_service_pb2 as api
+from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
+from romana.sync.v1 import sync_pb2
+
+from services.common.errors import RomanaError
+from services.common.model.names import NodeName
+from services.common.model.rules import PolicyName
+from services.common.paging.pages import page
+from services.common.rpc.sibling_replicas import Others
+from services.common.sync import wire
+from services.common.sync.hub import Status
+from services.policy.agents.streams import Syncing
+from services.policy.store.apply import policy_not_found
+from services.policy.store.store import PolicyStore
+
+if TYPE_CHECKING:  # it exists for type checkers only
+    from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
+
+MAX_MISSING: Final = 100
+"""Names of nodes that are listed for a policy."""
+
+Nodes = Mapping[str, api.NodeRealization]
+
+
+class Realizing:
+    """Answers who has applied what."""
+
+    def __init__(
+        self,
+        store: PolicyStore,
+        syncing: Syncing,
+        others: Others[api.GetRealizationResponse],
+        replica: str,
+    ) -> None:
+        """`replica`: the name of this one."""
+        self._store = store
+        self._syncing = syncing
+        self._others = others
+        self.replica = replica
+
+    async def answer(self, request: api.GetRealizationRequest) -> api.GetRealizationResponse:
+        """Answers a request; raises NotFound for a policy that is not there."""
+        self._store.check_in_sync()
+        policies = self._store.feed.policies
+        for name in request.policies:
+            if PolicyName(name) not in policies:
+                raise policy_not_found(name)
+        nodes = await self._nodes(local=request.local_only)
+        response = api.GetRealizationResponse()
+        if not request.nodes_only:
+            names = sorted(set(request.policies) or policies)
+            chosen, token = page(names, request.page_size, request.page_token, in_order=True)
+            response.next_page_token = token
+            for number in chosen:
+                response.policies.append(self._policy(PolicyName(names[number]), nodes))
+        if not request.page_token:
+            wanted = request.nodes or sorted(nodes)
+            response.nodes.extend(nodes[node] for node in wanted if node in nodes)
+        return response
+
+    async def behind(self, nodes: Collection[NodeName]) -> set[NodeName]:
+        """Those of some nodes that have not applied everything there is for them."""
+        known = await self._nodes(local=False)
+        return {node for node in nodes if node not in known or not known[node].current}
+
+    async def _nodes(self, *, local: bool) -> Nodes:
+        """All nodes that have or had a stream, by name."""
+        own, found = await asyncio.gather(
+            self._own(), self._others.ask(_ask) if not local else _nobody()
+        )
+        nodes = {item.node: item for item in own}
+        for answer in found:
+            for item in answer.nodes:
+                before = nodes.get(item.node)
+                if before is None or _rank(item) > _rank(before):
+                    nodes[item.node] = item
+        return nodes
+
+    async def _own(self) -> list[api.NodeRealization]:
+        with contextlib.suppress(RomanaError):  # the store is away: what was known before counts
+            await self._syncing.confirm()
+        hub = self._syncing.hub
+        current = {stream.hello.node for stream in hub.streams if stream.sender.is_current}
+        return [self._node(status, current=status.node in current) for status in hub.statuses()]
+
+    def _node(self, status: Status, *, current: bool) -> api.NodeRealization:
+        message = api.NodeRealization(
+            node=status.node,
+            connected=status.connected,
+            replica=self.replica,
+            agent_version=status.agent_version,
+            current=current,
+            failures=[wire.failure(one) for one in status.failures],
+        )
+        if status.applied is not None:
+            message.applied.CopyFrom(wire.position(status.applied))
+        message.update_time.FromMilliseconds(int(status.update_time * 1000))
+        return message
+
+    def _policy(self, name: PolicyName, nodes: Nodes) -> api.PolicyRealization:
+        needed = self._store.engine.nodes_needing(name)
+        missing = sorted(node for node in needed if not self._has_applied(name, node, nodes))
+        return api.PolicyRealization(
+            policy=name,
+            needed=len(needed),
+            applied=len(needed) - len(missing),
+            missing=missing[:MAX_MISSING],
+            failures=self._failures(name, needed, nodes),
+        )
+
+    def _has_applied(self, name: PolicyName, node: NodeName, nodes: Nodes) -> bool:
+        known = nodes.get(node)
+        if known is None:
+            return False
+        if known.current:
+            return True
+        least = max(self._store.feed.policies[name].revision, self._syncing.spans.get(node, 0))
+        same = known.applied.epoch == self._syncing.source.epoch
+        return same and known.applied.revision >= least
+
+    def _failures(
+        self, name: PolicyName, needed: Iterable[NodeName], nodes: Nodes
+    ) -> list[sync_pb2.Failure]:
+        return [
+            failure
+            for node in sorted(needed)
+            if node in nodes
+            for failure in nodes[node].failures
+            if self._syncing.policies.get(failure.resource) == name
+        ][:MAX_MISSING]
+
+
+async def _ask(channel: grpc.aio.Channel, timeout: float) -> api.GetRealizationResponse:
+    stub: PolicyServiceAsyncStub = PolicyServiceStub(channel)
+    request = api.GetRealizationRequest(local_only=True, nodes_only=True)
+    return await stub.GetRealization(request, timeout=timeout)
+
+
+async def _nobody() -> Iterable[api.GetRealizationResponse]:
+    return ()
+
+
+def _rank(item: api.NodeRealization) -> tuple[bool, int, int]:
+    """The higher, the more likely it is still so."""
+    return item.connected, item.update_time.seconds, item.update_time.nanos

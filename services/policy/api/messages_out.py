@@ -1,0 +1,192 @@
+"""Values as messages of the API."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
+
+from services.common.etcd.types import Revision
+from services.common.model.network import Isolation
+from services.common.model.rules import CidrBlock, Direction, PortMatch
+from services.common.rpc import enums
+from services.policy.model import (
+    Anything,
+    Endpoint,
+    EndpointSelector,
+    LabelSelector,
+    NetworkPeer,
+    NodeSelector,
+    Operator,
+    Peer,
+    Rule,
+    Target,
+    TenantRecord,
+)
+from services.policy.store.codec import Stored
+from services.policy.store.feed import Entry
+
+EndpointMessage: TypeAlias = endpoint_pb2.PolicyEndpoint
+
+OPERATORS: Final = {
+    Operator.IN: selector_pb2.LABEL_OPERATOR_IN,
+    Operator.NOT_IN: selector_pb2.LABEL_OPERATOR_NOT_IN,
+    Operator.EXISTS: selector_pb2.LABEL_OPERATOR_EXISTS,
+    Operator.DOES_NOT_EXIST: selector_pb2.LABEL_OPERATOR_DOES_NOT_EXIST,
+}
+ISOLATIONS: Final = {
+    None: endpoint_pb2.ISOLATION_UNSPECIFIED,
+    Isolation.NONE: endpoint_pb2.ISOLATION_NONE,
+    Isolation.TENANT: endpoint_pb2.ISOLATION_TENANT,
+    Isolation.SEGMENT: endpoint_pb2.ISOLATION_SEGMENT,
+}
+
+
+def policy(entry: Entry[Stored]) -> policy_pb2.Policy:
+    """A policy as stored; revision 0: it is not, and has no etag."""
+    stored = entry.value
+    value = stored.policy
+    message = policy_pb2.Policy(
+        name=value.name,
+        description=value.description,
+        tier=enums.TIERS[value.tier],
+        priority=value.priority,
+        mode=enums.MODES[value.mode],
+        labels=dict(value.labels),
+        targets=map(_target, value.targets),
+        directions=[enums.DIRECTIONS[direction] for direction in value.rules],
+        ingress=map(_rule, value.rules.get(Direction.INGRESS, ())),
+        egress=map(_rule, value.rules.get(Direction.EGRESS, ())),
+        etag=etag(entry.revision),
+    )
+    if value.origin is not None:
+        message.origin.kind = value.origin.kind
+        message.origin.document = value.origin.document
+    message.create_time.CopyFrom(_timestamp(stored.created))
+    message.update_time.CopyFrom(_timestamp(stored.updated))
+    return message
+
+
+def tenant(entry: Entry[TenantRecord]) -> endpoint_pb2.Tenant:
+    """What is known of a tenant."""
+    value = entry.value
+    return endpoint_pb2.Tenant(
+        name=value.name,
+        labels=dict(value.labels),
+        isolation=ISOLATIONS[value.isolation],
+        etag=etag(entry.revision),
+    )
+
+
+def endpoint(value: Endpoint, revision: Revision) -> endpoint_pb2.PolicyEndpoint:
+    """An endpoint; `revision`: of what an orchestrator said, 0 if none did."""
+    return endpoint_pb2.PolicyEndpoint(
+        name=value.name,
+        tenant=value.tenant,
+        segment=value.segment,
+        labels=dict(value.labels),
+        ports=[
+            endpoint_pb2.NamedPort(name=port.name, protocol=port.protocol.upper(), port=port.port)
+            for port in value.ports
+        ],
+        node=value.node or "",
+        addresses=map(str, value.addresses),
+        etag=etag(revision),
+    )
+
+
+def port(value: PortMatch) -> policy_pb2.PortMatch:
+    """What is spoken to."""
+    message = policy_pb2.PortMatch(port=value.first, port_name=value.name)
+    if value.last != value.first:
+        message.end_port = value.last
+    if value.protocol is not None:
+        message.protocol = enums.PROTOCOLS[value.protocol]
+    if value.icmp_type is not None:
+        message.icmp_type = value.icmp_type
+    if value.icmp_code is not None:
+        message.icmp_code = value.icmp_code
+    return message
+
+
+def block(value: CidrBlock) -> policy_pb2.CidrBlock:
+    """A prefix with exceptions."""
+    message = policy_pb2.CidrBlock(cidr=str(value.cidr))
+    # the field is called as a word of Python
+    getattr(message, "except").extend(map(str, value.exceptions))
+    return message
+
+
+def etag(revision: Revision) -> str:
+    """That of a record; empty: there is none."""
+    return str(revision) if revision else ""
+
+
+def _target(value: Target) -> policy_pb2.Target:
+    if isinstance(value, EndpointSelector):
+        return policy_pb2.Target(endpoints=_endpoints(value))
+    return policy_pb2.Target(nodes=_nodes(value))
+
+
+def _rule(value: Rule) -> policy_pb2.Rule:
+    every_peer = value.peers == (Anything(),)
+    every_port = value.ports == (PortMatch(),)
+    return policy_pb2.Rule(
+        action=enums.ACTIONS[value.action],
+        peers=[] if every_peer else map(_peer, value.peers),
+        ports=[] if every_port else map(port, value.ports),
+    )
+
+
+def _peer(value: Peer) -> policy_pb2.Peer:
+    match value:
+        case EndpointSelector():
+            return policy_pb2.Peer(endpoints=_endpoints(value))
+        case CidrBlock():
+            return policy_pb2.Peer(cidr=block(value))
+        case NodeSelector():
+            return policy_pb2.Peer(nodes=_nodes(value))
+        case NetworkPeer():
+            return policy_pb2.Peer(network=value.network)
+        case Anything():
+            return policy_pb2.Peer(any=policy_pb2.Anything())
+
+
+def _endpoints(value: EndpointSelector) -> selector_pb2.EndpointSelector:
+    return selector_pb2.EndpointSelector(
+        tenants=value.tenants,
+        segments=value.segments,
+        networks=value.networks,
+        labels=_labels(value.labels),
+        tenant_labels=_labels(value.tenant_labels),
+    )
+
+
+def _nodes(value: NodeSelector) -> selector_pb2.NodeSelector:
+    return selector_pb2.NodeSelector(names=value.names, labels=_labels(value.labels))
+
+
+def _labels(value: LabelSelector) -> selector_pb2.LabelSelector | None:
+    """What is equal to one value, and named once, in the short form."""
+    if not value.requirements:
+        return None
+    message = selector_pb2.LabelSelector()
+    for one in value.requirements:
+        if (
+            one.operator is Operator.IN
+            and len(one.values) == 1
+            and one.key not in message.match_labels
+        ):
+            message.match_labels[one.key] = one.values[0]
+        else:
+            message.match_expressions.add(
+                key=one.key, operator=OPERATORS[one.operator], values=one.values
+            )
+    return message
+
+
+def _timestamp(milliseconds: int) -> Timestamp:
+    made = Timestamp()
+    made.FromMilliseconds(milliseconds)
+    return made

@@ -1,0 +1,362 @@
+"""The policy API over gRPC: translates, asks, answers. Nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Container, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import grpc.aio
+from google.rpc import status_pb2
+from romana.policy.v1 import policy_pb2, policy_service_pb2_grpc, sync_rules_pb2
+from romana.policy.v1 import policy_service_pb2 as api
+
+from services.common.errors import InvalidInput, NotFound, RomanaError, Violation
+from services.common.model.names import EndpointName, NodeName, Tenant, subject_name
+from services.common.model.rules import MAX_PORT, Direction, PolicyName
+from services.common.paging.pages import page
+from services.common.process.version import version
+from services.common.rpc import enums
+from services.common.rpc.identity import check_node
+from services.common.rpc.status import StatusEncoder
+from services.policy.agents.realization import Realizing
+from services.policy.agents.streams import Syncing
+from services.policy.api import explain_messages, messages_in, messages_out, set_messages
+from services.policy.explain.explain import explain
+from services.policy.explain.matrix import matrix
+from services.policy.model import Endpoint
+from services.policy.store.apply import Applied, How, Kind, PolicyChanges, policy_not_found
+from services.policy.store.endpoints import EndpointChanges
+from services.policy.store.store import PolicyStore
+
+MAX_LISTED: Final = 100
+MAX_BATCH: Final = 10_000
+"""Endpoints or tenants in one request."""
+
+# Every method has messages of its own; none is looked at through the context.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+_KINDS: Final = {
+    Kind.CREATED: api.CHANGE_KIND_CREATED,
+    Kind.UPDATED: api.CHANGE_KIND_UPDATED,
+    Kind.UNCHANGED: api.CHANGE_KIND_UNCHANGED,
+    Kind.REMOVED: api.CHANGE_KIND_REMOVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the methods are made of."""
+
+    store: PolicyStore
+    changes: PolicyChanges
+    endpoints: EndpointChanges
+    syncing: Syncing
+    realization: Realizing
+    encoder: StatusEncoder
+
+
+class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
+    """All methods."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._store = parts.store
+        self._feed = parts.store.feed
+        self._engine = parts.store.engine
+        self._changes = parts.changes
+        self._endpoints = parts.endpoints
+        self._syncing = parts.syncing
+        self._realization = parts.realization
+        self._encoder = parts.encoder
+
+    # Policies.
+
+    async def CreatePolicy(
+        self, request: api.CreatePolicyRequest, context: Context
+    ) -> api.CreatePolicyResponse:
+        policy = messages_in.policy(request.policy, "policy")
+        how = How(validate_only=request.validate_only, request_id=request.request_id)
+        entry = await self._changes.create(policy, how)
+        return api.CreatePolicyResponse(policy=messages_out.policy(entry))
+
+    async def UpdatePolicy(
+        self, request: api.UpdatePolicyRequest, context: Context
+    ) -> api.UpdatePolicyResponse:
+        policy = messages_in.policy(request.policy, "policy")
+        how = How(request.policy.etag, request.validate_only, request.request_id)
+        return api.UpdatePolicyResponse(
+            policy=messages_out.policy(await self._changes.update(policy, how))
+        )
+
+    async def DeletePolicy(
+        self, request: api.DeletePolicyRequest, context: Context
+    ) -> api.DeletePolicyResponse:
+        name = messages_in.policy_name(request.name)
+        how = How(request.etag, request.validate_only, request.request_id)
+        await self._changes.delete(name, how)
+        return api.DeletePolicyResponse()
+
+    async def GetPolicy(
+        self, request: api.GetPolicyRequest, context: Context
+    ) -> api.GetPolicyResponse:
+        self._store.check_in_sync()
+        entry = self._feed.policies.get(messages_in.policy_name(request.name))
+        if entry is None:
+            raise policy_not_found(request.name)
+        return api.GetPolicyResponse(policy=messages_out.policy(entry))
+
+    async def ListPolicies(
+        self, request: api.ListPoliciesRequest, context: Context
+    ) -> api.ListPoliciesResponse:
+        self._store.check_in_sync()
+        names = sorted(self._matching(request))
+        chosen, token = page(names, request.page_size, request.page_token, in_order=True)
+        return api.ListPoliciesResponse(
+            policies=[messages_out.policy(self._feed.policies[names[number]]) for number in chosen],
+            next_page_token=token,
+        )
+
+    async def ApplyPolicies(
+        self, request: api.ApplyPoliciesRequest, context: Context
+    ) -> api.ApplyPoliciesResponse:
+        self._store.check_in_sync()
+        networks = dict(self._engine.networks)
+        # a file of thousands of policies takes a second: not on the loop
+        wanted = await asyncio.to_thread(set_messages.read, request, networks)
+        how = How(validate_only=request.validate_only, request_id=request.request_id)
+        return _applied(await self._changes.apply(wanted, how))
+
+    # Tenants.
+
+    async def PutTenants(
+        self, request: api.PutTenantsRequest, context: Context
+    ) -> api.PutTenantsResponse:
+        _check_batch(len(request.tenants), "tenants")
+        results: list[RomanaError | None] = []
+        for number, message in enumerate(request.tenants):
+            try:
+                tenant = messages_in.tenant(message, f"tenants[{number}]")
+                await self._changes.put_tenant(
+                    tenant, How(message.etag, request_id=request.request_id)
+                )
+            except RomanaError as error:
+                results.append(error)
+            else:
+                results.append(None)
+        return api.PutTenantsResponse(results=self._statuses(results))
+
+    async def DeleteTenant(
+        self, request: api.DeleteTenantRequest, context: Context
+    ) -> api.DeleteTenantResponse:
+        _check(list(subject_name(request.name, "name")))
+        how = How(request.etag, request_id=request.request_id)
+        await self._changes.delete_tenant(Tenant(request.name), how)
+        return api.DeleteTenantResponse()
+
+    async def ListTenants(
+        self, request: api.ListTenantsRequest, context: Context
+    ) -> api.ListTenantsResponse:
+        self._store.check_in_sync()
+        names = sorted(self._feed.tenants)
+        chosen, token = page(names, request.page_size, request.page_token, in_order=True)
+        return api.ListTenantsResponse(
+            tenants=[messages_out.tenant(self._feed.tenants[names[number]]) for number in chosen],
+            next_page_token=token,
+        )
+
+    # Endpoints.
+
+    async def PutEndpoints(
+        self, request: api.PutEndpointsRequest, context: Context
+    ) -> api.PutEndpointsResponse:
+        _check_batch(len(request.endpoints), "endpoints")
+        results: list[RomanaError | None] = []
+        together: list[Endpoint] = []
+        places: list[int] = []
+        for number, message in enumerate(request.endpoints):
+            results.append(None)
+            try:
+                endpoint = messages_in.endpoint(message, f"endpoints[{number}]")
+                if message.etag:
+                    await self._endpoints.put_one(endpoint, message.etag, request.request_id)
+                else:
+                    together.append(endpoint)
+                    places.append(number)
+            except RomanaError as error:
+                results[number] = error
+        try:
+            await self._endpoints.put(together, request.request_id)
+        except RomanaError as error:
+            for number in places:
+                results[number] = error
+        return api.PutEndpointsResponse(results=self._statuses(results))
+
+    async def DeleteEndpoint(
+        self, request: api.DeleteEndpointRequest, context: Context
+    ) -> api.DeleteEndpointResponse:
+        name = messages_in.endpoint_name(request.name)
+        await self._endpoints.delete(name, request.etag, request.request_id)
+        return api.DeleteEndpointResponse()
+
+    async def GetEndpoint(
+        self, request: api.GetEndpointRequest, context: Context
+    ) -> api.GetEndpointResponse:
+        self._store.check_in_sync()
+        endpoint = self._endpoint(request.name)
+        return api.GetEndpointResponse(
+            endpoint=self._endpoint_message(endpoint),
+            ingress_policies=self._policies_of(endpoint.name, Direction.INGRESS),
+            egress_policies=self._policies_of(endpoint.name, Direction.EGRESS),
+        )
+
+    async def ListEndpoints(
+        self, request: api.ListEndpointsRequest, context: Context
+    ) -> api.ListEndpointsResponse:
+        self._store.check_in_sync()
+        found = self._select(request.filter)
+        chosen, token = page(
+            [one.name for one in found], request.page_size, request.page_token, in_order=True
+        )
+        return api.ListEndpointsResponse(
+            endpoints=[self._endpoint_message(found[number]) for number in chosen],
+            next_page_token=token,
+        )
+
+    async def ReportEndpoints(
+        self, request: api.ReportEndpointsRequest, context: Context
+    ) -> api.ReportEndpointsResponse:
+        _check(list(subject_name(request.node, "node")))
+        check_node(context, request.node)
+        _check_batch(len(request.attached), "attached")
+        node = NodeName(request.node)
+        await self._endpoints.report(
+            node,
+            messages_in.attached(request.attached, node),
+            {EndpointName(name) for name in request.detached},
+            complete=request.complete,
+        )
+        return api.ReportEndpointsResponse()
+
+    # What comes of them.
+
+    async def SyncRules(  # type: ignore[override]  # it uses context.read and context.write
+        self, request_iterator: AsyncIterator[sync_rules_pb2.SyncRulesRequest], context: Context
+    ) -> None:
+        await self._syncing.serve(context)
+
+    async def GetRealization(
+        self, request: api.GetRealizationRequest, context: Context
+    ) -> api.GetRealizationResponse:
+        return await self._realization.answer(request)
+
+    async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:
+        self._store.check_in_sync()
+        found = explain(self._engine, explain_messages.connection(request.connection))
+        nodes = {node for one in found for node in one.nodes}
+        behind = await self._realization.behind(nodes)
+        return api.ExplainResponse(
+            explanations=[explain_messages.explanation(one, behind) for one in found]
+        )
+
+    async def GetMatrix(
+        self, request: api.GetMatrixRequest, context: Context
+    ) -> api.GetMatrixResponse:
+        self._store.check_in_sync()
+        problems: list[Violation] = []
+        protocol = messages_in.protocol(request.protocol, "protocol", problems)
+        _check(problems)
+        if request.port > MAX_PORT:
+            raise InvalidInput.at("port", f"{request.port} is not a port")
+        sources, destinations = self._select(request.sources), self._select(request.destinations)
+        rows = matrix(self._engine, sources, destinations, protocol, request.port)
+        nodes = {one.node for one in (*sources, *destinations) if one.node is not None}
+        return explain_messages.matrix(
+            sources, destinations, rows, await self._realization.behind(nodes)
+        )
+
+    async def GetStatus(
+        self, request: api.GetStatusRequest, context: Context
+    ) -> api.GetStatusResponse:
+        return api.GetStatusResponse(
+            version=version(),
+            in_sync=self._store.in_sync,
+            epoch=self._syncing.source.epoch,
+            revision=self._store.revision,
+            policies=len(self._feed.policies),
+            endpoints=len(self._engine.endpoints),
+            tenants=len(self._engine.tenants),
+            groups=self._syncing.groups,
+            rule_sets=self._syncing.rule_sets,
+            agents=sum(1 for _ in self._syncing.hub.streams),
+            unreadable=sorted(self._store.unreadable)[:MAX_LISTED],
+            replica=self._realization.replica,
+        )
+
+    def _select(self, message: api.EndpointFilter) -> list[Endpoint]:
+        """By name."""
+        wanted = messages_in.endpoint_filter(message)
+        found = [one for one in self._engine.endpoints.values() if wanted.matches(one)]
+        return sorted(found, key=lambda one: one.name)
+
+    def _matching(self, request: api.ListPoliciesRequest) -> Sequence[PolicyName]:
+        policies = self._feed.policies
+        tier = enums.TIER_OF.get(request.tier) if request.tier else None
+        if request.tier and tier is None:
+            raise InvalidInput.at("tier", f"{request.tier} is not a tier")
+        names: Container[str] = policies
+        if request.endpoint:
+            name = self._endpoint(request.endpoint).name
+            names = {one for direction in Direction for one in self._policies_of(name, direction)}
+        return [
+            name
+            for name, entry in policies.items()
+            if name in names
+            and tier in {None, entry.value.policy.tier}
+            and request.labels.items() <= entry.value.policy.labels.items()
+        ]
+
+    def _policies_of(self, name: EndpointName, direction: Direction) -> list[str]:
+        asked = self._engine.rule_sets(name, direction)
+        return list(dict.fromkeys(one.policy for one in asked))
+
+    def _endpoint(self, name: str) -> Endpoint:
+        endpoint = self._engine.endpoints.get(EndpointName(name))
+        if endpoint is None:
+            raise NotFound(
+                f"there is no endpoint {name[:256]!r}",
+                reason="ENDPOINT_NOT_FOUND",
+                metadata={"endpoint": name[:256]},
+            )
+        return endpoint
+
+    def _endpoint_message(self, endpoint: Endpoint) -> messages_out.EndpointMessage:
+        said = self._feed.said.get(endpoint.name)
+        return messages_out.endpoint(endpoint, said.revision if said is not None else 0)
+
+    def _statuses(self, results: Sequence[RomanaError | None]) -> list[status_pb2.Status]:
+        return [
+            status_pb2.Status() if error is None else self._encoder.status_of(error)
+            for error in results
+        ]
+
+
+def _applied(applied: Applied) -> api.ApplyPoliciesResponse:
+    policies: list[policy_pb2.Policy] = [messages_out.policy(entry) for entry in applied.policies]
+    return api.ApplyPoliciesResponse(
+        changes=[
+            api.PolicyChange(resource=name, kind=_KINDS[applied.changes[name]])
+            for name in sorted(applied.changes)
+        ],
+        policies=policies,
+    )
+
+
+def _check(violations: list[Violation]) -> None:
+    if violations:
+        raise InvalidInput.of(violations)
+
+
+def _check_batch(count: int, path: str) -> None:
+    if count > MAX_BATCH:
+        raise InvalidInput.at(path, f"has {count} items, at most {MAX_BATCH} are taken at once")

@@ -1,0 +1,72 @@
+"""Sets of policies of the API, as messages and as documents. Runs beside the event loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from romana.policy.v1 import policy_service_pb2 as api
+
+from services.common.errors import InvalidInput, Violation
+from services.common.model.names import NetworkName, labels
+from services.policy.api import messages_in
+from services.policy.checks.policies import check_references
+from services.policy.forms.documents import Form, read_document
+from services.policy.model import Policy, PolicyNetwork, TenantRecord
+from services.policy.store.apply import Wanted
+
+MAX_POLICIES: Final = 20_000
+"""In one set."""
+
+_FORMS: Final = {
+    api.POLICY_FORMAT_UNSPECIFIED: None,
+    api.POLICY_FORMAT_ROMANA: Form.ROMANA,
+    api.POLICY_FORMAT_KUBERNETES: Form.KUBERNETES,
+    api.POLICY_FORMAT_ROMANA_V2: Form.ROMANA_V2,
+}
+
+
+def read(
+    request: api.ApplyPoliciesRequest, networks: Mapping[NetworkName, PolicyNetwork]
+) -> Wanted:
+    """The set; raises InvalidInput with everything that is wrong with the first wrong part."""
+    policies: list[Policy] = []
+    tenants: list[TenantRecord] = []
+    problems = list(labels(request.prune_labels, "prune_labels"))
+    for number, message in enumerate(request.policies):
+        at = f"policies[{number}]"
+        try:
+            policy = messages_in.policy(message, at)
+        except InvalidInput as error:
+            problems += error.violations
+        else:
+            policies.append(policy)
+            problems += check_references(policy, networks, f"{at}.")
+    for number, part in enumerate(request.documents):
+        if part.format not in _FORMS:
+            raise InvalidInput.at(f"documents[{number}].format", f"{part.format} is not a format")
+        document = read_document(
+            part.content,
+            _FORMS[part.format],
+            source=part.source,
+            default_namespace=part.default_namespace,
+            networks=tuple(networks.values()),
+        )
+        problems += document.references(networks)
+        policies += document.policies
+        tenants += document.tenants
+    if len(policies) > MAX_POLICIES:
+        problems.append(
+            Violation("policies", f"{len(policies)} policies, at most {MAX_POLICIES} at once")
+        )
+    problems += _twice([policy.name for policy in policies], "policy")
+    problems += _twice([tenant.name for tenant in tenants], "tenant")
+    if problems:
+        raise InvalidInput.of(problems)
+    return Wanted(policies, tenants, dict(request.prune_labels))
+
+
+def _twice(names: list[str], noun: str) -> list[Violation]:
+    found = [name for name, count in Counter(names).items() if count > 1]
+    return [Violation("", f"{noun} {name!r} is there twice") for name in found]

@@ -1,0 +1,114 @@
+"""What orchestrators and agents say of endpoints, written to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from services.common.errors import Conflict
+from services.common.etcd.types import Compare, Field, Relation
+from services.common.model.names import EndpointName, NodeName
+from services.common.process.mutation_metrics import Result
+from services.policy.metrics import Operation, PolicyMetrics
+from services.policy.model import Endpoint
+from services.policy.store import codec
+from services.policy.store.store import PolicyStore
+
+log = structlog.get_logger(__name__)
+
+
+class EndpointChanges:
+    """Writes endpoints."""
+
+    def __init__(self, store: PolicyStore, metrics: PolicyMetrics) -> None:
+        self._store = store
+        self._feed = store.feed
+        self._metrics = metrics
+
+    async def put(self, endpoints: Sequence[Endpoint], request_id: str) -> None:
+        """Takes what an orchestrator says; of several of one name the last counts.
+
+        Raises Unavailable; some may be written then.
+        """
+        with self._metrics.refusals(Operation.ENDPOINT):
+            await self._store.catch_up()
+            documents = {
+                self._key(endpoint.name): codec.encode_endpoint(endpoint)
+                for endpoint in endpoints
+                if (before := self._feed.said.get(endpoint.name)) is None
+                or before.value != endpoint
+            }
+            await self._store.write(documents)
+        self._count(Operation.ENDPOINT, changed=bool(documents))
+        log.info("endpoints_put", endpoints=len(documents), request=request_id)
+
+    async def put_one(self, endpoint: Endpoint, etag: str, request_id: str) -> None:
+        """Replaces what was read; raises Conflict and Unavailable."""
+        with self._metrics.refusals(Operation.ENDPOINT):
+            await self._store.catch_up()
+            document = codec.encode_endpoint(endpoint)
+            await self._replace(endpoint.name, document, etag)
+        self._count(Operation.ENDPOINT, changed=True)
+        log.info("endpoints_put", endpoints=1, request=request_id)
+
+    async def delete(self, name: EndpointName, etag: str, request_id: str) -> None:
+        """Takes back what an orchestrator said; raises Conflict and Unavailable."""
+        with self._metrics.refusals(Operation.ENDPOINT):
+            await self._store.catch_up()
+            there = name in self._feed.said
+            if etag and there:
+                await self._replace(name, b"", etag)
+            elif there:
+                await self._store.write({self._key(name): b""})
+        self._count(Operation.ENDPOINT, changed=there)
+        log.info("endpoint_deleted", endpoint=name, known=there, request=request_id)
+
+    async def report(
+        self,
+        node: NodeName,
+        attached: Sequence[Endpoint],
+        detached: Collection[EndpointName],
+        *,
+        complete: bool,
+    ) -> None:
+        """Takes what a node's agent says. With `complete`, `attached` is all there is.
+
+        Raises Unavailable; the agent then says it again.
+        """
+        keys = self._store.keys
+        with self._metrics.refusals(Operation.REPORT):
+            await self._store.catch_up()
+            before = self._feed.attached.get(node, {})
+            named = {endpoint.name for endpoint in attached}
+            gone = (set(before) if complete else set(detached) & set(before)) - named
+            documents = {keys.attached_to(node, name): b"" for name in sorted(gone)}
+            for endpoint in attached:
+                known = before.get(endpoint.name)
+                if known is None or known.value != endpoint:
+                    key = keys.attached_to(node, endpoint.name)
+                    documents[key] = codec.encode_endpoint(endpoint)
+            await self._store.write(documents)
+        self._count(Operation.REPORT, changed=bool(documents))
+        if documents:
+            log.info(
+                "endpoints_reported", node=node, detached=len(gone),
+                attached=len(documents) - len(gone),
+            )  # fmt: skip
+
+    async def _replace(self, name: EndpointName, document: bytes, etag: str) -> None:
+        entry = self._feed.said.get(name)
+        revision = entry.revision if entry is not None else 0
+        same = Compare(self._key(name), Field.MOD, Relation.EQUAL, revision)
+        if etag != str(revision) or not await self._store.write({self._key(name): document}, same):
+            raise Conflict(
+                f"endpoint {name!r} changed since it was read: read it again",
+                reason="STALE_ETAG",
+                metadata={"etag": str(revision)},
+            )
+
+    def _key(self, name: EndpointName) -> str:
+        return f"{self._store.keys.policy_endpoints}{name}"
+
+    def _count(self, operation: Operation, *, changed: bool) -> None:
+        self._metrics.count(operation, Result.CHANGED if changed else Result.UNCHANGED)

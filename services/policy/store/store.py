@@ -1,0 +1,311 @@
+"""Policy in etcd: every replica may write; a transaction proves by what it compares that it may.
+
+A change of policies or tenants is decided on what is known and compares the key `edition`, which
+every such transaction writes; one that was overtaken is decided anew. What orchestrators and agents
+say of endpoints depends on nothing and is just written.
+
+A transaction has at most 128 operations. A larger change is all or nothing, too:
+
+    1  `staging` is written, what others had staged is removed
+    2  the parts are written below `staged/`, as many per transaction as fit
+    3  `applying` is written, if `edition` is as it was and the parts are all there: from this
+       transaction on every replica takes the parts for what they shall be, all at once
+    4  they are written to their places, and `staged/` and `applying` removed with the last ones
+
+Nobody else changes policies or tenants between 3 and 4; whoever wants to, or notices that nobody
+goes on after a crash, does step 4 itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from services.common.errors import Conflict, RomanaError, Unavailable
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.follow import Follower
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import (
+    Compare,
+    Delete,
+    Field,
+    Operation,
+    Put,
+    Relation,
+    Revision,
+    WatchBatch,
+)
+from services.common.store.topology_view import follow_topology
+from services.common.store.unreadable import Unreadable
+from services.policy.engine.engine import Engine
+from services.policy.store.feed import PolicyFeed
+from services.policy.store.topology_feed import TopologyFeed
+
+log = structlog.get_logger(__name__)
+
+MAX_OPERATIONS: Final = 120
+"""In one transaction; etcd takes 128, and some are ours."""
+MAX_BYTES: Final = 1_000_000
+"""In one transaction; etcd takes 1.5 MiB."""
+ABANDONED_SECONDS: Final = 3.0
+"""A set that is prepared or put into place for so long without an end was left alone."""
+CATCH_UP_SECONDS: Final = 5.0
+_ATTEMPTS: Final = 12
+_PAUSE: Final = 0.02
+"""Seconds, at most, before the second attempt; each pause is longer by as much."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[T]):
+    """What to write, and what to answer once it is done."""
+
+    answer: T
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+    """By key; an empty one is to be removed."""
+
+
+class PolicyStore:
+    """One replica's view of the store, and its way to change it."""
+
+    def __init__(self, client: EtcdClient, keys: Keys, engine: Engine) -> None:
+        """Knows nothing before `run`."""
+        self.keys = keys
+        self.engine = engine
+        self.feed = PolicyFeed(keys, engine)
+        self.topology = TopologyFeed(keys, engine, self.feed.nodes_changed)
+        self._client = client
+        self.on_change: Callable[[], None] = _nothing
+        """Called when the engine may have changed."""
+        self._lock = asyncio.Lock()
+        self._moved = asyncio.Event()
+        self._policy = Follower(client, keys.policy, self._on_policy, beacon=keys.policy_generation)
+        self._topology = follow_topology(client, keys, self._on_topology)
+
+    async def run(self) -> None:
+        """Follows the store for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._policy.run(), name="follow_policy")
+            group.create_task(self._topology.run(), name="follow_topology")
+            group.create_task(self._finish_abandoned(), name="finish_abandoned")
+
+    @property
+    def in_sync(self) -> bool:
+        """Everything there is has been read."""
+        return bool(self._policy.revision and self._topology.revision)
+
+    @property
+    def revision(self) -> Revision:
+        """Every policy transaction up to it is known."""
+        return self._policy.revision
+
+    @property
+    def unreadable(self) -> Mapping[str, Unreadable]:
+        """Records that cannot be read, by key."""
+        return {**self.feed.unreadable, **self.topology.view.unreadable}
+
+    def check_in_sync(self) -> None:
+        """Raises Unavailable before that: what is known now is nothing."""
+        if not self.in_sync:
+            raise Unavailable(
+                "this replica has not read the store yet: try again", reason="NOT_IN_SYNC"
+            )
+
+    async def changed(self) -> None:
+        """Returns when something was read after it was called."""
+        await self._moved.wait()
+
+    async def confirm(self) -> Revision:
+        """Waits until everything is known that is in the store now; returns its revision.
+
+        Raises Unavailable.
+        """
+        revision = await self._client.revision()
+        await self._policy.wait_for(revision, CATCH_UP_SECONDS)
+        await self._topology.wait_for(revision, CATCH_UP_SECONDS)
+        return revision
+
+    async def change(self, decide: Callable[[], Decision[T]]) -> T:
+        """Changes policies and tenants by what `decide` makes of what is known, all or nothing.
+
+        Raises:
+            Conflict: it was overtaken again and again.
+            Unavailable: as the client's.
+            RomanaError: what `decide` raises; then nothing was written.
+        """
+        self.check_in_sync()
+        async with self._lock:
+            for attempt in range(1, _ATTEMPTS + 1):
+                await self._catch_up()
+                await self._finish()
+                decision = decide()
+                if not decision.documents or await self._commit(decision.documents):
+                    return decision.answer
+                await asyncio.sleep(random.random() * _PAUSE * attempt)  # noqa: S311 - jitter
+        raise Conflict("other changes came first again and again; try again", "POLICY_BUSY")
+
+    async def write(self, documents: Mapping[str, bytes], *demands: Compare) -> bool:
+        """Writes documents, or removes those that are empty, in as many transactions as they need.
+
+        `demands` are compared in each of them; False: they do not hold. Raises Unavailable.
+        """
+        revision = 0
+        for part in _parts(documents):
+            outcome = await self._transact(demands, _operations(part))
+            if not outcome:
+                return False
+            revision = outcome
+        if revision:
+            await self._policy.wait_for(revision, CATCH_UP_SECONDS)
+        return True
+
+    async def catch_up(self) -> None:
+        """Waits until all policy transactions so far are known; raises Unavailable."""
+        self.check_in_sync()
+        await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        generation = await self._client.get(self.keys.policy_generation)
+        await self._policy.wait_for(generation.mod_revision if generation else 0, CATCH_UP_SECONDS)
+
+    async def _commit(self, documents: Mapping[str, bytes]) -> bool:
+        """False: it was overtaken."""
+        keys = self.keys
+        parts = list(_parts(documents))
+        demands = [
+            Compare(keys.policy_edition, Field.MOD, Relation.EQUAL, self.feed.edition),
+            _absent(keys.applying),
+        ]
+        edition = Put(keys.policy_edition, b"1")
+        if len(parts) == 1:
+            revision = await self._transact(demands, [edition, *_operations(parts[0])])
+            if revision:
+                await self._policy.wait_for(revision, CATCH_UP_SECONDS)
+            return bool(revision)
+        await self._wait_for_others()
+        name = uuid.uuid4().hex[:12]
+        staged = await self._transact(
+            [_absent(keys.applying)],
+            [Delete(keys.staged, prefix=True), Put(keys.staging, name.encode())],
+        )
+        ours = Compare(keys.staging, Field.MOD, Relation.EQUAL, staged)
+        for part in parts:
+            puts = [
+                Put(f"{keys.staged}{name}/{key.removeprefix(keys.policy)}", document)
+                for key, document in part.items()
+            ]
+            if not staged or not await self._transact([ours], puts):
+                return False
+        revision = await self._transact(
+            [*demands, ours], [edition, Put(keys.applying, name.encode())]
+        )
+        if not revision:
+            return False
+        log.info("policy_set_applying", set=name, parts=len(documents))
+        await self._policy.wait_for(revision, CATCH_UP_SECONDS)
+        await self._finish()
+        return True
+
+    async def _finish(self) -> None:
+        """Puts the parts of a set that counts into their places."""
+        keys, applying = self.keys, self.feed.applying
+        if applying is None:
+            return
+        still = Compare(keys.applying, Field.MOD, Relation.EQUAL, applying.revision)
+        documents = {
+            f"{keys.policy}{part}": document
+            for part, document in self.feed.staged(applying.value).items()
+        }
+        revision = 0
+        for part in _parts(documents):
+            revision = await self._transact([still], _operations(part))
+            if not revision:
+                break
+        else:
+            done: list[Operation] = [
+                Delete(keys.applying),
+                Delete(keys.staging),
+                Delete(keys.staged, prefix=True),
+                Put(keys.policy_edition, b"1"),
+            ]
+            revision = await self._transact([still], done)
+        if revision:
+            await self._policy.wait_for(revision, CATCH_UP_SECONDS)
+            log.info("policy_set_applied", set=applying.value, parts=len(documents))
+        else:
+            await self._catch_up()  # another replica was faster
+
+    async def _finish_abandoned(self) -> None:
+        while True:
+            applying = self.feed.applying
+            if applying is None:
+                await self.changed()
+                continue
+            await asyncio.sleep(ABANDONED_SECONDS * random.uniform(1, 2))  # noqa: S311 - jitter
+            if self.feed.applying == applying:
+                with contextlib.suppress(RomanaError):  # the store is away: it will be back
+                    async with self._lock:
+                        await self._finish()
+
+    async def _wait_for_others(self) -> None:
+        """Gives another replica the time to finish with the set that it prepares."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ABANDONED_SECONDS):
+                while self.feed.staging:
+                    await self.changed()
+
+    async def _transact(
+        self, demands: Sequence[Compare], operations: Sequence[Operation]
+    ) -> Revision:
+        """The revision at which it was carried out; 0 if a demand does not hold."""
+        outcome = await self._client.transact(
+            demands, [Put(self.keys.policy_generation, b"1"), *operations]
+        )
+        return outcome.revision if outcome.succeeded else 0
+
+    def _on_policy(self, batch: WatchBatch) -> None:
+        self.feed.take(batch)
+        self._notify()
+
+    def _on_topology(self, batch: WatchBatch) -> None:
+        self.topology.take(batch)
+        self._notify()
+
+    def _notify(self) -> None:
+        self.on_change()
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def _absent(key: str) -> Compare:
+    return Compare(key, Field.CREATE, Relation.EQUAL, 0)
+
+
+def _operations(documents: Mapping[str, bytes]) -> list[Operation]:
+    return [Put(key, document) if document else Delete(key) for key, document in documents.items()]
+
+
+def _parts(documents: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+    """As many transactions as it takes."""
+    part: dict[str, bytes] = {}
+    size = 0
+    for key, document in documents.items():
+        if part and (len(part) == MAX_OPERATIONS or size + len(key) + len(document) > MAX_BYTES):
+            yield part
+            part, size = {}, 0
+        part[key] = document
+        size += len(key) + len(document)
+    if part:
+        yield part

@@ -1,0 +1,200 @@
+"""Writes a topology file that makes the same layout again on a fresh system.
+
+`slots` and `slot` are written only where a fresh carving would choose otherwise, and `slot` never
+without `slots`: else a file to which groups are added could quietly give the old ones other slots.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+
+import yaml
+
+from services.common.errors import Violation
+from services.common.model.layout import Group, Layout, Topology
+from services.common.model.names import GroupPath, NodeName
+from services.common.model.network import DEFAULT_REUSE_DELAY, Isolation, Mode, Network, Placement
+from services.common.model.node import Attachment, Node
+from services.topology.layout.carving import carve
+from services.topology.model.spec import GroupSpec, Spec, TopologySpec
+
+try:
+    from yaml import CSafeDumper as Dumper
+except ImportError:  # PyYAML without libyaml
+    from yaml import SafeDumper as Dumper  # type: ignore[assignment] # it writes the same
+
+ROUNDS = 8
+"""Each finds at least one level more that a fresh carving gets wrong; two are enough as a rule."""
+
+Value = str | int | list["Value"] | dict[str, "Value"]
+
+
+def export_yaml(layout: Layout, nodes: Iterable[Node] = ()) -> str:
+    """The layout, with the nodes pinned to their groups, as YAML.
+
+    In ASCII: PyYAML writes line breaks beyond it, such as U+0085, so that they are read as blanks.
+    """
+    return yaml.dump(
+        _document(layout, nodes), Dumper=Dumper, sort_keys=False, allow_unicode=False, width=100
+    )
+
+
+def export_json(layout: Layout, nodes: Iterable[Node] = ()) -> str:
+    """The same as JSON."""
+    return json.dumps(_document(layout, nodes), indent=2, ensure_ascii=False) + "\n"
+
+
+def explicit_slots(layout: Layout) -> Spec:
+    """A spec of which a fresh carving makes the layout, with as few explicit slots as may be."""
+    levels: set[str] = set()
+    for _ in range(ROUNDS):
+        spec = _spec(layout, levels)
+        problems: list[Violation] = []
+        carved = carve(spec, Layout(), problems)
+        if carved == layout:
+            return spec
+        fresh = dict(_levels(carved))
+        levels |= {path for path, level in _levels(layout) if fresh.get(path) != level}
+    return _spec(layout, {path for path, _ in _levels(layout)})
+
+
+def _levels(layout: Layout) -> list[tuple[str, tuple[int, ...]]]:
+    """For each level: the number of its slots, and the slot of each group."""
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for topology in layout.topologies:
+        found.append((topology.name, _level(topology)))
+        found.extend((group.path, _level(group)) for group in topology.walk() if group.groups)
+    return found
+
+
+def _level(parent: Topology | Group) -> tuple[int, ...]:
+    return (parent.slots, *(group.slot for group in parent.groups))
+
+
+def _spec(layout: Layout, levels: set[str]) -> Spec:
+    def below(group: Group, networks: int, *, explicit: bool) -> GroupSpec:
+        deeper = group.path in levels
+        return GroupSpec(
+            path=group.path,
+            name=group.name,
+            assignment=group.assignment,
+            routing=group.routing,
+            weight=group.weight,
+            prefixes=group.pinned_prefixes,
+            groups=tuple(below(child, networks, explicit=deeper) for child in group.groups),
+            slots=group.slots if deeper else 0,
+            slot=group.slot if explicit and len(group.pinned_prefixes) < networks else None,
+        )
+
+    return Spec(
+        networks=layout.networks,
+        topologies=tuple(
+            TopologySpec(
+                name=topology.name,
+                networks=topology.networks,
+                groups=tuple(
+                    below(group, len(topology.networks), explicit=topology.name in levels)
+                    for group in topology.groups
+                ),
+                slots=topology.slots if topology.name in levels else 0,
+            )
+            for topology in layout.topologies
+        ),
+    )
+
+
+def _document(layout: Layout, nodes: Iterable[Node]) -> dict[str, Value]:
+    writer = _Writer(layout, nodes)
+    return {
+        "networks": [_network(network) for network in layout.networks],
+        "topologies": [writer.topology(topology) for topology in explicit_slots(layout).topologies],
+    }
+
+
+class _Writer:
+    """Writes the trees with their nodes; a node in several of them is described in the first."""
+
+    def __init__(self, layout: Layout, nodes: Iterable[Node]) -> None:
+        known = {network.name for network in layout.networks}
+        self._written: set[NodeName] = set()
+        self._members: dict[GroupPath, list[Node]] = {}
+        for node in nodes:
+            attachments = tuple(a for a in node.attachments if a.network in known)
+            if node.attachments and not attachments:
+                continue  # without any it would be on every network
+            for path in node.placements.values():
+                self._members.setdefault(path, []).append(replace(node, attachments=attachments))
+
+    def topology(self, topology: TopologySpec) -> Value:
+        value: dict[str, Value] = {"name": topology.name, "networks": list(topology.networks)}
+        _put(value, "slots", topology.slots)
+        value["groups"] = [self._group(group) for group in topology.groups]
+        return value
+
+    def _group(self, group: GroupSpec) -> Value:
+        value: dict[str, Value] = {"name": group.name}
+        _put(value, "assignment", _texts(group.assignment))
+        _put(value, "routing", group.routing)
+        if group.weight != 1:
+            value["weight"] = group.weight
+        _put(value, "prefixes", {name: str(p) for name, p in group.prefixes.items()})
+        if group.slot is not None:
+            value["slot"] = group.slot
+        _put(value, "slots", group.slots)
+        _put(value, "groups", [self._group(child) for child in group.groups])
+        _put(value, "nodes", [self._node(node) for node in self._members.get(group.path, ())])
+        return value
+
+    def _node(self, node: Node) -> Value:
+        if node.name in self._written:
+            return node.name
+        self._written.add(node.name)
+        value: dict[str, Value] = {"name": node.name}
+        _put(value, "address", str(node.address) if node.address is not None else "")
+        _put(value, "labels", _texts(node.labels))
+        _put(value, "attachments", [_attachment(part) for part in node.attachments])
+        return value
+
+
+def _network(network: Network) -> Value:
+    value: dict[str, Value] = {
+        "name": network.name,
+        "cidr": str(network.cidr),
+        "block_length": network.block_length,
+    }
+    _put(value, "tenants", list(network.tenants))
+    _put(value, "vlan_id", network.vlan_id)
+    _put(value, "gateway", str(network.gateway) if network.gateway is not None else "")
+    _put(value, "mtu", network.mtu)
+    if network.mode is not Mode.ROUTED:
+        value["mode"] = network.mode.value
+    if network.placement is not Placement.AGGREGATE:
+        value["placement"] = network.placement.value
+    if network.reuse_delay != DEFAULT_REUSE_DELAY:
+        value["reuse_delay"] = f"{Decimal(str(network.reuse_delay)).normalize():f}s"
+    if network.isolation is not Isolation.NONE:
+        value["isolation"] = network.isolation.value
+    if network.masquerade:
+        value["masquerade"] = True
+    return value
+
+
+def _attachment(attachment: Attachment) -> Value:
+    value: dict[str, Value] = {"network": attachment.network}
+    _put(value, "interface", attachment.interface)
+    _put(value, "address", str(attachment.address) if attachment.address is not None else "")
+    _put(value, "vlan_id", attachment.vlan_id)
+    _put(value, "parent_interface", attachment.parent_interface)
+    return value
+
+
+def _put(value: dict[str, Value], name: str, item: Value) -> None:
+    if item:
+        value[name] = item
+
+
+def _texts(items: Mapping[str, str]) -> Value:
+    return {str(key): text for key, text in items.items()}

@@ -1,0 +1,180 @@
+"""What a change of the topology or of a node would do, before it is done.
+
+A plan applied is what was asked for; planned again, there is nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.common.errors import AlreadyExists, InvalidInput, Violation
+from services.common.model.layout import Layout
+from services.common.model.names import NodeName
+from services.common.model.network import Address
+from services.common.model.node import Node
+from services.topology.checks.nodes import addresses
+from services.topology.layout.carving import carve
+from services.topology.layout.diff import (
+    GroupChange,
+    NetworkChange,
+    NodeMove,
+    group_changes,
+    network_changes,
+    node_moves,
+)
+from services.topology.layout.node_index import Roster
+from services.topology.layout.placement import Placer
+from services.topology.layout.stranded import stranded_blocks
+from services.topology.layout.usage import BlockUse
+from services.topology.model.spec import NodeSpec, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A change and all that follows from it."""
+
+    layout: Layout
+    nodes: tuple[Node, ...] = ()
+    """Those to write, as they will be."""
+    networks: tuple[NetworkChange, ...] = ()
+    groups: tuple[GroupChange, ...] = ()
+    moves: tuple[NodeMove, ...] = ()
+    stranded: tuple[BlockUse, ...] = ()
+    """In use and in order now, but not after the change."""
+
+    @property
+    def stranded_addresses(self) -> int:
+        """Addresses in use in stranded blocks."""
+        return sum(block.used for block in self.stranded)
+
+
+def plan_topology(
+    spec: Spec,
+    previous: Layout,
+    nodes: Mapping[NodeName, Node],
+    blocks: Iterable[BlockUse],
+    *,
+    now: int,
+    problems: Sequence[Violation] = (),
+) -> Plan:
+    """Plans to make the topology that of the spec.
+
+    `nodes` are all there are, in the order in which they are placed. `problems` are those that the
+    check of the spec found. Raises InvalidInput with these and all others.
+    """
+    found = list(problems)
+    layout = carve(spec, previous, found)
+    merged = _listed(spec.nodes, nodes, now, found)
+    if found:
+        raise InvalidInput.of(found)
+    placed = settle(layout, {**nodes, **merged})
+    for node in merged.values():
+        after = placed.get(node.name, node)
+        if node.name not in nodes and not after.placements:
+            raise Placer(layout).nowhere(node)
+    after_nodes = {**nodes, **merged, **placed}
+    return Plan(
+        layout=layout,
+        nodes=tuple(node for name, node in after_nodes.items() if nodes.get(name) != node),
+        networks=tuple(network_changes(previous, layout)),
+        groups=tuple(group_changes(previous, layout)),
+        moves=tuple(node_moves(nodes, after_nodes)),
+        stranded=tuple(stranded_blocks(previous, nodes, layout, after_nodes, blocks)),
+    )
+
+
+def plan_node(
+    node: Node, known: Node | None, layout: Layout, roster: Roster, blocks: Iterable[BlockUse]
+) -> Plan:
+    """Plans to add a node, or to replace `known`; raises WrongState if it fits nothing at all.
+
+    `roster` has all nodes, and `blocks` are those in use on this one. The work does not depend on
+    how many other nodes there are.
+    """
+    after = replace(node, placements=roster.place(node))
+    if not after.placements:
+        raise roster.placer.nowhere(node)
+    if after == known:
+        return Plan(layout)
+    was = {known.name: known} if known is not None else {}
+    will_be = {after.name: after}
+    return Plan(
+        layout=layout,
+        nodes=(after,),
+        moves=tuple(node_moves(was, will_be)),
+        stranded=tuple(stranded_blocks(layout, was, layout, will_be, blocks)) if was else (),
+    )
+
+
+def settle(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName, Node]:
+    """The nodes that have to change for the layout: placed anew, without pins to what is gone."""
+    kept = {
+        topology.name: {leaf.path for leaf in topology.leaves()} for topology in layout.topologies
+    }
+    roster = Roster(layout, nodes.values())
+    changed: dict[NodeName, Node] = {}
+    for name, node in nodes.items():
+        pins = {t: path for t, path in node.pins.items() if path in kept.get(t, ())}
+        if roster.placer.is_settled(node) and pins == node.pins:
+            continue
+        roster.remove(node)
+        changed[name] = replace(node, pins=pins, placements=roster.place(node))
+        roster.add(changed[name])
+    return changed
+
+
+def holders(nodes: Iterable[Node]) -> dict[Address, NodeName]:
+    """Which node has which address."""
+    return {address: node.name for node in nodes for address in addresses(node)}
+
+
+def address_taken(address: Address, node: NodeName, holder: NodeName, field: str) -> AlreadyExists:
+    """The error for an address that another node has."""
+    return AlreadyExists(
+        f"{address} of node {node!r} is an address of node {holder!r} already",
+        reason="NODE_ADDRESS_TAKEN",
+        metadata={"node": node, "address": str(address), "holder": holder, "field": field},
+    )
+
+
+def _listed(
+    listed: Sequence[NodeSpec], nodes: Mapping[NodeName, Node], now: int, problems: list[Violation]
+) -> dict[NodeName, Node]:
+    """The nodes that the spec lists, merged with what is known; what it leaves out stays."""
+    held = holders(nodes.values())
+    merged: dict[NodeName, Node] = {}
+    for entry in listed:
+        node = entry.node
+        known = nodes.get(node.name)
+        if known is None:
+            wrong = any(problem.path == entry.address_at for problem in problems)
+            if node.address is None and not node.attachments and not wrong:
+                problems.append(
+                    Violation(entry.address_at, f"is missing, and no node {node.name!r} is known")
+                )
+            merged[node.name] = replace(node, create_time=now)
+        else:
+            if node.address is not None and known.address not in (None, node.address):
+                problems.append(
+                    Violation(
+                        entry.address_at,
+                        f"node {node.name!r} is known with the address {known.address}",
+                    )
+                )
+            merged[node.name] = replace(
+                known,
+                address=known.address or node.address,
+                labels=node.labels or known.labels,
+                attachments=node.attachments or known.attachments,
+                pins={**known.pins, **node.pins},
+            )
+        problems.extend(
+            Violation(
+                entry.address_at,
+                f"{address} is the address of node {held[address]!r} already",
+            )
+            for address in sorted(addresses(node), key=str)
+            if held.get(address, node.name) != node.name
+        )
+    return merged

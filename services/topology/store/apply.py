@@ -1,0 +1,211 @@
+"""The changes of the topology as a whole: apply, and what a crash or a slow hand left undone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from services.common.errors import Conflict, Unavailable, WrongState
+from services.common.etcd.types import Revision
+from services.common.model.layout import Layout
+from services.common.model.names import NodeName
+from services.common.model.node import Node
+from services.common.process.mutation_metrics import Result
+from services.topology.forms.apply_request import Asked
+from services.topology.layout.plan import Plan, settle
+from services.topology.metrics import Operation, TopologyMetrics
+from services.topology.store import claims
+from services.topology.store.store import (
+    MAX_NODES,
+    Committed,
+    Decision,
+    TopologyStore,
+    record_unreadable,
+)
+
+log = structlog.get_logger(__name__)
+
+_MAX_LOGGED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying did."""
+
+    plan: Plan
+    changed: bool
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How to apply."""
+
+    validate_only: bool = False
+    allow_stranded: bool = False
+    etag: str = ""
+    """Empty: whatever it is."""
+    only_first: bool = False
+    """Only if there is no topology at all."""
+    request_id: str = ""
+
+
+class TopologyChanges:
+    """Applies topologies to the store."""
+
+    def __init__(self, store: TopologyStore, metrics: TopologyMetrics) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    async def apply(self, asked: Asked, options: ApplyOptions) -> Applied:
+        """Makes the topology the one that is asked for, or says what would happen.
+
+        Raises:
+            InvalidInput: something in it is wrong.
+            Conflict: the etag is stale.
+            WrongState: addresses in use would be stranded.
+            Unavailable: the store, or a node that is just being removed.
+        """
+        with self._metrics.refusals(Operation.APPLY):
+            committed = await self._store.change(
+                lambda: self._decide(asked, options), looks_at_usage=True
+            )
+            plan = committed.answer
+            if committed.changed and len(plan.nodes) > MAX_NODES:
+                await self._finish(asked, plan.layout, committed)
+        if options.validate_only:
+            self._metrics.count(Operation.APPLY, Result.VALIDATED)
+        else:
+            changed = committed.changed
+            self._metrics.count(Operation.APPLY, Result.CHANGED if changed else Result.UNCHANGED)
+            log.info(
+                "topology_applied",
+                changed=changed,
+                networks=len(plan.networks),
+                groups=len(plan.groups),
+                nodes=len(plan.moves),
+                stranded=plan.stranded_addresses,
+                request=options.request_id[:_MAX_LOGGED],
+            )
+        return Applied(plan, committed.changed, self._store.layout_etag)
+
+    async def settle(self) -> int:
+        """Places anew the nodes whose groups the layout does not allow; returns how many."""
+        total = 0
+        with self._metrics.refusals(Operation.SETTLE):
+            while True:
+                committed = await self._store.change(self._decide_settle)
+                if not committed.changed:
+                    break
+                total += committed.answer
+        result = Result.CHANGED if total else Result.UNCHANGED
+        self._metrics.count(Operation.SETTLE, result)
+        if total:
+            log.info("nodes_settled", nodes=total)
+        return total
+
+    def _decide(self, asked: Asked, options: ApplyOptions) -> Decision[Plan]:
+        store, cache = self._store, self._store.cache
+        if options.only_first and cache.layout_revision:
+            return Decision(Plan(cache.layout))
+        if options.etag and options.etag != store.layout_etag:
+            raise Conflict(
+                "the topology changed since it was read: read it again",
+                reason="STALE_ETAG",
+                metadata={"etag": store.layout_etag},
+            )
+        plan = self._plan(asked)
+        if options.validate_only:
+            return Decision(plan)
+        self._refuse_removal(plan)
+        if plan.stranded and not options.allow_stranded:
+            raise would_strand(plan)
+        return Decision(
+            plan,
+            layout=plan.layout
+            if plan.layout != cache.layout or not cache.layout_revision
+            else None,
+            nodes=plan.nodes[:MAX_NODES],
+            demands=[]
+            if options.allow_stranded
+            else claims.of_plan(
+                plan,
+                cache.layout,
+                {move.node for move in plan.moves if move.before is not None},
+                store.keys,
+                store.usage_revision,
+            ),
+        )
+
+    def _refuse_removal(self, plan: Plan) -> None:
+        """Raises WrongState if it takes prefixes away and nobody knows what is in use there."""
+        losing = claims.networks_losing(plan)
+        if losing:
+            key = self._store.first_unreadable(losing)
+            if key is not None:
+                raise record_unreadable(key)
+
+    def _plan(self, asked: Asked) -> Plan:
+        cache = self._store.cache
+        plan = asked.plan(cache.layout, cache.nodes, self._store.usage, int(time.time()))
+        for node in plan.nodes:
+            if node.name not in cache.nodes and self._store.usage.of_node(node.name):
+                raise being_removed(node.name)
+        return plan
+
+    async def _finish(self, asked: Asked, layout: Layout, done: Committed[Plan]) -> None:
+        """Writes the nodes that did not fit into the first transaction."""
+        left, revision = done.answer.nodes[MAX_NODES:], done.revision
+        while left:
+            written = await self._store.change(
+                partial(self._decide_rest, asked, layout, left, revision), looks_at_usage=True
+            )
+            left, revision = written.answer, written.revision
+
+    def _decide_rest(
+        self, asked: Asked, layout: Layout, left: tuple[Node, ...], revision: Revision
+    ) -> Decision[tuple[Node, ...]]:
+        """The next nodes; answers those left then. They are planned anew after others' changes."""
+        cache = self._store.cache
+        if cache.layout != layout:
+            return Decision(())  # somebody applied another one, which is theirs to finish
+        nodes = left if cache.generation == revision else self._plan(asked).nodes
+        return Decision(nodes[MAX_NODES:], nodes=nodes[:MAX_NODES])
+
+    def _decide_settle(self) -> Decision[int]:
+        cache = self._store.cache
+        if not cache.layout_revision:
+            return Decision(0)
+        moved = settle(cache.layout, cache.nodes).values()
+        nodes = [node for node in moved if cache.is_readable(node.name)][:MAX_NODES]
+        return Decision(len(nodes), nodes=nodes)
+
+
+def would_strand(plan: Plan) -> WrongState:
+    """The error for a change that is refused for what is in use."""
+    blocks = len(plan.stranded)
+    first = plan.stranded[0]
+    return WrongState(
+        f"{plan.stranded_addresses} addresses in use in {blocks} blocks would be stranded, such as "
+        f"those of node {first.node!r} on network {first.network!r}: release them first, or allow "
+        "them to be stranded",
+        reason="WOULD_STRAND",
+        metadata={
+            "addresses": str(plan.stranded_addresses),
+            "blocks": str(blocks),
+            "network": first.network,
+            "node": first.node,
+        },
+    )
+
+
+def being_removed(node: NodeName) -> Unavailable:
+    """The error for a name whose addresses are still being released."""
+    return Unavailable(
+        f"addresses of an earlier node {node!r} are still being released: try again",
+        reason="NODE_BEING_REMOVED",
+        metadata={"node": node},
+    )

@@ -1,0 +1,252 @@
+"""The changes of single nodes: register, update, delete."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import structlog
+
+from services.common.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    Violation,
+    WrongState,
+)
+from services.common.etcd.types import Delete
+from services.common.model.names import NodeName
+from services.common.model.network import Address
+from services.common.model.node import Node
+from services.common.process.mutation_metrics import Result
+from services.topology.checks.nodes import addresses, check_node, check_pins
+from services.topology.layout.placement import networks_of
+from services.topology.layout.plan import Plan, address_taken, plan_node
+from services.topology.metrics import Operation, TopologyMetrics
+from services.topology.model.draft import NodeDraft
+from services.topology.store import claims
+from services.topology.store.apply import being_removed, would_strand
+from services.topology.store.store import Decision, TopologyStore, record_unreadable
+
+log = structlog.get_logger(__name__)
+
+_MAX_LOGGED = 128
+_ASKED = ("address", "labels", "attachments", "pins")
+"""What a caller says of a node; the rest is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOptions:
+    """How to update a node."""
+
+    etag: str = ""
+    allow_stranded: bool = False
+    validate_only: bool = False
+    request_id: str = ""
+
+
+class NodeChanges:
+    """Registers, updates and deletes nodes in the store."""
+
+    def __init__(self, store: TopologyStore, metrics: TopologyMetrics) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    async def register(self, draft: NodeDraft, request_id: str, *, validate_only: bool) -> Node:
+        """Adds a node and places it; the same one again changes nothing.
+
+        Raises:
+            InvalidInput: something in it is wrong.
+            AlreadyExists: its name or one of its addresses is another node's.
+            WrongState: it fits no group at all.
+            Unavailable: the store, or addresses of an earlier node are still being released.
+        """
+
+        def decide() -> Decision[Node]:
+            cache = self._store.cache
+            node = self._checked(draft)
+            known = cache.nodes.get(node.name)
+            if known is not None:
+                self._refuse_another(node, known)
+                return Decision(known)
+            self._refuse_taken(node)
+            if self._store.usage.of_node(node.name):
+                raise being_removed(node.name)
+            node = replace(node, create_time=int(time.time()))
+            plan = plan_node(node, None, cache.layout, cache.roster, ())
+            return Decision(plan.nodes[0], nodes=() if validate_only else plan.nodes)
+
+        with self._metrics.refusals(Operation.REGISTER):
+            done = await self._store.change(decide, looks_at_usage=True)
+        self._count(Operation.REGISTER, changed=done.changed, validated=validate_only)
+        if done.changed:
+            log.info(
+                "node_registered",
+                node=done.answer.name,
+                placements=dict(done.answer.placements),
+                request=request_id[:_MAX_LOGGED],
+            )
+        return done.answer
+
+    async def update(self, draft: NodeDraft, options: UpdateOptions) -> tuple[Node, Plan]:
+        """Replaces what a caller says of a node, and places it anew if it no longer fits.
+
+        Raises:
+            InvalidInput, AlreadyExists, Unavailable: as for `register`.
+            NotFound: there is no such node.
+            Conflict: the etag is stale.
+            WrongState: it fits no group, or addresses in use would be stranded.
+        """
+
+        def decide() -> Decision[tuple[Node, Plan]]:
+            cache = self._store.cache
+            known = cache.nodes.get(NodeName(draft.name))
+            if known is None:
+                raise node_not_found(draft.name)
+            self._check_etag(known.name, options.etag)
+            asked = self._checked(draft)
+            self._refuse_taken(asked)
+            node = replace(asked, placements=known.placements, create_time=known.create_time)
+            blocks = self._store.usage.blocks_of(known.name)
+            plan = plan_node(node, known, cache.layout, cache.roster, blocks)
+            after = plan.nodes[0] if plan.nodes else known
+            if options.validate_only:
+                return Decision((after, plan))
+            if plan.stranded and not options.allow_stranded:
+                raise would_strand(plan)
+            moved = after.placements != known.placements
+            moved = moved or networks_of(after, cache.layout) != networks_of(known, cache.layout)
+            demand = moved and not options.allow_stranded
+            return Decision(
+                (after, plan),
+                nodes=plan.nodes,
+                demands=[claims.of_node(known.name, self._store.keys, self._store.usage_revision)]
+                if demand
+                else [],
+            )
+
+        with self._metrics.refusals(Operation.UPDATE):
+            done = await self._store.change(decide, looks_at_usage=True)
+        self._count(Operation.UPDATE, changed=done.changed, validated=options.validate_only)
+        node, plan = done.answer
+        if done.changed:
+            log.info(
+                "node_updated",
+                node=node.name,
+                moves=len(plan.moves),
+                stranded=plan.stranded_addresses,
+                request=options.request_id[:_MAX_LOGGED],
+            )
+        return node, plan
+
+    async def delete(self, name: NodeName, etag: str, request_id: str, *, force: bool) -> int:
+        """Removes a node; returns the addresses that ipam is about to release, 0 unless forced.
+
+        A node that is not there is fine: the first of two attempts may have had no answer.
+
+        Raises:
+            Conflict: the etag is stale.
+            WrongState: it is not forced, and addresses are in use on it or its record cannot be
+                read.
+        """
+
+        def decide() -> Decision[int]:
+            if not self._store.cache.exists(name):
+                return Decision(0)
+            if not force and not self._store.cache.is_readable(name):
+                raise record_unreadable(self._store.keys.node(name))
+            self._check_etag(name, etag)
+            used = self._store.usage.of_node(name)
+            if used and not force:
+                raise node_in_use(name, used)
+            keys = self._store.keys
+            return Decision(
+                used,
+                delete=(Delete(keys.node(name)),),
+                demands=[] if force else [claims.of_node(name, keys, self._store.usage_revision)],
+            )
+
+        with self._metrics.refusals(Operation.DELETE):
+            done = await self._store.change(decide, looks_at_usage=True)
+        self._count(Operation.DELETE, changed=done.changed)
+        if done.changed:
+            log.info(
+                "node_deleted",
+                node=name,
+                released=done.answer,
+                request=request_id[:_MAX_LOGGED],
+            )
+        return done.answer
+
+    def _checked(self, draft: NodeDraft) -> Node:
+        cache = self._store.cache
+        problems: list[Violation] = []
+
+        def naming(at: str, name: str) -> str:
+            return f"{at}.{name}"
+
+        networks = {network.name: network for network in cache.layout.networks}
+        node = check_node(draft, dict(networks.items()), naming, problems)
+        check_pins(node, cache.layout, naming(draft.at, "pins"), problems)
+        if problems:
+            raise InvalidInput.of(problems)
+        return node
+
+    def _refuse_another(self, node: Node, known: Node) -> None:
+        other = [name for name in _ASKED if getattr(node, name) != getattr(known, name)]
+        if other:
+            raise AlreadyExists(
+                f"there is a node {node.name!r} already, with other {', '.join(other)}: update or "
+                "delete it",
+                reason="NODE_EXISTS",
+                metadata={"node": node.name, "fields": ",".join(other), "field": "node.name"},
+            )
+
+    def _refuse_taken(self, node: Node) -> None:
+        roster = self._store.cache.roster
+        for address in sorted(addresses(node), key=str):
+            holder = roster.holder(address, but=node.name)
+            if holder is not None:
+                raise address_taken(address, node.name, holder, _field(node, address))
+
+    def _check_etag(self, name: NodeName, etag: str) -> None:
+        now = self._store.etag(name)
+        if etag and etag != now:
+            raise Conflict(
+                f"node {name!r} changed since it was read: read it again",
+                reason="STALE_ETAG",
+                metadata={"node": name, "etag": now},
+            )
+
+    def _count(self, operation: Operation, *, changed: bool, validated: bool = False) -> None:
+        result = Result.CHANGED if changed else Result.UNCHANGED
+        self._metrics.count(operation, Result.VALIDATED if validated else result)
+
+
+def _field(node: Node, address: Address) -> str:
+    """The field path of an address in a request."""
+    for number, attachment in enumerate(node.attachments):
+        if attachment.address == address != node.address:
+            return f"node.attachments[{number}].address"
+    return "node.address"
+
+
+def node_not_found(name: str) -> NotFound:
+    """The error for a node that is not there."""
+    return NotFound(
+        f"there is no node {name[:_MAX_LOGGED]!r}",
+        reason="NODE_NOT_FOUND",
+        metadata={"node": name[:_MAX_LOGGED]},
+    )
+
+
+def node_in_use(name: NodeName, used: int) -> WrongState:
+    """The error for deleting a node with addresses in use."""
+    what = "1 address is" if used == 1 else f"{used} addresses are"
+    return WrongState(
+        f"{what} in use on node {name!r}: release first, or delete the node by force, which "
+        "releases them",
+        reason="NODE_IN_USE",
+        metadata={"node": name, "addresses": str(used)},
+    )
