@@ -22,7 +22,7 @@ from lab.processes import Processes, Program, environment
 from lab.routing import Routing, routing
 from lab.spec import Address, Endpoint, Lab
 from services.common.errors import NotFound, Unavailable, WrongState
-from services.ctl.views.enum_text import count
+from services.common.terminal.plural import count
 
 FOLDER = Path("/run/romana-lab")
 FILE = "lab.yaml"

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ctl.calls.service_addresses import DATA_DIR_VARIABLE, IPAM_VARIABLE, TOPOLOGY_VARIABLE
+from services.common.process.environment import DATA_DIR_VARIABLE, IPAM_VARIABLE, TOPOLOGY_VARIABLE
 
 START_TIMEOUT = 40.0
 STOP_TIMEOUT = 40.0

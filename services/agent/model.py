@@ -1,7 +1,7 @@
 """What the agent is told, and what it makes of it.
 
-`Remote` comes by the stream, `LocalEndpoint` from whoever attaches; `services.agent.routing.plan` makes of
-both what the kernel shall hold.
+`Remote` comes by the stream, `LocalEndpoint` from whoever attaches; `services.agent.routing.plan`
+makes of both what the kernel shall hold.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Requirement:
 class LabelSelector:
     """Conditions that must all hold; none: everything is selected.
 
-    In canonical form (`services.policy.engine.selector.canonical`) equal selectors are equal values.
+    In canonical form (`engine.selector.canonical`) equal selectors are equal values.
     """
 
     requirements: tuple[Requirement, ...] = ()

@@ -16,7 +16,6 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.common.process.mutation_metrics import Mutations
-from services.topology.store.cache import TopologyCache
 
 
 class Operation(StrEnum):
@@ -56,9 +55,9 @@ class TopologyMetrics(Mutations[Operation]):
         )
         super().__init__(changes, Operation)
 
-    def show(self, cache: TopologyCache) -> None:
+    def show(self, *, networks: int, groups: int, nodes: int, unplaced: int) -> None:
         """Sets the gauges."""
-        self._networks.set(len(cache.layout.networks))
-        self._groups.set(cache.group_count)
-        self._nodes.set(len(cache.nodes))
-        self._unplaced.set(cache.roster.unplaced)
+        self._networks.set(networks)
+        self._groups.set(groups)
+        self._nodes.set(nodes)
+        self._unplaced.set(unplaced)

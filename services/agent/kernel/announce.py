@@ -1,4 +1,4 @@
-"""Sends and hears the frames of `services.agent.kernel.conflict_frames` on an interface of the node."""
+"""Sends and hears the frames of `conflict_frames` on an interface of the node."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ block. Netlink sockets and /proc/sys belong to the network namespace of the thre
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Driver, Problems
 from services.agent.kernel.links import Links
@@ -52,8 +52,8 @@ class Kernel:
         self._thread.shutdown()
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """Does something in the kernel's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Does something in the kernel's thread; when cancelled, ends after that."""
+        return await in_thread(work, self._thread)
 
     async def look(self) -> Sequence[Interface]:
         """All interfaces, anybody's; opens a socket of its own."""

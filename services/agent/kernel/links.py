@@ -29,7 +29,6 @@ from services.agent.kernel.state import (
     Value,
     VlanLink,
 )
-from services.agent.routing.plan import is_made
 
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
@@ -56,7 +55,7 @@ VLAN_ALIAS: Final = f"{ALIAS} vlan"
 
 def owns(interface: Interface) -> bool:
     """Whether a link was made by us."""
-    return is_made(interface)
+    return interface.is_ours
 
 
 class Links:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import socket
@@ -25,13 +24,13 @@ GET: Final = 34
 _DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 4, 6, 14, 15, 21
 _ACTIONS: Final = {Action.LOOKUP: 1, Action.GOTO: 2, Action.NOP: 3, Action.UNREACHABLE: 7}
 _ACTION_OF: Final = {number: action for action, number in _ACTIONS.items()}
+_INVERT: Final = 2
 _NO_SUPPRESS: Final = 0xFFFFFFFF
 _KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
-_INVERTED: Final = 2
-"""FIB_RULE_INVERT."""
 _MESSAGE = struct.Struct("=BBBBBBBBI")
 """fib_rule_hdr: family, destination and source length, tos, table, two reserved, action, flags."""
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_VERSIONS: Final = {family: version for version, family in _FAMILIES.items()}
 _GONE: Final = frozenset({errno.ENOENT})
 _THERE: Final = frozenset({errno.EEXIST})
 
@@ -78,10 +77,6 @@ class Rules:
 
 
 def _message(kind: int, flags: int, sequence: int, rule: Rule) -> bytes:
-    return netlink.message(kind, flags, sequence, rule.foreign or _body(rule))
-
-
-def _body(rule: Rule) -> bytes:
     lengths = [prefix.prefixlen if prefix else 0 for prefix in (rule.destination, rule.source)]
     action = _ACTIONS[rule.action]
     body = _MESSAGE.pack(_FAMILIES[rule.family], *lengths, 0, 0, 0, 0, action, 0)
@@ -99,42 +94,52 @@ def _body(rule: Rule) -> bytes:
         body += netlink.text(_IIFNAME, rule.interface)
     if rule.suppress_default:
         body += netlink.number(_SUPPRESS, 0)
-    return body
+    return netlink.message(kind, flags, sequence, body)
 
 
 def _parse(data: bytes) -> Iterator[Rule]:
     for kind, _, start, end in netlink.messages(data):
-        if kind != NEW:
-            continue
-        found = netlink.attributes(data, start + _MESSAGE.size, end)
-        priority = int.from_bytes(found.get(_PRIORITY, b""), "little")
-        if owns(priority, found.get(_PROTOCOL, b"\0")[0]):
-            yield _rule(data[start:end], priority, found)
+        if kind == NEW:
+            rule = _rule(data, start, end)
+            if rule is not None:
+                yield rule
 
 
-def _rule(body: bytes, priority: int, found: Mapping[int, bytes]) -> Rule:
-    family, destination, source, tos, table, _, _, number, flags = _MESSAGE.unpack_from(body)
-    version = 4 if family == socket.AF_INET else 6
+def _rule(data: bytes, start: int, end: int) -> Rule | None:
+    """None: it is not ours. Whoever's it is, it is none that we make if it asks for more."""
+    family, destination, source, tos, table, _, _, number, flags = _MESSAGE.unpack_from(data, start)
+    found = netlink.attributes(data, start + _MESSAGE.size, end)
+    priority = int.from_bytes(found.get(_PRIORITY, b""), "little")
+    if not owns(priority, found.get(_PROTOCOL, b"\0")[0]) or family not in _VERSIONS:
+        return None
     suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
-    if number in _ACTION_OF and not (found.keys() - _KNOWN or tos or flags & _INVERTED):
-        with contextlib.suppress(ValueError):  # bits beyond the length of a prefix
-            return Rule(
-                version,
-                priority,
-                int.from_bytes(found[_TABLE], "little") if _TABLE in found else table,
-                _prefix(found.get(_SRC), source),
-                _prefix(found.get(_DST), destination),
-                found.get(_IIFNAME, b"").rstrip(b"\0").decode(errors="replace"),
-                suppress != _NO_SUPPRESS,
-                _ACTION_OF[number],
-                int.from_bytes(found.get(_GOTO, b""), "little"),
-            )
-    return Rule(version, priority, foreign=body)
-
-
-def _priority(rule: Rule) -> int:
-    return rule.priority
+    if (
+        found.keys() - _KNOWN
+        or tos
+        or number not in _ACTION_OF
+        or flags & _INVERT
+        or suppress not in {0, _NO_SUPPRESS}
+    ):
+        return None
+    try:
+        return Rule(
+            _VERSIONS[family],
+            priority,
+            int.from_bytes(found[_TABLE], "little") if _TABLE in found else table,
+            _prefix(found.get(_SRC), source),
+            _prefix(found.get(_DST), destination),
+            found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
+            suppress != _NO_SUPPRESS,
+            _ACTION_OF[number],
+            int.from_bytes(found.get(_GOTO, b""), "little"),
+        )
+    except ValueError:  # bits beyond a prefix, or a name that is no text
+        return None
 
 
 def _prefix(address: bytes | None, length: int) -> Prefix | None:
     return None if address is None else ipaddress.ip_network((address, length))
+
+
+def _priority(rule: Rule) -> int:
+    return rule.priority

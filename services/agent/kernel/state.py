@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from types import MappingProxyType
 
+from services.agent.kernel.numbers import ALIAS
 from services.common.model.network import Address, Prefix
 
 InterfaceAddress = IPv4Interface | IPv6Interface
@@ -40,6 +41,11 @@ class Interface:
     addresses: tuple[InterfaceAddress, ...] = ()
     accept_ra: int = 0
     """Whether it heeds router advertisements: 1 unless it forwards, 2 always."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a VLAN link that we made."""
+        return self.kind == "vlan" and self.alias.split(" ")[0] == ALIAS
 
     def reaches(self, address: Address) -> bool:
         """Whether it is connected to the subnet of an address."""
@@ -112,8 +118,6 @@ class Rule:
     action: Action = Action.LOOKUP
     target: int = 0
     """Of GOTO: a priority."""
-    foreign: bytes = b""
-    """What we would never make, and has our marks all the same: the kernel's own form of it."""
 
 
 @dataclass(frozen=True, slots=True)

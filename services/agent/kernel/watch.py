@@ -10,17 +10,13 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from services.agent.kernel import endpoint_names, links, netlink, nexthops, routes, rules
+from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.notifications import Notifications
 from services.agent.kernel.numbers import PROTOCOL
 from services.agent.kernel.state import Kind
-
-ALL: Final = frozenset(Kind)
-QUICK: Final = ALL - {Kind.ROUTE}
-"""What is cheap to read."""
 
 # RTNLGRP_LINK, addresses, routes and rules of both versions, nexthops.
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 32)
@@ -28,18 +24,6 @@ _UP: Final = 1
 _LINK_LOCAL: Final = (socket.AF_INET6, 253)
 """Family and scope of an address: RT_SCOPE_LINK."""
 _EVERYTHING: Final = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What to look at."""
-
-    kinds: frozenset[Kind] = frozenset()
-    """Read these again."""
-    down: frozenset[int] = field(default_factory=frozenset)
-    """Indexes of interfaces that went down or away, with all routes by them."""
-    endpoints: bool = False
-    """Whether something is new of endpoints' interfaces, which we make and delete ourselves."""
 
 
 class Watch:

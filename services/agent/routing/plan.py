@@ -1,7 +1,7 @@
 """What the kernel shall hold: links, sysctls, nexthops, routes, rules and proxies.
 
-Each network n has a table T(n); `services.agent.routing.steering` makes the rules that lead to it. Nothing
-here depends on what the kernel holds, but for interfaces.
+Each network n has a table T(n); `services.agent.routing.steering` makes the rules that lead to it.
+Nothing here depends on what the kernel holds, but for interfaces.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
 from services.agent.kernel import route_bytes
-from services.agent.kernel.numbers import ALIAS, Numbers
+from services.agent.kernel.numbers import Numbers
 from services.agent.kernel.state import (
     Interface,
     InterfaceAddress,
@@ -154,7 +154,7 @@ class _Planner:
             there = wanted.interfaces.get(name)
             if parent is None:
                 self._problems[owner] = f"interface {attachment.parent_interface} is not there"
-            elif there is None or is_made(there):
+            elif there is None or there.is_ours:
                 self._plan_link(attachment, parent)
             elif (there.kind, there.parent, there.vlan_id) != (
                 "vlan",
@@ -323,8 +323,3 @@ def _on_link(network: Network, address: Address | None) -> InterfaceAddress | No
     if address is None or network.mode is not Mode.ONLINK or address not in network.cidr:
         return None
     return ip_interface(f"{address}/{network.cidr.prefixlen}")
-
-
-def is_made(interface: Interface) -> bool:
-    """Whether we made this VLAN link."""
-    return interface.kind == "vlan" and interface.alias.split(" ")[0] == ALIAS

@@ -1,7 +1,7 @@
 """One round of reconciliation: read, plan, compare, apply, until nothing is left to be done.
 
-Runs in the kernel's thread, on values only; `services.agent.routing.reconcile` decides when and keeps what
-comes out for the next round.
+Runs in the kernel's thread, on values only; `services.agent.routing.reconcile` decides when and
+keeps what comes out for the next round.
 """
 
 from __future__ import annotations

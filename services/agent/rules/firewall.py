@@ -5,17 +5,17 @@ A thread of its own, since a large table or many connections would keep routes w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import structlog
 
+from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.conntrack import Conntrack
 from services.agent.kernel.nftables import table_names
-from services.agent.kernel.nftables.driver import Count, Nft, NftRefused
-from services.agent.kernel.nftables.table import Found
+from services.agent.kernel.nftables.driver import Nft, NftRefused
+from services.agent.kernel.nftables.table import Changes, Found, Shape
 from services.agent.rules.endpoint_view import View
 from services.agent.rules.render import CUT_MOST, FIXED_SETS
 from services.common.model.network import Address
@@ -37,8 +37,8 @@ class Firewall:
         self._cut: dict[bytes, Packet] = {}
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """Does something in the thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Does something in the thread; when cancelled, ends after that."""
+        return await in_thread(work, self._thread)
 
     async def close(self) -> None:
         """Closes the sockets when what was begun is done; the table stays."""
@@ -66,9 +66,17 @@ class Firewall:
         """A number that is another one when somebody else has changed any table."""
         return self.nft.others()
 
-    def counters(self) -> Mapping[str, Count]:
-        """What the table has counted. Raises KernelUnavailable."""
-        return self.nft.counters()
+    def apply(self, changes: Changes) -> None:
+        """Does all of it, or, if it raises, nothing that counts. Raises KernelUnavailable."""
+        self.nft.apply(changes)
+
+    def add(self, name: str, keys: Collection[bytes], shape: Shape) -> None:
+        """Adds elements to a set, in which some may be already. Raises KernelUnavailable."""
+        self.nft.add(name, keys, shape)
+
+    def counts(self) -> Mapping[str, tuple[int, int]]:
+        """Packets and bytes by counter. Raises KernelUnavailable."""
+        return {name: (one.packets, one.size) for name, one in self.nft.counters().items()}
 
     def sweep(self, view: View, gone: Collection[Address]) -> int:
         """Ends connections that are denied now, and those of addresses that are nobody's any more.
@@ -101,6 +109,11 @@ class Firewall:
         while len(self._cut) > CUT_MOST:
             del self._cut[next(iter(self._cut))]
         return self._conntrack.end(found)
+
+    @property
+    def cut(self) -> int:
+        """How many flows are kept from going on."""
+        return len(self._cut)
 
     def relax(self, view: View) -> None:
         """Lets through again what was cut and is allowed now. Raises KernelUnavailable."""

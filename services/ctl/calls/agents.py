@@ -11,6 +11,7 @@ from romana.ipam.v1 import sync_routes_pb2 as api
 from romana.sync.v1 import sync_pb2
 from romana.topology.v1 import node_pb2
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
 from services.ctl.calls.session import Session
 from services.ctl.failures.failure import Failure
@@ -65,12 +66,12 @@ async def wait(session: Session, seconds: float) -> None:
         late = missing(answer.statuses, target)
         connected = sum(item.connected for item in answer.statuses)
         if not late:
-            agents = enum_text.count(connected, "agent")
+            agents = count(connected, "agent")
             session.note(f"Applied by {agents}" if connected else "No agent is connected")
             return
         if loop.time() >= end:
             raise Failure(
-                f"it is done, but {len(late)} of {enum_text.count(connected, 'agent')} had not "
+                f"it is done, but {len(late)} of {count(connected, 'agent')} had not "
                 f"applied it within {seconds:g} s: {named(late)}",
                 status="DEADLINE_EXCEEDED",
                 reason="NOT_APPLIED",

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.ctl.calls.agents import PAUSE, named
 from services.ctl.calls.session import Session
 from services.ctl.failures.failure import Failure
-from services.ctl.views import enum_text
 
 WaitOption = Annotated[
     float,
@@ -70,17 +70,17 @@ async def wait(session: Session, seconds: float, policies: Sequence[str], *, gon
     while True:
         late, needed = await _late(session, policies, gone=gone)
         if not late:
-            nodes = enum_text.count(needed, "node")
+            nodes = count(needed, "node")
             session.note(f"Applied by {nodes}" if needed else "No node has anything to apply")
             return
-        progress = f"Applied by {needed - len(late)} of {enum_text.count(needed, 'node')} ..."
+        progress = f"Applied by {needed - len(late)} of {count(needed, 'node')} ..."
         if progress != said:
             session.note(progress)
             said = progress
         if loop.time() >= end:
             raise Failure(
-                f"it is done, but {len(late)} of {enum_text.count(needed, 'node')} had not applied it "
-                f"within {seconds:g} s: {named(sorted(late))}",
+                f"it is done, but {len(late)} of {count(needed, 'node')} had not "
+                f"applied it within {seconds:g} s: {named(sorted(late))}",
                 status="DEADLINE_EXCEEDED",
                 reason="NOT_APPLIED",
                 hint="`romana policy show NAME` says what is missing",

@@ -12,16 +12,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from services.common.process.environment import (
+    DATA_DIR_VARIABLE,
+    IPAM_VARIABLE,
+    POLICY_VARIABLE,
+    TOPOLOGY_VARIABLE,
+)
+
 TOPOLOGY_PORT = 9610
 IPAM_PORT = 9620
 POLICY_PORT = 9630
 
 FILE_NAME = "endpoints.json"
-
-DATA_DIR_VARIABLE = "ROMANA_DATA_DIR"
-TOPOLOGY_VARIABLE = "ROMANA_TOPOLOGY"
-IPAM_VARIABLE = "ROMANA_IPAM"
-POLICY_VARIABLE = "ROMANA_POLICY"
 
 
 @dataclass(frozen=True, slots=True)

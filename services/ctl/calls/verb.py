@@ -17,6 +17,7 @@ from typing import Annotated, Concatenate, ParamSpec
 import typer
 
 from services.common.errors import RomanaError
+from services.common.process import environment
 from services.common.tls import TlsFiles
 from services.ctl.calls import service_addresses
 from services.ctl.calls.session import Choices, Session
@@ -46,8 +47,8 @@ TopologyOption = Annotated[
     typer.Option(
         "--topology-address",
         metavar="HOST:PORT",
-        help=f"Topology service [{service_addresses.TOPOLOGY_VARIABLE}; else a running `romana up`, else "
-        f"127.0.0.1:{service_addresses.TOPOLOGY_PORT}].",
+        help=f"Topology service [{environment.TOPOLOGY_VARIABLE}; else a running "
+        f"`romana up`, else 127.0.0.1:{service_addresses.TOPOLOGY_PORT}].",
     ),
 ]
 IpamOption = Annotated[
@@ -55,7 +56,7 @@ IpamOption = Annotated[
     typer.Option(
         "--ipam-address",
         metavar="HOST:PORT",
-        help=f"Ipam service [{service_addresses.IPAM_VARIABLE}; else a running `romana up`, else "
+        help=f"Ipam service [{environment.IPAM_VARIABLE}; else a running `romana up`, else "
         f"127.0.0.1:{service_addresses.IPAM_PORT}].",
     ),
 ]
@@ -64,8 +65,8 @@ PolicyOption = Annotated[
     typer.Option(
         "--policy-address",
         metavar="HOST:PORT",
-        help=f"Policy service [{service_addresses.POLICY_VARIABLE}; else a running `romana up`, else "
-        f"127.0.0.1:{service_addresses.POLICY_PORT}].",
+        help=f"Policy service [{environment.POLICY_VARIABLE}; else a running "
+        f"`romana up`, else 127.0.0.1:{service_addresses.POLICY_PORT}].",
     ),
 ]
 CaOption = Annotated[

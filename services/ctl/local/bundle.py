@@ -10,7 +10,6 @@ import asyncio
 import io
 import os
 import platform
-import re
 import shutil
 import sys
 import tarfile
@@ -22,15 +21,11 @@ from typing import Final
 
 import yaml
 
-from services.common.process.settings import without_passwords
 from services.common.socket_address import TcpAddress, parse_address
+from services.ctl.local import harmless
 
 AT_ONCE: Final = 4
 """Parts that are found out at the same time: a child costs half a second of CPU."""
-HIDDEN: Final = "***"
-
-_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|credential", re.IGNORECASE)
-"""In names of settings. Keys of TLS are named by their files; what is in these is never read."""
 _REST: Final = 65536
 
 VERBS: Final[Mapping[str, Sequence[str]]] = {
@@ -116,25 +111,8 @@ async def collect(wanted: Wanted) -> list[Part]:
 
     found = await asyncio.gather(*map(one, running))
     made = [_read(path) for path in wanted.configs]
-    made.append(Part("settings/environment.yaml", _yaml(environment(wanted.environment))))
+    made.append(Part("settings/environment.yaml", _yaml(harmless.environment(wanted.environment))))
     return sorted([*found, *made], key=lambda part: part.path)
-
-
-def environment(variables: Mapping[str, str]) -> dict[str, object]:
-    """Romana's variables without secrets."""
-    ours = {name: value for name, value in variables.items() if name.startswith("ROMANA_")}
-    return {name: redacted(value, name) for name, value in sorted(ours.items())}
-
-
-def redacted(value: object, name: str = "") -> object:
-    """A setting without its secrets: by its name, and passwords in URLs."""
-    if isinstance(value, Mapping):
-        return {key: redacted(item, str(key)) for key, item in value.items()}
-    if value and _SECRET.search(name):
-        return HIDDEN
-    if isinstance(value, list):
-        return [redacted(item) for item in value]
-    return without_passwords(value)
 
 
 def packed(folder: str, parts: Iterable[Part], now: float) -> bytes:
@@ -237,10 +215,10 @@ async def _versions(wanted: Wanted) -> Part:
 
 
 def _read(file: Path) -> Part:
-    """A file of settings, without secrets."""
+    """A file of settings, without what may be secret."""
     path = f"settings/{file.name}"
     try:
-        return Part(path, _yaml(redacted(yaml.safe_load(file.read_text("utf-8")))))
+        return Part(path, _yaml(harmless.settings(yaml.safe_load(file.read_text("utf-8")))))
     except OSError as error:
         return Part(path, b"", f"{file}: {error.strerror}")
     except (yaml.YAMLError, UnicodeDecodeError):

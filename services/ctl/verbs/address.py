@@ -10,6 +10,7 @@ from google.rpc import status_pb2
 from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import agents, option_syntax, options
 from services.ctl.calls.session import Session
@@ -245,12 +246,12 @@ async def _named_like_an_address(
 def _summary(released: Sequence[tuple[str, int]]) -> str:
     """How many addresses, and who had none: most likely a name that was mistyped."""
     total = sum(number for _, number in released)
-    text = f"{enum_text.count(total, 'address')} released"
+    text = f"{count(total, 'address')} released"
     empty = [name for name, number in released if not number]
     if not empty:
         return text
     if len(empty) > MOST_NAMED:
-        return f"{text}: {enum_text.count(len(empty), 'name')} had none"
+        return f"{text}: {count(len(empty), 'name')} had none"
     return f"{text}: {', '.join(empty)} had none"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from romana.ipam.v1 import block_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import options
 from services.ctl.calls.session import Session
@@ -76,7 +77,7 @@ async def watch(
     """Follows blocks: all there are, then every change, until it is interrupted."""
     ipam = session.ipam
     out = session.out
-    count = 0
+    blocks = 0
     messages = ipam.stream(
         ipam.stub.WatchBlocks, api.WatchBlocksRequest(network=network, node=node), patient=True
     )
@@ -89,9 +90,9 @@ async def watch(
             for prefix in message.removed:
                 out.line(f"- {prefix}")
         between_messages()
-        count += len(message.updated)
+        blocks += len(message.updated)
         if message.in_sync and not out.for_programs:
-            session.note(f"{enum_text.count(count, 'block')}; now every change")
+            session.note(f"{count(blocks, 'block')}; now every change")
 
 
 def changed(block: block_pb2.Block) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
@@ -95,15 +96,12 @@ def summary(last: api.CheckConsistencyResponse, findings: list[api.Finding]) -> 
     """What was checked and what was found, in a sentence."""
     errors = sum(each.severity == api.SEVERITY_ERROR for each in findings)
     checked = (
-        f"{enum_text.count(last.blocks, 'block')} and {enum_text.count(last.addresses, 'address')} "
+        f"{count(last.blocks, 'block')} and {count(last.addresses, 'address')} "
         f"checked at revision {last.revision}"
     )
     if not findings:
         return f"{checked}: consistent."
-    return (
-        f"{checked}: {enum_text.count(errors, 'error')}, "
-        f"{enum_text.count(len(findings) - errors, 'warning')}."
-    )
+    return f"{checked}: {count(errors, 'error')}, {count(len(findings) - errors, 'warning')}."
 
 
 def _progress(session: Session) -> Progress:

@@ -9,11 +9,12 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.ctl.calls import agents, option_syntax, options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure, usage
-from services.ctl.views import enum_text, node_view, plan_view
+from services.ctl.views import node_view, plan_view
 from services.ctl.views.output import Format, plain
 
 app = group("Nodes: machines with an agent; where they are and what they hold.")
@@ -205,9 +206,7 @@ async def update(
         if planned.plan.stranded and not session.out.for_programs:
             plan_view.show(session.screen, planned.plan)
         if planned.plan.stranded:
-            session.confirm(
-                f"Strand {enum_text.count(planned.plan.stranded_addresses, 'address')} in use?"
-            )
+            session.confirm(f"Strand {count(planned.plan.stranded_addresses, 'address')} in use?")
         request.validate_only = False
     _show_update(session, await topology.once(topology.stub.UpdateNode, request))
     await agents.wait(session, wait)
@@ -264,7 +263,7 @@ def _show_removed(session: Session, name: str, answer: api.DeleteNodeResponse | 
         return
     if session.out.form is Format.NAME:
         session.out.line(name)
-    released = enum_text.count(answer.released_addresses, "address")
+    released = count(answer.released_addresses, "address")
     session.note(
         f"{name} is removed; {released} are being released"
         if answer.released_addresses
@@ -293,7 +292,7 @@ async def _question(session: Session, name: str) -> str:
     if held is None:
         return f"Remove {name} and release all its addresses?"
     used = sum(block.used for block in held.blocks)
-    return f"Remove {name} and release {enum_text.count(used, 'address')} in use on it?"
+    return f"Remove {name} and release {count(used, 'address')} in use on it?"
 
 
 def _change_labels(node: node_pb2.Node, texts: list[str]) -> None:

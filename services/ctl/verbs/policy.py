@@ -13,6 +13,7 @@ import typer
 from romana.policy.v1 import policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import completion, option_syntax, options, policy_wait
 from services.ctl.calls.session import Session
@@ -122,7 +123,7 @@ async def apply(
         if gone:
             if session.asks and not session.out.for_programs:
                 _show_changes(session, planned)
-            session.confirm(f"Remove {enum_text.count(gone, 'policy')}?")
+            session.confirm(f"Remove {count(gone, 'policy')}?")
     policy = session.policy
     answer = await policy.once(policy.stub.ApplyPolicies, request)
     _show_changes(session, answer)
@@ -412,7 +413,7 @@ def _show_changes(session: Session, answer: api.ApplyPoliciesResponse) -> None:
         session.screen.table(answer.changes if out.wide else changed, CHANGES, wide=out.wide)
     same = len(answer.changes) - len(changed)
     if same:
-        session.note(f"{enum_text.count(same, 'resource')} unchanged")
+        session.note(f"{count(same, 'resource')} unchanged")
 
 
 def _write(value: dict[str, object], form: ExportFormat) -> None:

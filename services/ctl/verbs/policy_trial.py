@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from services.common.errors import InvalidInput
+from services.common.terminal.plural import count
 from services.ctl.calls.session import Session
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
-from services.ctl.views import enum_text
 from services.policy.explain.trial import Outcome, check_expectations, read_trial
 
 EXAMPLES = """
@@ -42,7 +42,7 @@ async def test(
             for line in lines(file, outcome):
                 out.line(line)
         held = len(found) - len(failed)
-        session.note(f"{held} of {enum_text.count(len(found), 'expectation')} met")
+        session.note(f"{held} of {count(len(found), 'expectation')} met")
     return ExitCode.NEGATIVE if failed else ExitCode.OK
 
 

@@ -8,6 +8,7 @@ import typer
 from romana.ipam.v1 import block_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import completion, options
 from services.ctl.calls.session import Session
@@ -66,7 +67,7 @@ async def create(
     else:
         session.screen.table([made], COLUMNS, wide=session.out.wide)
         if made.in_use:
-            session.note(f"{enum_text.count(made.in_use, 'address')} of it in use all the same")
+            session.note(f"{count(made.in_use, 'address')} of it in use all the same")
 
 
 @verb(

@@ -13,13 +13,13 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.topology.v1 import topology_service_pb2 as topology_api
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls.remote import Remote, Stub
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
-from services.ctl.views import enum_text
 from services.ctl.views.output import Json, plain
 
 app = single()
@@ -70,6 +70,7 @@ COLUMNS: tuple[Column[State], ...] = (
     Column("VERSION", lambda item: item.detail.version if item.detail else ""),
     Column("REVISION", lambda item: str(item.detail.revision) if item.detail else "", right=True),
     Column("HOLDS", lambda item: _holds(item.detail), wide=True),
+    Column("UNREADABLE", lambda item: _unreadable(item.detail), wide=True),
     Column("ACTIVE AT", lambda item: _active_address(item.detail), wide=True),
     Column("REPLICA", lambda item: item.detail.replica if item.detail else "", wide=True),
     Column("EPOCH", lambda item: item.detail.epoch if item.detail else "", wide=True),
@@ -105,6 +106,9 @@ async def status(session: Session) -> ExitCode:
             session.note(state.problem)
             if state.hint:
                 session.note(f"Hint: {state.hint}")
+        if state.detail and state.detail.unreadable and not session.out.for_programs:
+            records = count(len(state.detail.unreadable), "record")
+            session.note(f"{state.service} cannot read {records} of etcd: see -o wide")
     if any(state.health == "unreachable" for state in states):
         return ExitCode.UNREACHABLE
     return ExitCode.OK if all(state.serving for state in states) else ExitCode.NEGATIVE
@@ -165,6 +169,10 @@ def _active_address(detail: Detail | None) -> str:
     return detail.active_address if isinstance(detail, ipam_api.GetStatusResponse) else ""
 
 
+def _unreadable(detail: Detail | None) -> str:
+    return ", ".join(detail.unreadable) if detail is not None else ""
+
+
 def _holds(detail: Detail | None) -> str:
     if detail is None:
         return ""
@@ -174,4 +182,4 @@ def _holds(detail: Detail | None) -> str:
         held = {"address": detail.addresses, "block": detail.blocks}
     else:
         held = {"policy": detail.policies, "endpoint": detail.endpoints, "agent": detail.agents}
-    return ", ".join(enum_text.count(number, noun) for noun, number in held.items())
+    return ", ".join(count(number, noun) for noun, number in held.items())

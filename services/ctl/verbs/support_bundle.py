@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 import yaml
 
+from services.common.process import environment
 from services.common.process.version import version
 from services.ctl.calls import agent_option, service_addresses
 from services.ctl.calls.agent_option import AgentOption
@@ -75,7 +76,7 @@ async def support_bundle(
     ] = None,
     agent_socket: AgentOption = "",
 ) -> ExitCode:
-    """Gathers versions, settings without secrets, states, metrics and a node's kernel in one file.
+    """Gathers versions, harmless settings, states, metrics and a node's kernel in one file.
 
     Nothing is sent anywhere. What cannot be had is left out, and listed in manifest.yaml inside.
     Look at the file before you hand it on: it has names and addresses.
@@ -150,9 +151,9 @@ def _environment(session: Session, agent: str) -> dict[str, str]:
     """That of the children: they ask whom this command was told to ask."""
     choices = session.choices
     told = {
-        service_addresses.TOPOLOGY_VARIABLE: choices.endpoints.topology,
-        service_addresses.IPAM_VARIABLE: choices.endpoints.ipam,
-        service_addresses.POLICY_VARIABLE: choices.endpoints.policy,
+        environment.TOPOLOGY_VARIABLE: choices.endpoints.topology,
+        environment.IPAM_VARIABLE: choices.endpoints.ipam,
+        environment.POLICY_VARIABLE: choices.endpoints.policy,
         agent_option.VARIABLE: agent,
         "COLUMNS": "200",
     }

@@ -13,12 +13,13 @@ from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
+from services.common.terminal.plural import count
 from services.ctl.calls import agents, options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
-from services.ctl.views import enum_text, plan_view, tree_view
+from services.ctl.views import plan_view, tree_view
 from services.ctl.views.output import Format, plain
 from services.ctl.views.standard_streams import between_messages
 
@@ -94,9 +95,7 @@ async def apply(
     if not session.out.for_programs and not plan_view.is_empty(planned.plan):
         plan_view.show(session.screen, planned.plan)
     if planned.plan.stranded and allow_stranded:
-        session.confirm(
-            f"Strand {enum_text.count(planned.plan.stranded_addresses, 'address')} in use?"
-        )
+        session.confirm(f"Strand {count(planned.plan.stranded_addresses, 'address')} in use?")
     request.allow_stranded = allow_stranded
     request.etag = planned.etag
     topology = session.topology

@@ -14,6 +14,7 @@ from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
 from services.common.etcd.process import free_port
+from services.common.process import environment
 from services.common.terminal.table import Column, Screen
 from services.ctl.calls import service_addresses
 from services.ctl.calls.service_addresses import Cluster, Endpoints
@@ -59,7 +60,7 @@ def up(
         Path | None,
         typer.Option(
             metavar="DIR",
-            envvar=service_addresses.DATA_DIR_VARIABLE,
+            envvar=environment.DATA_DIR_VARIABLE,
             help="Where etcd's data and endpoints.json are.  [default: ~/.local/share/romana]",
         ),
     ] = None,

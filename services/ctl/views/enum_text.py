@@ -142,15 +142,6 @@ def seconds(value: Duration) -> str:
     return f"{value.seconds + value.nanos / 1e9:g} s"
 
 
-def count(number: int, noun: str) -> str:
-    """A number with its noun."""
-    if number == 1:
-        return f"{number:,} {noun}"
-    if noun.endswith("y"):
-        return f"{number:,} {noun.removesuffix('y')}ies"
-    return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
-
-
 def large(number: int) -> str:
     """A number of addresses: exact up to a million millions, above that as a power of two."""
     if number < 10**12:

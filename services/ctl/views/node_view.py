@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from romana.ipam.v1 import block_pb2, ipam_service_pb2, utilization_pb2
 from romana.topology.v1 import node_pb2
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
 from services.ctl.views import enum_text
 from services.ctl.views.output import Output
@@ -103,4 +104,4 @@ def show_held(out: Output, held: Held, *, routes: bool) -> None:
         out.screen.table(held.routes.remote, REMOTE_ROUTES, wide=out.wide)
     else:
         more = "; --routes lists them" if held.routes.remote else ""
-        out.line(f"{enum_text.count(len(held.routes.remote), 'route')} to other nodes{more}.")
+        out.line(f"{count(len(held.routes.remote), 'route')} to other nodes{more}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from romana.topology.v1 import topology_pb2
 
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column, Screen
 from services.ctl.views import enum_text
 
@@ -70,14 +71,14 @@ def show(screen: Screen, plan: topology_pb2.TopologyPlan) -> None:
 def summary(plan: topology_pb2.TopologyPlan) -> str:
     """Such as "1 network, 3 groups and 2 nodes change; 5 addresses in use would be stranded"."""
     text = (
-        f"{enum_text.count(len(plan.networks), 'network')}, "
-        f"{enum_text.count(len({each.group for each in plan.groups}), 'group')} and "
-        f"{enum_text.count(len({each.node for each in plan.nodes}), 'node')} change"
+        f"{count(len(plan.networks), 'network')}, "
+        f"{count(len({each.group for each in plan.groups}), 'group')} and "
+        f"{count(len({each.node for each in plan.nodes}), 'node')} change"
     )
     if plan.stranded:
         text += (
-            f"; {enum_text.count(plan.stranded_addresses, 'address')} in use in "
-            f"{enum_text.count(len(plan.stranded), 'block')} would be stranded"
+            f"; {count(plan.stranded_addresses, 'address')} in use in "
+            f"{count(len(plan.stranded), 'block')} would be stranded"
         )
     return text
 

@@ -5,8 +5,8 @@ the next plain request of that owner gets the next free address of it, as long a
 requests came between: no other block can have got room, nothing was reserved, and no time passes
 while a transaction is decided. Such a request costs a tenth of one that has to look.
 
-Every address is entered as `services.ipam.deciding.allocation` would have entered it; the property tests
-compare the two. Only what undoes it is one step for all addresses of a streak.
+Every address is entered as `services.ipam.deciding.allocation` would have entered it; the property
+tests compare the two. Only what undoes it is one step for all addresses of a streak.
 """
 
 from __future__ import annotations

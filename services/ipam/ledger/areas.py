@@ -1,8 +1,8 @@
 """Areas: what one leaf group owns of one network, and who holds which of its blocks.
 
 An area is divided into slots of one block each. Which slot a new block takes is decided in
-`services.ipam.slots.placement`; here is which addresses of which slots exist, who holds them, and which
-block of an owner is the oldest with room.
+`services.ipam.slots.placement`; here is which addresses of which slots exist, who holds them, and
+which block of an owner is the oldest with room.
 """
 
 from __future__ import annotations

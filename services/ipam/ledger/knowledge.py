@@ -1,8 +1,8 @@
 """What the topology, the reservations and the store say, and all that follows from it.
 
 Whoever follows the store changes it by what is read (`put_page`, `drop_page`); the active replica
-by decisions, which are `services.ipam.ledger.state`. Both end in the same: all that is derived here can be
-computed from the pages, the layout, the nodes and the reservations, and `rebuild` does.
+by decisions, which are `services.ipam.ledger.state`. Both end in the same: all that is derived
+here can be computed from the pages, the layout, the nodes and the reservations, and `rebuild` does.
 """
 
 from __future__ import annotations

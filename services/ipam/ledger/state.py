@@ -1,8 +1,8 @@
 """What ipam has decided, in memory, and what of it is not in the store yet.
 
-The active replica changes what it knows by decisions (`services.ipam.deciding.allocation`). They take effect
-here at once, and in the store with the next transaction: `drain` tells what to write, and
-`rollback` undoes exactly what could not be written.
+The active replica changes what it knows by decisions (`services.ipam.deciding.allocation`). They
+take effect here at once, and in the store with the next transaction: `drain` tells what to write,
+and `rollback` undoes exactly what could not be written.
 
 Topology and reservations change areas, to which undoing refers: they change only while no decision
 is pending.
@@ -169,7 +169,7 @@ class State(Knowledge):
     def begin_streak(self, block: Block) -> list[int]:
         """A list for offsets of a block that are taken into use besides: they are undone with it.
 
-        Nothing but free offsets of pages that were touched before; see `services.ipam.deciding.batch`.
+        Nothing but free offsets of pages that were touched before; see `deciding.batch`.
         """
         offsets: list[int] = []
         self._undo.append((self._unuse_all, (block, offsets)))

@@ -16,7 +16,7 @@ from services.common.model.rules import (
 )
 from services.common.rpc import enums
 from services.common.sync.encoding import dialect, serialise
-from services.policy.api.messages_out import block, port
+from services.policy.agents.rule_parts import block, port
 from services.policy.engine.resources import Resource
 from services.policy.model import PolicyNetwork
 

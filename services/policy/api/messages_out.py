@@ -11,6 +11,7 @@ from services.common.etcd.types import Revision
 from services.common.model.network import Isolation
 from services.common.model.rules import CidrBlock, Direction, PortMatch
 from services.common.rpc import enums
+from services.policy.agents.rule_parts import block, port
 from services.policy.model import (
     Anything,
     Endpoint,
@@ -94,28 +95,6 @@ def endpoint(value: Endpoint, revision: Revision) -> endpoint_pb2.PolicyEndpoint
         addresses=map(str, value.addresses),
         etag=etag(revision),
     )
-
-
-def port(value: PortMatch) -> policy_pb2.PortMatch:
-    """What is spoken to."""
-    message = policy_pb2.PortMatch(port=value.first, port_name=value.name)
-    if value.last != value.first:
-        message.end_port = value.last
-    if value.protocol is not None:
-        message.protocol = enums.PROTOCOLS[value.protocol]
-    if value.icmp_type is not None:
-        message.icmp_type = value.icmp_type
-    if value.icmp_code is not None:
-        message.icmp_code = value.icmp_code
-    return message
-
-
-def block(value: CidrBlock) -> policy_pb2.CidrBlock:
-    """A prefix with exceptions."""
-    message = policy_pb2.CidrBlock(cidr=str(value.cidr))
-    # the field is called as a word of Python
-    getattr(message, "except").extend(map(str, value.exceptions))
-    return message
 
 
 def etag(revision: Revision) -> str:

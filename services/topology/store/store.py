@@ -227,7 +227,12 @@ class TopologyStore:
         self.cache.take(batch)
 
     def _changed(self, difference: TopologyDifference) -> None:
-        self._metrics.show(self.cache)
+        self._metrics.show(
+            networks=len(self.cache.layout.networks),
+            groups=self.cache.group_count,
+            nodes=len(self.cache.nodes),
+            unplaced=self.cache.roster.unplaced,
+        )
         self.watchers.note(difference)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import AlreadyExists, NotFound, Unavailable
+from services.common.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
@@ -28,6 +28,7 @@ from services.common.etcd.types import (
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
+from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.knowledge import Reservation
 from services.ipam.ledger.ranges import parse_ranges
 from services.ipam.ledger.state import State
@@ -46,6 +47,7 @@ class Told:
 
     commits: list[int] = field(default_factory=list)
     undo: list[str] = field(default_factory=list)
+    defects: int = 0
 
     def committed(self, items: int, operations: int, seconds: float) -> None:
         del operations, seconds
@@ -53,6 +55,9 @@ class Told:
 
     def undone(self, why: str) -> None:
         self.undo.append(why)
+
+    def failed(self) -> None:
+        self.defects += 1
 
 
 @dataclass
@@ -173,6 +178,46 @@ async def test_a_topology_that_always_changes_is_given_up_at_last(parts: Parts) 
     assert refused.reason == "BUSY"
     parts.committer._writer._reach_topology = original
     assert await parts.ask("a") == ["10.0.0.0"]
+
+
+def _broken(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+async def test_a_defect_in_one_decision_is_that_items_and_leaves_no_trace(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block is opened when it happens."""
+    original = Block.enter
+
+    def enter(block: Block, offset: int, name: str, *rest: int) -> object:
+        if name == "bad":
+            raise ZeroDivisionError
+        return original(block, offset, name, *rest)
+
+    monkeypatch.setattr(Block, "enter", enter)
+    bad, good = await parts.ask("bad", "good")
+    assert isinstance(bad, RomanaError)
+    assert bad.reason == "INTERNAL"
+    assert good == "10.0.0.0"
+    assert parts.told.defects == 1
+    assert parts.state.index.used == 1
+    monkeypatch.setattr(Block, "enter", original)
+    assert await parts.ask("bad") == ["10.0.0.1"]
+
+
+async def test_a_defect_in_a_transaction_is_told_to_whom_it_was_for(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it does not come again with them, and memory is not trusted any more."""
+    monkeypatch.setattr(State, "drain", _broken)
+    (refused,) = await parts.ask("a")
+    assert isinstance(refused, RomanaError)
+    assert refused.reason == "INTERNAL"
+    with pytest.raises(ZeroDivisionError):
+        await parts.task
+    assert parts.told.undo == ["failed"]
+    assert parts.committer.waiting == 0
 
 
 async def test_who_was_deposed_writes_nothing_and_says_so(parts: Parts) -> None:

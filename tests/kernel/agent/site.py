@@ -17,7 +17,7 @@ from pathlib import Path
 
 from services.agent.kernel.drivers import Kernel
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.routing.reconcile import Reconciler, Timing
+from services.agent.routing.reconcile import Observer, Reconciler, Timing
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment
@@ -175,10 +175,13 @@ class TestNode:
         )
         return inner
 
-    def reconciler(self, state: Path, timing: Timing | None = None) -> Reconciler:
+    def reconciler(
+        self, state: Path, timing: Timing | None = None, observer: Observer | None = None
+    ) -> Reconciler:
         """Not running yet."""
         path = self.namespace.path
-        return Reconciler(Kernel(state, enter=lambda: enter(path)), self.myself, timing=timing)
+        kernel = Kernel(state, enter=lambda: enter(path))
+        return Reconciler(kernel, self.myself, timing=timing, observer=observer)
 
     @contextlib.asynccontextmanager
     async def running(self, state: Path, timing: Timing | None = None) -> AsyncIterator[Reconciler]:

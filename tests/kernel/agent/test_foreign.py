@@ -21,6 +21,13 @@ FOREIGN = (
     "ip rule add from 10.54.0.0/16 lookup 50 pref 11420",
     "ip rule add from 10.55.0.0/16 lookup 50 pref 500 protocol 114",
     "ip -6 rule add from fd54::/64 lookup 50 pref 11430",
+    # with all marks of ours, and yet none that we make
+    "ip rule add from 10.56.7.7/16 lookup 50 pref 11421 protocol 114",
+    "ip -6 rule add to fd56::7/64 lookup 50 pref 11421 protocol 114",
+    "ip rule add fwmark 7 lookup 50 pref 11422 protocol 114",
+    "ip rule add not from 10.57.0.0/16 lookup 50 pref 11423 protocol 114",
+    "ip rule add from 10.58.0.0/16 blackhole pref 11424 protocol 114",
+    "ip rule add iif lo lookup main suppress_prefixlength 8 pref 11425 protocol 114",
     "ip nexthop add id 77 via 10.3.0.9 dev e-v proto 114",
     "ip nexthop add id 1073741830 via 10.3.0.9 dev e-v",
     "ip neigh add proxy 10.3.0.99 dev e-v",

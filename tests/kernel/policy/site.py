@@ -176,7 +176,7 @@ class Site:
         self.apply()
 
     def counter(self, name: str) -> int:
-        return self.do(self.firewall.counters)[name].packets
+        return self.do(self.firewall.counts)[name][0]
 
     # Packets.
 

@@ -328,6 +328,60 @@ async def test_an_agent_without_rules_leaves_the_table_as_it_is(agent: Agent) ->
         await next_one.stop()
 
 
+async def test_an_agent_that_lost_its_rules_enforces_those_that_it_is_told(agent: Agent) -> None:
+    a, b = agent.site.hosts
+    await agent.stop()
+    next_one = Agent(agent.site)
+    next_one.put(a, b)
+    next_one.start()
+    try:
+        async with asyncio.timeout(10):
+            await next_one.enforcement.close_to(a.name, a.interface)
+        assert agent.site.arrives(b, a, TCP, 80)  # as it was before
+        next_one.put(a)
+        next_one.give(a)
+        next_one.give(b, rules("none"))
+        await next_one.settle()
+        assert not agent.site.arrives(a, b, TCP, 80)
+        assert next_one.enforcement.ready
+    finally:
+        await next_one.stop()
+
+
+async def test_endpoints_that_come_and_go_while_rules_change_are_no_trouble(agent: Agent) -> None:
+    a, b = agent.site.hosts
+    one, two = rules("one"), rules("two", allow(PortMatch(TCP, 80, 80)))
+    for turn in range(200):
+        agent.put(a, b)
+        agent.give(b, one if turn % 2 else two)
+        await asyncio.sleep(0)
+        agent.enforcement.put(b.name, None)
+        agent.take(removed=(identity(one if turn % 2 else two),))
+        await asyncio.sleep(0.001 * (turn % 5))
+        agent.enforcement.forget(b.name)
+        assert not agent.enforcement.error
+    agent.put(a, b)
+    agent.give(b, two)
+    await agent.settle()
+    assert agent.enforcement.ready
+    assert agent.site.arrives(a, b, TCP, 80)
+    assert not agent.site.arrives(a, b, TCP, 81)
+
+
+async def test_a_defect_is_shown_and_what_is_asked_for_is_done_after_it(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = agent.site.hosts
+    monkeypatch.setattr("services.agent.rules.compose.render", lambda *_: 1 // 0)
+    agent.give(b, rules("none"))
+    await until(lambda: bool(agent.enforcement.error), "nothing is said of it")
+    assert "defect" in agent.enforcement.reasons[0]
+    assert agent.site.arrives(a, b, TCP, 80)
+    monkeypatch.undo()
+    await until(lambda: agent.enforcement.ready, "it did not recover")
+    assert not agent.site.arrives(a, b, TCP, 80)
+
+
 async def test_a_restart_changes_nothing(agent: Agent) -> None:
     a, b = agent.site.hosts
     one = rules("some", allow(PortMatch(TCP, 80, 80)))
@@ -531,9 +585,9 @@ async def test_counters_say_what_rules_decided(agent: Agent) -> None:
     assert agent.site.arrives(a, b, UDP, 80)
     assert not agent.site.arrives(a, b, UDP, 81)
     counted = table_names.counter(PolicyName("web"), Direction.INGRESS, "0")
-    counters = await agent.firewall.run(agent.firewall.counters)
-    assert counters[counted].packets == 1
-    assert counters[table_names.DENIED[Direction.INGRESS]].packets == 1
+    counts = await agent.firewall.run(agent.firewall.counts)
+    assert counts[counted][0] == 1
+    assert counts[table_names.DENIED[Direction.INGRESS]][0] == 1
 
 
 async def test_denied_packets_are_logged_with_the_name_of_the_policy(shared: Site) -> None:

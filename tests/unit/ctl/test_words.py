@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import network_pb2
 
+from services.common.terminal.plural import count
 from services.ctl.views import enum_text
 
 
@@ -49,7 +50,7 @@ def test_an_enum_value_newer_than_this_command_does_not_fail() -> None:
 
 @pytest.mark.parametrize(("number", "says"), [(0, "0 addresses"), (1, "1 address")])
 def test_counts_have_their_plural(number: int, says: str) -> None:
-    assert enum_text.count(number, "address") == says
+    assert count(number, "address") == says
 
 
 def test_times_are_utc_and_absent_ones_empty() -> None:
@@ -62,5 +63,5 @@ def test_durations_are_seconds() -> None:
 
 
 def test_nouns_with_y_have_their_plural() -> None:
-    assert enum_text.count(2, "policy") == "2 policies"
-    assert enum_text.count(1, "policy") == "1 policy"
+    assert count(2, "policy") == "2 policies"
+    assert count(1, "policy") == "1 policy"

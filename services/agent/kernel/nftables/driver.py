@@ -6,7 +6,7 @@ table can belong to a socket, so that nobody else can change or flush it.
 
     owner, persist   Linux 6.9 and later: `nft flush ruleset` of another program leaves the table,
                      and so does our own end; the next agent takes it over
-    neither          before that anybody may flush it; `services.agent.kernel.nftables.watch` says so
+    neither          before that anybody may flush it; `nftables.watch` says so
 
 A transaction of more than `PREPARED` bytes first fills sets that nothing refers to yet.
 """

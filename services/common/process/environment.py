@@ -1,0 +1,10 @@
+"""Variables of the environment by which the command and a lab find services."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DATA_DIR_VARIABLE: Final = "ROMANA_DATA_DIR"
+TOPOLOGY_VARIABLE: Final = "ROMANA_TOPOLOGY"
+IPAM_VARIABLE: Final = "ROMANA_IPAM"
+POLICY_VARIABLE: Final = "ROMANA_POLICY"
