@@ -47,6 +47,11 @@ class RomanaError(Exception):
         return self.message
 
 
+def internal_error() -> RomanaError:
+    """What callers are told of a defect of ours: nothing of the inside."""
+    return RomanaError("internal error; the service's log says more")
+
+
 @dataclass(eq=False)
 class InvalidInput(RomanaError):
     """The request is wrong whatever the state."""

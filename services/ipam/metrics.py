@@ -15,7 +15,7 @@ from services.ipam.model import Allocated, NoAddress
 from services.ipam.store.replica import Replica
 
 RESULTS = ("given", "existed", "exhausted", "refused", "unavailable")
-UNDONE = ("stale", "store_away", "too_large", "deposed")
+UNDONE = ("stale", "store_away", "too_large", "deposed", "failed")
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -59,6 +59,11 @@ class IpamMetrics:
             registry=registry,
         )
         self._undone = {reason: undone.labels(reason) for reason in UNDONE}
+        self._failed = Counter(
+            "romana_ipam_failed_decisions",
+            "Decisions that failed by a defect, and were undone; the log has the request.",
+            registry=registry,
+        )
 
     def committed(self, items: int, operations: int, seconds: float) -> None:
         """A transaction went through."""
@@ -69,6 +74,10 @@ class IpamMetrics:
     def undone(self, why: str) -> None:
         """A transaction was undone."""
         self._undone[why].inc()
+
+    def failed(self) -> None:
+        """A decision failed by a defect."""
+        self._failed.inc()
 
     def allocated(self, results: Sequence[object]) -> None:
         """Requests were answered."""

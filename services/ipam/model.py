@@ -121,6 +121,7 @@ class Why(Enum):
     ADDRESS_IN_USE = "the address is in use"
     BLOCK_HELD_BY_OTHER = "the address lies in a block of another node or owner"
     ADDRESS_OUTSIDE = "the address is outside the node's prefix group"
+    STRANDED = "the address lies in a block that a forced change left outside of its group"
 
 
 @dataclass(frozen=True, slots=True)

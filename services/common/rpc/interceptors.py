@@ -23,10 +23,10 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import grpc.aio
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
-from services.common.errors import RomanaError
+from services.common.errors import InvalidInput, RomanaError
 from services.common.process.logs import current_request
 from services.common.rpc.draining import Draining
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
@@ -43,6 +43,7 @@ MAX_REQUEST_ID = 128
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Message | None]]
+Decoder: TypeAlias = Callable[[bytes], object]
 
 OK = grpc.StatusCode.OK
 
@@ -78,7 +79,11 @@ class CallWrapper:
                 streams that do not wait for `Draining` themselves.
         """
         streams = handler.request_streaming or handler.response_streaming
+        decode = _decoder(handler)
         behaviour = guarded(method, _behaviour(handler))
+        if not handler.request_streaming:
+            # not left to grpc, which would answer UNKNOWN past all that is done here
+            behaviour, decode = _decoding(decode, behaviour), None
         if ends_on_drain:
             behaviour = self._ending_on_drain(behaviour)
         call = self._call(behaviour, method, self._metrics.of(method, unary=not streams))
@@ -88,7 +93,7 @@ class CallWrapper:
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[handler.request_streaming, handler.response_streaming]
-        wrapped: Handler = make(call, handler.request_deserializer, handler.response_serializer)
+        wrapped: Handler = make(call, decode, handler.response_serializer)
         return wrapped
 
     def _ending_on_drain(self, behaviour: Behaviour) -> Behaviour:
@@ -174,6 +179,32 @@ def _behaviour(handler: Handler) -> Behaviour:
                 await context.write(response)
 
     return write_all
+
+
+def _decoder(handler: Handler) -> Decoder | None:
+    """Reads a message of the method; raises InvalidInput."""
+    deserialize = handler.request_deserializer
+    if deserialize is None:
+        return None
+
+    def decode(data: bytes) -> object:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            raise InvalidInput.at("", f"the message cannot be decoded: {error}") from None
+
+    return decode
+
+
+def _decoding(decode: Decoder | None, behaviour: Behaviour) -> Behaviour:
+    """A behaviour that is given bytes."""
+    if decode is None:
+        return behaviour
+
+    async def decoding(data: bytes, context: Context) -> Message | None:
+        return await behaviour(decode(data), context)
+
+    return decoding
 
 
 def _request_id(context: Context) -> str:

@@ -88,8 +88,7 @@ class StatusEncoder:
     def status_of(self, error: BaseException) -> status_pb2.Status:
         """The status of a call, or of an item of a batch, that failed with this error."""
         if not isinstance(error, RomanaError):
-            internal = RomanaError("internal error; the service's log says more")
-            return _status(grpc.StatusCode.INTERNAL, internal, ())
+            return _status(grpc.StatusCode.INTERNAL, errors.internal_error(), ())
         remote = remote_status(error)
         if remote is not None and _error_info(remote) is not None:
             return remote

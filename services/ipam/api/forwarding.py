@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
-from services.common.errors import Unavailable
+from services.common.errors import InvalidInput, Unavailable
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # it exists for type checkers only
 FORWARDED: Final = "x-romana-forwarded"
 """Metadata of a call that another replica passed on: it is not passed on again."""
 METADATA: Final = ((FORWARDED, "1"),)
+
+_Message = TypeVar("_Message")
 
 
 class Forwarding:
@@ -54,6 +57,26 @@ class Forwarding:
         channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
             await channel.close()
+
+
+class Passed(AsyncIterator[_Message]):
+    """A caller's messages on their way to the active replica.
+
+    One that cannot be decoded ends them and is kept: grpc's client would take it for a defect of
+    its own, cancel the call and say nothing of the reason.
+    """
+
+    def __init__(self, messages: AsyncIterator[_Message]) -> None:
+        self._messages = messages
+        self.error: InvalidInput | None = None
+
+    async def __anext__(self) -> _Message:
+        if self.error is None:
+            try:
+                return await anext(self._messages)
+            except InvalidInput as error:
+                self.error = error
+        raise StopAsyncIteration
 
 
 def cut_off() -> Unavailable:

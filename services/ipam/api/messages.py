@@ -66,6 +66,7 @@ _REFUSALS: Final = {
     Why.ADDRESS_IN_USE: utilization_pb2.REFUSAL_ADDRESS_IN_USE,
     Why.BLOCK_HELD_BY_OTHER: utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER,
     Why.ADDRESS_OUTSIDE: utilization_pb2.REFUSAL_ADDRESS_OUTSIDE,
+    Why.STRANDED: utilization_pb2.REFUSAL_STRANDED,
 }
 
 

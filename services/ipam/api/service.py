@@ -23,10 +23,11 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.identity import on_behalf_of
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder, error_of
+from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
-from services.ipam.api.forwarding import FORWARDED, METADATA, Forwarding, cut_off
+from services.ipam.api.forwarding import FORWARDED, METADATA, Forwarding, Passed, cut_off
 from services.ipam.deciding.batch import together
 from services.ipam.deciding.commands import DropReservation, Item, Result, SetReservation
 from services.ipam.deciding.evaluate import evaluate
@@ -109,13 +110,16 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         if not self._replica.active:
             stub = await self._active_stub(context)
             metadata = (*METADATA, *on_behalf_of(context))
+            passed = Passed(request_iterator)
             try:
-                async for answer in stub.AllocateStream(request_iterator, metadata=metadata):
+                async for answer in stub.AllocateStream(passed, metadata=metadata):
                     yield answer
             except grpc.aio.AioRpcError as error:
-                raise error_of(error) from error
+                raise passed.error or error_of(error) from error
             except asyncio.CancelledError:
-                raise cut_off() from None
+                raise passed.error or cut_off() from None
+            if passed.error is not None:
+                raise passed.error
             return
         async for work in _ahead(request_iterator, self._begin):
             yield await work
@@ -388,6 +392,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             addresses=replica.state.index.used,
             blocks=len(replica.state.index.blocks),
             version=version(),
+            unreadable=named(replica.unreadable),
         )
 
     # How writes get to the active replica.

@@ -18,6 +18,7 @@ from services.common.model.names import NodeName, Tenant
 from services.common.model.node import Node
 from services.ipam.ledger.areas import Area, Owner
 from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.knowledge import owner_of
 from services.ipam.ledger.state import State
 from services.ipam.model import (
     Allocated,
@@ -221,28 +222,33 @@ def _exactly(state: State, node: Node, owner: Owner, want: Want, ordinal: int) -
     assert address is not None
     refusals = []
     for area in state.areas_for(node, owner.tenant, want.network, want.bits):
-        why = Why.ADDRESS_OUTSIDE
-        if area.base <= address < area.stop:
-            slot = area.slot(address)
-            block = state.index.blocks.get((area.network.name, area.slot_base(slot)))
-            if block is None and area.space.is_free(slot):
-                if not area.partial.get(slot, 0) >> (address - area.slot_base(slot)) & 1:
-                    return state.open_block(area, slot, owner), address - area.slot_base(slot)
-                why = Why.ADDRESS_RESERVED
-            elif block is None:
-                why = Why.ADDRESS_RESERVED
-            elif (block.node, block.tenant, block.segment) != owner:
-                why = Why.BLOCK_HELD_BY_OTHER
-            elif block.reserved >> (address - block.base) & 1:
-                why = Why.ADDRESS_RESERVED
-            elif block.names[address - block.base] is not None:
-                why = Why.ADDRESS_IN_USE
-            else:
-                return block, address - block.base
-        refusals.append(Refused(area.network.name, why, area.path))
+        found = _at(state, area, owner, address)
+        if not isinstance(found, Why):
+            return found
+        refusals.append(Refused(area.network.name, found, area.path))
     if not refusals:
         refusals = [*unusable(state, node, owner.tenant, want)]
     raise _no_address(want, ordinal, owner, refusals)
+
+
+def _at(state: State, area: Area, owner: Owner, address: int) -> tuple[Block, int] | Why:
+    """Block and offset of an address of an area, or why its owner cannot have it."""
+    if not area.base <= address < area.stop:
+        return Why.ADDRESS_OUTSIDE
+    slot = area.slot(address)
+    offset = address - area.slot_base(slot)
+    block = state.index.blocks.get((area.network.name, area.slot_base(slot)))
+    if block is None:
+        if not area.space.is_free(slot) or area.partial.get(slot, 0) >> offset & 1:
+            return Why.ADDRESS_RESERVED
+        return state.open_block(area, slot, owner), offset
+    if block.area is not area:
+        return Why.STRANDED
+    if owner_of(block) != owner:
+        return Why.BLOCK_HELD_BY_OTHER
+    if block.reserved >> offset & 1:
+        return Why.ADDRESS_RESERVED
+    return Why.ADDRESS_IN_USE if block.names[offset] is not None else (block, offset)
 
 
 def _nothing(

@@ -21,12 +21,13 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.common.errors import RomanaError, Unavailable
+from services.common.errors import RomanaError, Unavailable, internal_error
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.errors import RequestRefused
+from services.common.etcd.errors import RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
 from services.common.model.names import NodeName
+from services.common.sizes import TRANSACTION_OPERATIONS
 from services.ipam.deciding import allocation, reservations
 from services.ipam.deciding.batch import Streaks
 from services.ipam.deciding.commands import (
@@ -46,8 +47,8 @@ from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
 
-OPERATIONS_MOST: Final = 127
-"""etcd's default limit of 128 operations, less the write of `Keys.commit`."""
+OPERATIONS_MOST: Final = TRANSACTION_OPERATIONS - 1
+"""`Keys.commit` is written besides."""
 QUEUE_MOST: Final = 200_000
 """Items that may wait; at 50,000 a second those at the end wait for four seconds."""
 STALE_MOST: Final = 20
@@ -58,6 +59,8 @@ GATHER_MOST: Final = 64
 """Items that are worth a transaction of their own."""
 QUIET_TURNS: Final = 8
 """Turns of the event loop in which nothing arrives; a call takes as many to get here."""
+LOGGED_MOST: Final = 1000
+"""Characters of a request in the log."""
 BUDGET_LEAST: Final = 1
 """Operations: a transaction that is too large is divided, down to one item."""
 
@@ -69,7 +72,10 @@ class Observer(Protocol):
         """One went through."""
 
     def undone(self, why: str) -> None:
-        """One was undone: `stale`, `failed` or `deposed`."""
+        """One was undone: `stale`, `store_away`, `too_large`, `deposed` or `failed`."""
+
+    def failed(self) -> None:
+        """A decision failed by a defect of ours, and was undone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -138,6 +144,8 @@ class Committer:
         self._readers = 0
         self._crowded = False
         """The last transaction answered several callers."""
+        self._at_hand: list[_Job] = []
+        """What the last transaction was decided for."""
         self._ended = False
 
     @property
@@ -185,7 +193,10 @@ class Committer:
             self._wake.set()
 
     async def run(self) -> None:
-        """Commits until it is cancelled; raises Deposed."""
+        """Commits until it is cancelled.
+
+        Raises Deposed; and anything else where memory may not be what the store holds any more.
+        """
         try:
             self._release_gone(
                 node for node in self._state.index.by_node if not self._feed.view.exists(node)
@@ -199,6 +210,11 @@ class Committer:
                     self._settled.clear()
                     try:
                         await self._round()
+                    except Deposed:
+                        raise
+                    except Exception:
+                        self._fail_at_hand()
+                        raise
                     finally:
                         self._settled.set()
                     self._catch_up()
@@ -206,9 +222,9 @@ class Committer:
                         await asyncio.sleep(0)  # their turn, before memory changes again
         finally:
             self._ended = True
-            self._state.rollback()
             while self._queue:
                 self._fail(self._queue.popleft(), _not_active())
+            self._state.rollback()
 
     async def _gather(self) -> None:
         """Lets calls join that are on their way in this process, if there are several callers.
@@ -239,7 +255,7 @@ class Committer:
             started = self._clock()
             try:
                 revision = await self._writer.write(self._conditions(pending), writes)
-            except RequestRefused:
+            except RequestTooLarge:
                 self._undo(decision.jobs, "too_large")
                 self._divide()
             except Unavailable as error:
@@ -288,8 +304,10 @@ class Committer:
         state, now = self._state, int(self._clock() * 1000)
         streaks = Streaks(state, now)
         jobs: list[tuple[_Job, int]] = []
+        self._at_hand = []
         total = 0
         for job in self._queue:
+            self._at_hand.append(job)
             start = position = len(job.results)
             end = start if job.done.done() else len(job.items)
             while position < end:
@@ -308,7 +326,7 @@ class Committer:
                     total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
                 ):
                     break
-                result = perform(state, item, now)
+                result = self._perform(item, now)
                 streaks.note(item, result)
                 job.results.append(result)
                 position += 1
@@ -318,6 +336,17 @@ class Committer:
             if position < end:
                 break
         return _Decision(jobs)
+
+    def _perform(self, item: Item, now: int) -> Result:
+        """Decides an item. A defect of ours is its result and nobody else's."""
+        mark = self._state.mark()
+        try:
+            return perform(self._state, item, now)
+        except Exception:
+            self._state.rollback(mark)
+            log.exception("decision_failed", item=repr(item)[:LOGGED_MOST])
+            self._observer.failed()
+            return internal_error()
 
     def _decide_reservation(
         self,
@@ -384,6 +413,15 @@ class Committer:
         if not job.done.done():
             job.results += [error] * missing
             job.done.set_result(job.results)
+
+    def _fail_at_hand(self) -> None:
+        """Answers those for whose sake something failed, so that they do not come again with it."""
+        self._observer.undone("failed")
+        for job in self._at_hand:
+            if job in self._queue:
+                self._queue.remove(job)
+                job.results.clear()
+                self._fail(job, internal_error())
 
     def _catch_up(self) -> None:
         self._release_gone(self._feed.catch_up(self._state))

@@ -19,6 +19,7 @@ from services.common.paging.pages import page
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
 from services.common.rpc.roles import bound
+from services.common.store.unreadable import named
 from services.topology.api import messages_in, messages_out
 from services.topology.forms.export import export_json, export_yaml
 from services.topology.forms.file import Format
@@ -247,6 +248,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             groups=cache.group_count,
             nodes=len(cache.nodes),
             in_sync=self._store.in_sync,
+            unreadable=named(self._store.unreadable),
         )
 
     def _changes(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import AlreadyExists, NotFound, Unavailable
+from services.common.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
+from services.common.etcd.errors import STORE_FULL
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.etcd.types import (
@@ -26,8 +27,10 @@ from services.common.etcd.types import (
     Snapshot,
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.records.blocks import decode_page
 from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
+from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.knowledge import Reservation
 from services.ipam.ledger.ranges import parse_ranges
 from services.ipam.ledger.state import State
@@ -46,6 +49,7 @@ class Told:
 
     commits: list[int] = field(default_factory=list)
     undo: list[str] = field(default_factory=list)
+    defects: int = 0
 
     def committed(self, items: int, operations: int, seconds: float) -> None:
         del operations, seconds
@@ -53,6 +57,9 @@ class Told:
 
     def undone(self, why: str) -> None:
         self.undo.append(why)
+
+    def failed(self) -> None:
+        self.defects += 1
 
 
 @dataclass
@@ -173,6 +180,46 @@ async def test_a_topology_that_always_changes_is_given_up_at_last(parts: Parts) 
     assert refused.reason == "BUSY"
     parts.committer._writer._reach_topology = original
     assert await parts.ask("a") == ["10.0.0.0"]
+
+
+def _broken(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+async def test_a_defect_in_one_decision_is_that_items_and_leaves_no_trace(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block is opened when it happens."""
+    original = Block.enter
+
+    def enter(block: Block, offset: int, name: str, *rest: int) -> object:
+        if name == "bad":
+            raise ZeroDivisionError
+        return original(block, offset, name, *rest)
+
+    monkeypatch.setattr(Block, "enter", enter)
+    bad, good = await parts.ask("bad", "good")
+    assert isinstance(bad, RomanaError)
+    assert bad.reason == "INTERNAL"
+    assert good == "10.0.0.0"
+    assert parts.told.defects == 1
+    assert parts.state.index.used == 1
+    monkeypatch.setattr(Block, "enter", original)
+    assert await parts.ask("bad") == ["10.0.0.1"]
+
+
+async def test_a_defect_in_a_transaction_is_told_to_whom_it_was_for(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it does not come again with them, and memory is not trusted any more."""
+    monkeypatch.setattr(State, "drain", _broken)
+    (refused,) = await parts.ask("a")
+    assert isinstance(refused, RomanaError)
+    assert refused.reason == "INTERNAL"
+    with pytest.raises(ZeroDivisionError):
+        await parts.task
+    assert parts.told.undo == ["failed"]
+    assert parts.committer.waiting == 0
 
 
 async def test_who_was_deposed_writes_nothing_and_says_so(parts: Parts) -> None:
@@ -327,3 +374,34 @@ async def test_who_waits_for_memory_to_settle_never_sees_what_is_not_stored(part
         seen = max(seen, await reading)
     await asyncio.gather(*asked)
     assert seen > 0
+
+
+async def test_a_full_store_is_told_and_nothing_is_taken(tmp_path: Path) -> None:
+    """What etcd carried out all the same counts; what it did not is undone."""
+    server = LocalEtcd(tmp_path, EtcdOptions(extra=("--quota-backend-bytes", str(1 << 20))))
+    await server.start()
+    try:
+        async with EtcdClient([server.endpoint]) as client:
+            store = Store(client, Keys("/full"), server.endpoint)
+            net = layout([network("net", "10.0.0.0/16", 29)])
+            await seed(client, store.keys, net, [node("h1")])
+            async with leading(store) as parts:
+                given: dict[str, object] = {}
+                refused: list[RomanaError] = []
+                for number in range(100_000):
+                    (result,) = await parts.ask(f"n{number}", tenant=f"t{number}")
+                    if isinstance(result, RomanaError):
+                        refused.append(result)
+                        break
+                    given[f"n{number}"] = result
+                assert [error.reason for error in refused] == [STORE_FULL]
+                assert not parts.task.done()
+                stored = {
+                    use.name
+                    for page in (await pages(parts)).values()
+                    for use in decode_page(page).used
+                }
+                assert stored == given.keys()
+                assert parts.state.index.used == len(given)
+    finally:
+        server.stop()

@@ -232,6 +232,26 @@ async def test_a_stream_ends_at_a_message_that_is_too_large_after_answering_thos
 
 
 @BOTH
+async def test_a_stream_ends_at_a_message_that_cannot_be_decoded_after_answering_those_before(
+    pair: Pair, by: str
+) -> None:
+    replica = pair.active if by == "stub" else pair.standby
+    sound = pb.AllocateStreamRequest(sequence=1, specs=[spec("a")]).SerializeToString()
+    seen = []
+    async with replica.channel() as channel:
+        stream = channel.stream_stream(
+            "/romana.ipam.v1.IpamService/AllocateStream",
+            response_deserializer=pb.AllocateStreamResponse.FromString,
+        )
+        with refused() as said:
+            async for answer in stream(iter([sound, b"\xff\xff"]), timeout=30):
+                seen.append(answer.sequence)  # noqa: PERF401 - the call fails in between
+    assert said.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert seen == [1]
+    assert (await pair.active.status()) is not None
+
+
+@BOTH
 async def test_release(pair: Pair, by: str) -> None:
     stub = getattr(pair, by)
     await one(pair.stub, "a")

@@ -81,6 +81,23 @@ async def test_each_shape_fails_with_its_code_and_is_counted(running: Running, s
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+async def test_a_message_that_cannot_be_decoded_is_the_callers_mistake(
+    running: Running, shape: str
+) -> None:
+    garbage, method = b"\xff\xff\xff", f"/{SERVICE}/{shape}"
+    calls: dict[str, Any] = {
+        "Unary": lambda: running.channel.unary_unary(method)(garbage),
+        "Generate": lambda: running.channel.unary_stream(method)(garbage).read(),
+        "Echo": lambda: running.channel.stream_stream(method)(iter([garbage])).read(),
+    }
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await calls[shape]()
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT or hides_its_end(caught.value)
+    await until(lambda: handled(running, shape, grpc.StatusCode.INVALID_ARGUMENT) == 1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 async def test_a_cancelled_call_of_each_shape_reaches_the_handler_and_is_counted(
     running: Running, shape: str
 ) -> None:

@@ -9,6 +9,7 @@ from services.common.model.layout import Layout
 from services.common.model.network import Network, Placement
 from services.ipam.deciding import allocation
 from services.ipam.model import NoAddress, Why
+from tests.support.ipam_dump import dump
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
 
@@ -53,6 +54,22 @@ def test_blocks_that_a_group_left_behind_are_stranded_and_give_nothing_more() ->
     with pytest.raises(NoAddress) as refused:
         it.allocate("c", "h1", "t", "", want(address="10.0.0.1"))
     assert it.why(refused.value) == {"net": Why.ADDRESS_OUTSIDE}
+
+
+@pytest.mark.parametrize("owner", [("h1", "t"), ("h2", "u")])
+@pytest.mark.parametrize("address", ["10.0.0.0", "10.0.0.1", "10.0.0.3"])
+@pytest.mark.parametrize("length", [29, 31])
+def test_no_address_of_a_stranded_block_can_be_had_by_its_number(
+    length: int, address: str, owner: tuple[str, str]
+) -> None:
+    it = World(layout([net()]), [node("h1"), node("h2")])
+    it.one("a")
+    it.state.set_layout(layout([net(block_length=length)]))
+    before = dump(it.state)
+    with pytest.raises(NoAddress) as refused:
+        it.allocate("b", *owner, "", want(address=address))
+    assert it.why(refused.value)["net"] in {Why.STRANDED, Why.ADDRESS_RESERVED}
+    assert dump(it.state) == before
 
 
 def test_a_node_that_moved_leaves_its_blocks_stranded() -> None:
