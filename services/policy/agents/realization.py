@@ -171,9 +171,7 @@ class Realizing:
         """Which nodes may still enforce what was at a revision."""
         syncing = self._syncing
         concerned = [
-            node
-            for node in syncing.concerned(request.since)
-            if self._may_enforce(node, nodes)
+            node for node in syncing.concerned(request.since) if self._may_enforce(node, nodes)
         ]
         least = request.up_to or syncing.source.revision
         late = [node for node in concerned if not self._has_applied(node, nodes, least)]
