@@ -33,6 +33,8 @@ class Reservation:
     ranges: Sequence[str]
     """As they were written."""
     description: str = ""
+    node: NodeName | None = None
+    """Whose agent set them aside, since somebody else has them; None: an operator did."""
 
 
 class Knowledge:
