@@ -24,11 +24,11 @@ from services.agent.kernel.state import InterfaceAddress, Kind, State
 from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import LocalEndpoint, Myself, Remote
-from services.agent.retries import RETRY, Retries
 from services.agent.routing.asked import QUICK, Asked
 from services.agent.routing.plan import Desired, Wanted
 from services.agent.routing.prefixes import Changed, PrefixRoutes
 from services.agent.routing.reconcile_round import Outcome, Task, Trouble, perform
+from services.agent.routing.retries import RETRY, Retries
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
 
@@ -125,16 +125,6 @@ class Reconciler:
         if self._asked.remove_endpoint(name):
             self._loop.touch()
         self._tell(name, None)
-
-    def set_endpoints(self, endpoints: Mapping[EndpointName, LocalEndpoint]) -> None:
-        """Replaces all endpoints, such as by those of the journal. Returns at once."""
-        gone = self._asked.endpoints.keys() - endpoints.keys()
-        self._asked.set_endpoints(endpoints)
-        for name in gone:
-            self._tell(name, None)
-        for name, endpoint in endpoints.items():
-            self._tell(name, endpoint)
-        self._loop.touch()
 
     def set_attachments(self, attachments: Sequence[Attachment]) -> None:
         """Replaces this node's interfaces and addresses on networks. Returns at once."""
