@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -137,8 +136,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         async for work in _ahead(request_iterator, self._begin):
             yield await work
 
-    def _begin(self, message: pb.AllocateStreamRequest) -> _Begun:
+    async def _begin(self, message: pb.AllocateStreamRequest) -> _Begun:
+        """Waits while too much is waiting already: the caller's writes wait in turn."""
         _check_batch(len(message.specs))
+        await self._replica.room(len(message.specs))
         return asyncio.create_task(self._answer(message))
 
     async def _answer(self, message: pb.AllocateStreamRequest) -> pb.AllocateStreamResponse:
@@ -318,7 +319,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         want = messages.parse_want(request)
         nodes = [NodeName(node) for node in request.nodes] or None
         state = await self._replica.settled()
-        found = evaluate(state, tenant, segment, want, nodes, int(time.time() * 1000))
+        found = evaluate(state, tenant, segment, want, nodes, self._replica.now())
         return pb.EvaluateNodesResponse(
             evaluations=[messages.evaluation(item) for item in found[: request.limit or None]]
         )
@@ -454,7 +455,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
 async def _ahead(
     messages: AsyncIterator[pb.AllocateStreamRequest],
-    begin: Callable[[pb.AllocateStreamRequest], _Begun],
+    begin: Callable[[pb.AllocateStreamRequest], Awaitable[_Begun]],
 ) -> AsyncIterator[_Begun]:
     """Begins the work on messages while that on those before goes on; yields it in their order."""
     queue: asyncio.Queue[_Begun | Exception | None] = asyncio.Queue(STREAM_AHEAD)
@@ -462,7 +463,7 @@ async def _ahead(
     async def read() -> None:
         try:
             async for message in messages:
-                await queue.put(begin(message))
+                await queue.put(await begin(message))
         except Exception as error:  # noqa: BLE001 - raised where the queue is read
             await queue.put(error)
         else:

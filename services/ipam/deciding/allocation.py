@@ -36,8 +36,11 @@ WAKE_PAGES: Final = 32
 """How many pages of a large block `expire` writes at once, to fit into a transaction."""
 
 
-def allocate(state: State, request: Request, now: int) -> Allocated:
-    """Gives a request its addresses; `now` is Unix time in milliseconds.
+def allocate(state: State, request: Request, now: int, stamp: int) -> Allocated:
+    """Gives a request its addresses.
+
+    `now` is the time by which addresses rest, in milliseconds; `stamp` is what the addresses get as
+    the time of their allocation, Unix time in seconds.
 
     Idempotent by name. Raises NotFound for an unknown node, network or tenant, AlreadyExists for a
     name that stands for something else, NoAddress.
@@ -61,7 +64,7 @@ def allocate(state: State, request: Request, now: int) -> Allocated:
                 block, offset = _any(state, node, owner, want, now, ordinal)
             else:
                 block, offset = _exactly(state, node, owner, want, ordinal)
-            state.use(block, offset, name, now // 1000, ordinal)
+            state.use(block, offset, name, stamp, ordinal)
             given.append(block.given(offset))
     except Exception:
         state.rollback(mark)

@@ -46,13 +46,13 @@ Item = Request | AgentsRequest | Release | SetReservation | DropReservation | Ti
 Result = Allocated | Released | RomanaError | None
 
 
-def perform(state: State, item: Item, now: int) -> Result:
-    """Decides an item, but for reservations; `now` is Unix time in milliseconds."""
+def perform(state: State, item: Item, now: int, stamp: int) -> Result:
+    """Decides an item, but for reservations; for the times see `allocation.allocate`."""
     try:
         if type(item) is Request:
-            return allocation.allocate(state, item, now)
+            return allocation.allocate(state, item, now, stamp)
         if type(item) is AgentsRequest:
-            return own_node.allocate(state, item.request, item.bounds, now)
+            return own_node.allocate(state, item.request, item.bounds, now, stamp)
         if type(item) is Release:
             return allocation.release(state, item, now)
         assert type(item) is Tidy

@@ -42,7 +42,7 @@ class NodeBounds:
     """Of its group's addresses, that a node may hold where there are other nodes."""
 
 
-def allocate(state: State, request: Request, bounds: NodeBounds, now: int) -> Allocated:
+def allocate(state: State, request: Request, bounds: NodeBounds, now: int, stamp: int) -> Allocated:
     """As `allocation.allocate`, within what the node may take.
 
     Raises besides: Forbidden for a name or tenant, AlreadyExists for a name of another node without
@@ -56,13 +56,13 @@ def allocate(state: State, request: Request, bounds: NodeBounds, now: int) -> Al
                 reason="NAME_TAKEN",
                 metadata={"name": request.name},
             )
-        return allocation.allocate(state, request, now)
+        return allocation.allocate(state, request, now, stamp)
     node = state.nodes.get(request.node)
     if node is not None:
         _check_request(node, request, bounds)
     before = len(state.index.by_node.get(request.node, ()))
     mark = state.mark()
-    allocated = allocation.allocate(state, request, now)
+    allocated = allocation.allocate(state, request, now, stamp)
     assert node is not None  # else it was refused
     if len(state.index.by_node[node.name]) > before:
         try:

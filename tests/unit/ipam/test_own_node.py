@@ -35,7 +35,7 @@ def take(
     there: World, name: str, tenant: str = "t", on: str = "n1", bounds: NodeBounds = DEFAULTS
 ) -> list[str]:
     asked = Request(EndpointName(name), NodeName(on), Tenant(tenant), Segment(""), ANY)
-    given = own_node.allocate(there.state, asked, bounds, there.now).given
+    given = own_node.allocate(there.state, asked, bounds, there.now, there.now // 1000).given
     there.settle()
     return [item.text for item in given]
 
