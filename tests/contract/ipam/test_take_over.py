@@ -150,7 +150,7 @@ async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
 async def test_what_was_released_by_a_clock_that_was_ahead_rests_no_longer_than_its_delay(
     store: Store,
 ) -> None:
-    async with standby(store) as (replica, _):
+    async with standby(store, store.keys.ipam) as (replica, _):
         await seed(
             store.client,
             store.keys,
