@@ -6,10 +6,19 @@ from dataclasses import dataclass
 
 from services.common.errors import RomanaError
 from services.common.model.names import NodeName
-from services.ipam.deciding import allocation
+from services.ipam.deciding import allocation, own_node
+from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.knowledge import NodeRelease, Reservation
 from services.ipam.ledger.state import State
 from services.ipam.model import WANTS_MOST, Allocated, NodeReleased, Release, Released, Request
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsRequest:
+    """What an agent asks for with its own certificate."""
+
+    request: Request
+    bounds: NodeBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +66,17 @@ class DropNodeRelease:
 
 
 NodeCommand = PlanNodeRelease | ReleaseNode | DropNodeRelease
-Item = Request | Release | SetReservation | DropReservation | Tidy | NodeCommand
+Item = Request | AgentsRequest | Release | SetReservation | DropReservation | Tidy | NodeCommand
 Result = Allocated | Released | NodeReleased | RomanaError | None
 
 
-def perform(state: State, item: Item, now: int) -> Result:
-    """Decides an item that can share a transaction; `now` is Unix time in milliseconds."""
+def perform(state: State, item: Item, now: int, stamp: int) -> Result:
+    """Decides an item that can share a transaction; for the times see `allocation.allocate`."""
     try:
         if type(item) is Request:
-            return allocation.allocate(state, item, now)
+            return allocation.allocate(state, item, now, stamp)
+        if type(item) is AgentsRequest:
+            return own_node.allocate(state, item.request, item.bounds, now, stamp)
         if type(item) is Release:
             return allocation.release(state, item, now)
         assert type(item) is Tidy
@@ -77,6 +88,8 @@ def perform(state: State, item: Item, now: int) -> Result:
 
 def operations_most(item: Item) -> int:
     """How many keys an item writes at most."""
+    if type(item) is AgentsRequest:
+        item = item.request
     if type(item) is Request:
         return 2 * len(item.wants) + 1
     if type(item) is Release:

@@ -65,6 +65,7 @@ def reservation_operation(keys: Keys, name: str, reservation: Reservation | None
         network=reservation.network,
         ranges=tuple(reservation.ranges),
         description=reservation.description,
+        node=reservation.node or "",
     )
     return Put(key, encode(record))
 
@@ -177,5 +178,10 @@ def read_reservation(name: str, item: KeyValue) -> Reservation:
     record = decode_reservation(item.value)
     intervals = parse_ranges(record.ranges)
     return Reservation(
-        name, NetworkName(record.network), intervals, record.ranges, record.description
+        name,
+        NetworkName(record.network),
+        intervals,
+        record.ranges,
+        record.description,
+        NodeName(record.node) if record.node else None,
     )

@@ -13,6 +13,7 @@ known, nothing is decided until a further transaction has settled whether it cam
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ OPERATIONS_MOST: Final = TRANSACTION_OPERATIONS - 1
 """`Keys.commit` is written besides."""
 QUEUE_MOST: Final = 200_000
 """Items that may wait; at 50,000 a second those at the end wait for four seconds."""
+STREAMED_MOST: Final = 50_000
+"""Items that wait when streams are read no further: a second's work, so that none is slower for it,
+and others need not wait for longer than that."""
 STALE_MOST: Final = 20
 """How often a transaction is tried again because the topology changed under it."""
 ITEMS_MOST: Final = 2000
@@ -114,7 +118,7 @@ class Committer:
         reach_topology: Callable[[Revision], Awaitable[None]],
         on_commit: Callable[[Sequence[Place], Revision], None],
         on_nodes: Callable[[], None],
-        clock: Callable[[], float],
+        now: Callable[[], int],
         observer: Observer,
     ) -> None:
         """Nothing happens before `run`.
@@ -130,7 +134,7 @@ class Committer:
                 those that the topology moved.
             on_nodes: told that nodes have gone, or that some may have come back of which releases
                 are written down.
-            clock: Unix time in seconds.
+            now: the time by which addresses rest, in milliseconds.
             observer: told of transactions.
         """
         self._keys = keys
@@ -139,7 +143,7 @@ class Committer:
         self._leadership = leadership
         self._on_commit = on_commit
         self._on_nodes = on_nodes
-        self._clock = clock
+        self._now = now
         self._observer = observer
         self._writer = Writer(client, keys, leadership, reach_topology)
         self._budget = OPERATIONS_MOST
@@ -149,6 +153,8 @@ class Committer:
         self._settled = asyncio.Event()
         self._settled.set()
         self._readers = 0
+        self._entry = asyncio.Lock()
+        self._answered = asyncio.Event()
         self._crowded = False
         """The last transaction answered several callers."""
         self._at_hand: list[_Job] = []
@@ -179,6 +185,19 @@ class Committer:
         self._waiting += len(items)
         self._wake.set()
         return await job.done
+
+    async def room(self, items: int) -> None:
+        """Returns when that many more may be submitted without crowding out others.
+
+        In the order of the calls. For streams, whose callers are to be slowed down, not refused.
+        Raises Unavailable if this replica decides no more.
+        """
+        async with self._entry:
+            while not self._ended and self._waiting and self._waiting + items > STREAMED_MOST:
+                self._answered.clear()
+                await self._answered.wait()
+        if self._ended:
+            raise _not_active()
 
     async def settled(self) -> None:
         """Returns when memory holds nothing that is not in the store.
@@ -228,6 +247,7 @@ class Committer:
             self._ended = True
             while self._queue:
                 self._fail(self._queue.popleft(), _not_active())
+            self._answered.set()
             self._state.rollback()
 
     async def _gather(self) -> None:
@@ -256,7 +276,7 @@ class Committer:
             if not writes:
                 self._answer_from_memory(decision)
                 return
-            started = self._clock()
+            started = time.perf_counter()
             try:
                 conditions = [*self._conditions(pending), *decision.conditions]
                 revision = await self._writer.write(conditions, writes)
@@ -274,7 +294,7 @@ class Committer:
                 raise
             else:
                 if revision is not None:
-                    self._committed(decision, len(writes), self._clock() - started)
+                    self._committed(decision, len(writes), time.perf_counter() - started)
                     return
                 self._undo(decision.jobs, "stale")
                 self._catch_up()
@@ -306,8 +326,8 @@ class Committer:
 
     def _decide(self) -> _Decision:
         """Decides items from the head of the queue. Jobs stay there until they are answered."""
-        state, now = self._state, int(self._clock() * 1000)
-        streaks = Streaks(state, now)
+        state, now, stamp = self._state, self._now(), int(time.time())
+        streaks = Streaks(state, stamp)
         jobs: list[tuple[_Job, int]] = []
         self._at_hand = []
         total = 0
@@ -332,7 +352,7 @@ class Committer:
                     total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
                 ):
                     break
-                result = self._perform(item, now)
+                result = self._perform(item, now, stamp)
                 streaks.note(item, result)
                 job.results.append(result)
                 position += 1
@@ -343,16 +363,20 @@ class Committer:
                 break
         return _Decision(jobs)
 
-    def _perform(self, item: Item, now: int) -> Result:
+    def _perform(self, item: Item, now: int, stamp: int) -> Result:
         """Decides an item. A defect of ours is its result and nobody else's."""
         mark = self._state.mark()
         try:
-            return perform(self._state, item, now)
+            return perform(self._state, item, now, stamp)
         except Exception:
-            self._state.rollback(mark)
-            log.exception("decision_failed", item=repr(item)[:LOGGED_MOST])
-            self._observer.failed()
-            return internal_error()
+            return self._defect(item, mark)
+
+    def _defect(self, item: Item, mark: int) -> RomanaError:
+        """Undoes what an item did until an exception that is being handled."""
+        self._state.rollback(mark)
+        log.exception("decision_failed", item=repr(item)[:LOGGED_MOST])
+        self._observer.failed()
+        return internal_error()
 
     def _decide_alone(
         self,
@@ -362,9 +386,13 @@ class Committer:
     ) -> _Decision:
         if isinstance(item, SetReservation | DropReservation):
             return self._decide_reservation(item, job, decided)
-        now = int(self._clock() * 1000)
+        now = self._now()
         most = self._budget - 1  # its record
-        it = node_releases.carry_out(item, self._state, self._feed.view, self._keys, now, most)
+        mark = self._state.mark()
+        try:
+            it = node_releases.carry_out(item, self._state, self._feed.view, self._keys, now, most)
+        except Exception:
+            it = node_releases.Carried(self._defect(item, mark))
         job.results.append(it.result)
         return _Decision(decided, it.writes, it.conditions, it.then)
 
@@ -417,6 +445,7 @@ class Committer:
     def _answer(self, decided: Sequence[tuple[_Job, int]]) -> None:
         """Answers the jobs at the head of the queue that are complete."""
         self._crowded = len(decided) > 1
+        self._answered.set()
         for job, count in decided:
             self._waiting -= count
             if job.done.done():
@@ -430,6 +459,7 @@ class Committer:
         """Answers a job that was taken from the queue: what is not decided has failed."""
         missing = len(job.items) - len(job.results)
         self._waiting -= missing
+        self._answered.set()
         if not job.done.done():
             job.results += [error] * missing
             job.done.set_result(job.results)

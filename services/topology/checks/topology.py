@@ -21,6 +21,7 @@ from services.common.model.names import (
     resource_name,
 )
 from services.common.model.network import Network, Prefix
+from services.common.model.node import NodeAllowance
 from services.topology.checks.networks import check_networks
 from services.topology.checks.nodes import addresses, check_node
 from services.topology.model.draft import GroupDraft, SpecDraft, TopologyDraft
@@ -39,6 +40,10 @@ def check(draft: SpecDraft) -> tuple[Spec, list[Violation]]:
     """The spec as far as it is sound, and what is wrong. Do not use it if anything is."""
     checker = _Checker(draft)
     return checker.spec(), checker.problems
+
+
+def _said(allowance: NodeAllowance) -> NodeAllowance | None:
+    return allowance if allowance != NodeAllowance() else None
 
 
 class _Checker:
@@ -249,6 +254,7 @@ class _Checker:
             ("address", one.node.address, other.node.address),
             ("labels", one.node.labels, other.node.labels),
             ("attachments", one.node.attachments, other.node.attachments),
+            ("allowance", _said(one.node.allowance), _said(other.node.allowance)),
         ):
             if mine and theirs and mine != theirs:
                 self._wrong(
@@ -261,6 +267,7 @@ class _Checker:
                 labels=one.node.labels or other.node.labels,
                 attachments=one.node.attachments or other.node.attachments,
                 pins={**other.node.pins, **one.node.pins},
+                allowance=_said(one.node.allowance) or other.node.allowance,
             ),
             one.at,
             one.address_at,

@@ -46,6 +46,16 @@ class AttachmentDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class AllowanceDraft:
+    """What a node's own certificate may take."""
+
+    at: str
+    names: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    addresses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeDraft:
     """A node."""
 
@@ -55,6 +65,8 @@ class NodeDraft:
     labels: Mapping[str, str] = field(default_factory=dict)
     attachments: tuple[AttachmentDraft, ...] = ()
     pins: Mapping[str, str] = field(default_factory=dict)
+    allowance: AllowanceDraft | None = None
+    """None: not said."""
 
 
 @dataclass(frozen=True, slots=True)

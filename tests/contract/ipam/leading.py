@@ -116,7 +116,7 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
         reach_topology=reach,
         on_commit=lambda *_: None,
         on_nodes=told.on_nodes,
-        clock=time.time,
+        now=lambda: int(time.time() * 1000),
         observer=told,
     )
     task = asyncio.create_task(committer.run())
