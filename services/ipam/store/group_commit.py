@@ -17,7 +17,8 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -45,6 +46,8 @@ from services.ipam.store.fenced_transactions import Deposed, Leadership, Writer
 from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 OPERATIONS_MOST: Final = TRANSACTION_OPERATIONS - 1
 """`Keys.commit` is written besides."""
@@ -352,7 +355,7 @@ class Committer:
                     total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
                 ):
                     break
-                result = self._perform(item, now, stamp)
+                result = self._guarded(item, partial(perform, state, item, now, stamp))
                 streaks.note(item, result)
                 job.results.append(result)
                 position += 1
@@ -363,20 +366,16 @@ class Committer:
                 break
         return _Decision(jobs)
 
-    def _perform(self, item: Item, now: int, stamp: int) -> Result:
+    def _guarded(self, item: Item, decide: Callable[[], _T]) -> _T | RomanaError:
         """Decides an item. A defect of ours is its result and nobody else's."""
         mark = self._state.mark()
         try:
-            return perform(self._state, item, now, stamp)
+            return decide()
         except Exception:
-            return self._defect(item, mark)
-
-    def _defect(self, item: Item, mark: int) -> RomanaError:
-        """Undoes what an item did until an exception that is being handled."""
-        self._state.rollback(mark)
-        log.exception("decision_failed", item=repr(item)[:LOGGED_MOST])
-        self._observer.failed()
-        return internal_error()
+            self._state.rollback(mark)
+            log.exception("decision_failed", item=repr(item)[:LOGGED_MOST])
+            self._observer.failed()
+            return internal_error()
 
     def _decide_alone(
         self,
@@ -388,11 +387,11 @@ class Committer:
             return self._decide_reservation(item, job, decided)
         now = self._now()
         most = self._budget - 1  # its record
-        mark = self._state.mark()
-        try:
-            it = node_releases.carry_out(item, self._state, self._feed.view, self._keys, now, most)
-        except Exception:
-            it = node_releases.Carried(self._defect(item, mark))
+        view = self._feed.view
+        found = self._guarded(
+            item, lambda: node_releases.carry_out(item, self._state, view, self._keys, now, most)
+        )
+        it = node_releases.Carried(found) if isinstance(found, RomanaError) else found
         job.results.append(it.result)
         return _Decision(decided, it.writes, it.conditions, it.then)
 
