@@ -19,7 +19,7 @@ from services.common.records.blocks import (
 from services.common.records.errors import RecordError
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import PageChange, Pending, State
 
 log = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ def _take_reservation(keys: Keys, event: Event, state: State) -> None:
 def read_reservation(name: str, item: KeyValue) -> Reservation:
     """A reservation as stored; raises RecordError."""
     record = decode_reservation(item.value)
-    intervals = parse_ranges(record.ranges)
+    intervals = stored_ranges(record.ranges)
     return Reservation(
         name, NetworkName(record.network), intervals, record.ranges, record.description
     )
