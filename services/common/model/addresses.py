@@ -88,8 +88,8 @@ def _read_with_length(text: str) -> IPv4Interface | IPv6Interface:
     except ValueError:
         raise ValueError(f"{_quoted(text)} is not a CIDR: address or length is wrong") from None
     if interface.network.subnet_of(_MAPPED):
-        length = interface.network.prefixlen - _MAPPED.prefixlen
-        inner = IPv4Network((int(interface.network.network_address) & 0xFFFFFFFF, length))
+        bits = interface.network.prefixlen - _MAPPED.prefixlen
+        inner = IPv4Network((int(interface.network.network_address) & 0xFFFFFFFF, bits))
         raise ValueError(f"{_quoted(text)} is an IPv4 prefix in IPv6's notation: write {inner}")
     return interface
 

@@ -289,7 +289,7 @@ def _forbidden(life: Life, given: Sequence[Given]) -> list[str]:
         ]
         if any(start <= item.address < stop for start, stop in reserved):
             found.append(item.text)
-    own = {str(item.address) for node in life.nodes.values() for item in node.attachments}
+    own = {str(item.address) for node in life.nodes.values() for item in node.declared}
     texts = {(item.network, item.text) for item in given}
     found += [text for network, text in texts if (network, text) == ("seq", "10.0.0.1")]
     found += [text for network, text in texts if text in own]

@@ -45,8 +45,9 @@ def test_an_interfaces_address_is_read(text: str) -> None:
 def test_other_spellings_of_addresses_are_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         read_address(text)
-    with pytest.raises(ValueError, match=r"zone|write|CIDR|address"):
-        read_interface(text if "/" in text else f"{text}/032")
+    if "/" not in text:
+        with pytest.raises(ValueError, match=why):
+            read_interface(text)
 
 
 @pytest.mark.parametrize(
