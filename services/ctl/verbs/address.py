@@ -10,8 +10,8 @@ from google.rpc import status_pb2
 from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
-from services.common.terminal.plural import count
 from services.common.model.addresses import looks_like_address
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import agents, option_syntax, options
 from services.ctl.calls.session import Session

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.topology.v1 import node_pb2
+from romana.topology.v1 import topology_service_pb2 as api
 from romana.topology.v1.node_pb2 import (
     EMPTY_ATTACHMENTS_EVERY_NETWORK,
     EMPTY_ATTACHMENTS_NO_NETWORK,
 )
-from romana.topology.v1 import topology_service_pb2 as api
 
 from services.common.terminal.plural import count
 from services.ctl.calls import agents, option_syntax, options

@@ -13,13 +13,22 @@ from services.common.terminal.table import Column, fields
 from services.ctl.views import enum_text
 from services.ctl.views.output import Output
 
+
+def attached_to(node: node_pb2.Node) -> str:
+    """The networks that were declared, or what it means that none were."""
+    if node.attachments:
+        return ", ".join(each.network for each in node.attachments)
+    nowhere = node.empty_attachments == node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
+    return "no network" if nowhere else "every network of its groups"
+
+
 COLUMNS: tuple[Column[node_pb2.Node], ...] = (
     Column("NAME", lambda item: item.name),
     Column("ADDRESS", lambda item: item.address or "-"),
     Column("GROUPS", lambda item: ", ".join(place.group for place in item.placements) or "-"),
     Column("NETWORKS", lambda item: ", ".join(item.networks) or "-"),
     Column("LABELS", lambda item: enum_text.pairs(item.labels), wide=True),
-    Column("ATTACHED TO", lambda item: attached_to(item), wide=True),
+    Column("ATTACHED TO", attached_to, wide=True),
     Column("PINNED", lambda item: ", ".join(sorted(item.pins)), wide=True),
     Column("REGISTERED", lambda item: enum_text.moment(item.create_time), wide=True),
 )
@@ -60,14 +69,6 @@ class Held:
 
     blocks: Sequence[block_pb2.Block]
     routes: ipam_service_pb2.GetNodeRoutesResponse
-
-
-def attached_to(node: node_pb2.Node) -> str:
-    """The networks that were declared, or what it means that none were."""
-    if node.attachments:
-        return ", ".join(each.network for each in node.attachments)
-    nowhere = node.empty_attachments == node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
-    return "no network" if nowhere else "every network of its groups"
 
 
 def show(out: Output, node: node_pb2.Node) -> None:
