@@ -18,6 +18,7 @@ from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
 from services.common.rpc.status import StatusEncoder
+from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.ipam.api import messages
@@ -27,6 +28,7 @@ from services.ipam.api.service import IpamService
 from services.ipam.metrics import IpamMetrics, ReplicaCollector
 from services.ipam.model import NoAddress
 from services.ipam.settings import IpamSettings
+from services.ipam.store.codec import KINDS
 from services.ipam.store.replica import Identity, Replica
 
 
@@ -48,6 +50,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     )
     replica = Replica(client, keys, identity, ttl=settings.election_ttl, observer=metrics)
     ReplicaCollector(replica, registry)
+    UnreadableCollector(KINDS, lambda: replica.unreadable, registry)
     life.on_stop(Phase.RELEASE, "leadership", replica.resign)
     forwarding = Forwarding(listen.tls.files(), insecure=listen.insecure)
     life.on_stop(Phase.CLOSE, "forwarding", forwarding.close)

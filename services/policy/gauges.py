@@ -8,9 +8,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.common.store.unreadable import counts
 from services.policy.agents.streams import Syncing
-from services.policy.store.feed import KINDS
 from services.policy.store.store import PolicyStore
 
 
@@ -35,12 +33,3 @@ class PolicyCollector(Collector):
         )
         for name, text, value in totals:
             yield GaugeMetricFamily(f"romana_policy_{name}", text, value)
-        unreadable = counts(self._store.unreadable)
-        family = GaugeMetricFamily(
-            "romana_policy_unreadable",
-            "Records of the store that cannot be read.",
-            labels=["kind"],
-        )
-        for kind in KINDS:
-            family.add_metric([kind], unreadable.get(kind, 0))
-        yield family

@@ -22,6 +22,7 @@ from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
 from services.common.rpc.sibling_replicas import Others
 from services.common.rpc.status import StatusEncoder
+from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.policy.agents.realization import Realizing
@@ -33,6 +34,7 @@ from services.policy.metrics import PolicyMetrics
 from services.policy.settings import PolicySettings
 from services.policy.store.apply import PolicyChanges
 from services.policy.store.endpoints import EndpointChanges
+from services.policy.store.feed import KINDS
 from services.policy.store.store import PolicyStore
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -61,6 +63,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     syncing = Syncing(store, epoch, SyncMetrics("policy", registry), recompute.observe)
     AgentCollector("policy", syncing.hub, registry)
     PolicyCollector(store, syncing, registry)
+    UnreadableCollector(KINDS, lambda: store.unreadable, registry)
     own = listen.advertise or str(address)
     presence = Election(client, keys.policy_replicas, own.encode(), settings.presence_ttl)
     life.on_stop(Phase.RELEASE, "presence", presence.resign)

@@ -17,11 +17,13 @@ from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
+from services.common.store.unreadable_metrics import UnreadableCollector
 from services.topology.api.service import Identity, TopologyService
 from services.topology.forms.apply_request import Asked, read_initial
 from services.topology.metrics import TopologyMetrics
 from services.topology.settings import TopologySettings
 from services.topology.store.apply import ApplyOptions, TopologyChanges
+from services.topology.store.cache import KINDS
 from services.topology.store.nodes import NodeChanges
 from services.topology.store.store import TopologyStore
 
@@ -41,6 +43,7 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
     metrics = TopologyMetrics(registry)
     store = TopologyStore(client, keys, metrics)
+    UnreadableCollector(KINDS, lambda: store.unreadable, registry)
     topology = TopologyChanges(store, metrics)
     identity = Identity(uuid.uuid4().hex[:12], await ensure_epoch(client, keys))
     service = TopologyService(

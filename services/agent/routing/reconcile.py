@@ -24,11 +24,11 @@ from services.agent.kernel.state import InterfaceAddress, Kind, State
 from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import LocalEndpoint, Myself, Remote
-from services.agent.retries import RETRY, Retries
 from services.agent.routing.asked import QUICK, Asked
 from services.agent.routing.plan import Desired, Wanted
 from services.agent.routing.prefixes import Changed, PrefixRoutes
 from services.agent.routing.reconcile_round import Outcome, Task, Trouble, perform
+from services.agent.routing.retries import RETRY, Retries
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
 

@@ -25,7 +25,7 @@ from services.agent.kernel.nftables.table import (
     interface_key,
 )
 from services.agent.rules.diff import compare, restructure
-from services.agent.rules.endpoint_view import PageKey, View
+from services.agent.rules.endpoint_view import PageKey, Pages, View
 from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.render import Structure, local_elements, render
 from services.agent.rules.render_rules import Counted, Logging, Piece, render_rules
@@ -53,6 +53,14 @@ class Local:
 
     interface: str
     addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An endpoint that has its rules."""
+
+    profile: Profile
+    addresses: tuple[Address, ...]
 
 
 @dataclass(slots=True)
@@ -84,7 +92,9 @@ class Composer:
         self._pieces: dict[RuleSetId, Piece] = {}
         self._structure = Structure()
         self._profiles: Counter[Profile] = Counter()
-        self._open: dict[EndpointName, Profile] = {}
+        self._open: dict[EndpointName, _Open] = {}
+        self._sets_in_force: Mapping[RuleSetId, RuleSet] = {}
+        self._pages_in_force: Pages = {}
         self._elements: dict[str, Elements] = {}
         self._had: dict[EndpointName, Mapping[str, Elements]] = {}
         self._owners: dict[tuple[str, bytes], EndpointName] = {}
@@ -93,6 +103,8 @@ class Composer:
         self._stale = True
         self._touched: dict[EndpointName, Local | None] = {}
         self._turned: dict[tuple[GroupId, PageKey], int] = {}
+        self._unseen: set[GroupId] = set()
+        """Groups whose pages no view has."""
 
     def anew(self) -> Composer:
         """One that was told the same and remembers nothing else: only its `image` counts."""
@@ -181,16 +193,15 @@ class Composer:
                 pass
 
     def _turn(self, group: GroupId, key: PageKey, members: int) -> None:
-        pages = dict(self._pages.get(group, {}))  # views keep what they have
+        if group not in self._unseen:  # views keep what they have
+            self._unseen.add(group)
+            self._pages[group] = dict(self._pages.get(group, {}))
+        pages = self._pages[group]
         self._turned.setdefault((group, key), pages.get(key, 0))
         if members:
             pages[key] = members
         else:
             pages.pop(key, None)
-        if pages:
-            self._pages[group] = pages
-        else:
-            self._pages.pop(group, None)
 
     # What is asked --------------------------------------------------------------------------------
 
@@ -212,7 +223,7 @@ class Composer:
     @property
     def groups(self) -> int:
         """How many address groups there are."""
-        return len(self._pages)
+        return sum(bool(pages) for pages in self._pages.values())
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -240,12 +251,12 @@ class Composer:
         """What connections are judged by, as of the last refresh."""
         return View(
             {
-                address: profile
-                for name, profile in self._open.items()
-                for address in self._locals[name].addresses
+                address: opened.profile
+                for opened in self._open.values()
+                for address in opened.addresses
             },
-            dict(self._sets),
-            dict(self._pages),
+            self._sets_in_force,
+            self._pages_in_force,
         )
 
     def image(self) -> Image:
@@ -272,6 +283,7 @@ class Composer:
         if self._stale:
             self._render(done)
             self._stale = False
+            self._sets_in_force = dict(self._sets)
         self._move_elements(touched, done)
         self._move_members(groups, done)
         return done
@@ -284,28 +296,28 @@ class Composer:
     ) -> None:
         """Says which endpoints are open and by which profile; `touched` gets those that differ."""
         for name in {*candidates, *touched}:
-            profile = self._profile(name)
+            opened = self._opened_as(name)
             before = self._open.get(name)
-            if profile == before:
+            if opened == before:
                 continue
             touched.setdefault(name, self._locals.get(name))
             if before is not None:
-                self._profiles[before] -= 1
-                if not self._profiles[before]:
-                    del self._profiles[before]
+                self._profiles[before.profile] -= 1
+                if not self._profiles[before.profile]:
+                    del self._profiles[before.profile]
                     self._stale = True
                 del self._open[name]
-                done.restricts = done.restricts or profile is not None
-            if profile is not None:
-                if not self._profiles[profile]:
+                done.restricts = done.restricts or opened is not None
+            if opened is not None:
+                if not self._profiles[opened.profile]:
                     self._stale = True
-                self._profiles[profile] += 1
-                self._open[name] = profile
+                self._profiles[opened.profile] += 1
+                self._open[name] = opened
                 # what it was before we knew of it may be denied now
                 done.restricts = done.restricts or (before is None and name not in self._fresh)
                 self._fresh.discard(name)
 
-    def _profile(self, name: EndpointName) -> Profile | None:
+    def _opened_as(self, name: EndpointName) -> _Open | None:
         """How an endpoint is judged; None: it is not here, or closed.
 
         Rules for other addresses are those of an endpoint that had the name before.
@@ -315,7 +327,7 @@ class Composer:
             return None
         if not set(rules.addresses).issuperset(local.addresses):
             return None
-        return rules.profile if self._is_known(rules.profile) else None
+        return _Open(rules.profile, local.addresses) if self._is_known(rules.profile) else None
 
     def _render(self, done: Refreshed) -> None:
         node = self._node.profile if self._node is not None else None
@@ -377,7 +389,8 @@ class Composer:
         if local is None:
             return
         packed = [address.packed for address in local.addresses]
-        has = local_elements(local.interface, packed, self._open.get(name))
+        opened = self._open.get(name)
+        has = local_elements(local.interface, packed, opened.profile if opened else None)
         self._had[name] = has
         for set_name, items in has.items():
             kept = self._elements.setdefault(set_name, {})
@@ -391,6 +404,8 @@ class Composer:
     def _move_members(self, before: frozenset[GroupId], done: Refreshed) -> None:
         """Members of groups."""
         turned, self._turned = self._turned, {}
+        if turned:
+            self._show_pages(turned)
         used = self._used_groups()
         for group in used - before:
             for version, shape in _MEMBER.items():
@@ -414,6 +429,14 @@ class Composer:
                 done.restricts = True
             if new and group in self._users.get(False, ()):
                 done.restricts = True
+
+    def _show_pages(self, turned: Iterable[tuple[GroupId, PageKey]]) -> None:
+        """Views have them as they are now; what changes from here on is copied first."""
+        for group, _ in turned:
+            if not self._pages.get(group, True):
+                del self._pages[group]
+        self._pages_in_force = dict(self._pages)
+        self._unseen.clear()
 
     def _used_groups(self) -> frozenset[GroupId]:
         """Groups that have sets."""

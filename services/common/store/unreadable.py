@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -49,6 +50,15 @@ class UnreadableRecords(Mapping[str, Unreadable]):
         """It can be read now, or is gone."""
         if self._records.pop(key, None) is not None:
             log.info("record_no_longer_unreadable", key=key)
+
+
+STATUS_MOST: Final = 100
+"""Keys that a status names."""
+
+
+def named(records: Mapping[str, Unreadable]) -> list[str]:
+    """Their keys, as a status names them."""
+    return sorted(records)[:STATUS_MOST]
 
 
 def counts(records: Mapping[str, Unreadable]) -> Mapping[str, int]:

@@ -70,6 +70,7 @@ COLUMNS: tuple[Column[State], ...] = (
     Column("VERSION", lambda item: item.detail.version if item.detail else ""),
     Column("REVISION", lambda item: str(item.detail.revision) if item.detail else "", right=True),
     Column("HOLDS", lambda item: _holds(item.detail), wide=True),
+    Column("UNREADABLE", lambda item: _unreadable(item.detail), wide=True),
     Column("ACTIVE AT", lambda item: _active_address(item.detail), wide=True),
     Column("REPLICA", lambda item: item.detail.replica if item.detail else "", wide=True),
     Column("EPOCH", lambda item: item.detail.epoch if item.detail else "", wide=True),
@@ -105,6 +106,9 @@ async def status(session: Session) -> ExitCode:
             session.note(state.problem)
             if state.hint:
                 session.note(f"Hint: {state.hint}")
+        if state.detail and state.detail.unreadable and not session.out.for_programs:
+            records = count(len(state.detail.unreadable), "record")
+            session.note(f"{state.service} cannot read {records} of etcd: see -o wide")
     if any(state.health == "unreachable" for state in states):
         return ExitCode.UNREACHABLE
     return ExitCode.OK if all(state.serving for state in states) else ExitCode.NEGATIVE
@@ -163,6 +167,10 @@ def _role(detail: Detail | None) -> str:
 
 def _active_address(detail: Detail | None) -> str:
     return detail.active_address if isinstance(detail, ipam_api.GetStatusResponse) else ""
+
+
+def _unreadable(detail: Detail | None) -> str:
+    return ", ".join(detail.unreadable) if detail is not None else ""
 
 
 def _holds(detail: Detail | None) -> str:

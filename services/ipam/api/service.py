@@ -23,6 +23,7 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.identity import on_behalf_of
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder, error_of
+from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
@@ -391,6 +392,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             addresses=replica.state.index.used,
             blocks=len(replica.state.index.blocks),
             version=version(),
+            unreadable=named(replica.unreadable),
         )
 
     # How writes get to the active replica.

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import structlog
+from typing import Final
 
 from services.common.etcd.keys import BlockKey, Keys
-from services.common.etcd.types import Changes, Delete, Event, KeyValue, Operation, Put, WatchBatch
+from services.common.etcd.types import (
+    Changes,
+    Delete,
+    Event,
+    KeyValue,
+    Operation,
+    Put,
+    Snapshot,
+    WatchBatch,
+)
 from services.common.model.names import NetworkName
 from services.common.model.network import MAX_BLOCK_BITS
 from services.common.records.blocks import (
@@ -17,12 +26,17 @@ from services.common.records.blocks import (
     encode,
 )
 from services.common.records.errors import RecordError
+from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
+from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.knowledge import Reservation
 from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import PageChange, Pending, State
 
-log = structlog.get_logger(__name__)
+PAGE: Final = "page"
+RESERVATION: Final = "reservation"
+KINDS: Final = (*TOPOLOGY_KINDS, PAGE, RESERVATION)
+"""Of records that may be unreadable."""
 
 
 def operations(keys: Keys, pending: Pending, claim: bytes) -> list[Operation]:
@@ -52,12 +66,17 @@ def reservation_operation(keys: Keys, name: str, reservation: Reservation | None
     return Put(key, encode(record))
 
 
-def take_batch(keys: Keys, batch: WatchBatch, state: State) -> list[Place]:
+def take_batch(
+    keys: Keys, batch: WatchBatch, state: State, unreadable: UnreadableRecords
+) -> list[Place]:
     """Hands what was read to a state; returns the blocks concerned.
 
-    A snapshot is for an empty state. What cannot be read is logged and left out, but nothing is
+    A snapshot is for an empty state. What is `unreadable` is noted and left out, but nothing is
     handed out where a page is that cannot be read.
     """
+    if isinstance(batch, Snapshot):
+        for key in unreadable.keys() - {item.key for item in batch.items}:
+            unreadable.discard(key)
     events = (
         batch.events
         if isinstance(batch, Changes)
@@ -65,14 +84,27 @@ def take_batch(keys: Keys, batch: WatchBatch, state: State) -> list[Place]:
     )
     places: dict[Place, None] = {}
     for event in events:
+        kind = _kind(keys, event.key)
+        if not kind:
+            continue
         try:
-            if event.key.startswith(keys.blocks):
+            if kind == PAGE:
                 places[_take_page(keys, event, state)] = None
-            elif event.key.startswith(keys.reservations):
+            else:
                 _take_reservation(keys, event, state)
-        except (RecordError, ValueError):
-            log.exception("ipam_unreadable", key=event.key)
+        except ValueError as error:  # RecordErrors are among them
+            if event.item is not None:
+                unreadable.add(event.key, Unreadable(kind, str(error), event.revision))
+                continue
+        unreadable.discard(event.key)
     return list(places)
+
+
+def _kind(keys: Keys, key: str) -> str:
+    """Of a record; empty for other keys."""
+    if key.startswith(keys.blocks):
+        return PAGE
+    return RESERVATION if key.startswith(keys.reservations) else ""
 
 
 def _take_page(keys: Keys, event: Event, state: State) -> Place:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot,
 from services.common.model.names import NodeName
 from services.common.process.gc_tuning import settle
 from services.common.store.topology_view import follow_topology
+from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.deciding import allocation
 from services.ipam.deciding.commands import Item, Result, Tidy
 from services.ipam.ledger.index import Place
@@ -93,6 +94,7 @@ class Replica:
         self._election = Election(client, keys.leader, identity.address.encode(), ttl)
         self._follower: Follower | None = None
         self._committer: Committer | None = None
+        self._unreadable = UnreadableRecords()
         self._loaded = False
         self._listeners: set[Listener] = set()
         self._changed = asyncio.Event()
@@ -134,6 +136,11 @@ class Replica:
     def floor(self) -> Revision:
         """Everything that anybody wrote up to it is in memory, or was when it changed last."""
         return min(self.revision, self._topology.revision)
+
+    @property
+    def unreadable(self) -> Mapping[str, Unreadable]:
+        """Records that cannot be read, by key."""
+        return {**self._unreadable, **self._feed.view.unreadable}
 
     @property
     def waiting(self) -> int:
@@ -327,13 +334,13 @@ class Replica:
         if isinstance(batch, Snapshot):
             if self._loaded:
                 self._reset()
-            codec.take_batch(self.keys, batch, self.state)
+            codec.take_batch(self.keys, batch, self.state, self._unreadable)
             self._loaded = True
             asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
             self._notify()
             self._tell(None)
         elif batch.events:
-            self._tell(codec.take_batch(self.keys, batch, self.state))
+            self._tell(codec.take_batch(self.keys, batch, self.state, self._unreadable))
 
     def _on_commit(self, places: Sequence[Place], revision: Revision) -> None:
         del revision

@@ -20,6 +20,7 @@ from services.common.process.version import version
 from services.common.rpc import enums
 from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
+from services.common.store.unreadable import named
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
@@ -30,7 +31,6 @@ from services.policy.store.apply import Applied, How, Kind, PolicyChanges, polic
 from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.store import PolicyStore
 
-MAX_LISTED: Final = 100
 MAX_BATCH: Final = 10_000
 """Endpoints or tenants in one request."""
 
@@ -289,7 +289,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
             groups=self._syncing.groups,
             rule_sets=self._syncing.rule_sets,
             agents=sum(1 for _ in self._syncing.hub.streams),
-            unreadable=sorted(self._store.unreadable)[:MAX_LISTED],
+            unreadable=named(self._store.unreadable),
             replica=self._realization.replica,
         )
 

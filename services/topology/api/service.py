@@ -18,6 +18,7 @@ from services.common.model.node import Node
 from services.common.paging.pages import page
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
+from services.common.store.unreadable import named
 from services.topology.api import messages_in, messages_out
 from services.topology.forms.export import export_json, export_yaml
 from services.topology.forms.file import Format
@@ -235,6 +236,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             groups=cache.group_count,
             nodes=len(cache.nodes),
             in_sync=self._store.in_sync,
+            unreadable=named(self._store.unreadable),
         )
 
     def _changes(

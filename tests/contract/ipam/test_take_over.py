@@ -75,12 +75,12 @@ class Nobody:
 
 
 @contextlib.asynccontextmanager
-async def standby(store: Store) -> AsyncIterator[tuple[Replica, SlowClient]]:
+async def standby(store: Store, slow: str) -> AsyncIterator[tuple[Replica, SlowClient]]:
     """A replica that has read the store, while somebody else leads."""
     await seed(store.client, store.keys, layout([network("net", "10.0.0.0/24", 29)]), [node("h1")])
     await store.client.put(f"{store.keys.leader}0", b"elsewhere")
     async with SlowClient(store.endpoint) as client:
-        client.slow = store.keys.ipam
+        client.slow = slow
         replica = Replica(
             client, store.keys, Identity("me", "here", "epoch"), ttl=5, observer=Nobody()
         )
@@ -97,11 +97,35 @@ async def standby(store: Store) -> AsyncIterator[tuple[Replica, SlowClient]]:
                 await replica.resign()
 
 
+async def take_over(store: Store, replica: Replica, client: SlowClient) -> None:
+    """Has the replica elected while its watch is held back; it must wait for that."""
+    await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+
+    async def took_over() -> bool:
+        mark = await store.client.get(store.keys.commit)
+        return mark is not None and mark.value.startswith(b"me/")
+
+    await poll(took_over, SECONDS)
+    with contextlib.suppress(TimeoutError):
+        await poll(lambda: replica.active, ENOUGH)
+    early = replica.active
+    client.gate.set()
+    await poll(lambda: replica.active, SECONDS)
+    assert not early
+
+
+async def allocate(replica: Replica, node: str, *names: str) -> list[str]:
+    results = await replica.submit(
+        [Request(EndpointName(name), NodeName(node), Tenant("t"), Segment("")) for name in names]
+    )
+    return [item.given[0].text for item in results if isinstance(item, Allocated)]
+
+
 async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the process goes on: the next request finds what is stored."""
-    async with standby(store) as (replica, _):
+    async with standby(store, "") as (replica, _):
         await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
         await poll(lambda: replica.active, SECONDS)
         before = replica.state
@@ -122,31 +146,47 @@ async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
 
 
 async def test_who_takes_over_decides_only_after_all_that_was_written(store: Store) -> None:
-    async with standby(store) as (replica, client):
+    async with standby(store, store.keys.ipam) as (replica, client):
         client.gate.clear()
         page = BlockPage(29, "h1", "t", "", 1, used=(PageUse(0, "a", int(time.time())),))
         key = store.keys.block(network("net", "10.0.0.0/24", 29).name, BASE, 0, 32)
         await store.client.transact(
             (), (Put(key, encode(page)), Put(store.keys.commit, b"other/1"))
         )
-        await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+        await take_over(store, replica, client)
+        assert await allocate(replica, "h1", "a", "b") == ["10.0.0.0", "10.0.0.1"]
 
-        async def took_over() -> bool:
-            mark = await store.client.get(store.keys.commit)
-            return mark is not None and mark.value.startswith(b"me/")
 
-        await poll(took_over, SECONDS)
-        with contextlib.suppress(TimeoutError):
-            await poll(lambda: replica.active, ENOUGH)
-        early = replica.active
-        client.gate.set()
-        await poll(lambda: replica.active, SECONDS)
-        results = await replica.submit(
-            [
-                Request(EndpointName(name), NodeName("h1"), Tenant("t"), Segment(""))
-                for name in ("a", "b")
-            ]
+async def test_who_takes_over_releases_nothing_of_a_node_that_it_has_not_heard_of_yet(
+    store: Store,
+) -> None:
+    async with standby(store, store.keys.topology) as (replica, client):
+        client.gate.clear()
+        await seed(store.client, store.keys, None, [node("h2")])
+        page = BlockPage(29, "h2", "t", "", 1, used=(PageUse(0, "a", int(time.time())),))
+        key = store.keys.block(network("net", "10.0.0.0/24", 29).name, BASE, 0, 32)
+        await store.client.transact(
+            (), (Put(key, encode(page)), Put(store.keys.commit, b"other/1"))
         )
-        assert not early
-        texts = [item.given[0].text for item in results if isinstance(item, Allocated)]
-        assert texts == ["10.0.0.0", "10.0.0.1"]
+        await take_over(store, replica, client)
+        assert await allocate(replica, "h2", "a", "b") == ["10.0.0.0", "10.0.0.1"]
+
+
+async def test_nothing_is_released_of_a_node_whose_record_cannot_be_read(store: Store) -> None:
+    page = BlockPage(29, "h2", "t", "", 1, used=(PageUse(0, "a", int(time.time())),))
+    key = store.keys.block(network("net", "10.0.0.0/24", 29).name, BASE, 0, 32)
+    bad = b'{"name":"h2","address":"192.0.2.300"}'
+    await store.client.transact((), (Put(key, encode(page)), Put(store.keys.commit, b"other/1")))
+    await store.client.transact(
+        (), (Put(store.keys.node(NodeName("h2")), bad), Put(store.keys.generation, b"1"))
+    )
+    async with standby(store, "") as (replica, _):
+        await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+        await poll(lambda: replica.active, SECONDS)
+        assert await allocate(replica, "h1", "b") == ["10.0.0.128"]
+        assert list(replica.unreadable) == [store.keys.node(NodeName("h2"))]
+        assert await store.client.get(key) is not None
+        # repaired, it goes on with what it has
+        await seed(store.client, store.keys, None, [node("h2")])
+        await poll(lambda: not replica.unreadable, SECONDS)
+        assert await allocate(replica, "h2", "a", "c") == ["10.0.0.0", "10.0.0.1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from services.common.model.rules import (
     GroupId,
     GroupPage,
     Mode,
+    Packet,
     PolicyName,
     PortMatch,
     Profile,
@@ -145,6 +147,34 @@ class Kernel:
         )
 
 
+def _do(
+    composer: Composer,
+    resources: dict[str, Resource],
+    locals_: dict[EndpointName, Local],
+    kind: str,
+    name: str,
+    value: object,
+) -> None:
+    endpoint = EndpointName(name)
+    if kind == "local":
+        assert isinstance(value, Local)
+        composer.put_local(endpoint, value)
+        locals_[endpoint] = value
+    elif kind == "shut":
+        composer.shut_local(endpoint)
+        if endpoint in locals_:
+            locals_[endpoint] = Local(locals_[endpoint].interface)
+    elif kind == "gone":
+        composer.drop_local(endpoint)
+        locals_.pop(endpoint, None)
+    elif value is None:
+        composer.update({}, [name])
+        resources.pop(name, None)
+    else:
+        composer.update({name: value}, ())  # type: ignore[dict-item]
+        resources[name] = value  # type: ignore[assignment]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(_step(), st.just(("refresh", None, None))), max_size=40))
 def test_changes_lead_to_what_a_fresh_start_would_make(
@@ -156,24 +186,8 @@ def test_changes_lead_to_what_a_fresh_start_would_make(
     for kind, name, value in [*steps, ("refresh", None, None)]:
         if kind == "refresh":
             kernel.apply(composer.refresh().changes)
-        elif kind == "local":
-            assert isinstance(value, Local)
-            composer.put_local(EndpointName(str(name)), value)
-            locals_[EndpointName(str(name))] = value
-        elif kind == "shut":
-            composer.shut_local(EndpointName(str(name)))
-            if EndpointName(str(name)) in locals_:
-                before = locals_[EndpointName(str(name))]
-                locals_[EndpointName(str(name))] = Local(before.interface)
-        elif kind == "gone":
-            composer.drop_local(EndpointName(str(name)))
-            locals_.pop(EndpointName(str(name)), None)
-        elif value is None:
-            composer.update({}, [str(name)])
-            resources.pop(str(name), None)
         else:
-            composer.update({str(name): value}, ())  # type: ignore[dict-item]
-            resources[str(name)] = value  # type: ignore[assignment]
+            _do(composer, resources, locals_, kind, str(name), value)
     fresh = Composer(Failsafe(), None)
     fresh.update(resources, ())
     for one, local in locals_.items():
@@ -182,3 +196,26 @@ def test_changes_lead_to_what_a_fresh_start_would_make(
     assert composer.image() == fresh.image()
     assert kernel.image == fresh.image()
     assert not diff(fresh.image(), kernel.found())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_step(), max_size=30), st.lists(_step(), max_size=10))
+def test_a_view_is_of_the_last_refresh_whatever_has_come_since(
+    before: list[tuple[str, object, object]], after: list[tuple[str, object, object]]
+) -> None:
+    composer = Composer(Failsafe(), None)
+    resources: dict[str, Resource] = {}
+    locals_: dict[EndpointName, Local] = {}
+    for kind, name, value in before:
+        _do(composer, resources, locals_, kind, str(name), value)
+    composer.refresh()
+    view = composer.view()
+    expected = copy.deepcopy((view.endpoints, view.rule_sets, view.pages))
+    for kind, name, value in after:
+        _do(composer, resources, locals_, kind, str(name), value)
+    later = composer.view()
+    assert (view.endpoints, view.rule_sets, view.pages) == expected
+    assert (later.endpoints, later.rule_sets, later.pages) == expected
+    for address in view.endpoints:
+        later.denies(Packet(FIRST, address, Protocol.TCP, 80))
+        later.denies(Packet(address, FIRST, Protocol.TCP, 80))
