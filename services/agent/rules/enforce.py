@@ -137,11 +137,6 @@ class Enforcement:
             self._part.known = True
             self._loop.touch()
 
-    def look_again(self) -> None:
-        """Reads the table and compares all of it. Returns at once."""
-        self._part.read = True
-        self._loop.touch()
-
     # What others ask ------------------------------------------------------------------------------
 
     @property

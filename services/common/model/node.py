@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
+from services.common.model.names import GroupPath, NetworkName, NodeName, Tenant, TopologyName
 from services.common.model.network import Address
 
 
@@ -24,6 +24,18 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeAllowance:
+    """What its own certificate may take of ipam."""
+
+    names: tuple[str, ...] = ()
+    """Patterns of endpoints' names, besides those that every node may take."""
+    tenants: tuple[Tenant, ...] = ()
+    """Empty: all that its networks are for."""
+    addresses: int = 0
+    """In blocks that it holds on each network; 0: not said."""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A machine with an agent."""
 
@@ -39,6 +51,9 @@ class Node:
     """The leaf it is in, per topology; a topology that it does not fit is absent."""
     create_time: int = 0
     """Unix time in seconds."""
+    allowance: NodeAllowance = NodeAllowance()
+    self_reported: tuple[str, ...] = ()
+    """Fields that its own agent said, sorted; see `topology.checks.own_node`."""
 
     @property
     def declared(self) -> tuple[Attachment, ...]:

@@ -34,6 +34,7 @@ SETTINGS: Final = frozenset(
         "log.format",
         "drain",
         "initial_topology",
+        "nodes_may",
         "election_ttl",
         "presence_ttl",
         "node",

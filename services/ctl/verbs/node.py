@@ -42,6 +42,33 @@ NoNetworkOption = Annotated[
     bool,
     typer.Option("--no-network", help="It is on no network at all, and in no group."),
 ]
+AllowNameOption = Annotated[
+    list[str],
+    typer.Option(
+        "--allow-name",
+        metavar="PATTERN",
+        help="Names of endpoints, such as 'web-*', that the node's own certificate may take "
+        "besides NAME/... and CNI's; repeat it.",
+    ),
+]
+AllowTenantOption = Annotated[
+    list[str],
+    typer.Option(
+        "--allow-tenant",
+        metavar="TENANT",
+        help="A tenant that the node's own certificate may allocate for; repeat it. "
+        "None: all that its networks are for.",
+    ),
+]
+MaxAddressesOption = Annotated[
+    int,
+    typer.Option(
+        "--max-addresses",
+        min=0,
+        metavar="N",
+        help="Addresses in blocks that it may hold on each network. 0: as ipam's settings say.",
+    ),
+]
 PinOption = Annotated[
     list[str],
     typer.Option("--pin", metavar="PATH", help="Prefix group, instead of placement by labels."),
@@ -129,6 +156,7 @@ async def show(
         romana node register n2 --address 192.168.0.12 --pin dc/rack-1
         romana node register n3 --attach network=prod,interface=eth1,address=10.1.0.5
         romana node register n4 --attach network=qa,interface=v7,address=10.2.0.5,vlan=7,parent=eth0
+        romana node register n5 --address 192.168.0.15 --allow-tenant shop --max-addresses 256
     """,
 )
 async def register(
@@ -139,6 +167,9 @@ async def register(
     attach: AttachOption = [],  # noqa: B006
     no_network: NoNetworkOption = False,
     pin: PinOption = [],  # noqa: B006
+    allow_name: AllowNameOption = [],  # noqa: B006
+    allow_tenant: AllowTenantOption = [],  # noqa: B006
+    max_addresses: MaxAddressesOption = 0,
     dry_run: options.DryRunOption = False,
 ) -> None:
     """Adds a node and places it. The same node again is no error.
@@ -160,6 +191,9 @@ async def register(
                 empty_attachments=EMPTY_ATTACHMENTS_NO_NETWORK
                 if no_network
                 else EMPTY_ATTACHMENTS_EVERY_NETWORK,
+                allowance=node_pb2.NodeAllowance(
+                    names=allow_name, tenants=allow_tenant, addresses=max_addresses
+                ),
             ),
             validate_only=dry_run,
             request_id=session.request_id,
@@ -180,6 +214,7 @@ async def register(
         romana node update n1 --detach qa --no-network
         romana node update n1 --every-network
         romana node update n1 --pin dc/rack-2 --allow-stranded
+        romana node update n1 --default-allowance --allow-tenant shop
     """,
 )
 async def update(
@@ -206,12 +241,23 @@ async def update(
     unpin: Annotated[
         list[str], typer.Option("--unpin", metavar="TOPOLOGY", help="Place it by labels again.")
     ] = [],  # noqa: B006
+    allow_name: AllowNameOption = [],  # noqa: B006
+    allow_tenant: AllowTenantOption = [],  # noqa: B006
+    max_addresses: MaxAddressesOption = 0,
+    default_allowance: Annotated[
+        bool,
+        typer.Option(
+            "--default-allowance", help="First forget what its certificate was allowed besides."
+        ),
+    ] = False,
     allow_stranded: options.AllowStrandedOption = False,
     dry_run: options.DryRunOption = False,
     wait: agents.WaitOption = 0,
 ) -> None:
     """Changes what is named and leaves the rest; places the node anew if it no longer fits."""
-    if not (address or label or attach or detach or every_network or no_network or pin or unpin):
+    allowed = bool(allow_name or allow_tenant or max_addresses or default_allowance)
+    placed = bool(label or attach or detach or every_network or no_network or pin or unpin)
+    if not (address or placed or allowed):
         raise usage("say what to change, such as --label rack=2")
     topology = session.topology
     read = await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
@@ -221,6 +267,15 @@ async def update(
     _change_attachments(node, attach, detach)
     _change_networks(node, attach, every_network=every_network, no_network=no_network)
     _change_pins(node, pin, unpin)
+    if allowed:
+        before = node_pb2.NodeAllowance() if default_allowance else node.allowance
+        node.allowance.CopyFrom(
+            node_pb2.NodeAllowance(
+                names=dict.fromkeys([*before.names, *allow_name]),
+                tenants=dict.fromkeys([*before.tenants, *allow_tenant]),
+                addresses=max_addresses or before.addresses,
+            )
+        )
     request = api.UpdateNodeRequest(
         node=node, allow_stranded=allow_stranded, request_id=session.request_id
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from romana.ipam.v1 import block_pb2, ipam_service_pb2, utilization_pb2
@@ -89,6 +89,8 @@ def show(out: Output, node: node_pb2.Node) -> None:
                 ),
                 ("Networks", ", ".join(node.networks) or "none"),
                 ("Attached to", "" if node.attachments else attached_to(node)),
+                *_allowance(node.allowance),
+                *([("Said itself", ", ".join(node.self_reported))] if node.self_reported else []),
                 ("Registered", enum_text.moment(node.create_time)),
                 ("Etag", node.etag),
             ]
@@ -97,6 +99,16 @@ def show(out: Output, node: node_pb2.Node) -> None:
     if node.attachments:
         out.line()
         out.screen.table(node.attachments, ATTACHMENTS, wide=out.wide)
+
+
+def _allowance(allowance: node_pb2.NodeAllowance) -> Iterator[tuple[str, str]]:
+    """What its certificate may take; nothing where it is the default."""
+    if allowance.names:
+        yield "May take names", ", ".join(allowance.names)
+    if allowance.tenants:
+        yield "May allocate for", ", ".join(allowance.tenants)
+    if allowance.addresses:
+        yield "May hold", f"{count(allowance.addresses, 'address')} on each network"
 
 
 def show_held(out: Output, held: Held, *, routes: bool) -> None:

@@ -15,6 +15,7 @@ from services.topology.forms.apply_request import Asked
 from services.topology.forms.builtin import Builtin, builtin
 from services.topology.forms.file import Format, read_document
 from services.topology.model.draft import (
+    AllowanceDraft,
     AttachmentDraft,
     EmptyAttachments,
     GroupDraft,
@@ -93,6 +94,14 @@ def node(message: node_pb2.Node, at: str) -> NodeDraft:
         ),
         empty_attachments=_empty_attachments(message, at),
         pins=dict(message.pins),
+        allowance=AllowanceDraft(
+            at=f"{at}.allowance",
+            names=tuple(message.allowance.names),
+            tenants=tuple(message.allowance.tenants),
+            addresses=message.allowance.addresses,
+        )
+        if message.HasField("allowance")
+        else None,
     )
 
 

@@ -12,18 +12,27 @@ from services.common.model.names import (
     GroupPath,
     NetworkName,
     NodeName,
+    Tenant,
     TopologyName,
+    endpoint_name,
     interface_name,
     labels,
     subject_name,
 )
 from services.common.model.network import Address, Mode, Network
-from services.common.model.node import Attachment, Node
+from services.common.model.node import Attachment, Node, NodeAllowance
 from services.topology.checks.networks import check_vlan_id, is_edge
-from services.topology.model.draft import AttachmentDraft, EmptyAttachments, NodeDraft
+from services.topology.model.draft import (
+    AllowanceDraft,
+    AttachmentDraft,
+    EmptyAttachments,
+    NodeDraft,
+)
 
 MAX_LABELS = 256
 MAX_ATTACHMENTS = 4096
+MAX_NAME_PATTERNS = 100
+MAX_TENANTS = 1000
 
 Naming = Callable[[str, str], str]
 """Makes the field path of a field of the part at a path."""
@@ -86,6 +95,7 @@ def check_node(
         labels=dict(draft.labels),
         attachments=None if everywhere else tuple(attachments.values()),
         pins={TopologyName(name): GroupPath(path) for name, path in draft.pins.items()},
+        allowance=_allowance(draft.allowance, naming, problems),
     )
 
 
@@ -115,6 +125,32 @@ def addresses(node: Node) -> set[Address]:
     """Every address that the node has; no two nodes may have one in common."""
     own = {attachment.address for attachment in node.declared}
     return {address for address in (*own, node.address) if address is not None}
+
+
+def address_field(node: Node, address: Address) -> str:
+    """The field path of a node's address in a request."""
+    for number, attachment in enumerate(node.declared):
+        if attachment.address == address != node.address:
+            return f"node.attachments[{number}].address"
+    return "node.address"
+
+
+def _allowance(
+    draft: AllowanceDraft | None, naming: Naming, problems: list[Violation]
+) -> NodeAllowance:
+    if draft is None:
+        return NodeAllowance()
+    for name, items, most in (
+        ("names", draft.names, MAX_NAME_PATTERNS),
+        ("tenants", draft.tenants, MAX_TENANTS),
+    ):
+        if len(items) > most:
+            problems.append(Violation(naming(draft.at, name), f"more than {most}"))
+    for number, pattern in enumerate(draft.names[:MAX_NAME_PATTERNS]):
+        problems.extend(endpoint_name(pattern, f"{naming(draft.at, 'names')}[{number}]"))
+    for number, tenant in enumerate(draft.tenants[:MAX_TENANTS]):
+        problems.extend(subject_name(tenant, f"{naming(draft.at, 'tenants')}[{number}]"))
+    return NodeAllowance(draft.names, tuple(map(Tenant, draft.tenants)), draft.addresses)
 
 
 def _attachment(

@@ -21,6 +21,7 @@ from services.common.model.names import (
     resource_name,
 )
 from services.common.model.network import Network, Prefix
+from services.common.model.node import NodeAllowance
 from services.topology.checks.networks import check_networks
 from services.topology.checks.nodes import addresses, check_node
 from services.topology.model.draft import EmptyAttachments, GroupDraft, SpecDraft, TopologyDraft
@@ -39,6 +40,10 @@ def check(draft: SpecDraft) -> tuple[Spec, list[Violation]]:
     """The spec as far as it is sound, and what is wrong. Do not use it if anything is."""
     checker = _Checker(draft)
     return checker.spec(), checker.problems
+
+
+def _said(allowance: NodeAllowance) -> NodeAllowance | None:
+    return allowance if allowance != NodeAllowance() else None
 
 
 class _Checker:
@@ -250,6 +255,7 @@ class _Checker:
         for name, mine, theirs in (
             ("address", one.node.address, other.node.address),
             ("labels", one.node.labels, other.node.labels),
+            ("allowance", _said(one.node.allowance), _said(other.node.allowance)),
         ):
             if mine and theirs and mine != theirs:
                 self._wrong(
@@ -269,6 +275,7 @@ class _Checker:
                 labels=one.node.labels or other.node.labels,
                 attachments=(one if one.attachments_said else other).node.attachments,
                 pins={**other.node.pins, **one.node.pins},
+                allowance=_said(one.node.allowance) or other.node.allowance,
             ),
             one.at,
             one.address_at,

@@ -17,7 +17,7 @@ from services.common.errors import Violation
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NodeName
 from services.common.model.network import DEFAULT_REUSE_DELAY, Isolation, Mode, Network, Placement
-from services.common.model.node import Attachment, Node
+from services.common.model.node import Attachment, Node, NodeAllowance
 from services.topology.layout.carving import carve
 from services.topology.model.spec import GroupSpec, Spec, TopologySpec
 
@@ -158,6 +158,7 @@ class _Writer:
         _put(value, "address", str(node.address) if node.address is not None else "")
         _put(value, "labels", _texts(node.labels))
         _put(value, "attachments", [_attachment(part) for part in node.declared])
+        _put(value, "allowance", _allowance(node.allowance))
         return value
 
 
@@ -181,6 +182,14 @@ def _network(network: Network) -> Value:
         value["isolation"] = network.isolation.value
     if network.masquerade:
         value["masquerade"] = True
+    return value
+
+
+def _allowance(allowance: NodeAllowance) -> Value:
+    value: dict[str, Value] = {}
+    _put(value, "names", list(allowance.names))
+    _put(value, "tenants", list(allowance.tenants))
+    _put(value, "addresses", allowance.addresses)
     return value
 
 

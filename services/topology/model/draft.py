@@ -55,6 +55,16 @@ class EmptyAttachments(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class AllowanceDraft:
+    """What a node's own certificate may take."""
+
+    at: str
+    names: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    addresses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeDraft:
     """A node."""
 
@@ -66,6 +76,8 @@ class NodeDraft:
     empty_attachments: EmptyAttachments = EmptyAttachments.NOT_SAID
     """What it means that there are none."""
     pins: Mapping[str, str] = field(default_factory=dict)
+    allowance: AllowanceDraft | None = None
+    """None: not said."""
 
 
 @dataclass(frozen=True, slots=True)
