@@ -50,7 +50,7 @@ class World:
         asked = Request(
             EndpointName(name), NodeName(node), Tenant(tenant), Segment(segment), wants or (Want(),)
         )
-        result = allocation.allocate(self.state, asked, self.now)
+        result = allocation.allocate(self.state, asked, self.now, self.now // 1000)
         self.settle()
         return [item.text for item in result.given]
 

@@ -15,7 +15,7 @@ from services.common.etcd.types import (
     Snapshot,
     WatchBatch,
 )
-from services.common.model.names import NetworkName
+from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import MAX_BLOCK_BITS
 from services.common.records.blocks import (
     PAGE_BITS,
@@ -62,6 +62,7 @@ def reservation_operation(keys: Keys, name: str, reservation: Reservation | None
         network=reservation.network,
         ranges=tuple(reservation.ranges),
         description=reservation.description,
+        node=reservation.node or "",
     )
     return Put(key, encode(record))
 
@@ -153,5 +154,10 @@ def read_reservation(name: str, item: KeyValue) -> Reservation:
     record = decode_reservation(item.value)
     intervals = stored_ranges(record.ranges)
     return Reservation(
-        name, NetworkName(record.network), intervals, record.ranges, record.description
+        name,
+        NetworkName(record.network),
+        intervals,
+        record.ranges,
+        record.description,
+        NodeName(record.node) if record.node else None,
     )

@@ -234,7 +234,7 @@ def perform(life: Life, step: tuple[object, ...]) -> None:  # noqa: C901 - a tab
             )
             before = dump(life.leader)
             try:
-                result = allocation.allocate(life.leader, asked, life.now)
+                result = allocation.allocate(life.leader, asked, life.now, 1)
             except RomanaError:
                 assert dump(life.leader) == before
             else:
@@ -372,12 +372,12 @@ def test_requests_in_a_row_get_what_each_would_get_by_itself(
     life.commit()
     before = dump(life.leader)
     alone = copy.deepcopy(life.leader)
-    expected = [decide(alone, item, life.now) for item in batch]
+    expected = [decide(alone, item, life.now, 1) for item in batch]
 
-    streaks, at = Streaks(life.leader, life.now), 0
+    streaks, at = Streaks(life.leader, 1), 0
     results: list[Result] = []
     while (at := streaks.run(batch, at, len(batch), results)) < len(batch):
-        results.append(decide(life.leader, batch[at], life.now))
+        results.append(decide(life.leader, batch[at], life.now, 1))
         streaks.note(batch[at], results[at])
         at += 1
 
