@@ -15,7 +15,7 @@ help: ## List the targets
 
 setup: $(READY) ## Install Debian packages and the virtual environment
 
-$(READY): pyproject.toml tools/setup tools/build_protos.py $(PROTOS)
+$(READY): pyproject.toml tools/setup tools/build.py $(PROTOS)
 	@PYTHON=$(PYTHON) tools/setup $(VENV)
 	@touch $@
 

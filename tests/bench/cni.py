@@ -24,7 +24,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from tests.bench.report import Row, rate, write
 from tests.bench.world import median, processor_seconds, resident
-from tests.support.agent_node import NODE, PLUGIN, Node, RealNode
+from tests.support.agent_node import NODE, PROGRAM, Node, RealNode
 from tests.support.ipam_process import IpamProcess, seed
 from tests.support.netns import Namespace, Namespaces, enter, missing
 from tests.support.topologies import layout, network, node
@@ -184,7 +184,7 @@ def romana(there: Node) -> Invoke:
         "network": "net",
         "socket": str(there.cni_socket),
     }
-    return plugin(PLUGIN, config)
+    return plugin(PROGRAM, config)
 
 
 def ptp(folder: Path) -> Invoke:

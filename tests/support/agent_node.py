@@ -21,7 +21,10 @@ from tests.support.ipam_process import IpamProcess, poll
 from tests.support.netns import Namespace, Namespaces
 
 ROOT = Path(__file__).parents[2]
-PLUGIN = ROOT / "services" / "agent" / "cni" / "plugin.py"
+SCRIPT = ROOT / "services" / "agent" / "cni" / "plugin.py"
+PROGRAM = SCRIPT.with_name("romana-cni")
+PLUGINS = (PROGRAM, SCRIPT)
+"""The same twice: compiled where there is a compiler, and for where there is none."""
 NODE = "n1"
 
 
@@ -34,12 +37,13 @@ def run_plugin(
     interface: str = "eth0",
     args: str = "",
     user: int = 0,
+    plugin: Path = PROGRAM,
 ) -> tuple[int, Any]:
     """Runs romana-cni as a runtime does; its exit status and what it printed."""
     document = {"cniVersion": "1.1.0", "name": "pods", "type": "romana-cni", **config}
     guard = ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
     done = subprocess.run(
-        [*guard, str(PLUGIN)],
+        [*guard, str(plugin)],
         input=json.dumps(document).encode(),
         capture_output=True,
         timeout=60,
@@ -67,6 +71,7 @@ class Node:
         self.ipam = ipam
         self.socket = f"unix:{folder}/agent.sock"
         self.cni_socket = folder / "cni.sock"
+        self.plugin = PROGRAM
         self.log = folder / "agent.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: grpc.aio.Channel | None = None
@@ -194,6 +199,7 @@ class Node:
             interface=interface,
             args=args,
             user=user,
+            plugin=self.plugin,
         )
 
 

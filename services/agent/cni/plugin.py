@@ -1,17 +1,19 @@
 #!/usr/bin/python3 -IS
-"""romana-cni: what a container runtime starts. Passes everything on to the agent of this node.
+"""romana-cni and romana-ipam: what a container runtime starts. Passes everything on to the agent.
 
-A file of its own, to be copied to the runtime's plug-in folder (`romana agent install-cni`). It
-imports nothing but built-in modules, as long as nothing fails: a runtime starts it twice or more
-for every container, and `json` alone would double its time.
+plugin.c is the same as a static program, which is sooner done; this one is for where that could not
+be built. A file of its own, to be copied to the runtime's plug-in folder (`romana agent
+install-cni`). It imports nothing but built-in modules, as long as nothing fails: a runtime starts
+it twice or more for every container, and `json` alone would double its time.
 
-Protocol, on the agent's Unix socket: environment as KEY=VALUE, each ended by NUL, another NUL, the
-network configuration, end of writing; back comes the exit status as a digit, a newline, and what to
-print.
+Protocol, on the agent's Unix socket: environment as KEY=VALUE, each ended by NUL (ROMANA_PLUGIN is
+there when it is called as romana-ipam), another NUL, the network configuration, end of writing;
+back comes the exit status as a digit, a newline, and what to print.
 """
 
 import _socket
 import posix
+import sys
 
 SOCKET = "/run/romana/cni.sock"
 SECONDS = 60.0
@@ -90,6 +92,17 @@ def _failed(config: bytes, code: int, message: str) -> int:
     return 1
 
 
+def _socket_of(config: bytes, *, delegated: bool) -> str:
+    """A delegated plug-in's own part of the configuration is called `ipam`."""
+    if b'"socket"' not in config:
+        return SOCKET
+    made = _configured(config)
+    own = made.get("ipam")
+    if delegated and isinstance(own, dict) and own.get("socket"):
+        made = own
+    return str(made.get("socket") or SOCKET)
+
+
 def _ask(path: str, request: bytes) -> bytes:
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     channel.settimeout(SECONDS)
@@ -117,14 +130,14 @@ def run() -> int:
     """Returns the exit status."""
     environment = posix.environ
     command = environment.get(b"CNI_COMMAND", b"")
+    delegated = sys.argv[0].rpartition("/")[2] == "romana-ipam"
     config = b""
     path = SOCKET
     try:
         config = _read(0)
         if command == b"VERSION":
             return _version(config)
-        if b'"socket"' in config:
-            path = str(_configured(config).get("socket") or SOCKET)
+        path = _socket_of(config, delegated=delegated)
     except OSError as error:
         return _failed(config, UNREADABLE, "standard input cannot be read: " + str(error.strerror))
     except _BrokenInput:
@@ -132,6 +145,8 @@ def run() -> int:
     request = b"".join(
         name + b"=" + environment[name] + b"\0" for name in NAMES if name in environment
     )
+    if delegated:
+        request += b"ROMANA_PLUGIN=romana-ipam\0"
     unavailable = 50 if command == b"STATUS" else 11
     try:
         answer = _ask(path, request + b"\0" + config)

@@ -14,18 +14,19 @@ from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.numbers import PROTOCOL, our_priority
-from services.agent.kernel.state import Key, Kind, Rule, Value
+from services.agent.kernel.state import Action, Key, Kind, Rule, Value
 from services.common.model.network import Prefix
 
 NEW: Final = 32
 DELETE: Final = 33
 GET: Final = 34
 
-_DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 6, 14, 15, 21
-_TO_TABLE: Final = 1
+_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 4, 6, 14, 15, 21
+_ACTIONS: Final = {Action.LOOKUP: 1, Action.GOTO: 2, Action.NOP: 3, Action.UNREACHABLE: 7}
+_ACTION_OF: Final = {number: action for action, number in _ACTIONS.items()}
 _INVERT: Final = 2
 _NO_SUPPRESS: Final = 0xFFFFFFFF
-_KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
+_KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
 _MESSAGE = struct.Struct("=BBBBBBBBI")
 """fib_rule_hdr: family, destination and source length, tos, table, two reserved, action, flags."""
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -56,9 +57,13 @@ class Rules:
         return found
 
     def apply(self, step: Step) -> Problems:
-        """A rule has no value, so there is nothing to replace."""
-        removals = list(cast("Mapping[Rule, None]", step.removals))
-        additions = list(cast("Mapping[Rule, None]", step.additions))
+        """A rule has no value, so there is nothing to replace.
+
+        What others go to is made before them and removed after them: a GOTO without its target
+        does nothing.
+        """
+        removals = sorted(cast("Mapping[Rule, None]", step.removals), key=_priority)
+        additions = sorted(cast("Mapping[Rule, None]", step.additions), key=_priority, reverse=True)
         problems = run(
             self._netlink,
             list[Key](removals),
@@ -73,9 +78,14 @@ class Rules:
 
 def _message(kind: int, flags: int, sequence: int, rule: Rule) -> bytes:
     lengths = [prefix.prefixlen if prefix else 0 for prefix in (rule.destination, rule.source)]
-    body = _MESSAGE.pack(_FAMILIES[rule.family], *lengths, 0, 0, 0, 0, _TO_TABLE, 0)
-    body += netlink.number(_PRIORITY, rule.priority) + netlink.number(_TABLE, rule.table)
+    action = _ACTIONS[rule.action]
+    body = _MESSAGE.pack(_FAMILIES[rule.family], *lengths, 0, 0, 0, 0, action, 0)
+    body += netlink.number(_PRIORITY, rule.priority)
     body += netlink.attribute(_PROTOCOL, bytes([PROTOCOL]))
+    if rule.action is Action.LOOKUP:
+        body += netlink.number(_TABLE, rule.table)
+    elif rule.action is Action.GOTO:
+        body += netlink.number(_GOTO, rule.target)
     if rule.destination is not None:
         body += netlink.attribute(_DST, rule.destination.network_address.packed)
     if rule.source is not None:
@@ -97,7 +107,7 @@ def _parse(data: bytes) -> Iterator[Rule]:
 
 def _rule(data: bytes, start: int, end: int) -> Rule | None:
     """None: it is not ours. Whoever's it is, it is none that we make if it asks for more."""
-    family, destination, source, tos, table, _, _, action, flags = _MESSAGE.unpack_from(data, start)
+    family, destination, source, tos, table, _, _, number, flags = _MESSAGE.unpack_from(data, start)
     found = netlink.attributes(data, start + _MESSAGE.size, end)
     priority = int.from_bytes(found.get(_PRIORITY, b""), "little")
     if not owns(priority, found.get(_PROTOCOL, b"\0")[0]) or family not in _VERSIONS:
@@ -105,7 +115,8 @@ def _rule(data: bytes, start: int, end: int) -> Rule | None:
     suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
     if (
         found.keys() - _KNOWN
-        or (tos, action) != (0, _TO_TABLE)
+        or tos
+        or number not in _ACTION_OF
         or flags & _INVERT
         or suppress not in {0, _NO_SUPPRESS}
     ):
@@ -119,6 +130,8 @@ def _rule(data: bytes, start: int, end: int) -> Rule | None:
             _prefix(found.get(_DST), destination),
             found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
             suppress != _NO_SUPPRESS,
+            _ACTION_OF[number],
+            int.from_bytes(found.get(_GOTO, b""), "little"),
         )
     except ValueError:  # bits beyond a prefix, or a name that is no text
         return None
@@ -126,3 +139,7 @@ def _rule(data: bytes, start: int, end: int) -> Rule | None:
 
 def _prefix(address: bytes | None, length: int) -> Prefix | None:
     return None if address is None else ipaddress.ip_network((address, length))
+
+
+def _priority(rule: Rule) -> int:
+    return rule.priority

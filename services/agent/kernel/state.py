@@ -88,6 +88,18 @@ class Nexthop:
     gateway: Address
 
 
+class Action(enum.Enum):
+    """What a rule of policy routing does with a packet."""
+
+    LOOKUP = "lookup"
+    """Looks into a table, and goes on to the next rule if that says nothing."""
+    GOTO = "goto"
+    """Goes on with the first rule of a later priority."""
+    NOP = "nop"
+    """Goes on to the next rule: something to go to."""
+    UNREACHABLE = "unreachable"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule of policy routing: key and value in one."""
@@ -95,13 +107,17 @@ class Rule:
     family: int
     """4 or 6."""
     priority: int
-    table: int
+    table: int = 0
+    """Of LOOKUP."""
     source: Prefix | None = None
     destination: Prefix | None = None
     interface: str = ""
     """The one that a packet came in by; empty: any."""
     suppress_default: bool = False
     """Whether a default route found by it does not count."""
+    action: Action = Action.LOOKUP
+    target: int = 0
+    """Of GOTO: a priority."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,17 @@
 """What the kernel shall hold: links, sysctls, nexthops, routes, rules and proxies.
 
-Each network n has a table T(n). Rules lead to it in this order, which is the whole of the design:
-
-    from OWN ADDRESS   lookup main suppress_prefixlength 0    the node itself reaches its endpoints
-    iif ATTACHMENT     lookup T(n)                            what comes in from the VLAN of n
-    from CIDR          lookup T(n)                            what local endpoints send
-
-The second is before the third because a packet that returns from the gateway on VLAN B bears a
-source of VLAN A and would go to A's gateway again. The first is not by `iif lo`, since reverse-path
-checks are looked up so too. Nothing here depends on what the kernel holds, but for interfaces.
+Each network n has a table T(n); `services.agent.routing.steering` makes the rules that lead to it.
+Nothing here depends on what the kernel holds, but for interfaces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
+from ipaddress import ip_interface
 
 from services.agent.kernel import route_bytes
-from services.agent.kernel.numbers import (
-    INCOMING_PRIORITY,
-    OUTGOING_PRIORITY,
-    OWN_ADDRESS_PRIORITY,
-    Numbers,
-)
+from services.agent.kernel.numbers import Numbers
 from services.agent.kernel.state import (
     Interface,
     InterfaceAddress,
@@ -38,8 +26,9 @@ from services.agent.kernel.state import (
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
 from services.agent.routing.node_networks import LINK_GATEWAY, Place, find_places
 from services.agent.routing.prefixes import Changed, PrefixRoutes, Ways
+from services.agent.routing.steering import steering_rules
 from services.common.model.names import EndpointName, NetworkName, NodeName
-from services.common.model.network import Address, Mode, Network, Prefix
+from services.common.model.network import Address, Mode, Network
 from services.common.model.node import Attachment
 
 _IPV4 = 4
@@ -131,7 +120,7 @@ class _Planner:
         prefixes, touched = memory.routes(self._remote, tables, self._plan_peers(), changed)
         for place in self._places.values():
             self._plan_network(place)
-            self._plan_rules(place)
+        self._plan_rules()
         for endpoint in self._wanted.endpoints.values():
             self._plan_endpoint(endpoint)
         return Desired(
@@ -283,32 +272,11 @@ class _Planner:
             ):
                 yield address
 
-    def _plan_rules(self, place: Place) -> None:
-        network, table = place.network, place.table
-        version, owner = network.cidr.version, f"network/{network.name}"
-        rules = [
-            Rule(
-                version,
-                INCOMING_PRIORITY,
-                table,
-                destination=network.cidr if place.shared else None,
-                interface=place.interface.name,
-            ),
-            Rule(version, OUTGOING_PRIORITY, table, source=network.cidr),
-        ]
-        if place.address is not None:
-            rules.append(
-                Rule(
-                    version,
-                    OWN_ADDRESS_PRIORITY,
-                    route_bytes.MAIN_TABLE,
-                    source=host_prefix(place.address),
-                    suppress_default=True,
-                )
-            )
-        for rule in rules:
-            self._rules[rule] = None
-            self._owners[Kind.RULE, rule] = owner
+    def _plan_rules(self) -> None:
+        for name, rules in steering_rules(self._places).items():
+            for rule in rules:
+                self._rules[rule] = None
+                self._owners.setdefault((Kind.RULE, rule), f"network/{name}")
 
     def _plan_endpoint(self, endpoint: LocalEndpoint) -> None:
         owner = f"endpoint/{endpoint.name}"
@@ -355,10 +323,3 @@ def _on_link(network: Network, address: Address | None) -> InterfaceAddress | No
     if address is None or network.mode is not Mode.ONLINK or address not in network.cidr:
         return None
     return ip_interface(f"{address}/{network.cidr.prefixlen}")
-
-
-def host_prefix(address: Address) -> Prefix:
-    """The prefix of one address."""
-    if isinstance(address, IPv4Address):
-        return IPv4Network(address)
-    return IPv6Network(address)

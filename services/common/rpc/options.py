@@ -7,11 +7,11 @@ closes). So both notice a black-holed connection within 20 s. See gRPC's doc/kee
 
 from __future__ import annotations
 
+from services.common.sizes import MESSAGE_BYTES
+
 KEEPALIVE_MS = 10_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 MIN_PING_INTERVAL_MS = 5_000
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""A snapshot of 100,000 routes, or a topology with thousands of groups, with room to spare."""
 MAX_RECONNECT_MS = 5_000
 """A restarted service has its agents back within seconds; gRPC's default is two minutes."""
 
@@ -23,8 +23,8 @@ _COMMON: tuple[tuple[str, int], ...] = (
     ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
 )
 
 SERVER_OPTIONS = (

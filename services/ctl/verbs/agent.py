@@ -28,7 +28,7 @@ RULE_COLUMNS: Sequence[Column[api.RuleCount]] = (
     Column("Bytes", lambda item: str(item.bytes), right=True),
 )
 
-PLUGIN = Path(__file__).parent.parent / "agent" / "cni" / "plugin.py"
+CNI = Path(__file__).parents[2] / "agent" / "cni"
 
 
 @verb(app, "status", examples="romana agent status")
@@ -129,6 +129,8 @@ def install_cni(
 ) -> None:
     """Copies romana-cni to where container runtimes look for plug-ins.
 
+    A static program, or a Python script where romana was installed without a C compiler.
+
     \b
     Examples:
       romana agent install-cni
@@ -136,16 +138,24 @@ def install_cni(
     """
     path = folder / "romana-cni"
     new = folder / ".romana-cni.new"
-    _, _, body = PLUGIN.read_bytes().partition(b"\n")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(f"#!{interpreter()} -IS\n".encode() + body)
+        new.write_bytes(cni_plugin())
         new.chmod(0o755)
         new.replace(path)
     except OSError as error:
         sys.stderr.write(f"Error: {path} cannot be written: {error.strerror}\n")
         raise typer.Exit(ExitCode.REFUSED) from None
     sys.stdout.write(f"{path}\n")
+
+
+def cni_plugin() -> bytes:
+    """The program, or the script for the interpreter that there is."""
+    program = CNI / "romana-cni"
+    if program.exists():
+        return program.read_bytes()
+    _, _, body = (CNI / "plugin.py").read_bytes().partition(b"\n")
+    return f"#!{interpreter()} -IS\n".encode() + body
 
 
 def interpreter() -> str:

@@ -18,7 +18,7 @@ import structlog
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.errors import OutcomeUnknown
+from services.common.etcd.errors import STORE_FULL, OutcomeUnknown, StoreFull
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import (
     Compare,
@@ -78,11 +78,14 @@ class Writer:
     ) -> Revision | None:
         """Carries out a transaction; None: it was not, and may be decided and tried anew at once.
 
-        Raises Deposed; Unavailable if nothing was carried out; RequestRefused.
+        Raises Deposed; Unavailable if nothing was carried out; RequestTooLarge.
         """
         mark = self._mark()
         try:
             outcome = await self._transact(mark, conditions, writes)
+        except StoreFull as error:
+            log.warning("store_full", why=error.message)
+            return await self._look(mark, error)
         except OutcomeUnknown as error:
             log.warning("commit_unknown", why=error.message)
             return await self._resolve(mark)
@@ -94,6 +97,32 @@ class Writer:
             raise Deposed
         await self._reach_topology(outcome.revision)
         return None
+
+    async def _look(self, mark: bytes, full: StoreFull) -> Revision:
+        """Reads whether a transaction came through that etcd has answered: nothing is under way.
+
+        Raises Unavailable if it did not.
+        """
+        try:
+            commit = await self._client.get(self._keys.commit)
+        except Unavailable as error:
+            log.warning("commit_unknown", why=error.message)
+            revision = await self._resolve(mark)
+        else:
+            if commit is not None and commit.value == mark:
+                self.revision = commit.mod_revision
+                return self.revision
+            if commit is None or commit.mod_revision != self.revision:
+                raise Deposed
+            revision = None
+        if revision is None:
+            raise Unavailable(
+                "etcd has used up its quota, and nothing was carried out: make room in it and "
+                "disarm its alarm",
+                reason=STORE_FULL,
+                metadata=full.metadata,
+            ) from full
+        return revision
 
     async def _resolve(self, lost: bytes) -> Revision | None:
         """Finds out whether a transaction came through: its revision, or None if it never will."""

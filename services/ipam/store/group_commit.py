@@ -23,10 +23,11 @@ import structlog
 
 from services.common.errors import RomanaError, Unavailable, internal_error
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.errors import RequestRefused
+from services.common.etcd.errors import RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
 from services.common.model.names import NodeName
+from services.common.sizes import TRANSACTION_OPERATIONS
 from services.ipam.deciding import allocation, reservations
 from services.ipam.deciding.batch import Streaks
 from services.ipam.deciding.commands import (
@@ -46,8 +47,8 @@ from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
 
-OPERATIONS_MOST: Final = 127
-"""etcd's default limit of 128 operations, less the write of `Keys.commit`."""
+OPERATIONS_MOST: Final = TRANSACTION_OPERATIONS - 1
+"""`Keys.commit` is written besides."""
 QUEUE_MOST: Final = 200_000
 """Items that may wait; at 50,000 a second those at the end wait for four seconds."""
 STALE_MOST: Final = 20
@@ -254,7 +255,7 @@ class Committer:
             started = self._clock()
             try:
                 revision = await self._writer.write(self._conditions(pending), writes)
-            except RequestRefused:
+            except RequestTooLarge:
                 self._undo(decision.jobs, "too_large")
                 self._divide()
             except Unavailable as error:

@@ -16,6 +16,7 @@ from services.agent.kernel.drivers import Kernel
 from services.agent.kernel.netlink import Problem
 from services.agent.kernel.numbers import FIRST_NEXTHOP, FIRST_TABLE, INCOMING_PRIORITY
 from services.agent.kernel.state import (
+    Action,
     Interface,
     Key,
     Kind,
@@ -115,6 +116,17 @@ class World:
                     route_bytes.MAIN_TABLE,
                     source=self.prefix,
                     suppress_default=True,
+                ): None,
+                Rule(
+                    version,
+                    INCOMING_PRIORITY - 1,
+                    destination=self.prefix,
+                    action=Action.GOTO,
+                    target=INCOMING_PRIORITY + 3,
+                ): None,
+                Rule(version, INCOMING_PRIORITY + 3, action=Action.NOP): None,
+                Rule(
+                    version, INCOMING_PRIORITY + 4, interface="e0", action=Action.UNREACHABLE
                 ): None,
             },
             proxies={Proxy(self.index, self.host): None},

@@ -13,6 +13,7 @@ import pytest
 
 from services.common.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
+from services.common.etcd.errors import STORE_FULL
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.etcd.types import (
@@ -26,6 +27,7 @@ from services.common.etcd.types import (
     Snapshot,
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.records.blocks import decode_page
 from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
 from services.ipam.ledger.blocks import Block
@@ -372,3 +374,34 @@ async def test_who_waits_for_memory_to_settle_never_sees_what_is_not_stored(part
         seen = max(seen, await reading)
     await asyncio.gather(*asked)
     assert seen > 0
+
+
+async def test_a_full_store_is_told_and_nothing_is_taken(tmp_path: Path) -> None:
+    """What etcd carried out all the same counts; what it did not is undone."""
+    server = LocalEtcd(tmp_path, EtcdOptions(extra=("--quota-backend-bytes", str(1 << 20))))
+    await server.start()
+    try:
+        async with EtcdClient([server.endpoint]) as client:
+            store = Store(client, Keys("/full"), server.endpoint)
+            net = layout([network("net", "10.0.0.0/16", 29)])
+            await seed(client, store.keys, net, [node("h1")])
+            async with leading(store) as parts:
+                given: dict[str, object] = {}
+                refused: list[RomanaError] = []
+                for number in range(100_000):
+                    (result,) = await parts.ask(f"n{number}", tenant=f"t{number}")
+                    if isinstance(result, RomanaError):
+                        refused.append(result)
+                        break
+                    given[f"n{number}"] = result
+                assert [error.reason for error in refused] == [STORE_FULL]
+                assert not parts.task.done()
+                stored = {
+                    use.name
+                    for page in (await pages(parts)).values()
+                    for use in decode_page(page).used
+                }
+                assert stored == given.keys()
+                assert parts.state.index.used == len(given)
+    finally:
+        server.stop()

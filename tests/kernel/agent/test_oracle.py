@@ -23,6 +23,8 @@ SUBNETS = {
 }
 FAMILY = {4: 2, 6: 10}
 UNICAST, UNREACHABLE = 1, 7
+ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 7: "unreachable"}
+NO_SUPPRESS = 0xFFFFFFFF
 MAIN = 254
 PERMANENT = 0x80
 NO_DAD = 0x02
@@ -78,17 +80,24 @@ async def test_routes_and_rules(made: Namespaces, version: int, tmp_path: Path) 
     )
     assert [
         (
+            rule.get("priority"),
+            ACTIONS[rule["action"]],
             rule.get("src") and f"{rule.get('src')}/{rule['src_len']}",
+            rule.get("dst") and f"{rule.get('dst')}/{rule['dst_len']}",
             rule.get("iifname"),
-            rule.get("table"),
+            rule.get("goto") or rule.get("table"),
             rule.get("suppress_prefixlen"),
         )
         for rule in sorted(rules, key=lambda rule: rule.get("priority") or 0)
         if rule.get("protocol") == PROTOCOL
     ] == [
-        (host(2), None, MAIN, 0),
-        (None, "e-v", table, 0xFFFFFFFF),
-        (subnet, None, table, 0xFFFFFFFF),
+        (11410, "lookup", host(2), None, None, MAIN, 0),
+        (11415, "goto", None, subnet, None, 11420, NO_SUPPRESS),
+        (11416, "goto", None, None, "e-v", 11440, NO_SUPPRESS),
+        (11420, "lookup", None, None, "e-v", table, NO_SUPPRESS),
+        (11422, "unreachable", None, None, "e-v", 0, NO_SUPPRESS),
+        (11430, "lookup", subnet, None, None, table, NO_SUPPRESS),
+        (11440, "nop", None, None, None, 0, NO_SUPPRESS),
     ]
 
 

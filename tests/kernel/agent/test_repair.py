@@ -62,6 +62,8 @@ def everything(namespace: Namespace) -> dict[str, str]:
         "ip neigh del proxy 10.3.0.17 dev e-v",
         "sysctl -q -w net.ipv4.neigh.e-v.proxy_delay=80",
         "ip route add 10.9.0.0/24 dev e-v proto 114",
+        "ip -4 rule del pref 11440",
+        "ip -4 rule del pref 11415",
         "ip rule add from 10.9.0.1 lookup 77 pref 11430 protocol 114",
     ],
 )

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.support.agent_node import PLUGIN, Node
+from tests.support.agent_node import PLUGINS, Node
+
+
+@pytest.fixture(autouse=True, params=PLUGINS, ids=lambda path: path.name)
+def plugin(node_: Node, request: pytest.FixtureRequest) -> Path:
+    """Whatever a runtime starts, the compiled one or the script."""
+    node_.plugin = request.param
+    return node_.plugin
 
 
 async def cni(node: Node, *arguments: object, **options: object) -> tuple[int, object]:
@@ -119,11 +128,10 @@ async def test_without_an_agent_the_runtime_shall_try_again(node_: Node, command
     assert "cannot be reached" in error["msg"]
 
 
-async def test_without_permission_it_says_so(node_: Node) -> None:
+async def test_without_permission_it_says_so(node_: Node, plugin: Path) -> None:
     pod = node_.namespaces.new("pod")
     copy = node_.folder / "romana-cni"
-    copy.write_bytes(PLUGIN.read_bytes())
-    copy.chmod(0o755)
+    await asyncio.to_thread(shutil.copy, plugin, copy)
     done = await asyncio.to_thread(
         lambda: subprocess.run(
             ["setpriv", "--reuid=65534", "--clear-groups", "--", str(copy)],

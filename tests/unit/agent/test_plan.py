@@ -8,8 +8,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from services.agent.kernel import route_bytes
-from services.agent.kernel.numbers import INCOMING_PRIORITY, Numbers
-from services.agent.kernel.state import Interface, InterfaceAddress, Kind, VlanLink
+from services.agent.kernel.numbers import ASTRAY_PRIORITY, INCOMING_PRIORITY, Numbers
+from services.agent.kernel.state import Action, Interface, InterfaceAddress, Kind, VlanLink
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
 from services.agent.routing.plan import Desired, Wanted, plan
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
@@ -71,6 +71,23 @@ def test_two_networks_on_one_interface_are_told_apart_by_destination() -> None:
     )
     rules = [r for r in planned(remote).state.rules if r.priority == INCOMING_PRIORITY]
     assert {rule.destination for rule in rules} == {NETWORK.cidr, second.cidr}
+
+
+def test_what_another_networks_table_does_not_know_goes_nowhere() -> None:
+    """Two networks on one interface, of which one has a gateway, and one on another interface."""
+    second = Network(B, ipaddress.ip_network("10.2.0.0/16"), 29)
+    gateway = ipaddress.ip_address("192.168.0.1")
+    remote = replace(
+        REMOTE,
+        networks={A: NETWORK, B: replace(second, gateway=gateway)},
+        peers={**REMOTE.peers, (B, ME): ipaddress.ip_address("192.168.0.2")},
+    )
+    desired = planned(remote)
+    tables = {name: table for table, name in desired.networks.items()}
+    astray = [rule for rule in desired.state.rules if rule.priority == ASTRAY_PRIORITY]
+    assert [(rule.interface, rule.table) for rule in astray] == [("e0", tables[B])]
+    nowhere = [rule for rule in desired.state.rules if rule.action is Action.UNREACHABLE]
+    assert [(rule.interface, rule.priority > ASTRAY_PRIORITY) for rule in nowhere] == [("e0", True)]
 
 
 def test_a_node_behind_a_router_is_reached_by_the_gateway() -> None:

@@ -213,10 +213,17 @@ async def test_rules_and_tables_are_as_designed(cluster: Cluster) -> None:
     assert rules(cluster, "shared") == [
         "11410: from 10.20.0.251 lookup main suppress_prefixlength 0 proto 114",
         "11410: from 10.30.0.251 lookup main suppress_prefixlength 0 proto 114",
+        "11415: from all to 10.20.0.0/24 goto 11420 proto 114",
+        "11415: from all to 10.30.0.0/24 goto 11420 proto 114",
+        "11416: from all iif vlan20 goto 11440 proto 114",
+        "11416: from all iif vlan30 goto 11440 proto 114",
         "11420: from all iif vlan20 lookup vlan20 proto 114",
         "11420: from all iif vlan30 lookup vlan30 proto 114",
+        "11422: from all iif vlan20 unreachable proto 114",
+        "11422: from all iif vlan30 unreachable proto 114",
         "11430: from 10.20.0.0/24 lookup vlan20 proto 114",
         "11430: from 10.30.0.0/24 lookup vlan30 proto 114",
+        "11440: from all nop proto 114",
     ]
     interfaces = links(cluster, "shared")
     for name, own in (("a", "a1"), ("b", "b1")):

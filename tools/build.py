@@ -1,15 +1,17 @@
-"""Build hook: generates `romana.*` from `protos/` next to the sources.
+"""Build hook: makes `romana.*` of `protos/` and compiles the CNI plug-in, next to the sources.
 
-Run by hatch at every install (editable or wheel) and, by hand, as
-`python tools/build_protos.py`. Generated files are never committed. They are rewritten only when
-their content changes, so that a repeated run touches nothing.
+Run by hatch at every install (editable or wheel) and, by hand, as `python tools/build.py`. What is
+made is never committed. Generated files are rewritten only when their content changes, so that a
+repeated run touches nothing. Without a C compiler the plug-in is the Python script beside it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import sysconfig
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -80,12 +82,33 @@ def install(made: Path, target: Path) -> int:
     return changed
 
 
-class ProtoBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+def compile_plugin(root: Path = ROOT) -> bool:
+    """Makes the static program of the CNI plug-in; says whether it is there."""
+    source = root / "services" / "agent" / "cni" / "plugin.c"
+    program = source.with_name("romana-cni")
+    compiler = shutil.which("musl-gcc") or shutil.which("cc")
+    if compiler is None:
+        program.unlink(missing_ok=True)
+        print("no C compiler: the CNI plug-in is the Python script", file=sys.stderr)
+        return False
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        new = program.with_suffix(".new")
+        flags = ("-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror")
+        subprocess.run([compiler, *flags, "-o", str(new), str(source)], check=True)
+        new.replace(program)
+    return True
+
+
+class BuildHook(BuildHookInterface):  # type: ignore[type-arg]
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         generate(Path(self.root))
+        if compile_plugin(Path(self.root)) and self.target_name == "wheel":
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_')}"
 
 
 if __name__ == "__main__":
     print(f"{generate()} generated files changed", file=sys.stderr)
+    compile_plugin()
