@@ -64,7 +64,7 @@ class IpamClient:
         """The addresses of an endpoint, in the order asked for; the same ones again."""
         request = pb.AllocateAddressRequest(
             spec=allocation_pb2.AllocationSpec(
-                name=spec.name,
+                name=spec.allocation_name,
                 node=self._node,
                 tenant=spec.tenant,
                 segment=spec.segment,
@@ -88,7 +88,10 @@ class IpamClient:
         """
         request = pb.ReleaseAddressRequest(
             spec=pb.ReleaseSpec(
-                name=spec.name, tenant=spec.tenant, segment=spec.segment, node=self._node
+                name=spec.allocation_name,
+                tenant=spec.tenant,
+                segment=spec.segment,
+                node=self._node,
             )
         )
         answer = await self._call(lambda stub: stub.ReleaseAddress, request, deadline)

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import httpx2
 import lightkube
 import msgspec
-from lightkube.config.client_adapter import ConnectionParams, user_auth, verify_cluster
+from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ApiError, ConfigError
 
@@ -69,6 +69,7 @@ class ApiServer:
     def __init__(self, config: SingleConfig) -> None:
         """Connects when something is asked."""
         cluster, user = config.cluster, config.user
+        assert user is not None
         transport = httpx2.AsyncHTTPTransport(
             verify=verify_cluster(cluster, user, config.abs_file, trust_env=False),
             socket_options=_KEEPALIVE,

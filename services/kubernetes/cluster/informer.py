@@ -2,13 +2,13 @@
 
     list in pages > watch from there > ... > 410: list again, and say what is missing as deletions
 
-The rules are kopf's (https://github.com/nolar/kopf, kopf/_cogs/clients/watching.py): a watch asks for
-bookmarks, so that the version it goes on from is never old; it ends by itself after some minutes,
-each at another time; what is silent for longer than bookmarks take is broken. Nothing is deleted
-because it was not heard of: only by a deletion, or by a list that is whole.
+The rules are kopf's (https://github.com/nolar/kopf, kopf/_cogs/clients/watching.py): a watch asks
+for bookmarks, so that the version it goes on from is never old; it ends by itself after some
+minutes, each at another time; what is silent for longer than bookmarks take is broken. Nothing is
+deleted because it was not heard of: only by a deletion, or by a list that is whole.
 
-There is no task per object, and of each only the fields that are needed are decoded. Changes that do
-not touch these are dropped here, so that a node's heartbeats cost nothing further.
+There is no task per object, and of each only the fields that are needed are decoded. Changes that
+do not touch these are dropped here, so that a node's heartbeats cost nothing further.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -94,12 +94,12 @@ class Kind(Generic[T]):
         """`path`: of all of them, as "/api/v1/pods"; `sent`: as it is decoded."""
         self.path = path
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(sent)
-        self._decode: Callable[[msgspec.Raw], W] = decoder.decode  # type: ignore[assignment]
+        self._decode: Callable[[msgspec.Raw], Any] = decoder.decode
         self._keep: Callable[[Any], T] = keep
 
     def read(self, item: msgspec.Raw) -> tuple[T, str]:
         """The object and its version; raises MsgspecError."""
-        sent: Any = self._decode(item)
+        sent = self._decode(item)
         return self._keep(sent), sent.metadata.resource_version
 
 
@@ -169,37 +169,42 @@ class Informer(Generic[T]):
 
     async def run(self) -> None:
         """Follows for ever."""
-        loop = asyncio.get_running_loop()
         backoff = Backoff(RETRY, random.random)
         while True:
             try:
-                if not self._version:
-                    await self._list()
-                begun = loop.time()
-                await self._watch()
-                if loop.time() - begun < SHORT_SECONDS:
-                    await asyncio.sleep(backoff.failed())
-                    continue
+                pause = await self._follow(backoff)
             except Gone:
                 log.info("watch_too_old", path=self._kind.path)
+                pause = backoff.failed() if not self._version else 0.0
                 self._version = ""
-                failed = backoff.failures > 0
-                backoff.failed()
-                if failed:
-                    await asyncio.sleep(RETRY.initial)
             except NotFound:
                 self.is_known, self._version = False, ""
-                await asyncio.sleep(MISSING_SECONDS)
+                pause = MISSING_SECONDS
             except RomanaError as error:
                 log.warning("not_followed", path=self._kind.path, message=error.message)
-                await asyncio.sleep(backoff.failed())
-            else:
-                backoff.succeeded()
+                pause = backoff.failed()
             finally:
-                if self.is_following:
-                    self.is_following = False
-                    if self._observer is not None:
-                        self._observer.broke(self._kind.path)
+                self._broke()
+            if pause:
+                await asyncio.sleep(pause)
+
+    async def _follow(self, backoff: Backoff) -> float:
+        """Lists if need be, and watches until the watch ends; returns how long to pause then."""
+        loop = asyncio.get_running_loop()
+        if not self._version:
+            await self._list()
+        begun = loop.time()
+        await self._watch()
+        if loop.time() - begun < SHORT_SECONDS:
+            return backoff.failed()
+        backoff.succeeded()
+        return 0.0
+
+    def _broke(self) -> None:
+        if self.is_following:
+            self.is_following = False
+            if self._observer is not None:
+                self._observer.broke(self._kind.path)
 
     async def _list(self) -> None:
         """Reads all objects at one version; what is no longer among them is gone."""
@@ -296,7 +301,7 @@ class Informer(Generic[T]):
             self._take(changes)
 
 
-async def _lines(answer: httpx2.Response) -> AsyncIterator[Sequence[bytes]]:
+async def _lines(answer: httpx2.Response) -> AsyncGenerator[Sequence[bytes], None]:
     """What came at once, in whole lines."""
     rest = b""
     async for chunk in answer.aiter_bytes():

@@ -1,10 +1,10 @@
 """Elects one of several replicas by a Lease of the API server, as client-go does.
 
 https://pkg.go.dev/k8s.io/client-go/tools/leaderelection: who holds it writes its name and the time
-every `renew` seconds. The others take it when they have not seen it change for its whole duration,
-by their own clocks: no two clocks are compared. Every write names the version that was read, so that
-of two who try at once one succeeds. The holder stops once it could not renew for less than that
-duration, and at once when it sees somebody else's name.
+now and then. The others take it when they have not seen it change for its whole duration, by their
+own clocks: no two clocks are compared. Every write names the version that was read, so that of two
+who try at once one succeeds. The holder stops once it could not renew for less than that duration,
+and at once when it sees somebody else's name.
 """
 
 from __future__ import annotations

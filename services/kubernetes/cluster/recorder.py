@@ -1,7 +1,7 @@
 """Events on objects: what people read in `kubectl describe`.
 
-The same event again counts up. They are written one after the other, beside the work; when there are
-too many, or the API server is away for long, the oldest are dropped: an event is a courtesy.
+The same event again counts up. They are written one after the other, beside the work; when there
+are too many, or the API server is away for long, the oldest are dropped: an event is a courtesy.
 """
 
 from __future__ import annotations

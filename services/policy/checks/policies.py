@@ -15,6 +15,7 @@ from services.common.model.names import (
     NetworkName,
     endpoint_name,
     labels,
+    resource_name,
     subject_name,
 )
 from services.common.model.rules import MAX_PORT, MAX_PRIORITY, Action, Direction, Tier
@@ -32,6 +33,7 @@ from services.policy.model import (
     Policy,
     Rule,
     TenantRecord,
+    WantedAttachment,
 )
 
 MAX_DESCRIPTION: Final = 1024

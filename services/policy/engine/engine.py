@@ -283,9 +283,7 @@ class Engine:
         identity = f"wanted/{name}"
         wanted = None if endpoint is None else endpoint.wanted
         if endpoint is not None and wanted is not None:
-            said = WantedEndpoint(
-                name, endpoint.tenant, endpoint.segment, endpoint.labels, wanted
-            )
+            said = WantedEndpoint(name, endpoint.tenant, endpoint.segment, endpoint.labels, wanted)
             self._new[identity] = (node_topic(wanted.node), said)
         elif identity in self._said or identity in self._new:
             self._new[identity] = None
