@@ -21,7 +21,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.agent.kernel.state import Interface
 from services.common.backoff import Backoff, BackoffPolicy
-from services.common.errors import NotFound, RomanaError
+from services.common.errors import Forbidden, NotFound, RomanaError
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Address
 from services.common.model.node import Attachment
@@ -121,9 +121,14 @@ class Registering:
         await self._fill(wanted)
         if wanted == there:
             return there
-        updated = await self._stub.UpdateNode(
-            pb.UpdateNodeRequest(node=wanted, request_id="agent"), timeout=CALL_SECONDS
-        )
+        try:
+            updated = await self._stub.UpdateNode(
+                pb.UpdateNodeRequest(node=wanted, request_id="agent"), timeout=CALL_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            if isinstance(error_of(error), Forbidden):
+                await self._tell(_attachments(there))  # what an operator declared counts
+            raise
         log.info("node_updated", node=self._identity.name)
         return updated.node
 

@@ -46,9 +46,8 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     UnreadableCollector(KINDS, lambda: store.unreadable, registry)
     topology = TopologyChanges(store, metrics)
     identity = Identity(uuid.uuid4().hex[:12], await ensure_epoch(client, keys))
-    service = TopologyService(
-        identity, store, topology, NodeChanges(store, metrics), metrics, server.draining
-    )
+    nodes = NodeChanges(store, metrics, settings.nodes_may)
+    service = TopologyService(identity, store, topology, nodes, metrics, server.draining)
     server.register(topology_service_pb2_grpc.add_TopologyServiceServicer_to_server, service)
     life.start("store", store.run())
     life.start("store identity", client.until_replaced())

@@ -126,16 +126,6 @@ class Reconciler:
             self._loop.touch()
         self._tell(name, None)
 
-    def set_endpoints(self, endpoints: Mapping[EndpointName, LocalEndpoint]) -> None:
-        """Replaces all endpoints, such as by those of the journal. Returns at once."""
-        gone = self._asked.endpoints.keys() - endpoints.keys()
-        self._asked.set_endpoints(endpoints)
-        for name in gone:
-            self._tell(name, None)
-        for name, endpoint in endpoints.items():
-            self._tell(name, endpoint)
-        self._loop.touch()
-
     def set_attachments(self, attachments: Sequence[Attachment]) -> None:
         """Replaces this node's interfaces and addresses on networks. Returns at once."""
         if self._asked.set_attachments(attachments):

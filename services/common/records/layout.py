@@ -24,7 +24,7 @@ from services.common.model.network import (
     Placement,
     Prefix,
 )
-from services.common.model.node import Attachment, Node
+from services.common.model.node import Attachment, Node, NodeAllowance
 from services.common.records.errors import RecordError
 
 
@@ -85,16 +85,28 @@ class AttachmentRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_interface: str = ""
 
 
+class AllowanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node's own certificate may take."""
+
+    names: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    addresses: int = 0
+
+
 class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node."""
 
     name: str
     address: str = ""
     labels: dict[str, str] = {}
-    attachments: tuple[AttachmentRecord, ...] = ()
+    attachments: tuple[AttachmentRecord, ...] | None = None
+    """None: on every network that its placements give. Absent before there was an empty list, which
+    is written out."""
     pins: dict[str, str] = {}
     placements: dict[str, str] = {}
     create_time: int = 0
+    allowance: AllowanceRecord = AllowanceRecord()
+    self_reported: tuple[str, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -147,7 +159,9 @@ def encode_node(node: Node) -> bytes:
             name=node.name,
             address=_text(node.address),
             labels=dict(node.labels),
-            attachments=tuple(
+            attachments=None
+            if node.attachments is None
+            else tuple(
                 AttachmentRecord(
                     attachment.network,
                     attachment.interface,
@@ -160,6 +174,10 @@ def encode_node(node: Node) -> bytes:
             pins=_texts(node.pins),
             placements=_texts(node.placements),
             create_time=node.create_time,
+            allowance=AllowanceRecord(
+                node.allowance.names, node.allowance.tenants, node.allowance.addresses
+            ),
+            self_reported=node.self_reported,
         )
     )
 
@@ -172,7 +190,9 @@ def decode_node(document: bytes) -> Node:
             name=NodeName(record.name),
             address=_address(record.address),
             labels=record.labels,
-            attachments=tuple(
+            attachments=None
+            if record.attachments is None
+            else tuple(
                 Attachment(
                     NetworkName(attachment.network),
                     attachment.interface,
@@ -185,6 +205,12 @@ def decode_node(document: bytes) -> Node:
             pins=_placements(record.pins),
             placements=_placements(record.placements),
             create_time=record.create_time,
+            allowance=NodeAllowance(
+                record.allowance.names,
+                tuple(Tenant(tenant) for tenant in record.allowance.tenants),
+                record.allowance.addresses,
+            ),
+            self_reported=record.self_reported,
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise RecordError(f"not a node: {error}") from error

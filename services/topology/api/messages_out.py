@@ -9,7 +9,7 @@ from romana.topology.v1 import network_pb2, node_pb2, topology_pb2
 from services.common.model.layout import Group, Layout
 from services.common.model.names import GroupPath, NetworkName
 from services.common.model.network import Isolation, Network, Prefix
-from services.common.model.node import Attachment, Node
+from services.common.model.node import Attachment, Node, NodeAllowance
 from services.common.rpc import enums
 from services.topology.layout.diff import Kind
 from services.topology.layout.placement import networks_of
@@ -63,7 +63,8 @@ def node(value: Node, layout: Layout, etag: str) -> node_pb2.Node:
         name=value.name,
         address=_text(value.address),
         labels=dict(value.labels),
-        attachments=[_attachment(part) for part in value.attachments],
+        attachments=[_attachment(part) for part in value.declared],
+        empty_attachments=_empty_attachments(value),
         pins={str(name): str(path) for name, path in value.pins.items()},
         placements=[
             node_pb2.NodePlacement(topology=name, group=path)
@@ -71,10 +72,23 @@ def node(value: Node, layout: Layout, etag: str) -> node_pb2.Node:
         ],
         networks=networks_of(value, layout),
         etag=etag,
+        self_reported=value.self_reported,
     )
+    if value.allowance != NodeAllowance():
+        message.allowance.names.extend(value.allowance.names)
+        message.allowance.tenants.extend(value.allowance.tenants)
+        message.allowance.addresses = value.allowance.addresses
     if value.create_time:
         message.create_time.FromSeconds(value.create_time)
     return message
+
+
+def _empty_attachments(value: Node) -> node_pb2.EmptyAttachments.ValueType:
+    if value.declared:
+        return node_pb2.EMPTY_ATTACHMENTS_UNSPECIFIED
+    if value.attachments is None:
+        return node_pb2.EMPTY_ATTACHMENTS_EVERY_NETWORK
+    return node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
 
 
 def plan(value: Plan, before: Layout) -> topology_pb2.TopologyPlan:

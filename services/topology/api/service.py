@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -18,6 +18,7 @@ from services.common.model.node import Node
 from services.common.paging.pages import page
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
+from services.common.rpc.roles import bound
 from services.common.store.unreadable import named
 from services.topology.api import messages_in, messages_out
 from services.topology.forms.export import export_json, export_yaml
@@ -26,8 +27,15 @@ from services.topology.layout.placement import networks_of
 from services.topology.metrics import TopologyMetrics
 from services.topology.store.apply import ApplyOptions, TopologyChanges
 from services.topology.store.cache import TopologyCache
-from services.topology.store.nodes import NodeChanges, UpdateOptions, node_not_found
+from services.topology.store.nodes import (
+    NodeChanges,
+    RegisterOptions,
+    UpdateOptions,
+    node_not_found,
+)
 from services.topology.store.store import TopologyStore
+
+_METHODS: Final = "romana.topology.v1.TopologyService/"
 
 WATCH_CHUNK = 500
 """Nodes in one message of a watch."""
@@ -152,8 +160,11 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
         """Adds and places a node."""
         node = await self._nodes.register(
             messages_in.node(request.node, "node"),
-            request.request_id,
-            validate_only=request.validate_only,
+            RegisterOptions(
+                validate_only=request.validate_only,
+                by_agent=bound(_METHODS + "RegisterNode", context) is not None,
+                request_id=request.request_id,
+            ),
         )
         return api.RegisterNodeResponse(node=self._node(node))
 
@@ -165,6 +176,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             messages_in.node(request.node, "node"),
             UpdateOptions(
                 etag=request.node.etag,
+                by_agent=bound(_METHODS + "UpdateNode", context) is not None,
                 allow_stranded=request.allow_stranded,
                 validate_only=request.validate_only,
                 request_id=request.request_id,

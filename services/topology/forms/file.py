@@ -34,7 +34,9 @@ from services.common.document.tree import (
 from services.common.model.network import Isolation, Mode, Placement
 from services.topology.forms import romana_v2
 from services.topology.model.draft import (
+    AllowanceDraft,
     AttachmentDraft,
+    EmptyAttachments,
     GroupDraft,
     NetworkDraft,
     NodeDraft,
@@ -177,6 +179,7 @@ def _node(tree: Tree, at: str, findings: Findings) -> NodeDraft:
     if isinstance(tree, Scalar):
         return NodeDraft(at=at, name=tree.text)
     fields = Fields(tree, at, findings)
+    allowance = fields.child("allowance")
     node = NodeDraft(
         at=at,
         name=fields.text("name"),
@@ -185,10 +188,31 @@ def _node(tree: Tree, at: str, findings: Findings) -> NodeDraft:
         attachments=tuple(
             _attachment(item, place, findings) for item, place in fields.each("attachments")
         ),
+        empty_attachments=fields.choice(
+            "empty_attachments",
+            EmptyAttachments,
+            EmptyAttachments.NOT_SAID,
+            "every_network, no_network",
+        ),
         pins=fields.mapping("pins"),
+        allowance=_allowance(allowance, fields.path("allowance"), findings)
+        if allowance is not None
+        else None,
     )
     fields.end()
     return node
+
+
+def _allowance(tree: Tree, at: str, findings: Findings) -> AllowanceDraft:
+    fields = Fields(tree, at, findings)
+    allowance = AllowanceDraft(
+        at=at,
+        names=fields.texts("names"),
+        tenants=fields.texts("tenants"),
+        addresses=fields.number("addresses") or 0,
+    )
+    fields.end()
+    return allowance
 
 
 def _attachment(tree: Tree, at: str, findings: Findings) -> AttachmentDraft:

@@ -12,8 +12,9 @@ from services.common.errors import AlreadyExists, InvalidInput, Violation
 from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.network import Address
-from services.common.model.node import Node
+from services.common.model.node import Node, NodeAllowance
 from services.topology.checks.nodes import addresses
+from services.topology.checks.own_node import declared
 from services.topology.layout.carving import carve
 from services.topology.layout.diff import (
     GroupChange,
@@ -93,7 +94,7 @@ def plan_node(
     how many other nodes there are.
     """
     after = replace(node, placements=roster.place(node))
-    if not after.placements:
+    if not after.placements and after.attachments != ():
         raise roster.placer.nowhere(node)
     if after == known:
         return Plan(layout)
@@ -149,7 +150,7 @@ def _listed(
         known = nodes.get(node.name)
         if known is None:
             wrong = any(problem.path == entry.address_at for problem in problems)
-            if node.address is None and not node.attachments and not wrong:
+            if node.address is None and node.attachments is None and not wrong:
                 problems.append(
                     Violation(entry.address_at, f"is missing, and no node {node.name!r} is known")
                 )
@@ -162,12 +163,18 @@ def _listed(
                         f"node {node.name!r} is known with the address {known.address}",
                     )
                 )
-            merged[node.name] = replace(
+            merged[node.name] = declared(
                 known,
-                address=known.address or node.address,
-                labels=node.labels or known.labels,
-                attachments=node.attachments or known.attachments,
-                pins={**known.pins, **node.pins},
+                replace(
+                    known,
+                    address=known.address or node.address,
+                    labels=node.labels or known.labels,
+                    attachments=(node if entry.attachments_said else known).attachments,
+                    pins={**known.pins, **node.pins},
+                    allowance=node.allowance
+                    if node.allowance != NodeAllowance()
+                    else known.allowance,
+                ),
             )
         problems.extend(
             Violation(

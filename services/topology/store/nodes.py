@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,14 +18,20 @@ from services.common.errors import (
 )
 from services.common.etcd.types import Delete
 from services.common.model.names import NodeName
-from services.common.model.network import Address
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
-from services.topology.checks.nodes import addresses, check_node, check_pins
+from services.topology.checks.nodes import address_field, addresses, check_node, check_pins
+from services.topology.checks.own_node import (
+    AGENTS_MAY,
+    FIELDS,
+    check_own_addresses,
+    declared,
+    reported,
+)
 from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan, address_taken, plan_node
 from services.topology.metrics import Operation, TopologyMetrics
-from services.topology.model.draft import NodeDraft
+from services.topology.model.draft import EmptyAttachments, NodeDraft
 from services.topology.store import claims
 from services.topology.store.apply import being_removed, would_strand
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
@@ -32,8 +39,18 @@ from services.topology.store.store import Decision, TopologyStore, record_unread
 log = structlog.get_logger(__name__)
 
 _MAX_LOGGED = 128
-_ASKED = ("address", "labels", "attachments", "pins")
+_ASKED = (*FIELDS, "allowance")
 """What a caller says of a node; the rest is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterOptions:
+    """How to register a node."""
+
+    validate_only: bool = False
+    by_agent: bool = False
+    """The node's own agent says it."""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,7 @@ class UpdateOptions:
     """How to update a node."""
 
     etag: str = ""
+    by_agent: bool = False
     allow_stranded: bool = False
     validate_only: bool = False
     request_id: str = ""
@@ -49,15 +67,23 @@ class UpdateOptions:
 class NodeChanges:
     """Registers, updates and deletes nodes in the store."""
 
-    def __init__(self, store: TopologyStore, metrics: TopologyMetrics) -> None:
+    def __init__(
+        self,
+        store: TopologyStore,
+        metrics: TopologyMetrics,
+        agents_may: Collection[str] = AGENTS_MAY,
+    ) -> None:
+        """`agents_may`: what an agent may say of its own node, see `own_node`."""
         self._store = store
         self._metrics = metrics
+        self._agents_may = frozenset(agents_may)
 
-    async def register(self, draft: NodeDraft, request_id: str, *, validate_only: bool) -> Node:
+    async def register(self, draft: NodeDraft, options: RegisterOptions) -> Node:
         """Adds a node and places it; the same one again changes nothing.
 
         Raises:
             InvalidInput: something in it is wrong.
+            Forbidden: its agent says what it may not say.
             AlreadyExists: its name or one of its addresses is another node's.
             WrongState: it fits no group at all.
             Unavailable: the store, or addresses of an earlier node are still being released.
@@ -65,8 +91,8 @@ class NodeChanges:
 
         def decide() -> Decision[Node]:
             cache = self._store.cache
-            node = self._checked(draft)
-            known = cache.nodes.get(node.name)
+            known = cache.nodes.get(NodeName(draft.name))
+            node = self._checked(draft, known, by_agent=options.by_agent)
             if known is not None:
                 self._refuse_another(node, known)
                 return Decision(known)
@@ -75,17 +101,19 @@ class NodeChanges:
                 raise being_removed(node.name)
             node = replace(node, create_time=int(time.time()))
             plan = plan_node(node, None, cache.layout, cache.roster, ())
-            return Decision(plan.nodes[0], nodes=() if validate_only else plan.nodes)
+            if options.by_agent:
+                self._check_own_addresses(None, plan.nodes[0])
+            return Decision(plan.nodes[0], nodes=() if options.validate_only else plan.nodes)
 
         with self._metrics.refusals(Operation.REGISTER):
             done = await self._store.change(decide, looks_at_usage=True)
-        self._count(Operation.REGISTER, changed=done.changed, validated=validate_only)
+        self._count(Operation.REGISTER, changed=done.changed, validated=options.validate_only)
         if done.changed:
             log.info(
                 "node_registered",
                 node=done.answer.name,
                 placements=dict(done.answer.placements),
-                request=request_id[:_MAX_LOGGED],
+                request=options.request_id[:_MAX_LOGGED],
             )
         return done.answer
 
@@ -93,7 +121,7 @@ class NodeChanges:
         """Replaces what a caller says of a node, and places it anew if it no longer fits.
 
         Raises:
-            InvalidInput, AlreadyExists, Unavailable: as for `register`.
+            InvalidInput, Forbidden, AlreadyExists, Unavailable: as for `register`.
             NotFound: there is no such node.
             Conflict: the etag is stale.
             WrongState: it fits no group, or addresses in use would be stranded.
@@ -105,19 +133,23 @@ class NodeChanges:
             if known is None:
                 raise node_not_found(draft.name)
             self._check_etag(known.name, options.etag)
-            asked = self._checked(draft)
+            _refuse_unasked(draft, known)
+            asked = self._checked(draft, known, by_agent=options.by_agent)
             self._refuse_taken(asked)
             node = replace(asked, placements=known.placements, create_time=known.create_time)
             blocks = self._store.usage.blocks_of(known.name)
             plan = plan_node(node, known, cache.layout, cache.roster, blocks)
             after = plan.nodes[0] if plan.nodes else known
+            if options.by_agent:
+                self._check_own_addresses(known, after)
             if options.validate_only:
                 return Decision((after, plan))
-            if plan.stranded and not options.allow_stranded:
+            allow_stranded = options.allow_stranded and not options.by_agent
+            if plan.stranded and not allow_stranded:
                 raise would_strand(plan)
             moved = after.placements != known.placements
             moved = moved or networks_of(after, cache.layout) != networks_of(known, cache.layout)
-            demand = moved and not options.allow_stranded
+            demand = moved and not allow_stranded
             return Decision(
                 (after, plan),
                 nodes=plan.nodes,
@@ -179,7 +211,8 @@ class NodeChanges:
             )
         return done.answer
 
-    def _checked(self, draft: NodeDraft) -> Node:
+    def _checked(self, draft: NodeDraft, known: Node | None, *, by_agent: bool) -> Node:
+        """The node as it is asked for; raises InvalidInput and Forbidden."""
         cache = self._store.cache
         problems: list[Violation] = []
 
@@ -191,7 +224,13 @@ class NodeChanges:
         check_pins(node, cache.layout, naming(draft.at, "pins"), problems)
         if problems:
             raise InvalidInput.of(problems)
-        return node
+        if draft.allowance is None and known is not None:
+            node = replace(node, allowance=known.allowance)
+        return reported(known, node, self._agents_may) if by_agent else declared(known, node)
+
+    def _check_own_addresses(self, known: Node | None, node: Node) -> None:
+        layout = self._store.cache.layout
+        check_own_addresses(known, node, networks_of(node, layout), layout)
 
     def _refuse_another(self, node: Node, known: Node) -> None:
         other = [name for name in _ASKED if getattr(node, name) != getattr(known, name)]
@@ -208,7 +247,7 @@ class NodeChanges:
         for address in sorted(addresses(node), key=str):
             holder = roster.holder(address, but=node.name)
             if holder is not None:
-                raise address_taken(address, node.name, holder, _field(node, address))
+                raise address_taken(address, node.name, holder, address_field(node, address))
 
     def _check_etag(self, name: NodeName, etag: str) -> None:
         now = self._store.etag(name)
@@ -224,12 +263,16 @@ class NodeChanges:
         self._metrics.count(operation, Result.VALIDATED if validated else result)
 
 
-def _field(node: Node, address: Address) -> str:
-    """The field path of an address in a request."""
-    for number, attachment in enumerate(node.attachments):
-        if attachment.address == address != node.address:
-            return f"node.attachments[{number}].address"
-    return "node.address"
+def _refuse_unasked(draft: NodeDraft, known: Node) -> None:
+    """Refuses to put a node onto every network by leaving out what it was attached to."""
+    left_out = not draft.attachments and draft.empty_attachments is EmptyAttachments.NOT_SAID
+    if left_out and known.attachments is not None:
+        was = ", ".join(item.network for item in known.attachments) or "no network"
+        raise InvalidInput.at(
+            f"{draft.at}.empty_attachments",
+            f"is missing: node {known.name!r} is attached to {was}; without attachments it is on "
+            "EVERY_NETWORK that its groups give, or on NO_NETWORK: say which",
+        )
 
 
 def node_not_found(name: str) -> NotFound:

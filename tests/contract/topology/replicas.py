@@ -17,6 +17,7 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
+from services.common.tls import TlsFiles
 from services.topology.api.service import Identity, TopologyService
 from services.topology.metrics import TopologyMetrics
 from services.topology.store.apply import TopologyChanges
@@ -36,10 +37,14 @@ class Replica:
     topology: TopologyChanges
     server: RpcServer
     registry: CollectorRegistry
+    address: str
+    """With TLS nobody can speak by way of `stub`."""
 
 
 @contextlib.asynccontextmanager
-async def replica_of(client: EtcdClient, keys: Keys) -> AsyncIterator[Replica]:
+async def replica_of(
+    client: EtcdClient, keys: Keys, tls: TlsFiles | None = None
+) -> AsyncIterator[Replica]:
     registry = CollectorRegistry()
     metrics = TopologyMetrics(registry)
     store = TopologyStore(client, keys, metrics)
@@ -54,14 +59,14 @@ async def replica_of(client: EtcdClient, keys: Keys) -> AsyncIterator[Replica]:
         server.draining,
     )
     server.register(topology_service_pb2_grpc.add_TopologyServiceServicer_to_server, service)
-    address = server.listen("127.0.0.1:0")
+    address = str(server.listen("127.0.0.1:0", tls=tls))
     following = asyncio.create_task(store.run())
     await store.wait_in_sync()
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(str(address)) as channel:
+        async with grpc.aio.insecure_channel(address) as channel:
             stub = topology_service_pb2_grpc.TopologyServiceStub(channel)
-            yield Replica(stub, store, topology, server, registry)
+            yield Replica(stub, store, topology, server, registry, address)
     finally:
         await server.stop(0)
         following.cancel()

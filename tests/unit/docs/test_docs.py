@@ -26,7 +26,7 @@ from services.topology.settings import TopologySettings
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "DESIGN.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "DESIGN.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 GUIDES = [file for file in DOCUMENTS if file.name not in {"CHANGELOG.md", "DESIGN.md"}]

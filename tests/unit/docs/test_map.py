@@ -1,0 +1,43 @@
+"""The map of the source: every folder has its row, and every module that is named is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+MAPS = ("DESIGN.md", "CONTRIBUTING.md")
+MODULE = re.compile(r"`((?:services|lab|tools|protos|tests|docs|typings)/[\w./-]*)`")
+ROW = re.compile(r"^\| `([\w/]+)` \|", re.MULTILINE)
+WALK = re.compile(r"^\*\*(An allocation|An attach|A policy change)\.\*\* (.*)$", re.MULTILINE)
+MOST = 10
+"""Modules that a walk passes."""
+
+
+def folders() -> set[str]:
+    """Packages that hold modules."""
+    found = {path.parent for path in (ROOT / "services").rglob("*.py") if path.stat().st_size}
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
+@pytest.mark.parametrize("document", MAPS)
+def test_what_is_named_is_there(document: str) -> None:
+    named = MODULE.findall((ROOT / document).read_text())
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_folder_has_its_row() -> None:
+    rows = ROW.findall((ROOT / "DESIGN.md").read_text())
+    services = {name for name in folders() if name.count("/") == 1}
+    assert sorted(folders() - services - set(rows)) == []
+    assert len(rows) == len(set(rows))
+
+
+def test_the_walks_are_short() -> None:
+    walks = WALK.findall((ROOT / "DESIGN.md").read_text())
+    assert len(walks) == 3
+    for name, text in walks:
+        assert 3 < len(MODULE.findall(text)) <= MOST, name
