@@ -16,7 +16,6 @@ A configuration, beside the fields that every plug-in has:
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from services.agent.kernel import endpoint_names
 from services.agent.model import LocalEndpoint
 from services.common import errors
 from services.common.errors import RomanaError
+from services.common.model.addresses import read_interface
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
 from services.common.model.network import Address
 
@@ -372,7 +372,7 @@ def _fixed(request: Request) -> Sequence[str]:
     if not isinstance(listed, list):
         raise CniError(BAD_CONFIGURATION, "ips: is no list")
     try:
-        return [str(ipaddress.ip_interface(str(text).strip()).ip) for text in listed]
+        return [str(read_interface(str(text).strip()).ip) for text in listed]
     except ValueError as error:
         raise CniError(BAD_CONFIGURATION, f"ips: {error}") from None
 

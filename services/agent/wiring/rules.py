@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from services.agent.kernel.nftables import table_names
 from services.agent.model import LocalEndpoint
+from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
@@ -140,7 +141,9 @@ def build_policy(
         enter: Called first in the kernel's thread, for tests.
     """
     metrics = PolicyMetrics(registry)
-    enforcement = Enforcement(Firewall(enter=enter), failsafe, logging, metrics, check=full_check)
+    firewall = Firewall(enter=enter)
+    ending = Ending(firewall, enter=enter)
+    enforcement = Enforcement(firewall, ending, failsafe, logging, metrics, check=full_check)
     reporting = Reporting(node, tuple(channels.values()))
     stream = rule_stream(
         node,

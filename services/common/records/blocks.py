@@ -60,6 +60,8 @@ class ReservationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     ranges: tuple[str, ...]
     description: str = ""
+    node: str = ""
+    """Whose agent set them aside."""
 
 
 _encoder = msgspec.json.Encoder()

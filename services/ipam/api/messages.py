@@ -336,6 +336,7 @@ def reservation(item: Reservation, state: State) -> block_pb2.Reservation:
         network=item.network,
         ranges=item.ranges,
         description=item.description,
+        node=item.node or "",
         size=min(sum(stop - start for start, stop in item.intervals), UINT64_MOST),
         in_use=in_use,
     )

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.errors import RomanaError
-from services.ipam.deciding import allocation
+from services.ipam.deciding import allocation, own_node
+from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.knowledge import Reservation
 from services.ipam.ledger.state import State
 from services.ipam.model import WANTS_MOST, Allocated, Release, Released, Request
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsRequest:
+    """What an agent asks for with its own certificate."""
+
+    request: Request
+    bounds: NodeBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +42,17 @@ class Tidy:
     """Keys to write, see `allocation.tidy`."""
 
 
-Item = Request | Release | SetReservation | DropReservation | Tidy
+Item = Request | AgentsRequest | Release | SetReservation | DropReservation | Tidy
 Result = Allocated | Released | RomanaError | None
 
 
-def perform(state: State, item: Item, now: int) -> Result:
-    """Decides an item, but for reservations; `now` is Unix time in milliseconds."""
+def perform(state: State, item: Item, now: int, stamp: int) -> Result:
+    """Decides an item, but for reservations; for the times see `allocation.allocate`."""
     try:
         if type(item) is Request:
-            return allocation.allocate(state, item, now)
+            return allocation.allocate(state, item, now, stamp)
+        if type(item) is AgentsRequest:
+            return own_node.allocate(state, item.request, item.bounds, now, stamp)
         if type(item) is Release:
             return allocation.release(state, item, now)
         assert type(item) is Tidy
@@ -53,6 +64,8 @@ def perform(state: State, item: Item, now: int) -> Result:
 
 def operations_most(item: Item) -> int:
     """How many keys an item writes at most."""
+    if type(item) is AgentsRequest:
+        item = item.request
     if type(item) is Request:
         return 2 * len(item.wants) + 1
     if type(item) is Release:

@@ -33,6 +33,8 @@ class Reservation:
     ranges: Sequence[str]
     """As they were written."""
     description: str = ""
+    node: NodeName | None = None
+    """Whose agent set them aside, since somebody else has them; None: an operator did."""
 
 
 class Knowledge:
@@ -53,6 +55,9 @@ class Knowledge:
         """Pages of which nobody knows what is in use in them: the family's number of bits."""
         self.ticks = 0
         """Highest number given to a block that came into use or came back."""
+        self.latest_rest = 0
+        """When the last address was released of all that rest or rested, in milliseconds: by the
+        clock of whoever released it."""
         self.stale = False
         """A stray is gone: `rebuild` will find room where it was."""
         self.version = 0
@@ -168,6 +173,8 @@ class Knowledge:
                     area.space.give_back(slot, "", record.returned)
             self.returned[place] = (record.length, record.returned)
             return
+        if record.rest:
+            self.latest_rest = max(self.latest_rest, *(item.time for item in record.rest))
         owner = Owner(NodeName(record.node), Tenant(record.tenant), Segment(record.segment))
         if block is not None and (block.born, block.length) != (record.born, record.length):
             self._lift(block, 0)
@@ -343,7 +350,7 @@ class Knowledge:
 
     def _addresses(self, node: Node) -> Iterator[tuple[NetworkName, Interval]]:
         """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
-        for address in {node.address, *(item.address for item in node.attachments)} - {None}:
+        for address in {node.address, *(item.address for item in node.declared)} - {None}:
             assert address is not None
             for space in self.spaces.values():
                 if address in space.network.cidr:

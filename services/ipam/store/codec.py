@@ -15,7 +15,7 @@ from services.common.etcd.types import (
     Snapshot,
     WatchBatch,
 )
-from services.common.model.names import NetworkName
+from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import MAX_BLOCK_BITS
 from services.common.records.blocks import (
     PAGE_BITS,
@@ -30,7 +30,7 @@ from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import PageChange, Pending, State
 
 PAGE: Final = "page"
@@ -62,6 +62,7 @@ def reservation_operation(keys: Keys, name: str, reservation: Reservation | None
         network=reservation.network,
         ranges=tuple(reservation.ranges),
         description=reservation.description,
+        node=reservation.node or "",
     )
     return Put(key, encode(record))
 
@@ -151,7 +152,12 @@ def _take_reservation(keys: Keys, event: Event, state: State) -> None:
 def read_reservation(name: str, item: KeyValue) -> Reservation:
     """A reservation as stored; raises RecordError."""
     record = decode_reservation(item.value)
-    intervals = parse_ranges(record.ranges)
+    intervals = stored_ranges(record.ranges)
     return Reservation(
-        name, NetworkName(record.network), intervals, record.ranges, record.description
+        name,
+        NetworkName(record.network),
+        intervals,
+        record.ranges,
+        record.description,
+        NodeName(record.node) if record.node else None,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ OPERATIONS_MOST: Final = TRANSACTION_OPERATIONS - 1
 """`Keys.commit` is written besides."""
 QUEUE_MOST: Final = 200_000
 """Items that may wait; at 50,000 a second those at the end wait for four seconds."""
+STREAMED_MOST: Final = 50_000
+"""Items that wait when streams are read no further: a second's work, so that none is slower for it,
+and others need not wait for longer than that."""
 STALE_MOST: Final = 20
 """How often a transaction is tried again because the topology changed under it."""
 ITEMS_MOST: Final = 2000
@@ -110,7 +114,7 @@ class Committer:
         *,
         reach_topology: Callable[[Revision], Awaitable[None]],
         on_commit: Callable[[Sequence[Place], Revision], None],
-        clock: Callable[[], float],
+        now: Callable[[], int],
         observer: Observer,
     ) -> None:
         """Nothing happens before `run`.
@@ -124,7 +128,7 @@ class Committer:
             reach_topology: returns when the feed was given everything up to a revision.
             on_commit: told of the blocks that a transaction changed, and its revision; also of
                 those that the topology moved.
-            clock: Unix time in seconds.
+            now: the time by which addresses rest, in milliseconds.
             observer: told of transactions.
         """
         self._keys = keys
@@ -132,7 +136,7 @@ class Committer:
         self._feed = feed
         self._leadership = leadership
         self._on_commit = on_commit
-        self._clock = clock
+        self._now = now
         self._observer = observer
         self._writer = Writer(client, keys, leadership, reach_topology)
         self._budget = OPERATIONS_MOST
@@ -142,6 +146,8 @@ class Committer:
         self._settled = asyncio.Event()
         self._settled.set()
         self._readers = 0
+        self._entry = asyncio.Lock()
+        self._answered = asyncio.Event()
         self._crowded = False
         """The last transaction answered several callers."""
         self._at_hand: list[_Job] = []
@@ -172,6 +178,19 @@ class Committer:
         self._waiting += len(items)
         self._wake.set()
         return await job.done
+
+    async def room(self, items: int) -> None:
+        """Returns when that many more may be submitted without crowding out others.
+
+        In the order of the calls. For streams, whose callers are to be slowed down, not refused.
+        Raises Unavailable if this replica decides no more.
+        """
+        async with self._entry:
+            while not self._ended and self._waiting and self._waiting + items > STREAMED_MOST:
+                self._answered.clear()
+                await self._answered.wait()
+        if self._ended:
+            raise _not_active()
 
     async def settled(self) -> None:
         """Returns when memory holds nothing that is not in the store.
@@ -224,6 +243,7 @@ class Committer:
             self._ended = True
             while self._queue:
                 self._fail(self._queue.popleft(), _not_active())
+            self._answered.set()
             self._state.rollback()
 
     async def _gather(self) -> None:
@@ -252,7 +272,7 @@ class Committer:
             if not writes:
                 self._answer_from_memory(decision)
                 return
-            started = self._clock()
+            started = time.perf_counter()
             try:
                 revision = await self._writer.write(self._conditions(pending), writes)
             except RequestTooLarge:
@@ -269,7 +289,7 @@ class Committer:
                 raise
             else:
                 if revision is not None:
-                    self._committed(decision, len(writes), self._clock() - started)
+                    self._committed(decision, len(writes), time.perf_counter() - started)
                     return
                 self._undo(decision.jobs, "stale")
                 self._catch_up()
@@ -301,8 +321,8 @@ class Committer:
 
     def _decide(self) -> _Decision:
         """Decides items from the head of the queue. Jobs stay there until they are answered."""
-        state, now = self._state, int(self._clock() * 1000)
-        streaks = Streaks(state, now)
+        state, now, stamp = self._state, self._now(), int(time.time())
+        streaks = Streaks(state, stamp)
         jobs: list[tuple[_Job, int]] = []
         self._at_hand = []
         total = 0
@@ -326,7 +346,7 @@ class Committer:
                     total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
                 ):
                     break
-                result = self._perform(item, now)
+                result = self._perform(item, now, stamp)
                 streaks.note(item, result)
                 job.results.append(result)
                 position += 1
@@ -337,11 +357,11 @@ class Committer:
                 break
         return _Decision(jobs)
 
-    def _perform(self, item: Item, now: int) -> Result:
+    def _perform(self, item: Item, now: int, stamp: int) -> Result:
         """Decides an item. A defect of ours is its result and nobody else's."""
         mark = self._state.mark()
         try:
-            return perform(self._state, item, now)
+            return perform(self._state, item, now, stamp)
         except Exception:
             self._state.rollback(mark)
             log.exception("decision_failed", item=repr(item)[:LOGGED_MOST])
@@ -397,6 +417,7 @@ class Committer:
     def _answer(self, decided: Sequence[tuple[_Job, int]]) -> None:
         """Answers the jobs at the head of the queue that are complete."""
         self._crowded = len(decided) > 1
+        self._answered.set()
         for job, count in decided:
             self._waiting -= count
             if job.done.done():
@@ -410,6 +431,7 @@ class Committer:
         """Answers a job that was taken from the queue: what is not decided has failed."""
         missing = len(job.items) - len(job.results)
         self._waiting -= missing
+        self._answered.set()
         if not job.done.done():
             job.results += [error] * missing
             job.done.set_result(job.results)

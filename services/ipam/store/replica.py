@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,7 +26,7 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
 from services.common.model.names import NodeName
-from services.common.process.gc_tuning import settle
+from services.common.process.gc_tuning import release, settle
 from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.deciding import allocation
@@ -36,6 +35,7 @@ from services.ipam.ledger.index import Place
 from services.ipam.ledger.state import State
 from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
+from services.ipam.store.clock import RestClock
 from services.ipam.store.fenced_transactions import Deposed, Leadership
 from services.ipam.store.group_commit import Committer, Observer
 from services.ipam.store.topology_feed import TopologyFeed
@@ -94,6 +94,7 @@ class Replica:
         self._election = Election(client, keys.leader, identity.address.encode(), ttl)
         self._follower: Follower | None = None
         self._committer: Committer | None = None
+        self._clock = RestClock()
         self._unreadable = UnreadableRecords()
         self._loaded = False
         self._listeners: set[Listener] = set()
@@ -147,11 +148,22 @@ class Replica:
         """Items that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
 
+    def now(self) -> int:
+        """The time by which addresses rest, in milliseconds."""
+        return self._clock.now(self.state.latest_rest)
+
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """Decides items and makes that durable; raises Unavailable if this is not active."""
+        return await self._deciding().submit(items)
+
+    async def room(self, items: int) -> None:
+        """Waits until that many more may be submitted; raises Unavailable if this is not active."""
+        await self._deciding().room(items)
+
+    def _deciding(self) -> Committer:
         if self._committer is None or not self._election.is_leader:
             raise Unavailable("this replica is not the active one", reason="NOT_ACTIVE")
-        return await self._committer.submit(items)
+        return self._committer
 
     async def settled(self) -> State:
         """Memory, when it holds nothing that is not in the store. Read it before the next await."""
@@ -222,19 +234,23 @@ class Replica:
     async def _live(self) -> None:
         while True:
             self._reset()
-            self._follower = Follower(
-                self._client, self.keys.ipam, self._on_batch, beacon=self.keys.commit
-            )
-            following = asyncio.create_task(self._follower.run(), name="follow ipam")
-            try:
-                committer = await self._take_over(self._follower, following)
-                if committer is not None:
-                    await self._lead(committer)
-            finally:
-                self._committer = None
-                self._notify()
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            await self._live_once()
+
+    async def _live_once(self) -> None:
+        """From reading the store until memory is of no use any more, which nothing here keeps."""
+        self._follower = Follower(
+            self._client, self.keys.ipam, self._on_batch, beacon=self.keys.commit
+        )
+        following = asyncio.create_task(self._follower.run(), name="follow ipam")
+        try:
+            committer = await self._take_over(self._follower, following)
+            if committer is not None:
+                await self._lead(committer)
+        finally:
+            self._committer = None
+            self._notify()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _take_over(
         self, follower: Follower, following: asyncio.Task[None]
@@ -273,7 +289,7 @@ class Replica:
             leadership,
             reach_topology=lambda revision: self._topology.wait_for(revision, CATCH_UP_SECONDS),
             on_commit=self._on_commit,
-            clock=time.time,
+            now=self.now,
             observer=self._observer,
         )
 
@@ -302,7 +318,7 @@ class Replica:
     async def _tidy(self, committer: Committer) -> None:
         while True:
             await asyncio.sleep(TIDY_SECONDS)
-            if allocation.is_untidy(self.state, int(time.time() * 1000)):
+            if allocation.is_untidy(self.state, self.now()):
                 with contextlib.suppress(Unavailable):
                     await committer.submit((Tidy(),))
 
@@ -313,10 +329,12 @@ class Replica:
 
     def _reset(self) -> None:
         self.state = State()
+        self.routes.detach()
         self._loaded = False
         self._feed.fill(self.state)
         self._tell(None)
         self._notify()
+        release()
 
     def _on_topology(self, batch: WatchBatch) -> None:
         self._feed.push(batch)

@@ -32,7 +32,7 @@ from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import Allocated, Release, Request
 from services.ipam.store.fenced_transactions import Deposed, Leadership
@@ -114,7 +114,7 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
         Leadership("me", fence, lambda: True, revision),
         reach_topology=reach,
         on_commit=lambda *_: None,
-        clock=time.time,
+        now=lambda: int(time.time() * 1000),
         observer=told,
     )
     task = asyncio.create_task(committer.run())
@@ -245,6 +245,45 @@ async def test_all_that_waits_goes_into_one_transaction(parts: Parts) -> None:
     assert len(parts.told.commits) <= 3
 
 
+async def test_a_stream_waits_for_room_in_its_turn_and_others_do_not(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ipam.store.group_commit.STREAMED_MOST", 10)
+    order: list[str] = []
+
+    async def stream(name: str, count: int) -> None:
+        await parts.committer.room(count)
+        assert parts.committer.waiting <= 10
+        order.append(name)
+        await parts.ask(*(f"{name}{number}" for number in range(count)))
+
+    first = asyncio.create_task(parts.ask(*(f"first{number}" for number in range(20))))
+    await asyncio.sleep(0)
+    assert parts.committer.waiting == 20
+    large, small = asyncio.create_task(stream("large", 9)), asyncio.create_task(stream("small", 2))
+    other = asyncio.create_task(parts.ask("other"))
+    await asyncio.sleep(0)
+    assert order == []
+    assert parts.committer.waiting == 21
+    await asyncio.gather(first, large, small, other)
+    assert order == ["large", "small"]
+    await parts.committer.room(1000)
+
+
+async def test_a_stream_that_waits_for_room_is_told_when_there_will_be_none(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ipam.store.group_commit.STREAMED_MOST", 1)
+    asked = asyncio.create_task(parts.ask("a", "b"))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(parts.committer.room(1))
+    await asyncio.sleep(0)
+    parts.task.cancel()
+    with pytest.raises(Unavailable):
+        await waiting
+    await asked
+
+
 async def test_a_name_asked_for_twice_at_once_is_given_once(parts: Parts) -> None:
     given = await asyncio.gather(*(parts.ask("same") for _ in range(10)))
     assert given == [["10.0.0.0"]] * 10
@@ -303,7 +342,7 @@ async def test_a_caller_who_gave_up_does_not_hold_up_the_others(parts: Parts) ->
 
 async def test_reservations_between_allocations_take_effect_in_their_order(parts: Parts) -> None:
     ranges = ("10.0.0.1-10.0.0.7",)
-    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+    made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
 
     def want(name: str) -> Request:
         return Request(EndpointName(name), NodeName("h1"), Tenant("t"), Segment(""))
@@ -329,7 +368,7 @@ async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
     for task in gone:
         task.cancel()
     ranges = ("10.0.0.1",)
-    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+    made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
     assert await parts.committer.submit([SetReservation(made)]) == [None]
     assert await parts.committer.submit([DropReservation("r")]) == [None]
     await asyncio.gather(*gone, return_exceptions=True)
