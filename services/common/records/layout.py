@@ -99,7 +99,9 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     address: str = ""
     labels: dict[str, str] = {}
-    attachments: tuple[AttachmentRecord, ...] = ()
+    attachments: tuple[AttachmentRecord, ...] | None = None
+    """None: on every network that its placements give. Absent before there was an empty list, which
+    is written out."""
     pins: dict[str, str] = {}
     placements: dict[str, str] = {}
     create_time: int = 0
@@ -167,7 +169,9 @@ def encode_node(node: Node) -> bytes:
             name=node.name,
             address=_text(node.address),
             labels=dict(node.labels),
-            attachments=tuple(
+            attachments=None
+            if node.attachments is None
+            else tuple(
                 AttachmentRecord(
                     attachment.network,
                     attachment.interface,
@@ -196,7 +200,9 @@ def decode_node(document: bytes) -> Node:
             name=NodeName(record.name),
             address=_address(record.address),
             labels=record.labels,
-            attachments=tuple(
+            attachments=None
+            if record.attachments is None
+            else tuple(
                 Attachment(
                     NetworkName(attachment.network),
                     attachment.interface,

@@ -364,7 +364,7 @@ class Knowledge:
 
     def _addresses(self, node: Node) -> Iterator[tuple[NetworkName, Interval]]:
         """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
-        for address in {node.address, *(item.address for item in node.attachments)} - {None}:
+        for address in {node.address, *(item.address for item in node.declared)} - {None}:
             assert address is not None
             for space in self.spaces.values():
                 if address in space.network.cidr:

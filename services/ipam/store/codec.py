@@ -32,7 +32,7 @@ from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.knowledge import NodeRelease, Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import PageChange, Pending, State
 
 PAGE: Final = "page"
@@ -176,7 +176,7 @@ def _take_release(keys: Keys, event: Event, state: State) -> None:
 def read_reservation(name: str, item: KeyValue) -> Reservation:
     """A reservation as stored; raises RecordError."""
     record = decode_reservation(item.value)
-    intervals = parse_ranges(record.ranges)
+    intervals = stored_ranges(record.ranges)
     return Reservation(
         name,
         NetworkName(record.network),

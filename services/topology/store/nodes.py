@@ -32,7 +32,7 @@ from services.topology.checks.own_node import (
 from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan, address_taken, plan_node
 from services.topology.metrics import Operation, TopologyMetrics
-from services.topology.model.draft import NodeDraft
+from services.topology.model.draft import EmptyAttachments, NodeDraft
 from services.topology.store import claims
 from services.topology.store.apply import refuse_being_removed, would_strand
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
@@ -135,6 +135,7 @@ class NodeChanges:
             if known is None:
                 raise node_not_found(draft.name)
             self._check_etag(known.name, options.etag)
+            _refuse_unasked(draft, known)
             asked = self._checked(draft, known, by_agent=options.by_agent)
             self._refuse_taken(asked)
             node = replace(asked, placements=known.placements, create_time=known.create_time)
@@ -279,6 +280,18 @@ class NodeChanges:
     def _count(self, operation: Operation, *, changed: bool, validated: bool = False) -> None:
         result = Result.CHANGED if changed else Result.UNCHANGED
         self._metrics.count(operation, Result.VALIDATED if validated else result)
+
+
+def _refuse_unasked(draft: NodeDraft, known: Node) -> None:
+    """Refuses to put a node onto every network by leaving out what it was attached to."""
+    left_out = not draft.attachments and draft.empty_attachments is EmptyAttachments.NOT_SAID
+    if left_out and known.attachments is not None:
+        was = ", ".join(item.network for item in known.attachments) or "no network"
+        raise InvalidInput.at(
+            f"{draft.at}.empty_attachments",
+            f"is missing: node {known.name!r} is attached to {was}; without attachments it is on "
+            "EVERY_NETWORK that its groups give, or on NO_NETWORK: say which",
+        )
 
 
 def node_not_found(name: str) -> NotFound:

@@ -26,7 +26,7 @@ from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import Release, Request
 from services.ipam.store.fenced_transactions import Deposed
@@ -254,7 +254,7 @@ async def test_a_caller_who_gave_up_does_not_hold_up_the_others(parts: Parts) ->
 
 async def test_reservations_between_allocations_take_effect_in_their_order(parts: Parts) -> None:
     ranges = ("10.0.0.1-10.0.0.7",)
-    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+    made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
 
     def want(name: str) -> Request:
         return Request(EndpointName(name), NodeName("h1"), Tenant("t"), Segment(""))
@@ -280,7 +280,7 @@ async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
     for task in gone:
         task.cancel()
     ranges = ("10.0.0.1",)
-    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+    made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
     assert await parts.committer.submit([SetReservation(made)]) == [None]
     assert await parts.committer.submit([DropReservation("r")]) == [None]
     await asyncio.gather(*gone, return_exceptions=True)
