@@ -278,6 +278,7 @@ class Committer:
             ]
             if not writes:
                 self._answer_from_memory(decision)
+                await asyncio.sleep(0)  # others' turn: no transaction gives it to them
                 return
             started = time.perf_counter()
             try:
