@@ -37,6 +37,18 @@ class Reservation:
     """Whose agent set them aside, since somebody else has them; None: an operator did."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeRelease:
+    """What is in use on a node that is gone will be released."""
+
+    noticed: int
+    """Unix time in seconds."""
+    due: int
+    """The same: not before."""
+    asked: bool
+    """Somebody removed the node by force."""
+
+
 class Knowledge:
     """Blocks with their addresses, nodes, networks and reservations."""
 
@@ -47,6 +59,8 @@ class Knowledge:
         """In file order."""
         self.nodes: dict[NodeName, Node] = {}
         self.reservations: dict[str, Reservation] = {}
+        self.releases: dict[NodeName, NodeRelease] = {}
+        """Written down; of nodes that are gone."""
         self.strays: dict[Place, Block] = {}
         """Blocks that lie outside of every area."""
         self.returned: dict[Place, tuple[int, int]] = {}
@@ -350,7 +364,7 @@ class Knowledge:
 
     def _addresses(self, node: Node) -> Iterator[tuple[NetworkName, Interval]]:
         """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
-        for address in {node.address, *(item.address for item in node.attachments)} - {None}:
+        for address in {node.address, *(item.address for item in node.declared)} - {None}:
             assert address is not None
             for space in self.spaces.values():
                 if address in space.network.cidr:
