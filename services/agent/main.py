@@ -101,6 +101,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         conflicted=metrics.conflicted,
         observer=metrics,
         guard=policy,
+        wanted=None if policy is None else policy.wanted,
     )
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))

@@ -28,6 +28,7 @@ from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
 from services.agent.rules.render_rules import Logging
 from services.agent.rules.reporting import Reporting
 from services.agent.rules.spool import RuleSpool
+from services.agent.rules.wanted import WantedEndpoints
 from services.agent.status import PolicyStatus, RuleCount
 from services.agent.streams.agent_stream import AgentStream
 from services.common.model.names import EndpointName, NodeName
@@ -60,6 +61,7 @@ class PolicyPart:
     enforcement: Enforcement
     stream: AgentStream[bytes]
     reporting: Reporting
+    wanted: WantedEndpoints
 
     @property
     def tasks(self) -> Mapping[str, Coroutine[object, object, None]]:
@@ -145,13 +147,15 @@ def build_policy(
     ending = Ending(firewall, enter=enter)
     enforcement = Enforcement(firewall, ending, failsafe, logging, metrics, check=full_check)
     reporting = Reporting(node, tuple(channels.values()))
+    wanted = WantedEndpoints()
     stream = rule_stream(
         node,
         channels,
         enforcement,
+        wanted,
         RuleSpool(state_dir),
         receiver,
         Connects(metrics, reporting),
     )
     PolicyCollector(enforcement, lambda: stream.connected, registry)
-    return PolicyPart(enforcement, stream, reporting)
+    return PolicyPart(enforcement, stream, reporting, wanted)

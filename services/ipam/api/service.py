@@ -422,6 +422,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             blocks=len(replica.state.index.blocks),
             version=version(),
             unreadable=named(replica.unreadable),
+            releases=messages.node_releases(replica.state),
         )
 
     # How writes get to the active replica.

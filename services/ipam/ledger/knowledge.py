@@ -37,6 +37,18 @@ class Reservation:
     """Whose agent set them aside, since somebody else has them; None: an operator did."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeRelease:
+    """What is in use on a node that is gone will be released."""
+
+    noticed: int
+    """Unix time in seconds."""
+    due: int
+    """The same: not before."""
+    asked: bool
+    """Somebody removed the node by force."""
+
+
 class Knowledge:
     """Blocks with their addresses, nodes, networks and reservations."""
 
@@ -47,6 +59,8 @@ class Knowledge:
         """In file order."""
         self.nodes: dict[NodeName, Node] = {}
         self.reservations: dict[str, Reservation] = {}
+        self.releases: dict[NodeName, NodeRelease] = {}
+        """Written down; of nodes that are gone."""
         self.strays: dict[Place, Block] = {}
         """Blocks that lie outside of every area."""
         self.returned: dict[Place, tuple[int, int]] = {}

@@ -152,8 +152,8 @@ class TopologyChanges:
         cache = self._store.cache
         plan = asked.plan(cache.layout, cache.nodes, self._store.usage, int(time.time()))
         for node in plan.nodes:
-            if node.name not in cache.nodes and self._store.usage.of_node(node.name):
-                raise being_removed(node.name)
+            if node.name not in cache.nodes:
+                refuse_being_removed(self._store, node.name)
         return plan
 
     async def _finish(self, asked: Asked, layout: Layout, done: Committed[Plan]) -> None:
@@ -202,10 +202,11 @@ def would_strand(plan: Plan) -> WrongState:
     )
 
 
-def being_removed(node: NodeName) -> Unavailable:
-    """The error for a name whose addresses are still being released."""
-    return Unavailable(
-        f"addresses of an earlier node {node!r} are still being released: try again",
-        reason="NODE_BEING_REMOVED",
-        metadata={"node": node},
-    )
+def refuse_being_removed(store: TopologyStore, node: NodeName) -> None:
+    """Raises Unavailable for a name that was removed by force, while its addresses are released."""
+    if node in store.cache.removed and store.usage.of_node(node):
+        raise Unavailable(
+            f"addresses of an earlier node {node!r} are still being released: try again",
+            reason="NODE_BEING_REMOVED",
+            metadata={"node": node},
+        )

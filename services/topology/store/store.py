@@ -24,6 +24,7 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import (
     Compare,
+    Delete,
     Field,
     Operation,
     Put,
@@ -64,14 +65,15 @@ class Decision(Generic[_T]):
     """To write."""
     nodes: Sequence[Node] = ()
     """To write; no more than MAX_NODES."""
-    delete: Sequence[Operation] = ()
+    marks: Sequence[Operation] = ()
+    """To write besides, and nodes to delete."""
     demands: Sequence[Compare] = ()
     """Beside that nothing else changed."""
 
     @property
     def is_empty(self) -> bool:
         """Says whether there is nothing to write."""
-        return self.layout is None and not self.nodes and not self.delete
+        return self.layout is None and not self.nodes and not self.marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class TopologyStore:
             Compare(keys.generation, Field.MOD, Relation.EQUAL, self.cache.generation),
             *decision.demands,
         ]
-        operations: list[Operation] = [Put(keys.generation, b"1"), *decision.delete]
+        operations: list[Operation] = [Put(keys.generation, b"1"), *decision.marks]
         if decision.layout is not None:
             document = encode_layout(decision.layout)
             if len(document) > MAX_LAYOUT_BYTES:
@@ -188,7 +190,10 @@ class TopologyStore:
                     "", f"the layout has {len(document)} bytes, at most {MAX_LAYOUT_BYTES} fit"
                 )
             operations.append(Put(keys.layout, document))
-        operations += [Put(keys.node(node.name), encode_node(node)) for node in decision.nodes]
+        for node in decision.nodes:
+            operations.append(Put(keys.node(node.name), encode_node(node)))
+            if node.name in self.cache.removed:
+                operations.append(Delete(keys.removed_node(node.name)))
         outcome = await self._client.transact(compares, operations)
         if not outcome.succeeded:
             return 0

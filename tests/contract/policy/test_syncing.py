@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import pytest
-from romana.policy.v1 import policy_pb2
+from romana.ipam.v1 import allocation_pb2
+from romana.policy.v1 import endpoint_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import sync_rules_pb2 as pb
 
@@ -208,6 +209,68 @@ async def test_the_first_message_has_to_be_a_hello(pair: Pair) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def put(pair: Pair, name: str, node: str = "", **attachment: object) -> None:
+    message = endpoint(name, labels={"app": "web"})
+    if node:
+        wanted = endpoint_pb2.WantedAttachment(node=node, **attachment)  # type: ignore[arg-type]
+        message.wanted.CopyFrom(wanted)
+    answer = await pair.stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[message]))
+    assert not answer.results[0].code, answer
+
+
+async def test_a_node_is_told_what_is_wanted_there_until_it_is_no_longer(
+    pair: Pair, first: SyncAgent
+) -> None:
+    addresses = [allocation_pb2.AddressSpec(network="net", address="10.0.0.7")]
+    await put(pair, "pod/t/a/1", "h1", addresses=addresses, allocation="pod/t/a")
+    await put(pair, "pod/t/b/2", "h2")
+    await first.until(lambda: "wanted/pod/t/a/1" in first.ids)
+    said = first.kernel["wanted/pod/t/a/1"].wanted
+    assert (said.name, said.tenant, dict(said.labels)) == ("pod/t/a/1", "t", {"app": "web"})
+    assert list(said.attachment.addresses) == addresses
+    assert said.attachment.allocation == "pod/t/a"
+    assert "wanted/pod/t/b/2" not in first.ids
+    known = await pair.other.GetEndpoint(api.GetEndpointRequest(name="pod/t/a/1"))
+    assert known.endpoint.wanted == said.attachment
+
+    await put(pair, "pod/t/b/2", "h1", ending=True, refusal="no")
+    await first.until(lambda: "wanted/pod/t/b/2" in first.ids)
+    await put(pair, "pod/t/a/1")
+    await pair.stub.DeleteEndpoint(api.DeleteEndpointRequest(name="pod/t/b/2"))
+    await first.until(lambda: not any(one.startswith("wanted/") for one in first.ids))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "path"),
+    [
+        ({"node": ""}, "endpoints[0].wanted.node"),
+        (
+            {"node": "h1", "addresses": [allocation_pb2.AddressSpec(address="10.0.0")]},
+            "endpoints[0].wanted.addresses[0].address",
+        ),
+        (
+            {
+                "node": "h1",
+                "addresses": [
+                    allocation_pb2.AddressSpec(
+                        address="10.0.0.1", family=allocation_pb2.FAMILY_IPV6
+                    )
+                ],
+            },
+            "endpoints[0].wanted.addresses[0].family",
+        ),
+        ({"node": "h1", "refusal": "x" * 1025}, "endpoints[0].wanted.refusal"),
+    ],
+)
+async def test_what_is_wanted_wrongly_is_refused_with_its_field(
+    pair: Pair, wanted: dict[str, object], path: str
+) -> None:
+    message = endpoint("pod/t/a/1")
+    message.wanted.CopyFrom(endpoint_pb2.WantedAttachment(**wanted))  # type: ignore[arg-type]
+    answer = await pair.stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[message]))
+    assert path in answer.results[0].message
 
 
 async def late(pair: Pair, since: int, *, stub: str = "stub") -> tuple[int, list[str]]:

@@ -230,7 +230,48 @@ async def test_a_node_in_use_is_removed_only_by_force_and_its_name_waits(
     await store.client.transact(
         (), (Delete(store.keys.blocks, prefix=True), Put(store.keys.commit, b"2"))
     )
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is not None
     assert (await register(replica, "x", "192.0.2.1")).placements
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is None
+
+
+async def test_a_node_that_vanished_may_come_back_to_what_is_in_use_on_it(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a", used=3)
+    key = store.keys.node(NodeName("x"))
+    await store.client.transact((), (Delete(key), Put(store.keys.generation, b"2")))
+    assert (await register(replica, "x", "192.0.2.1")).placements
+
+
+async def test_the_release_of_what_a_vanished_node_had_can_be_asked_for(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a", used=3)
+    key = store.keys.node(NodeName("x"))
+    await store.client.transact((), (Delete(key), Put(store.keys.generation, b"2")))
+    answer = await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
+    assert answer.released_addresses == 0
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is None
+    for _ in range(2):
+        answer = await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x", force=True))
+        assert answer.released_addresses == 3
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is not None
+
+
+async def test_removals_are_forgotten_when_nothing_is_in_use_any_more(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    for number in range(1, 4):
+        await register(replica, f"x{number}", f"192.0.2.{number}")
+        await replica.stub.DeleteNode(api.DeleteNodeRequest(name=f"x{number}", force=True))
+    kept = await store.client.range(store.keys.removed_nodes)
+    assert [item.key for item in kept.items] == [store.keys.removed_node(NodeName("x3"))]
 
 
 async def test_deleting_twice_is_fine_and_reading_is_not_found(replica: Replica) -> None:
