@@ -329,7 +329,8 @@ class Netlink:
             if first in {ERROR, DONE}:
                 (code,) = struct.unpack_from("=i", data, HEADER.size)
                 if code:
-                    raise KernelUnavailable(f"netlink: dump {kind}: {os.strerror(-code)}")
+                    why = OSError(-code, os.strerror(-code))
+                    raise KernelUnavailable(f"netlink: dump {kind}: {why.strerror}") from why
                 yield b"", interrupted
                 return
             end = _end(data)
