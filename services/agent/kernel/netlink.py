@@ -315,7 +315,7 @@ class Netlink:
         return found, complete
 
     def _pieces(self, kind: int, body: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Whole messages, none in the last piece, and whether objects changed meanwhile."""
+        """Whole messages, perhaps none, and whether objects changed meanwhile."""
         self._sequence = (self._sequence + 1) & 0x7FFFF
         with _translated():
             self._socket.send(message(kind, DUMP, self._sequence, body))
