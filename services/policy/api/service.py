@@ -20,7 +20,7 @@ from services.common.process.version import version
 from services.common.rpc import enums
 from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
-from services.common.store.unreadable import named
+from services.common.store.unreadable import STATUS_MOST, named
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
@@ -291,6 +291,10 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
             agents=sum(1 for _ in self._syncing.hub.streams),
             unreadable=named(self._store.unreadable),
             replica=self._realization.replica,
+            disputed=[
+                f"{name} on {node}: {why}"
+                for (node, name), why in sorted(self._feed.disputed.items())[:STATUS_MOST]
+            ],
         )
 
     def _select(self, message: api.EndpointFilter) -> list[Endpoint]:
