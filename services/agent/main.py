@@ -20,6 +20,8 @@ from services.agent.registering import Identity, Registering
 from services.agent.routing.intake import route_stream
 from services.agent.routing.reconcile import Reconciler, Timing
 from services.agent.routing.spool import Spool
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.off import Off
 from services.agent.rules.spool import RuleSpool
 from services.agent.settings import AgentSettings
 from services.agent.status import NodeStatus
@@ -78,6 +80,9 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     )
     AgentCollector(reconciler, lambda: stream.connected, registry)
     policy = await _policy(life, settings, registry, reconciler)
+    off = Off(Firewall(), RuleSpool(settings.state_dir).forget)
+    rules = off if policy is None else policy.enforcement
+    reconciler.require(lambda: rules.reasons)
 
     def status() -> NodeStatus:
         applied = stream.applied
@@ -116,9 +121,10 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     life.on_stop(Phase.CLOSE, "spool", stream.save)
 
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
-    if policy is not None:
-        enforcement = policy.enforcement
-        enforcement.on_change(lambda: server.set_serving(serving=reconciler.ready))
+    rules.on_change(lambda: server.set_serving(serving=reconciler.ready))
+    if policy is None:
+        life.start("no rules", off.run())
+    else:
         life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
         for name, task in policy.tasks.items():
             life.start(name, task)
@@ -166,13 +172,12 @@ async def _policy(
         channels=_channels(life, settings, "policy", settings.policy),
         state_dir=settings.state_dir,
         receiver=await asyncio.to_thread(RuleSpool(settings.state_dir).load),
-        failsafe=settings.rules.failsafe(),
+        failsafe=settings.failsafe(),
         logging=settings.rules.logging(),
         registry=registry,
         full_check=settings.full_check,
     )
     reconciler.on_endpoint(policy.endpoint)
-    reconciler.require(lambda: policy.enforcement.reasons)
     return policy
 
 

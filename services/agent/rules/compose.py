@@ -27,10 +27,10 @@ from services.agent.kernel.nftables.table import (
 )
 from services.agent.rules.diff import compare, restructure
 from services.agent.rules.endpoint_view import Opened, PageKey, Pages, View
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.render import Structure, local_elements, render
 from services.agent.rules.render_rules import Counted, Logging, Piece, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (

@@ -27,13 +27,13 @@ from services.agent.rules import connections
 from services.agent.rules.compose import Composer, Local, Refreshed
 from services.agent.rules.connections import Connections
 from services.agent.rules.ending import Ending
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.render_rules import Counted, Logging
 from services.agent.rules.resources import Resource
 from services.agent.rules.round import Counts, Outcome, Task, perform
 from services.common.backoff import BackoffPolicy
 from services.common.errors import WrongState
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 
 log = structlog.get_logger(__name__)

@@ -16,8 +16,9 @@ from services.agent.rules.resources import Resource
 from services.agent.rules.spool import RuleSpool
 from services.agent.rules.wanted import PREFIX, WantedEndpoints
 from services.agent.streams.agent_stream import MANY, AgentStream
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
-from services.common.sync.model import Failure
+from services.common.sync.model import Failure, Hello
 from services.common.sync.receiver import Batch, Receiver
 from services.common.sync.stream_client import Call, Observer, Peer
 
@@ -91,6 +92,8 @@ def rule_stream(
     spool: RuleSpool,
     receiver: Receiver[bytes],
     observer: Observer | None = None,
+    *,
+    failsafe: Failsafe,
 ) -> AgentStream[bytes]:
     """The node's stream of rules.
 
@@ -102,15 +105,19 @@ def rule_stream(
         spool: Where it is kept.
         receiver: From the spool, or empty.
         observer: Is told how the stream fares.
+        failsafe: What no policy on the node cuts off, to be told.
     """
-    peers = [_peer(address, channel) for address, channel in channels.items()]
+    peers = [_peer(address, channel, failsafe) for address, channel in channels.items()]
     return AgentStream(node, peers, RuleSink(enforcement, wanted), spool.save, receiver, observer)
 
 
-def _peer(address: str, channel: grpc.aio.Channel) -> Peer[bytes]:
+def _peer(address: str, channel: grpc.aio.Channel, failsafe: Failsafe) -> Peer[bytes]:
     stub: PolicyServiceAsyncStub = PolicyServiceStub(channel)
 
     def begin() -> Call:
         return cast("Call", stub.SyncRules())  # what it is, but for its type in the stubs
 
-    return Peer(address, begin, messages.hello, messages.ack, messages.parse_response)
+    def hello(value: Hello) -> object:
+        return messages.hello(value, failsafe)
+
+    return Peer(address, begin, hello, messages.ack, messages.parse_response)
