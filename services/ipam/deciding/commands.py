@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.common.errors import RomanaError
 from services.ipam.deciding import allocation
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.state import State
 from services.ipam.model import WANTS_MOST, Allocated, Release, Released, Request
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range
 from services.ipam.ledger.state import State
 

@@ -447,8 +447,6 @@ class Committer:
 
     def _catch_up(self) -> None:
         self._release_gone(self._feed.catch_up(self._state))
-        if self._state.stale:
-            self._state.rebuild()
         moved = self._state.take_moved()
         if moved:
             self._on_commit(moved, self.revision)
