@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -21,11 +20,14 @@ from services.agent.registering import Identity, Registering
 from services.agent.routing.intake import route_stream
 from services.agent.routing.reconcile import Reconciler, Timing
 from services.agent.routing.spool import Spool
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.off import Off
 from services.agent.rules.spool import RuleSpool
 from services.agent.settings import AgentSettings
 from services.agent.status import NodeStatus
 from services.agent.wiring.endpoints import build_endpoints
 from services.agent.wiring.rules import PolicyPart, build_policy
+from services.common.model.addresses import read_address
 from services.common.model.node import Attachment
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle, Phase
@@ -78,6 +80,9 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     )
     AgentCollector(reconciler, lambda: stream.connected, registry)
     policy = await _policy(life, settings, registry, reconciler)
+    off = Off(Firewall(), RuleSpool(settings.state_dir).forget)
+    rules = off if policy is None else policy.enforcement
+    reconciler.require(lambda: rules.reasons)
 
     def status() -> NodeStatus:
         applied = stream.applied
@@ -101,6 +106,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         conflicted=metrics.conflicted,
         observer=metrics,
         guard=policy,
+        wanted=None if policy is None else policy.wanted,
     )
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))
@@ -115,9 +121,10 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     life.on_stop(Phase.CLOSE, "spool", stream.save)
 
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
-    if policy is not None:
-        enforcement = policy.enforcement
-        enforcement.on_change(lambda: server.set_serving(serving=reconciler.ready))
+    rules.on_change(lambda: server.set_serving(serving=reconciler.ready))
+    if policy is None:
+        life.start("no rules", off.run())
+    else:
         life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
         for name, task in policy.tasks.items():
             life.start(name, task)
@@ -165,13 +172,12 @@ async def _policy(
         channels=_channels(life, settings, "policy", settings.policy),
         state_dir=settings.state_dir,
         receiver=await asyncio.to_thread(RuleSpool(settings.state_dir).load),
-        failsafe=settings.rules.failsafe(),
+        failsafe=settings.failsafe(),
         logging=settings.rules.logging(),
         registry=registry,
         full_check=settings.full_check,
     )
     reconciler.on_endpoint(policy.endpoint)
-    reconciler.require(lambda: policy.enforcement.reasons)
     return policy
 
 
@@ -183,7 +189,7 @@ def _registering(
 ) -> Registering:
     identity = Identity(
         settings.name,
-        ipaddress.ip_address(settings.address) if settings.address else None,
+        read_address(settings.address) if settings.address else None,
         settings.labels,
         settings.declared(),
     )

@@ -13,11 +13,11 @@ from romana.sync.v1 import sync_pb2
 from services.agent.endpoints.attach import State, View
 from services.agent.endpoints.spec import (
     DEFAULT_INTERFACE,
-    AddressWant,
     EndpointSpec,
     violations,
 )
 from services.agent.kernel.veth import gateway_of
+from services.agent.model import AddressWant
 from services.agent.status import NodeStatus, PolicyStatus
 from services.common.errors import InvalidInput, Violation
 from services.common.model import names

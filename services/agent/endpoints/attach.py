@@ -119,16 +119,30 @@ class Endpoints:
         *,
         observer: EndpointObserver | None = None,
         guard: Guard | None = None,
+        keeps: Callable[[EndpointName], bool] | None = None,
         passed: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`passed` is told the name of every step that is done; tests end the process there."""
+        """Does nothing.
+
+        Args:
+            journal: Where it is written down.
+            links: The kernel's links.
+            addressing: Gives addresses.
+            reconciler: Puts routes into the kernel.
+            observer: Is told how it went.
+            guard: Keeps endpoints closed until their rules are in force.
+            keeps: Says whose addresses are kept when it is detached, for the next time.
+            passed: Is told the name of every step that is done; tests end the process there.
+            now: The wall clock.
+        """
         self._journal = journal
         self._links = links
         self._addressing = addressing
         self._reconciler = reconciler
         self._observer = observer or Nobody()
         self._guard = guard
+        self._keeps = keeps or (lambda _: False)
         self._passed = passed
         self._now = now
         self._records: dict[EndpointName, Record] = {}
@@ -169,12 +183,13 @@ class Endpoints:
         """
         return await self._alone.do(spec.name, lambda: self._attach(spec, deadline))
 
-    async def detach(self, name: EndpointName) -> tuple[str, ...]:
+    async def detach(self, name: EndpointName, container: str = "") -> tuple[str, ...]:
         """Detaches an endpoint, if there is one, and gives its addresses back.
 
         The link is gone when it returns. While ipam is away, the addresses are given back later.
+        With a container nothing is done if the endpoint is in another one by now.
         """
-        return await self._alone.do(name, lambda: self._detach(name))
+        return await self._alone.do(name, lambda: self._detach(name, container))
 
     async def check(self, name: EndpointName) -> tuple[View, list[str]]:
         """The endpoint, and what the kernel lacks of it; NotFound if there is none."""
@@ -196,6 +211,10 @@ class Endpoints:
 
     async def _attach_valid(self, spec: EndpointSpec, deadline: float) -> Attached:
         before = self._records.get(spec.name)
+        if before is not None and before.spec.container != spec.container:
+            # the sandbox before, which its runtime has given up
+            await self._detach_known(spec.name)
+            before = self._records.get(spec.name)
         if before is not None and before.step is Step.ATTACHED:
             if before.spec != spec:
                 raise AlreadyExists(
@@ -370,8 +389,11 @@ class Endpoints:
 
     # Detaching.
 
-    async def _detach(self, name: EndpointName) -> tuple[str, ...]:
+    async def _detach(self, name: EndpointName, container: str) -> tuple[str, ...]:
         with watched(self._observer, Operation.DETACH):
+            record = self._records.get(name)
+            if record is not None and container not in {"", record.spec.container}:
+                return ()
             return await self._detach_known(name)
 
     async def _detach_known(self, name: EndpointName) -> tuple[str, ...]:
@@ -416,6 +438,9 @@ class Endpoints:
     async def _give_back(self, record: Record) -> tuple[str, ...]:
         """Releases in ipam and forgets; keeps the record for later if ipam is away."""
         name = record.spec.name
+        if self._keeps(name):
+            await self.forget(name)
+            return ()
         deadline = asyncio.get_running_loop().time() + UNDO_SECONDS
         try:
             released = await self._addressing.ipam.release(record.spec, deadline)

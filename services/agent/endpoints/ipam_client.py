@@ -26,6 +26,7 @@ from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import NotFound, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address
+from services.common.rpc.enums import FAMILIES
 from services.common.rpc.status import error_of
 
 if TYPE_CHECKING:
@@ -34,11 +35,6 @@ if TYPE_CHECKING:
 _Asked = TypeVar("_Asked", bound=Message)
 _Answer = TypeVar("_Answer", bound=Message)
 
-_FAMILIES: Final = {
-    0: allocation_pb2.FAMILY_UNSPECIFIED,
-    4: allocation_pb2.FAMILY_IPV4,
-    6: allocation_pb2.FAMILY_IPV6,
-}
 _RETRY: Final = BackoffPolicy(initial=0.1, maximum=2.0)
 ATTEMPT: Final = 5.0
 """Seconds for one attempt: what hangs longer hangs in a replica that is being replaced."""
@@ -68,14 +64,14 @@ class IpamClient:
         """The addresses of an endpoint, in the order asked for; the same ones again."""
         request = pb.AllocateAddressRequest(
             spec=allocation_pb2.AllocationSpec(
-                name=spec.name,
+                name=spec.allocation_name,
                 node=self._node,
                 tenant=spec.tenant,
                 segment=spec.segment,
                 addresses=[
                     allocation_pb2.AddressSpec(
                         network=want.network or "",
-                        family=_FAMILIES[want.family],
+                        family=FAMILIES[want.family],
                         address=want.address,
                     )
                     for want in spec.addresses
@@ -92,7 +88,10 @@ class IpamClient:
         """
         request = pb.ReleaseAddressRequest(
             spec=pb.ReleaseSpec(
-                name=spec.name, tenant=spec.tenant, segment=spec.segment, node=self._node
+                name=spec.allocation_name,
+                tenant=spec.tenant,
+                segment=spec.segment,
+                node=self._node,
             )
         )
         answer = await self._call(lambda stub: stub.ReleaseAddress, request, deadline)

@@ -25,8 +25,8 @@ from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import LocalEndpoint, Myself, Remote
 from services.agent.routing.asked import QUICK, Asked
-from services.agent.routing.plan import Desired, Wanted
-from services.agent.routing.prefixes import Changed, PrefixRoutes
+from services.agent.routing.plan import Desired, Planner, Wanted
+from services.agent.routing.prefixes import Changed
 from services.agent.routing.reconcile_round import Outcome, Task, Trouble, perform
 from services.agent.routing.retries import RETRY, Retries
 from services.common.model.names import EndpointName
@@ -244,7 +244,7 @@ class _Routing:
         self._numbers = numbers
         self._keep_numbers = keep_numbers
         self._observer = observer
-        self._memory = PrefixRoutes()  # of the thread
+        self._planner = Planner()  # of the thread
         self._retries = Retries(random.random)
         self._begun = 0.0
         self._watch: Watch | None = None
@@ -303,12 +303,13 @@ class _Routing:
             self.actual,
             self.desired,
             self._retries.waiting(occasion.now),
-            noted.look,
+            failing=bool(self._retries),
+            look=noted.look,
             keep_links=not asked.attachments_known,
         )
 
     def perform(self, task: Task) -> Outcome:
-        return perform(self._kernel, task, self._memory, self._keep_numbers)
+        return perform(self._kernel, task, self._planner, self._keep_numbers)
 
     def take(self, task: Task, outcome: Outcome) -> bool:
         now = asyncio.get_running_loop().time()
@@ -340,7 +341,7 @@ class _Routing:
 
     def broke(self, *, defect: bool) -> None:
         if defect:
-            self._memory, self.desired = PrefixRoutes(), None
+            self._planner, self.desired = Planner(), None
         self._asked.forget_kernel()
         if self._observer is not None:
             self._observer.failed()

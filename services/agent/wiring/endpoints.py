@@ -28,6 +28,7 @@ from services.agent.endpoints.recovery import Recovery
 from services.agent.kernel.announce import Announcer, ProbeSettings
 from services.agent.kernel.veth import Links
 from services.agent.routing.reconcile import Reconciler
+from services.agent.rules.wanted import WantedEndpoints
 from services.agent.status import NodeStatus
 from services.common.model.names import NodeName
 from services.common.model.node import Attachment
@@ -63,6 +64,7 @@ def build_endpoints(
     conflicted: Callable[[], None] = lambda: None,
     observer: EndpointObserver | None = None,
     guard: Guard | None = None,
+    wanted: WantedEndpoints | None = None,
 ) -> Built:
     """Everything that attaching needs; nothing is done yet but the journal's folder made.
 
@@ -78,6 +80,7 @@ def build_endpoints(
         conflicted: See `Addressing`.
         observer: Is told how attaching and detaching went.
         guard: Keeps endpoints closed until their rules are in force; None: there is no policy.
+        wanted: What orchestrators want here; None: nobody says so.
     """
     links = Links()
     client = IpamClient(ipam, node)
@@ -91,11 +94,12 @@ def build_endpoints(
         reconciler,
         observer=observer,
         guard=guard,
+        keeps=None if wanted is None else wanted.keeps,
         passed=passed,
     )
     return Built(
         endpoints=endpoints,
         recovery=Recovery(endpoints, links, client, reconciler),
         service=AgentService(node, endpoints, reconciler, status),
-        cni=CniServer(endpoints, reconciler),
+        cni=CniServer(endpoints, reconciler, wanted),
     )

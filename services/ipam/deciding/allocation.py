@@ -80,6 +80,13 @@ def release(state: State, release: Release, now: int) -> Released:
     places = state.index.places(release.name)
     given = []
     for block, offset in places:
+        if release.node is not None and release.node != block.node:
+            # before its owner, which another node is not told
+            raise WrongState(
+                f"{release.name!r} is on node {block.node!r}",
+                reason="OTHER_NODE",
+                metadata={"name": release.name, "node": block.node},
+            )
         if release.tenant is not None and (release.tenant, release.segment) != (
             block.tenant,
             block.segment,
@@ -88,12 +95,6 @@ def release(state: State, release: Release, now: int) -> Released:
                 f"{release.name!r} belongs to tenant {block.tenant!r}, segment {block.segment!r}",
                 reason="OTHER_OWNER",
                 metadata={"name": release.name, "tenant": block.tenant, "segment": block.segment},
-            )
-        if release.node is not None and release.node != block.node:
-            raise WrongState(
-                f"{release.name!r} is on node {block.node!r}",
-                reason="OTHER_NODE",
-                metadata={"name": release.name, "node": block.node},
             )
         given.append(block.given(offset))
     for block, offset in places:

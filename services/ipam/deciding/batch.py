@@ -112,8 +112,7 @@ class Streaks:
         if type(result) is not Allocated:
             self._streaks.clear()
         elif not result.existed:
-            assert type(item) is Request
-            if item.wants is not ANY:
+            if type(item) is not Request or item.wants is not ANY:
                 self._streaks.clear()
                 return
             given = result.given[0]

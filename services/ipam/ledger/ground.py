@@ -32,6 +32,8 @@ class Reservation:
     ranges: Sequence[str]
     """As they were written."""
     description: str = ""
+    node: NodeName | None = None
+    """Whose agent set them aside, since somebody else has them; None: an operator did."""
 
 
 class Ground:
@@ -310,7 +312,7 @@ class Ground:
     def _addresses(self, node: Node) -> set[tuple[NetworkName, Interval]]:
         """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
         found = set()
-        for address in {node.address, *(item.address for item in node.attachments)}:
+        for address in {node.address, *(item.address for item in node.declared)}:
             if address is not None:
                 value, bits = int(address), address.max_prefixlen
                 for space in self.spaces.values():

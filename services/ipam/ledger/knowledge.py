@@ -7,6 +7,8 @@ depends on the pages, the layout, the nodes and the reservations alone.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from services.common.model.names import NodeName, Segment, Tenant
 from services.common.records.blocks import BlockPage
 from services.ipam.ledger.areas import Owner
@@ -16,11 +18,25 @@ from services.ipam.ledger.index import Place
 from services.ipam.ledger.pages import clear_page, read_page
 
 
+@dataclass(frozen=True, slots=True)
+class NodeRelease:
+    """What is in use on a node that is gone will be released."""
+
+    noticed: int
+    """Unix time in seconds."""
+    due: int
+    """The same: not before."""
+    asked: bool
+    """Somebody removed the node by force."""
+
+
 class Knowledge(Ground):
     """Blocks with their addresses, nodes, networks and reservations."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.releases: dict[NodeName, NodeRelease] = {}
+        """Written down; of nodes that are gone."""
         self.ticks = 0
         """Highest number given to a block that came into use or came back."""
         self.latest_rest = 0

@@ -20,7 +20,7 @@ from services.common.process.version import version
 from services.common.rpc import enums
 from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
-from services.common.store.unreadable import named
+from services.common.store.unreadable import STATUS_MOST, named
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
@@ -252,9 +252,10 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
 
     async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:
         self._store.check_in_sync()
-        found = explain(self._engine, explain_messages.connection(request.connection))
-        nodes = {node for one in found for node in one.nodes}
-        behind = await self._realization.behind(nodes)
+        connection = explain_messages.connection(request.connection)
+        known = await self._realization.known()
+        found = explain(self._engine, connection, known.failsafe)
+        behind = known.behind({node for one in found for node in one.nodes})
         return api.ExplainResponse(
             explanations=[explain_messages.explanation(one, behind) for one in found]
         )
@@ -271,9 +272,8 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         sources, destinations = self._select(request.sources), self._select(request.destinations)
         rows = matrix(self._engine, sources, destinations, protocol, request.port)
         nodes = {one.node for one in (*sources, *destinations) if one.node is not None}
-        return explain_messages.matrix(
-            sources, destinations, rows, await self._realization.behind(nodes)
-        )
+        behind = (await self._realization.known()).behind(nodes)
+        return explain_messages.matrix(sources, destinations, rows, behind)
 
     async def GetStatus(
         self, request: api.GetStatusRequest, context: Context
@@ -291,6 +291,10 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
             agents=sum(1 for _ in self._syncing.hub.streams),
             unreadable=named(self._store.unreadable),
             replica=self._realization.replica,
+            disputed=[
+                f"{name} on {node}: {why}"
+                for (node, name), why in sorted(self._feed.disputed.items())[:STATUS_MOST]
+            ],
         )
 
     def _select(self, message: api.EndpointFilter) -> list[Endpoint]:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import pytest
-from romana.policy.v1 import policy_pb2
+from romana.ipam.v1 import allocation_pb2
+from romana.policy.v1 import endpoint_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import sync_rules_pb2 as pb
 
@@ -67,8 +68,8 @@ async def test_a_node_gets_what_its_endpoints_need_and_no_more(
     assert first.ids == {"network/net", "network/six"}
     await create(pair, policy("p", peer=of_tenant("u")))
     await create(pair, policy("q", of_tenant("elsewhere")))
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u"))
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     await first.until(lambda: "endpoint/near" in first.ids)
     rules = rule_sets(first)
     assert set(rules) == {"p"}
@@ -81,15 +82,15 @@ async def test_changes_come_as_differences_and_members_as_pages(
     pair: Pair, first: SyncAgent
 ) -> None:
     await create(pair, policy("p", peer=of_tenant("u", app="web")))
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     web, other = {"app": "web"}, {"app": "db"}
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=other))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=other))
     await first.until(lambda: "endpoint/near" in first.ids)
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=web))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=web))
     await first.until(lambda: members(first) == {"10.0.0.9"})
     assert len(first.batches[-1].updated) == 1, "a changed label is one page"
     before = len(first.batches)
-    await report(pair.stub, "h1", detached=["near"])
+    await report(pair, "h1", detached=["near"])
     await first.until(lambda: not rule_sets(first))
     assert first.ids == {"network/net", "network/six"}
     assert not any(batch.snapshot for batch in first.batches[1:])
@@ -97,7 +98,7 @@ async def test_changes_come_as_differences_and_members_as_pages(
 
 
 async def test_rules_and_who_needs_them_come_in_one_batch(pair: Pair, first: SyncAgent) -> None:
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     await first.until(lambda: "endpoint/near" in first.ids)
     await create(pair, policy("p"))
     await first.until(lambda: bool(rule_sets(first)))
@@ -109,7 +110,7 @@ async def test_rules_and_who_needs_them_come_in_one_batch(pair: Pair, first: Syn
 
 
 async def test_isolation_of_a_network_is_one_setting(pair: Pair, first: SyncAgent) -> None:
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     apart = network("net", "10.0.0.0/24", 29, isolation=Isolation.TENANT, masquerade=True)
     await seed(pair.client, pair.keys, layout([apart]))
     await first.until(lambda: bool(rule_sets(first)))
@@ -122,7 +123,7 @@ async def test_isolation_of_a_network_is_one_setting(pair: Pair, first: SyncAgen
 async def test_realization_counts_agents_of_all_replicas(pair: Pair, first: SyncAgent) -> None:
     await create(pair, policy("counted"))
     for number in (1, 2, 3):
-        await report(pair.stub, f"h{number}", endpoint(f"e{number}", f"10.0.0.{number}"))
+        await report(pair, f"h{number}", endpoint(f"e{number}", f"10.0.0.{number}"))
     await first.until(lambda: bool(rule_sets(first)))
     async with rules_agent("h2", [pair.second.address]) as second:
         await second.until(lambda: bool(rule_sets(second)))
@@ -141,7 +142,7 @@ async def _is(asked: object, wanted: object) -> bool:
 async def test_a_node_that_has_not_applied_a_change_is_missing(
     pair: Pair, first: SyncAgent
 ) -> None:
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     await create(pair, policy("p"))
     await poll(lambda: _is(realized(pair, "p"), (1, 1)), 10)
     held = first.hold = _Gate()
@@ -165,7 +166,7 @@ class _Gate:
 
 
 async def test_failures_name_the_policy(pair: Pair, first: SyncAgent) -> None:
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     await create(pair, policy("p"))
     await first.until(lambda: bool(rule_sets(first)))
     first.client.report([Failure(f"rules/{rule_sets(first)['p'].id}", "NFT_FAILED", "no")])
@@ -180,7 +181,7 @@ async def test_failures_name_the_policy(pair: Pair, first: SyncAgent) -> None:
 @pytest.mark.parametrize("at", ["first", "second"])
 async def test_agents_resume_where_they_were_at_any_replica(pair: Pair, at: str) -> None:
     await create(pair, policy("p"))
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     async with rules_agent("h1", [pair.first.address]) as agent:
         await agent.until(lambda: bool(rule_sets(agent)))
     await create(pair, policy("q", of_tenant("u")))
@@ -191,7 +192,7 @@ async def test_agents_resume_where_they_were_at_any_replica(pair: Pair, at: str)
 
 async def test_agents_resume_at_a_replica_that_was_killed(pair: Pair, first: SyncAgent) -> None:
     await create(pair, policy("p"))
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     await first.until(lambda: bool(rule_sets(first)))
     pair.first.kill()
     await pair.other.GetRealization(api.GetRealizationRequest())
@@ -210,6 +211,68 @@ async def test_the_first_message_has_to_be_a_hello(pair: Pair) -> None:
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def put(pair: Pair, name: str, node: str = "", **attachment: object) -> None:
+    message = endpoint(name, labels={"app": "web"})
+    if node:
+        wanted = endpoint_pb2.WantedAttachment(node=node, **attachment)  # type: ignore[arg-type]
+        message.wanted.CopyFrom(wanted)
+    answer = await pair.stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[message]))
+    assert not answer.results[0].code, answer
+
+
+async def test_a_node_is_told_what_is_wanted_there_until_it_is_no_longer(
+    pair: Pair, first: SyncAgent
+) -> None:
+    addresses = [allocation_pb2.AddressSpec(network="net", address="10.0.0.7")]
+    await put(pair, "pod/t/a/1", "h1", addresses=addresses, allocation="pod/t/a")
+    await put(pair, "pod/t/b/2", "h2")
+    await first.until(lambda: "wanted/pod/t/a/1" in first.ids)
+    said = first.kernel["wanted/pod/t/a/1"].wanted
+    assert (said.name, said.tenant, dict(said.labels)) == ("pod/t/a/1", "t", {"app": "web"})
+    assert list(said.attachment.addresses) == addresses
+    assert said.attachment.allocation == "pod/t/a"
+    assert "wanted/pod/t/b/2" not in first.ids
+    known = await pair.other.GetEndpoint(api.GetEndpointRequest(name="pod/t/a/1"))
+    assert known.endpoint.wanted == said.attachment
+
+    await put(pair, "pod/t/b/2", "h1", ending=True, refusal="no")
+    await first.until(lambda: "wanted/pod/t/b/2" in first.ids)
+    await put(pair, "pod/t/a/1")
+    await pair.stub.DeleteEndpoint(api.DeleteEndpointRequest(name="pod/t/b/2"))
+    await first.until(lambda: not any(one.startswith("wanted/") for one in first.ids))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "path"),
+    [
+        ({"node": ""}, "endpoints[0].wanted.node"),
+        (
+            {"node": "h1", "addresses": [allocation_pb2.AddressSpec(address="10.0.0")]},
+            "endpoints[0].wanted.addresses[0].address",
+        ),
+        (
+            {
+                "node": "h1",
+                "addresses": [
+                    allocation_pb2.AddressSpec(
+                        address="10.0.0.1", family=allocation_pb2.FAMILY_IPV6
+                    )
+                ],
+            },
+            "endpoints[0].wanted.addresses[0].family",
+        ),
+        ({"node": "h1", "refusal": "x" * 1025}, "endpoints[0].wanted.refusal"),
+    ],
+)
+async def test_what_is_wanted_wrongly_is_refused_with_its_field(
+    pair: Pair, wanted: dict[str, object], path: str
+) -> None:
+    message = endpoint("pod/t/a/1")
+    message.wanted.CopyFrom(endpoint_pb2.WantedAttachment(**wanted))  # type: ignore[arg-type]
+    answer = await pair.stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[message]))
+    assert path in answer.results[0].message
+
+
 async def late(pair: Pair, since: int, *, stub: str = "stub") -> tuple[int, list[str]]:
     """How many nodes changes after a revision concern, and which of them have not applied them."""
     request = api.GetRealizationRequest(since=since, nodes_only=True)
@@ -225,11 +288,12 @@ async def revision(pair: Pair) -> int:
 async def _stopped(pair: Pair) -> tuple[int, SyncAgent]:
     """A revision at which h1's agent had applied all there was; then it was stopped."""
     await create(pair, policy("p", peer=of_tenant("u", app="web")))
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
     async with rules_agent("h1", [pair.first.address]) as agent:
         await agent.until(lambda: members(agent) == {"10.0.0.9"})
-        await poll(lambda: _is(realized(pair, "p"), (1, 1)), 10)
+        for stub in ("stub", "other"):  # both have seen all of it apart from what follows
+            await poll(lambda stub=stub: _is(realized(pair, "p", stub=stub), (1, 1)), 10)
         before = await revision(pair)
     return before, agent
 
@@ -248,7 +312,7 @@ async def _move(pair: Pair) -> None:
 
 
 async def _label(pair: Pair) -> None:
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "db"}))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "db"}))
 
 
 @pytest.mark.parametrize("change", [_delete, _take_away, _move, _label])
@@ -281,13 +345,13 @@ async def test_a_node_that_a_change_does_not_concern_is_not_waited_for(pair: Pai
 async def test_a_node_that_holds_what_there_is_now_anyway_is_not_late(pair: Pair) -> None:
     before, _ = await _stopped(pair)
     await _label(pair)
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
     assert await late(pair, before) == (1, [])
 
 
 async def test_a_node_of_which_nothing_is_known_is_late(pair: Pair) -> None:
     await create(pair, policy("p"))
-    await report(pair.stub, "h3", endpoint("e", "10.0.0.3"))
+    await report(pair, "h3", endpoint("e", "10.0.0.3"))
     before = await revision(pair)
     await _take_away(pair)
     await _delete(pair)

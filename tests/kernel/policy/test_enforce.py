@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,15 @@ from services.agent.kernel.netlink import ACK, attribute, message
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint
+from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
-from services.agent.rules.failsafe import Failsafe, parse_ports
 from services.agent.rules.firewall import Firewall
+from services.agent.rules.off import Off
 from services.agent.rules.render_rules import Logging
 from services.agent.rules.resources import NetworkRules, Resource
+from services.agent.rules.spool import RuleSpool
 from services.common.errors import WrongState
+from services.common.model.failsafe import Failsafe, parse_ports
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
     Action,
@@ -62,7 +66,12 @@ class Agent:
         self.site = site
         self.firewall = Firewall(enter=lambda: enter(site.node.path))
         self.enforcement = Enforcement(
-            self.firewall, failsafe or Failsafe(), logging, quick=0.3, check=0.3
+            self.firewall,
+            Ending(self.firewall, enter=lambda: enter(site.node.path)),
+            failsafe or Failsafe(),
+            logging,
+            quick=0.3,
+            check=0.3,
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -231,9 +240,9 @@ def _connections(site: Site) -> str:
         from services.agent.kernel.conntrack import Conntrack
 
         conntrack = Conntrack()
-        found = conntrack.find(lambda packet: packet.destination == site.hosts[1].addresses[0])
+        found = list(conntrack.find({site.hosts[1].addresses[0]}))
         conntrack.close()
-        return " ".join(str(one.packet.port) for one in found)
+        return " ".join(str(one.opening.port) for one in found)
 
     return site.node.call(read)
 
@@ -380,6 +389,29 @@ async def test_a_defect_is_shown_and_what_is_asked_for_is_done_after_it(
     monkeypatch.undo()
     await until(lambda: agent.enforcement.ready, "it did not recover")
     assert not agent.site.arrives(a, b, TCP, 80)
+
+
+async def test_an_agent_that_shall_enforce_nothing_removes_the_table(
+    agent: Agent, tmp_path: Path
+) -> None:
+    a, b = agent.site.hosts
+    agent.give(b, rules("none"))
+    await agent.settle()
+    assert not agent.site.arrives(a, b, TCP, 80)
+    (tmp_path / "rules.bin").write_bytes(b"old")
+    path = agent.site.node.path
+    off = Off(Firewall(enter=lambda: enter(path)), RuleSpool(tmp_path).forget)
+    task = asyncio.create_task(off.run())
+    try:
+        await until(lambda: "belongs to another process" in off.reasons[0], "nothing is said of it")
+        await agent.stop()
+        await until(lambda: not off.reasons, "the table is still there")
+        assert not agent.site.node.succeeds("nft list table inet romana")
+        assert agent.site.arrives(a, b, TCP, 80)
+        assert not (tmp_path / "rules.bin").exists()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_restart_changes_nothing(agent: Agent) -> None:

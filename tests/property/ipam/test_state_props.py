@@ -28,7 +28,7 @@ from services.ipam.deciding.commands import Item, Result, Tidy
 from services.ipam.deciding.commands import perform as decide
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import ANY, Given, Release, Request, Want
 from tests.support.ipam_dump import after_tidying, choices, dump, recount
@@ -266,7 +266,7 @@ def perform(life: Life, step: tuple[object, ...]) -> None:  # noqa: C901 - a tab
             life.fail()
         case ("reserve", int(number)):
             net, ranges = RESERVED[number]
-            made = Reservation(f"r{number}", NetworkName(net), parse_ranges(ranges), ranges)
+            made = Reservation(f"r{number}", NetworkName(net), stored_ranges(ranges), ranges)
             life.both(lambda state: state.set_reservation(made))
             life.reservations[made.name] = made
         case ("unreserve", int(number)):
@@ -300,7 +300,7 @@ def _forbidden(life: Life, given: Sequence[Given]) -> list[str]:
         ]
         if any(start <= item.address < stop for start, stop in reserved):
             found.append(item.text)
-    own = {str(item.address) for node in life.nodes.values() for item in node.attachments}
+    own = {str(item.address) for node in life.nodes.values() for item in node.declared}
     texts = {(item.network, item.text) for item in given}
     for item in life.leader.layout.networks:
         fixed = {(item.name, str(address)) for address in item.own_addresses()}
