@@ -20,7 +20,7 @@ from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import Result
 from services.ipam.deciding.evaluate import Evaluation
 from services.ipam.ledger.blocks import Block
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range
 from services.ipam.ledger.state import State
 from services.ipam.ledger.utilization import NetworkUsage, Usage

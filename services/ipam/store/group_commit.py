@@ -476,8 +476,6 @@ class Committer:
     def _catch_up(self) -> None:
         if self._feed.catch_up(self._state) or self._state.releases:
             self._on_nodes()
-        if self._state.stale:
-            self._state.rebuild()
         moved = self._state.take_moved()
         if moved:
             self._on_commit(moved, self.revision)
