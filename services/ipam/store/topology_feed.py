@@ -28,7 +28,7 @@ class TopologyFeed:
 
     @property
     def in_sync(self) -> bool:
-        """A snapshot has been taken over."""
+        """A snapshot has been taken over, with a layout that could be read."""
         return self.view.in_sync
 
     def push(self, batch: WatchBatch) -> None:
@@ -48,7 +48,7 @@ class TopologyFeed:
         gone: set[NodeName] = set()
         changed = bool(self._queue)
         while self._queue:
-            first = not self.view.in_sync
+            first = not self.view.revision
             difference = self.view.take(self._queue.popleft())
             if first:
                 self.fill(state)
