@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -18,6 +19,7 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 from services.common.errors import InvalidInput, NotFound, RomanaError
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
+from services.common.process.turns import Turns
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import on_behalf_of
@@ -27,6 +29,7 @@ from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
+from services.ipam.api.evaluating import evaluate
 from services.ipam.api.forwarding import FORWARDED, METADATA, Forwarding, Passed, cut_off
 from services.ipam.deciding.batch import together
 from services.ipam.deciding.commands import (
@@ -36,7 +39,6 @@ from services.ipam.deciding.commands import (
     Result,
     SetReservation,
 )
-from services.ipam.deciding.evaluate import evaluate
 from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -86,6 +88,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._draining = draining
         self._syncing = syncing
         self._bounds = bounds
+        self._turns = Turns()
+        self._checking = asyncio.Lock()
 
     # Allocation.
 
@@ -315,14 +319,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        tenant, segment = messages.parse_owner(request.tenant, request.segment)
-        want = messages.parse_want(request)
-        nodes = [NodeName(node) for node in request.nodes] or None
-        state = await self._replica.settled()
-        found = evaluate(state, tenant, segment, want, nodes, self._replica.now())
-        return pb.EvaluateNodesResponse(
-            evaluations=[messages.evaluation(item) for item in found[: request.limit or None]]
-        )
+        return await evaluate(self._replica, self._turns, request)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context
@@ -398,15 +395,16 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def CheckConsistency(
         self, request: pb.CheckConsistencyRequest, context: Context
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
-        async for progress in audit(self._replica):
-            yield pb.CheckConsistencyResponse(
-                blocks=progress.blocks,
-                addresses=progress.addresses,
-                total_blocks=progress.total,
-                findings=[messages.finding(item) for item in progress.findings],
-                done=progress.done,
-                revision=progress.revision,
-            )
+        async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
+            async for progress in steps:
+                yield pb.CheckConsistencyResponse(
+                    blocks=progress.blocks,
+                    addresses=progress.addresses,
+                    total_blocks=progress.total,
+                    findings=[messages.finding(item) for item in progress.findings],
+                    done=progress.done,
+                    revision=progress.revision,
+                )
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
