@@ -308,7 +308,8 @@ class Netlink:
         found: list[bytes] = []
         complete = True
         for data, interrupted in self._pieces(kind, body):
-            found.append(data)
+            if data:
+                found.append(data)
             complete = complete and not interrupted
         return found, complete
 
