@@ -20,7 +20,7 @@ class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):
     listen: ListenSettings = ListenSettings(address="127.0.0.1:9620")
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9621")
     etcd: EtcdSettings = EtcdSettings()
-    election_ttl: int = Field(5, ge=2, le=60)
+    election_ttl: int = Field(2, ge=2, le=60)
     """Seconds after which an active replica that is silent is replaced."""
     node_names: Listed = ()
     """Patterns of names of endpoints that every node's certificate may take, besides its own."""
