@@ -49,7 +49,14 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
         address=listen.advertise or str(address),
         epoch=await ensure_epoch(client, keys),
     )
-    replica = Replica(client, keys, identity, ttl=settings.election_ttl, observer=metrics)
+    replica = Replica(
+        client,
+        keys,
+        identity,
+        ttl=settings.election_ttl,
+        observer=metrics,
+        release_grace=settings.release_grace,
+    )
     ReplicaCollector(replica, registry)
     UnreadableCollector(KINDS, lambda: replica.unreadable, registry)
     life.on_stop(Phase.HAND_OVER, "decisions", replica.hand_over)

@@ -107,6 +107,14 @@ class Released(NamedTuple):
     """What was released."""
 
 
+class NodeReleased(NamedTuple):
+    """What was released of a node that is gone, in one transaction."""
+
+    addresses: Sequence[Allocation]
+    is_done: bool
+    """Nothing is in use on it any more."""
+
+
 class Why(Enum):
     """Why a network can give no address to a request."""
 

@@ -22,6 +22,9 @@ class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):
     etcd: EtcdSettings = EtcdSettings()
     election_ttl: int = Field(2, ge=2, le=60)
     """Seconds after which an active replica that is silent is replaced."""
+    release_grace: float = Field(300.0, ge=0, le=86400)
+    """Seconds that a node may be gone, without anybody having removed it by force, until what is in
+    use on it is released."""
     node_names: Listed = ()
     """Patterns of names of endpoints that every node's certificate may take, besides its own."""
     node_share: float = Field(SHARE, gt=0, le=1)

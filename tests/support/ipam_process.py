@@ -294,14 +294,20 @@ async def seed(
 ) -> int:
     """Writes a layout (None: leaves it) and nodes as topology would; returns the revision."""
     writes: list[Operation] = [Put(keys.node(node.name), encode_node(node)) for node in nodes]
+    writes += [Delete(keys.removed_node(node.name)) for node in nodes]
     if layout is not None:
         writes.append(Put(keys.layout, encode_layout(layout)))
     return await _topology(client, keys, writes)
 
 
-async def drop_nodes(client: EtcdClient, keys: Keys, names: Sequence[str]) -> int:
-    """Deletes nodes as topology would; returns the revision."""
-    return await _topology(client, keys, [Delete(keys.node(NodeName(name))) for name in names])
+async def drop_nodes(
+    client: EtcdClient, keys: Keys, names: Sequence[str], *, force: bool = True
+) -> int:
+    """Deletes nodes as topology would, when asked to by force or not; returns the revision."""
+    writes: list[Operation] = [Delete(keys.node(NodeName(name))) for name in names]
+    if force:
+        writes += [Put(keys.removed_node(NodeName(name)), b"{}") for name in names]
+    return await _topology(client, keys, writes)
 
 
 async def _topology(client: EtcdClient, keys: Keys, writes: Sequence[Operation]) -> int:

@@ -109,6 +109,16 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     self_reported: tuple[str, ...] = ()
 
 
+class RemovedNodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node that was removed by force. That it is there is what counts; the rest is for people."""
+
+    time: int = 0
+    """Unix time in seconds."""
+    addresses: int = 0
+    """In use on it then."""
+    request_id: str = ""
+
+
 _encoder = msgspec.json.Encoder()
 _layout_decoder = msgspec.json.Decoder(LayoutRecord)
 _node_decoder = msgspec.json.Decoder(NodeRecord)
@@ -214,6 +224,11 @@ def decode_node(document: bytes) -> Node:
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise RecordError(f"not a node: {error}") from error
+
+
+def encode_removed_node(record: RemovedNodeRecord) -> bytes:
+    """The document to store."""
+    return _encoder.encode(record)
 
 
 def _from_network(network: Network) -> NetworkRecord:

@@ -22,6 +22,7 @@ from services.common.process.version import version
 from services.common.rpc.draining import Draining
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder
+from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
@@ -56,8 +57,8 @@ _Begun: TypeAlias = "asyncio.Task[pb.AllocateStreamResponse]"
 
 _METHODS: Final = "romana.ipam.v1.IpamService/"
 
-BATCH_MOST: Final = 10_000
-"""Requests in one message."""
+ANSWER_CHUNK: Final = 1000
+"""Results that are written at once."""
 OVERLOADED_PAUSE: Final = 0.05
 """Seconds after which a stream's message is passed on again that was refused as OVERLOADED."""
 
@@ -109,7 +110,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def AllocateAddresses(
         self, request: pb.AllocateAddressesRequest, context: Context
     ) -> pb.AllocateAddressesResponse:
-        _check_batch(len(request.specs))
+        _check_specs(request.specs)
         nodes = bound(_METHODS + "AllocateAddresses", context)
         answer = pb.AllocateAddressesResponse()
         await self._allocate_many(request.specs, answer.results, context, nodes)
@@ -124,7 +125,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
     async def _begin(self, context: Context, message: pb.AllocateStreamRequest) -> _Begun:
         """Waits while too much is waiting already: the caller's writes wait in turn."""
-        _check_batch(len(message.specs))
+        _check_specs(message.specs)
         if self._replica.active:
             with contextlib.suppress(Unavailable):  # another replica has become the active one
                 await self._replica.room(len(message.specs))
@@ -161,7 +162,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                 results = await self._submit_together(wanted) if wanted else []
             for index in sorted(refused):
                 results.insert(index, refused[index])
-            messages.ResultWriter(into, self._encoder.status_of).add(results)
+            status_of = messages.fitting_statuses(results, self._encoder.status_of)
+            writer = messages.ResultWriter(into, status_of)
+            for start in range(0, len(results), ANSWER_CHUNK):
+                if start:
+                    await asyncio.sleep(0)  # others' turn: errors take long to translate
+                writer.add(results[start : start + ANSWER_CHUNK])
             left = self._left_over(results)
             if left:
                 answer = pb.AllocateAddressesResponse()
@@ -242,25 +248,19 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             found = await self._replica.submit([*items.values()]) if items else ()
             for index, result in zip(items, found, strict=True):
                 results[index] = result
-            answers = [self._released(result) for result in results]
+            self._metrics.released(sum(len(it.given) for it in found if isinstance(it, Released)))
+            answer = messages.released(results, self._encoder.status_of)
             left = self._left_over(results)
             if left:
                 rest = pb.ReleaseAddressesRequest(specs=[request.specs[index] for index in left])
                 others = await self.ReleaseAddresses(rest, context)
-                for index, answer in zip(left, others.results, strict=True):
-                    answers[index] = answer
-            return pb.ReleaseAddressesResponse(results=answers)
+                for index, other in zip(left, others.results, strict=True):
+                    answer.results[index].CopyFrom(other)
+            return answer
 
         return await self._forwarding.answer(
             here, lambda other: other.ask(other.stub.ReleaseAddresses, request), context
         )
-
-    def _released(self, result: Result) -> pb.ReleaseResult:
-        if isinstance(result, Released):
-            self._metrics.released(len(result.given))
-            return pb.ReleaseResult(addresses=[item.text for item in result.given])
-        assert isinstance(result, RomanaError)
-        return pb.ReleaseResult(status=self._encoder.status_of(result))
 
     # Reservations.
 
@@ -464,6 +464,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             blocks=len(replica.state.index.blocks),
             version=version(),
             unreadable=named(replica.unreadable),
+            releases=messages.node_releases(replica.state),
         )
 
     # How writes get to the active replica.
@@ -476,8 +477,18 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
 
 def _check_batch(count: int) -> None:
-    if count > BATCH_MOST:
-        raise InvalidInput.at("specs", f"has {count}, at most {BATCH_MOST} are allowed")
+    if count > BATCH_ITEMS:
+        raise InvalidInput.at("specs", f"has {count}, at most {BATCH_ITEMS} are allowed")
+
+
+def _check_specs(specs: Sequence[AllocationSpec]) -> None:
+    """The answer has room for so many addresses."""
+    _check_batch(len(specs))
+    addresses = sum(len(spec.addresses) or 1 for spec in specs)
+    if addresses > BATCH_ADDRESSES:
+        raise InvalidInput.at(
+            "specs", f"ask for {addresses} addresses, at most {BATCH_ADDRESSES} are allowed"
+        )
 
 
 def _page_size(asked: int, default: int, most: int) -> int:

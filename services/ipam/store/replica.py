@@ -39,6 +39,7 @@ from services.ipam.store import codec
 from services.ipam.store.clock import RestClock
 from services.ipam.store.fenced_transactions import Deposed, Leadership
 from services.ipam.store.group_commit import NOT_ACTIVE, Committer, Observer
+from services.ipam.store.node_releases import NodeReleases
 from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,8 @@ DISTRUST_SECONDS: Final = 1.0
 """How long to wait before memory is read again that cannot be trusted any more."""
 TIDY_SECONDS: Final = 1.0
 """How often blocks are looked for in which the last rest has ended."""
+
+RELEASE_GRACE_SECONDS: Final = 300.0
 
 Listener = Callable[[Sequence[Place] | None], None]
 """Is told of blocks that changed; None: all may have."""
@@ -72,7 +75,14 @@ class Replica:
     """Memory, and the way to change it."""
 
     def __init__(
-        self, client: EtcdClient, keys: Keys, identity: Identity, *, ttl: int, observer: Observer
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        identity: Identity,
+        *,
+        ttl: int,
+        observer: Observer,
+        release_grace: float = RELEASE_GRACE_SECONDS,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -82,6 +92,8 @@ class Replica:
             identity: who this is.
             ttl: seconds after which an active replica that is silent is replaced.
             observer: told of transactions.
+            release_grace: seconds that a node may be gone, without anybody having asked for it,
+                until what is in use on it is released.
         """
         self.identity = identity
         self.state = State()
@@ -89,6 +101,8 @@ class Replica:
         self._client = client
         self.keys = keys
         self._observer = observer
+        self._release_grace = release_grace
+        self._releases: NodeReleases | None = None
         self._feed = TopologyFeed(keys)
         self._feed.on_change = lambda: self._tell(())
         self._topology = follow_topology(client, keys, self._on_topology)
@@ -325,6 +339,7 @@ class Replica:
             leadership,
             reach_topology=lambda revision: self._topology.wait_for(revision, CATCH_UP_SECONDS),
             on_commit=self._on_commit,
+            on_nodes=self._on_nodes,
             now=self.now,
             observer=self._observer,
         )
@@ -333,12 +348,16 @@ class Replica:
         """Decides until deposed."""
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
+        self._releases = NodeReleases(
+            committer, self.state, self._feed.view, self._release_grace, self._observer.released
+        )
         settle()
         self._notify()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(committer.run(), name="commit")
                 group.create_task(self._tidy(committer), name="tidy")
+                group.create_task(self._releases.run(), name="release what is on nodes gone")
                 group.create_task(self._until_deposed(), name="until deposed")
         except* Deposed:
             if committer.finished:
@@ -398,6 +417,10 @@ class Replica:
             self._tell(None)
         elif batch.events:
             self._tell(codec.take_batch(self.keys, batch, self.state, self._unreadable))
+
+    def _on_nodes(self) -> None:
+        if self._releases is not None:
+            self._releases.look()
 
     def _on_commit(self, places: Sequence[Place], revision: Revision) -> None:
         del revision

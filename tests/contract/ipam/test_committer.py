@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +15,9 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.etcd.types import (
     Changes,
-    Compare,
     Event,
-    Field,
     KeyValue,
     Put,
-    Relation,
     Snapshot,
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
@@ -31,98 +25,16 @@ from services.common.records.blocks import decode_page
 from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
 from services.ipam.ledger.blocks import Block
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
-from services.ipam.model import Allocated, Release, Request
-from services.ipam.store.fenced_transactions import Deposed, Leadership
-from services.ipam.store.group_commit import Committer
+from services.ipam.model import Release, Request
+from services.ipam.store.fenced_transactions import Deposed
 from services.ipam.store.topology_feed import TopologyFeed
 from tests.conftest import Store
+from tests.contract.ipam.leading import Parts, leading, texts
 from tests.support.ipam_process import drop_nodes, seed
 from tests.support.topologies import layout, network, node
-
-
-@dataclass
-class Told:
-    """What an observer was told."""
-
-    commits: list[int] = field(default_factory=list)
-    undo: list[str] = field(default_factory=list)
-    defects: int = 0
-
-    def committed(self, items: int, operations: int, seconds: float) -> None:
-        del operations, seconds
-        self.commits.append(items)
-
-    def undone(self, why: str) -> None:
-        self.undo.append(why)
-
-    def failed(self) -> None:
-        self.defects += 1
-
-
-@dataclass
-class Parts:
-    """A committer with all it works on. Its feed learns of the topology only when it asks."""
-
-    store: Store
-    committer: Committer
-    state: State
-    told: Told
-    task: asyncio.Task[None]
-
-    async def ask(self, *names: str, tenant: str = "t", on: str = "h1") -> list[object]:
-        """Allocates; addresses as text, refusals as they are."""
-        wanted = [
-            Request(EndpointName(name), NodeName(on), Tenant(tenant), Segment("")) for name in names
-        ]
-        return _texts(await self.committer.submit(wanted))
-
-
-def _texts(results: Sequence[object]) -> list[object]:
-    return [result.given[0].text if isinstance(result, Allocated) else result for result in results]
-
-
-async def snapshot(store: Store, feed: TopologyFeed) -> Snapshot:
-    found = await store.client.range(store.keys.topology)
-    known = {store.keys.node(name) for name in feed.view.nodes}
-    return Snapshot(found.items, found.revision, known - {item.key for item in found.items})
-
-
-@contextlib.asynccontextmanager
-async def leading(store: Store) -> AsyncIterator[Parts]:
-    client, keys = store.client, store.keys
-    leader = f"{keys.leader}x"
-    created = await client.put(leader, b"here")
-    revision = await client.put(keys.commit, b"begin")
-    state, feed, told = State(), TopologyFeed(keys), Told()
-    feed.push(await snapshot(store, feed))
-    feed.catch_up(state)
-
-    async def reach(reached: int) -> None:
-        fresh = await snapshot(store, feed)
-        assert fresh.revision >= reached
-        feed.push(fresh)
-
-    fence = Compare(leader, Field.CREATE, Relation.EQUAL, created)
-    committer = Committer(
-        client,
-        keys,
-        state,
-        feed,
-        Leadership("me", fence, lambda: True, revision),
-        reach_topology=reach,
-        on_commit=lambda *_: None,
-        now=lambda: int(time.time() * 1000),
-        observer=told,
-    )
-    task = asyncio.create_task(committer.run())
-    try:
-        yield Parts(store, committer, state, told, task)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -298,7 +210,7 @@ async def test_many_owners_are_divided_into_transactions_that_etcd_takes(parts: 
         Request(EndpointName(f"n{n}"), NodeName(f"h{n % 2 + 1}"), Tenant(f"t{n}"), Segment(""))
         for n in range(1000)
     ]
-    given = _texts(await parts.committer.submit(wanted))
+    given = texts(await parts.committer.submit(wanted))
     assert len(set(given)) == 1000
     assert "too_large" not in parts.told.undo
     assert len(await pages(parts)) == 1000
@@ -324,7 +236,7 @@ async def test_what_is_too_large_for_etcd_is_divided(narrow_store: Store) -> Non
             Request(EndpointName(f"{n:x>200}"), NodeName("h1"), Tenant(f"t{n}"), Segment(""))
             for n in range(300)
         ]
-        given = _texts(await parts.committer.submit(wanted))
+        given = texts(await parts.committer.submit(wanted))
         assert len(set(given)) == 300
         assert "too_large" in parts.told.undo
         assert len(await pages(parts)) == 300
@@ -355,7 +267,7 @@ async def test_reservations_between_allocations_take_effect_in_their_order(parts
         want("c"),
         Release(EndpointName("a")),
     ]
-    results = _texts(await parts.committer.submit(items))
+    results = texts(await parts.committer.submit(items))
     assert results[0] == "10.0.0.0"
     assert results[2] == "10.0.0.8"
     assert results[4] == "10.0.0.1"

@@ -74,6 +74,9 @@ class Nobody:
     def failed(self) -> None:
         """Nothing."""
 
+    def released(self, addresses: int) -> None:
+        """Nothing."""
+
 
 @contextlib.asynccontextmanager
 async def standby(store: Store, slow: str) -> AsyncIterator[tuple[Replica, SlowClient]]:

@@ -12,8 +12,8 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.common.model.node import Node, NodeAllowance
 from services.ipam.deciding import own_node, reservations
 from services.ipam.deciding.own_node import CONFLICTS_MOST, NodeBounds, may_take
-from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.model import ANY, Request
 from tests.support.ipam_world import World
 from tests.support.topologies import layout, network, node
@@ -143,7 +143,7 @@ def set_aside(there: World, *ranges: str, on: str = "n1") -> bool:
     wanted = Reservation(
         f"conflict-{ranges[0]}".replace("/", "-"),
         NetworkName("net"),
-        parse_ranges(ranges),
+        stored_ranges(ranges),
         ranges,
         node=NodeName(on),
     )
