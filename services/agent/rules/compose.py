@@ -119,12 +119,13 @@ class Composer:
         self._unseen: set[GroupId] = set()
         """Groups whose pages no view has."""
 
-    def anew(self) -> Composer:
-        """One that was told the same and remembers nothing else: only its `image` counts."""
+    def anew(self, resources: Mapping[str, Resource]) -> Composer:
+        """One that was told the same endpoints, and these resources, and remembers nothing else:
+        only its `image` counts."""
         made = Composer(self._failsafe, self._logging)
         for name, local in self._locals.items():
             made.put_local(name, local)
-        made.update(self._resources, ())
+        made.update(resources, ())
         return made
 
     # What is new ----------------------------------------------------------------------------------
@@ -230,9 +231,9 @@ class Composer:
         return self._structure.counters
 
     @property
-    def resources(self) -> int:
-        """How many resources there are."""
-        return len(self._resources)
+    def resources(self) -> Mapping[str, Resource]:
+        """What the policy service said, by id."""
+        return self._resources
 
     @property
     def rule_sets(self) -> int:
