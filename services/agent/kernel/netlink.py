@@ -302,7 +302,8 @@ class Netlink:
             KernelUnavailable: The kernel refuses.
         """
         for data, _ in self._pieces(kind, body):
-            yield data
+            if data:
+                yield data
 
     def _dump(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
         found: list[bytes] = []
@@ -314,7 +315,7 @@ class Netlink:
         return found, complete
 
     def _pieces(self, kind: int, body: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Whole messages, and whether objects changed meanwhile."""
+        """Whole messages, perhaps none, and whether objects changed meanwhile."""
         self._sequence = (self._sequence + 1) & 0x7FFFF
         with _translated():
             self._socket.send(message(kind, DUMP, self._sequence, body))
