@@ -101,6 +101,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         conflicted=metrics.conflicted,
         observer=metrics,
         guard=policy,
+        look=settings.quick_check,
     )
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))

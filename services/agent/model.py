@@ -63,3 +63,5 @@ class LocalEndpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     create_time: int = 0
     """Unix time in seconds."""
+    beside: bool = False
+    """Something else has the default route in its namespace: see `kernel.inner_end`."""

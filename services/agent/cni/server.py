@@ -13,6 +13,7 @@ import structlog
 from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.attach import Endpoints
+from services.agent.endpoints.records import Records
 from services.agent.routing.reconcile import Reconciler
 from services.common.errors import RomanaError, WrongState
 
@@ -28,8 +29,9 @@ _UMASK: Final = 0o177
 class CniServer:
     """Serves runtimes on this machine."""
 
-    def __init__(self, endpoints: Endpoints, reconciler: Reconciler) -> None:
+    def __init__(self, endpoints: Endpoints, records: Records, reconciler: Reconciler) -> None:
         self._endpoints = endpoints
+        self._records = records
         self._reconciler = reconciler
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -108,6 +110,7 @@ class CniServer:
             case Command.GC:
                 await self._collect(request)
             case Command.STATUS:
+                await self._records.probe()
                 if not self._reconciler.ready:
                     raise CniError(
                         protocol.NOT_AVAILABLE, "; ".join(self._reconciler.reasons) or "not ready"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -40,6 +40,8 @@ _FAMILIES: Final = {
     6: allocation_pb2.FAMILY_IPV6,
 }
 _RETRY: Final = BackoffPolicy(initial=0.1, maximum=2.0)
+PAGE: Final = 5000
+"""Addresses in one answer: the most that ipam gives."""
 ATTEMPT: Final = 5.0
 """Seconds for one attempt: what hangs longer hangs in a replica that is being replaced."""
 
@@ -123,6 +125,22 @@ class IpamClient:
         return Allocated(
             _addresses(answer.allocations), Tenant(first.tenant), Segment(first.segment)
         )
+
+    async def on_node(self, deadline: float) -> Mapping[EndpointName, Allocated]:
+        """What all names have on this node."""
+        found: dict[EndpointName, Allocated] = {}
+        request = pb.ListAddressesRequest(node=self._node, page_size=PAGE)
+        while True:
+            answer = await self._call(lambda stub: stub.ListAddresses, request, deadline)
+            for item in answer.allocations:
+                name = EndpointName(item.name)
+                before = found[name].addresses if name in found else ()
+                found[name] = Allocated(
+                    (*before, *_addresses([item])), Tenant(item.tenant), Segment(item.segment)
+                )
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
 
     async def _call(
         self,
