@@ -8,14 +8,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test lint format bench protos clean
+.PHONY: help setup demo test test-vlan compose-test lint format bench protos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Install Debian packages and the virtual environment
 
-$(READY): pyproject.toml tools/setup tools/build.py $(PROTOS)
+$(READY): pyproject.toml requirements/dev.lock tools/setup tools/build.py $(PROTOS)
 	@PYTHON=$(PYTHON) tools/setup $(VENV)
 	@touch $@
 
@@ -45,6 +45,9 @@ format: setup ## Rewrite the sources in the project's style
 
 bench: setup ## Measure, as ratios against baselines of the same run
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: setup ## Write requirements/*.lock anew, after a change of dependencies in pyproject.toml
+	@tools/lock $(BIN)/uv
 
 clean: ## Remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,7 +20,7 @@ from lab.matrix import Host
 from lab.namespaces import add, hosts_of, inside, labs, missing, path_of
 from lab.processes import Processes, Program, environment
 from lab.routing import Routing, routing
-from lab.spec import Address, Endpoint, Lab
+from lab.spec import Endpoint, Lab
 from services.common.errors import NotFound, Unavailable, WrongState
 from services.common.terminal.plural import count
 
@@ -214,10 +214,6 @@ class Cluster:
             if host.name == name:
                 return host
         raise NotFound(f"the lab {self.lab.name} has no endpoint or machine {name}")
-
-    async def address_of(self, name: str) -> Address:
-        """Of an endpoint or machine; raises NotFound."""
-        return (await self.host(name)).address
 
     async def _agent_ready(self, node: str) -> None:
         program = self.program(node)

@@ -15,25 +15,24 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
-    ip_address,
-    ip_interface,
-    ip_network,
 )
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
+from services.common.model.addresses import read_address, read_interface, read_prefix
+
 
 def _read_address(text: object) -> IPv4Address | IPv6Address:
-    return ip_address(text if isinstance(text, str) else repr(text))
+    return read_address(text if isinstance(text, str) else repr(text))
 
 
 def _read_prefix(text: object) -> IPv4Network | IPv6Network:
-    return ip_network(text if isinstance(text, str) else repr(text))
+    return read_prefix(text if isinstance(text, str) else repr(text))
 
 
 def _read_interface(text: object) -> IPv4Interface | IPv6Interface:
-    return ip_interface(text if isinstance(text, str) else repr(text))
+    return read_interface(text if isinstance(text, str) else repr(text))
 
 
 Address = Annotated[IPv4Address | IPv6Address, PlainValidator(_read_address)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -26,6 +25,7 @@ from services.agent.settings import AgentSettings
 from services.agent.status import NodeStatus
 from services.agent.wiring.endpoints import build_endpoints
 from services.agent.wiring.rules import PolicyPart, build_policy
+from services.common.model.addresses import read_address
 from services.common.model.node import Attachment
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle, Phase
@@ -102,6 +102,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         observer=metrics,
         guard=policy,
         look=settings.quick_check,
+        wanted=None if policy is None else policy.wanted,
     )
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))
@@ -184,7 +185,7 @@ def _registering(
 ) -> Registering:
     identity = Identity(
         settings.name,
-        ipaddress.ip_address(settings.address) if settings.address else None,
+        read_address(settings.address) if settings.address else None,
         settings.labels,
         settings.declared(),
     )

@@ -43,6 +43,36 @@ class EndpointAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressWant:
+    """One address that is asked for."""
+
+    network: NetworkName | None = None
+    """None: any of the tenant's."""
+    family: int = 0
+    """4, 6, or 0: either."""
+    address: str = ""
+    """Exactly this one; empty: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEndpoint:
+    """An endpoint that an orchestrator wants on this node, attached or not yet."""
+
+    name: EndpointName
+    tenant: Tenant
+    segment: Segment
+    labels: Mapping[str, str]
+    addresses: tuple[AddressWant, ...] = ()
+    """Empty: one of any network."""
+    allocation: str = ""
+    """Name of its addresses in ipam; empty: the endpoint's."""
+    is_ending: bool = False
+    """Its addresses are no longer wanted once it is detached."""
+    refusal: str = ""
+    """Why it must not be attached; empty: it may be."""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalEndpoint:
     """One interface of a container or VM on this node."""
 
@@ -65,3 +95,10 @@ class LocalEndpoint:
     """Unix time in seconds."""
     beside: bool = False
     """Something else has the default route in its namespace: see `kernel.inner_end`."""
+    allocation: str = ""
+    """Name of its addresses in ipam; empty: the endpoint's."""
+
+    @property
+    def allocation_name(self) -> str:
+        """The name under which ipam has its addresses."""
+        return self.allocation or self.name

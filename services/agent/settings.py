@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from services.agent.kernel.state import InterfaceAddress
 from services.agent.rules.failsafe import INBOUND, OUTBOUND, Failsafe, parse_ports
 from services.agent.rules.render_rules import Logging
 from services.common.model import names
+from services.common.model.addresses import read_address, read_interface
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Attachment
 from services.common.process.settings import (
@@ -42,7 +42,7 @@ class AttachmentSettings(Section):
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value:
-            ipaddress.ip_interface(value)
+            read_interface(value)
         return value
 
     @model_validator(mode="after")
@@ -63,7 +63,7 @@ class AttachmentSettings(Section):
         return Attachment(
             NetworkName(self.network),
             self.interface,
-            ipaddress.ip_interface(self.address).ip if self.address else None,
+            read_interface(self.address).ip if self.address else None,
             self.vlan_id,
             self.parent,
         )
@@ -136,7 +136,7 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value:
-            ipaddress.ip_address(value)
+            read_address(value)
         return value
 
     @field_validator("node")
@@ -160,6 +160,6 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
         made: dict[str, frozenset[InterfaceAddress]] = {}
         for item in self.attachments:
             if item.parent and item.address:
-                address = ipaddress.ip_interface(item.address)
+                address = read_interface(item.address)
                 made[item.interface] = made.get(item.interface, frozenset()) | {address}
         return made

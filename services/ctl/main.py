@@ -32,6 +32,7 @@ NOUNS = {
     "agent": ("agent", "The agent of this node: status, and the CNI plug-in."),
     "evaluate": ("evaluate", "Where an endpoint may go, and how much room is left there."),
     "ipam": ("ipam", "The ipam service itself: consistency and status."),
+    "certificates": ("certificates", "An authority, and certificates for mutual TLS."),
     "status": ("status", "Are the services there, and in which state?"),
     "up": ("up", "Run etcd and all services on this machine."),
     "serve": ("serve", "Run one service in the foreground."),

@@ -25,6 +25,7 @@ from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.forwarding import Forwarding
 from services.ipam.api.service import IpamService
+from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.metrics import IpamMetrics, ReplicaCollector
 from services.ipam.model import NoAddress
 from services.ipam.settings import IpamSettings
@@ -48,7 +49,14 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
         address=listen.advertise or str(address),
         epoch=await ensure_epoch(client, keys),
     )
-    replica = Replica(client, keys, identity, ttl=settings.election_ttl, observer=metrics)
+    replica = Replica(
+        client,
+        keys,
+        identity,
+        ttl=settings.election_ttl,
+        observer=metrics,
+        release_grace=settings.release_grace,
+    )
     ReplicaCollector(replica, registry)
     UnreadableCollector(KINDS, lambda: replica.unreadable, registry)
     life.on_stop(Phase.RELEASE, "leadership", replica.resign)
@@ -59,7 +67,15 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     syncing = Syncing(replica, sync_metrics, listen.tls.files(), insecure=listen.insecure)
     AgentCollector("ipam", syncing.hub, registry)
     life.on_stop(Phase.CLOSE, "syncing", syncing.close)
-    service = IpamService(replica, forwarding, encoder, metrics, server.draining, syncing)
+    service = IpamService(
+        replica,
+        forwarding,
+        encoder,
+        metrics,
+        server.draining,
+        syncing,
+        NodeBounds(settings.node_names, settings.node_share),
+    )
     add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRoutes"}), service)
     await serve_metrics(life, settings.metrics.address, registry, lambda: replica.in_sync)

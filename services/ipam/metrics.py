@@ -75,6 +75,10 @@ class IpamMetrics:
         """A transaction was undone."""
         self._undone[why].inc()
 
+    def released(self, addresses: int) -> None:
+        """Addresses were released."""
+        self._releases.inc(addresses)
+
     def failed(self) -> None:
         """A decision failed by a defect."""
         self._failed.inc()
@@ -86,10 +90,6 @@ class IpamMetrics:
         if rest:
             for kind, count in Counted(map(_kind, rest)).items():
                 self._results[kind].inc(count)
-
-    def released(self, addresses: int) -> None:
-        """Addresses were released."""
-        self._releases.inc(addresses)
 
 
 def _kind(result: object) -> str:
@@ -144,6 +144,14 @@ class ReplicaCollector(Collector):
             "Blocks of a leaf prefix group that are held.",
             labels=["network", "group"],
         )
+        releases = GaugeMetricFamily(
+            "romana_ipam_node_releases",
+            "Nodes that are gone while addresses are in use on them, which will be released.",
+            labels=["asked"],
+        )
+        asked = [release.asked for release in self._replica.state.releases.values()]
+        for value, text in ((True, "yes"), (False, "no")):
+            releases.add_metric([text], asked.count(value))
         for network in utilization(self._replica.state):
             leaves = self._replica.state.spaces[network.network].areas
             for group in network.groups:
@@ -155,4 +163,4 @@ class ReplicaCollector(Collector):
                     addresses.add_metric([name, path, "held"], usage.held)
                     sizes.add_metric([name, path], usage.size)
                     blocks.add_metric([name, path], usage.blocks)
-        return [addresses, sizes, blocks]
+        return [addresses, sizes, blocks, releases]

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET6, inet_ntoa, inet_ntop
 from typing import Final, NamedTuple
 
 from services.common.errors import Exhausted
+from services.common.model.addresses import read_address
 from services.common.model.names import (
     EndpointName,
     GroupPath,
@@ -107,6 +107,14 @@ class Released(NamedTuple):
     """What was released."""
 
 
+class NodeReleased(NamedTuple):
+    """What was released of a node that is gone, in one transaction."""
+
+    addresses: Sequence[Allocation]
+    is_done: bool
+    """Nothing is in use on it any more."""
+
+
 class Why(Enum):
     """Why a network can give no address to a request."""
 
@@ -160,9 +168,8 @@ def address_text(address: int, bits: int) -> str:
 
 def parse_address(text: str) -> tuple[int, int]:
     """Address and bits of a text; raises ValueError."""
-    if ":" in text:
-        return int(IPv6Address(text)), IPV6_BITS
-    return int(IPv4Address(text)), IPV4_BITS
+    address = read_address(text)
+    return int(address), address.max_prefixlen
 
 
 @lru_cache(maxsize=65_536)

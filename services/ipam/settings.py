@@ -6,10 +6,12 @@ from pydantic import Field
 
 from services.common.process.settings import (
     EtcdSettings,
+    Listed,
     ListenSettings,
     MetricsSettings,
     ServiceSettings,
 )
+from services.ipam.deciding.own_node import SHARE
 
 
 class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):
@@ -20,5 +22,12 @@ class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):
     etcd: EtcdSettings = EtcdSettings()
     election_ttl: int = Field(5, ge=2, le=60)
     """Seconds after which an active replica that is silent is replaced."""
+    release_grace: float = Field(300.0, ge=0, le=86400)
+    """Seconds that a node may be gone, without anybody having removed it by force, until what is in
+    use on it is released."""
+    node_names: Listed = ()
+    """Patterns of names of endpoints that every node's certificate may take, besides its own."""
+    node_share: float = Field(SHARE, gt=0, le=1)
+    """Of its group's addresses on a network, that a node may hold where there are other nodes."""
     drain: float = Field(10.0, ge=0)
     """Seconds that running calls get at a stop."""

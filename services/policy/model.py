@@ -151,6 +151,33 @@ class NamedPort:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedAddress:
+    """An address that an endpoint is to get."""
+
+    network: NetworkName | None = None
+    """None: any of the tenant's."""
+    family: int = 0
+    """4, 6, or 0: either."""
+    address: Address | None = None
+    """Exactly this one; None: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedAttachment:
+    """What an orchestrator wants a node's agent to attach."""
+
+    node: NodeName
+    addresses: tuple[WantedAddress, ...] = ()
+    """Empty: one of any network."""
+    allocation: str = ""
+    """Name under which ipam has them; empty: the endpoint's."""
+    is_ending: bool = False
+    """Its addresses are given back when it is detached."""
+    refusal: str = ""
+    """Why it must not be attached; empty: it may be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """What is known of an endpoint, by whomever."""
 
@@ -162,6 +189,8 @@ class Endpoint:
     node: NodeName | None = None
     """None: not attached."""
     addresses: tuple[Address, ...] = ()
+    wanted: WantedAttachment | None = None
+    """As an orchestrator says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def in_memory(
             begin = time.perf_counter()
             for start in range(0, len(wanted), 100):
                 for request in wanted[start : start + 100]:
-                    allocation.allocate(state, request, 0)
+                    allocation.allocate(state, request, 0, 0)
                 codec.operations(Keys(), state.drain(), b"1")
                 state.settle(1)
             spent[count].append((time.perf_counter() - begin) / len(wanted) * 1e6)
@@ -170,7 +170,7 @@ def filled(site: Site, count: int) -> State:
         state.set_node(node)
     each = PER_NODE if count < PER_NODE * site.nodes else count // site.nodes
     for number, name in enumerate(names(count)):
-        allocation.allocate(state, asked(name, site.names[number // each]), 0)
+        allocation.allocate(state, asked(name, site.names[number // each]), 0, 0)
         state.settle(1)
     return state
 

@@ -244,6 +244,27 @@ def test_reservations_come_and_go(cluster: Up) -> None:
     assert cluster.json("reservation", "list") == []
 
 
+def test_a_node_is_on_every_network_or_on_none_only_when_that_is_said(cluster: Up) -> None:
+    attach = "network=qa,interface=eth1,address=10.2.0.9"
+    cluster.json("node", "register", "n9", "--address", "192.168.0.9", "--attach", attach)
+    refused = cluster.romana("node", "update", "n9", "--detach", "qa")
+    assert refused.returncode == 2
+    assert "--no-network" in refused.stderr
+    assert cluster.json("node", "show", "n9")["node"]["networks"] == ["qa"]
+
+    nowhere = cluster.json("node", "update", "n9", "--detach", "qa", "--no-network")
+    assert nowhere["node"]["networks"] == []
+    exhausted = cluster.romana("address", "allocate", "x", "--node", "n9", "--tenant", "qa")
+    assert exhausted.returncode == 4
+    assert "no network" in cluster.romana("node", "show", "n9").stdout
+    cluster.json("node", "update", "n9", "--label", "colour=blue")
+    assert cluster.json("node", "show", "n9")["node"]["networks"] == []
+
+    everywhere = cluster.json("node", "update", "n9", "--every-network")
+    assert everywhere["node"]["networks"] == ["qa"]  # its labels fit no rack of the other topology
+    cluster.json("node", "remove", "n9")
+
+
 def test_the_store_is_consistent(cluster: Up) -> None:
     done = cluster.romana("ipam", "check")
     assert done.returncode == 0, done.stderr

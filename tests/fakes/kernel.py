@@ -117,6 +117,10 @@ class FakeKernel:
         elif kind is Kind.LINK:
             self.remove_interface(str(key))
 
+    def add_interface(self, interface: Interface) -> None:
+        """Adds an interface."""
+        self._interfaces[interface.name] = interface
+
     def remove_interface(self, name: str) -> None:
         """Takes an interface away, with all that goes with it."""
         gone = self._interfaces.pop(name, None)

@@ -72,7 +72,7 @@ def choices(state: State, now: int, most: int = 10) -> dict[str, list[list[str]]
         for number in range(most):
             asked = Request(EndpointName(f"trial {number}"), node, *owner)
             try:
-                result = allocation.allocate(trial, asked, now + later)
+                result = allocation.allocate(trial, asked, now + later, 1)
             except RomanaError as error:
                 given.append([error.reason])
                 break

@@ -40,6 +40,8 @@ from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.records.layout import encode_layout, encode_node
+from services.common.rpc.channel import open_channel
+from services.common.tls import TlsFiles
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -58,9 +60,26 @@ class IpamProcess:
     """One replica; it can be started and ended repeatedly, on the same ports."""
 
     def __init__(
-        self, endpoints: Sequence[str], root: str, folder: Path, *, name: str = "ipam", ttl: int = 5
+        self,
+        endpoints: Sequence[str],
+        root: str,
+        folder: Path,
+        *,
+        name: str = "ipam",
+        ttl: int = 5,
+        tls: TlsFiles | None = None,
     ) -> None:
-        """Starts nothing yet. `ttl`: seconds after which a silent active replica is replaced."""
+        """Starts nothing yet.
+
+        Args:
+            endpoints: Of the store.
+            root: Of its keys.
+            folder: For its log.
+            name: Of the log.
+            ttl: Seconds after which a silent active replica is replaced.
+            tls: Served with, and shown by `channel` and all that uses it.
+        """
+        self._tls = tls
         self.address = f"{LOOPBACK}:{free_port()}"
         self.metrics_address = f"{LOOPBACK}:{free_port()}"
         self.log = folder / f"{name}.log"
@@ -72,6 +91,9 @@ class IpamProcess:
             "ROMANA_IPAM__ELECTION_TTL": str(ttl),
             "ROMANA_IPAM__DRAIN": "2",
         }
+        if tls is not None:
+            for field, path in (("CA", tls.ca), ("CERTIFICATE", tls.certificate), ("KEY", tls.key)):
+                self._environment[f"ROMANA_IPAM__LISTEN__TLS__{field}"] = str(path)
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -141,6 +163,8 @@ class IpamProcess:
 
     def channel(self) -> grpc.aio.Channel:
         """A new channel to it."""
+        if self._tls is not None:
+            return open_channel(self.address, tls=self._tls)
         return grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
 
     @contextlib.asynccontextmanager
@@ -261,14 +285,20 @@ async def seed(
 ) -> int:
     """Writes a layout (None: leaves it) and nodes as topology would; returns the revision."""
     writes: list[Operation] = [Put(keys.node(node.name), encode_node(node)) for node in nodes]
+    writes += [Delete(keys.removed_node(node.name)) for node in nodes]
     if layout is not None:
         writes.append(Put(keys.layout, encode_layout(layout)))
     return await _topology(client, keys, writes)
 
 
-async def drop_nodes(client: EtcdClient, keys: Keys, names: Sequence[str]) -> int:
-    """Deletes nodes as topology would; returns the revision."""
-    return await _topology(client, keys, [Delete(keys.node(NodeName(name))) for name in names])
+async def drop_nodes(
+    client: EtcdClient, keys: Keys, names: Sequence[str], *, force: bool = True
+) -> int:
+    """Deletes nodes as topology would, when asked to by force or not; returns the revision."""
+    writes: list[Operation] = [Delete(keys.node(NodeName(name))) for name in names]
+    if force:
+        writes += [Put(keys.removed_node(NodeName(name)), b"{}") for name in names]
+    return await _topology(client, keys, writes)
 
 
 async def _topology(client: EtcdClient, keys: Keys, writes: Sequence[Operation]) -> int:

@@ -10,7 +10,7 @@ from services.common.model.node import Node
 from services.ipam.deciding import allocation
 from services.ipam.deciding.evaluate import Evaluation, evaluate
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import (
     IPV4_BITS,
@@ -50,7 +50,7 @@ class World:
         asked = Request(
             EndpointName(name), NodeName(node), Tenant(tenant), Segment(segment), wants or (Want(),)
         )
-        result = allocation.allocate(self.state, asked, self.now)
+        result = allocation.allocate(self.state, asked, self.now, self.now // 1000)
         self.settle()
         return [item.text for item in result.given]
 
@@ -101,7 +101,7 @@ class World:
     def reserve(self, name: str, network: str, *ranges: str) -> None:
         """Sets addresses aside."""
         self.state.set_reservation(
-            Reservation(name, NetworkName(network), parse_ranges(ranges), ranges)
+            Reservation(name, NetworkName(network), stored_ranges(ranges), ranges)
         )
 
     def evaluate(self, tenant: str = "t", segment: str = "", **rest: object) -> list[Evaluation]:

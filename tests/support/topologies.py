@@ -73,6 +73,7 @@ def node(
         attachments=tuple(
             Attachment(NetworkName(key), address=ip_address(text) if text else None)
             for key, text in declared.items()
-        ),
+        )
+        or None,
         placements={TopologyName(topology): GroupPath(f"{topology}/{group}")} if group else {},
     )

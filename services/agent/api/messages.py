@@ -12,12 +12,12 @@ from romana.sync.v1 import sync_pb2
 
 from services.agent.endpoints.spec import (
     DEFAULT_INTERFACE,
-    AddressWant,
     EndpointSpec,
     violations,
 )
 from services.agent.endpoints.view import State, View
 from services.agent.kernel.wiring import gateway_of
+from services.agent.model import AddressWant
 from services.agent.status import NodeStatus, PolicyStatus
 from services.common.errors import InvalidInput, Violation
 from services.common.model import names

@@ -12,11 +12,12 @@ A configuration, beside the fields that every plug-in has:
     mtu            bytes
     labels         for policy; those of `args.cni.labels` are added
     socket         where the agent listens
+    orchestrator   "kubernetes": pods are known by their UIDs, and what they want is what the
+                   controller of Kubernetes says; then nothing of the above but mtu and socket
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -25,17 +26,20 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from services.agent.endpoints.spec import AddressWant, EndpointSpec
+from services.agent.endpoints.spec import EndpointSpec
 from services.agent.kernel import endpoint_names
-from services.agent.model import LocalEndpoint
+from services.agent.model import AddressWant, LocalEndpoint, WantedEndpoint
 from services.common import errors
 from services.common.errors import RomanaError
+from services.common.model.addresses import read_interface
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
 from services.common.model.network import Address
+from services.common.model.pods import pod_endpoint
 
 VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 ORIGIN: Final = "cni/"
 SEGMENT_LABEL: Final = "romana.io/segment"
+KUBERNETES: Final = "kubernetes"
 VALID_ATTACHMENTS: Final = "cni.dev/valid-attachments"
 GATEWAYS: Final = {4: "169.254.1.1", 6: "fe80::1"}
 
@@ -100,6 +104,18 @@ _CODES: Final[Mapping[type[RomanaError], int]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod, as kubelet names it."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"pod {self.namespace}/{self.name} ({self.uid})"
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a runtime asks."""
 
@@ -117,8 +133,31 @@ class Request:
     """CNI_ARGS."""
 
     @property
+    def pod(self) -> Pod | None:
+        """The pod that it is for, where an orchestrator says what pods want; raises CniError."""
+        orchestrator = self.config.get("orchestrator")
+        if orchestrator is None:
+            return None
+        if orchestrator != KUBERNETES:
+            raise CniError(
+                BAD_CONFIGURATION, f"orchestrator: {orchestrator!r} is not {KUBERNETES!r}"
+            )
+        namespace, name, uid = (
+            self.arguments.get(f"K8S_POD_{part}", "") for part in ("NAMESPACE", "NAME", "UID")
+        )
+        if not (namespace and name and uid):
+            raise CniError(
+                BAD_ENVIRONMENT,
+                "CNI_ARGS lacks K8S_POD_NAMESPACE, K8S_POD_NAME or K8S_POD_UID",
+            )
+        return Pod(namespace, name, uid)
+
+    @property
     def name(self) -> EndpointName:
-        """The endpoint's name: the specification's key of an attachment."""
+        """The endpoint's name: its pod's, else the specification's key of an attachment."""
+        pod = self.pod
+        if pod is not None:
+            return pod_endpoint(pod.namespace, pod.name, pod.uid)
         return endpoint_name(self.network, self.container, self.interface)
 
     @property
@@ -211,9 +250,6 @@ def spec_of(request: Request) -> EndpointSpec:
         raise CniError(
             BAD_ENVIRONMENT, "MAC in CNI_ARGS: the MAC address follows from the attachment's name"
         )
-    mtu = config.get("mtu", 0)
-    if not isinstance(mtu, int) or isinstance(mtu, bool) or mtu < 0:
-        raise CniError(BAD_CONFIGURATION, f"mtu: {mtu!r} is no number of bytes")
     return EndpointSpec(
         name=request.name,
         tenant=Tenant(tenant),
@@ -221,10 +257,37 @@ def spec_of(request: Request) -> EndpointSpec:
         interface=request.interface,
         namespace=request.namespace,
         addresses=_wants(request),
-        mtu=mtu,
+        mtu=_mtu(config),
         labels=labels,
         origin=request.origin,
     )
+
+
+def spec_of_pod(request: Request, wanted: WantedEndpoint) -> EndpointSpec:
+    """The endpoint that an ADD for a pod asks for, as its orchestrator says; raises CniError."""
+    if wanted.refusal:
+        raise CniError(BAD_CONFIGURATION, f"{request.pod}: {wanted.refusal}")
+    return EndpointSpec(
+        name=request.name,
+        tenant=wanted.tenant,
+        segment=wanted.segment,
+        interface=request.interface,
+        namespace=request.namespace,
+        addresses=wanted.addresses,
+        mtu=_mtu(request.config),
+        labels=wanted.labels,
+        origin=request.origin,
+        container=request.container,
+        allocation=wanted.allocation,
+    )
+
+
+def key_of(spec: EndpointSpec) -> EndpointName:
+    """The specification's key of an attachment, as GC names those that are to stay."""
+    if not spec.container:
+        return spec.name
+    network = spec.origin.removeprefix(ORIGIN)
+    return endpoint_name(network, spec.container, spec.interface)
 
 
 def valid_attachments(request: Request) -> frozenset[EndpointName]:
@@ -374,7 +437,7 @@ def _fixed(request: Request) -> Sequence[str]:
     if not isinstance(listed, list):
         raise CniError(BAD_CONFIGURATION, "ips: is no list")
     try:
-        return [str(ipaddress.ip_interface(str(text).strip()).ip) for text in listed]
+        return [str(read_interface(str(text).strip()).ip) for text in listed]
     except ValueError as error:
         raise CniError(BAD_CONFIGURATION, f"ips: {error}") from None
 
@@ -404,6 +467,13 @@ def _list(value: Json, key: str) -> list[dict[str, object]]:
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise CniError(BAD_CONFIGURATION, f"{key}: is no list of objects")
     return listed
+
+
+def _mtu(config: Json) -> int:
+    mtu = config.get("mtu", 0)
+    if not isinstance(mtu, int) or isinstance(mtu, bool) or mtu < 0:
+        raise CniError(BAD_CONFIGURATION, f"mtu: {mtu!r} is no number of bytes")
+    return mtu
 
 
 def _text(config: Json, key: str) -> str:

@@ -14,12 +14,16 @@ from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.attach import Endpoints
 from services.agent.endpoints.records import Records
+from services.agent.model import WantedEndpoint
 from services.agent.routing.reconcile import Reconciler
+from services.agent.rules.wanted import WantedEndpoints
 from services.common.errors import RomanaError, WrongState
 
 log = structlog.get_logger(__name__)
 
 ATTACH_SECONDS: Final = 30.0
+WANTED_SECONDS: Final = 5.0
+"""For an orchestrator to say what a pod wants that its runtime already attaches."""
 READ_SECONDS: Final = 10.0
 REQUEST_MOST: Final = 1 << 20
 """Bytes."""
@@ -29,7 +33,15 @@ _UMASK: Final = 0o177
 class CniServer:
     """Serves runtimes on this machine."""
 
-    def __init__(self, endpoints: Endpoints, records: Records, reconciler: Reconciler) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        records: Records,
+        reconciler: Reconciler,
+        wanted: WantedEndpoints | None = None,
+    ) -> None:
+        """`wanted`: what an orchestrator says of pods; None: nobody says anything here."""
+        self._wanted = wanted
         self._endpoints = endpoints
         self._records = records
         self._reconciler = reconciler
@@ -104,7 +116,8 @@ class CniServer:
             case Command.ADD:
                 return await self._add(request)
             case Command.DEL:
-                await self._endpoints.detach(request.name)
+                container = "" if request.pod is None else request.container
+                await self._endpoints.detach(request.name, container)
             case Command.CHECK:
                 await self._check(request)
             case Command.GC:
@@ -121,13 +134,36 @@ class CniServer:
 
     async def _add(self, request: Request) -> dict[str, object]:
         deadline = asyncio.get_running_loop().time() + ATTACH_SECONDS
-        attached = await self._endpoints.attach(protocol.spec_of(request), deadline)
+        if request.pod is None:
+            spec = protocol.spec_of(request)
+        else:
+            spec = protocol.spec_of_pod(request, await self._wanted_for(request))
+        attached = await self._endpoints.attach(spec, deadline)
         endpoint = attached.view.record.endpoint
         assert endpoint is not None
         return protocol.result(request, endpoint)
 
+    async def _wanted_for(self, request: Request) -> WantedEndpoint:
+        """What the orchestrator wants: it reaches the node before the runtime asks, as a rule."""
+        if self._wanted is None:
+            raise CniError(
+                protocol.BAD_CONFIGURATION,
+                "orchestrator: this agent has no policy service that would say what pods want",
+            )
+        wanted = await self._wanted.wait(request.name, WANTED_SECONDS)
+        if wanted is None:
+            raise CniError(
+                protocol.TRY_AGAIN,
+                f"{request.pod} is not known on this node: waited {WANTED_SECONDS:.0f} s for "
+                "romana-kubernetes to say by way of the policy service what it wants",
+                "; ".join(self._reconciler.reasons),
+            )
+        return wanted
+
     async def _check(self, request: Request) -> None:
         view, problems = await self._endpoints.check(request.name)
+        if request.pod is not None and view.record.spec.container != request.container:
+            problems = [f"it is in container {view.record.spec.container}", *problems]
         if view.record.endpoint is not None:
             problems = [*protocol.differences(request, view.record.endpoint), *problems]
         if problems:
@@ -138,7 +174,7 @@ class CniServer:
         stale = [
             name
             for name, record in self._endpoints.records.items()
-            if record.spec.origin == request.origin and name not in valid
+            if record.spec.origin == request.origin and protocol.key_of(record.spec) not in valid
         ]
         for name in stale:
             log.info("cni_collected", endpoint=name)

@@ -53,6 +53,7 @@ from services.agent.model import EndpointAddress, LocalEndpoint
 from services.agent.routing.reconcile import Reconciler
 from services.common.errors import (
     AlreadyExists,
+    Conflict,
     InvalidInput,
     NotFound,
     RomanaError,
@@ -85,10 +86,25 @@ class Endpoints:
         *,
         observer: EndpointObserver | None = None,
         guard: Guard | None = None,
+        keeps: Callable[[EndpointName], bool] | None = None,
         passed: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`passed` is told the name of every step that is done; tests end the process there."""
+        """Does nothing.
+
+        Args:
+            records: Where it is written down.
+            links: The kernel's links.
+            addressing: Gives addresses.
+            reconciler: Puts routes into the kernel.
+            standing: How attached endpoints stand.
+            ownership: What ipam has for them.
+            observer: Is told how it went.
+            guard: Keeps endpoints closed until their rules are in force.
+            keeps: Says whose addresses are kept when it is detached, for the next time.
+            passed: Is told the name of every step that is done; tests end the process there.
+            now: The wall clock.
+        """
         self._kept = records
         self._links = links
         self._addressing = addressing
@@ -97,6 +113,7 @@ class Endpoints:
         self._ownership = ownership
         self._observer = observer or Nobody()
         self._guard = guard
+        self._keeps = keeps or (lambda _: False)
         self._passed = passed
         self._now = now
         self._alone = Alone()
@@ -137,12 +154,13 @@ class Endpoints:
         """
         return await self._alone.do(spec.name, lambda: self._attach(spec, deadline))
 
-    async def detach(self, name: EndpointName) -> tuple[str, ...]:
+    async def detach(self, name: EndpointName, container: str = "") -> tuple[str, ...]:
         """Detaches an endpoint, if there is one, and gives its addresses back.
 
         The link is gone when it returns. While ipam is away, the addresses are given back later.
+        With a container nothing is done if the endpoint is in another one by now.
         """
-        return await self._alone.do(name, lambda: self._detach(name))
+        return await self._alone.do(name, lambda: self._detach(name, container))
 
     async def check(self, name: EndpointName) -> tuple[View, list[str]]:
         """The endpoint, and what the kernel lacks of it; NotFound if there is none."""
@@ -164,6 +182,10 @@ class Endpoints:
 
     async def _attach_valid(self, spec: EndpointSpec, deadline: float) -> Attached:
         before = self.records.get(spec.name)
+        if before is not None and before.spec.container != spec.container:
+            # the sandbox before, which its runtime has given up
+            await self._detach_known(spec.name)
+            before = self.records.get(spec.name)
         if before is not None and before.step is Step.ATTACHED:
             if before.spec == spec and await self._is_whole(before):
                 view = self.view(spec.name)
@@ -248,6 +270,13 @@ class Endpoints:
             if not holders:
                 self._passed("allocated")
                 return addresses
+            if any(holder.allocation_name == spec.allocation_name for holder in holders):
+                claims.addresses = False  # they are both's
+                raise Conflict(
+                    f"the addresses of {spec.name!r} are still those of {holders[0].name!r}",
+                    "ADDRESS_HELD",
+                    {"name": holders[0].name},
+                )
             await self._addressing.ipam.release(spec, deadline)
             for holder in holders:
                 log.warning("address_held", endpoint=holder.name, wanted_by=spec.name)
@@ -373,8 +402,11 @@ class Endpoints:
 
     # Detaching.
 
-    async def _detach(self, name: EndpointName) -> tuple[str, ...]:
+    async def _detach(self, name: EndpointName, container: str) -> tuple[str, ...]:
         with watched(self._observer, Operation.DETACH):
+            record = self.records.get(name)
+            if record is not None and container not in {"", record.spec.container}:
+                return ()
             return await self._detach_known(name)
 
     async def _detach_known(self, name: EndpointName) -> tuple[str, ...]:
@@ -437,6 +469,9 @@ class Endpoints:
     async def _give_back(self, record: Record) -> tuple[str, ...]:
         """Releases in ipam and forgets; keeps the record for later if ipam is away."""
         name = record.spec.name
+        if self._keeps(name):
+            await self._kept.forget(name)
+            return ()
         deadline = asyncio.get_running_loop().time() + UNDO_SECONDS
         try:
             released = await self._addressing.ipam.release(record.spec, deadline)
@@ -512,4 +547,10 @@ class _Claims:
 
 def _allocation(spec: EndpointSpec) -> tuple[object, ...]:
     """What of a specification ipam allocates by."""
-    return spec.tenant, spec.segment, spec.addresses, bool(spec.namespace)
+    return (
+        spec.allocation_name,
+        spec.tenant,
+        spec.segment,
+        spec.addresses,
+        bool(spec.namespace),
+    )

@@ -24,8 +24,9 @@ from services.agent.endpoints.spec import EndpointSpec
 from services.agent.model import EndpointAddress
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import NotFound, Unavailable
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address
+from services.common.rpc.enums import FAMILIES
 from services.common.rpc.status import error_of
 
 if TYPE_CHECKING:
@@ -34,11 +35,6 @@ if TYPE_CHECKING:
 _Asked = TypeVar("_Asked", bound=Message)
 _Answer = TypeVar("_Answer", bound=Message)
 
-_FAMILIES: Final = {
-    0: allocation_pb2.FAMILY_UNSPECIFIED,
-    4: allocation_pb2.FAMILY_IPV4,
-    6: allocation_pb2.FAMILY_IPV6,
-}
 _RETRY: Final = BackoffPolicy(initial=0.1, maximum=2.0)
 PAGE: Final = 5000
 """Addresses in one answer: the most that ipam gives."""
@@ -70,14 +66,14 @@ class IpamClient:
         """The addresses of an endpoint, in the order asked for; the same ones again."""
         request = pb.AllocateAddressRequest(
             spec=allocation_pb2.AllocationSpec(
-                name=spec.name,
+                name=spec.allocation_name,
                 node=self._node,
                 tenant=spec.tenant,
                 segment=spec.segment,
                 addresses=[
                     allocation_pb2.AddressSpec(
                         network=want.network or "",
-                        family=_FAMILIES[want.family],
+                        family=FAMILIES[want.family],
                         address=want.address,
                     )
                     for want in spec.addresses
@@ -94,7 +90,10 @@ class IpamClient:
         """
         request = pb.ReleaseAddressRequest(
             spec=pb.ReleaseSpec(
-                name=spec.name, tenant=spec.tenant, segment=spec.segment, node=self._node
+                name=spec.allocation_name,
+                tenant=spec.tenant,
+                segment=spec.segment,
+                node=self._node,
             )
         )
         answer = await self._call(lambda stub: stub.ReleaseAddress, request, deadline)
@@ -111,7 +110,7 @@ class IpamClient:
         )
         await self._call(lambda stub: stub.CreateReservation, request, deadline)
 
-    async def find(self, name: EndpointName, deadline: float) -> Allocated | None:
+    async def find(self, name: str, deadline: float) -> Allocated | None:
         """What a name has on this node; None: nothing. NotFound is no error here."""
         try:
             answer = await self._call(
@@ -126,16 +125,15 @@ class IpamClient:
             _addresses(answer.allocations), Tenant(first.tenant), Segment(first.segment)
         )
 
-    async def on_node(self, deadline: float) -> Mapping[EndpointName, Allocated]:
+    async def on_node(self, deadline: float) -> Mapping[str, Allocated]:
         """What all names have on this node."""
-        found: dict[EndpointName, Allocated] = {}
+        found: dict[str, Allocated] = {}
         request = pb.ListAddressesRequest(node=self._node, page_size=PAGE)
         while True:
             answer = await self._call(lambda stub: stub.ListAddresses, request, deadline)
             for item in answer.allocations:
-                name = EndpointName(item.name)
-                before = found[name].addresses if name in found else ()
-                found[name] = Allocated(
+                before = found[item.name].addresses if item.name in found else ()
+                found[item.name] = Allocated(
                     (*before, *_addresses([item])), Tenant(item.tenant), Segment(item.segment)
                 )
             if not answer.next_page_token:

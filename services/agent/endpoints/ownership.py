@@ -16,9 +16,9 @@ import structlog
 
 from services.agent.endpoints.addressing import Addressing
 from services.agent.endpoints.ipam_client import Allocated
-from services.agent.endpoints.spec import AddressWant, EndpointSpec
+from services.agent.endpoints.spec import EndpointSpec
 from services.agent.endpoints.standing import Concern, Standing
-from services.agent.model import EndpointAddress, LocalEndpoint, Remote
+from services.agent.model import AddressWant, EndpointAddress, LocalEndpoint, Remote
 from services.common.errors import AlreadyExists, Exhausted, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Prefix
@@ -64,7 +64,10 @@ class Ownership:
         except Unavailable:
             return {}
         self._due = now + COMPARE_SECONDS
-        return {name: differs(endpoint, known.get(name)) for name, endpoint in attached.items()}
+        return {
+            name: differs(endpoint, known.get(endpoint.allocation_name))
+            for name, endpoint in attached.items()
+        }
 
     async def agreed(self, endpoint: LocalEndpoint) -> None:
         """Ipam has the addresses of an endpoint for it."""
@@ -91,7 +94,7 @@ class Ownership:
         """What ipam says of an endpoint's addresses now; empty: the same, or it is away."""
         deadline = asyncio.get_running_loop().time() + ASK_SECONDS
         try:
-            known = await self._addressing.ipam.find(endpoint.name, deadline)
+            known = await self._addressing.ipam.find(endpoint.allocation_name, deadline)
         except Unavailable:
             return ""
         if not differs(endpoint, known):
@@ -146,6 +149,7 @@ def _claim(endpoint: LocalEndpoint) -> EndpointSpec:
         addresses=tuple(
             AddressWant(item.network, address=str(item.address)) for item in endpoint.addresses
         ),
+        allocation=endpoint.allocation,
     )
 
 

@@ -27,6 +27,7 @@ from services.agent.kernel.veth import Links
 from services.agent.model import LocalEndpoint
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError, Unavailable, WrongState
+from services.common.model.names import EndpointName
 
 log = structlog.get_logger(__name__)
 
@@ -145,7 +146,7 @@ class Recovery:
             known = await self._ipam.on_node(asyncio.get_running_loop().time() + seconds)
         except Unavailable:
             return
-        names = {endpoint_names.host_interface(name): name for name in known}
+        names = {endpoint_names.host_interface(name): name for name in map(EndpointName, known)}
         for interface, link in list(self._strays.items()):
             name = names.get(interface)
             if name is None:

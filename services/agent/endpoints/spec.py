@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.agent.kernel.wiring import Wiring
-from services.agent.model import EndpointAddress, LocalEndpoint
+from services.agent.model import AddressWant, EndpointAddress, LocalEndpoint
 from services.common.errors import Violation
 from services.common.model import names
-from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
+from services.common.model.names import EndpointName, Segment, Tenant
 
 DEFAULT_INTERFACE = "eth0"
 MTU_LEAST = 68
@@ -18,18 +18,6 @@ MTU_LEAST = 68
 MTU_MOST = 65535
 ADDRESSES_MOST = 16
 """As in ipam."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddressWant:
-    """One address that is asked for."""
-
-    network: NetworkName | None = None
-    """None: any of the tenant's."""
-    family: int = 0
-    """4, 6, or 0: either."""
-    address: str = ""
-    """Exactly this one; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +38,15 @@ class EndpointSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
     """Who asked: `cni/NETWORK` for the CNI plug-in with the configuration of that name."""
+    container: str = ""
+    """Which of a pod's sandboxes it is in, one after the other; empty: it is not a pod's."""
+    allocation: str = ""
+    """Name of its addresses in ipam; empty: the endpoint's."""
+
+    @property
+    def allocation_name(self) -> str:
+        """The name under which ipam has its addresses."""
+        return self.allocation or self.name
 
 
 class Step(StrEnum):
@@ -97,6 +94,7 @@ def local_endpoint(
         labels=spec.labels,
         create_time=create_time,
         beside=beside,
+        allocation=spec.allocation,
     )
 
 

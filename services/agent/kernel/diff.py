@@ -7,9 +7,10 @@ replaced in place, so that no packet sees a hole.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from services.agent.kernel.layered import Layered, flat
 from services.agent.kernel.state import Key, Kind, Objects, State, Value
 
 
@@ -29,20 +30,25 @@ class Step:
         return len(self.additions) + len(self.replacements) + len(self.removals)
 
 
-def diff(desired: State, actual: State, routes: Collection[Key] | None = None) -> tuple[Step, ...]:
+def diff(
+    desired: State, actual: State, limits: Mapping[Kind, Collection[Key]] | None = None
+) -> tuple[Step, ...]:
     """The steps, none of them empty; none at all when the states are equal.
 
     Args:
         desired: What shall be.
         actual: What is.
-        routes: Keys of the only routes that can differ, if that is known.
+        limits: Keys of the only objects that can differ, for those kinds of which that is known.
     """
     up: list[Step] = []
     down: list[Step] = []
     for kind in Kind:
         wanted, found = desired.of(kind), actual.of(kind)
-        if kind is Kind.ROUTE and routes is not None:
-            wanted, found = _only(wanted, routes), _only(found, routes)
+        keys = None if limits is None else limits.get(kind)
+        if keys is None:
+            wanted, found = flat(wanted), flat(found)
+        else:
+            wanted, found = _only(wanted, keys), _only(found, keys)
         if wanted == found:
             continue
         additions, replacements = _puts(wanted, found)
@@ -71,15 +77,12 @@ def _puts(wanted: Objects, found: Objects) -> tuple[dict[Key, Value], dict[Key, 
     return additions, replacements
 
 
-def done(actual: State, step: Step, failed: frozenset[Key] | set[Key]) -> State:
+def done(actual: State, step: Step, failed: Collection[Key]) -> State:
     """The state after a step of which some keys failed."""
-    objects = dict(actual.of(step.kind))
-    for puts in (step.additions, step.replacements):
-        if failed:
-            objects.update((key, value) for key, value in puts.items() if key not in failed)
-        else:
-            objects.update(puts)
-    for key in step.removals:
-        if key not in failed:
-            objects.pop(key, None)
-    return actual.having(step.kind, objects)
+    puts = {**step.additions, **step.replacements}
+    removals = list(step.removals)
+    if failed:
+        puts = {key: value for key, value in puts.items() if key not in failed}
+        removals = [key for key in removals if key not in failed]
+    objects = Layered.of(actual.of(step.kind))
+    return actual.having(step.kind, objects.changed(puts, removals))

@@ -29,6 +29,7 @@ from services.agent.kernel.state import (
     Value,
     VlanLink,
 )
+from services.common.model.network import Address
 
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
@@ -56,6 +57,15 @@ VLAN_ALIAS: Final = f"{ALIAS} vlan"
 def owns(interface: Interface) -> bool:
     """Whether a link was made by us."""
     return interface.is_ours
+
+
+def own_addresses(socket_: Netlink) -> frozenset[Address]:
+    """All addresses of this namespace; raises KernelUnavailable."""
+    return frozenset(
+        address.ip
+        for data in socket_.dump(GET_ADDRESS, _ADDRESS_MESSAGE.pack(0, 0, 0, 0, 0))
+        for _, address in _parse_addresses(data)
+    )
 
 
 class Links:

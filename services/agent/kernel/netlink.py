@@ -294,29 +294,49 @@ class Netlink:
         """
         return whole(kind, lambda: self._dump(kind, body))
 
+    def stream(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """The same piece by piece, of objects that come and go all the time: what changes meanwhile
+        may be left out. Ask nothing else before the end; who does not reach it closes the socket.
+
+        Raises:
+            KernelUnavailable: The kernel refuses.
+        """
+        for data, _ in self._pieces(kind, body):
+            yield data
+
     def _dump(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
-        self._sequence = (self._sequence + 1) & 0x7FFFF
         found: list[bytes] = []
         complete = True
+        for data, interrupted in self._pieces(kind, body):
+            found.append(data)
+            complete = complete and not interrupted
+        return found, complete
+
+    def _pieces(self, kind: int, body: bytes) -> Iterator[tuple[bytes, bool]]:
+        """Whole messages, and whether objects changed meanwhile."""
+        self._sequence = (self._sequence + 1) & 0x7FFFF
         with _translated():
             self._socket.send(message(kind, DUMP, self._sequence, body))
-            while True:
+        while True:
+            with _translated():
                 data = self._socket.recv(RECEIVE)
-                _, first, flags, answered, _ = HEADER.unpack_from(data)
-                if answered != self._sequence:
-                    continue  # the rest of a dump that was given up
-                if flags & DUMP_INTERRUPTED:
-                    complete = False
-                if first in {ERROR, DONE}:
-                    (code,) = struct.unpack_from("=i", data, HEADER.size)
-                    if code:
-                        raise KernelUnavailable(f"netlink: dump {kind}: {os.strerror(-code)}")
-                    return found, complete
-                end = _end(data)
-                found.append(data if end is None else data[:end])
-                if end is not None:
-                    interrupted = HEADER.unpack_from(data, end)[2] & DUMP_INTERRUPTED
-                    return found, complete and not interrupted
+            _, first, flags, answered, _ = HEADER.unpack_from(data)
+            if answered != self._sequence:
+                continue  # the rest of a dump that was given up
+            interrupted = bool(flags & DUMP_INTERRUPTED)
+            if first in {ERROR, DONE}:
+                (code,) = struct.unpack_from("=i", data, HEADER.size)
+                if code:
+                    raise KernelUnavailable(f"netlink: dump {kind}: {os.strerror(-code)}")
+                yield b"", interrupted
+                return
+            end = _end(data)
+            if end is None:
+                yield data, interrupted
+                continue
+            last = bool(HEADER.unpack_from(data, end)[2] & DUMP_INTERRUPTED)
+            yield data[:end], interrupted or last
+            return
 
 
 def _explanation(data: bytes, start: int, length: int) -> str:

@@ -25,8 +25,6 @@ SCOPE_LINK: Final = 253
 ONLINK: Final = 4
 """RTNH_F_ONLINK: the gateway is on the link even if no route says so."""
 
-KEY_V4: Final = struct.Struct("<IB4s")
-KEY_V6: Final = struct.Struct("<IB16s")
 VALUE: Final = struct.Struct("<BBBxIII")
 """Kind, scope, flags, interface, nexthop object, length of the gateway that follows."""
 

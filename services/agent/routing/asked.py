@@ -6,7 +6,7 @@ Whatever comes is noted at once; `task` makes of it what a round starts from, an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -75,11 +75,6 @@ class Asked:
         if before is not None:
             self._look_at(before)
         return before is not None
-
-    def set_endpoints(self, endpoints: Mapping[EndpointName, LocalEndpoint]) -> None:
-        """Replaces all."""
-        self.endpoints = dict(endpoints)
-        self._look = None
 
     def set_attachments(self, attachments: Sequence[Attachment]) -> bool:
         """Replaces this node's; says whether they are others."""

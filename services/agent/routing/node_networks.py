@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.agent.kernel.state import Interface
-from services.agent.model import Myself, Remote
-from services.common.model.names import NetworkName
+from services.agent.model import Myself
+from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Address, Network
 from services.common.model.node import Attachment
 
@@ -47,7 +47,8 @@ class Places:
 
 def find_places(
     myself: Myself,
-    remote: Remote,
+    networks: Mapping[NetworkName, Network],
+    peers: Mapping[tuple[NetworkName, NodeName], Address],
     interfaces: Mapping[str, Interface],
     tables: Mapping[str, int],
 ) -> Places:
@@ -55,9 +56,9 @@ def find_places(
     problems: dict[NetworkName, str] = {}
     found: dict[NetworkName, tuple[Network, Interface, Address | None]] = {}
     declared = {attachment.network: attachment for attachment in myself.attachments}
-    for name, network in remote.networks.items():
+    for name, network in networks.items():
         attachment = declared.get(name, Attachment(name))
-        address = attachment.address or remote.peers.get((name, myself.node))
+        address = attachment.address or peers.get((name, myself.node))
         problem, interface = _interface(attachment, address, interfaces)
         if interface is None:
             problems[name] = problem

@@ -1,37 +1,32 @@
-"""What the kernel shall hold: links, sysctls, nexthops, routes, rules and proxies.
+"""What the kernel shall hold: links, sysctls, nexthops, routes, rules and proxies. Pure.
 
-Each network n has a table T(n); `services.agent.routing.steering` makes the rules that lead to it.
-Nothing here depends on what the kernel holds, but for interfaces.
+It follows from what is wanted alone, and from the interfaces that there are. A planner remembers
+the plan before, so that an endpoint that comes costs what it adds, not what the node has:
+
+    node       `services.agent.routing.node_plan`: changes with nodes, networks and interfaces
+    prefixes   `services.agent.routing.prefixes`: of nodes' blocks, as many as 100,000
+    endpoints  `services.agent.routing.endpoint_plan`: of this node's
+
+What is the route of several is that of an endpoint first, then the node's, then that of a prefix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from services.agent.kernel import route_bytes
+from services.agent.kernel.endpoint_names import is_host_interface
+from services.agent.kernel.layered import Layered
 from services.agent.kernel.numbers import Numbers
-from services.agent.kernel.state import (
-    Interface,
-    InterfaceAddress,
-    Key,
-    Kind,
-    Nexthop,
-    Proxy,
-    Rule,
-    State,
-    VlanLink,
-)
-from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.routing.node_networks import LINK_GATEWAY, Place, find_places
-from services.agent.routing.prefixes import Changed, PrefixRoutes, Ways
-from services.agent.routing.steering import steering_rules
-from services.common.model.names import EndpointName, NetworkName, NodeName
-from services.common.model.network import Address, Mode, Network
+from services.agent.kernel.state import Interface, InterfaceAddress, Key, Kind, Proxy, State
+from services.agent.model import LocalEndpoint, Myself, Remote
+from services.agent.routing.endpoint_plan import EndpointPlans
+from services.agent.routing.node_plan import NodePlan, NodeWanted, peer_name, plan_node
+from services.agent.routing.prefixes import Changed, PrefixRoutes
+from services.common.model.names import EndpointName, NetworkName
 from services.common.model.node import Attachment
-
-_IPV4 = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +38,15 @@ class Desired:
     """What cannot be planned: messages by resource id."""
     owners: Mapping[tuple[Kind, Key], str]
     """Ids of the resources that objects are for; of routes to other nodes see `owner`."""
-    local: frozenset[bytes]
-    """Keys of all routes but those to prefixes of nodes."""
-    touched: frozenset[bytes] | None
-    """Keys of routes to prefixes that may not be as in the plan before; None: any."""
+    touched: Mapping[Kind, frozenset[Key]] | None
+    """By kind: keys of what may not be as in the plan before; of a kind that is not named, anything
+    may be. None: so it is with all."""
     networks: Mapping[int, NetworkName]
     """By table."""
     attachments: tuple[Attachment, ...]
     """Where this node really is on networks."""
+    links: frozenset[int]
+    """Indexes of the interfaces to networks."""
 
     def owner(self, kind: Kind, key: Key) -> str:
         """The id of the resource that an object is for."""
@@ -78,248 +74,151 @@ class Wanted:
     """By interface: addresses of links that we make, whose length no network says."""
 
 
-def peer_name(network: NetworkName, node: NodeName) -> str:
-    """What a nexthop id stands for."""
-    return f"{network}/{node}"
+def plan(wanted: Wanted) -> Desired:
+    """Everything that shall be."""
+    return Planner().plan(wanted, None)
 
 
-def plan(wanted: Wanted, memory: PrefixRoutes | None = None, changed: Changed = None) -> Desired:
-    """Everything that shall be.
+class Planner:
+    """Plans one node, again and again."""
 
-    Args:
-        wanted: All that it follows from.
-        memory: Routes to prefixes from the plan before, to save work; the result is the same.
-        changed: Which of `wanted.remote.routes` are not as they were then; None: any may be.
-    """
-    return _Planner(wanted).plan(memory or PrefixRoutes(), changed)
+    def __init__(self) -> None:
+        self._numbered: tuple[Remote, Numbers] | None = None
+        self._wanted: NodeWanted | None = None
+        self._node = NodePlan({})
+        self._prefixes = PrefixRoutes()
+        self._endpoints = EndpointPlans()
+        self._routes: Layered[bytes, bytes] = Layered({})
+        self._proxies: Layered[Proxy, None] = Layered({})
+        self._owners: Layered[tuple[Kind, Key], str] = Layered({})
 
-
-class _Planner:
-    """Collects objects with their owners."""
-
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self._remote = wanted.remote
-        self._links: dict[str, VlanLink] = {}
-        self._sysctls: dict[str, str] = {}
-        self._nexthops: dict[int, Nexthop] = {}
-        self._routes: dict[bytes, bytes] = {}
-        self._rules: dict[Rule, None] = {}
-        self._proxies: dict[Proxy, None] = {}
-        self._problems: dict[str, str] = {}
-        self._owners: dict[tuple[Kind, Key], str] = {}
-        found = find_places(wanted.myself, wanted.remote, wanted.interfaces, wanted.numbers.tables)
-        self._places = found.by_network
-        self._problems.update(
-            (f"network/{name}", problem) for name, problem in found.problems.items()
+    def numbered(self, wanted: Wanted, keep: Callable[[Numbers], None]) -> Wanted:
+        """The same with numbers for all; `keep` writes new ones to disk, before they are used."""
+        remote, numbers = wanted.remote, wanted.numbers
+        if self._numbered is not None:
+            before, assigned = self._numbered
+            if (
+                numbers is assigned
+                and remote.networks is before.networks
+                and remote.peers is before.peers
+            ):
+                return wanted
+        assigned = numbers.assigned(
+            remote.networks, [peer_name(network, node) for network, node in remote.peers]
         )
+        if assigned == numbers:
+            assigned = numbers
+        else:
+            keep(assigned)
+        self._numbered = remote, assigned
+        return replace(wanted, numbers=assigned)
 
-    def plan(self, memory: PrefixRoutes, changed: Changed) -> Desired:
-        self._plan_links()
-        tables = {name: place.table for name, place in self._places.items()}
-        prefixes, touched = memory.routes(self._remote, tables, self._plan_peers(), changed)
-        for place in self._places.values():
-            self._plan_network(place)
-        self._plan_rules()
-        for endpoint in self._wanted.endpoints.values():
-            self._plan_endpoint(endpoint)
+    def plan(self, wanted: Wanted, changed: Changed) -> Desired:
+        """Everything that shall be.
+
+        Args:
+            wanted: All that it follows from.
+            changed: Which of `wanted.remote.routes` are not as in the plan before; None: any.
+        """
+        node_is_new = self._plan_node(wanted)
+        node = self._node
+        tables = {name: place.table for name, place in node.places.items()}
+        prefixes, moved = self._prefixes.routes(wanted.remote, tables, node.ways, changed)
+        if node_is_new:
+            self._endpoints = EndpointPlans()
+        touched = self._endpoints.update(wanted.endpoints, wanted.interfaces, node)
+        if node_is_new or moved is None:
+            self._combine(prefixes)
+            limits = None
+        else:
+            limits = self._change(prefixes, moved, touched)
         return Desired(
-            State(
-                self._links,
-                self._sysctls,
-                self._nexthops,
-                {**prefixes, **self._routes},
-                self._rules,
-                self._proxies,
-            ),
-            self._problems,
+            State(node.links, node.sysctls, node.nexthops, self._routes, node.rules, self._proxies),
+            {**node.problems, **self._endpoints.problems},
             self._owners,
-            frozenset(self._routes),
-            touched,
-            {place.table: name for name, place in self._places.items()},
+            limits,
+            {place.table: name for name, place in node.places.items()},
             tuple(
                 Attachment(name, place.interface.name, place.address, place.interface.vlan_id)
-                for name, place in self._places.items()
+                for name, place in node.places.items()
             ),
+            frozenset(place.interface.index for place in node.places.values()),
         )
 
-    def _plan_links(self) -> None:
-        """802.1Q links that settings ask for; one that somebody else made is used as it is."""
-        wanted = self._wanted
-        for attachment in wanted.myself.attachments:
-            if not attachment.parent_interface:
-                continue
-            name, owner = attachment.interface, f"network/{attachment.network}"
-            parent = wanted.interfaces.get(attachment.parent_interface)
-            there = wanted.interfaces.get(name)
-            if parent is None:
-                self._problems[owner] = f"interface {attachment.parent_interface} is not there"
-            elif there is None or there.is_ours:
-                self._plan_link(attachment, parent)
-            elif (there.kind, there.parent, there.vlan_id) != (
-                "vlan",
-                parent.index,
-                attachment.vlan_id,
-            ):
-                self._problems[owner] = (
-                    f"interface {name} is somebody else's and not VLAN {attachment.vlan_id} "
-                    f"of {attachment.parent_interface}"
-                )
-
-    def _plan_link(self, attachment: Attachment, parent: Interface) -> None:
-        """One that we make; an IPv4 and an IPv6 network may share it."""
-        name, owner = attachment.interface, f"network/{attachment.network}"
-        network = self._remote.networks.get(attachment.network)
-        addresses = self._wanted.made_addresses.get(name, frozenset())
-        if network is not None and all(each.ip != attachment.address for each in addresses):
-            own = _on_link(network, attachment.address)
-            if own is not None:
-                addresses |= {own}
-            elif attachment.address is not None:
-                self._problems[owner] = (
-                    f"the address {attachment.address} of {name} has no length: "
-                    "this node's settings have to say it"
-                )
-        if name in self._links:
-            addresses |= self._links[name].addresses
-        mtu = max(
-            self._remote.networks[each.network].mtu if each.network in self._remote.networks else 0
-            for each in self._wanted.myself.attachments
-            if each.interface == name
+    def _plan_node(self, wanted: Wanted) -> bool:
+        """Whether it may be another than before."""
+        remote = wanted.remote
+        asked = NodeWanted(
+            wanted.myself,
+            remote.networks,
+            remote.peers,
+            {
+                name: interface
+                for name, interface in wanted.interfaces.items()
+                if not is_host_interface(name)
+            },
+            wanted.numbers,
+            wanted.made_addresses,
         )
-        self._links[name] = VlanLink(
-            attachment.parent_interface,
-            attachment.vlan_id,
-            mtu if mtu != parent.mtu else 0,
-            addresses,
-        )
-        self._owners[Kind.LINK, name] = owner
-
-    def _plan_peers(self) -> Ways:
-        """One nexthop per other node and network; returns which way leads to a node."""
-        wanted = self._wanted
-        ways: Ways = {}
-        for (name, node), address in self._remote.peers.items():
-            place = self._places.get(name)
-            if place is None or node == wanted.myself.node or not self._is_direct(place, address):
-                continue
-            number = wanted.numbers.nexthops[peer_name(name, node)]
-            self._nexthops[number] = Nexthop(place.interface.index, address)
-            self._owners[Kind.NEXTHOP, number] = f"peer/{name}/{node}"
-            ways[name, node] = route_bytes.by_nexthop(number)
-        for name in self._places:
-            ways[name, wanted.myself.node] = route_bytes.unreachable()
-        return ways
-
-    def _is_direct(self, place: Place, address: Address) -> bool:
-        """Whether a node is on our own link. Others are behind the gateway, which knows the way."""
-        network = place.network
-        if address.version != network.cidr.version:
+        if self._wanted is not None and asked.is_same(self._wanted):
             return False
-        return (
-            network.gateway is None
-            or (network.mode is Mode.ONLINK and address in network.cidr)
-            or place.interface.reaches(address)
-        )
+        self._wanted, self._node = asked, plan_node(asked)
+        return True
 
-    def _plan_network(self, place: Place) -> None:
-        network, interface, table = place.network, place.interface, place.table
-        version, owner = network.cidr.version, f"network/{network.name}"
-        family = "ipv4" if version == _IPV4 else "ipv6"
-        self._plan_forwarding(version, owner)
-        direct = route_bytes.on_link(version, interface.index)
-        if network.mode is Mode.ONLINK:
-            self._put(route_bytes.route_key(table, network.cidr), direct, owner)
-            # An aggregated prefix may cover what is not an endpoint: nodes and the gateway.
-            for address in self._machines(place):
-                self._put(route_bytes.host_key(table, address), direct, owner)
-            self._set(f"net/{family}/neigh/{interface.name}/proxy_delay", "0", owner)
-            if version != _IPV4:
-                self._set(f"net/ipv6/conf/{interface.name}/proxy_ndp", "1", owner)
-        gateway = network.gateway
-        if gateway is not None:
-            everything = network.cidr.supernet(new_prefix=0)
-            self._put(
-                route_bytes.route_key(table, everything),
-                route_bytes.by_gateway(interface.index, gateway),
-                owner,
-            )
-        elif version == _IPV4:
-            # Else the kernel would not answer endpoints' ARP for it: it has to know a way to it.
-            self._put(route_bytes.host_key(table, LINK_GATEWAY), direct, owner)
+    def _combine(self, prefixes: Layered[bytes, bytes]) -> None:
+        """All of it anew."""
+        endpoints = self._endpoints
+        routes = {**prefixes.flat(), **self._node.routes}
+        proxies: dict[Proxy, None] = {}
+        owners = dict(self._node.owners)
+        for kind, key in endpoints.keys:
+            claim = endpoints.claim(kind, key)
+            assert claim is not None
+            owners[kind, key] = claim.owner
+            if isinstance(key, Proxy):
+                proxies[key] = None
+            else:
+                routes[key] = claim.value
+        self._routes, self._proxies = Layered(routes), Layered(proxies)
+        self._owners = Layered(owners)
 
-    def _plan_forwarding(self, version: int, owner: str) -> None:
-        """An interface that forwards IPv6 does not heed router advertisements any more, and the
-        node would lose its default route; 2 says that it shall all the same."""
-        if version == _IPV4:
-            self._set("net/ipv4/ip_forward", "1", owner)
-            return
-        self._set("net/ipv6/conf/all/forwarding", "1", owner)
-        for interface in self._wanted.interfaces.values():
-            if interface.accept_ra:
-                self._set(f"net/ipv6/conf/{interface.name}/accept_ra", "2", owner)
-
-    def _machines(self, place: Place) -> Iterable[Address]:
-        """Addresses of an onlink network that are on the link, and that we know of."""
-        network = place.network
-        if network.gateway is not None:
-            yield network.gateway
-        for (name, node), address in self._remote.peers.items():
-            if (
-                name == network.name
-                and node != self._wanted.myself.node
-                and address in network.cidr
-            ):
-                yield address
-
-    def _plan_rules(self) -> None:
-        for name, rules in steering_rules(self._places).items():
-            for rule in rules:
-                self._rules[rule] = None
-                self._owners.setdefault((Kind.RULE, rule), f"network/{name}")
-
-    def _plan_endpoint(self, endpoint: LocalEndpoint) -> None:
-        owner = f"endpoint/{endpoint.name}"
-        interface = self._wanted.interfaces.get(endpoint.host_interface)
-        if interface is None:
-            self._problems[owner] = f"interface {endpoint.host_interface} is not there"
-        elif not interface.up:
-            self._problems[owner] = f"interface {endpoint.host_interface} is down"
-        else:
-            for address in endpoint.addresses:
-                self._plan_address(owner, interface, address)
-
-    def _plan_address(self, owner: str, interface: Interface, item: EndpointAddress) -> None:
-        place = self._places.get(item.network)
-        if place is None:
-            problem = self._problems.get(f"network/{item.network}", "ipam does not name it")
-            self._problems[owner] = f"network {item.network}: {problem}"
-            return
-        network, address = place.network, item.address
-        value = route_bytes.on_link(address.version, interface.index)
-        for table in (place.table, route_bytes.MAIN_TABLE):
-            self._put(route_bytes.host_key(table, address), value, owner)
-        if network.mode is Mode.ONLINK:
-            self._answer(place.interface, address, owner)
-        if network.gateway is not None:  # for VMs, which may have it as their next hop
-            self._answer(interface, network.gateway, owner)
-
-    def _put(self, key: bytes, value: bytes, owner: str) -> None:
-        self._routes[key] = value
-        self._owners[Kind.ROUTE, key] = owner
-
-    def _set(self, path: str, value: str, owner: str) -> None:
-        self._sysctls[path] = value
-        self._owners[Kind.SYSCTL, path] = owner
-
-    def _answer(self, interface: Interface, address: Address, owner: str) -> None:
-        proxy = Proxy(interface.index, address)
-        self._proxies[proxy] = None
-        self._owners[Kind.PROXY, proxy] = owner
+    def _change(
+        self,
+        prefixes: Layered[bytes, bytes],
+        moved: frozenset[bytes],
+        touched: frozenset[tuple[Kind, bytes | Proxy]],
+    ) -> Mapping[Kind, frozenset[Key]]:
+        """Only what is different; returns keys of what may be."""
+        node, endpoints = self._node, self._endpoints
+        routes: dict[bytes, bytes] = {}
+        proxies: dict[Proxy, None] = {}
+        owners: dict[tuple[Kind, Key], str] = {}
+        keys: set[bytes] = set(moved)
+        answers: set[Proxy] = set()
+        for kind, key in touched:
+            claim = endpoints.claim(kind, key)
+            owner = claim.owner if claim is not None else node.owners.get((kind, key))
+            if owner is not None:
+                owners[kind, key] = owner
+            if isinstance(key, Proxy):
+                answers.add(key)
+                if claim is not None:
+                    proxies[key] = None
+            else:
+                keys.add(key)
+        for key in keys:
+            claim = endpoints.claim(Kind.ROUTE, key)
+            value = claim.value if claim is not None else node.routes.get(key, prefixes.get(key))
+            if value is not None:
+                routes[key] = value
+        self._routes = self._routes.changed(routes, keys)
+        self._proxies = self._proxies.changed(proxies, answers)
+        self._owners = self._owners.changed(owners, touched)
+        return {
+            Kind.ROUTE: frozenset(keys),
+            Kind.PROXY: frozenset(answers),
+            Kind.NEXTHOP: _NOTHING,
+        }
 
 
-def _on_link(network: Network, address: Address | None) -> InterfaceAddress | None:
-    """An address with the length of its subnet, where that is the network's; else it is unknown."""
-    if address is None or network.mode is not Mode.ONLINK or address not in network.cidr:
-        return None
-    return ip_interface(f"{address}/{network.cidr.prefixlen}")
+_NOTHING: Final = frozenset[Key]()

@@ -10,13 +10,14 @@ from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 from services.agent.kernel import route_bytes
+from services.agent.kernel.layered import Layered
 from services.agent.model import Remote
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Prefix
 
 Changed: TypeAlias = Collection[tuple[NetworkName, Prefix]] | None
 """Keys of `Remote.routes`; None: not known, any of them."""
-Ways: TypeAlias = dict[tuple[NetworkName, NodeName], bytes]
+Ways: TypeAlias = Mapping[tuple[NetworkName, NodeName], bytes]
 """Which way leads to a node on a network; absent: by the network's gateway, like anything else."""
 
 
@@ -26,17 +27,17 @@ class PrefixRoutes:
     def __init__(self) -> None:
         self._tables: Mapping[NetworkName, int] = {}
         self._ways: Ways = {}
-        self._routes: dict[bytes, bytes] | None = None
+        self._routes: Layered[bytes, bytes] | None = None
 
     def routes(
         self, remote: Remote, tables: Mapping[NetworkName, int], ways: Ways, changed: Changed
-    ) -> tuple[Mapping[bytes, bytes], frozenset[bytes] | None]:
+    ) -> tuple[Layered[bytes, bytes], frozenset[bytes] | None]:
         """The routes, and which of them may not be as before; None: any.
 
         What was returned before does not change.
         """
         if self._routes is None or changed is None or (tables, ways) != (self._tables, self._ways):
-            self._routes = _all(remote, tables, ways)
+            self._routes = Layered(_all(remote, tables, ways))
             self._tables, self._ways = tables, ways
             return self._routes, None
         if changed:
@@ -59,13 +60,14 @@ def _all(remote: Remote, tables: Mapping[NetworkName, int], ways: Ways) -> dict[
 
 
 def _changed(
-    before: Mapping[bytes, bytes],
+    before: Layered[bytes, bytes],
     remote: Remote,
     tables: Mapping[NetworkName, int],
     ways: Ways,
     changed: Collection[tuple[NetworkName, Prefix]],
-) -> dict[bytes, bytes]:
-    routes = dict(before)
+) -> Layered[bytes, bytes]:
+    puts: dict[bytes, bytes] = {}
+    removals: list[bytes] = []
     for name, prefix in changed:
         table = tables.get(name)
         if table is None:
@@ -74,7 +76,7 @@ def _changed(
         node = remote.routes.get((name, prefix))
         way = None if node is None else ways.get((name, node))
         if way is None:
-            routes.pop(key, None)
+            removals.append(key)
         else:
-            routes[key] = way
-    return routes
+            puts[key] = way
+    return before.changed(puts, removals)

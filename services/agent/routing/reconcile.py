@@ -25,8 +25,8 @@ from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import LocalEndpoint, Myself, Remote
 from services.agent.routing.asked import QUICK, Asked
-from services.agent.routing.plan import Desired, Wanted
-from services.agent.routing.prefixes import Changed, PrefixRoutes
+from services.agent.routing.plan import Desired, Planner, Wanted
+from services.agent.routing.prefixes import Changed
 from services.agent.routing.reconcile_round import Outcome, Task, Trouble, perform
 from services.agent.routing.retries import RETRY, Retries
 from services.common.model.names import EndpointName
@@ -125,16 +125,6 @@ class Reconciler:
         if self._asked.remove_endpoint(name):
             self._loop.touch()
         self._tell(name, None)
-
-    def set_endpoints(self, endpoints: Mapping[EndpointName, LocalEndpoint]) -> None:
-        """Replaces all endpoints, such as by those of the journal. Returns at once."""
-        gone = self._asked.endpoints.keys() - endpoints.keys()
-        self._asked.set_endpoints(endpoints)
-        for name in gone:
-            self._tell(name, None)
-        for name, endpoint in endpoints.items():
-            self._tell(name, endpoint)
-        self._loop.touch()
 
     def set_attachments(self, attachments: Sequence[Attachment]) -> None:
         """Replaces this node's interfaces and addresses on networks. Returns at once."""
@@ -258,7 +248,7 @@ class _Routing:
         self._numbers = numbers
         self._keep_numbers = keep_numbers
         self._observer = observer
-        self._memory = PrefixRoutes()  # of the thread
+        self._planner = Planner()  # of the thread
         self._retries = Retries(random.random)
         self._begun = 0.0
         self._watch: Watch | None = None
@@ -317,12 +307,13 @@ class _Routing:
             self.actual,
             self.desired,
             self._retries.waiting(occasion.now),
-            noted.look,
+            failing=bool(self._retries),
+            look=noted.look,
             keep_links=not asked.attachments_known,
         )
 
     def perform(self, task: Task) -> Outcome:
-        return perform(self._kernel, task, self._memory, self._keep_numbers)
+        return perform(self._kernel, task, self._planner, self._keep_numbers)
 
     def take(self, task: Task, outcome: Outcome) -> bool:
         now = asyncio.get_running_loop().time()
@@ -354,7 +345,7 @@ class _Routing:
 
     def broke(self, *, defect: bool) -> None:
         if defect:
-            self._memory, self.desired = PrefixRoutes(), None
+            self._planner, self.desired = Planner(), None
         self._asked.forget_kernel()
         if self._observer is not None:
             self._observer.failed()

@@ -12,10 +12,11 @@ from typing import Final, Protocol
 
 from services.agent.kernel import route_bytes
 from services.agent.kernel.diff import Step, diff, done
+from services.agent.kernel.layered import Layered
 from services.agent.kernel.numbers import Numbers
-from services.agent.kernel.state import Interface, Key, Kind, Look, Objects, State
-from services.agent.routing.plan import Desired, Wanted, peer_name, plan
-from services.agent.routing.prefixes import Changed, PrefixRoutes
+from services.agent.kernel.state import Interface, Key, Kind, Look, Objects, Proxy, State
+from services.agent.routing.plan import Desired, Planner, Wanted
+from services.agent.routing.prefixes import Changed
 
 PASSES: Final = 4
 """Links make indexes, which routes need: two passes are usual, and one more to see it is done."""
@@ -70,6 +71,8 @@ class Task:
     """Of the last round; None: there was none."""
     waiting: frozenset[tuple[Kind, Key]]
     """What failed and is not to be tried yet."""
+    failing: bool = False
+    """Something failed, and may be to be tried."""
     look: Look | None = None
     """Which interfaces may not be as in the last round; None: any."""
     keep_links: bool = False
@@ -90,29 +93,31 @@ class Outcome:
 
 
 def perform(
-    kernel: Kernel, task: Task, memory: PrefixRoutes, keep: Callable[[Numbers], None]
+    kernel: Kernel, task: Task, planner: Planner, keep: Callable[[Numbers], None]
 ) -> Outcome:
     """Makes the kernel equal to what is wanted.
 
     Args:
         kernel: The drivers.
         task: Where to start from.
-        memory: Of the plan; used by one round at a time.
+        planner: Used by one round at a time.
         keep: Writes numbers to disk, before they are used.
     """
-    wanted = _numbered(task.wanted, keep)
+    wanted = planner.numbered(task.wanted, keep)
     dirty, down, changed = task.dirty, task.down, task.changed
     actual, refused = task.actual, dict[tuple[Kind, Key], Trouble]()
     operations: dict[Kind, int] = dict.fromkeys(Kind, 0)
     repaired = 0
     for turn in range(PASSES):
         wanted = replace(wanted, interfaces=kernel.interfaces(task.look if turn == 0 else None))
-        desired = plan(wanted, memory, changed)
-        routes = _candidates(task.desired, desired, dirty, task) if turn == 0 else None
+        desired = planner.plan(wanted, changed)
         if down:
-            actual, dirty = _without(actual, down, dirty, wanted.interfaces)
+            actual, dirty = _without(
+                actual, down, dirty, wanted.interfaces, (task.desired, desired)
+            )
         actual = kernel.read(actual, dirty)
-        steps = diff(desired.state, actual, routes)
+        limits = _limits(desired, dirty, task) if turn == 0 else None
+        steps = diff(desired.state, actual, limits)
         if turn == 0 and task.desired is not None:
             repaired = sum(_drifted(step, task) for step in steps)
         dirty, down, changed = frozenset(), frozenset(), ()
@@ -137,23 +142,13 @@ def perform(
     return Outcome(desired, actual, wanted.numbers, refused, repaired, operations)
 
 
-def _candidates(
-    before: Desired | None, now: Desired, dirty: frozenset[Kind], task: Task
-) -> frozenset[bytes] | None:
-    """Which routes can differ, when all did not before and no kernel was read since."""
-    if before is None or now.touched is None or task.waiting or task.down or Kind.ROUTE in dirty:
+def _limits(
+    now: Desired, dirty: frozenset[Kind], task: Task
+) -> Mapping[Kind, frozenset[Key]] | None:
+    """Which objects can differ, if all were as planned after the round before."""
+    if task.desired is None or now.touched is None or task.failing:
         return None
-    return now.touched | now.local | before.local
-
-
-def _numbered(wanted: Wanted, keep: Callable[[Numbers], None]) -> Wanted:
-    remote = wanted.remote
-    numbers = wanted.numbers.assigned(
-        remote.networks, [peer_name(network, node) for network, node in remote.peers]
-    )
-    if numbers != wanted.numbers:
-        keep(numbers)
-    return replace(wanted, numbers=numbers)
+    return {kind: keys for kind, keys in now.touched.items() if kind not in dirty}
 
 
 def _without(
@@ -161,25 +156,31 @@ def _without(
     down: frozenset[int],
     dirty: frozenset[Kind],
     interfaces: Mapping[str, Interface],
+    plans: tuple[Desired | None, Desired],
 ) -> tuple[State, frozenset[Kind]]:
     """What the kernel removed by itself with interfaces.
 
     Of one that is up again, or was only just made, it is not known what was removed: it is read.
     Endpoints' interfaces come and go; what was by them is forgotten without reading 100,000 others.
     """
+    before, now = plans
     up = {interface.index for interface in interfaces.values() if interface.up}
-    used = {nexthop.interface for nexthop in actual.nexthops.values()}
-    gateways = {
-        route_bytes.unpack_value(value).interface
-        for value in set(actual.routes.values())
-        if len(value) > route_bytes.VALUE.size
-    }
-    if down & (up | used | gateways):
+    if before is None or now.touched is None or down & (up | before.links | now.links):
         return actual, dirty | {Kind.NEXTHOP, Kind.ROUTE, Kind.PROXY}
+    # what was by them was planned by them, and is not any more
     gone = {route_bytes.on_link(version, index) for version in (4, 6) for index in down}
-    routes = {key: value for key, value in actual.routes.items() if value not in gone}
-    proxies = {proxy: None for proxy in actual.proxies if proxy.interface not in down}
-    return replace(actual, routes=routes, proxies=proxies), dirty
+    routes = [
+        key for key in now.touched.get(Kind.ROUTE, ()) if actual.of(Kind.ROUTE).get(key) in gone
+    ]
+    proxies = [
+        key
+        for key in now.touched.get(Kind.PROXY, ())
+        if isinstance(key, Proxy) and key.interface in down
+    ]
+    for kind, keys in ((Kind.ROUTE, routes), (Kind.PROXY, proxies)):
+        if keys:
+            actual = actual.having(kind, Layered.of(actual.of(kind)).changed({}, keys))
+    return actual, dirty
 
 
 def _useful(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from services.agent.model import Remote
@@ -55,6 +55,7 @@ class Assembly:
         self._routes: dict[str, tuple[_RouteKey, NodeName]] = {}
         self._unreadable: dict[str, str] = {}
         self._by_key: dict[_RouteKey, NodeName] = {}
+        self._remote = Remote()
         self.unreadable: Mapping[str, str] = {}
         """Messages by id."""
 
@@ -63,9 +64,10 @@ class Assembly:
     ) -> tuple[Remote, Changed]:
         """Takes in changes; returns all, and which routes are not as before."""
         changed: set[_RouteKey] = set()
+        others = False
         for name in (*removed, *updated):
             for kind in (self._networks, self._peers, self._unreadable):
-                kind.pop(name, None)
+                others = kind.pop(name, None) is not None or others
             gone = self._routes.pop(name, None)
             if gone is not None:
                 self._by_key.pop(gone[0], None)
@@ -74,19 +76,22 @@ class Assembly:
             match value:
                 case Route():
                     self._add_route(name, value, changed)
+                    continue
                 case Peer():
                     self._peers[name] = value
                 case Network():
                     self._networks[name] = value
                 case Unreadable():
                     self._unreadable[name] = value.message
+            others = True
         self.unreadable = dict(self._unreadable)
-        remote = Remote(
-            {network.name: network for network in self._networks.values()},
-            {(peer.network, peer.node): peer.address for peer in self._peers.values()},
-            dict(self._by_key),
-        )
-        return remote, changed
+        if others:
+            self._remote = Remote(
+                {network.name: network for network in self._networks.values()},
+                {(peer.network, peer.node): peer.address for peer in self._peers.values()},
+            )
+        self._remote = replace(self._remote, routes=dict(self._by_key))
+        return self._remote, changed
 
     def _add_route(self, name: str, route: Route, changed: set[_RouteKey]) -> None:
         try:

@@ -34,6 +34,9 @@ class Retries:
         """When the next is to be tried; infinite: there is none."""
         return min((retry.due for retry in self._retries.values()), default=math.inf)
 
+    def __bool__(self) -> bool:
+        return bool(self._retries)
+
     @property
     def troubles(self) -> Iterable[Trouble]:
         """What was refused."""

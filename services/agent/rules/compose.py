@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import (
@@ -25,7 +26,7 @@ from services.agent.kernel.nftables.table import (
     interface_key,
 )
 from services.agent.rules.diff import compare, restructure
-from services.agent.rules.endpoint_view import PageKey, Pages, View
+from services.agent.rules.endpoint_view import Opened, PageKey, Pages, View
 from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.render import Structure, local_elements, render
 from services.agent.rules.render_rules import Counted, Logging, Piece, render_rules
@@ -34,6 +35,7 @@ from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (
     Action,
+    Direction,
     EndpointRules,
     GroupId,
     GroupPage,
@@ -53,6 +55,8 @@ class Local:
 
     interface: str
     addresses: tuple[Address, ...] = ()
+    mac: str = ""
+    """Its own; empty: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,10 @@ class Refreshed:
     """What a refresh came to."""
 
     changes: Changes = field(default_factory=Changes)
-    restricts: bool = False
-    """Something that was allowed may not be any more."""
+    restricted: set[Address] = field(default_factory=set)
+    """Whose connections may be denied now: of endpoints here, and of peers."""
+    relaxed: set[Address] = field(default_factory=set)
+    """Whose connections may be allowed now."""
     gone: set[Address] = field(default_factory=set)
     """Addresses that no endpoint of this node has any more."""
 
@@ -83,6 +89,7 @@ class Composer:
         self._resources: dict[str, Resource] = {}
         self._locals: dict[EndpointName, Local] = {}
         self._fresh: set[EndpointName] = set()
+        self._rewritten: set[RuleSetId] = set()
         self._rules: dict[EndpointName, EndpointRules] = {}
         self._sets: dict[RuleSetId, RuleSet] = {}
         self._pages: dict[GroupId, dict[PageKey, int]] = {}
@@ -158,6 +165,8 @@ class Composer:
                 self._rules[after.name] = after
                 self._touched.setdefault(after.name, self._locals.get(after.name))
             case RuleSet():
+                if after.id in self._sets:
+                    self._rewritten.add(after.id)
                 self._sets[after.id] = after
                 self._pieces.pop(after.id, None)
                 self._stale = True
@@ -251,8 +260,8 @@ class Composer:
         """What connections are judged by, as of the last refresh."""
         return View(
             {
-                address: opened.profile
-                for opened in self._open.values()
+                address: Opened(name, opened.profile)
+                for name, opened in self._open.items()
                 for address in opened.addresses
             },
             self._sets_in_force,
@@ -283,6 +292,7 @@ class Composer:
         if self._stale:
             self._render(done)
             self._stale = False
+            self._rewritten.clear()
             self._sets_in_force = dict(self._sets)
         self._move_elements(touched, done)
         self._move_members(groups, done)
@@ -299,6 +309,11 @@ class Composer:
             opened = self._opened_as(name)
             before = self._open.get(name)
             if opened == before:
+                if opened is None or self._rewritten.isdisjoint(opened.profile.all):
+                    continue
+                touched.setdefault(name, self._locals.get(name))
+                done.restricted.update(opened.addresses)
+                done.relaxed.update(opened.addresses)
                 continue
             touched.setdefault(name, self._locals.get(name))
             if before is not None:
@@ -307,14 +322,14 @@ class Composer:
                     del self._profiles[before.profile]
                     self._stale = True
                 del self._open[name]
-                done.restricts = done.restricts or opened is not None
             if opened is not None:
                 if not self._profiles[opened.profile]:
                     self._stale = True
                 self._profiles[opened.profile] += 1
                 self._open[name] = opened
-                # what it was before we knew of it may be denied now
-                done.restricts = done.restricts or (before is None and name not in self._fresh)
+                done.relaxed.update(opened.addresses)
+                if name not in self._fresh:  # what it was before we knew of it may be denied now
+                    done.restricted.update(opened.addresses)
                 self._fresh.discard(name)
 
     def _opened_as(self, name: EndpointName) -> _Open | None:
@@ -347,8 +362,7 @@ class Composer:
             self._logging,
         )
         self._users = _users(self._sets.values())
-        if restructure(done.changes, before, self._structure):
-            done.restricts = True
+        restructure(done.changes, before, self._structure)
 
     def _is_known(self, profile: Profile) -> bool:
         return all(one in self._sets for one in (*profile.ingress, *profile.egress))
@@ -390,7 +404,8 @@ class Composer:
             return
         packed = [address.packed for address in local.addresses]
         opened = self._open.get(name)
-        has = local_elements(local.interface, packed, opened.profile if opened else None)
+        profile = opened.profile if opened else None
+        has = local_elements(local.interface, packed, local.mac, profile, self._guarded(profile))
         self._had[name] = has
         for set_name, items in has.items():
             kept = self._elements.setdefault(set_name, {})
@@ -400,6 +415,15 @@ class Composer:
                 kept[key] = chain
                 self._owners[set_name, key] = name
                 after.setdefault(set_name, {})[key] = chain
+
+    def _guarded(self, profile: Profile | None) -> list[Direction]:
+        """Directions in which rules are in force."""
+        return [
+            direction
+            for direction in Direction
+            if profile is not None
+            and any(self._sets[one].mode is Mode.ENFORCE for one in profile.of(direction))
+        ]
 
     def _move_members(self, before: frozenset[GroupId], done: Refreshed) -> None:
         """Members of groups."""
@@ -425,10 +449,14 @@ class Composer:
                 dict(_expand(bits, base, gone)),
                 dict(_expand(bits, base, new)),
             )
-            if gone and group in self._users.get(True, ()):
-                done.restricts = True
-            if new and group in self._users.get(False, ()):
-                done.restricts = True
+            allows = group in self._users.get(True, ())
+            denies = group in self._users.get(False, ())
+            for those, restricts, relaxes in ((gone, allows, denies), (new, denies, allows)):
+                moved = [ip_address(key) for key, _ in _expand(bits, base, those)]
+                if restricts:
+                    done.restricted.update(moved)
+                if relaxes:
+                    done.relaxed.update(moved)
 
     def _show_pages(self, turned: Iterable[tuple[GroupId, PageKey]]) -> None:
         """Views have them as they are now; what changes from here on is copied first."""

@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 
 from services.agent.loop import Loop, Occasion, Pace
+from services.agent.rules.ending import Ending
 from services.agent.rules.endpoint_view import View
-from services.agent.rules.firewall import Firewall
 from services.common.backoff import BackoffPolicy
 from services.common.model.network import Address
 
@@ -29,10 +29,21 @@ class Task:
     """What a round judges."""
 
     view: View
-    sweep: bool
-    """Connections that stand may be denied now."""
-    gone: frozenset[Address]
+    restricted: frozenset[Address] = frozenset()
+    """Whose connections may be denied now."""
+    relaxed: frozenset[Address] = frozenset()
+    """Whose connections may be allowed now."""
+    gone: frozenset[Address] = frozenset()
     """Addresses that are nobody's any more: their connections end."""
+
+    def and_before(self, other: Task) -> Task:
+        """All that both ask for, by this one's view."""
+        return Task(
+            self.view,
+            self.restricted | other.restricted,
+            self.relaxed | other.relaxed,
+            self.gone | other.gone,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +51,28 @@ class Outcome:
     """What came of it."""
 
     ended: int
-    cut: int
-    """Flows that are kept from going on."""
 
 
 class Connections:
     """Those of this node's endpoints."""
 
     def __init__(
-        self, firewall: Firewall, ended: Callable[[int], None], failed: Callable[[], None]
+        self, driver: Ending, ended: Callable[[int], None], failed: Callable[[], None]
     ) -> None:
         """Does nothing before `run`.
 
         Args:
-            firewall: The drivers.
+            driver: Ends them.
             ended: Is told how many connections a round has ended.
             failed: Is told of a round that failed.
         """
-        self._part = _Judging(firewall, ended, failed)
-        self._loop: Loop[Task, Outcome] = Loop("connections", self._part, firewall.run, PACE)
+        self._part = _Judging(driver, ended, failed)
+        self._loop: Loop[Task, Outcome] = Loop("connections", self._part, driver.run, PACE)
 
     def judge(self, task: Task) -> None:
         """Has connections judged by rules that are in force now. Returns at once."""
         self._part.owe(task)
         self._loop.touch()
-
-    @property
-    def remembers(self) -> bool:
-        """Whether something is cut that may be allowed again: any change of the rules matters."""
-        return self._part.cut > 0 or self._part.doing is not None
 
     @property
     def error(self) -> str:
@@ -93,21 +97,17 @@ class _Judging:
     """What is done in rounds: see `services.agent.loop.Part`."""
 
     def __init__(
-        self, firewall: Firewall, ended: Callable[[int], None], failed: Callable[[], None]
+        self, driver: Ending, ended: Callable[[int], None], failed: Callable[[], None]
     ) -> None:
-        self._firewall = firewall
+        self._driver = driver
         self._ended = ended
         self._failed = failed
         self.owed: Task | None = None
         self.doing: Task | None = None
-        self.cut = 0
 
     def owe(self, task: Task) -> None:
         """What was to be judged still is, by the newer rules."""
-        owed = self.owed
-        if owed is not None:
-            task = Task(task.view, task.sweep or owed.sweep, task.gone | owed.gone)
-        self.owed = task
+        self.owed = task if self.owed is None else task.and_before(self.owed)
 
     @property
     def due(self) -> float:
@@ -121,13 +121,14 @@ class _Judging:
         return self.doing
 
     def perform(self, task: Task) -> Outcome:
-        firewall = self._firewall
-        firewall.relax(task.view)
-        ended = firewall.sweep(task.view, task.gone) if task.sweep or task.gone else 0
-        return Outcome(ended, firewall.cut)
+        if task.relaxed:
+            self._driver.relax(task.view, task.relaxed)
+        if not (task.restricted or task.gone):
+            return Outcome(0)
+        return Outcome(self._driver.sweep(task.view, task.restricted, task.gone))
 
     def take(self, task: Task, outcome: Outcome) -> bool:  # noqa: ARG002 - the outcome says it
-        self.doing, self.cut = None, outcome.cut
+        self.doing = None
         if outcome.ended:
             log.info("connections_cut", connections=outcome.ended)
             self._ended(outcome.ended)

@@ -59,17 +59,14 @@ def compare(
         changes.added.setdefault(name, {}).update(new)
 
 
-def restructure(changes: Changes, before: Structure, after: Structure) -> bool:
-    """Adds what makes of one structure another; says whether a chain that stays is another one."""
-    turned = False
+def restructure(changes: Changes, before: Structure, after: Structure) -> None:
+    """Adds what makes of one structure another."""
     for name, chain in after.chains.items():
         old = before.chains.get(name)
         if old is None:
             changes.new_chains.add(name)
         elif old == chain:
             continue
-        else:
-            turned = True
         changes.chains[name] = chain
     changes.dropped_chains = [name for name in before.chains if name not in after.chains]
     changes.counters = after.counters.keys() - before.counters.keys()
@@ -79,7 +76,6 @@ def restructure(changes: Changes, before: Structure, after: Structure) -> bool:
             changes.sets[name] = shape
             compare(changes, name, shape, {}, after.elements.get(name, {}))
     changes.dropped_sets = [name for name in before.sets if name not in after.sets]
-    return turned
 
 
 def _is_alike(wanted: Image, found: Found) -> bool:

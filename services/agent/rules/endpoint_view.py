@@ -6,9 +6,10 @@ A view does not change: it is made when rules have changed, and asked in another
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from services.common.model.judging import judge
+from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (
     Action,
@@ -16,7 +17,6 @@ from services.common.model.rules import (
     GroupId,
     Packet,
     Profile,
-    Protocol,
     RuleSet,
     RuleSetId,
 )
@@ -34,37 +34,42 @@ def is_member(pages: Pages, group: GroupId, address: Address) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """An endpoint that has its rules."""
+
+    name: EndpointName
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What is needed to judge."""
 
-    endpoints: Mapping[Address, Profile]
+    endpoints: Mapping[Address, Opened]
     """Of this node's endpoints that are open."""
     rule_sets: Mapping[RuleSetId, RuleSet]
     pages: Pages
-    _known: dict[tuple[Profile, Direction, Address, Protocol | int, int, int, int], bool] = field(
-        default_factory=dict
-    )
 
     def denies(self, packet: Packet) -> bool:
         """Says whether the egress of its source or the ingress of its destination, as far as they
-        are here, denies what begins with a packet."""
+        are here, denies what begins with a packet; nothing denies what is of an endpoint with
+        itself."""
+        source, destination = (
+            self.endpoints.get(one) for one in (packet.source, packet.destination)
+        )
+        if source is not None and destination is not None and source.name == destination.name:
+            return False
         return self._is_denied(packet, Direction.EGRESS) or self._is_denied(
             packet, Direction.INGRESS
         )
 
     def _is_denied(self, packet: Packet, direction: Direction) -> bool:
         egress = direction is Direction.EGRESS
-        profile = self.endpoints.get(packet.source if egress else packet.destination)
-        if profile is None:
+        opened = self.endpoints.get(packet.source if egress else packet.destination)
+        if opened is None:
             return False
-        peer = packet.destination if egress else packet.source
-        key = (
-            profile, direction, peer, packet.protocol, packet.port, packet.icmp_type,
-            packet.icmp_code,
-        )  # fmt: skip
-        known = self._known.get(key)
-        if known is None:
-            sets = [self.rule_sets[one] for one in profile.of(direction)]
-            judged = judge(sets, packet, lambda group, one: is_member(self.pages, group, one))
-            known = self._known[key] = judged.action is Action.DENY
-        return known
+        sets = [self.rule_sets[one] for one in opened.profile.of(direction)]
+        if not sets:
+            return False
+        judged = judge(sets, packet, lambda group, one: is_member(self.pages, group, one))
+        return judged.action is Action.DENY

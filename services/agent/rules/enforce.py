@@ -24,9 +24,9 @@ from services.agent.kernel.nftables.watch import NftWatch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import LocalEndpoint
 from services.agent.rules import connections
-from services.agent.rules.compose import Composer, Local
+from services.agent.rules.compose import Composer, Local, Refreshed
 from services.agent.rules.connections import Connections
-from services.agent.rules.endpoint_view import View
+from services.agent.rules.ending import Ending
 from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.render_rules import Counted, Logging
@@ -35,7 +35,6 @@ from services.agent.rules.round import Counts, Outcome, Task, perform
 from services.common.backoff import BackoffPolicy
 from services.common.errors import WrongState
 from services.common.model.names import EndpointName
-from services.common.model.network import Address
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +69,7 @@ class Enforcement:
     def __init__(
         self,
         firewall: Firewall,
+        ending: Ending,
         failsafe: Failsafe,
         logging: Logging | None = None,
         observer: Observer | None = None,
@@ -79,8 +79,9 @@ class Enforcement:
     ) -> None:
         """Does nothing before `run`."""
         self._firewall = firewall
+        self._ending = ending
         self._connections = Connections(
-            firewall,
+            ending,
             observer.cut if observer else lambda _: None,
             observer.enforcement_failed if observer else lambda: None,
         )
@@ -114,7 +115,8 @@ class Enforcement:
             self._part.composer.shut_local(name)
         else:
             addresses = tuple(item.address for item in endpoint.addresses)
-            self._part.composer.put_local(name, Local(endpoint.host_interface, addresses))
+            local = Local(endpoint.host_interface, addresses, endpoint.mac)
+            self._part.composer.put_local(name, local)
         self._loop.touch()
 
     def forget(self, name: EndpointName) -> None:
@@ -136,11 +138,6 @@ class Enforcement:
         if whole or not self._part.composer.resources:
             self._part.known = True
             self._loop.touch()
-
-    def look_again(self) -> None:
-        """Reads the table and compares all of it. Returns at once."""
-        self._part.read = True
-        self._loop.touch()
 
     # What others ask ------------------------------------------------------------------------------
 
@@ -226,7 +223,11 @@ class Enforcement:
                 group.create_task(self._connections.run())
         finally:
             self._part.close()
-            await asyncio.shield(self._firewall.close())
+            await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
+        await self._ending.close()
+        await self._firewall.close()
 
 
 class _Rules:
@@ -246,9 +247,7 @@ class _Rules:
         self._watch: NftWatch | None = None
         self._others = -1
         self._stands = False
-        self._sweep = False
-        self._gone: frozenset[Address] = frozenset()
-        self._view: View | None = None
+        self._judged: connections.Task | None = None
         self._count_due = 0.0
         self._settled = False
         self.wake: Callable[[], None] = lambda: None
@@ -278,10 +277,7 @@ class _Rules:
         if not self._stands or self.known:
             refreshed = composer.refresh()
             changes = refreshed.changes
-            self._sweep = self._sweep or refreshed.restricts
-            self._gone |= refreshed.gone
-        if self._sweep or self._gone or self._connections.remembers:
-            self._view = composer.view()
+            self._note(refreshed)
         self.read = False
         return Task(
             changes,
@@ -291,6 +287,13 @@ class _Rules:
             self._others if occasion.full else None,
             occasion.now >= self._count_due,
         )
+
+    def _note(self, done: Refreshed) -> None:
+        """Has connections judged once the table is what is asked for."""
+        if done.restricted or done.relaxed or done.gone:
+            concerned = map(frozenset, (done.restricted, done.relaxed, done.gone))
+            task = connections.Task(self.composer.view(), *concerned)
+            self._judged = task if self._judged is None else task.and_before(self._judged)
 
     def perform(self, task: Task) -> Outcome:
         return perform(self._firewall, task)
@@ -309,9 +312,9 @@ class _Rules:
         if outcome.counts is not None:
             self.counts = outcome.counts
             self._count_due = asyncio.get_running_loop().time() + COUNT_SECONDS
-        if self._view is not None:
-            self._connections.judge(connections.Task(self._view, self._sweep, self._gone))
-            self._view, self._sweep, self._gone = None, False, frozenset()
+        if self._judged is not None:
+            self._connections.judge(self._judged)
+            self._judged = None
         self._settled = self._settled or task.known
         return task.known
 
@@ -319,7 +322,6 @@ class _Rules:
         """What is in the kernel stays; all of it is compared at the next attempt."""
         if defect:
             self.composer = self.composer.anew()
-            self._sweep = True
         self.read = True
         if self._observer is not None:
             self._observer.enforcement_failed()

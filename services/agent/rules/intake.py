@@ -1,18 +1,20 @@
-"""The stream of rules from the policy service into enforcement."""
+"""The stream of rules from the policy service into enforcement, and of what is to be attached."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import grpc.aio
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 
+from services.agent.model import WantedEndpoint
 from services.agent.rules import messages
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.resources import Resource
 from services.agent.rules.spool import RuleSpool
+from services.agent.rules.wanted import PREFIX, WantedEndpoints
 from services.agent.streams.agent_stream import MANY, AgentStream
 from services.common.model.names import NodeName
 from services.common.sync.model import Failure
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
 
 
 class RuleSink:
-    """Hands packed resources to enforcement."""
+    """Hands packed resources to enforcement, and to those who attach."""
 
-    def __init__(self, enforcement: Enforcement) -> None:
+    def __init__(self, enforcement: Enforcement, wanted: WantedEndpoints) -> None:
         self._enforcement = enforcement
+        self._wanted = wanted
 
     def restore(self, held: Mapping[str, bytes]) -> None:
         """Takes over what was on the disk."""
-        self._enforcement.take(_parse(held), (), whole=True)
+        self._hand_on(_parse(held), (), whole=True)
 
     async def apply(self, batch: Batch[bytes]) -> None:
         """Takes in a change, and returns when the kernel holds it, or refused it.
@@ -44,7 +47,7 @@ class RuleSink:
         else:
             updated = await asyncio.to_thread(_parse, batch.updated)
         whole = batch.snapshot or bool(batch.position.digest)
-        self._enforcement.take(updated, batch.removed, whole=whole)
+        self._hand_on(updated, batch.removed, whole=whole)
         if whole:
             await self._enforcement.reached()
 
@@ -66,6 +69,15 @@ class RuleSink:
         """Calls it after every round."""
         self._enforcement.on_change(listener)
 
+    def _hand_on(
+        self, updated: Mapping[str, Resource], removed: Collection[str], *, whole: bool
+    ) -> None:
+        wanted = {key: one for key, one in updated.items() if isinstance(one, WantedEndpoint)}
+        self._wanted.update(wanted, removed)
+        rules = {key: one for key, one in updated.items() if key not in wanted}
+        gone = [key for key in removed if not key.startswith(PREFIX)]
+        self._enforcement.take(rules, gone, whole=whole)
+
 
 def _parse(packed: Mapping[str, bytes]) -> Mapping[str, Resource]:
     return {name: messages.parse_resource(message) for name, message in packed.items()}
@@ -75,6 +87,7 @@ def rule_stream(
     node: NodeName,
     channels: Mapping[str, grpc.aio.Channel],
     enforcement: Enforcement,
+    wanted: WantedEndpoints,
     spool: RuleSpool,
     receiver: Receiver[bytes],
     observer: Observer | None = None,
@@ -85,12 +98,13 @@ def rule_stream(
         node: This node.
         channels: To replicas of the policy service, by address.
         enforcement: Gets it.
+        wanted: Gets what is to be attached.
         spool: Where it is kept.
         receiver: From the spool, or empty.
         observer: Is told how the stream fares.
     """
     peers = [_peer(address, channel) for address, channel in channels.items()]
-    return AgentStream(node, peers, RuleSink(enforcement), spool.save, receiver, observer)
+    return AgentStream(node, peers, RuleSink(enforcement, wanted), spool.save, receiver, observer)
 
 
 def _peer(address: str, channel: grpc.aio.Channel) -> Peer[bytes]:

@@ -11,11 +11,11 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from romana.policy.v1 import endpoint_pb2, policy_pb2, policy_service_pb2, sync_rules_pb2
 
-from services.agent.model import LocalEndpoint
+from services.agent.model import AddressWant, LocalEndpoint, WantedEndpoint
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
 from services.agent.streams.parsing import address, prefix
 from services.common.errors import InvalidInput
-from services.common.model.names import EndpointName, NetworkName, NodeName
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
     MAX_PORT,
     CidrBlock,
@@ -110,8 +110,31 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
         case "network":
             cidr = prefix(item.network.cidr, "network.cidr")
             return NetworkRules(NetworkName(item.network.name), cidr, item.network.masquerade)
+        case "wanted":
+            return _wanted(item.wanted)
         case _:
             raise InvalidInput(f"{item.id}: this agent does not know what it is")
+
+
+def _wanted(message: sync_rules_pb2.WantedEndpoint) -> WantedEndpoint:
+    attachment = message.attachment
+    return WantedEndpoint(
+        EndpointName(message.name),
+        Tenant(message.tenant),
+        Segment(message.segment),
+        dict(message.labels),
+        tuple(
+            AddressWant(
+                NetworkName(one.network) if one.network else None,
+                enums.FAMILY_OF.get(one.family, 0),
+                one.address,
+            )
+            for one in attachment.addresses
+        ),
+        attachment.allocation,
+        attachment.ending,
+        attachment.refusal,
+    )
 
 
 def _profile(message: sync_rules_pb2.EndpointRules | sync_rules_pb2.NodeRules) -> Profile:

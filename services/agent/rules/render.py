@@ -4,8 +4,15 @@
     forward, input     established goes on; then egress of the endpoint that it comes from
       to_endpoint      then ingress of the endpoint that it is for; chains end here by a verdict
     input (after)      ingress of the node itself, if a policy is on it
-    output             egress of the node itself; what it sends to its endpoints is always allowed
+    output             what the node sends to its endpoints is allowed, but for what was ended
+    output (after)     egress of the node itself, if a policy is on it
     postrouting (nat)  networks that ask for it: what leaves all networks has the node's address
+
+What is not established begins something. A packet from the middle of a connection begins none: it
+may be an answer, and then the verdict was that of the other direction. So one that comes of whom
+ingress rules guard, or is for whom egress rules guard, is dropped: with either, rules would have to
+be asked of the connection turned round. That holds for TCP and SCTP, whose packets tell; of others
+that were ended, the flow is kept for a while (`ended`), and as long as packets of it come.
 
 An interface of ours that no map knows is closed, both ways. What an egress chain allows goes to
 `to_endpoint`, what an ingress chain allows is accepted, so that a packet meets both in one hook.
@@ -19,7 +26,7 @@ priority below 0: what they drop is dropped; what they mark with `OPERATOR_MARK`
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Final
@@ -39,6 +46,7 @@ from services.agent.kernel.nftables.table import (
     Jump,
     Key,
     Masquerade,
+    Renew,
     Rule,
     Shape,
     Statement,
@@ -60,22 +68,29 @@ from services.common.model.rules import Direction, GroupId, Mode, Profile, RuleS
 
 OPERATOR_MARK: Final = 0x524F4D41
 """What a packet is marked with that no policy is asked about: "ROMA"."""
-CUT_SECONDS: Final = 600
-"""How long what belonged to a connection that was cut is kept from beginning it anew from the other
-side; longer than TCP repeats itself."""
-CUT_MOST: Final = 65_536
+ENDED_SECONDS: Final = 600
+"""How long the flow of a connection that was ended is kept, from the last packet of it."""
+ENDED_MOST: Final = 262_144
+"""As many as connections that a kernel tracks by default; a hundred bytes each."""
 
 _ESTABLISHED_RELATED: Final = 2 | 4
 _RAW: Final = -300
 _FILTER: Final = 0
 _SOURCE_NAT: Final = 100
 _ICMPV6: Final = Is(Key.PROTOCOL, b"\x3a")
+_TCP: Final = Is(Key.PROTOCOL, b"\x06")
+_SCTP: Final = Is(Key.PROTOCOL, b"\x84")
+_NO_SYN: Final = Is(Key.TCP_FLAGS, b"\x02", b"\x17", inverted=True)
+"""Of FIN, SYN, RST and ACK another one than SYN alone."""
+_NO_INIT: Final = Is(Key.SCTP_CHUNK, b"\x01", inverted=True)
 _NEIGHBOURS: Final = (133, 134, 135, 136)
 """Router and neighbour solicitations and advertisements: without them there is no IPv6."""
 _LISTENER_REPORTS: Final = (131, 132, 143)
 _LINK_LOCAL: Final = IPv6Network("fe80::/10")
 _MULTICAST: Final = IPv6Network("ff00::/8")
 _NAMES: Final = {4: table_names.SOURCES_4, 6: table_names.SOURCES_6}
+_GUARDED: Final = {Direction.INGRESS: table_names.ANSWERING, Direction.EGRESS: table_names.ASKING}
+_LENGTH_6: Final = 16
 
 FIXED_SETS: Final[Mapping[str, Shape]] = {
     table_names.INTERFACES: Shape(Element.INTERFACE),
@@ -84,8 +99,14 @@ FIXED_SETS: Final[Mapping[str, Shape]] = {
     table_names.FROM_ENDPOINT: Shape(Element.INTERFACE, is_map=True),
     table_names.TO_4: Shape(Element.ADDRESS_4, is_map=True),
     table_names.TO_6: Shape(Element.ADDRESS_6, is_map=True),
-    table_names.CUT_4: Shape(Element.FLOW_4, timeout=CUT_SECONDS, size=CUT_MOST),
-    table_names.CUT_6: Shape(Element.FLOW_6, timeout=CUT_SECONDS, size=CUT_MOST),
+    table_names.ITSELF: Shape(Element.INTERFACES),
+    table_names.SPEAKS_6: Shape(Element.INTERFACE),
+    table_names.LINK_6: Shape(Element.INTERFACE_ADDRESS_6),
+    table_names.ANY_LINK_6: Shape(Element.INTERFACE),
+    table_names.ANSWERING: Shape(Element.INTERFACE),
+    table_names.ASKING: Shape(Element.INTERFACE),
+    table_names.ENDED_4: Shape(Element.FLOW_4, timeout=ENDED_SECONDS, size=ENDED_MOST),
+    table_names.ENDED_6: Shape(Element.FLOW_6, timeout=ENDED_SECONDS, size=ENDED_MOST),
 }
 
 
@@ -153,9 +174,8 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
         ),
         Base(Hook.PREROUTING, _RAW),
     )
-    made.chains[table_names.STRANGE] = Chain(
-        (*_link_local(), Rule(_drop(made, table_names.SPOOFED, logging), "spoofed"))
-    )
+    spoofed = Rule(_drop(made, table_names.SPOOFED, logging), "spoofed")
+    made.chains[table_names.STRANGE] = Chain((*_link_local(spoofed), spoofed))
     begin = (
         _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
         _rule("operators", Is(Key.MARK, _native(OPERATOR_MARK)), Verdict.ACCEPT),
@@ -164,28 +184,18 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
         _rule("endpoint", Dispatch(Key.INPUT, table_names.FROM_ENDPOINT)),
         Rule((In(Key.INPUT, table_names.INTERFACES), *closed), "closed"),
     )
-    cut = (
-        _rule(
-            "cut",
-            FAMILY[4],
-            In(Key.FLOW_4, table_names.CUT_4),
-            Count(table_names.CUT),
-            Verdict.DROP,
-        ),
-        _rule(
-            "cut",
-            FAMILY[6],
-            In(Key.FLOW_6, table_names.CUT_6),
-            Count(table_names.CUT),
-            Verdict.DROP,
-        ),
-    )
+    ended, mid_stream = tuple(_ended()), tuple(_mid_stream(made))
+    itself = _rule("itself", In(Key.THROUGH, table_names.ITSELF), Verdict.ACCEPT)
     made.chains[table_names.FORWARD] = Chain(
-        (*begin, *cut, *judged, _rule("", Goto(table_names.TO_ENDPOINT))),
+        (*begin, itself, *ended, *mid_stream, *judged, _rule("", Goto(table_names.TO_ENDPOINT))),
         Base(Hook.FORWARD, _FILTER),
     )
+    # no `mid_stream`: what the node began with its endpoints is allowed
     made.chains[table_names.INPUT] = Chain(
-        (*begin, *_neighbours(), *cut, *judged), Base(Hook.INPUT, _FILTER)
+        (*begin, *_neighbours(), *ended, *judged), Base(Hook.INPUT, _FILTER)
+    )
+    made.chains[table_names.OUTPUT] = Chain(
+        (*begin, *ended, *mid_stream), Base(Hook.OUTPUT, _FILTER)
     )
     made.chains[table_names.TO_ENDPOINT] = Chain(
         (
@@ -197,17 +207,54 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
     )
 
 
-def _link_local() -> Iterable[Rule]:
-    """IPv6 before and beside an endpoint's address: only between neighbours."""
+def _ended() -> Iterable[Rule]:
+    """What still comes of connections that were ended, from either side."""
+    for version, forth, back, name in (
+        (4, Key.FLOW_4, Key.BACK_4, table_names.ENDED_4),
+        (6, Key.FLOW_6, Key.BACK_6, table_names.ENDED_6),
+    ):
+        for key in (forth, back):
+            yield _rule(
+                "ended",
+                FAMILY[version],
+                In(key, name),
+                Renew(key, name),
+                Count(table_names.CUT),
+                Verdict.DROP,
+            )
+
+
+def _mid_stream(made: Structure) -> Iterable[Rule]:
+    drop = (Count(table_names.CUT), Verdict.DROP)
+    made.chains[table_names.MID_STREAM] = Chain(
+        (
+            _rule("may be an answer", In(Key.INPUT, table_names.ANSWERING), *drop),
+            _rule("may be an answer", In(Key.OUTPUT, table_names.ASKING), *drop),
+        )
+    )
+    yield _rule("begins nothing", _TCP, _NO_SYN, Jump(table_names.MID_STREAM))
+    yield _rule("begins nothing", _SCTP, _NO_INIT, Jump(table_names.MID_STREAM))
+
+
+def _link_local(spoofed: Rule) -> Iterable[Rule]:
+    """IPv6 before and beside an endpoint's address: only between neighbours, and only for one that
+    has such an address."""
+    speaks = In(Key.INPUT, table_names.SPEAKS_6)
     nothing = Is(Key.SOURCE_6, bytes(16))
-    to_all = _within(Key.DESTINATION_6, _MULTICAST)
     from_link = _within(Key.SOURCE_6, _LINK_LOCAL)
-    yield _rule("link", FAMILY[6], from_link, to_all, Verdict.ACCEPT)
+    to_all = _within(Key.DESTINATION_6, _MULTICAST)
     to_link = _within(Key.DESTINATION_6, _LINK_LOCAL)
-    yield _rule("link", FAMILY[6], from_link, to_link, Verdict.ACCEPT)
+    known: tuple[Statement, ...] = (In(Key.INPUT_SOURCE_6, table_names.LINK_6),)
+    for source in (known, (In(Key.INPUT, table_names.ANY_LINK_6), from_link)):
+        yield _rule("link", FAMILY[6], *source, to_all, Verdict.ACCEPT)
+        yield _rule("link", FAMILY[6], *source, to_link, Verdict.ACCEPT)
     for kind in (135, *_LISTENER_REPORTS):
         is_kind = Is(Key.ICMP_TYPE, bytes((kind,)))
-        yield _rule("link", FAMILY[6], nothing, to_all, _ICMPV6, is_kind, Verdict.ACCEPT)
+        yield _rule("link", FAMILY[6], speaks, nothing, to_all, _ICMPV6, is_kind, Verdict.ACCEPT)
+    yield Rule((FAMILY[6], speaks, *spoofed.statements), spoofed.note)
+    # what every kernel sends by itself when a link comes up is no attack
+    for unknown in (from_link, nothing):
+        yield _rule("no IPv6", FAMILY[6], unknown, to_all, Verdict.DROP)
 
 
 def _neighbours() -> Iterable[Rule]:
@@ -357,6 +404,13 @@ def _within(key: Key, prefix: IPv6Network) -> Is:
     return Is(key, prefix.network_address.packed, prefix.netmask.packed)
 
 
+def _link_address(mac: str) -> bytes:
+    """The link-local address that a kernel makes of a MAC address: RFC 4291, appendix A."""
+    packed = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes((packed[0] ^ 2,)) + packed[1:3] + b"\xff\xfe" + packed[3:]
+    return _LINK_LOCAL.network_address.packed[:8] + identifier
+
+
 def _native(value: int) -> bytes:
     return value.to_bytes(4, sys.byteorder)
 
@@ -364,17 +418,32 @@ def _native(value: int) -> bytes:
 def local_elements(
     interface: str,
     addresses: Sequence[bytes],
+    mac: str,
     profile: Profile | None,
+    guarded: Collection[Direction],
 ) -> Mapping[str, Elements]:
     """What an endpoint has in the sets and maps.
 
     Args:
         interface: In the node's namespace.
         addresses: Packed.
+        mac: Its own; empty: it is not known.
         profile: None: it is closed.
+        guarded: Directions in which rules are in force.
     """
     name = interface_key(interface)
-    found: dict[str, Elements] = {table_names.INTERFACES: {name: ""}}
+    found: dict[str, Elements] = {
+        table_names.INTERFACES: {name: ""},
+        table_names.ITSELF: {name + name: ""},
+    }
+    for direction in guarded:
+        found[_GUARDED[direction]] = {name: ""}
+    if any(len(address) == _LENGTH_6 for address in addresses):
+        found[table_names.SPEAKS_6] = {name: ""}
+        if mac:
+            found[table_names.LINK_6] = {name + _link_address(mac): ""}
+        else:
+            found[table_names.ANY_LINK_6] = {name: ""}
     for address in addresses:
         version = 4 if len(address) == 4 else 6
         found.setdefault(_NAMES[version], {})[name + address] = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from services.agent.model import WantedEndpoint
 from services.common.model.names import NetworkName
 from services.common.model.network import Prefix
 from services.common.model.rules import EndpointRules, GroupPage, NodeRules, RuleSet
@@ -29,4 +30,6 @@ class Unreadable:
     message: str
 
 
-Resource: TypeAlias = EndpointRules | NodeRules | RuleSet | GroupPage | NetworkRules | Unreadable
+Resource: TypeAlias = (
+    EndpointRules | NodeRules | RuleSet | GroupPage | NetworkRules | WantedEndpoint | Unreadable
+)

@@ -33,6 +33,7 @@ from services.agent.endpoints.view import Guard
 from services.agent.kernel.announce import Announcer, ProbeSettings
 from services.agent.kernel.veth import Links
 from services.agent.routing.reconcile import Reconciler
+from services.agent.rules.wanted import WantedEndpoints
 from services.agent.status import NodeStatus
 from services.common.model.names import NodeName
 from services.common.model.node import Attachment
@@ -70,6 +71,7 @@ def build_endpoints(
     observer: EndpointObserver | None = None,
     guard: Guard | None = None,
     look: float = LOOK_SECONDS,
+    wanted: WantedEndpoints | None = None,
 ) -> Built:
     """Everything that attaching needs; nothing is done yet but the journal's folder made.
 
@@ -86,6 +88,7 @@ def build_endpoints(
         observer: Is told how attaching and detaching went.
         guard: Keeps endpoints closed until their rules are in force; None: there is no policy.
         look: Seconds between looks at what endpoints have in the kernel.
+        wanted: What orchestrators want here; None: nobody says so.
     """
     links = Links()
     client = IpamClient(ipam, node)
@@ -104,6 +107,7 @@ def build_endpoints(
         ownership,
         observer=observer,
         guard=guard,
+        keeps=None if wanted is None else wanted.keeps,
         passed=passed,
     )
     upkeep = Upkeep(endpoints, records, links, standing, ownership)
@@ -112,5 +116,5 @@ def build_endpoints(
         endpoints=endpoints,
         recovery=Recovery(endpoints, records, links, client, standing, upkeep, look),
         service=AgentService(node, endpoints, reconciler, status),
-        cni=CniServer(endpoints, records, reconciler),
+        cni=CniServer(endpoints, records, reconciler, wanted),
     )

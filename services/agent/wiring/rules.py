@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from services.agent.kernel.nftables import table_names
 from services.agent.model import LocalEndpoint
+from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
@@ -27,6 +28,7 @@ from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
 from services.agent.rules.render_rules import Logging
 from services.agent.rules.reporting import Reporting
 from services.agent.rules.spool import RuleSpool
+from services.agent.rules.wanted import WantedEndpoints
 from services.agent.status import PolicyStatus, RuleCount
 from services.agent.streams.agent_stream import AgentStream
 from services.common.model.names import EndpointName, NodeName
@@ -59,6 +61,7 @@ class PolicyPart:
     enforcement: Enforcement
     stream: AgentStream[bytes]
     reporting: Reporting
+    wanted: WantedEndpoints
 
     @property
     def tasks(self) -> Mapping[str, Coroutine[object, object, None]]:
@@ -140,15 +143,19 @@ def build_policy(
         enter: Called first in the kernel's thread, for tests.
     """
     metrics = PolicyMetrics(registry)
-    enforcement = Enforcement(Firewall(enter=enter), failsafe, logging, metrics, check=full_check)
+    firewall = Firewall(enter=enter)
+    ending = Ending(firewall, enter=enter)
+    enforcement = Enforcement(firewall, ending, failsafe, logging, metrics, check=full_check)
     reporting = Reporting(node, tuple(channels.values()))
+    wanted = WantedEndpoints()
     stream = rule_stream(
         node,
         channels,
         enforcement,
+        wanted,
         RuleSpool(state_dir),
         receiver,
         Connects(metrics, reporting),
     )
     PolicyCollector(enforcement, lambda: stream.connected, registry)
-    return PolicyPart(enforcement, stream, reporting)
+    return PolicyPart(enforcement, stream, reporting, wanted)

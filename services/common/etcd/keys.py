@@ -4,12 +4,14 @@
     <root>/topology/generation                       written by every topology transaction
     <root>/topology/layout                           networks and groups
     <root>/topology/nodes/<node>
+    <root>/topology/removed/<node>                   removed by force, with what was in use on it
     <root>/election/ipam/<lease>                     candidates; the oldest is the active writer
     <root>/ipam/commit                               written by every ipam transaction
     <root>/ipam/blocks/<network>/<base>/<page>       in hex, so that keys sort by address
     <root>/ipam/claims/groups/<network>/<group>      written when a block there comes into use
     <root>/ipam/claims/nodes/<node>                  the same by node
     <root>/ipam/reservations/<name>
+    <root>/ipam/releases/<node>                      what is in use on a node that is gone
     <root>/election/policy/<lease>                   replicas of policy; nobody is elected
     <root>/policy/generation                         written by every policy transaction
     <root>/policy/edition                            by those that change policies and tenants
@@ -84,6 +86,15 @@ class Keys:
         return f"{self.nodes}{name}"
 
     @property
+    def removed_nodes(self) -> str:
+        """Prefix of nodes that were removed by force."""
+        return f"{self.root}/topology/removed/"
+
+    def removed_node(self, name: NodeName) -> str:
+        """Written when a node is removed by force: somebody asked that its addresses go."""
+        return f"{self.removed_nodes}{name}"
+
+    @property
     def ipam(self) -> str:
         """Prefix of all that ipam writes."""
         return f"{self.root}/ipam/"
@@ -132,6 +143,15 @@ class Keys:
     def reservation(self, name: str) -> str:
         """One reservation."""
         return f"{self.reservations}{name}"
+
+    @property
+    def node_releases(self) -> str:
+        """Prefix of releases of what is in use on nodes that are gone."""
+        return f"{self.root}/ipam/releases/"
+
+    def node_release(self, node: NodeName) -> str:
+        """Written before what is in use on a node that is gone is released."""
+        return f"{self.node_releases}{node}"
 
     @property
     def policy(self) -> str:

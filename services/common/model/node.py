@@ -41,10 +41,11 @@ class Node:
 
     name: NodeName
     address: Address | None = None
-    """Its main address; None only if every attachment has one."""
+    """Its main address; None only if it is not needed: every attachment has one."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    attachments: tuple[Attachment, ...] = ()
-    """Empty: every network that its placements give, by way of its main address."""
+    attachments: tuple[Attachment, ...] | None = None
+    """None: it is on every network that its placements give, by way of its main address. Empty: it
+    is on none."""
     pins: Mapping[TopologyName, GroupPath] = field(default_factory=dict)
     placements: Mapping[TopologyName, GroupPath] = field(default_factory=dict)
     """The leaf it is in, per topology; a topology that it does not fit is absent."""
@@ -54,13 +55,18 @@ class Node:
     self_reported: tuple[str, ...] = ()
     """Fields that its own agent said, sorted; see `topology.checks.own_node`."""
 
+    @property
+    def declared(self) -> tuple[Attachment, ...]:
+        """The attachments that somebody declared."""
+        return self.attachments or ()
+
     def is_attached(self, network: NetworkName) -> bool:
         """Says whether it is on that network, placements aside."""
-        return not self.attachments or any(a.network == network for a in self.attachments)
+        return self.attachments is None or any(a.network == network for a in self.attachments)
 
     def address_on(self, network: NetworkName) -> Address | None:
         """Its address there; its main address where none is declared."""
-        for attachment in self.attachments:
+        for attachment in self.declared:
             if attachment.network == network and attachment.address is not None:
                 return attachment.address
         return self.address

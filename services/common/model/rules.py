@@ -146,6 +146,11 @@ class Profile:
         """One direction's."""
         return self.ingress if direction is Direction.INGRESS else self.egress
 
+    @property
+    def all(self) -> tuple[RuleSetId, ...]:
+        """Both directions'."""
+        return self.ingress + self.egress
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointRules:

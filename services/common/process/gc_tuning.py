@@ -7,6 +7,16 @@ import ctypes
 import gc
 
 
+def release() -> None:
+    """Frees what was taken out of sight and is used no more; to be called when it is thrown away.
+
+    What `settle` froze is never garbage to the collector, however little refers to it: whoever
+    reads the store anew would keep all that it read before.
+    """
+    gc.unfreeze()
+    gc.collect()
+
+
 def settle() -> None:
     """Takes what was loaded out of the garbage collector's sight: hardly any of it is ever garbage,
     and looking through it stops the process for a second per million objects or so.

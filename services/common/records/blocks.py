@@ -1,4 +1,4 @@
-"""What ipam keeps in etcd: block pages and reservations.
+"""What ipam keeps in etcd: block pages, reservations, and releases of what was on nodes.
 
 Topology reads them too, to know what is in use. Documents are JSON so that an operator can read
 them with etcdctl; msgspec is used because it encodes and decodes them several times faster than
@@ -60,14 +60,28 @@ class ReservationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     ranges: tuple[str, ...]
     description: str = ""
+    node: str = ""
+    """Whose agent set them aside."""
+
+
+class NodeReleaseRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is in use on a node that is gone will be released."""
+
+    noticed: int
+    """Unix time in seconds."""
+    due: int
+    """The same: not before. The active replica counts the time itself."""
+    asked: bool = False
+    """Somebody removed the node by force."""
 
 
 _encoder = msgspec.json.Encoder()
 _page_decoder = msgspec.json.Decoder(BlockPage)
 _reservation_decoder = msgspec.json.Decoder(ReservationRecord)
+_release_decoder = msgspec.json.Decoder(NodeReleaseRecord)
 
 
-def encode(record: BlockPage | ReservationRecord) -> bytes:
+def encode(record: BlockPage | ReservationRecord | NodeReleaseRecord) -> bytes:
     """The document to store."""
     return _encoder.encode(record)
 
@@ -86,3 +100,11 @@ def decode_reservation(document: bytes) -> ReservationRecord:
         return _reservation_decoder.decode(document)
     except msgspec.MsgspecError as error:
         raise RecordError(f"not a reservation: {error}") from error
+
+
+def decode_node_release(document: bytes) -> NodeReleaseRecord:
+    """Reads a release; raises RecordError."""
+    try:
+        return _release_decoder.decode(document)
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"not a release: {error}") from error

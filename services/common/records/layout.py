@@ -99,12 +99,24 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     address: str = ""
     labels: dict[str, str] = {}
-    attachments: tuple[AttachmentRecord, ...] = ()
+    attachments: tuple[AttachmentRecord, ...] | None = None
+    """None: on every network that its placements give. Absent before there was an empty list, which
+    is written out."""
     pins: dict[str, str] = {}
     placements: dict[str, str] = {}
     create_time: int = 0
     allowance: AllowanceRecord = AllowanceRecord()
     self_reported: tuple[str, ...] = ()
+
+
+class RemovedNodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node that was removed by force. That it is there is what counts; the rest is for people."""
+
+    time: int = 0
+    """Unix time in seconds."""
+    addresses: int = 0
+    """In use on it then."""
+    request_id: str = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -157,7 +169,9 @@ def encode_node(node: Node) -> bytes:
             name=node.name,
             address=_text(node.address),
             labels=dict(node.labels),
-            attachments=tuple(
+            attachments=None
+            if node.attachments is None
+            else tuple(
                 AttachmentRecord(
                     attachment.network,
                     attachment.interface,
@@ -186,7 +200,9 @@ def decode_node(document: bytes) -> Node:
             name=NodeName(record.name),
             address=_address(record.address),
             labels=record.labels,
-            attachments=tuple(
+            attachments=None
+            if record.attachments is None
+            else tuple(
                 Attachment(
                     NetworkName(attachment.network),
                     attachment.interface,
@@ -208,6 +224,11 @@ def decode_node(document: bytes) -> Node:
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise RecordError(f"not a node: {error}") from error
+
+
+def encode_removed_node(record: RemovedNodeRecord) -> bytes:
+    """The document to store."""
+    return _encoder.encode(record)
 
 
 def _from_network(network: Network) -> NetworkRecord:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from romana.ipam.v1 import allocation_pb2
 from romana.policy.v1 import policy_pb2
 from romana.topology.v1 import network_pb2
 
@@ -48,6 +49,12 @@ PROTOCOLS: Final = {
     Protocol.ICMPV6: policy_pb2.PROTOCOL_ICMPV6,
 }
 
+FAMILIES: Final = {
+    0: allocation_pb2.FAMILY_UNSPECIFIED,
+    4: allocation_pb2.FAMILY_IPV4,
+    6: allocation_pb2.FAMILY_IPV6,
+}
+
 ATTACHMENT_MODE_OF: Final = {
     network_pb2.ATTACHMENT_MODE_UNSPECIFIED: AttachmentMode.ROUTED,
     **{number: mode for mode, number in ATTACHMENT_MODES.items()},
@@ -70,3 +77,4 @@ ACTION_OF: Final = {
     **{number: action for action, number in ACTIONS.items()},
 }
 PROTOCOL_OF: Final = {number: protocol for protocol, number in PROTOCOLS.items()}
+FAMILY_OF: Final = {number: family for family, number in FAMILIES.items()}

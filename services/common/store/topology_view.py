@@ -49,9 +49,11 @@ class TopologyDifference:
     """Deleted: that was seen, or proved."""
     appeared: frozenset[NodeName] = frozenset()
     """There since then, readable or not."""
+    removed: frozenset[NodeName] = frozenset()
+    """Removed by force."""
 
     def __bool__(self) -> bool:
-        return self.layout or bool(self.nodes or self.gone or self.appeared)
+        return self.layout or bool(self.nodes or self.gone or self.appeared or self.removed)
 
 
 class TopologyView:
@@ -69,6 +71,8 @@ class TopologyView:
         """As they were when they could be read last."""
         self.node_revisions: dict[NodeName, Revision] = {}
         """At which the keys of `nodes` were written, readable or not."""
+        self.removed: set[NodeName] = set()
+        """Nodes that were removed by force: what was in use on them is to be released."""
         self.unreadable = UnreadableRecords()
         self.revision: Revision = 0
         """Everything up to it is known; 0 before the first snapshot."""
@@ -117,6 +121,7 @@ class TopologyView:
         touched: dict[NodeName, bool] = {}
         """Nodes and whether they were there before."""
         changed: set[NodeName] = set()
+        removed: set[NodeName] = set()
         for key, item in items:
             if key == keys.generation:
                 self.generation = item.mod_revision if item is not None else 0
@@ -127,11 +132,19 @@ class TopologyView:
                 touched.setdefault(name, self.exists(name))
                 if self._take_node(name, item):
                     changed.add(name)
+            elif key.startswith(keys.removed_nodes):
+                name = NodeName(key.removeprefix(keys.removed_nodes))
+                if item is None:
+                    self.removed.discard(name)
+                elif name not in self.removed:
+                    self.removed.add(name)
+                    removed.add(name)
         return TopologyDifference(
             layout,
             frozenset(name for name in changed if name in self.nodes),
             frozenset(name for name, was in touched.items() if was and not self.exists(name)),
             frozenset(name for name, was in touched.items() if not was and self.exists(name)),
+            frozenset(removed & self.removed),
         )
 
     def _take_layout(self, item: KeyValue | None) -> bool:

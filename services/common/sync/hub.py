@@ -133,6 +133,11 @@ class Hub:
         """Those that stand."""
         return self._streams.values()
 
+    def is_current(self, node: str) -> bool:
+        """Says whether a node has a stream here, and has applied everything there is for it."""
+        stream = self._streams.get(node)
+        return stream is not None and stream.sender.is_current
+
     def flush(self, revision: int) -> None:
         """Makes what was put into the source count; `revision`: everything up to it is in it."""
         flushed = self.source.flush(revision, self._clock())

@@ -100,6 +100,11 @@ class ChangeLog:
         index = bisect_right(self._points, cursor, key=_end)
         return self._points[index - 1].revision if index else 0
 
+    def cursor_at(self, revision: int) -> int:
+        """Sequence of the last entry up to a revision; 0 if that is forgotten."""
+        index = bisect_right(self._points, revision, key=_revision)
+        return self._points[index - 1].end if index else 0
+
     def time_after(self, cursor: int) -> float | None:
         """When the first flush after a cursor was."""
         index = bisect_right(self._points, cursor, key=_end)
@@ -126,3 +131,7 @@ def _start(point: Point) -> int:
 
 def _end(point: Point) -> int:
     return point.end
+
+
+def _revision(point: Point) -> int:
+    return point.revision

@@ -48,7 +48,7 @@ class Receiver(Generic[V]):
     def __init__(
         self, held: Mapping[str, V] | None = None, position: Position | None = None
     ) -> None:
-        """Begins empty, or with what a spool had (`services.common.sync.spool`)."""
+        """Begins empty, or with what was on disk."""
         self._held = dict(held or {})
         self._position = position
         self._applied: Position | None = None

@@ -227,6 +227,10 @@ class Source:
         """Says whether there is something new after a cursor."""
         return any(self._topics.get(topic, _NONE).changed > cursor for topic in topics)
 
+    def has_changed(self, revision: int, topics: Topics) -> bool:
+        """Says whether topics may hold something else than at a revision."""
+        return self.is_pending(self._log.cursor_at(revision), topics)
+
     def is_lost(self, cursor: int, topics: Topics) -> bool:
         """Says whether changes after a cursor are no longer known: only a snapshot helps."""
         return any(self._topics.get(topic, _NONE).trimmed > cursor for topic in topics)

@@ -7,6 +7,6 @@ def count(number: int, noun: str) -> str:
     """A number with its noun."""
     if number == 1:
         return f"{number:,} {noun}"
-    if noun.endswith("y"):
+    if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{number:,} {noun.removesuffix('y')}ies"
     return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -5,7 +5,6 @@ What they mean is checked by the services; here only whether they can be read.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
 from romana.ipam.v1 import allocation_pb2
@@ -78,15 +77,6 @@ def wants(
     if any(single.values()):
         raise usage("--want cannot be mixed with --network, --family and --address")
     return [_spec(_items(text, "--want", WANT_KEYS), f"--want {text}") for text in texts]
-
-
-def is_address(text: str) -> bool:
-    """Tells an address from a name."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _spec(items: Mapping[str, str], where: str) -> allocation_pb2.AddressSpec:

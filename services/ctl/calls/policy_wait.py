@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ WaitOption = Annotated[
         "--wait",
         metavar="SECONDS",
         min=0,
-        help="Wait until every node that needs it has applied it, at most so long; 0: do not.",
+        help="Wait until no node enforces what was before, at most so long; 0: do not.",
     ),
 ]
 AT_ONCE = 1000
@@ -53,46 +54,70 @@ def in_short(item: api.PolicyRealization | None) -> str:
     return f"{item.applied}/{item.needed}"
 
 
-async def wait(session: Session, seconds: float, policies: Sequence[str], *, gone: bool) -> None:
-    """Waits until the policies are applied by every node that needs them; 0 s: does nothing.
+async def mark(session: Session, seconds: float) -> int:
+    """To be asked before a change that is waited for, if it is: what was then is over after it."""
+    if not seconds:
+        return 0
+    policy = session.policy
+    return max((await policy.read(policy.stub.GetStatus, api.GetStatusRequest())).revision, 1)
+
+
+async def wait(session: Session, seconds: float, policies: Sequence[str], before: int) -> None:
+    """Waits until no node enforces what was before; 0 s: does nothing.
 
     Args:
-        gone: policies were removed: until every connected node has applied all there is for it.
+        session: Asks the policy service.
+        seconds: At most so long.
+        policies: Those that were written: every node that needs them has to have applied them.
+        before: What `mark` said.
 
     Raises:
-        Failure: they were not; says by whom.
+        Failure: not all nodes have applied it; says which.
     """
     if not seconds:
         return
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
-    said = ""
+    said, up_to = "", 0
     while True:
-        late, needed = await _late(session, policies, gone=gone)
-        if not late:
-            nodes = count(needed, "node")
-            session.note(f"Applied by {nodes}" if needed else "No node has anything to apply")
+        far = await _how_far(session, policies, before, up_to)
+        up_to = up_to or far.revision
+        if not far.late:
+            nodes = count(far.needed, "node")
+            session.note(f"Applied by {nodes}" if far.needed else "No node has anything to apply")
             return
-        progress = f"Applied by {needed - len(late)} of {count(needed, 'node')} ..."
+        progress = f"Applied by {far.needed - len(far.late)} of {count(far.needed, 'node')} ..."
         if progress != said:
             session.note(progress)
             said = progress
         if loop.time() >= end:
             raise Failure(
-                f"it is done, but {len(late)} of {count(needed, 'node')} had not "
-                f"applied it within {seconds:g} s: {named(sorted(late))}",
+                f"it is done, but {len(far.late)} of {count(far.needed, 'node')} had not applied "
+                f"it within {seconds:g} s: {named(sorted(far.late))}",
                 status="DEADLINE_EXCEEDED",
                 reason="NOT_APPLIED",
-                hint="`romana policy show NAME` says what is missing",
+                hint="they may enforce what was before; `romana agent status` there says why",
             )
         await asyncio.sleep(min(PAUSE, max(end - loop.time(), 0)))
 
 
-async def _late(session: Session, policies: Sequence[str], *, gone: bool) -> tuple[set[str], int]:
-    """Nodes that lack something, and how many are waited for."""
+@dataclass(frozen=True, slots=True)
+class _HowFar:
+    late: set[str]
+    """Nodes that may enforce what was before."""
+    needed: int
+    """How many are waited for."""
+    revision: int
+    """What is asked about is in the store up to it."""
+
+
+async def _how_far(session: Session, policies: Sequence[str], before: int, up_to: int) -> _HowFar:
     policy = session.policy
-    late: set[str] = set()
-    needed = 0
+    answer = await policy.read(
+        policy.stub.GetRealization,
+        api.GetRealizationRequest(nodes_only=True, since=before, up_to=up_to),
+    )
+    late, needed = set(answer.late), answer.concerned
     for start in range(0, len(policies), AT_ONCE):
         listed = await policy.every(
             policy.stub.GetRealization,
@@ -102,11 +127,4 @@ async def _late(session: Session, policies: Sequence[str], *, gone: bool) -> tup
         for item in listed.items:
             late.update(item.missing)
             needed = max(needed, item.needed)
-    if gone:
-        answer = await policy.read(
-            policy.stub.GetRealization, api.GetRealizationRequest(nodes_only=True)
-        )
-        connected = [item for item in answer.nodes if item.connected]
-        late.update(item.node for item in connected if not item.current)
-        needed = max(needed, len(connected))
-    return late, max(needed, len(late))
+    return _HowFar(late, max(needed, len(late)), answer.revision)

@@ -35,6 +35,8 @@ SETTINGS: Final = frozenset(
         "drain",
         "initial_topology",
         "nodes_may",
+        "node_names",
+        "node_share",
         "election_ttl",
         "presence_ttl",
         "node",

@@ -10,6 +10,7 @@ from google.rpc import status_pb2
 from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.model.addresses import looks_like_address
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import agents, option_syntax, options
@@ -176,7 +177,7 @@ async def show(
 ) -> None:
     """Shows the addresses of a name, or who has an address."""
     ipam = session.ipam
-    if option_syntax.is_address(name):
+    if looks_like_address(name):
         try:
             answer = await ipam.read(ipam.stub.GetAddress, api.GetAddressRequest(address=name))
         except Failure as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from romana.ipam.v1 import ipam_service_pb2 as api
 
@@ -78,6 +80,8 @@ async def status(session: Session) -> None:
                 ("Revision", str(answer.revision)),
                 ("Addresses", str(answer.addresses)),
                 ("Blocks", str(answer.blocks)),
+                *(("Will be released", _release(item)) for item in answer.releases),
+                *(("Cannot be read", key) for key in answer.unreadable),
             ]
         )
     )
@@ -102,6 +106,14 @@ def summary(last: api.CheckConsistencyResponse, findings: list[api.Finding]) -> 
     if not findings:
         return f"{checked}: consistent."
     return f"{checked}: {count(errors, 'error')}, {count(len(findings) - errors, 'warning')}."
+
+
+def _release(item: api.NodeRelease) -> str:
+    what = f"{count(item.addresses, 'address')} of node {item.node}, which is gone"
+    if item.asked:
+        return what
+    due = item.due_time.ToDatetime(UTC).strftime("%H:%M:%S UTC")
+    return f"{what}: at {due}, unless it is registered again"
 
 
 def _progress(session: Session) -> Progress:

@@ -8,6 +8,10 @@ import typer
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as api
+from romana.topology.v1.node_pb2 import (
+    EMPTY_ATTACHMENTS_EVERY_NETWORK,
+    EMPTY_ATTACHMENTS_NO_NETWORK,
+)
 
 from services.common.terminal.plural import count
 from services.ctl.calls import agents, option_syntax, options
@@ -33,6 +37,10 @@ AttachOption = Annotated[
         metavar="network=N[,interface=I][,address=A][,vlan=ID][,parent=I]",
         help="A network the node is on; repeat it for several. None: all that its labels fit.",
     ),
+]
+NoNetworkOption = Annotated[
+    bool,
+    typer.Option("--no-network", help="It is on no network at all, and in no group."),
 ]
 AllowNameOption = Annotated[
     list[str],
@@ -157,13 +165,19 @@ async def register(
     address: AddressOption = "",
     label: options.LabelOption = [],  # noqa: B006  # typer reads it, nobody writes to it
     attach: AttachOption = [],  # noqa: B006
+    no_network: NoNetworkOption = False,
     pin: PinOption = [],  # noqa: B006
     allow_name: AllowNameOption = [],  # noqa: B006
     allow_tenant: AllowTenantOption = [],  # noqa: B006
     max_addresses: MaxAddressesOption = 0,
     dry_run: options.DryRunOption = False,
 ) -> None:
-    """Adds a node and places it. The same node again is no error."""
+    """Adds a node and places it. The same node again is no error.
+
+    Without --attach it is on every network that its groups give, by way of its address.
+    """
+    if attach and no_network:
+        raise usage("--attach and --no-network contradict each other")
     topology = session.topology
     answer = await topology.once(
         topology.stub.RegisterNode,
@@ -174,6 +188,9 @@ async def register(
                 labels=option_syntax.labels(label),
                 attachments=[option_syntax.attachment(text) for text in attach],
                 pins=option_syntax.pins(pin),
+                empty_attachments=EMPTY_ATTACHMENTS_NO_NETWORK
+                if no_network
+                else EMPTY_ATTACHMENTS_EVERY_NETWORK,
                 allowance=node_pb2.NodeAllowance(
                     names=allow_name, tenants=allow_tenant, addresses=max_addresses
                 ),
@@ -194,6 +211,8 @@ async def register(
     examples="""
         romana node update n1 --label rack=2 --label old-label-
         romana node update n1 --attach network=qa,interface=eth2,address=10.2.0.5 --detach admin
+        romana node update n1 --detach qa --no-network
+        romana node update n1 --every-network
         romana node update n1 --pin dc/rack-2 --allow-stranded
         romana node update n1 --default-allowance --allow-tenant shop
     """,
@@ -210,6 +229,14 @@ async def update(
     detach: Annotated[
         list[str], typer.Option("--detach", metavar="NETWORK", help="End an attachment.")
     ] = [],  # noqa: B006
+    every_network: Annotated[
+        bool,
+        typer.Option(
+            "--every-network",
+            help="End all attachments: it is on every network that its groups give.",
+        ),
+    ] = False,
+    no_network: NoNetworkOption = False,
     pin: PinOption = [],  # noqa: B006
     unpin: Annotated[
         list[str], typer.Option("--unpin", metavar="TOPOLOGY", help="Place it by labels again.")
@@ -229,7 +256,8 @@ async def update(
 ) -> None:
     """Changes what is named and leaves the rest; places the node anew if it no longer fits."""
     allowed = bool(allow_name or allow_tenant or max_addresses or default_allowance)
-    if not (address or label or attach or detach or pin or unpin or allowed):
+    placed = bool(label or attach or detach or every_network or no_network or pin or unpin)
+    if not (address or placed or allowed):
         raise usage("say what to change, such as --label rack=2")
     topology = session.topology
     read = await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
@@ -237,6 +265,7 @@ async def update(
     node.address = address or node.address
     _change_labels(node, label)
     _change_attachments(node, attach, detach)
+    _change_networks(node, attach, every_network=every_network, no_network=no_network)
     _change_pins(node, pin, unpin)
     if allowed:
         before = node_pb2.NodeAllowance() if default_allowance else node.allowance
@@ -370,6 +399,24 @@ def _change_attachments(node: node_pb2.Node, attach: list[str], detach: list[str
     changed = list(have.values())
     del node.attachments[:]
     node.attachments.extend(changed)
+
+
+def _change_networks(
+    node: node_pb2.Node, attach: list[str], *, every_network: bool, no_network: bool
+) -> None:
+    """Says what having no attachments means, which nobody guesses."""
+    if sum((bool(attach), every_network, no_network)) > 1:
+        raise usage("--attach, --every-network and --no-network contradict each other")
+    if every_network or no_network:
+        del node.attachments[:]
+        node.empty_attachments = (
+            EMPTY_ATTACHMENTS_EVERY_NETWORK if every_network else EMPTY_ATTACHMENTS_NO_NETWORK
+        )
+    elif not node.attachments and not node.empty_attachments:
+        raise usage(
+            f"{node.name} would have no attachment left: --no-network leaves it on no network, "
+            "--every-network puts it on every one that its groups give"
+        )
 
 
 def _change_pins(node: node_pb2.Node, pin: list[str], unpin: list[str]) -> None:

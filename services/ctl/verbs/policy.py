@@ -124,15 +124,11 @@ async def apply(
             if session.asks and not session.out.for_programs:
                 _show_changes(session, planned)
             session.confirm(f"Remove {count(gone, 'policy')}?")
+    before = await policy_wait.mark(session, wait)
     policy = session.policy
     answer = await policy.once(policy.stub.ApplyPolicies, request)
     _show_changes(session, answer)
-    await policy_wait.wait(
-        session,
-        wait,
-        [each.name for each in answer.policies],
-        gone=any(change.kind == api.CHANGE_KIND_REMOVED for change in answer.changes),
-    )
+    await policy_wait.wait(session, wait, [each.name for each in answer.policies], before)
 
 
 @verb(
@@ -311,6 +307,7 @@ async def delete(
                 raise
             missing.add(name)
             session.note(f"There is no policy {name}")
+    before = await policy_wait.mark(session, wait)
     for name in dict.fromkeys(names):
         if name in missing:
             continue
@@ -326,7 +323,7 @@ async def delete(
         session.out.value(
             [{"name": name, "existed": name not in missing} for name in dict.fromkeys(names)]
         )
-    await policy_wait.wait(session, wait, [], gone=True)
+    await policy_wait.wait(session, wait, [], before)
 
 
 @verb(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated
 
 import typer
 from romana.policy.v1 import endpoint_pb2, explain_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common.model.addresses import looks_like_address
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import completion, option_syntax, options
 from services.ctl.calls.agents import named
@@ -247,11 +247,9 @@ def party(text: str) -> explain_pb2.Party:
     """Reads an endpoint's name, an address, or a node as "node:NAME"."""
     if text.startswith("node:"):
         return explain_pb2.Party(node=text.removeprefix("node:"))
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return explain_pb2.Party(endpoint=text)
-    return explain_pb2.Party(address=text)
+    if looks_like_address(text):
+        return explain_pb2.Party(address=text)
+    return explain_pb2.Party(endpoint=text)
 
 
 def _protocol(text: str) -> policy_pb2.Protocol.ValueType:

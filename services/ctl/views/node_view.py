@@ -13,13 +13,22 @@ from services.common.terminal.table import Column, fields
 from services.ctl.views import enum_text
 from services.ctl.views.output import Output
 
+
+def attached_to(node: node_pb2.Node) -> str:
+    """The networks that were declared, or what it means that none were."""
+    if node.attachments:
+        return ", ".join(each.network for each in node.attachments)
+    nowhere = node.empty_attachments == node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
+    return "no network" if nowhere else "every network of its groups"
+
+
 COLUMNS: tuple[Column[node_pb2.Node], ...] = (
     Column("NAME", lambda item: item.name),
     Column("ADDRESS", lambda item: item.address or "-"),
     Column("GROUPS", lambda item: ", ".join(place.group for place in item.placements) or "-"),
     Column("NETWORKS", lambda item: ", ".join(item.networks) or "-"),
     Column("LABELS", lambda item: enum_text.pairs(item.labels), wide=True),
-    Column("ATTACHMENTS", lambda item: str(len(item.attachments)), right=True, wide=True),
+    Column("ATTACHED TO", attached_to, wide=True),
     Column("PINNED", lambda item: ", ".join(sorted(item.pins)), wide=True),
     Column("REGISTERED", lambda item: enum_text.moment(item.create_time), wide=True),
 )
@@ -79,6 +88,7 @@ def show(out: Output, node: node_pb2.Node) -> None:
                     or "none",
                 ),
                 ("Networks", ", ".join(node.networks) or "none"),
+                ("Attached to", "" if node.attachments else attached_to(node)),
                 *_allowance(node.allowance),
                 *([("Said itself", ", ".join(node.self_reported))] if node.self_reported else []),
                 ("Registered", enum_text.moment(node.create_time)),

@@ -46,6 +46,8 @@ if TYPE_CHECKING:  # protobuf's own types of fields
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 UINT64_MOST: Final = (1 << 64) - 1
+RELEASES_MOST: Final = 100
+"""That a status tells of."""
 RANGES_MOST: Final = 100
 DESCRIPTION_MOST: Final = 1000
 
@@ -336,9 +338,24 @@ def reservation(item: Reservation, state: State) -> block_pb2.Reservation:
         network=item.network,
         ranges=item.ranges,
         description=item.description,
+        node=item.node or "",
         size=min(sum(stop - start for start, stop in item.intervals), UINT64_MOST),
         in_use=in_use,
     )
+
+
+def node_releases(state: State) -> list[ipam_service_pb2.NodeRelease]:
+    """What is in use on nodes that are gone."""
+    return [
+        ipam_service_pb2.NodeRelease(
+            node=node,
+            addresses=sum(block.used for block in state.index.by_node.get(node, {}).values()),
+            asked=release.asked,
+            notice_time=Timestamp(seconds=release.noticed),
+            due_time=Timestamp(seconds=release.due),
+        )
+        for node, release in sorted(state.releases.items())[:RELEASES_MOST]
+    ]
 
 
 def refusal(item: Refused) -> utilization_pb2.NetworkRefusal:

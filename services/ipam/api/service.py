@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -29,8 +29,15 @@ from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.forwarding import FORWARDED, METADATA, Forwarding, Passed, cut_off
 from services.ipam.deciding.batch import together
-from services.ipam.deciding.commands import DropReservation, Item, Result, SetReservation
+from services.ipam.deciding.commands import (
+    AgentsRequest,
+    DropReservation,
+    Item,
+    Result,
+    SetReservation,
+)
 from services.ipam.deciding.evaluate import evaluate
+from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
 from services.ipam.ledger.state import State
@@ -69,13 +76,16 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         metrics: IpamMetrics,
         draining: Draining,
         syncing: Syncing,
+        bounds: NodeBounds,
     ) -> None:
+        """`bounds`: what a node's own certificate may take."""
         self._replica = replica
         self._forwarding = forwarding
         self._encoder = encoder
         self._metrics = metrics
         self._draining = draining
         self._syncing = syncing
+        self._bounds = bounds
 
     # Allocation.
 
@@ -85,7 +95,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         wanted = messages.parse_spec(request.spec, "spec")
         if not self._replica.active:
             return await self._forward(lambda stub: stub.AllocateAddress, request, context)
-        result = (await self._submit((wanted,)))[0]
+        items = self._on_behalf(bound(_METHODS + "AllocateAddress", context), (wanted,))
+        result = (await self._submit(items))[0]
         if isinstance(result, RomanaError):
             raise result
         assert isinstance(result, Allocated)
@@ -101,7 +112,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         if not self._replica.active:
             return await self._forward(lambda stub: stub.AllocateAddresses, request, context)
         answer = pb.AllocateAddressesResponse()
-        await self._allocate_many(request.specs, answer.results)
+        nodes = bound(_METHODS + "AllocateAddresses", context)
+        await self._allocate_many(request.specs, answer.results, nodes)
         return answer
 
     async def AllocateStream(
@@ -124,8 +136,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         async for work in _ahead(request_iterator, self._begin):
             yield await work
 
-    def _begin(self, message: pb.AllocateStreamRequest) -> _Begun:
+    async def _begin(self, message: pb.AllocateStreamRequest) -> _Begun:
+        """Waits while too much is waiting already: the caller's writes wait in turn."""
         _check_batch(len(message.specs))
+        await self._replica.room(len(message.specs))
         return asyncio.create_task(self._answer(message))
 
     async def _answer(self, message: pb.AllocateStreamRequest) -> pb.AllocateStreamResponse:
@@ -137,10 +151,14 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self,
         specs: Sequence[AllocationSpec],
         into: RepeatedCompositeFieldContainer[pb.AllocateResult],
+        bound_to: frozenset[NodeName] | None = None,
     ) -> None:
         """Appends one result per spec, in order."""
         wanted, refused = messages.parse_specs(specs)
-        results = await self._submit_together(wanted) if wanted else []
+        if bound_to is not None:
+            results = await self._submit(self._on_behalf(bound_to, wanted))
+        else:
+            results = await self._submit_together(wanted) if wanted else []
         for index in sorted(refused):
             results.insert(index, refused[index])
         messages.ResultWriter(into, self._encoder.status_of).add(results)
@@ -157,7 +175,15 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             results[index] = result
         return results
 
-    async def _submit(self, wanted: Sequence[Request]) -> list[Result]:
+    def _on_behalf(
+        self, bound_to: frozenset[NodeName] | None, wanted: Sequence[Request]
+    ) -> Sequence[Item]:
+        """What an agent asks for is bounded."""
+        if bound_to is None:
+            return wanted
+        return [AgentsRequest(request, self._bounds) for request in wanted]
+
+    async def _submit(self, wanted: Sequence[Item]) -> list[Result]:
         results = await self._replica.submit(wanted)
         self._metrics.allocated(results)
         return results
@@ -207,6 +233,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.CreateReservationRequest, context: Context
     ) -> pb.CreateReservationResponse:
         wanted = messages.parse_reservation(request.reservation)
+        nodes = bound(_METHODS + "CreateReservation", context)
+        if nodes is not None:
+            wanted = replace(wanted, node=min(nodes))
         if not self._replica.active:
             return await self._forward(lambda stub: stub.CreateReservation, request, context)
         await self._one(SetReservation(wanted))
@@ -290,7 +319,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         want = messages.parse_want(request)
         nodes = [NodeName(node) for node in request.nodes] or None
         state = await self._replica.settled()
-        found = evaluate(state, tenant, segment, want, nodes, int(time.time() * 1000))
+        found = evaluate(state, tenant, segment, want, nodes, self._replica.now())
         return pb.EvaluateNodesResponse(
             evaluations=[messages.evaluation(item) for item in found[: request.limit or None]]
         )
@@ -393,6 +422,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             blocks=len(replica.state.index.blocks),
             version=version(),
             unreadable=named(replica.unreadable),
+            releases=messages.node_releases(replica.state),
         )
 
     # How writes get to the active replica.
@@ -426,7 +456,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
 async def _ahead(
     messages: AsyncIterator[pb.AllocateStreamRequest],
-    begin: Callable[[pb.AllocateStreamRequest], _Begun],
+    begin: Callable[[pb.AllocateStreamRequest], Awaitable[_Begun]],
 ) -> AsyncIterator[_Begun]:
     """Begins the work on messages while that on those before goes on; yields it in their order."""
     queue: asyncio.Queue[_Begun | Exception | None] = asyncio.Queue(STREAM_AHEAD)
@@ -434,7 +464,7 @@ async def _ahead(
     async def read() -> None:
         try:
             async for message in messages:
-                await queue.put(begin(message))
+                await queue.put(await begin(message))
         except Exception as error:  # noqa: BLE001 - raised where the queue is read
             await queue.put(error)
         else:

@@ -108,7 +108,8 @@ class Check:
             if stored.record.used:
                 yield Finding(
                     "NODE_GONE",
-                    f"block {stored} is in use on node {stored.record.node!r}, which is not there",
+                    f"block {stored} is in use on node {stored.record.node!r}, which is not there "
+                    "or cannot be read",
                     str(stored),
                 )
         elif self._state.is_stranded(block):

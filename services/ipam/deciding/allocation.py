@@ -36,8 +36,11 @@ WAKE_PAGES: Final = 32
 """How many pages of a large block `expire` writes at once, to fit into a transaction."""
 
 
-def allocate(state: State, request: Request, now: int) -> Allocated:
-    """Gives a request its addresses; `now` is Unix time in milliseconds.
+def allocate(state: State, request: Request, now: int, stamp: int) -> Allocated:
+    """Gives a request its addresses.
+
+    `now` is the time by which addresses rest, in milliseconds; `stamp` is what the addresses get as
+    the time of their allocation, Unix time in seconds.
 
     Idempotent by name. Raises NotFound for an unknown node, network or tenant, AlreadyExists for a
     name that stands for something else, NoAddress.
@@ -61,7 +64,7 @@ def allocate(state: State, request: Request, now: int) -> Allocated:
                 block, offset = _any(state, node, owner, want, now, ordinal)
             else:
                 block, offset = _exactly(state, node, owner, want, ordinal)
-            state.use(block, offset, name, now // 1000, ordinal)
+            state.use(block, offset, name, stamp, ordinal)
             given.append(block.given(offset))
     except Exception:
         state.rollback(mark)
@@ -77,6 +80,13 @@ def release(state: State, release: Release, now: int) -> Released:
     places = state.index.places(release.name)
     given = []
     for block, offset in places:
+        if release.node is not None and release.node != block.node:
+            # before its owner, which another node is not told
+            raise WrongState(
+                f"{release.name!r} is on node {block.node!r}",
+                reason="OTHER_NODE",
+                metadata={"name": release.name, "node": block.node},
+            )
         if release.tenant is not None and (release.tenant, release.segment) != (
             block.tenant,
             block.segment,
@@ -85,12 +95,6 @@ def release(state: State, release: Release, now: int) -> Released:
                 f"{release.name!r} belongs to tenant {block.tenant!r}, segment {block.segment!r}",
                 reason="OTHER_OWNER",
                 metadata={"name": release.name, "tenant": block.tenant, "segment": block.segment},
-            )
-        if release.node is not None and release.node != block.node:
-            raise WrongState(
-                f"{release.name!r} is on node {block.node!r}",
-                reason="OTHER_NODE",
-                metadata={"name": release.name, "node": block.node},
             )
         given.append(block.given(offset))
     for block, offset in places:

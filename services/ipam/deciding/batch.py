@@ -63,11 +63,11 @@ class _Streak:
 class Streaks:
     """The streaks of one transaction, by owner."""
 
-    def __init__(self, state: State, now: int) -> None:
-        """`now` is Unix time in milliseconds, the same for all decisions of the transaction."""
+    def __init__(self, state: State, stamp: int) -> None:
+        """`stamp` is the time of allocation, Unix time in seconds, of all in the transaction."""
         self._state = state
         self._index = state.index
-        self._seconds = now // 1000
+        self._stamp = stamp
         self._streaks: dict[tuple[str, str, str], _Streak] = {}
 
     def run(self, items: Sequence[Item], first: int, end: int, results: list[Result]) -> int:
@@ -76,7 +76,7 @@ class Streaks:
         The caller decides that one, and passes it to `note`. What is decided here writes no page
         that was not written before.
         """
-        codes, streaks, seconds = self._index.codes, self._streaks, self._seconds
+        codes, streaks, stamp = self._index.codes, self._streaks, self._stamp
         at = first
         while at < end:
             item = items[at]
@@ -94,13 +94,13 @@ class Streaks:
                 break
             block.free = free & (free - 1)
             block.names[offset] = name
-            block.times[offset] = seconds
+            block.times[offset] = stamp
             block.used += 1
             streak.area.used += 1
             streak.offsets.append(offset)
             codes[name] = streak.code | offset
             given = Given(
-                block.base + offset, block.bits, block.network, block.base, block.length, seconds
+                block.base + offset, block.bits, block.network, block.base, block.length, stamp
             )
             results.append(Allocated([given], existed=False))
             at += 1
@@ -112,8 +112,7 @@ class Streaks:
         if type(result) is not Allocated:
             self._streaks.clear()
         elif not result.existed:
-            assert type(item) is Request
-            if item.wants is not ANY:
+            if type(item) is not Request or item.wants is not ANY:
                 self._streaks.clear()
                 return
             given = result.given[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
+from services.ipam.deciding.own_node import check_conflict
 from services.ipam.ledger.knowledge import Reservation
 from services.ipam.ledger.ranges import parse_range
 from services.ipam.ledger.state import State
@@ -12,11 +15,15 @@ def is_needed(state: State, name: str, wanted: Reservation | None) -> bool:
     """Says whether there is anything to do for `name` to stand for `wanted` (None: for nothing).
 
     Raises NotFound for an unknown network, InvalidInput for ranges outside of it, AlreadyExists if
-    the name stands for something else.
+    the name stands for something else, Forbidden and Exhausted for what is none of its node's.
     """
     before = state.reservations.get(name)
-    if wanted is None or before == wanted:
-        return before != wanted
+    if wanted is None:
+        return before is not None
+    if before is not None and replace(before, node=wanted.node) == wanted:
+        return False
+    if wanted.node is not None:
+        check_conflict(state, wanted.node, wanted)
     if before is not None:
         raise AlreadyExists(
             f"reservation {name!r} stands for {', '.join(before.ranges)} of {before.network!r}",

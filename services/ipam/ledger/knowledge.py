@@ -33,6 +33,20 @@ class Reservation:
     ranges: Sequence[str]
     """As they were written."""
     description: str = ""
+    node: NodeName | None = None
+    """Whose agent set them aside, since somebody else has them; None: an operator did."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRelease:
+    """What is in use on a node that is gone will be released."""
+
+    noticed: int
+    """Unix time in seconds."""
+    due: int
+    """The same: not before."""
+    asked: bool
+    """Somebody removed the node by force."""
 
 
 class Knowledge:
@@ -45,6 +59,8 @@ class Knowledge:
         """In file order."""
         self.nodes: dict[NodeName, Node] = {}
         self.reservations: dict[str, Reservation] = {}
+        self.releases: dict[NodeName, NodeRelease] = {}
+        """Written down; of nodes that are gone."""
         self.strays: dict[Place, Block] = {}
         """Blocks that lie outside of every area."""
         self.returned: dict[Place, tuple[int, int]] = {}
@@ -53,6 +69,9 @@ class Knowledge:
         """Pages of which nobody knows what is in use in them: the family's number of bits."""
         self.ticks = 0
         """Highest number given to a block that came into use or came back."""
+        self.latest_rest = 0
+        """When the last address was released of all that rest or rested, in milliseconds: by the
+        clock of whoever released it."""
         self.stale = False
         """A stray is gone: `rebuild` will find room where it was."""
         self.version = 0
@@ -168,6 +187,8 @@ class Knowledge:
                     area.space.give_back(slot, "", record.returned)
             self.returned[place] = (record.length, record.returned)
             return
+        if record.rest:
+            self.latest_rest = max(self.latest_rest, *(item.time for item in record.rest))
         owner = Owner(NodeName(record.node), Tenant(record.tenant), Segment(record.segment))
         if block is not None and (block.born, block.length) != (record.born, record.length):
             self._lift(block, 0)
@@ -343,7 +364,7 @@ class Knowledge:
 
     def _addresses(self, node: Node) -> Iterator[tuple[NetworkName, Interval]]:
         """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
-        for address in {node.address, *(item.address for item in node.attachments)} - {None}:
+        for address in {node.address, *(item.address for item in node.declared)} - {None}:
             assert address is not None
             for space in self.spaces.values():
                 if address in space.network.cidr:

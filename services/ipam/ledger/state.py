@@ -182,7 +182,7 @@ class State(Knowledge):
             self._unuse(block, offset, name, None)
 
     def release(self, block: Block, offset: int, now: int) -> None:
-        """Takes an address out of use; `now` is Unix time in milliseconds.
+        """Takes an address out of use; `now` is the time by which it rests, in milliseconds.
 
         It rests for the network's reuse delay. A block in which nothing is in use any more comes
         back when the last rest in it ends: `expire` closes it.
@@ -194,6 +194,8 @@ class State(Knowledge):
         if area is not None:
             area.used -= 1
             area.resting += rests
+        if rests:
+            self.latest_rest = max(self.latest_rest, now)
         self._touch(block, page_of(offset))
         self._note(block)
 

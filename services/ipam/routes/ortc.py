@@ -10,7 +10,7 @@ where what is inherited from above is not in that set.
   branches only, and a route sits at the top of the edge above its vertex. It covers the free space
   beside the blocks, and stays as it is while a node grows into it.
 - A prefix that has a forbidden address in it is *barred*: it has no route, its halves are solved
-  apart. So is a prefix that reaches out of a confined one, such as a group's prefix.
+  apart.
 - Where the halves have nothing in common, a route for the whole and one for a half cost the same
   as one for each half. We take the former: a node that starts in the free space of another then
   adds one route, where it would add two and remove one. This moves a third as many routes.
@@ -112,21 +112,6 @@ class RouteTable:
         vertex.forbidden -= 1
         self._lighten(vertex)
 
-    def confine(self, base: int, length: int) -> None:
-        """No route reaches from inside this prefix out of it; for the prefixes of groups.
-
-        Counted, as `forbid` is.
-        """
-        self._trie.ensure(base, length).confined += 1
-
-    def unconfine(self, base: int, length: int) -> None:
-        """Undoes one `confine` of exactly this prefix; ValueError if there was none."""
-        vertex = self._trie.find(base, length)
-        if vertex is None or not vertex.confined:
-            raise ValueError(f"{base:#x}/{length} was not confined")
-        vertex.confined -= 1
-        self._lighten(vertex)
-
     def flush(self) -> Changes:
         """Brings the routes up to date and returns what changed since the last flush."""
         root = self._trie.root
@@ -180,7 +165,7 @@ class RouteTable:
                 continue
             if kid.dirty:
                 self._refresh(kid)
-            if kid.barred or kid.confined:
+            if kid.barred:
                 vertex.barred = True
             common = either & kid.mask
             either |= kid.mask
@@ -203,8 +188,7 @@ class RouteTable:
         below, inherited = self._place(vertex, top, inherited)
         for kid in vertex.kids:
             if kid is not None:
-                confined = kid.confined and below != _SILENT
-                self._walk(kid, kid.length if confined else below, inherited)
+                self._walk(kid, below, inherited)
 
     def _place(self, vertex: Vertex, top: int, inherited: int) -> tuple[int, int]:
         """Places the routes of one vertex; returns what the walk takes along to its kids."""
@@ -281,13 +265,3 @@ class _Numbers:
             # Safe to use again before a flush: whatever had this bit in its set has changed.
             self._spare.append(self._bits.pop(node))
             del self._blocks[node]
-
-
-def longest_match(routes: Mapping[Prefix, str], address: int, bits: int) -> str | None:
-    """Where an address is sent, the slow and obvious way; for tests and benchmarks."""
-    for length in range(bits, -1, -1):
-        shift = bits - length
-        node = routes.get((address >> shift << shift, length))
-        if node is not None:
-            return node
-    return None

@@ -20,7 +20,6 @@ class Vertex:
     __slots__ = (
         "barred",
         "base",
-        "confined",
         "dirty",
         "emitted",
         "forbidden",
@@ -40,7 +39,6 @@ class Vertex:
         # What it carries.
         self.holder: str | None = None
         self.forbidden = 0
-        self.confined = 0
         # What is computed from it and from what is below.
         self.dirty = True
         self.barred = False
@@ -52,7 +50,7 @@ class Vertex:
     @property
     def bare(self) -> bool:
         """Says whether it carries nothing."""
-        return self.holder is None and not self.forbidden and not self.confined
+        return self.holder is None and not self.forbidden
 
     def below(self) -> Iterator[Vertex]:
         """The vertices below, itself excluded."""

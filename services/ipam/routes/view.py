@@ -48,10 +48,26 @@ class At(NamedTuple):
 class _Part:
     """The table of one area."""
 
-    __slots__ = ("area", "forbidden", "reserved", "table")
+    __slots__ = (
+        "area",
+        "base",
+        "bits",
+        "forbidden",
+        "length",
+        "network",
+        "path",
+        "reserved",
+        "table",
+    )
 
     def __init__(self, area: Area) -> None:
-        self.area = area
+        self.network = area.network.name
+        self.path = area.path
+        self.base = area.base
+        self.length = area.length
+        self.bits = area.bits
+        self.area: Area | None = None
+        """None: it has not been taken over, or belongs to a state that is gone."""
         self.table = RouteTable(area.base, area.length, area.bits)
         self.reserved = 0
         """How much of `area.reserved` has been looked at."""
@@ -59,8 +75,7 @@ class _Part:
 
     def fits(self, area: Area) -> bool:
         """Says whether the table can be that of another area."""
-        own = self.area
-        return (own.base, own.length, own.bits) == (area.base, area.length, area.bits)
+        return (self.base, self.length, self.bits) == (area.base, area.length, area.bits)
 
     def take(self, area: Area) -> bool:
         """Makes it the table of an area with the same prefix; says whether it has to be flushed."""
@@ -102,6 +117,12 @@ class RoutesView:
         if self._state is not None:
             self._changed.update(dict.fromkeys(places))
 
+    def detach(self) -> None:
+        """Lets go of a state that is thrown away; routes stay until `sync` is told of another."""
+        self._state = None
+        for part in self._parts.values():
+            part.area = None
+
     def sync(self, state: State) -> None:
         """Brings all routes up to date."""
         if self._state is not state or self._version != state.version:
@@ -109,7 +130,7 @@ class RoutesView:
         self._take_blocks(state)
         for part in self._touched.values():
             changes = part.table.flush()
-            network, bits = part.area.network.name, part.area.bits
+            network, bits = part.network, part.bits
             for base, length in (*changes.updated, *changes.removed):
                 self._moved[At(network, base, length, bits)] = None
         self._touched.clear()
@@ -131,7 +152,7 @@ class RoutesView:
     def own(self, node: NodeName) -> list[Route]:
         """The prefixes by which others reach a node."""
         return [
-            Route(part.area.network.name, base, length, part.area.bits, node)
+            Route(part.network, base, length, part.bits, node)
             for part in self._parts.values()
             for base, length in sorted(part.table.prefixes_of(node))
         ]
@@ -140,9 +161,9 @@ class RoutesView:
         """The routes from a node to the others on the networks it is on."""
         origin = state.nodes[node]
         return [
-            Route(part.area.network.name, base, length, part.area.bits, NodeName(target))
+            Route(part.network, base, length, part.bits, NodeName(target))
             for part in self._parts.values()
-            if state.area_of_node(origin, part.area.network.name) is not None
+            if state.area_of_node(origin, part.network) is not None
             for (base, length), target in sorted(part.table.routes.items())
             if target != node
         ]
@@ -173,7 +194,7 @@ class RoutesView:
                 if part.take(area):
                     self._touched[id(part)] = part
         for part in before.values():
-            network, bits = part.area.network.name, part.area.bits
+            network, bits = part.network, part.bits
             for base, length in part.table.routes:
                 self._moved[At(network, base, length, bits)] = None
         if not same or before:
@@ -205,7 +226,7 @@ class RoutesView:
             self._touch(held.part)
 
     def _touch(self, part: _Part) -> None:
-        if self._parts.get((part.area.network.name, part.area.path)) is part:
+        if self._parts.get((part.network, part.path)) is part:
             self._touched[id(part)] = part
 
 

@@ -15,12 +15,14 @@ from services.common.etcd.types import (
     Snapshot,
     WatchBatch,
 )
-from services.common.model.names import NetworkName
+from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import MAX_BLOCK_BITS
 from services.common.records.blocks import (
     PAGE_BITS,
     BlockPage,
+    NodeReleaseRecord,
     ReservationRecord,
+    decode_node_release,
     decode_page,
     decode_reservation,
     encode,
@@ -29,13 +31,14 @@ from services.common.records.errors import RecordError
 from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.knowledge import NodeRelease, Reservation
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import PageChange, Pending, State
 
 PAGE: Final = "page"
 RESERVATION: Final = "reservation"
-KINDS: Final = (*TOPOLOGY_KINDS, PAGE, RESERVATION)
+RELEASE: Final = "release"
+KINDS: Final = (*TOPOLOGY_KINDS, PAGE, RESERVATION, RELEASE)
 """Of records that may be unreadable."""
 
 
@@ -62,8 +65,17 @@ def reservation_operation(keys: Keys, name: str, reservation: Reservation | None
         network=reservation.network,
         ranges=tuple(reservation.ranges),
         description=reservation.description,
+        node=reservation.node or "",
     )
     return Put(key, encode(record))
+
+
+def release_operation(keys: Keys, node: NodeName, release: NodeRelease | None) -> Operation:
+    """The write of the release of a node; None ends it."""
+    key = keys.node_release(node)
+    if release is None:
+        return Delete(key)
+    return Put(key, encode(NodeReleaseRecord(release.noticed, release.due, release.asked)))
 
 
 def take_batch(
@@ -90,8 +102,10 @@ def take_batch(
         try:
             if kind == PAGE:
                 places[_take_page(keys, event, state)] = None
-            else:
+            elif kind == RESERVATION:
                 _take_reservation(keys, event, state)
+            else:
+                _take_release(keys, event, state)
         except ValueError as error:  # RecordErrors are among them
             if event.item is not None:
                 unreadable.add(event.key, Unreadable(kind, str(error), event.revision))
@@ -104,6 +118,8 @@ def _kind(keys: Keys, key: str) -> str:
     """Of a record; empty for other keys."""
     if key.startswith(keys.blocks):
         return PAGE
+    if key.startswith(keys.node_releases):
+        return RELEASE
     return RESERVATION if key.startswith(keys.reservations) else ""
 
 
@@ -148,10 +164,24 @@ def _take_reservation(keys: Keys, event: Event, state: State) -> None:
         state.set_reservation(read_reservation(name, event.item))
 
 
+def _take_release(keys: Keys, event: Event, state: State) -> None:
+    node = NodeName(event.key.removeprefix(keys.node_releases))
+    if event.item is None:
+        state.releases.pop(node, None)
+    else:
+        record = decode_node_release(event.item.value)
+        state.releases[node] = NodeRelease(record.noticed, record.due, record.asked)
+
+
 def read_reservation(name: str, item: KeyValue) -> Reservation:
     """A reservation as stored; raises RecordError."""
     record = decode_reservation(item.value)
-    intervals = parse_ranges(record.ranges)
+    intervals = stored_ranges(record.ranges)
     return Reservation(
-        name, NetworkName(record.network), intervals, record.ranges, record.description
+        name,
+        NetworkName(record.network),
+        intervals,
+        record.ranges,
+        record.description,
+        NodeName(record.node) if record.node else None,
     )

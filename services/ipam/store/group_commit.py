@@ -13,11 +13,12 @@ known, nothing is decided until a further transaction has settled whether it cam
 from __future__ import annotations
 
 import asyncio
-import functools
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -26,13 +27,13 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
-from services.common.model.names import NodeName
 from services.common.sizes import TRANSACTION_OPERATIONS
-from services.ipam.deciding import allocation, reservations
+from services.ipam.deciding import reservations
 from services.ipam.deciding.batch import Streaks
 from services.ipam.deciding.commands import (
     DropReservation,
     Item,
+    NodeCommand,
     Result,
     SetReservation,
     operations_most,
@@ -40,17 +41,21 @@ from services.ipam.deciding.commands import (
 )
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.state import Pending, State
-from services.ipam.model import Released
-from services.ipam.store import codec
+from services.ipam.store import codec, node_releases
 from services.ipam.store.fenced_transactions import Deposed, Leadership, Writer
 from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 OPERATIONS_MOST: Final = TRANSACTION_OPERATIONS - 1
 """`Keys.commit` is written besides."""
 QUEUE_MOST: Final = 200_000
 """Items that may wait; at 50,000 a second those at the end wait for four seconds."""
+STREAMED_MOST: Final = 50_000
+"""Items that wait when streams are read no further: a second's work, so that none is slower for it,
+and others need not wait for longer than that."""
 STALE_MOST: Final = 20
 """How often a transaction is tried again because the topology changed under it."""
 ITEMS_MOST: Final = 2000
@@ -74,6 +79,9 @@ class Observer(Protocol):
     def undone(self, why: str) -> None:
         """One was undone: `stale`, `store_away`, `too_large`, `deposed` or `failed`."""
 
+    def released(self, addresses: int) -> None:
+        """So many addresses were released that were in use on a node that is gone."""
+
     def failed(self) -> None:
         """A decision failed by a defect of ours, and was undone."""
 
@@ -93,6 +101,8 @@ class _Decision:
     """Jobs at the head of the queue, and how many of their items."""
     writes: Sequence[Operation] = ()
     """Besides those of the state."""
+    conditions: Sequence[Compare] = ()
+    """The same."""
     then: Callable[[], None] | None = None
     """What takes effect once it is in the store."""
 
@@ -110,7 +120,8 @@ class Committer:
         *,
         reach_topology: Callable[[Revision], Awaitable[None]],
         on_commit: Callable[[Sequence[Place], Revision], None],
-        clock: Callable[[], float],
+        on_nodes: Callable[[], None],
+        now: Callable[[], int],
         observer: Observer,
     ) -> None:
         """Nothing happens before `run`.
@@ -124,7 +135,9 @@ class Committer:
             reach_topology: returns when the feed was given everything up to a revision.
             on_commit: told of the blocks that a transaction changed, and its revision; also of
                 those that the topology moved.
-            clock: Unix time in seconds.
+            on_nodes: told that nodes have gone, or that some may have come back of which releases
+                are written down.
+            now: the time by which addresses rest, in milliseconds.
             observer: told of transactions.
         """
         self._keys = keys
@@ -132,7 +145,8 @@ class Committer:
         self._feed = feed
         self._leadership = leadership
         self._on_commit = on_commit
-        self._clock = clock
+        self._on_nodes = on_nodes
+        self._now = now
         self._observer = observer
         self._writer = Writer(client, keys, leadership, reach_topology)
         self._budget = OPERATIONS_MOST
@@ -142,6 +156,8 @@ class Committer:
         self._settled = asyncio.Event()
         self._settled.set()
         self._readers = 0
+        self._entry = asyncio.Lock()
+        self._answered = asyncio.Event()
         self._crowded = False
         """The last transaction answered several callers."""
         self._at_hand: list[_Job] = []
@@ -173,6 +189,19 @@ class Committer:
         self._wake.set()
         return await job.done
 
+    async def room(self, items: int) -> None:
+        """Returns when that many more may be submitted without crowding out others.
+
+        In the order of the calls. For streams, whose callers are to be slowed down, not refused.
+        Raises Unavailable if this replica decides no more.
+        """
+        async with self._entry:
+            while not self._ended and self._waiting and self._waiting + items > STREAMED_MOST:
+                self._answered.clear()
+                await self._answered.wait()
+        if self._ended:
+            raise _not_active()
+
     async def settled(self) -> None:
         """Returns when memory holds nothing that is not in the store.
 
@@ -198,9 +227,6 @@ class Committer:
         Raises Deposed; and anything else where memory may not be what the store holds any more.
         """
         try:
-            self._release_gone(
-                node for node in self._state.index.by_node if not self._feed.view.exists(node)
-            )
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -224,6 +250,7 @@ class Committer:
             self._ended = True
             while self._queue:
                 self._fail(self._queue.popleft(), _not_active())
+            self._answered.set()
             self._state.rollback()
 
     async def _gather(self) -> None:
@@ -252,9 +279,10 @@ class Committer:
             if not writes:
                 self._answer_from_memory(decision)
                 return
-            started = self._clock()
+            started = time.perf_counter()
             try:
-                revision = await self._writer.write(self._conditions(pending), writes)
+                conditions = [*self._conditions(pending), *decision.conditions]
+                revision = await self._writer.write(conditions, writes)
             except RequestTooLarge:
                 self._undo(decision.jobs, "too_large")
                 self._divide()
@@ -269,7 +297,7 @@ class Committer:
                 raise
             else:
                 if revision is not None:
-                    self._committed(decision, len(writes), self._clock() - started)
+                    self._committed(decision, len(writes), time.perf_counter() - started)
                     return
                 self._undo(decision.jobs, "stale")
                 self._catch_up()
@@ -301,8 +329,8 @@ class Committer:
 
     def _decide(self) -> _Decision:
         """Decides items from the head of the queue. Jobs stay there until they are answered."""
-        state, now = self._state, int(self._clock() * 1000)
-        streaks = Streaks(state, now)
+        state, now, stamp = self._state, self._now(), int(time.time())
+        streaks = Streaks(state, stamp)
         jobs: list[tuple[_Job, int]] = []
         self._at_hand = []
         total = 0
@@ -317,16 +345,17 @@ class Committer:
                 if position == end:
                     break
                 item = job.items[position]
-                if isinstance(item, SetReservation | DropReservation):
-                    # It changes areas, to which undoing refers: alone in its transaction.
+                if isinstance(item, SetReservation | DropReservation | NodeCommand):
+                    # A reservation changes areas, to which undoing refers, and what is done for
+                    # a node that is gone depends on that: alone in its transaction.
                     if total:
                         break
-                    return self._decide_reservation(item, job, [*jobs, (job, 1)])
+                    return self._decide_alone(item, job, [*jobs, (job, 1)])
                 if total and (
                     total >= ITEMS_MOST or state.operations + operations_most(item) > self._budget
                 ):
                     break
-                result = self._perform(item, now)
+                result = self._guarded(item, partial(perform, state, item, now, stamp))
                 streaks.note(item, result)
                 job.results.append(result)
                 position += 1
@@ -337,16 +366,34 @@ class Committer:
                 break
         return _Decision(jobs)
 
-    def _perform(self, item: Item, now: int) -> Result:
+    def _guarded(self, item: Item, decide: Callable[[], _T]) -> _T | RomanaError:
         """Decides an item. A defect of ours is its result and nobody else's."""
         mark = self._state.mark()
         try:
-            return perform(self._state, item, now)
+            return decide()
         except Exception:
             self._state.rollback(mark)
             log.exception("decision_failed", item=repr(item)[:LOGGED_MOST])
             self._observer.failed()
             return internal_error()
+
+    def _decide_alone(
+        self,
+        item: SetReservation | DropReservation | NodeCommand,
+        job: _Job,
+        decided: Sequence[tuple[_Job, int]],
+    ) -> _Decision:
+        if isinstance(item, SetReservation | DropReservation):
+            return self._decide_reservation(item, job, decided)
+        now = self._now()
+        most = self._budget - 1  # its record
+        view = self._feed.view
+        found = self._guarded(
+            item, lambda: node_releases.carry_out(item, self._state, view, self._keys, now, most)
+        )
+        it = node_releases.Carried(found) if isinstance(found, RomanaError) else found
+        job.results.append(it.result)
+        return _Decision(decided, it.writes, it.conditions, it.then)
 
     def _decide_reservation(
         self,
@@ -373,7 +420,7 @@ class Committer:
                 state.set_reservation(wanted)
 
         write = codec.reservation_operation(self._keys, name, wanted)
-        return _Decision(decided, [write], then)
+        return _Decision(decided, [write], then=then)
 
     def _conditions(self, pending: Pending) -> list[Compare]:
         """What must hold in the store for pending decisions to be right."""
@@ -397,6 +444,7 @@ class Committer:
     def _answer(self, decided: Sequence[tuple[_Job, int]]) -> None:
         """Answers the jobs at the head of the queue that are complete."""
         self._crowded = len(decided) > 1
+        self._answered.set()
         for job, count in decided:
             self._waiting -= count
             if job.done.done():
@@ -410,6 +458,7 @@ class Committer:
         """Answers a job that was taken from the queue: what is not decided has failed."""
         missing = len(job.items) - len(job.results)
         self._waiting -= missing
+        self._answered.set()
         if not job.done.done():
             job.results += [error] * missing
             job.done.set_result(job.results)
@@ -424,32 +473,13 @@ class Committer:
                 self._fail(job, internal_error())
 
     def _catch_up(self) -> None:
-        self._release_gone(self._feed.catch_up(self._state))
+        if self._feed.catch_up(self._state) or self._state.releases:
+            self._on_nodes()
         if self._state.stale:
             self._state.rebuild()
         moved = self._state.take_moved()
         if moved:
             self._on_commit(moved, self.revision)
-
-    def _release_gone(self, nodes: Iterable[NodeName]) -> None:
-        """Releases what nodes had that are gone, as one job each."""
-        for node in nodes:
-            items = list(allocation.names_on(self._state, node))
-            if not items:
-                continue
-            log.info("node_release_started", node=node, names=len(items))
-            job = _Job(items, asyncio.get_running_loop().create_future())
-            job.done.add_done_callback(functools.partial(_released, node))
-            self._queue.append(job)
-            self._waiting += len(items)
-            self._wake.set()
-
-
-def _released(node: NodeName, done: asyncio.Future[list[Result]]) -> None:
-    if not done.cancelled():
-        addresses = sum(len(item.given) for item in done.result() if isinstance(item, Released))
-        failed = sum(isinstance(item, RomanaError) for item in done.result())
-        log.info("node_released", node=node, addresses=addresses, failed=failed)
 
 
 def _not_active() -> Unavailable:

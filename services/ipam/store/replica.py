@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,7 +26,7 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
 from services.common.model.names import NodeName
-from services.common.process.gc_tuning import settle
+from services.common.process.gc_tuning import release, settle
 from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.deciding import allocation
@@ -36,8 +35,10 @@ from services.ipam.ledger.index import Place
 from services.ipam.ledger.state import State
 from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
+from services.ipam.store.clock import RestClock
 from services.ipam.store.fenced_transactions import Deposed, Leadership
 from services.ipam.store.group_commit import Committer, Observer
+from services.ipam.store.node_releases import NodeReleases
 from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,8 @@ DISTRUST_SECONDS: Final = 1.0
 """How long to wait before memory is read again that cannot be trusted any more."""
 TIDY_SECONDS: Final = 1.0
 """How often blocks are looked for in which the last rest has ended."""
+
+RELEASE_GRACE_SECONDS: Final = 300.0
 
 Listener = Callable[[Sequence[Place] | None], None]
 """Is told of blocks that changed; None: all may have."""
@@ -71,7 +74,14 @@ class Replica:
     """Memory, and the way to change it."""
 
     def __init__(
-        self, client: EtcdClient, keys: Keys, identity: Identity, *, ttl: int, observer: Observer
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        identity: Identity,
+        *,
+        ttl: int,
+        observer: Observer,
+        release_grace: float = RELEASE_GRACE_SECONDS,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -81,6 +91,8 @@ class Replica:
             identity: who this is.
             ttl: seconds after which an active replica that is silent is replaced.
             observer: told of transactions.
+            release_grace: seconds that a node may be gone, without anybody having asked for it,
+                until what is in use on it is released.
         """
         self.identity = identity
         self.state = State()
@@ -88,12 +100,15 @@ class Replica:
         self._client = client
         self.keys = keys
         self._observer = observer
+        self._release_grace = release_grace
+        self._releases: NodeReleases | None = None
         self._feed = TopologyFeed(keys)
         self._feed.on_change = lambda: self._tell(())
         self._topology = follow_topology(client, keys, self._on_topology)
         self._election = Election(client, keys.leader, identity.address.encode(), ttl)
         self._follower: Follower | None = None
         self._committer: Committer | None = None
+        self._clock = RestClock()
         self._unreadable = UnreadableRecords()
         self._loaded = False
         self._listeners: set[Listener] = set()
@@ -147,11 +162,22 @@ class Replica:
         """Items that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
 
+    def now(self) -> int:
+        """The time by which addresses rest, in milliseconds."""
+        return self._clock.now(self.state.latest_rest)
+
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """Decides items and makes that durable; raises Unavailable if this is not active."""
+        return await self._deciding().submit(items)
+
+    async def room(self, items: int) -> None:
+        """Waits until that many more may be submitted; raises Unavailable if this is not active."""
+        await self._deciding().room(items)
+
+    def _deciding(self) -> Committer:
         if self._committer is None or not self._election.is_leader:
             raise Unavailable("this replica is not the active one", reason="NOT_ACTIVE")
-        return await self._committer.submit(items)
+        return self._committer
 
     async def settled(self) -> State:
         """Memory, when it holds nothing that is not in the store. Read it before the next await."""
@@ -222,19 +248,23 @@ class Replica:
     async def _live(self) -> None:
         while True:
             self._reset()
-            self._follower = Follower(
-                self._client, self.keys.ipam, self._on_batch, beacon=self.keys.commit
-            )
-            following = asyncio.create_task(self._follower.run(), name="follow ipam")
-            try:
-                committer = await self._take_over(self._follower, following)
-                if committer is not None:
-                    await self._lead(committer)
-            finally:
-                self._committer = None
-                self._notify()
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            await self._live_once()
+
+    async def _live_once(self) -> None:
+        """From reading the store until memory is of no use any more, which nothing here keeps."""
+        self._follower = Follower(
+            self._client, self.keys.ipam, self._on_batch, beacon=self.keys.commit
+        )
+        following = asyncio.create_task(self._follower.run(), name="follow ipam")
+        try:
+            committer = await self._take_over(self._follower, following)
+            if committer is not None:
+                await self._lead(committer)
+        finally:
+            self._committer = None
+            self._notify()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _take_over(
         self, follower: Follower, following: asyncio.Task[None]
@@ -273,7 +303,8 @@ class Replica:
             leadership,
             reach_topology=lambda revision: self._topology.wait_for(revision, CATCH_UP_SECONDS),
             on_commit=self._on_commit,
-            clock=time.time,
+            on_nodes=self._on_nodes,
+            now=self.now,
             observer=self._observer,
         )
 
@@ -281,12 +312,16 @@ class Replica:
         """Decides until deposed."""
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
+        self._releases = NodeReleases(
+            committer, self.state, self._feed.view, self._release_grace, self._observer.released
+        )
         settle()
         self._notify()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(committer.run(), name="commit")
                 group.create_task(self._tidy(committer), name="tidy")
+                group.create_task(self._releases.run(), name="release what is on nodes gone")
                 group.create_task(self._until_deposed(), name="until deposed")
         except* Deposed:
             log.warning("deposed", replica=self.identity.replica)
@@ -302,7 +337,7 @@ class Replica:
     async def _tidy(self, committer: Committer) -> None:
         while True:
             await asyncio.sleep(TIDY_SECONDS)
-            if allocation.is_untidy(self.state, int(time.time() * 1000)):
+            if allocation.is_untidy(self.state, self.now()):
                 with contextlib.suppress(Unavailable):
                     await committer.submit((Tidy(),))
 
@@ -313,10 +348,12 @@ class Replica:
 
     def _reset(self) -> None:
         self.state = State()
+        self.routes.detach()
         self._loaded = False
         self._feed.fill(self.state)
         self._tell(None)
         self._notify()
+        release()
 
     def _on_topology(self, batch: WatchBatch) -> None:
         self._feed.push(batch)
@@ -341,6 +378,10 @@ class Replica:
             self._tell(None)
         elif batch.events:
             self._tell(codec.take_batch(self.keys, batch, self.state, self._unreadable))
+
+    def _on_nodes(self) -> None:
+        if self._releases is not None:
+            self._releases.look()
 
     def _on_commit(self, places: Sequence[Place], revision: Revision) -> None:
         del revision

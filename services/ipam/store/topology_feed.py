@@ -41,7 +41,7 @@ class TopologyFeed:
         state.set_layout(self.view.layout)
 
     def catch_up(self, state: State) -> set[NodeName]:
-        """Hands what was pushed to the state; returns the nodes that are gone.
+        """Hands what was pushed to the state; returns nodes that are gone, or removed by force.
 
         Not while decisions are pending.
         """
@@ -55,7 +55,7 @@ class TopologyFeed:
             else:
                 self._hand_on(difference, state)
             self._touched.update(dict.fromkeys(sorted(difference.nodes | difference.gone)))
-            gone |= difference.gone
+            gone |= difference.gone | difference.removed
         if changed and self.on_change is not None:
             self.on_change()
         return {name for name in gone if not self.view.exists(name)}

@@ -16,8 +16,8 @@ from services.common.model.rules import (
 )
 from services.common.rpc import enums
 from services.common.sync.encoding import dialect, serialise
-from services.policy.agents.rule_parts import block, port
-from services.policy.engine.resources import Resource
+from services.policy.agents.rule_parts import block, port, wanted
+from services.policy.engine.resources import Resource, WantedEndpoint
 from services.policy.model import PolicyNetwork
 
 
@@ -50,6 +50,16 @@ def resource(identity: str, value: Resource) -> bytes:
         case PolicyNetwork():
             message.network.CopyFrom(
                 pb.NetworkRules(name=value.name, cidr=str(value.cidr), masquerade=value.masquerade)
+            )
+        case WantedEndpoint():
+            message.wanted.CopyFrom(
+                pb.WantedEndpoint(
+                    name=value.name,
+                    tenant=value.tenant,
+                    segment=value.segment,
+                    labels=dict(value.labels),
+                    attachment=wanted(value.attachment),
+                )
             )
     return serialise(message)
 

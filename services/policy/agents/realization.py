@@ -2,7 +2,12 @@
 
 A policy is applied on a node that needs it if the node has applied everything there is for it; or,
 for a node that is always behind by something, if what it has applied is no older than the policy
-and than the last change of what the node needs at all.
+and than the last change of what the node needs at all. A node that needs it no more counts until it
+has applied that.
+
+A change is applied when no node is left that may still enforce what was before: of all for which
+there is something else now, those whose agents have said so, or hold what there is now anyway. A
+node of which nothing is known, such as one whose agent has stopped, is not among these.
 """
 
 from __future__ import annotations
@@ -60,8 +65,12 @@ class Realizing:
         for name in request.policies:
             if PolicyName(name) not in policies:
                 raise policy_not_found(name)
+        if request.since:
+            await self._syncing.confirm()  # what was known before would not do
         nodes = await self._nodes(local=request.local_only)
         response = api.GetRealizationResponse()
+        if request.since and not request.page_token:
+            self._since(request, nodes, response)
         if not request.nodes_only:
             names = sorted(set(request.policies) or policies)
             chosen, token = page(names, request.page_size, request.page_token, in_order=True)
@@ -114,24 +123,61 @@ class Realizing:
 
     def _policy(self, name: PolicyName, nodes: Nodes) -> api.PolicyRealization:
         needed = self._store.engine.nodes_needing(name)
-        missing = sorted(node for node in needed if not self._has_applied(name, node, nodes))
+        least = self._store.feed.policies[name].revision
+        missing = {
+            node
+            for node in needed
+            if not self._has_applied(node, nodes, max(least, self._syncing.spans.get(node, 0)))
+        }
+        left = {
+            node
+            for node, revision in self._syncing.left(name).items()
+            if self._may_enforce(node, nodes) and not self._has_applied(node, nodes, revision)
+        }
+        needed, missing = needed | left, missing | left
         return api.PolicyRealization(
             policy=name,
             needed=len(needed),
             applied=len(needed) - len(missing),
-            missing=missing[:MAX_MISSING],
+            missing=sorted(missing)[:MAX_MISSING],
             failures=self._failures(name, needed, nodes),
         )
 
-    def _has_applied(self, name: PolicyName, node: NodeName, nodes: Nodes) -> bool:
-        known = nodes.get(node)
+    def _may_enforce(self, node: NodeName, nodes: Nodes) -> bool:
+        """Whether a node has an agent, or endpoints that one has reported."""
+        return node in nodes or self._syncing.enforces(node)
+
+    def _has_applied(self, node: NodeName, nodes: Nodes, least: int) -> bool:
+        """Whether a node has applied what there is for it, or all there was at a revision."""
+        known, source = nodes.get(node), self._syncing.source
         if known is None:
             return False
         if known.current:
             return True
-        least = max(self._store.feed.policies[name].revision, self._syncing.spans.get(node, 0))
-        same = known.applied.epoch == self._syncing.source.epoch
-        return same and known.applied.revision >= least
+        applied = wire.parse_position(known.applied)
+        if not applied.digest:
+            return False  # nothing, or in the middle of something
+        topics = source.nodes.get(node)
+        if topics is not None and applied.digest == source.position(topics).digest:
+            return True
+        return applied.epoch == source.epoch and applied.revision >= least
+
+    def _since(
+        self,
+        request: api.GetRealizationRequest,
+        nodes: Nodes,
+        response: api.GetRealizationResponse,
+    ) -> None:
+        """Which nodes may still enforce what was at a revision."""
+        syncing = self._syncing
+        concerned = [
+            node for node in syncing.concerned(request.since) if self._may_enforce(node, nodes)
+        ]
+        least = request.up_to or syncing.source.revision
+        late = [node for node in concerned if not self._has_applied(node, nodes, least)]
+        response.concerned = len(concerned)
+        response.late.extend(sorted(late)[:MAX_MISSING])
+        response.revision = syncing.source.revision
 
     def _failures(
         self, name: PolicyName, needed: Iterable[NodeName], nodes: Nodes

@@ -1,11 +1,13 @@
-"""Ports and prefixes as messages: what policies and the rules of nodes have in common."""
+"""Values as messages: what the API and the streams to agents have in common."""
 
 from __future__ import annotations
 
-from romana.policy.v1 import policy_pb2
+from romana.ipam.v1 import allocation_pb2
+from romana.policy.v1 import endpoint_pb2, policy_pb2
 
 from services.common.model.rules import CidrBlock, PortMatch
 from services.common.rpc import enums
+from services.policy.model import WantedAttachment
 
 
 def port(value: PortMatch) -> policy_pb2.PortMatch:
@@ -28,3 +30,21 @@ def block(value: CidrBlock) -> policy_pb2.CidrBlock:
     # the field is called as a word of Python
     getattr(message, "except").extend(map(str, value.exceptions))
     return message
+
+
+def wanted(value: WantedAttachment) -> endpoint_pb2.WantedAttachment:
+    """How an endpoint is to be attached."""
+    return endpoint_pb2.WantedAttachment(
+        node=value.node,
+        addresses=[
+            allocation_pb2.AddressSpec(
+                network=one.network or "",
+                family=enums.FAMILIES[one.family],
+                address="" if one.address is None else str(one.address),
+            )
+            for one in value.addresses
+        ],
+        allocation=value.allocation,
+        ending=value.is_ending,
+        refusal=value.refusal,
+    )

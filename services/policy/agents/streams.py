@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -20,6 +20,7 @@ from services.common.sync.model import Hello
 from services.common.sync.source import Source
 from services.common.sync.stream_server import serve
 from services.policy.agents import messages
+from services.policy.engine.resources import node_topic
 from services.policy.store.store import PolicyStore
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -44,6 +45,8 @@ class Syncing:
         """Of rule sets, by their resources' ids."""
         self.spans: dict[NodeName, Revision] = {}
         """When what a node needs changed last."""
+        self._left: dict[NodeName, dict[PolicyName, Revision]] = {}
+        """Policies that a node does not need any more, and may not know it yet: since when."""
         self._groups: dict[str, int] = {}
         """Pages, by topic."""
         self._loaded = False
@@ -58,6 +61,25 @@ class Syncing:
     def groups(self) -> int:
         """How many have members."""
         return len(self._groups)
+
+    def left(self, policy: PolicyName) -> Mapping[NodeName, Revision]:
+        """Nodes that needed a policy and may still enforce it: since when they need not."""
+        return {
+            node: gone[policy]
+            for node, gone in self._left.items()
+            if policy in gone and node in self.source.nodes
+        }
+
+    def concerned(self, revision: Revision) -> Iterator[NodeName]:
+        """Nodes that may have to enforce something else than at a revision."""
+        for node, topics in self.source.nodes.items():
+            name = NodeName(node)
+            if self.spans.get(name, 0) > revision or self.source.has_changed(revision, topics):
+                yield name
+
+    def enforces(self, node: NodeName) -> bool:
+        """Says whether there are rules for a node or its endpoints."""
+        return bool(self.source.values(node_topic(node)))
 
     async def serve(self, context: Context) -> None:
         """Serves one agent; raises RomanaError for why its stream ends."""
@@ -84,6 +106,8 @@ class Syncing:
             return  # what is known of is only a part
         begin = time.perf_counter()
         changes = store.engine.take()
+        for node, topics in changes.spans.items():
+            self._note_left(node, topics or frozenset())
         for topic, identity in changes.dropped:
             self._drop(topic, identity)
         for topic, identity, value in changes.put:
@@ -110,6 +134,15 @@ class Syncing:
             if not self._groups[topic]:
                 del self._groups[topic]
         self.source.drop(topic, identity)
+
+    def _note_left(self, node: NodeName, topics: frozenset[str]) -> None:
+        if self.hub.is_current(node):
+            self._left.pop(node, None)
+        gone = self.source.nodes.get(node, frozenset()) - topics
+        policies = [self.policies[topic] for topic in gone if topic in self.policies]
+        if policies:
+            left = self._left.setdefault(node, {})
+            left.update(dict.fromkeys(policies, self._store.revision))
 
     def _assign(self, node: NodeName, topics: frozenset[str] | None) -> None:
         if topics is None:

@@ -45,6 +45,8 @@ from services.policy.model import (
     Rule,
     Target,
     TenantRecord,
+    WantedAddress,
+    WantedAttachment,
 )
 
 MAX_POLICY_BYTES: Final = 2 * MAX_SIZE
@@ -115,8 +117,35 @@ def endpoint(
         ),
         node=node,
         addresses=tuple(dict.fromkeys(addresses)),
+        wanted=_wanted(message, at, problems) if node is None else None,
     )
     return checked(value, check_endpoint(value), at, problems)
+
+
+def _wanted(
+    message: endpoint_pb2.PolicyEndpoint, at: str, problems: list[Violation]
+) -> WantedAttachment | None:
+    if not message.HasField("wanted"):
+        return None
+    wanted = message.wanted
+    found = []
+    for number, part in enumerate(wanted.addresses):
+        place = f"{at}.wanted.addresses[{number}]"
+        family = enums.FAMILY_OF.get(part.family)
+        if family is None:
+            problems.append(Violation(f"{place}.family", f"{part.family} is not a Family"))
+        address = None
+        if part.address:
+            address = parse_address(part.address, f"{place}.address", problems)
+        network = NetworkName(part.network) if part.network else None
+        found.append(WantedAddress(network, family or 0, address))
+    return WantedAttachment(
+        NodeName(wanted.node),
+        tuple(found),
+        wanted.allocation,
+        wanted.ending,
+        wanted.refusal,
+    )
 
 
 @dataclass(frozen=True, slots=True)

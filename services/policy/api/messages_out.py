@@ -11,7 +11,7 @@ from services.common.etcd.types import Revision
 from services.common.model.network import Isolation
 from services.common.model.rules import CidrBlock, Direction, PortMatch
 from services.common.rpc import enums
-from services.policy.agents.rule_parts import block, port
+from services.policy.agents.rule_parts import block, port, wanted
 from services.policy.model import (
     Anything,
     Endpoint,
@@ -94,6 +94,7 @@ def endpoint(value: Endpoint, revision: Revision) -> endpoint_pb2.PolicyEndpoint
         node=value.node or "",
         addresses=map(str, value.addresses),
         etag=etag(revision),
+        wanted=None if value.wanted is None else wanted(value.wanted),
     )
 
 

@@ -15,6 +15,7 @@ from services.common.model.names import (
     NetworkName,
     endpoint_name,
     labels,
+    resource_name,
     subject_name,
 )
 from services.common.model.rules import MAX_PORT, MAX_PRIORITY, Action, Direction, Tier
@@ -32,6 +33,7 @@ from services.policy.model import (
     Policy,
     Rule,
     TenantRecord,
+    WantedAttachment,
 )
 
 MAX_DESCRIPTION: Final = 1024
@@ -46,6 +48,9 @@ MAX_SIZE: Final = 400_000
 """Characters of all texts of a policy and 16 for each part; etcd takes 1.5 MiB in one request."""
 MAX_NAMED_PORTS: Final = 256
 MAX_ADDRESSES: Final = 256
+MAX_WANTED: Final = 16
+"""Addresses of one endpoint, as in ipam."""
+MAX_REFUSAL: Final = 1024
 
 _PART: Final = 16
 
@@ -115,6 +120,24 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[Violation]:
         if (port.name, port.protocol) in seen:
             yield Violation(f"{at}.name", f"there is another {port.protocol} port {port.name!r}")
         seen.add((port.name, port.protocol))
+    if endpoint.wanted is not None:
+        yield from _check_wanted(endpoint.wanted)
+
+
+def _check_wanted(wanted: WantedAttachment) -> Iterator[Violation]:
+    yield from subject_name(wanted.node, "wanted.node")
+    if wanted.allocation:
+        yield from endpoint_name(wanted.allocation, "wanted.allocation")
+    if len(wanted.addresses) > MAX_WANTED:
+        yield Violation("wanted.addresses", f"has more than {MAX_WANTED} addresses")
+    if len(wanted.refusal) > MAX_REFUSAL:
+        yield Violation("wanted.refusal", f"has more than {MAX_REFUSAL} characters")
+    for number, one in enumerate(wanted.addresses):
+        at = f"wanted.addresses[{number}]"
+        if one.network is not None:
+            yield from resource_name(one.network, f"{at}.network")
+        if one.address is not None and one.family not in {0, one.address.version}:
+            yield Violation(f"{at}.family", f"is not that of {one.address}")
 
 
 def policy_name(text: str, at: str) -> Iterator[Violation]:

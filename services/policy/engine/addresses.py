@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 from typing import Final, Generic, TypeVar
 
 from services.common.model.names import NetworkName
@@ -24,11 +24,6 @@ _Holder = TypeVar("_Holder")
 def key_of(address: Address) -> int:
     """An address's key."""
     return int(address) | V6 if isinstance(address, IPv6Address) else int(address)
-
-
-def address_of(key: int) -> Address:
-    """A key's address."""
-    return IPv6Address(key ^ V6) if key & V6 else IPv4Address(key)
 
 
 def span_of(prefix: Prefix) -> tuple[int, int]:

@@ -29,7 +29,13 @@ from services.policy.engine.addresses import NetworkMap, key_of
 from services.policy.engine.isolation import Apart, apart
 from services.policy.engine.matching import Effects, EndpointMatcher, NodeMatcher
 from services.policy.engine.records import RuleSetRecord
-from services.policy.engine.resources import NETWORKS, Changes, Resource
+from services.policy.engine.resources import (
+    NETWORKS,
+    Changes,
+    Resource,
+    WantedEndpoint,
+    node_topic,
+)
 from services.policy.engine.rulebook import RuleBook
 from services.policy.engine.spans import Span
 from services.policy.engine.subjects import EndpointEntry, NodeEntry, Subject
@@ -86,11 +92,13 @@ class Engine:
         """Adds or replaces an endpoint; without addresses it is not attached."""
         had = self._endpoints.entries.get(endpoint.name)
         if had is None or had.endpoint != endpoint:
+            self._want(endpoint.name, endpoint)
             self._endpoints.put(endpoint)
 
     def drop_endpoint(self, name: EndpointName) -> None:
         """Removes an endpoint, if there is one."""
         if name in self._endpoints.entries:
+            self._want(name, None)
             self._retire(self._endpoints.drop(name))
 
     def set_networks(self, networks: Mapping[NetworkName, PolicyNetwork]) -> None:
@@ -269,6 +277,16 @@ class Engine:
             entry.sets, entry.span = asked, span
         rules = EndpointRules(endpoint.name, endpoint.addresses, _profile(asked))
         self._new[f"endpoint/{endpoint.name}"] = (span.topic, rules)
+
+    def _want(self, name: EndpointName, endpoint: Endpoint | None) -> None:
+        """Tells a node what it is to attach, and one that is not to any more."""
+        identity = f"wanted/{name}"
+        wanted = None if endpoint is None else endpoint.wanted
+        if endpoint is not None and wanted is not None:
+            said = WantedEndpoint(name, endpoint.tenant, endpoint.segment, endpoint.labels, wanted)
+            self._new[identity] = (node_topic(wanted.node), said)
+        elif identity in self._said or identity in self._new:
+            self._new[identity] = None
 
     def _retire(self, entry: EndpointEntry) -> None:
         """Takes the rules of an endpoint that is not attached any more from its node."""

@@ -2,6 +2,7 @@
 
     networks              network/NAME                 PolicyNetwork
     node/NODE             endpoint/NAME, node/NODE     EndpointRules, NodeRules
+                          wanted/NAME                  WantedEndpoint
     rules/ID              rules/ID                     RuleSet
     group/ID              page/ID/BASE                 GroupPage
 
@@ -14,14 +15,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from services.common.model.names import NodeName
+from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.model.rules import EndpointRules, GroupPage, NodeRules, RuleSet
-from services.policy.model import PolicyNetwork
+from services.policy.model import PolicyNetwork, WantedAttachment
 
 NETWORKS: Final = "networks"
 """Topic of all networks; every node follows it."""
 
-Resource: TypeAlias = EndpointRules | NodeRules | RuleSet | GroupPage | PolicyNetwork
+
+@dataclass(frozen=True, slots=True)
+class WantedEndpoint:
+    """An endpoint that an orchestrator wants on a node."""
+
+    name: EndpointName
+    tenant: Tenant
+    segment: Segment
+    labels: Mapping[str, str]
+    attachment: WantedAttachment
+
+
+Resource: TypeAlias = (
+    EndpointRules | NodeRules | RuleSet | GroupPage | PolicyNetwork | WantedEndpoint
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from services.common.model.names import NetworkName
 from services.common.model.network import Prefix
-from services.common.model.rules import CidrBlock, Direction, GroupId, PolicyName, RuleSetId
+from services.common.model.rules import CidrBlock, GroupId, PolicyName, RuleSetId
 from services.policy.engine.compile import PortName, compile_rules
 from services.policy.engine.groups import Group, GroupSpec
 from services.policy.engine.isolation import Apart, policy_of
@@ -256,8 +256,3 @@ class _Surroundings:
 
 def _order(record: RuleSetRecord) -> tuple[int, int, str, str]:
     return record.order
-
-
-def of_direction(rule_sets: Iterable[RuleSetRecord], direction: Direction) -> list[RuleSetRecord]:
-    """Those of one direction."""
-    return [one for one in rule_sets if one.rules.direction is direction]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from services.common.errors import InvalidInput, RomanaError, Violation
+from services.common.model.addresses import read_address
 from services.common.model.names import EndpointName, NodeName
 from services.common.model.rules import Action
 from services.policy.engine.engine import Engine
@@ -151,6 +151,6 @@ def _party(engine: Engine, text: str) -> Party:
     if text in engine.nodes:
         return Party(node=NodeName(text))
     try:
-        return Party(address=ip_address(text))
+        return Party(address=read_address(text))
     except ValueError:
         return Party(endpoint=EndpointName(text))

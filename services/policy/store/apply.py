@@ -13,6 +13,7 @@ from services.common.errors import AlreadyExists, Conflict, InvalidInput, NotFou
 from services.common.model.names import NetworkName, Tenant
 from services.common.model.rules import PolicyName
 from services.common.process.mutation_metrics import Result
+from services.common.sizes import POLICY_BYTES
 from services.policy.checks.policies import check_references
 from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import Policy, TenantRecord
@@ -22,9 +23,6 @@ from services.policy.store.feed import Entry
 from services.policy.store.store import Decision, PolicyStore
 
 log = structlog.get_logger(__name__)
-
-MAX_STORED = 1_200_000
-"""Bytes of a policy's document; etcd takes 1.5 MiB in one request."""
 
 
 class Kind(Enum):
@@ -254,9 +252,9 @@ class PolicyChanges:
 
     def _document(self, policy: Policy, now: int) -> dict[str, bytes]:
         document = codec.encode_policy(self._stored(policy, now))
-        if len(document) > MAX_STORED:
+        if len(document) > POLICY_BYTES:
             raise InvalidInput.at(
-                "", f"policy {policy.name!r} has {len(document)} bytes, at most {MAX_STORED} fit"
+                "", f"policy {policy.name!r} has {len(document)} bytes, at most {POLICY_BYTES} fit"
             )
         return {f"{self._store.keys.policies}{policy.name}": document}
 

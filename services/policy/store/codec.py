@@ -13,11 +13,19 @@ from typing import TypeVar
 
 import msgspec
 
-from services.common.model.names import EndpointName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address, Isolation
 from services.common.model.rules import Direction, Mode, PolicyName, Protocol, Tier
 from services.common.records.errors import RecordError
-from services.policy.model import Endpoint, NamedPort, Origin, Policy, TenantRecord
+from services.policy.model import (
+    Endpoint,
+    NamedPort,
+    Origin,
+    Policy,
+    TenantRecord,
+    WantedAddress,
+    WantedAttachment,
+)
 from services.policy.store.codec_rules import (
     RuleDocument,
     TargetDocument,
@@ -71,6 +79,17 @@ class PortDocument(msgspec.Struct, frozen=True, array_like=True):
     port: int
 
 
+class WantedDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an endpoint is to be attached."""
+
+    node: str
+    addresses: tuple[tuple[str, int, str], ...] = ()
+    """Network, family, address."""
+    allocation: str = ""
+    ending: bool = False
+    refusal: str = ""
+
+
 class EndpointDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """What somebody said of an endpoint."""
 
@@ -79,6 +98,7 @@ class EndpointDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
     ports: tuple[PortDocument, ...] = ()
     addresses: tuple[str, ...] = ()
+    wanted: WantedDocument | None = None
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -153,6 +173,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
             labels=dict(endpoint.labels),
             ports=tuple(PortDocument(p.name, p.protocol, p.port) for p in endpoint.ports),
             addresses=tuple(map(str, endpoint.addresses)),
+            wanted=_from_wanted(endpoint.wanted),
         )
     )
 
@@ -162,6 +183,7 @@ def decode_endpoint(name: EndpointName, document: bytes, node: NodeName | None =
     record = _decode(_endpoints, document, "an endpoint")
     try:
         addresses: tuple[Address, ...] = tuple(map(ip_address, record.addresses))
+        wanted = _to_wanted(record.wanted)
     except ValueError as error:
         raise RecordError(f"not an endpoint: {error}") from error
     return Endpoint(
@@ -172,6 +194,41 @@ def decode_endpoint(name: EndpointName, document: bytes, node: NodeName | None =
         ports=tuple(NamedPort(p.name, p.protocol, p.port) for p in record.ports),
         node=node,
         addresses=addresses,
+        wanted=wanted,
+    )
+
+
+def _from_wanted(wanted: WantedAttachment | None) -> WantedDocument | None:
+    if wanted is None:
+        return None
+    return WantedDocument(
+        node=wanted.node,
+        addresses=tuple(
+            (one.network or "", one.family, "" if one.address is None else str(one.address))
+            for one in wanted.addresses
+        ),
+        allocation=wanted.allocation,
+        ending=wanted.is_ending,
+        refusal=wanted.refusal,
+    )
+
+
+def _to_wanted(record: WantedDocument | None) -> WantedAttachment | None:
+    if record is None:
+        return None
+    return WantedAttachment(
+        node=NodeName(record.node),
+        addresses=tuple(
+            WantedAddress(
+                NetworkName(network) if network else None,
+                family,
+                ip_address(address) if address else None,
+            )
+            for network, family, address in record.addresses
+        ),
+        allocation=record.allocation,
+        is_ending=record.ending,
+        refusal=record.refusal,
     )
 
 

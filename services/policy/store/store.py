@@ -22,13 +22,13 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 import structlog
 
-from services.common.errors import Conflict, RomanaError, Unavailable
+from services.common.errors import RomanaError
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
@@ -42,6 +42,8 @@ from services.common.etcd.types import (
     Revision,
     WatchBatch,
 )
+from services.common.store import optimistic
+from services.common.store.optimistic import CATCH_UP_SECONDS, OptimisticStore, check_read
 from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable
 from services.policy.engine.engine import Engine
@@ -50,16 +52,8 @@ from services.policy.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
 
-MAX_OPERATIONS: Final = 120
-"""In one transaction; etcd takes 128, and some are ours."""
-MAX_BYTES: Final = 1_000_000
-"""In one transaction; etcd takes 1.5 MiB."""
 ABANDONED_SECONDS: Final = 3.0
 """A set that is prepared or put into place for so long without an end was left alone."""
-CATCH_UP_SECONDS: Final = 5.0
-_ATTEMPTS: Final = 12
-_PAUSE: Final = 0.02
-"""Seconds, at most, before the second attempt; each pause is longer by as much."""
 
 T = TypeVar("T")
 
@@ -85,9 +79,11 @@ class PolicyStore:
         self._client = client
         self.on_change: Callable[[], None] = _nothing
         """Called when the engine may have changed."""
-        self._lock = asyncio.Lock()
         self._moved = asyncio.Event()
         self._policy = Follower(client, keys.policy, self._on_policy, beacon=keys.policy_generation)
+        self._store = OptimisticStore(
+            client, self._policy, keys.policy_generation, busy="POLICY_BUSY"
+        )
         self._topology = follow_topology(client, keys, self._on_topology)
 
     async def run(self) -> None:
@@ -114,10 +110,7 @@ class PolicyStore:
 
     def check_in_sync(self) -> None:
         """Raises Unavailable before that: what is known now is nothing."""
-        if not self.in_sync:
-            raise Unavailable(
-                "this replica has not read the store yet: try again", reason="NOT_IN_SYNC"
-            )
+        check_read(self._policy, self._topology)
 
     async def changed(self) -> None:
         """Returns when something was read after it was called."""
@@ -142,77 +135,69 @@ class PolicyStore:
             RomanaError: what `decide` raises; then nothing was written.
         """
         self.check_in_sync()
-        async with self._lock:
-            for attempt in range(1, _ATTEMPTS + 1):
-                await self._catch_up()
-                await self._finish()
-                decision = decide()
-                if not decision.documents or await self._commit(decision.documents):
-                    return decision.answer
-                await asyncio.sleep(random.random() * _PAUSE * attempt)  # noqa: S311 - jitter
-        raise Conflict("other changes came first again and again; try again", "POLICY_BUSY")
+
+        def spelt() -> optimistic.Decision[T]:
+            decision = decide()
+            return optimistic.Decision(decision.answer, _operations(decision.documents))
+
+        done = await self._store.change(spelt, commit=self._commit, prepare=self._finish)
+        return done.answer
 
     async def write(self, documents: Mapping[str, bytes], *demands: Compare) -> bool:
         """Writes documents, or removes those that are empty, in as many transactions as they need.
 
         `demands` are compared in each of them; False: they do not hold. Raises Unavailable.
         """
-        revision = 0
-        for part in _parts(documents):
-            outcome = await self._transact(demands, _operations(part))
-            if not outcome:
-                return False
-            revision = outcome
-        if revision:
-            await self._policy.wait_for(revision, CATCH_UP_SECONDS)
-        return True
+        return await self._store.write(_operations(documents), demands)
 
     async def catch_up(self) -> None:
         """Waits until all policy transactions so far are known; raises Unavailable."""
         self.check_in_sync()
-        await self._catch_up()
+        await self._store.catch_up()
 
-    async def _catch_up(self) -> None:
-        generation = await self._client.get(self.keys.policy_generation)
-        await self._policy.wait_for(generation.mod_revision if generation else 0, CATCH_UP_SECONDS)
-
-    async def _commit(self, documents: Mapping[str, bytes]) -> bool:
-        """False: it was overtaken."""
+    async def _commit(self, decision: optimistic.Decision[T]) -> optimistic.Committed[T] | None:
+        """In one transaction, or staged if it takes several; None: it was overtaken."""
         keys = self.keys
-        parts = list(_parts(documents))
         demands = [
             Compare(keys.policy_edition, Field.MOD, Relation.EQUAL, self.feed.edition),
             _absent(keys.applying),
         ]
-        edition = Put(keys.policy_edition, b"1")
-        if len(parts) == 1:
-            revision = await self._transact(demands, [edition, *_operations(parts[0])])
-            if revision:
-                await self._policy.wait_for(revision, CATCH_UP_SECONDS)
-            return bool(revision)
+        writes = [Put(keys.policy_edition, b"1"), *decision.writes]
+        if len([*self._store.parts(writes, demands)]) == 1:
+            whole = optimistic.Decision(decision.answer, writes, demands=demands)
+            return await self._store.commit(whole)
+        revision = await self._stage(decision.writes, demands)
+        if not revision:
+            return None
+        await self._store.seen(revision)
+        await self._finish()
+        return optimistic.Committed(decision.answer, revision)
+
+    async def _stage(self, writes: Sequence[Operation], demands: Sequence[Compare]) -> Revision:
+        """Writes the parts of a set, and then that it counts; 0: it was overtaken."""
+        keys, store = self.keys, self._store
         await self._wait_for_others()
         name = uuid.uuid4().hex[:12]
-        staged = await self._transact(
+        staged = await store.transact(
             [_absent(keys.applying)],
             [Delete(keys.staged, prefix=True), Put(keys.staging, name.encode())],
         )
         ours = Compare(keys.staging, Field.MOD, Relation.EQUAL, staged)
-        for part in parts:
-            puts = [
-                Put(f"{keys.staged}{name}/{key.removeprefix(keys.policy)}", document)
-                for key, document in part.items()
-            ]
-            if not staged or not await self._transact([ours], puts):
-                return False
-        revision = await self._transact(
-            [*demands, ours], [edition, Put(keys.applying, name.encode())]
+        puts = [
+            Put(
+                f"{keys.staged}{name}/{write.key.removeprefix(keys.policy)}",
+                write.value if isinstance(write, Put) else b"",
+            )
+            for write in writes
+        ]
+        if not staged or not await store.write(puts, [ours]):
+            return 0
+        revision = await store.transact(
+            [*demands, ours], [Put(keys.policy_edition, b"1"), Put(keys.applying, name.encode())]
         )
-        if not revision:
-            return False
-        log.info("policy_set_applying", set=name, parts=len(documents))
-        await self._policy.wait_for(revision, CATCH_UP_SECONDS)
-        await self._finish()
-        return True
+        if revision:
+            log.info("policy_set_applying", set=name, parts=len(puts))
+        return revision
 
     async def _finish(self) -> None:
         """Puts the parts of a set that counts into their places."""
@@ -224,24 +209,20 @@ class PolicyStore:
             f"{keys.policy}{part}": document
             for part, document in self.feed.staged(applying.value).items()
         }
-        revision = 0
-        for part in _parts(documents):
-            revision = await self._transact([still], _operations(part))
-            if not revision:
-                break
-        else:
-            done: list[Operation] = [
-                Delete(keys.applying),
-                Delete(keys.staging),
-                Delete(keys.staged, prefix=True),
-                Put(keys.policy_edition, b"1"),
-            ]
-            revision = await self._transact([still], done)
-        if revision:
-            await self._policy.wait_for(revision, CATCH_UP_SECONDS)
+        done: list[Operation] = [
+            Delete(keys.applying),
+            Delete(keys.staging),
+            Delete(keys.staged, prefix=True),
+            Put(keys.policy_edition, b"1"),
+        ]
+        store = self._store
+        if await store.write(_operations(documents), [still]) and (
+            revision := await store.transact([still], done)
+        ):
+            await store.seen(revision)
             log.info("policy_set_applied", set=applying.value, parts=len(documents))
         else:
-            await self._catch_up()  # another replica was faster
+            await store.catch_up()  # another replica was faster
 
     async def _finish_abandoned(self) -> None:
         while True:
@@ -252,7 +233,7 @@ class PolicyStore:
             await asyncio.sleep(ABANDONED_SECONDS * random.uniform(1, 2))  # noqa: S311 - jitter
             if self.feed.applying == applying:
                 with contextlib.suppress(RomanaError):  # the store is away: it will be back
-                    async with self._lock:
+                    async with self._store.exclusive():
                         await self._finish()
 
     async def _wait_for_others(self) -> None:
@@ -261,15 +242,6 @@ class PolicyStore:
             async with asyncio.timeout(ABANDONED_SECONDS):
                 while self.feed.staging:
                     await self.changed()
-
-    async def _transact(
-        self, demands: Sequence[Compare], operations: Sequence[Operation]
-    ) -> Revision:
-        """The revision at which it was carried out; 0 if a demand does not hold."""
-        outcome = await self._client.transact(
-            demands, [Put(self.keys.policy_generation, b"1"), *operations]
-        )
-        return outcome.revision if outcome.succeeded else 0
 
     def _on_policy(self, batch: WatchBatch) -> None:
         self.feed.take(batch)
@@ -293,19 +265,5 @@ def _absent(key: str) -> Compare:
     return Compare(key, Field.CREATE, Relation.EQUAL, 0)
 
 
-def _operations(documents: Mapping[str, bytes]) -> list[Operation]:
+def _operations(documents: Mapping[str, bytes]) -> list[Put | Delete]:
     return [Put(key, document) if document else Delete(key) for key, document in documents.items()]
-
-
-def _parts(documents: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
-    """As many transactions as it takes."""
-    part: dict[str, bytes] = {}
-    size = 0
-    for key, document in documents.items():
-        if part and (len(part) == MAX_OPERATIONS or size + len(key) + len(document) > MAX_BYTES):
-            yield part
-            part, size = {}, 0
-        part[key] = document
-        size += len(key) + len(document)
-    if part:
-        yield part

@@ -49,7 +49,7 @@ def _network(network: Network) -> PolicyNetwork:
 
 
 def _node(node: Node) -> PolicyNode:
-    addresses = (node.address, *(attachment.address for attachment in node.attachments))
+    addresses = (node.address, *(attachment.address for attachment in node.declared))
     return PolicyNode(
         node.name,
         node.labels,

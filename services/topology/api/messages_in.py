@@ -17,6 +17,7 @@ from services.topology.forms.file import Format, read_document
 from services.topology.model.draft import (
     AllowanceDraft,
     AttachmentDraft,
+    EmptyAttachments,
     GroupDraft,
     NetworkDraft,
     NodeDraft,
@@ -29,6 +30,11 @@ _ISOLATIONS = {
     network_pb2.NETWORK_ISOLATION_NONE: Isolation.NONE,
     network_pb2.NETWORK_ISOLATION_TENANT: Isolation.TENANT,
     network_pb2.NETWORK_ISOLATION_SEGMENT: Isolation.SEGMENT,
+}
+_EMPTY_ATTACHMENTS: Mapping[int, EmptyAttachments] = {
+    node_pb2.EMPTY_ATTACHMENTS_UNSPECIFIED: EmptyAttachments.NOT_SAID,
+    node_pb2.EMPTY_ATTACHMENTS_EVERY_NETWORK: EmptyAttachments.EVERY_NETWORK,
+    node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK: EmptyAttachments.NO_NETWORK,
 }
 _FORMATS: Mapping[int, Format | None] = {
     topology_pb2.DOCUMENT_FORMAT_UNSPECIFIED: None,
@@ -86,6 +92,7 @@ def node(message: node_pb2.Node, at: str) -> NodeDraft:
             )
             for number, part in enumerate(message.attachments)
         ),
+        empty_attachments=_empty_attachments(message, at),
         pins=dict(message.pins),
         allowance=AllowanceDraft(
             at=f"{at}.allowance",
@@ -96,6 +103,15 @@ def node(message: node_pb2.Node, at: str) -> NodeDraft:
         if message.HasField("allowance")
         else None,
     )
+
+
+def _empty_attachments(message: node_pb2.Node, at: str) -> EmptyAttachments:
+    meant = _EMPTY_ATTACHMENTS.get(message.empty_attachments)
+    if meant is None:
+        raise InvalidInput.at(
+            f"{at}.empty_attachments", f"{message.empty_attachments} is not one of its values"
+        )
+    return meant
 
 
 def _spec(message: topology_pb2.TopologySpec, findings: Findings) -> SpecDraft:

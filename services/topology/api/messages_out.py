@@ -63,7 +63,8 @@ def node(value: Node, layout: Layout, etag: str) -> node_pb2.Node:
         name=value.name,
         address=_text(value.address),
         labels=dict(value.labels),
-        attachments=[_attachment(part) for part in value.attachments],
+        attachments=[_attachment(part) for part in value.declared],
+        empty_attachments=_empty_attachments(value),
         pins={str(name): str(path) for name, path in value.pins.items()},
         placements=[
             node_pb2.NodePlacement(topology=name, group=path)
@@ -80,6 +81,14 @@ def node(value: Node, layout: Layout, etag: str) -> node_pb2.Node:
     if value.create_time:
         message.create_time.FromSeconds(value.create_time)
     return message
+
+
+def _empty_attachments(value: Node) -> node_pb2.EmptyAttachments.ValueType:
+    if value.declared:
+        return node_pb2.EMPTY_ATTACHMENTS_UNSPECIFIED
+    if value.attachments is None:
+        return node_pb2.EMPTY_ATTACHMENTS_EVERY_NETWORK
+    return node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
 
 
 def plan(value: Plan, before: Layout) -> topology_pb2.TopologyPlan:

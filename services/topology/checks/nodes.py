@@ -22,7 +22,12 @@ from services.common.model.names import (
 from services.common.model.network import Address, Mode, Network
 from services.common.model.node import Attachment, Node, NodeAllowance
 from services.topology.checks.networks import check_vlan_id, is_edge
-from services.topology.model.draft import AllowanceDraft, AttachmentDraft, NodeDraft
+from services.topology.model.draft import (
+    AllowanceDraft,
+    AttachmentDraft,
+    EmptyAttachments,
+    NodeDraft,
+)
 
 MAX_LABELS = 256
 MAX_ATTACHMENTS = 4096
@@ -70,16 +75,25 @@ def check_node(
             )
         else:
             attachments[attachment.network] = attachment
-    bare = not draft.attachments or any(not part.address for part in draft.attachments)
-    if not draft.address and bare and not (listed and not draft.attachments):
+    nowhere = draft.empty_attachments is EmptyAttachments.NO_NETWORK
+    everywhere = not (attachments or nowhere)
+    bare = everywhere or any(not part.address for part in draft.attachments)
+    if not draft.address and bare and not (listed and everywhere):
         problems.append(
             Violation(at, "is missing; it may be left out if every attachment has an address")
+        )
+    if listed and nowhere and not attachments:
+        problems.append(
+            Violation(
+                naming(draft.at, "empty_attachments"),
+                "a node that is listed in a group is on its networks",
+            )
         )
     return Node(
         name=NodeName(draft.name),
         address=address,
         labels=dict(draft.labels),
-        attachments=tuple(attachments.values()),
+        attachments=None if everywhere else tuple(attachments.values()),
         pins={TopologyName(name): GroupPath(path) for name, path in draft.pins.items()},
         allowance=_allowance(draft.allowance, naming, problems),
     )
@@ -109,13 +123,13 @@ def check_pins(node: Node, layout: Layout, at: str, problems: list[Violation]) -
 
 def addresses(node: Node) -> set[Address]:
     """Every address that the node has; no two nodes may have one in common."""
-    own = {attachment.address for attachment in node.attachments}
+    own = {attachment.address for attachment in node.declared}
     return {address for address in (*own, node.address) if address is not None}
 
 
 def address_field(node: Node, address: Address) -> str:
     """The field path of a node's address in a request."""
-    for number, attachment in enumerate(node.attachments):
+    for number, attachment in enumerate(node.declared):
         if attachment.address == address != node.address:
             return f"node.attachments[{number}].address"
     return "node.address"

@@ -65,15 +65,16 @@ def reported(known: Node | None, node: Node, may: Collection[str]) -> Node:
         before, after = getattr(known, field), getattr(node, field)
         if before == after:
             continue
-        if field == ATTACHMENTS and before and field not in said:
+        was_said = _is_said(field, before) and field not in said
+        if field == ATTACHMENTS and was_said:
             said |= _completions(known, node, may)
             continue
-        if before and field not in said:
+        if was_said:
             raise _forbidden(node, field, "an operator declared it")
         if field not in may:
             raise _forbidden(node, field, "topology's setting nodes_may does not name it")
         said.add(field)
-    there = {field for field in FIELDS if getattr(node, field)}
+    there = {field for field in FIELDS if _is_said(field, getattr(node, field))}
     return replace(node, self_reported=tuple(sorted(said & {*there, *_parts(node)})))
 
 
@@ -99,7 +100,8 @@ def check_own_addresses(
 
 def _completions(known: Node, node: Node, may: Collection[str]) -> set[str]:
     """What the agent completed of declared attachments; raises Forbidden if it did more."""
-    if list(map(_bare, known.attachments)) != list(map(_bare, node.attachments)):
+    same = list(map(_bare, known.declared)) == list(map(_bare, node.declared))
+    if node.attachments is None or not same:
         raise _forbidden(node, ATTACHMENTS, "an operator declared them")
     before, after = _parts(known), _parts(node)
     completed = {name for name, part in after.items() if before[name] != part}
@@ -111,6 +113,11 @@ def _completions(known: Node, node: Node, may: Collection[str]) -> set[str]:
     return completed
 
 
+def _is_said(field: str, value: object) -> bool:
+    """No attachments at all are said, too: that the node is on no network."""
+    return value is not None if field == ATTACHMENTS else bool(value)
+
+
 def _bare(attachment: Attachment) -> Attachment:
     """Without what its agent may complete."""
     return replace(attachment, interface="", address=None)
@@ -120,7 +127,7 @@ def _parts(node: Node) -> dict[str, object]:
     """What may be completed of attachments, by name."""
     return {
         f"{ATTACHMENTS}/{attachment.network}/{field}": getattr(attachment, field)
-        for attachment in node.attachments
+        for attachment in node.declared
         for field in ("interface", "address")
     }
 

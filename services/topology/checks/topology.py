@@ -24,7 +24,7 @@ from services.common.model.network import Network, Prefix
 from services.common.model.node import NodeAllowance
 from services.topology.checks.networks import check_networks
 from services.topology.checks.nodes import addresses, check_node
-from services.topology.model.draft import GroupDraft, SpecDraft, TopologyDraft
+from services.topology.model.draft import EmptyAttachments, GroupDraft, SpecDraft, TopologyDraft
 from services.topology.model.spec import GroupSpec, NodeSpec, Spec, TopologySpec, is_power_of_two
 
 MAX_DEPTH = 32
@@ -229,11 +229,15 @@ class _Checker:
                     part.at, "pins", f"pins the node elsewhere, but it is listed in {path!r}"
                 )
             node = replace(node, pins={**node.pins, topology: path})
+            listed = NodeSpec(
+                node,
+                part.at,
+                self._draft.field(part.at, "address"),
+                bool(part.attachments) or part.empty_attachments is not EmptyAttachments.NOT_SAID,
+            )
             other = self._nodes.get(node.name)
             if other is None:
-                self._nodes[node.name] = NodeSpec(
-                    node, part.at, self._draft.field(part.at, "address")
-                )
+                self._nodes[node.name] = listed
             elif topology in other.node.pins and other.node.pins[topology] != path:
                 self.problems.append(
                     Violation(
@@ -244,33 +248,38 @@ class _Checker:
             elif topology in other.node.pins:
                 self.problems.append(Violation(at, f"there is another node {node.name!r}"))
             else:
-                self._nodes[node.name] = self._merge(
-                    other, NodeSpec(node, part.at, self._draft.field(part.at, "address"))
-                )
+                self._nodes[node.name] = self._merge(other, listed)
 
     def _merge(self, one: NodeSpec, other: NodeSpec) -> NodeSpec:
         """A node that is listed in several topologies; what is left out there counts here."""
         for name, mine, theirs in (
             ("address", one.node.address, other.node.address),
             ("labels", one.node.labels, other.node.labels),
-            ("attachments", one.node.attachments, other.node.attachments),
             ("allowance", _said(one.node.allowance), _said(other.node.allowance)),
         ):
             if mine and theirs and mine != theirs:
                 self._wrong(
                     other.at, name, f"node {one.node.name!r} is listed with another value before"
                 )
+        both = one.attachments_said and other.attachments_said
+        if both and one.node.attachments != other.node.attachments:
+            self._wrong(
+                other.at,
+                "attachments",
+                f"node {one.node.name!r} is listed with another value before",
+            )
         return NodeSpec(
             replace(
                 one.node,
                 address=one.node.address or other.node.address,
                 labels=one.node.labels or other.node.labels,
-                attachments=one.node.attachments or other.node.attachments,
+                attachments=(one if one.attachments_said else other).node.attachments,
                 pins={**other.node.pins, **one.node.pins},
                 allowance=_said(one.node.allowance) or other.node.allowance,
             ),
             one.at,
             one.address_at,
+            one.attachments_said or other.attachments_said,
         )
 
     def _unique_addresses(self) -> None:

@@ -122,11 +122,13 @@ class _Writer:
         self._written: set[NodeName] = set()
         self._members: dict[GroupPath, list[Node]] = {}
         for node in nodes:
-            attachments = tuple(a for a in node.attachments if a.network in known)
-            if node.attachments and not attachments:
-                continue  # without any it would be on every network
+            if node.attachments is not None:
+                attachments = tuple(a for a in node.attachments if a.network in known)
+                if not attachments:
+                    continue  # what is listed in a group is on its networks
+                node = replace(node, attachments=attachments)  # noqa: PLW2901 - as exported
             for path in node.placements.values():
-                self._members.setdefault(path, []).append(replace(node, attachments=attachments))
+                self._members.setdefault(path, []).append(node)
 
     def topology(self, topology: TopologySpec) -> Value:
         value: dict[str, Value] = {"name": topology.name, "networks": list(topology.networks)}
@@ -155,7 +157,7 @@ class _Writer:
         value: dict[str, Value] = {"name": node.name}
         _put(value, "address", str(node.address) if node.address is not None else "")
         _put(value, "labels", _texts(node.labels))
-        _put(value, "attachments", [_attachment(part) for part in node.attachments])
+        _put(value, "attachments", [_attachment(part) for part in node.declared])
         _put(value, "allowance", _allowance(node.allowance))
         return value
 

@@ -36,6 +36,7 @@ from services.topology.forms import romana_v2
 from services.topology.model.draft import (
     AllowanceDraft,
     AttachmentDraft,
+    EmptyAttachments,
     GroupDraft,
     NetworkDraft,
     NodeDraft,
@@ -186,6 +187,12 @@ def _node(tree: Tree, at: str, findings: Findings) -> NodeDraft:
         labels=fields.mapping("labels"),
         attachments=tuple(
             _attachment(item, place, findings) for item, place in fields.each("attachments")
+        ),
+        empty_attachments=fields.choice(
+            "empty_attachments",
+            EmptyAttachments,
+            EmptyAttachments.NOT_SAID,
+            "every_network, no_network",
         ),
         pins=fields.mapping("pins"),
         allowance=_allowance(allowance, fields.path("allowance"), findings)

@@ -116,7 +116,7 @@ class Placer:
         return leaf if leaf.fits(node) else None
 
     def _reaches(self, node: Node, topology: TopologyName) -> bool:
-        return not node.attachments or any(map(node.is_attached, self._networks[topology]))
+        return node.attachments is None or any(map(node.is_attached, self._networks[topology]))
 
 
 def networks_of(node: Node, layout: Layout) -> tuple[NetworkName, ...]:

@@ -94,7 +94,7 @@ def plan_node(
     how many other nodes there are.
     """
     after = replace(node, placements=roster.place(node))
-    if not after.placements:
+    if not after.placements and after.attachments != ():
         raise roster.placer.nowhere(node)
     if after == known:
         return Plan(layout)
@@ -150,7 +150,7 @@ def _listed(
         known = nodes.get(node.name)
         if known is None:
             wrong = any(problem.path == entry.address_at for problem in problems)
-            if node.address is None and not node.attachments and not wrong:
+            if node.address is None and node.attachments is None and not wrong:
                 problems.append(
                     Violation(entry.address_at, f"is missing, and no node {node.name!r} is known")
                 )
@@ -169,7 +169,7 @@ def _listed(
                     known,
                     address=known.address or node.address,
                     labels=node.labels or known.labels,
-                    attachments=node.attachments or known.attachments,
+                    attachments=(node if entry.attachments_said else known).attachments,
                     pins={**known.pins, **node.pins},
                     allowance=node.allowance
                     if node.allowance != NodeAllowance()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from services.common.model.network import Isolation, Mode, Placement
 
@@ -45,6 +46,14 @@ class AttachmentDraft:
     parent_interface: str = ""
 
 
+class EmptyAttachments(StrEnum):
+    """What it means that a node has no attachments."""
+
+    NOT_SAID = ""
+    EVERY_NETWORK = "every_network"
+    NO_NETWORK = "no_network"
+
+
 @dataclass(frozen=True, slots=True)
 class AllowanceDraft:
     """What a node's own certificate may take."""
@@ -64,6 +73,8 @@ class NodeDraft:
     address: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     attachments: tuple[AttachmentDraft, ...] = ()
+    empty_attachments: EmptyAttachments = EmptyAttachments.NOT_SAID
+    """What it means that there are none."""
     pins: Mapping[str, str] = field(default_factory=dict)
     allowance: AllowanceDraft | None = None
     """None: not said."""

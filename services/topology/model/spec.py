@@ -65,6 +65,8 @@ class NodeSpec:
     node: Node
     at: str = ""
     address_at: str = ""
+    attachments_said: bool = False
+    """If not, those that are known stay."""
 
 
 @dataclass(frozen=True, slots=True)

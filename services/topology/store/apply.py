@@ -14,17 +14,12 @@ from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
+from services.common.store.optimistic import Committed
 from services.topology.forms.apply_request import Asked
 from services.topology.layout.plan import Plan, settle
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.store import claims
-from services.topology.store.store import (
-    MAX_NODES,
-    Committed,
-    Decision,
-    TopologyStore,
-    record_unreadable,
-)
+from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +69,7 @@ class TopologyChanges:
                 lambda: self._decide(asked, options), looks_at_usage=True
             )
             plan = committed.answer
-            if committed.changed and len(plan.nodes) > MAX_NODES:
+            if committed.changed and committed.groups < len(plan.nodes):
                 await self._finish(asked, plan.layout, committed)
         if options.validate_only:
             self._metrics.count(Operation.APPLY, Result.VALIDATED)
@@ -100,7 +95,7 @@ class TopologyChanges:
                 committed = await self._store.change(self._decide_settle)
                 if not committed.changed:
                     break
-                total += committed.answer
+                total += committed.groups
         result = Result.CHANGED if total else Result.UNCHANGED
         self._metrics.count(Operation.SETTLE, result)
         if total:
@@ -128,7 +123,7 @@ class TopologyChanges:
             layout=plan.layout
             if plan.layout != cache.layout or not cache.layout_revision
             else None,
-            nodes=plan.nodes[:MAX_NODES],
+            nodes=plan.nodes,
             demands=[]
             if options.allow_stranded
             else claims.of_plan(
@@ -152,36 +147,35 @@ class TopologyChanges:
         cache = self._store.cache
         plan = asked.plan(cache.layout, cache.nodes, self._store.usage, int(time.time()))
         for node in plan.nodes:
-            if node.name not in cache.nodes and self._store.usage.of_node(node.name):
-                raise being_removed(node.name)
+            if node.name not in cache.nodes:
+                refuse_being_removed(self._store, node.name)
         return plan
 
     async def _finish(self, asked: Asked, layout: Layout, done: Committed[Plan]) -> None:
         """Writes the nodes that did not fit into the first transaction."""
-        left, revision = done.answer.nodes[MAX_NODES:], done.revision
+        left, revision = done.answer.nodes[done.groups :], done.revision
         while left:
             written = await self._store.change(
                 partial(self._decide_rest, asked, layout, left, revision), looks_at_usage=True
             )
-            left, revision = written.answer, written.revision
+            left, revision = written.answer[written.groups :], written.revision
 
     def _decide_rest(
         self, asked: Asked, layout: Layout, left: tuple[Node, ...], revision: Revision
     ) -> Decision[tuple[Node, ...]]:
-        """The next nodes; answers those left then. They are planned anew after others' changes."""
+        """The nodes that are left. They are planned anew after others' changes."""
         cache = self._store.cache
         if cache.layout != layout:
             return Decision(())  # somebody applied another one, which is theirs to finish
         nodes = left if cache.generation == revision else self._plan(asked).nodes
-        return Decision(nodes[MAX_NODES:], nodes=nodes[:MAX_NODES])
+        return Decision(nodes, nodes=nodes)
 
-    def _decide_settle(self) -> Decision[int]:
+    def _decide_settle(self) -> Decision[None]:
         cache = self._store.cache
         if not cache.layout_revision:
-            return Decision(0)
+            return Decision(None)
         moved = settle(cache.layout, cache.nodes).values()
-        nodes = [node for node in moved if cache.is_readable(node.name)][:MAX_NODES]
-        return Decision(len(nodes), nodes=nodes)
+        return Decision(None, nodes=[node for node in moved if cache.is_readable(node.name)])
 
 
 def would_strand(plan: Plan) -> WrongState:
@@ -202,10 +196,11 @@ def would_strand(plan: Plan) -> WrongState:
     )
 
 
-def being_removed(node: NodeName) -> Unavailable:
-    """The error for a name whose addresses are still being released."""
-    return Unavailable(
-        f"addresses of an earlier node {node!r} are still being released: try again",
-        reason="NODE_BEING_REMOVED",
-        metadata={"node": node},
-    )
+def refuse_being_removed(store: TopologyStore, node: NodeName) -> None:
+    """Raises Unavailable for a name that was removed by force, while its addresses are released."""
+    if node in store.cache.removed and store.usage.of_node(node):
+        raise Unavailable(
+            f"addresses of an earlier node {node!r} are still being released: try again",
+            reason="NODE_BEING_REMOVED",
+            metadata={"node": node},
+        )

@@ -16,10 +16,11 @@ from services.common.errors import (
     Violation,
     WrongState,
 )
-from services.common.etcd.types import Delete
+from services.common.etcd.types import Delete, Put
 from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
+from services.common.records.layout import RemovedNodeRecord, encode_removed_node
 from services.topology.checks.nodes import address_field, addresses, check_node, check_pins
 from services.topology.checks.own_node import (
     AGENTS_MAY,
@@ -31,14 +32,16 @@ from services.topology.checks.own_node import (
 from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan, address_taken, plan_node
 from services.topology.metrics import Operation, TopologyMetrics
-from services.topology.model.draft import NodeDraft
+from services.topology.model.draft import EmptyAttachments, NodeDraft
 from services.topology.store import claims
-from services.topology.store.apply import being_removed, would_strand
+from services.topology.store.apply import refuse_being_removed, would_strand
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
 log = structlog.get_logger(__name__)
 
 _MAX_LOGGED = 128
+_SPENT_MOST = 16
+"""Removals that are forgotten at once."""
 _ASKED = (*FIELDS, "allowance")
 """What a caller says of a node; the rest is ours."""
 
@@ -97,8 +100,7 @@ class NodeChanges:
                 self._refuse_another(node, known)
                 return Decision(known)
             self._refuse_taken(node)
-            if self._store.usage.of_node(node.name):
-                raise being_removed(node.name)
+            refuse_being_removed(self._store, node.name)
             node = replace(node, create_time=int(time.time()))
             plan = plan_node(node, None, cache.layout, cache.roster, ())
             if options.by_agent:
@@ -133,6 +135,7 @@ class NodeChanges:
             if known is None:
                 raise node_not_found(draft.name)
             self._check_etag(known.name, options.etag)
+            _refuse_unasked(draft, known)
             asked = self._checked(draft, known, by_agent=options.by_agent)
             self._refuse_taken(asked)
             node = replace(asked, placements=known.placements, create_time=known.create_time)
@@ -183,18 +186,24 @@ class NodeChanges:
         """
 
         def decide() -> Decision[int]:
-            if not self._store.cache.exists(name):
-                return Decision(0)
-            if not force and not self._store.cache.is_readable(name):
-                raise record_unreadable(self._store.keys.node(name))
-            self._check_etag(name, etag)
+            cache, keys = self._store.cache, self._store.keys
             used = self._store.usage.of_node(name)
+            if not cache.exists(name):
+                # What it left behind is released at once if somebody asks for that.
+                if not force or not used:
+                    return Decision(0)
+                known = name in cache.removed
+                marks = [] if known else [self._removal(name, used, request_id)]
+                return Decision(used, marks=marks)
+            if not force and not cache.is_readable(name):
+                raise record_unreadable(keys.node(name))
+            self._check_etag(name, etag)
             if used and not force:
                 raise node_in_use(name, used)
-            keys = self._store.keys
+            removal = [self._removal(name, used, request_id)] if force else []
             return Decision(
                 used,
-                delete=(Delete(keys.node(name)),),
+                marks=[Delete(keys.node(name)), *removal, *self._spent_removals()],
                 demands=[] if force else [claims.of_node(name, keys, self._store.usage_revision)],
             )
 
@@ -209,6 +218,17 @@ class NodeChanges:
                 request=request_id[:_MAX_LOGGED],
             )
         return done.answer
+
+    def _removal(self, name: NodeName, used: int, request_id: str) -> Put:
+        """Says that what is in use on a node is to be released: somebody asked for it."""
+        record = RemovedNodeRecord(int(time.time()), used, request_id[:_MAX_LOGGED])
+        return Put(self._store.keys.removed_node(name), encode_removed_node(record))
+
+    def _spent_removals(self) -> list[Delete]:
+        """Forgets removals after which everything has been released."""
+        store = self._store
+        spent = [name for name in store.cache.removed if not store.usage.of_node(name)]
+        return [Delete(store.keys.removed_node(name)) for name in sorted(spent)[:_SPENT_MOST]]
 
     def _checked(self, draft: NodeDraft, known: Node | None, *, by_agent: bool) -> Node:
         """The node as it is asked for; raises InvalidInput and Forbidden."""
@@ -260,6 +280,18 @@ class NodeChanges:
     def _count(self, operation: Operation, *, changed: bool, validated: bool = False) -> None:
         result = Result.CHANGED if changed else Result.UNCHANGED
         self._metrics.count(operation, Result.VALIDATED if validated else result)
+
+
+def _refuse_unasked(draft: NodeDraft, known: Node) -> None:
+    """Refuses to put a node onto every network by leaving out what it was attached to."""
+    left_out = not draft.attachments and draft.empty_attachments is EmptyAttachments.NOT_SAID
+    if left_out and known.attachments is not None:
+        was = ", ".join(item.network for item in known.attachments) or "no network"
+        raise InvalidInput.at(
+            f"{draft.at}.empty_attachments",
+            f"is missing: node {known.name!r} is attached to {was}; without attachments it is on "
+            "EVERY_NETWORK that its groups give, or on NO_NETWORK: say which",
+        )
 
 
 def node_not_found(name: str) -> NotFound:

@@ -4,26 +4,25 @@ Every topology transaction compares the key `generation` and writes it, so that 
 (unique names and addresses, the fewest nodes, room in the layout) still holds when it is carried
 out, however many replicas there are. One that was overtaken is decided anew.
 
-A transaction has at most 128 operations. A change of the topology that moves more nodes writes the
-layout with the first of them and the others in further transactions; `settle` completes it after a
-crash. Until then such a node counts for no group.
+What etcd takes in one transaction is limited, in operations and in bytes. A change of the topology
+that moves more nodes writes the layout with the first of them and the others in further
+transactions; `settle` completes it after a crash. Until then such a node counts for no group.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.common.errors import Conflict, InvalidInput, Unavailable, WrongState
+from services.common.errors import InvalidInput, WrongState
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import (
     Compare,
+    Delete,
     Field,
     Operation,
     Put,
@@ -35,22 +34,22 @@ from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Node
 from services.common.records.layout import encode_layout, encode_node
+from services.common.sizes import LAYOUT_BYTES
+from services.common.store import optimistic
+from services.common.store.optimistic import (
+    Committed,
+    OptimisticStore,
+    catch_up,
+    check_read,
+    first_read,
+)
 from services.common.store.topology_view import TopologyDifference, follow_topology
+from services.common.store.transactions import Group
 from services.common.store.unreadable import Unreadable
 from services.topology.layout.usage import Usage
 from services.topology.metrics import TopologyMetrics
 from services.topology.store.cache import TopologyCache, UsageCache
 from services.topology.store.watchers import Watchers
-
-MAX_NODES = 100
-"""Nodes in one transaction."""
-MAX_LAYOUT_BYTES = 1_000_000
-"""etcd takes 1.5 MiB in one request, and the first nodes go with the layout."""
-_ATTEMPTS = 12
-_PAUSE = 0.01
-"""Seconds, at most, before the second attempt; each pause is longer by as much."""
-_CATCH_UP = 5.0
-"""Seconds."""
 
 _T = TypeVar("_T")
 
@@ -63,29 +62,16 @@ class Decision(Generic[_T]):
     layout: Layout | None = None
     """To write."""
     nodes: Sequence[Node] = ()
-    """To write; no more than MAX_NODES."""
-    delete: Sequence[Operation] = ()
+    """To write: as many as fit, the first of them."""
+    marks: Sequence[Operation] = ()
+    """To write besides, and nodes to delete."""
     demands: Sequence[Compare] = ()
     """Beside that nothing else changed."""
 
     @property
     def is_empty(self) -> bool:
         """Says whether there is nothing to write."""
-        return self.layout is None and not self.nodes and not self.delete
-
-
-@dataclass(frozen=True, slots=True)
-class Committed(Generic[_T]):
-    """A decision that was carried out."""
-
-    answer: _T
-    revision: Revision = 0
-    """At which; 0: nothing was to do."""
-
-    @property
-    def changed(self) -> bool:
-        """Says whether something was written."""
-        return bool(self.revision)
+        return self.layout is None and not self.nodes and not self.marks
 
 
 class TopologyStore:
@@ -99,8 +85,14 @@ class TopologyStore:
         self._usage = UsageCache(keys)
         self._client = client
         self._metrics = metrics
-        self._lock = asyncio.Lock()
         self._topology = follow_topology(client, keys, self._on_topology)
+        self._store = OptimisticStore(
+            client,
+            self._topology,
+            keys.generation,
+            busy="TOPOLOGY_BUSY",
+            on_lost_race=metrics.lost_races.inc,
+        )
         self._ipam = Follower(client, keys.ipam, self._usage.take, beacon=keys.commit)
 
     @property
@@ -121,10 +113,8 @@ class TopologyStore:
 
     async def wait_in_sync(self) -> None:
         """Returns when everything there is has been read, however long the store is away."""
-        for follower in (self._topology, self._ipam):
-            while not follower.revision:
-                with contextlib.suppress(Unavailable):
-                    await follower.wait_for(1, _CATCH_UP)
+        await first_read(self._topology)
+        await first_read(self._ipam)
 
     @property
     def in_sync(self) -> bool:
@@ -133,10 +123,7 @@ class TopologyStore:
 
     def check_in_sync(self) -> None:
         """Raises Unavailable before that: what is known now is nothing."""
-        if not self.in_sync:
-            raise Unavailable(
-                "this replica has not read the store yet: try again", reason="NOT_IN_SYNC"
-            )
+        check_read(self._topology, self._ipam)
 
     async def change(
         self, decide: Callable[[], Decision[_T]], *, looks_at_usage: bool = False
@@ -149,20 +136,42 @@ class TopologyStore:
             RomanaError: what `decide` raises; then nothing was written.
         """
         self.check_in_sync()
-        async with self._lock:
-            for attempt in range(1, _ATTEMPTS + 1):
-                await self._catch_up(looks_at_usage=looks_at_usage)
-                decision = decide()
-                if decision.is_empty:
-                    return Committed(decision.answer)
-                self._refuse_unreadable(decision)
-                if revision := await self._commit(decision):
-                    return Committed(decision.answer, revision)
-                self._metrics.lost_races.inc()
-                await asyncio.sleep(random.random() * _PAUSE * attempt)  # noqa: S311 - jitter
-        raise Conflict(
-            "other changes came first again and again; try again", reason="TOPOLOGY_BUSY"
+
+        async def prepare() -> None:
+            if looks_at_usage:
+                await catch_up(self._client, self._ipam, self.keys.commit)
+
+        return await self._store.change(
+            lambda: self._spelt(decide()), commit=self._commit, prepare=prepare
         )
+
+    async def _commit(self, decision: optimistic.Decision[_T]) -> Committed[_T] | None:
+        return await self._store.commit(decision)
+
+    def _spelt(self, decision: Decision[_T]) -> optimistic.Decision[_T]:
+        """The decision by keys and documents; raises WrongState and InvalidInput."""
+        if decision.is_empty:
+            return optimistic.Decision(decision.answer)
+        self._refuse_unreadable(decision)
+        keys = self.keys
+        writes = list(decision.marks)
+        if decision.layout is not None:
+            document = encode_layout(decision.layout)
+            if len(document) > LAYOUT_BYTES:
+                raise InvalidInput.at(
+                    "", f"the layout has {len(document)} bytes, at most {LAYOUT_BYTES} fit"
+                )
+            writes.append(Put(keys.layout, document))
+        same = Compare(keys.generation, Field.MOD, Relation.EQUAL, self.cache.generation)
+        nodes = map(self._node_writes, decision.nodes) if decision.nodes else ()
+        return optimistic.Decision(decision.answer, writes, nodes, [same, *decision.demands])
+
+    def _node_writes(self, node: Node) -> Group:
+        """That it was removed by force once is forgotten when it comes back."""
+        put = Put(self.keys.node(node.name), encode_node(node))
+        if node.name in self.cache.removed:
+            return put, Delete(self.keys.removed_node(node.name))
+        return (put,)
 
     def _refuse_unreadable(self, decision: Decision[_T]) -> None:
         """Raises WrongState rather than write over what cannot be read."""
@@ -172,36 +181,6 @@ class TopologyStore:
         for key in touched:
             if key in cache.unreadable:
                 raise record_unreadable(key)
-
-    async def _commit(self, decision: Decision[_T]) -> Revision:
-        """The revision at which it was carried out; 0 if it was overtaken."""
-        keys = self.keys
-        compares = [
-            Compare(keys.generation, Field.MOD, Relation.EQUAL, self.cache.generation),
-            *decision.demands,
-        ]
-        operations: list[Operation] = [Put(keys.generation, b"1"), *decision.delete]
-        if decision.layout is not None:
-            document = encode_layout(decision.layout)
-            if len(document) > MAX_LAYOUT_BYTES:
-                raise InvalidInput.at(
-                    "", f"the layout has {len(document)} bytes, at most {MAX_LAYOUT_BYTES} fit"
-                )
-            operations.append(Put(keys.layout, document))
-        operations += [Put(keys.node(node.name), encode_node(node)) for node in decision.nodes]
-        outcome = await self._client.transact(compares, operations)
-        if not outcome.succeeded:
-            return 0
-        # So that a caller reads what it wrote, and the next decision needs no wait.
-        await self._topology.wait_for(outcome.revision, _CATCH_UP)
-        return outcome.revision
-
-    async def _catch_up(self, *, looks_at_usage: bool) -> None:
-        generation = await self._client.get(self.keys.generation)
-        await self._topology.wait_for(generation.mod_revision if generation else 0, _CATCH_UP)
-        if looks_at_usage:
-            commit = await self._client.get(self.keys.commit)
-            await self._ipam.wait_for(commit.mod_revision if commit else 0, _CATCH_UP)
 
     def etag(self, name: NodeName) -> str:
         """That of a node; empty if there is none."""

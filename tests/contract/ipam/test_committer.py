@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +15,9 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.etcd.types import (
     Changes,
-    Compare,
     Event,
-    Field,
     KeyValue,
     Put,
-    Relation,
     Snapshot,
 )
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
@@ -32,97 +26,15 @@ from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
-from services.ipam.model import Allocated, Release, Request
-from services.ipam.store.fenced_transactions import Deposed, Leadership
-from services.ipam.store.group_commit import Committer
+from services.ipam.model import Release, Request
+from services.ipam.store.fenced_transactions import Deposed
 from services.ipam.store.topology_feed import TopologyFeed
 from tests.conftest import Store
+from tests.contract.ipam.leading import Parts, leading, texts
 from tests.support.ipam_process import drop_nodes, seed
 from tests.support.topologies import layout, network, node
-
-
-@dataclass
-class Told:
-    """What an observer was told."""
-
-    commits: list[int] = field(default_factory=list)
-    undo: list[str] = field(default_factory=list)
-    defects: int = 0
-
-    def committed(self, items: int, operations: int, seconds: float) -> None:
-        del operations, seconds
-        self.commits.append(items)
-
-    def undone(self, why: str) -> None:
-        self.undo.append(why)
-
-    def failed(self) -> None:
-        self.defects += 1
-
-
-@dataclass
-class Parts:
-    """A committer with all it works on. Its feed learns of the topology only when it asks."""
-
-    store: Store
-    committer: Committer
-    state: State
-    told: Told
-    task: asyncio.Task[None]
-
-    async def ask(self, *names: str, tenant: str = "t", on: str = "h1") -> list[object]:
-        """Allocates; addresses as text, refusals as they are."""
-        wanted = [
-            Request(EndpointName(name), NodeName(on), Tenant(tenant), Segment("")) for name in names
-        ]
-        return _texts(await self.committer.submit(wanted))
-
-
-def _texts(results: Sequence[object]) -> list[object]:
-    return [result.given[0].text if isinstance(result, Allocated) else result for result in results]
-
-
-async def snapshot(store: Store, feed: TopologyFeed) -> Snapshot:
-    found = await store.client.range(store.keys.topology)
-    known = {store.keys.node(name) for name in feed.view.nodes}
-    return Snapshot(found.items, found.revision, known - {item.key for item in found.items})
-
-
-@contextlib.asynccontextmanager
-async def leading(store: Store) -> AsyncIterator[Parts]:
-    client, keys = store.client, store.keys
-    leader = f"{keys.leader}x"
-    created = await client.put(leader, b"here")
-    revision = await client.put(keys.commit, b"begin")
-    state, feed, told = State(), TopologyFeed(keys), Told()
-    feed.push(await snapshot(store, feed))
-    feed.catch_up(state)
-
-    async def reach(reached: int) -> None:
-        fresh = await snapshot(store, feed)
-        assert fresh.revision >= reached
-        feed.push(fresh)
-
-    fence = Compare(leader, Field.CREATE, Relation.EQUAL, created)
-    committer = Committer(
-        client,
-        keys,
-        state,
-        feed,
-        Leadership("me", fence, lambda: True, revision),
-        reach_topology=reach,
-        on_commit=lambda *_: None,
-        clock=time.time,
-        observer=told,
-    )
-    task = asyncio.create_task(committer.run())
-    try:
-        yield Parts(store, committer, state, told, task)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -245,6 +157,45 @@ async def test_all_that_waits_goes_into_one_transaction(parts: Parts) -> None:
     assert len(parts.told.commits) <= 3
 
 
+async def test_a_stream_waits_for_room_in_its_turn_and_others_do_not(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ipam.store.group_commit.STREAMED_MOST", 10)
+    order: list[str] = []
+
+    async def stream(name: str, count: int) -> None:
+        await parts.committer.room(count)
+        assert parts.committer.waiting <= 10
+        order.append(name)
+        await parts.ask(*(f"{name}{number}" for number in range(count)))
+
+    first = asyncio.create_task(parts.ask(*(f"first{number}" for number in range(20))))
+    await asyncio.sleep(0)
+    assert parts.committer.waiting == 20
+    large, small = asyncio.create_task(stream("large", 9)), asyncio.create_task(stream("small", 2))
+    other = asyncio.create_task(parts.ask("other"))
+    await asyncio.sleep(0)
+    assert order == []
+    assert parts.committer.waiting == 21
+    await asyncio.gather(first, large, small, other)
+    assert order == ["large", "small"]
+    await parts.committer.room(1000)
+
+
+async def test_a_stream_that_waits_for_room_is_told_when_there_will_be_none(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ipam.store.group_commit.STREAMED_MOST", 1)
+    asked = asyncio.create_task(parts.ask("a", "b"))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(parts.committer.room(1))
+    await asyncio.sleep(0)
+    parts.task.cancel()
+    with pytest.raises(Unavailable):
+        await waiting
+    await asked
+
+
 async def test_a_name_asked_for_twice_at_once_is_given_once(parts: Parts) -> None:
     given = await asyncio.gather(*(parts.ask("same") for _ in range(10)))
     assert given == [["10.0.0.0"]] * 10
@@ -259,7 +210,7 @@ async def test_many_owners_are_divided_into_transactions_that_etcd_takes(parts: 
         Request(EndpointName(f"n{n}"), NodeName(f"h{n % 2 + 1}"), Tenant(f"t{n}"), Segment(""))
         for n in range(1000)
     ]
-    given = _texts(await parts.committer.submit(wanted))
+    given = texts(await parts.committer.submit(wanted))
     assert len(set(given)) == 1000
     assert "too_large" not in parts.told.undo
     assert len(await pages(parts)) == 1000
@@ -285,7 +236,7 @@ async def test_what_is_too_large_for_etcd_is_divided(narrow_store: Store) -> Non
             Request(EndpointName(f"{n:x>200}"), NodeName("h1"), Tenant(f"t{n}"), Segment(""))
             for n in range(300)
         ]
-        given = _texts(await parts.committer.submit(wanted))
+        given = texts(await parts.committer.submit(wanted))
         assert len(set(given)) == 300
         assert "too_large" in parts.told.undo
         assert len(await pages(parts)) == 300
@@ -303,7 +254,7 @@ async def test_a_caller_who_gave_up_does_not_hold_up_the_others(parts: Parts) ->
 
 async def test_reservations_between_allocations_take_effect_in_their_order(parts: Parts) -> None:
     ranges = ("10.0.0.1-10.0.0.7",)
-    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+    made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
 
     def want(name: str) -> Request:
         return Request(EndpointName(name), NodeName("h1"), Tenant("t"), Segment(""))
@@ -316,7 +267,7 @@ async def test_reservations_between_allocations_take_effect_in_their_order(parts
         want("c"),
         Release(EndpointName("a")),
     ]
-    results = _texts(await parts.committer.submit(items))
+    results = texts(await parts.committer.submit(items))
     assert results[0] == "10.0.0.0"
     assert results[2] == "10.0.0.8"
     assert results[4] == "10.0.0.1"
@@ -329,7 +280,7 @@ async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
     for task in gone:
         task.cancel()
     ranges = ("10.0.0.1",)
-    made = Reservation("r", NetworkName("net"), parse_ranges(ranges), ranges)
+    made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
     assert await parts.committer.submit([SetReservation(made)]) == [None]
     assert await parts.committer.submit([DropReservation("r")]) == [None]
     await asyncio.gather(*gone, return_exceptions=True)

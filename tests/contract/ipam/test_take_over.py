@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,8 +18,8 @@ from services.common.errors import RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.types import Changes, Delete, Put, Revision
 from services.common.etcd.watch import WatchStream
-from services.common.model.names import EndpointName, NodeName, Segment, Tenant
-from services.common.records.blocks import BlockPage, PageUse, encode
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.records.blocks import BlockPage, PageRest, PageUse, encode
 from services.ipam.ledger.state import State
 from services.ipam.model import Allocated, Request
 from services.ipam.store.replica import Identity, Replica
@@ -71,6 +72,9 @@ class Nobody:
         """Nothing."""
 
     def failed(self) -> None:
+        """Nothing."""
+
+    def released(self, addresses: int) -> None:
         """Nothing."""
 
 
@@ -128,7 +132,7 @@ async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
     async with standby(store, "") as (replica, _):
         await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
         await poll(lambda: replica.active, SECONDS)
-        before = replica.state
+        before = weakref.ref(replica.state)
 
         def broken(_: State) -> None:
             monkeypatch.undo()
@@ -139,10 +143,38 @@ async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
         (result,) = await replica.submit([asked])
         assert isinstance(result, RomanaError)
         assert result.reason == "INTERNAL"
-        await poll(lambda: replica.active and replica.state is not before, SECONDS)
+        await poll(lambda: replica.active and replica.state is not before(), SECONDS)
+        assert before() is None
         (result,) = await replica.submit([asked])
         assert isinstance(result, Allocated)
         assert [item.text for item in result.given] == ["10.0.0.0"]
+
+
+async def test_what_was_released_by_a_clock_that_was_ahead_rests_no_longer_than_its_delay(
+    store: Store,
+) -> None:
+    async with standby(store, store.keys.ipam) as (replica, _):
+        await seed(
+            store.client,
+            store.keys,
+            layout([network("net", "10.0.0.0/31", 31, reuse_delay=0.2)]),
+        )
+        tomorrow = int(time.time() + 86_400) * 1000
+        page = BlockPage(31, "h1", "t", "", 1, rest=(PageRest(0, tomorrow), PageRest(1, tomorrow)))
+        key = store.keys.block(NetworkName("net"), BASE, 0, 32)
+        await store.client.transact(
+            (), (Put(key, encode(page)), Put(store.keys.commit, b"other/1"))
+        )
+        await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+        await poll(lambda: replica.active, SECONDS)
+        asked = Request(EndpointName("a"), NodeName("h1"), Tenant("t"), Segment(""))
+
+        async def given() -> bool:
+            with contextlib.suppress(Unavailable):
+                return isinstance((await replica.submit([asked]))[0], Allocated)
+            return False
+
+        await poll(given, SECONDS)
 
 
 async def test_who_takes_over_decides_only_after_all_that_was_written(store: Store) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import pytest
-from romana.policy.v1 import policy_pb2
+from romana.ipam.v1 import allocation_pb2
+from romana.policy.v1 import endpoint_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import sync_rules_pb2 as pb
 
@@ -120,14 +121,14 @@ async def test_isolation_of_a_network_is_one_setting(pair: Pair, first: SyncAgen
 
 
 async def test_realization_counts_agents_of_all_replicas(pair: Pair, first: SyncAgent) -> None:
-    await create(pair, policy("p"))
+    await create(pair, policy("counted"))
     for number in (1, 2, 3):
         await report(pair.stub, f"h{number}", endpoint(f"e{number}", f"10.0.0.{number}"))
     await first.until(lambda: bool(rule_sets(first)))
     async with rules_agent("h2", [pair.second.address]) as second:
         await second.until(lambda: bool(rule_sets(second)))
         for stub in ("stub", "other"):
-            await poll(lambda stub=stub: _is(realized(pair, "p", stub=stub), (3, 2)), 10)
+            await poll(lambda stub=stub: _is(realized(pair, "counted", stub=stub), (3, 2)), 10)
         answer = await pair.other.GetRealization(api.GetRealizationRequest())
         assert [one.node for one in answer.nodes] == ["h1", "h2"]
         assert list(answer.policies[0].missing) == ["h3"]
@@ -208,3 +209,149 @@ async def test_the_first_message_has_to_be_a_hello(pair: Pair) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def put(pair: Pair, name: str, node: str = "", **attachment: object) -> None:
+    message = endpoint(name, labels={"app": "web"})
+    if node:
+        wanted = endpoint_pb2.WantedAttachment(node=node, **attachment)  # type: ignore[arg-type]
+        message.wanted.CopyFrom(wanted)
+    answer = await pair.stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[message]))
+    assert not answer.results[0].code, answer
+
+
+async def test_a_node_is_told_what_is_wanted_there_until_it_is_no_longer(
+    pair: Pair, first: SyncAgent
+) -> None:
+    addresses = [allocation_pb2.AddressSpec(network="net", address="10.0.0.7")]
+    await put(pair, "pod/t/a/1", "h1", addresses=addresses, allocation="pod/t/a")
+    await put(pair, "pod/t/b/2", "h2")
+    await first.until(lambda: "wanted/pod/t/a/1" in first.ids)
+    said = first.kernel["wanted/pod/t/a/1"].wanted
+    assert (said.name, said.tenant, dict(said.labels)) == ("pod/t/a/1", "t", {"app": "web"})
+    assert list(said.attachment.addresses) == addresses
+    assert said.attachment.allocation == "pod/t/a"
+    assert "wanted/pod/t/b/2" not in first.ids
+    known = await pair.other.GetEndpoint(api.GetEndpointRequest(name="pod/t/a/1"))
+    assert known.endpoint.wanted == said.attachment
+
+    await put(pair, "pod/t/b/2", "h1", ending=True, refusal="no")
+    await first.until(lambda: "wanted/pod/t/b/2" in first.ids)
+    await put(pair, "pod/t/a/1")
+    await pair.stub.DeleteEndpoint(api.DeleteEndpointRequest(name="pod/t/b/2"))
+    await first.until(lambda: not any(one.startswith("wanted/") for one in first.ids))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "path"),
+    [
+        ({"node": ""}, "endpoints[0].wanted.node"),
+        (
+            {"node": "h1", "addresses": [allocation_pb2.AddressSpec(address="10.0.0")]},
+            "endpoints[0].wanted.addresses[0].address",
+        ),
+        (
+            {
+                "node": "h1",
+                "addresses": [
+                    allocation_pb2.AddressSpec(
+                        address="10.0.0.1", family=allocation_pb2.FAMILY_IPV6
+                    )
+                ],
+            },
+            "endpoints[0].wanted.addresses[0].family",
+        ),
+        ({"node": "h1", "refusal": "x" * 1025}, "endpoints[0].wanted.refusal"),
+    ],
+)
+async def test_what_is_wanted_wrongly_is_refused_with_its_field(
+    pair: Pair, wanted: dict[str, object], path: str
+) -> None:
+    message = endpoint("pod/t/a/1")
+    message.wanted.CopyFrom(endpoint_pb2.WantedAttachment(**wanted))  # type: ignore[arg-type]
+    answer = await pair.stub.PutEndpoints(api.PutEndpointsRequest(endpoints=[message]))
+    assert path in answer.results[0].message
+
+
+async def late(pair: Pair, since: int, *, stub: str = "stub") -> tuple[int, list[str]]:
+    """How many nodes changes after a revision concern, and which of them have not applied them."""
+    request = api.GetRealizationRequest(since=since, nodes_only=True)
+    answer = await getattr(pair, stub).GetRealization(request)
+    assert answer.revision > since
+    return answer.concerned, list(answer.late)
+
+
+async def revision(pair: Pair) -> int:
+    return (await pair.stub.GetStatus(api.GetStatusRequest())).revision
+
+
+async def _stopped(pair: Pair) -> tuple[int, SyncAgent]:
+    """A revision at which h1's agent had applied all there was; then it was stopped."""
+    await create(pair, policy("p", peer=of_tenant("u", app="web")))
+    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
+    async with rules_agent("h1", [pair.first.address]) as agent:
+        await agent.until(lambda: members(agent) == {"10.0.0.9"})
+        await poll(lambda: _is(realized(pair, "p"), (1, 1)), 10)
+        before = await revision(pair)
+    return before, agent
+
+
+async def _delete(pair: Pair) -> None:
+    await pair.stub.DeletePolicy(api.DeletePolicyRequest(name="p"))
+
+
+async def _take_away(pair: Pair) -> None:
+    await pair.stub.UpdatePolicy(api.UpdatePolicyRequest(policy=policy("p")))
+
+
+async def _move(pair: Pair) -> None:
+    changed = policy("p", of_tenant("elsewhere"), peer=of_tenant("u", app="web"))
+    await pair.stub.UpdatePolicy(api.UpdatePolicyRequest(policy=changed))
+
+
+async def _label(pair: Pair) -> None:
+    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "db"}))
+
+
+@pytest.mark.parametrize("change", [_delete, _take_away, _move, _label])
+@pytest.mark.parametrize("stub", ["stub", "other"])
+async def test_a_change_is_not_applied_while_a_node_may_enforce_what_was_before(
+    pair: Pair, change: Callable[[Pair], Awaitable[None]], stub: str
+) -> None:
+    before, agent = await _stopped(pair)
+    await change(pair)
+    assert await late(pair, before, stub=stub) == (1, ["h1"])
+    async with rules_agent("h1", [pair.second.address], agent.receiver):
+        await poll(lambda: _is(late(pair, before, stub=stub), (1, [])), 10)
+
+
+async def test_a_policy_that_moves_away_is_still_that_of_the_node_that_had_it(pair: Pair) -> None:
+    _, agent = await _stopped(pair)
+    await _move(pair)
+    assert await realized(pair, "p") == (1, 0)
+    assert await realized(pair, "p", stub="other") == (1, 0)
+    async with rules_agent("h1", [pair.first.address], agent.receiver):
+        await poll(lambda: _is(realized(pair, "p"), (0, 0)), 10)
+
+
+async def test_a_node_that_a_change_does_not_concern_is_not_waited_for(pair: Pair) -> None:
+    before, _ = await _stopped(pair)
+    await create(pair, policy("q", of_tenant("elsewhere")))
+    assert await late(pair, before) == (0, [])
+
+
+async def test_a_node_that_holds_what_there_is_now_anyway_is_not_late(pair: Pair) -> None:
+    before, _ = await _stopped(pair)
+    await _label(pair)
+    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
+    assert await late(pair, before) == (1, [])
+
+
+async def test_a_node_of_which_nothing_is_known_is_late(pair: Pair) -> None:
+    await create(pair, policy("p"))
+    await report(pair.stub, "h3", endpoint("e", "10.0.0.3"))
+    before = await revision(pair)
+    await _take_away(pair)
+    await _delete(pair)
+    assert (await late(pair, before))[1] == ["h3"]

@@ -17,7 +17,6 @@ from services.common.rpc.status import (
     DETAILS_KEY,
     StatusEncoder,
     error_of,
-    error_of_status,
     remote_status,
 )
 from tests.contract.rpc.probe import Running, start_probe
@@ -227,12 +226,3 @@ def test_details_that_are_no_status_are_ignored() -> None:
     error = error_of(grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, None, metadata, "gone"))
 
     assert type(error) is errors.NotFound
-
-
-def test_a_status_in_a_batch_answer_is_the_same_error() -> None:
-    status = StatusEncoder().status_of(errors.InvalidInput.at("name", "empty"))
-    error = error_of_status(status)
-
-    assert isinstance(error, errors.InvalidInput)
-    assert error.violations == (Violation("name", "empty"),)
-    assert error_of_status(status_pb2.Status()) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -11,9 +12,12 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client import CollectorRegistry
 
+from services.common.certificates.authority import Subject
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
+from services.common.tls import TlsFiles
+from services.ctl.local.certificate_folder import CertificateFolder
 from tests.support.certificates import Authority
 
 
@@ -37,6 +41,27 @@ async def test_only_peers_of_the_same_authority_are_served(tmp_path: Path) -> No
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await HealthStub(channel).Check(request, timeout=20)
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    finally:
+        await server.stop(grace=0)
+
+
+async def test_certificates_of_our_own_authority_serve_and_call(tmp_path: Path) -> None:
+    folder, now = CertificateFolder(tmp_path / "ca"), datetime.now(UTC)
+    folder.init("romana", now, days=2)
+    folder.issue(Subject("ipam", ("romana:service",), ("127.0.0.1", "ipam.example")), now, days=1)
+    folder.issue(Subject("me", ("romana:reader",)), now, days=1)
+    ipam, me = (
+        TlsFiles(folder.certificate("ca"), folder.certificate(name), folder.key(name))
+        for name in ("ipam", "me")
+    )
+    server = RpcServer(RpcMetrics(CollectorRegistry()))
+    address = str(server.listen("127.0.0.1:0", tls=ipam))
+    await server.start()
+    try:
+        async with open_channel(address, tls=me) as channel:
+            assert (
+                await HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+            ).status
     finally:
         await server.stop(grace=0)
 

@@ -13,15 +13,15 @@ from prometheus_client import generate_latest
 from romana.topology.v1 import node_pb2, topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
-from services.common.errors import RomanaError
+from services.common.errors import InvalidInput, RomanaError
 from services.common.etcd.types import Compare, Delete, Operation, Outcome, Put
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.process.version import version
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.status import error_of
+from services.common.sizes import TRANSACTION_OPERATIONS
 from services.topology.forms.apply_request import read_initial
 from services.topology.store.apply import ApplyOptions
-from services.topology.store.store import MAX_NODES
 from tests.conftest import Store
 from tests.contract.topology.replicas import Replica
 
@@ -230,7 +230,48 @@ async def test_a_node_in_use_is_removed_only_by_force_and_its_name_waits(
     await store.client.transact(
         (), (Delete(store.keys.blocks, prefix=True), Put(store.keys.commit, b"2"))
     )
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is not None
     assert (await register(replica, "x", "192.0.2.1")).placements
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is None
+
+
+async def test_a_node_that_vanished_may_come_back_to_what_is_in_use_on_it(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a", used=3)
+    key = store.keys.node(NodeName("x"))
+    await store.client.transact((), (Delete(key), Put(store.keys.generation, b"2")))
+    assert (await register(replica, "x", "192.0.2.1")).placements
+
+
+async def test_the_release_of_what_a_vanished_node_had_can_be_asked_for(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a", used=3)
+    key = store.keys.node(NodeName("x"))
+    await store.client.transact((), (Delete(key), Put(store.keys.generation, b"2")))
+    answer = await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
+    assert answer.released_addresses == 0
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is None
+    for _ in range(2):
+        answer = await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x", force=True))
+        assert answer.released_addresses == 3
+    assert await store.client.get(store.keys.removed_node(NodeName("x"))) is not None
+
+
+async def test_removals_are_forgotten_when_nothing_is_in_use_any_more(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    for number in range(1, 4):
+        await register(replica, f"x{number}", f"192.0.2.{number}")
+        await replica.stub.DeleteNode(api.DeleteNodeRequest(name=f"x{number}", force=True))
+    kept = await store.client.range(store.keys.removed_nodes)
+    assert [item.key for item in kept.items] == [store.keys.removed_node(NodeName("x3"))]
 
 
 async def test_deleting_twice_is_fine_and_reading_is_not_found(replica: Replica) -> None:
@@ -272,7 +313,7 @@ async def test_two_replicas_fill_groups_evenly(replica: Replica, other: Replica)
 async def test_a_change_that_moves_many_nodes_is_completed(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = MAX_NODES * 2 + 10
+    number = TRANSACTION_OPERATIONS * 2 + 10
     nodes = ", ".join(f"{{name: x{i}, address: 192.0.{i // 250}.{i % 250}}}" for i in range(number))
     await apply(replica, RACKS % f"{{name: a, nodes: [{nodes}]}}")
     assert len(replica.store.cache.nodes) == number
@@ -283,16 +324,28 @@ async def test_a_change_that_moves_many_nodes_is_completed(
     with monkeypatch.context() as patched:
         patched.setattr(replica.topology, "_finish", crash)
         await failing(apply(replica, racks("b", "c")))
-    assert await replica.topology.settle() == number - MAX_NODES
+    assert 0 < await replica.topology.settle() <= number - TRANSACTION_OPERATIONS // 2
     got = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec.topologies[0]
     assert sorted(group.node_count for group in got.groups) == [number // 2, number // 2]
     assert await replica.topology.settle() == 0
 
 
+async def test_a_change_that_moves_nodes_with_many_labels_is_completed(replica: Replica) -> None:
+    """A hundred of them are larger than a transaction may be."""
+    labels = {f"feature.example.com/some-long-name-{i:03d}": "y" * 60 for i in range(200)}
+    await apply(replica, racks("a"))
+    for number in range(120):
+        await register(replica, f"x{number}", f"192.0.2.{number}", **labels)
+    await apply(replica, racks("b"))
+    nodes = (await replica.stub.ListNodes(api.ListNodesRequest(page_size=200))).nodes
+    assert {node.placements[0].group for node in nodes} == {"n/b"}
+    assert len(nodes) == 120
+
+
 async def test_a_node_that_comes_while_many_are_moved_is_counted_too(
     replica: Replica, other: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = MAX_NODES * 2 + 9
+    number = TRANSACTION_OPERATIONS * 2 + 9
     nodes = ", ".join(f"{{name: x{i}, address: 192.0.{i // 250}.{i % 250}}}" for i in range(number))
     await apply(replica, RACKS % f"{{name: a, nodes: [{nodes}]}}")
     transact = store.client.transact
@@ -427,3 +480,105 @@ async def test_a_node_may_be_attached_to_some_networks_only(replica: Replica) ->
     answer = await replica.stub.RegisterNode(api.RegisterNodeRequest(node=shared))
     assert answer.node.networks == ["test", "qa"]
     assert answer.node.attachments == shared.attachments
+
+
+async def dedicated(replica: Replica) -> node_pb2.Node:
+    """A node whose only network is qa."""
+    await apply(replica, EXAMPLE)
+    wanted = node_pb2.Node(
+        name="n",
+        address="192.0.2.1",
+        labels={"rack": "rack-1"},
+        attachments=[node_pb2.Attachment(network="qa", interface="eth1", address="10.30.0.2")],
+    )
+    answer = await replica.stub.RegisterNode(api.RegisterNodeRequest(node=wanted))
+    assert answer.node.empty_attachments == node_pb2.EMPTY_ATTACHMENTS_UNSPECIFIED
+    return answer.node
+
+
+async def update(replica: Replica, node: node_pb2.Node) -> node_pb2.Node:
+    return (await replica.stub.UpdateNode(api.UpdateNodeRequest(node=node))).node
+
+
+async def test_a_node_does_not_land_on_every_network_unasked(replica: Replica) -> None:
+    node = await dedicated(replica)
+    without = node_pb2.Node()
+    without.CopyFrom(node)
+    del without.attachments[:]
+    found = await failing(update(replica, without))
+    assert isinstance(found, InvalidInput)
+    assert [violation.path for violation in found.violations] == ["node.empty_attachments"]
+    assert (await replica.stub.GetNode(api.GetNodeRequest(name="n"))).node == node
+
+
+async def test_a_node_may_be_on_no_network(replica: Replica) -> None:
+    node = await dedicated(replica)
+    del node.attachments[:]
+    node.empty_attachments = node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
+    nowhere = await update(replica, node)
+    assert (list(nowhere.networks), list(nowhere.placements)) == ([], [])
+    assert nowhere.empty_attachments == node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
+
+    # what was read is sent back with another label, as by whoever does not know of the field
+    nowhere.labels["colour"] = "blue"
+    nowhere = await update(replica, nowhere)
+    assert list(nowhere.networks) == []
+
+    # and whoever makes it up leaves it where it is, too
+    made_up = node_pb2.Node(name="n", address="192.0.2.1", labels={"rack": "rack-1"})
+    assert isinstance(await failing(update(replica, made_up)), InvalidInput)
+
+    nowhere.attachments.add(network="test", interface="eth1")
+    assert list((await update(replica, nowhere)).networks) == ["test"]
+
+
+async def test_a_node_is_put_on_every_network_when_that_is_said(replica: Replica) -> None:
+    node = await dedicated(replica)
+    del node.attachments[:]
+    node.empty_attachments = node_pb2.EMPTY_ATTACHMENTS_EVERY_NETWORK
+    everywhere = await update(replica, node)
+    assert list(everywhere.networks) == ["test", "qa", "production", "admin"]
+    assert everywhere.empty_attachments == node_pb2.EMPTY_ATTACHMENTS_EVERY_NETWORK
+    everywhere.attachments.add(network="test", interface="eth1")
+    assert list((await update(replica, everywhere)).networks) == ["test"]
+
+
+async def test_a_node_without_any_address_may_be_on_no_network_only(replica: Replica) -> None:
+    await apply(replica, EXAMPLE)
+    bare = node_pb2.Node(name="n", labels={"rack": "rack-1"})
+    found = await failing(replica.stub.RegisterNode(api.RegisterNodeRequest(node=bare)))
+    assert isinstance(found, InvalidInput)
+    bare.empty_attachments = node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
+    answer = await replica.stub.RegisterNode(api.RegisterNodeRequest(node=bare))
+    assert list(answer.node.networks) == []
+
+
+async def test_a_listed_node_keeps_its_attachments_unless_they_are_said(replica: Replica) -> None:
+    await dedicated(replica)
+    await apply(
+        replica,
+        EXAMPLE.replace("- name: rack-1", "- name: rack-1\n        nodes: [{name: n}]", 1),
+    )
+    node = (await replica.stub.GetNode(api.GetNodeRequest(name="n"))).node
+    assert list(node.networks) == ["qa"]
+    await apply(
+        replica,
+        EXAMPLE.replace(
+            "- name: rack-1",
+            "- name: rack-1\n        nodes: [{name: n, empty_attachments: every_network}]",
+            1,
+        ),
+    )
+    node = (await replica.stub.GetNode(api.GetNodeRequest(name="n"))).node
+    assert list(node.networks) == ["test", "qa", "production", "admin"]
+    found = await failing(
+        apply(
+            replica,
+            EXAMPLE.replace(
+                "- name: rack-1",
+                "- name: rack-1\n        nodes: [{name: n, empty_attachments: no_network}]",
+                1,
+            ),
+        )
+    )
+    assert isinstance(found, InvalidInput)

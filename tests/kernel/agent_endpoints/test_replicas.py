@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.agent.endpoints.ipam_client import IpamClient
-from services.agent.endpoints.spec import AddressWant, EndpointSpec
+from services.agent.endpoints.spec import EndpointSpec
+from services.agent.model import AddressWant
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.rpc.channel import open_channel
 from tests.support.agent_node import NODE

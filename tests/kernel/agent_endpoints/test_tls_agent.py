@@ -29,6 +29,9 @@ from tests.support.ipam_process import IpamProcess, poll, seed
 from tests.support.netns import Namespaces
 from tests.support.topologies import layout, network, node
 
+OWN_NAME = f"{NODE}/web-1"
+"""A node's certificate takes only names of its own."""
+
 
 @dataclass(frozen=True)
 class Secured:
@@ -46,11 +49,9 @@ def secured(shared_etcd: LocalEtcd) -> Iterator[Secured]:
         ours = Authority(Path(folder) / "ca")
         own = ours.issue("ipam", uri="romana:service")
         keys = Keys(f"/test-{uuid.uuid4().hex[:12]}")
-        replica = IpamProcess([shared_etcd.endpoint], keys.root, Path(folder))
+        replica = IpamProcess([shared_etcd.endpoint], keys.root, Path(folder), tls=own)
         replica.address = f"unix:{folder}/ipam.sock"
         replica._environment["ROMANA_IPAM__LISTEN__ADDRESS"] = replica.address
-        for name, path in (("CA", own.ca), ("CERTIFICATE", own.certificate), ("KEY", own.key)):
-            replica._environment[f"ROMANA_IPAM__LISTEN__TLS__{name}"] = str(path)
         made = Secured(
             replica,
             ours.issue("operator", uri="romana:operator"),
@@ -126,9 +127,9 @@ async def test_an_agent_with_its_own_certificate_works(secured: Secured, folder:
     async with agent(secured, secured.node, folder) as there:
         await there.ready()
         pod = there.namespaces.new("pod")
-        address = (await there.attach("web-1", pod)).endpoint.addresses[0].address
+        address = (await there.attach(OWN_NAME, pod)).endpoint.addresses[0].address
         assert await asyncio.to_thread(there.home.pings, address)
-        assert (await there.detach("web-1")).addresses == [address]
+        assert (await there.detach(OWN_NAME)).addresses == [address]
 
 
 async def test_an_agent_with_another_nodes_certificate_gets_no_stream(
@@ -145,12 +146,12 @@ async def test_an_agent_with_another_nodes_certificate_gets_no_stream(
 
 
 async def test_a_node_allocates_and_releases_for_itself_only(secured: Secured) -> None:
-    asked = pb.AllocateAddressRequest(spec=spec("a"))
+    asked = pb.AllocateAddressRequest(spec=spec(OWN_NAME))
     async with asking(secured, secured.other) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.AllocateAddress(asked)
         assert error_of(refused.value).reason == "NOT_THIS_NODE"
-    release = pb.ReleaseAddressRequest(spec=pb.ReleaseSpec(name="a", node=NODE))
+    release = pb.ReleaseAddressRequest(spec=pb.ReleaseSpec(name=OWN_NAME, node=NODE))
     async with asking(secured, secured.node) as stub:
         given = await stub.AllocateAddress(asked)
         assert len(given.allocations) == 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from services.agent.rules.compose import Composer, Local, Refreshed
+from services.agent.rules.ending import Ending
 from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.render_rules import Logging
@@ -97,6 +98,7 @@ class Site:
         ]
         self.composer = Composer(Failsafe(), logging)
         self.firewall = Firewall(enter=lambda: enter(self.node.path))
+        self.ending = Ending(self.firewall, enter=lambda: enter(self.node.path))
 
     def _host(self, name: str, its: str, number: int) -> Host:
         home = self.made.new(name)
@@ -138,6 +140,8 @@ class Site:
     def close(self) -> None:
         for host in (self.outside, *self.hosts):
             host.ear.close()
+        self.ending._thread.submit(self.ending.drop).result(30)
+        self.ending._thread.shutdown()
         self.do(self.firewall._close)
         self.firewall._thread.shutdown()
 
@@ -162,9 +166,12 @@ class Site:
         if done.changes:
             self.do(lambda: self.firewall.nft.apply(done.changes))
         view = self.composer.view()
-        self.do(lambda: self.firewall.relax(view))
-        if done.restricts or done.gone:
-            self.do(lambda: self.firewall.sweep(view, done.gone))
+
+        def judge() -> None:
+            self.ending.relax(view, done.relaxed)
+            self.ending.sweep(view, done.restricted, done.gone)
+
+        self.ending._thread.submit(judge).result(30)
         return done
 
     def reset(self) -> None:

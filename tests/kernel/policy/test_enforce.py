@@ -14,6 +14,7 @@ from services.agent.kernel.netlink import ACK, attribute, message
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint
+from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.failsafe import Failsafe, parse_ports
 from services.agent.rules.firewall import Firewall
@@ -62,7 +63,12 @@ class Agent:
         self.site = site
         self.firewall = Firewall(enter=lambda: enter(site.node.path))
         self.enforcement = Enforcement(
-            self.firewall, failsafe or Failsafe(), logging, quick=0.3, check=0.3
+            self.firewall,
+            Ending(self.firewall, enter=lambda: enter(site.node.path)),
+            failsafe or Failsafe(),
+            logging,
+            quick=0.3,
+            check=0.3,
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -231,9 +237,9 @@ def _connections(site: Site) -> str:
         from services.agent.kernel.conntrack import Conntrack
 
         conntrack = Conntrack()
-        found = conntrack.find(lambda packet: packet.destination == site.hosts[1].addresses[0])
+        found = list(conntrack.find({site.hosts[1].addresses[0]}))
         conntrack.close()
-        return " ".join(str(one.packet.port) for one in found)
+        return " ".join(str(one.opening.port) for one in found)
 
     return site.node.call(read)
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.agent.kernel.diff import diff
+from services.agent.kernel.endpoint_names import host_interface
 from services.agent.kernel.numbers import Numbers
 from services.agent.kernel.state import Interface, Kind, State
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.routing.plan import Wanted, plan
-from services.agent.routing.prefixes import PrefixRoutes
+from services.agent.routing.plan import Planner, Wanted, plan
 from services.agent.routing.reconcile_round import Outcome, Task, perform
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Mode, Network
@@ -95,7 +95,7 @@ def wishes(draw: st.DrawFn) -> Wanted:
 def run(
     fake: FakeKernel,
     wanted: Wanted,
-    memory: PrefixRoutes | None = None,
+    memory: Planner | None = None,
     last: Outcome | None = None,
 ) -> Outcome:
     task = Task(
@@ -107,7 +107,7 @@ def run(
         last.desired if last else None,
         frozenset(),
     )
-    return perform(fake, task, memory or PrefixRoutes(), lambda _: None)
+    return perform(fake, task, memory or Planner(), lambda _: None)
 
 
 @given(wishes())
@@ -126,7 +126,7 @@ def test_a_round_reaches_the_plan_and_another_does_nothing(wanted: Wanted) -> No
 @given(st.lists(wishes(), min_size=2, max_size=5))
 @settings(max_examples=200, deadline=None)
 def test_the_end_does_not_depend_on_the_way(wanted: list[Wanted]) -> None:
-    fake, memory = kernel(), PrefixRoutes()
+    fake, memory = kernel(), Planner()
     last = None
     for one in wanted:
         last = run(fake, one, memory, last)
@@ -189,7 +189,7 @@ def test_an_interface_that_was_made_anew_gets_everything_back(wanted: Wanted) ->
         last.desired,
         frozenset(),
     )
-    outcome = perform(fake, task, PrefixRoutes(), lambda _: None)
+    outcome = perform(fake, task, Planner(), lambda _: None)
     assert fake.ours == outcome.desired.state
 
 
@@ -202,7 +202,76 @@ def test_links_stay_while_it_is_not_known_who_wants_them(wanted: Wanted) -> None
     task = Task(
         forgotten, None, frozenset(Kind), frozenset(), State(), None, frozenset(), keep_links=True
     )
-    perform(fake, task, PrefixRoutes(), lambda _: None)
+    perform(fake, task, Planner(), lambda _: None)
     assert fake.ours.links == last.desired.state.links
     run(fake, forgotten)
     assert fake.ours.links == {}
+
+
+PAIRS = {name: host_interface(name) for name in map(EndpointName, ("w0", "w1", "w2", "w3"))}
+
+
+@st.composite
+def moments(draw: st.DrawFn) -> tuple[dict[EndpointName, LocalEndpoint], set[str], set[str]]:
+    """Endpoints that come and go, by name; pairs that are there; prefixes that are another node's.
+
+    Two may have the same address: one that came before the other went.
+    """
+    found = {}
+    for name in draw(st.sets(st.sampled_from(sorted(PAIRS)))):
+        number = draw(st.integers(0, 3))
+        item = EndpointAddress(ipaddress.ip_network(CIDRS["a"])[number + 17], NetworkName("a"))
+        found[name] = LocalEndpoint(
+            name,
+            Tenant("t"),
+            Segment(""),
+            PAIRS[name],
+            (item,),
+            create_time=draw(st.integers(0, 1)),
+        )
+    there = draw(st.sets(st.sampled_from(sorted(PAIRS.values()))))
+    return found, there, draw(st.sets(st.sampled_from(["10.1.0.64/28", "10.1.0.80/28"])))
+
+
+@given(st.sampled_from(list(Mode)), st.lists(moments(), min_size=2, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_what_little_has_changed_is_done_as_if_all_were_looked_at(
+    mode: Mode, many: list[tuple[dict[EndpointName, LocalEndpoint], set[str], set[str]]]
+) -> None:
+    fake, planner, last = kernel(), Planner(), None
+    gateway = ipaddress.ip_address(LINKS["a"].format(1))
+    net = Network(
+        NetworkName("a"), ipaddress.ip_network(CIDRS["a"]), 29, gateway=gateway, mode=mode
+    )
+    peers = {(net.name, ME): ipaddress.ip_address(LINKS["a"].format(9))}
+    peers[net.name, NODES[1]] = ipaddress.ip_address(LINKS["a"].format(11))
+    here: set[str] = set()
+    held: set[str] = set()
+    index = 100
+    for endpoints, there, prefixes in many:
+        down = {fake.interfaces()[name].index for name in here - there}
+        for name in here - there:
+            fake.remove_interface(name)
+        for name in there - here:
+            index += 1
+            fake.add_interface(Interface(name, index))
+        here = there
+        routes = {(net.name, ipaddress.ip_network(text)): NODES[1] for text in prefixes}
+        remote = Remote({net.name: net}, peers, routes)
+        changed = {(net.name, ipaddress.ip_network(text)) for text in held ^ prefixes}
+        held = prefixes
+        numbers = last.numbers if last else Numbers.none()
+        task = Task(
+            Wanted(Myself(ME, ()), remote, endpoints, {}, numbers),
+            changed if last else None,
+            frozenset() if last else frozenset(Kind),
+            frozenset(down),
+            last.actual if last else State(),
+            last.desired if last else None,
+            frozenset(),
+        )
+        last = perform(fake, task, planner, lambda _: None)
+        fresh = plan(replace(task.wanted, numbers=last.numbers, interfaces=fake.interfaces()))
+        assert not last.refused
+        assert last.desired.state == fresh.state == last.actual == fake.ours
+        assert (last.desired.problems, last.desired.owners) == (fresh.problems, fresh.owners)

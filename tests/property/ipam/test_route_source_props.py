@@ -72,7 +72,7 @@ class World:
         request = Request(name, NodeName(where), Tenant("t"), Segment(segment), ANY)  # type: ignore[arg-type]
         mark = self.state.mark()
         try:
-            allocate(self.state, request, 0)
+            allocate(self.state, request, 0, 0)
         except RomanaError:
             self.state.rollback(mark)
         self.update()

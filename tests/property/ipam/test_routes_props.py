@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ipam.routes.ortc import Changes, RouteTable, longest_match
+from services.ipam.routes.ortc import Changes, RouteTable
 from services.ipam.routes.trie import Prefix
 
 BITS = 6
@@ -18,9 +19,7 @@ SIZE = 1 << BITS - LENGTH
 Step = tuple[str, int, int, int]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["set"] * 6 + ["clear", "forbid", "allow", "confine", "unconfine", "flush"]
-        ),
+        st.sampled_from(["set"] * 6 + ["clear", "forbid", "allow", "flush"]),
         st.integers(0, SIZE - 1),
         st.integers(LENGTH, BITS),
         st.integers(0, len(NODES) - 1),
@@ -35,7 +34,6 @@ class Model:
     def __init__(self) -> None:
         self.blocks: dict[Prefix, str] = {}
         self.forbidden: list[Prefix] = []
-        self.confined: list[Prefix] = []
 
     def owners(self) -> dict[int, str | None]:
         """For each address of the network its node; None if it is forbidden; absent if free."""
@@ -47,8 +45,6 @@ class Model:
 
     def build(self) -> RouteTable:
         table = RouteTable(BASE, LENGTH, BITS)
-        for prefix in sorted(self.confined, reverse=True):
-            table.confine(*prefix)
         for prefix in sorted(self.forbidden, reverse=True):
             table.forbid(*prefix)
         for prefix, node in sorted(self.blocks.items(), reverse=True):
@@ -83,11 +79,16 @@ def play(table: RouteTable, model: Model, step: Step) -> None:
             model.forbidden.append(prefix)
         case "allow" if model.forbidden:
             table.allow(*model.forbidden.pop(offset % len(model.forbidden)))
-        case "confine":
-            table.confine(*prefix)
-            model.confined.append(prefix)
-        case "unconfine" if model.confined:
-            table.unconfine(*model.confined.pop(offset % len(model.confined)))
+
+
+def longest_match(routes: Mapping[Prefix, str], address: int) -> str | None:
+    """Where an address is sent, the slow and obvious way."""
+    for length in range(BITS, -1, -1):
+        shift = BITS - length
+        node = routes.get((address >> shift << shift, length))
+        if node is not None:
+            return node
+    return None
 
 
 def apply(routes: dict[Prefix, str], changes: Changes) -> None:
@@ -101,14 +102,11 @@ def apply(routes: dict[Prefix, str], changes: Changes) -> None:
 def check(table: RouteTable, model: Model) -> None:
     owners = model.owners()
     for at in range(1 << BITS):
-        sent = longest_match(table.routes, at, BITS)
+        sent = longest_match(table.routes, at)
         if at not in addresses((BASE, LENGTH)):
             assert sent is None
         elif at in owners:
             assert sent == owners[at]
-    for prefix in table.routes:
-        for group in model.confined:
-            assert prefix[1] >= group[1] or not overlap(prefix, group)
     for node in NODES:
         assert table.prefixes_of(node) == {at for at, to in table.routes.items() if to == node}
 
@@ -168,23 +166,19 @@ def test_a_change_and_its_undo_give_the_same_routes(steps: list[Step], more: lis
     owners=st.lists(
         st.sampled_from(["a", "b", "c", "free", "free", "bad"]), min_size=16, max_size=16
     ),
-    confined=st.lists(st.tuples(st.integers(0, 15), st.integers(1, 3)), max_size=2),
 )
-def test_no_smaller_table_exists(owners: list[str], confined: list[tuple[int, int]]) -> None:
+def test_no_smaller_table_exists(owners: list[str]) -> None:
     table = RouteTable(0, 0, 4)
-    groups = {(at >> 4 - length << 4 - length, length) for at, length in confined}
-    for group in groups:
-        table.confine(*group)
     for at, owner in enumerate(owners):
         if owner == "bad":
             table.forbid(at, 4)
         elif owner != "free":
             table.set(at, 4, owner)
     table.flush()
-    assert len(table.routes) == fewest(tuple(owners), frozenset(groups))
+    assert len(table.routes) == fewest(tuple(owners))
 
 
-def fewest(owners: tuple[str, ...], groups: frozenset[Prefix]) -> int:
+def fewest(owners: tuple[str, ...]) -> int:
     """Tries a route to each node, and none, at every prefix, by what it inherits.
 
     That is all tables, since what is below a prefix sees what is above only as what it inherits.
@@ -194,9 +188,7 @@ def fewest(owners: tuple[str, ...], groups: frozenset[Prefix]) -> int:
     @cache
     def cost(base: int, length: int, inherited: str) -> float:
         own = range(base, base + (1 << bits - length))
-        allowed = all(owners[at] != "bad" for at in own) and not any(
-            length < group[1] and group[0] in own for group in groups
-        )
+        allowed = all(owners[at] != "bad" for at in own)
         choices = [inherited]
         if allowed:
             choices += [node for node in NODES if node != inherited]

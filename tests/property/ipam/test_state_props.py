@@ -27,7 +27,7 @@ from services.ipam.deciding.commands import Item, Result, Tidy
 from services.ipam.deciding.commands import perform as decide
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_ranges
+from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import ANY, Given, Release, Request, Want
 from tests.support.ipam_dump import after_tidying, choices, dump, recount
@@ -234,7 +234,7 @@ def perform(life: Life, step: tuple[object, ...]) -> None:  # noqa: C901 - a tab
             )
             before = dump(life.leader)
             try:
-                result = allocation.allocate(life.leader, asked, life.now)
+                result = allocation.allocate(life.leader, asked, life.now, 1)
             except RomanaError:
                 assert dump(life.leader) == before
             else:
@@ -255,7 +255,7 @@ def perform(life: Life, step: tuple[object, ...]) -> None:  # noqa: C901 - a tab
             life.fail()
         case ("reserve", int(number)):
             net, ranges = RESERVED[number]
-            made = Reservation(f"r{number}", NetworkName(net), parse_ranges(ranges), ranges)
+            made = Reservation(f"r{number}", NetworkName(net), stored_ranges(ranges), ranges)
             life.both(lambda state: state.set_reservation(made))
             life.reservations[made.name] = made
         case ("unreserve", int(number)):
@@ -289,7 +289,7 @@ def _forbidden(life: Life, given: Sequence[Given]) -> list[str]:
         ]
         if any(start <= item.address < stop for start, stop in reserved):
             found.append(item.text)
-    own = {str(item.address) for node in life.nodes.values() for item in node.attachments}
+    own = {str(item.address) for node in life.nodes.values() for item in node.declared}
     texts = {(item.network, item.text) for item in given}
     found += [text for network, text in texts if (network, text) == ("seq", "10.0.0.1")]
     found += [text for network, text in texts if text in own]
@@ -372,12 +372,12 @@ def test_requests_in_a_row_get_what_each_would_get_by_itself(
     life.commit()
     before = dump(life.leader)
     alone = copy.deepcopy(life.leader)
-    expected = [decide(alone, item, life.now) for item in batch]
+    expected = [decide(alone, item, life.now, 1) for item in batch]
 
-    streaks, at = Streaks(life.leader, life.now), 0
+    streaks, at = Streaks(life.leader, 1), 0
     results: list[Result] = []
     while (at := streaks.run(batch, at, len(batch), results)) < len(batch):
-        results.append(decide(life.leader, batch[at], life.now))
+        results.append(decide(life.leader, batch[at], life.now, 1))
         streaks.note(batch[at], results[at])
         at += 1
 

@@ -17,6 +17,9 @@ from services.topology.layout.node_index import Roster
 LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("12"), max_size=3)
 ADDRESSES = [ip_address(f"192.0.2.{number}") for number in range(1, 6)]
 TOPOLOGIES = ("t", "u")
+ATTACHMENTS = st.none() | st.sets(st.sampled_from(TOPOLOGIES)).map(
+    lambda names: tuple(Attachment(NetworkName(f"net-{name}")) for name in names)
+)
 
 
 @st.composite
@@ -104,10 +107,7 @@ def test_it_places_as_a_search_over_everything_does(data: st.DataObject, layout:
             name,
             data.draw(st.sampled_from(ADDRESSES)),
             data.draw(LABELS),
-            attachments=tuple(
-                Attachment(NetworkName(f"net-{topology}"))
-                for topology in data.draw(st.sets(st.sampled_from(TOPOLOGIES)))
-            ),
+            attachments=data.draw(ATTACHMENTS),
             pins={
                 TopologyName(path.split("/")[0]): path
                 for path in data.draw(st.lists(st.sampled_from(paths), max_size=1))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 
 from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Request
-from services.agent.endpoints.spec import AddressWant, local_endpoint
-from services.agent.model import EndpointAddress
+from services.agent.endpoints.spec import local_endpoint
+from services.agent.model import AddressWant, EndpointAddress, WantedEndpoint
 from services.common import errors
-from services.common.model.names import NetworkName
+from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
 
 ENVIRONMENT = {
     "CNI_COMMAND": "ADD",
@@ -52,6 +53,49 @@ def test_the_segment_is_a_label_of_the_pod() -> None:
     labels = {"args": {"cni": {"labels": [{"key": "tier", "value": "front"}]}}}
     spec = protocol.spec_of(parse({"segmentLabel": "tier", **labels}))
     assert (spec.segment, spec.labels) == ("front", {"tier": "front"})
+
+
+POD_ARGS = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=1234"
+POD_WANTED = WantedEndpoint(
+    EndpointName("pod/shop/web-0/1234"),
+    Tenant("shop"),
+    Segment("front"),
+    {"app": "web"},
+    (AddressWant(NetworkName("blue"), 4),),
+    "pod/shop/web-0",
+)
+
+
+def test_an_orchestrated_pod_is_named_by_its_uid_and_is_what_was_said_of_it() -> None:
+    request = parse({"orchestrator": "kubernetes", "network": "ignored"}, CNI_ARGS=POD_ARGS)
+    spec = protocol.spec_of_pod(request, POD_WANTED)
+    assert (spec.name, spec.container) == ("pod/shop/web-0/1234", "c1")
+    assert (spec.tenant, spec.segment, spec.labels) == ("shop", "front", {"app": "web"})
+    assert spec.addresses == POD_WANTED.addresses
+    assert spec.allocation_name == "pod/shop/web-0"
+    assert protocol.key_of(spec) == "pods/c1/eth0"
+
+
+def test_a_pod_that_must_not_be_attached_is_refused_with_the_reason() -> None:
+    request = parse({"orchestrator": "kubernetes"}, CNI_ARGS=POD_ARGS)
+    with pytest.raises(CniError, match=r"pod shop/web-0 \(1234\): no such family") as caught:
+        protocol.spec_of_pod(request, replace(POD_WANTED, refusal="no such family"))
+    assert caught.value.code == protocol.BAD_CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("config", "args", "code"),
+    [
+        ({"orchestrator": "nomad"}, POD_ARGS, protocol.BAD_CONFIGURATION),
+        ({"orchestrator": "kubernetes"}, "K8S_POD_NAMESPACE=a", protocol.BAD_ENVIRONMENT),
+    ],
+)
+def test_an_orchestrators_pod_has_to_be_known_by_name(
+    config: dict[str, Any], args: str, code: int
+) -> None:
+    with pytest.raises(CniError) as caught:
+        _ = parse(config, CNI_ARGS=args).name
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(

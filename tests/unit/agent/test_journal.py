@@ -8,14 +8,13 @@ import pytest
 
 from services.agent.endpoints.journal import BAD, Journal, decode, encode
 from services.agent.endpoints.spec import (
-    AddressWant,
     EndpointSpec,
     Record,
     Step,
     local_endpoint,
     unknown,
 )
-from services.agent.model import EndpointAddress
+from services.agent.model import AddressWant, EndpointAddress
 from services.common.errors import WrongState
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
 

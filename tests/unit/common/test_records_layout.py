@@ -75,9 +75,20 @@ def test_empty_layout_reads_back_as_written() -> None:
     assert decode_layout(encode_layout(Layout())) == Layout()
 
 
-@pytest.mark.parametrize("node", [NODE, Node(NodeName("bare"))])
+@pytest.mark.parametrize(
+    "node", [NODE, Node(NodeName("bare")), Node(NodeName("nowhere"), attachments=())]
+)
 def test_node_reads_back_as_written(node: Node) -> None:
     assert decode_node(encode_node(node)) == node
+
+
+def test_on_every_network_and_on_none_are_two_states() -> None:
+    everywhere, nowhere = Node(NodeName("n")), Node(NodeName("n"), attachments=())
+    assert b"attachments" not in encode_node(everywhere)  # as it always was
+    assert decode_node(b'{"name":"n"}') == everywhere
+    assert decode_node(encode_node(nowhere)) == nowhere
+    assert everywhere.is_attached(BLUE)
+    assert not nowhere.is_attached(BLUE)
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -162,3 +162,16 @@ def test_foreign_keys_are_none_of_its_business() -> None:
     view = view_of()
     assert not view.take(changed(put("/x/topology/else", b"{", 3)))
     assert not view.unreadable
+
+
+def test_a_node_that_was_removed_by_force_is_noted_until_it_is_forgotten() -> None:
+    view = view_of(a_node(H1, 2))
+    mark = put(KEYS.removed_node(H1), b"{}", 3)
+    difference = view.take(
+        Changes((Event(KEYS.node(H1), None, 3), Event(mark.key, mark, 3)), 3),
+    )
+    assert difference == TopologyDifference(gone=names(H1), removed=names(H1))
+    assert view.removed == {H1}
+    assert not view.take(Snapshot((mark,), 4))
+    assert not view.take(Snapshot((), 5, gone=(mark.key,)))
+    assert view.removed == set()

@@ -4,7 +4,6 @@ import pytest
 
 from services.common.sync.model import Ack, Failure, Phase, Position, Response
 from services.common.sync.receiver import ProtocolViolation, Receiver
-from services.common.sync.spool import SpoolUnreadable, restore, save
 
 AT_1 = Position("e", 1, 11)
 AT_2 = Position("e", 2, 22)
@@ -103,17 +102,11 @@ def test_failures_are_told_when_they_change() -> None:
     assert receiver.failing([]) == Ack(0, AT_1)
 
 
-def test_a_spool_restores_what_was_held() -> None:
-    receiver = restore(save(synced(a="1"), lambda value: value), str)
+def test_what_was_on_disk_is_what_is_held() -> None:
+    receiver: Receiver[str] = Receiver({"a": "1"}, AT_1)
     assert receiver.held == {"a": "1"}
     assert receiver.complete
     assert not receiver.in_sync
     assert receiver.hello("n").resume == AT_1
     assert receiver.status().applied is None
     assert receiver.restored().applied == AT_1
-
-
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"format":2,"position":null,"held":{}}'])
-def test_what_is_no_spool_is_refused(data: bytes) -> None:
-    with pytest.raises(SpoolUnreadable):
-        restore(data, str)

@@ -64,4 +64,5 @@ def test_durations_are_seconds() -> None:
 
 def test_nouns_with_y_have_their_plural() -> None:
     assert count(2, "policy") == "2 policies"
+    assert count(2, "day") == "2 days"
     assert count(1, "policy") == "1 policy"

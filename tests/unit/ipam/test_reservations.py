@@ -9,7 +9,7 @@ from services.common.model.names import NetworkName
 from services.common.model.network import Placement
 from services.ipam.deciding import reservations
 from services.ipam.ledger.knowledge import Reservation
-from services.ipam.ledger.ranges import parse_range, parse_ranges
+from services.ipam.ledger.ranges import parse_range, stored_ranges
 from services.ipam.model import NoAddress, Why
 from tests.support.ipam_world import World
 from tests.support.topologies import layout, network, node
@@ -21,7 +21,7 @@ def world(cidr: str = "10.0.0.0/28", block_length: int = 30, **rest: object) -> 
 
 
 def reservation(name: str, *ranges: str, net: str = "net") -> Reservation:
-    return Reservation(name, NetworkName(net), parse_ranges(ranges), ranges)
+    return Reservation(name, NetworkName(net), stored_ranges(ranges), ranges)
 
 
 def test_reserved_addresses_are_not_given() -> None:

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from services.ipam.routes.ortc import RouteTable, longest_match
+from services.ipam.routes.ortc import RouteTable
 from services.ipam.routes.trie import Prefix
 
 
@@ -96,17 +96,6 @@ def test_what_is_forbidden_twice_needs_two_allows() -> None:
     assert table.routes() == {"10.0.0.0/24": "a"}
     with pytest.raises(ValueError, match="was not forbidden"):
         table.table.allow(*at("10.0.0.0/25"))
-
-
-def test_routes_stay_inside_the_prefix_of_their_group() -> None:
-    table = Table("10.0.0.0/24").hold(a="10.0.0.0/29", b="10.0.0.128/29")
-    table.table.confine(*at("10.0.0.0/26"))
-    table.table.confine(*at("10.0.0.128/26"))
-    assert table.routes() == {"10.0.0.0/26": "a", "10.0.0.128/26": "b"}
-    table.table.unconfine(*at("10.0.0.0/26"))
-    assert table.routes() == {"10.0.0.0/25": "a", "10.0.0.128/26": "b"}
-    with pytest.raises(ValueError, match="was not confined"):
-        table.table.unconfine(*at("10.0.0.0/26"))
 
 
 def test_a_node_that_grows_into_its_free_space_moves_no_route() -> None:
@@ -208,10 +197,3 @@ def test_a_history_of_nodes_leaves_nothing_behind() -> None:
     assert table.table.routes == {}
     assert len(table.table._nodes._spare) <= 2
     assert not list(table.table._trie.root.below())
-
-
-def test_longest_match_prefers_the_longest() -> None:
-    routes = {at("10.0.0.0/24"): "a", at("10.0.0.8/29"): "b"}
-    assert longest_match(routes, at("10.0.0.9/32")[0], 32) == "b"
-    assert longest_match(routes, at("10.0.0.16/32")[0], 32) == "a"
-    assert longest_match(routes, at("10.0.1.0/32")[0], 32) is None

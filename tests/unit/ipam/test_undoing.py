@@ -17,7 +17,7 @@ from tests.support.topologies import layout, network, node
 
 def allocate(it: World, name: str, tenant: str = "t") -> None:
     request = Request(EndpointName(name), NodeName("h1"), Tenant(tenant), Segment(""))
-    allocation.allocate(it.state, request, it.now)
+    allocation.allocate(it.state, request, it.now, it.now // 1000)
 
 
 def release(it: World, name: str) -> None:

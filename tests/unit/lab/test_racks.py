@@ -102,7 +102,7 @@ def test_a_lab_without_racks_has_no_routes() -> None:
         ("[10.0.2.1/24]", "[10.0.2.0/24]", "racks[1].router[0]", "first or last"),
         ("[10.0.2.1/24]", "[10.0.1.129/25]", "racks[1].router[0]", "overlaps one's"),
         ("[10.0.2.1/24]", "[10.1.2.1/24]", "racks[1].router[0]", "overlaps network pods"),
-        ("[10.0.2.1/24]", "[here]", "racks[1].router[0]", "interface"),
+        ("[10.0.2.1/24]", "[here]", "racks[1].router[0]", "address"),
         ("n3, rack: two,", "n3,", "nodes[2].addresses.pods", "has to be in a rack"),
         ("n3, rack: two,", "n3, rack: three,", "nodes[2].rack", "no rack"),
         ("{pods: 10.0.2.11}", "{pods: 10.0.1.13}", "nodes[2].addresses.pods", "not in two's"),

@@ -140,3 +140,9 @@ def test_an_agent_takes_no_gateway_and_no_address_of_a_network_it_is_not_on() ->
             check(None, taken)
         assert raised.value.violations[0].path == "node.address"
         check(replace(EMPTY, address=ip_address(taken)), taken)  # what it has is not looked at
+
+
+def test_a_node_that_was_put_on_no_network_is_not_put_on_any_by_its_agent() -> None:
+    nowhere = replace(EMPTY, attachments=())
+    for attachments in (None, (QA,)):
+        assert refused(nowhere, replace(nowhere, attachments=attachments), *MAY) == "attachments"

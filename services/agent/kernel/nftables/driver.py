@@ -126,7 +126,7 @@ class Nft:
             # one of another kind is like none of ours
             shapes[name] = shape or Shape(Element.PORT, is_map=True, size=1)
             if shape is not None and not shape.timeout:
-                elements[name] = self._elements(name, shape)
+                elements[name] = self.elements(name, shape)
         return Found(
             {name: (base, tuple(rules[name])) for name, base in chains.items()},
             shapes,
@@ -147,7 +147,8 @@ class Nft:
         for data in self._netlink.dump(ask, nft.question()):
             yield from nft.parts(data, answer)
 
-    def _elements(self, name: str, shape: Shape) -> dict[bytes, str]:
+    def elements(self, name: str, shape: Shape) -> dict[bytes, str]:
+        """Those of a set with the chains that they lead to; raises KernelUnavailable."""
         found: dict[bytes, str] = {}
         for data in self._netlink.dump(nft.GET_ELEMENT, nft.question(text(2, name))):
             for part in nft.parts(data, nft.NEW_ELEMENT):

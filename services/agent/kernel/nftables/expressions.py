@@ -24,6 +24,7 @@ from services.agent.kernel.nftables.table import (
     Limit,
     Log,
     Masquerade,
+    Renew,
     Statement,
     Verdict,
 )
@@ -45,6 +46,7 @@ RETURN: Final = -5
 
 _NETWORK, _TRANSPORT = 1, 2
 _EQUAL, _UNEQUAL, _LEAST, _MOST = 0, 1, 5, 3
+_UPDATE: Final = 1
 _META_MARK, _META_INPUT, _META_OUTPUT, _META_FAMILY, _META_PROTOCOL = 3, 6, 7, 15, 16
 
 
@@ -91,6 +93,8 @@ _FIELDS: Final[Mapping[Key, tuple[int, int, int]]] = {
     Key.DESTINATION_6: (_NETWORK, 24, 16),
     Key.HOP_LIMIT: (_NETWORK, 7, 1),
     Key.PORT: (_TRANSPORT, 2, 2),
+    Key.TCP_FLAGS: (_TRANSPORT, 13, 1),
+    Key.SCTP_CHUNK: (_TRANSPORT, 12, 1),
     Key.ICMP_TYPE: (_TRANSPORT, 0, 1),
     Key.ICMP_CODE: (_TRANSPORT, 1, 1),
 }
@@ -109,15 +113,27 @@ def _load(key: Key) -> bytes:
     if key in {Key.INPUT_SOURCE_4, Key.INPUT_SOURCE_6}:
         source = Key.SOURCE_4 if key is Key.INPUT_SOURCE_4 else Key.SOURCE_6
         return _meta(_META_INPUT, _REGISTER) + _payload(*_FIELDS[source], _REGISTER + 4)
-    is_4 = key is Key.FLOW_4
+    if key is Key.THROUGH:
+        return _meta(_META_INPUT, _REGISTER) + _meta(_META_OUTPUT, _REGISTER + 4)
+    return _flow(key)
+
+
+def _flow(key: Key) -> bytes:
+    is_4 = key in {Key.FLOW_4, Key.BACK_4}
+    source, destination = (
+        (Key.SOURCE_4, Key.DESTINATION_4) if is_4 else (Key.SOURCE_6, Key.DESTINATION_6)
+    )
+    sides = [(_FIELDS[source], _SOURCE_PORT), (_FIELDS[destination], _FIELDS[Key.PORT])]
+    if key in {Key.BACK_4, Key.BACK_6}:
+        sides.reverse()
+    (first, first_port), (second, second_port) = sides
     words = 1 if is_4 else 4
-    first = _REGISTER
     return (
-        _payload(*_FIELDS[Key.SOURCE_4 if is_4 else Key.SOURCE_6], first)
-        + _payload(*_FIELDS[Key.DESTINATION_4 if is_4 else Key.DESTINATION_6], first + words)
-        + _meta(_META_PROTOCOL, first + 2 * words)
-        + _payload(*_SOURCE_PORT, first + 2 * words + 1)
-        + _payload(*_FIELDS[Key.PORT], first + 2 * words + 2)
+        _payload(*first, _REGISTER)
+        + _payload(*second, _REGISTER + words)
+        + _meta(_META_PROTOCOL, _REGISTER + 2 * words)
+        + _payload(*first_port, _REGISTER + 2 * words + 1)
+        + _payload(*second_port, _REGISTER + 2 * words + 2)
     )
 
 
@@ -163,6 +179,10 @@ def encode(statement: Statement) -> bytes:
             )
         case In(key, name):
             return _load(key) + _expression("lookup", text(1, name) + number(2, _REGISTER))
+        case Renew(key, name):
+            return _load(key) + _expression(
+                "dynset", text(1, name) + number(3, _UPDATE) + number(4, _REGISTER)
+            )
         case Dispatch(key, name):
             return _load(key) + _expression(
                 "lookup", text(1, name) + number(2, _REGISTER) + number(3, _VERDICT_REGISTER)

@@ -56,7 +56,7 @@ _HEADER: Final = struct.pack("!BBH", INET, 0, 0)
 _COUNTER: Final = 1
 _ELEMENTS_MOST: Final = 400
 """In a message: an attribute has at most 65,535 bytes."""
-_INTERVAL, _MAP, _TIMEOUT = 4, 8, 0x10
+_INTERVAL, _MAP, _TIMEOUT, _EVAL = 4, 8, 0x10, 0x20
 _BOUND_END: Final = 1
 _VERDICT_TYPE: Final = 0xFFFFFF00
 _NOTE_MOST: Final = 126
@@ -183,7 +183,7 @@ def new_set(name: str, shape: Shape, identity: int) -> bytes:
     flags = (
         (_INTERVAL if shape.is_interval else 0)
         | (_MAP if shape.is_map else 0)
-        | (_TIMEOUT if shape.timeout else 0)
+        | (_TIMEOUT | _EVAL if shape.timeout else 0)
     )
     body = text(2, name) + number(3, flags) + number(4, kind) + number(5, length)
     if shape.is_map:

@@ -38,15 +38,24 @@ class Key(enum.Enum):
     """Of IPv6: one byte."""
     PORT = enum.auto()
     """Destination's: two bytes."""
+    TCP_FLAGS = enum.auto()
+    """One byte; only of TCP."""
+    SCTP_CHUNK = enum.auto()
+    """Type of the first one: one byte; only of SCTP."""
     ICMP_TYPE = enum.auto()
     """Of both versions: one byte."""
     ICMP_CODE = enum.auto()
     INPUT_SOURCE_4 = enum.auto()
     """Interface and source address."""
     INPUT_SOURCE_6 = enum.auto()
+    THROUGH = enum.auto()
+    """Interfaces that it came in by and goes out by."""
     FLOW_4 = enum.auto()
     """Source, destination, protocol and both ports, each padded to four bytes."""
     FLOW_6 = enum.auto()
+    BACK_4 = enum.auto()
+    """The flow of what it would be an answer to: the same, turned round."""
+    BACK_6 = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,14 @@ class Between:
 @dataclass(frozen=True, slots=True)
 class In:
     """Looks into a set."""
+
+    key: Key
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Has an element of a set with a timeout stay as long as from new."""
 
     key: Key
     name: str
@@ -136,7 +153,7 @@ class Masquerade:
 
 
 Statement: TypeAlias = (
-    Is | Between | In | Dispatch | Count | Limit | Log | Verdict | Jump | Goto | Masquerade
+    Is | Between | In | Renew | Dispatch | Count | Limit | Log | Verdict | Jump | Goto | Masquerade
 )
 
 
@@ -190,6 +207,7 @@ class Element(enum.Enum):
     ADDRESS_6 = "ipv6_addr"
     PORT = "inet_service"
     INTERFACE = "ifname"
+    INTERFACES = "ifname . ifname"
     INTERFACE_ADDRESS_4 = "ifname . ipv4_addr"
     INTERFACE_ADDRESS_6 = "ifname . ipv6_addr"
     FLOW_4 = "ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service"

@@ -1,0 +1,53 @@
+"""What orchestrators want attached on this node, as it comes by the stream of rules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from services.agent.model import WantedEndpoint
+from services.common.model.names import EndpointName
+
+PREFIX = "wanted/"
+"""Of their resources' ids."""
+
+
+class WantedEndpoints:
+    """All of them, and who waits for one."""
+
+    def __init__(self) -> None:
+        self._known: dict[EndpointName, WantedEndpoint] = {}
+        self._awaited: dict[EndpointName, asyncio.Event] = {}
+
+    def update(self, updated: Mapping[str, WantedEndpoint], removed: Iterable[str]) -> None:
+        """Takes in what is new, and the ids of what is gone, ours or not."""
+        for identity in removed:
+            if identity.startswith(PREFIX):
+                self._known.pop(EndpointName(identity.removeprefix(PREFIX)), None)
+        for one in updated.values():
+            self._known[one.name] = one
+            if (event := self._awaited.get(one.name)) is not None:
+                event.set()
+
+    def get(self, name: EndpointName) -> WantedEndpoint | None:
+        """One of them; None: nobody wants it here, as far as is known."""
+        return self._known.get(name)
+
+    def keeps(self, name: EndpointName) -> bool:
+        """Whether it will want its addresses after it was detached."""
+        wanted = self._known.get(name)
+        return wanted is not None and not wanted.is_ending
+
+    async def wait(self, name: EndpointName, seconds: float) -> WantedEndpoint | None:
+        """One of them, as soon as it is known; None: not within that time."""
+        if name not in self._known:
+            event = self._awaited.setdefault(name, asyncio.Event())
+            try:
+                async with asyncio.timeout(seconds):
+                    await event.wait()
+            except TimeoutError:
+                pass
+            finally:
+                if self._awaited.get(name) is event:
+                    del self._awaited[name]
+        return self._known.get(name)

@@ -1,0 +1,211 @@
+"""An authority of one's own: makes itself, and certificates for services, nodes and people.
+
+A certificate says who by its role (`services.common.rpc.identity`) and where by names and addresses
+of hosts, and is good for both ends of a connection: replicas and agents call and are called. Keys
+are on the curve P-256. Pure: time is an argument, files are others' business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from services.common.errors import InvalidInput
+
+AUTHORITY_DAYS: Final = 3650
+CERTIFICATE_DAYS: Final = 365
+_EARLIER: Final = timedelta(minutes=5)
+"""A certificate is good a little before it is made: clocks of machines differ."""
+_NAME_MOST: Final = 64
+"""Characters of a common name (RFC 5280, ub-common-name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its private key, both PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a certificate says."""
+
+    name: str
+    uris: tuple[str, ...]
+    hosts: tuple[str, ...]
+    """DNS names and addresses."""
+    serial: int
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a certificate is for."""
+
+    name: str
+    uris: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
+
+
+def new_authority(name: str, now: datetime, *, days: int = AUTHORITY_DAYS) -> Pair:
+    """An authority that signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _builder(name, key.public_key(), now, now + timedelta(days=days))
+        .issuer_name(_common_name(name))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Pair(certificate.public_bytes(Encoding.PEM), _key_bytes(key))
+
+
+def issue(
+    authority: Pair, subject: Subject, now: datetime, *, days: int = CERTIFICATE_DAYS
+) -> Pair:
+    """A certificate with a key of its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Pair(_sign(authority, subject, key.public_key(), now, days), _key_bytes(key))
+
+
+def sign(
+    authority: Pair,
+    request: bytes,
+    subject: Subject,
+    now: datetime,
+    *,
+    days: int = CERTIFICATE_DAYS,
+) -> bytes:
+    """A certificate for the key of a signing request, which proves that its maker has it.
+
+    Who that is says `subject` alone: what a request asks for its maker may have made up.
+
+    Raises:
+        InvalidInput: The request is none, or was not signed by its key.
+    """
+    try:
+        asked = x509.load_pem_x509_csr(request)
+        proved = asked.is_signature_valid
+        key = asked.public_key()
+    except (ValueError, InvalidSignature) as error:
+        raise InvalidInput.at("request", f"not a signing request in PEM: {error}") from error
+    if not proved or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise InvalidInput.at("request", "not signed by its own key, on an elliptic curve")
+    return _sign(authority, subject, key, now, days)
+
+
+def signing_request(name: str) -> Pair:
+    """A new key, and the request for a certificate of it in place of the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder(_common_name(name))
+    return Pair(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), _key_bytes(key))
+
+
+def facts(certificate: bytes) -> Facts:
+    """Reads a certificate, the first of a chain; raises InvalidInput."""
+    try:
+        read = x509.load_pem_x509_certificates(certificate)[0]
+        names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    except ValueError as error:
+        raise InvalidInput.at("certificate", f"not a certificate in PEM: {error}") from error
+    common = read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return Facts(
+        str(common[0].value) if common else "",
+        tuple(names.get_values_for_type(x509.UniformResourceIdentifier)),
+        (
+            *names.get_values_for_type(x509.DNSName),
+            *map(str, names.get_values_for_type(x509.IPAddress)),
+        ),
+        read.serial_number,
+        read.not_valid_before_utc,
+        read.not_valid_after_utc,
+    )
+
+
+def _sign(
+    authority: Pair, subject: Subject, key: ec.EllipticCurvePublicKey, now: datetime, days: int
+) -> bytes:
+    issuer = x509.load_pem_x509_certificate(authority.certificate)
+    signer = load_pem_private_key(authority.key, None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    until = min(now + timedelta(days=days), issuer.not_valid_after_utc)
+    names = [*map(x509.UniformResourceIdentifier, subject.uris), *map(_host, subject.hosts)]
+    made = (
+        _builder(subject.name, key, now, until)
+        .issuer_name(issuer.subject)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
+            critical=False,
+        )
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+    )
+    return made.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def _builder(
+    name: str, key: ec.EllipticCurvePublicKey, now: datetime, until: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_common_name(name))
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before((now - _EARLIER).astimezone(UTC))
+        .not_valid_after(until.astimezone(UTC))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _common_name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:_NAME_MOST])])
+
+
+def _host(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _usage(*, sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -1,0 +1,20 @@
+"""How a pod's endpoint is called: the controller and the agent on its node say the same."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.common.model.names import ENDPOINT_NAME_BYTES, EndpointName
+
+_PREFIX: Final = "pod"
+
+
+def pod_endpoint(namespace: str, name: str, uid: str) -> EndpointName:
+    """Such as "pod/default/web-0/6f1d..."; a long name is cut, since the UID alone is unique."""
+    rest = f"{_PREFIX}/{namespace}//{uid}"
+    return EndpointName(f"{_PREFIX}/{namespace}/{name[: ENDPOINT_NAME_BYTES - len(rest)]}/{uid}")
+
+
+def is_pod(name: str) -> bool:
+    """Says whether an endpoint is a pod's. What CNI names otherwise has three parts."""
+    return name.startswith(f"{_PREFIX}/") and name.count("/") == len(("namespace", "name", "uid"))

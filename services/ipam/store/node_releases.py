@@ -1,0 +1,199 @@
+"""Releases what is in use on nodes that are gone: written down first, and after a grace time.
+
+Somebody who removes a node by force asks for that, and topology writes it down
+(`Keys.removed_node`): there is nothing to wait for. A node that has gone otherwise may have been
+taken away by mistake, so what it has stays for the grace time, and for good if it comes back. The
+time is counted by the active replica, from when it noticed or took over, by a clock that nobody
+sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from services.common.errors import RomanaError
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import Compare, Field, Operation, Relation
+from services.common.model.names import NodeName
+from services.common.store.topology_view import TopologyView
+from services.ipam.deciding import node_releases
+from services.ipam.deciding.commands import (
+    DropNodeRelease,
+    Item,
+    NodeCommand,
+    PlanNodeRelease,
+    ReleaseNode,
+    Result,
+)
+from services.ipam.ledger.knowledge import NodeRelease
+from services.ipam.ledger.state import State
+from services.ipam.model import NodeReleased
+from services.ipam.store import codec
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = 1.0
+
+
+class Committer(Protocol):
+    """Who decides commands and makes that durable."""
+
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """Returns the results."""
+
+    async def settled(self) -> None:
+        """Returns when memory holds nothing that is not in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a command comes to, in a transaction of its own."""
+
+    result: Result = None
+    writes: Sequence[Operation] = ()
+    conditions: Sequence[Compare] = ()
+    then: Callable[[], None] | None = None
+
+
+def carry_out(
+    command: NodeCommand, state: State, view: TopologyView, keys: Keys, now: int, most: int
+) -> Carried:
+    """Decides a command; `now` is Unix time in milliseconds, `most` the keys to write at most."""
+    node = command.node
+    gone = (Compare(keys.node(node), Field.CREATE, Relation.EQUAL, 0),)
+
+    def note(release: NodeRelease | None) -> Callable[[], None]:
+        def then() -> None:
+            if release is None:
+                state.releases.pop(node, None)
+            else:
+                state.releases[node] = release
+
+        return then
+
+    def write(release: NodeRelease | None) -> Sequence[Operation]:
+        return (codec.release_operation(keys, node, release),)
+
+    match command:
+        case DropNodeRelease():
+            return Carried(None, write(None), (), note(None))
+        case _ if view.exists(node):  # it came back meanwhile
+            return Carried()
+        case PlanNodeRelease(plan=plan):
+            return Carried(None, write(plan), gone, note(plan))
+        case ReleaseNode():
+            released = node_releases.release_some(state, node, now, most)
+            if not released.is_done:
+                return Carried(released, (), gone)
+            return Carried(released, write(None), gone, note(None))
+
+
+class NodeReleases:
+    """Looks for nodes that are gone, on the active replica."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        state: State,
+        view: TopologyView,
+        grace: float,
+        on_released: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing happens before `run`.
+
+        Args:
+            committer: of the active replica.
+            state: its memory.
+            view: the topology by which it decides.
+            grace: seconds that a node may be gone without anybody having asked for it.
+            on_released: told how many addresses were released.
+            clock: for the grace time.
+        """
+        self._committer = committer
+        self._state = state
+        self._view = view
+        self._grace = grace
+        self._on_released = on_released
+        self._clock = clock
+        self.due: dict[NodeName, float] = {}
+        """When the grace time of nodes that are gone ends, by `clock`."""
+        self._kick = asyncio.Event()
+
+    def look(self) -> None:
+        """Says that nodes may have come or gone."""
+        self._kick.set()
+
+    async def run(self) -> None:
+        """Releases for ever."""
+        while True:
+            self._kick.clear()
+            try:
+                pause = await self._step()
+            except RomanaError as error:
+                log.warning("node_release_postponed", why=error.message)
+                pause = RETRY_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._kick.wait()
+
+    async def _step(self) -> float | None:
+        """Returns the seconds until there is something to do; None: not before `look`."""
+        await self._committer.settled()
+        gone = {node for node in node_releases.in_use(self._state) if not self._view.exists(node)}
+        for node in sorted(self._state.releases.keys() - gone):
+            await self._do(DropNodeRelease(node))
+            log.info("node_release_ended", node=node, node_is_there=self._view.exists(node))
+        self.due = {node: due for node, due in self.due.items() if node in gone}
+        for node in sorted(gone):
+            await self._pursue(node)
+        return min((due - self._clock() for due in self.due.values()), default=None)
+
+    async def _pursue(self, node: NodeName) -> None:
+        asked = node in self._view.removed
+        now = self._clock()
+        due = self.due.setdefault(node, now + self._grace)
+        if node not in self._state.releases:
+            noticed = int(time.time())
+            wait = 0 if asked else round(self._grace)
+            await self._do(PlanNodeRelease(node, NodeRelease(noticed, noticed + wait, asked)))
+            log.info("node_release_planned", node=node, asked=asked, seconds=wait)
+        if asked or due <= now:
+            await self._release(node)
+
+    async def _release(self, node: NodeName) -> None:
+        log.info("node_release_started", node=node)
+        addresses, is_done = 0, False
+        while not is_done:
+            result = await self._do(ReleaseNode(node))
+            if not isinstance(result, NodeReleased):
+                log.info("node_release_stopped", node=node, addresses=addresses)
+                return
+            for item in result.addresses:
+                log.info(
+                    "address_released",
+                    address=item.given.text,
+                    name=item.name,
+                    node=node,
+                    tenant=item.tenant,
+                    segment=item.segment,
+                    why="the node is gone",
+                )
+            self._on_released(len(result.addresses))
+            addresses += len(result.addresses)
+            is_done = result.is_done
+        self.due.pop(node, None)
+        log.info("node_released", node=node, addresses=addresses)
+
+    async def _do(self, command: NodeCommand) -> Result:
+        result = (await self._committer.submit((command,)))[0]
+        if isinstance(result, RomanaError):
+            raise result
+        return result
