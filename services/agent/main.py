@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from romana.agent.v1 import agent_service_pb2_grpc
 
+from services.agent.kept import Kept
 from services.agent.kernel.drivers import Kernel
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
@@ -20,6 +21,8 @@ from services.agent.registering import Identity, Registering
 from services.agent.routing.intake import route_stream
 from services.agent.routing.reconcile import Reconciler, Timing
 from services.agent.routing.spool import Spool
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.off import Off
 from services.agent.rules.spool import RuleSpool
 from services.agent.settings import AgentSettings
 from services.agent.status import NodeStatus
@@ -78,6 +81,11 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     )
     AgentCollector(reconciler, lambda: stream.connected, registry)
     policy = await _policy(life, settings, registry, reconciler)
+    rules = policy or Off(Firewall(), RuleSpool(settings.state_dir).forget)
+    kept: list[Kept] = []
+    reconciler.require(
+        lambda: (*stream.reasons, *rules.reasons, *(why for one in kept for why in one.reasons))
+    )
 
     def status() -> NodeStatus:
         applied = stream.applied
@@ -117,16 +125,14 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     life.on_stop(Phase.CLOSE, "spool", stream.save)
 
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
-    if policy is not None:
-        enforcement = policy.enforcement
-        enforcement.on_change(lambda: server.set_serving(serving=reconciler.ready))
-        life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
-        for name, task in policy.tasks.items():
-            life.start(name, task)
+    rules.on_change(lambda: server.set_serving(serving=reconciler.ready))
     life.start("reconciler", reconciler.run())
-    life.start("routes", stream.run())
-    life.start("endpoints", built.recovery.run())
+    life.start("enforcement", rules.run())
     life.start("lag", LoopLag(registry).run())
+    tasks = {"routes": stream.run, "endpoints": built.recovery.run}
+    if policy is not None:
+        life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
+        tasks |= policy.tasks
     if settings.register_node:
         tls = settings.tls.files()
         channel = open_channel(settings.topology, tls=tls, insecure=settings.insecure)
@@ -139,8 +145,10 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
                 log.warning("attachments_not_saved", message=str(error))
             reconciler.set_attachments(attachments)
 
-        registering = _registering(settings, kernel, channel, found)
-        life.start("registering", registering.run())
+        tasks["registering"] = _registering(settings, kernel, channel, found).run
+    for name, work in tasks.items():
+        kept.append(Kept(name, work))
+        life.start(name, kept[-1].run())
 
 
 def _channels(
@@ -167,13 +175,12 @@ async def _policy(
         channels=_channels(life, settings, "policy", settings.policy),
         state_dir=settings.state_dir,
         receiver=await asyncio.to_thread(RuleSpool(settings.state_dir).load),
-        failsafe=settings.rules.failsafe(),
+        failsafe=settings.failsafe(),
         logging=settings.rules.logging(),
         registry=registry,
         full_check=settings.full_check,
     )
     reconciler.on_endpoint(policy.endpoint)
-    reconciler.require(lambda: policy.enforcement.reasons)
     return policy
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, field_validator, model_validator
 
 from services.agent.kernel.state import InterfaceAddress
-from services.agent.rules.failsafe import INBOUND, OUTBOUND, Failsafe, parse_ports
 from services.agent.rules.render_rules import Logging
 from services.common.model import names
 from services.common.model.addresses import read_address, read_interface
+from services.common.model.failsafe import Failsafe, Port, parse_ports
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Attachment
+from services.common.model.rules import Protocol
 from services.common.process.settings import (
     Address,
     Listed,
@@ -23,6 +25,12 @@ from services.common.process.settings import (
     ServiceSettings,
     TlsSettings,
 )
+from services.common.socket_address import TcpAddress, parse_address
+
+INBOUND: Final = ("tcp/22", "udp/68", "tcp/2379", "tcp/2380")
+"""ssh, DHCP's answers, etcd."""
+OUTBOUND: Final = ("udp/53", "tcp/53", "udp/67", "tcp/2379", "tcp/2380")
+"""DNS, DHCP, etcd."""
 
 
 class AttachmentSettings(Section):
@@ -73,9 +81,9 @@ class RuleSettings(Section):
     """How policies are enforced."""
 
     failsafe_inbound: Listed = INBOUND
-    """Ports of this node, such as tcp/22, that no policy on it closes."""
+    """Ports of this node, such as tcp/22, that no policy on it closes; and those of services."""
     failsafe_outbound: Listed = OUTBOUND
-    """Ports elsewhere that no policy on this node keeps it from."""
+    """Ports elsewhere that no policy on this node keeps it from; and those of services."""
     log_group: int | None = Field(None, ge=0, le=65535)
     """Group of nflog for packets that are denied; none: they are not logged."""
     log_rate: int = Field(10, ge=1, le=10_000)
@@ -86,10 +94,6 @@ class RuleSettings(Section):
     def _are_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         parse_ports(value)
         return value
-
-    def failsafe(self) -> Failsafe:
-        """The ports as values."""
-        return Failsafe(parse_ports(self.failsafe_inbound), parse_ports(self.failsafe_outbound))
 
     def logging(self) -> Logging | None:
         """The log as a value."""
@@ -154,6 +158,19 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     def declared(self) -> tuple[Attachment, ...]:
         """The attachments as the model has them."""
         return tuple(item.attachment() for item in self.attachments)
+
+    def failsafe(self) -> Failsafe:
+        """What no policy on this node cuts off: what the rules' settings say, and the services,
+        without which no mistake could be mended, at the ports where this node knows them."""
+        found = [parse_address(text) for text in (self.topology, *self.ipam, *self.policy)]
+        services = [
+            Port(Protocol.TCP, address.port) for address in found if isinstance(address, TcpAddress)
+        ]
+        inbound, outbound = (
+            tuple(sorted({*parse_ports(ports), *services}))
+            for ports in (self.rules.failsafe_inbound, self.rules.failsafe_outbound)
+        )
+        return Failsafe(inbound, outbound)
 
     def made_addresses(self) -> Mapping[str, frozenset[InterfaceAddress]]:
         """Addresses of the links that the agent makes, by interface."""

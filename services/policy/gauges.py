@@ -27,6 +27,11 @@ class PolicyCollector(Collector):
             ("policies", "Policies.", len(self._store.feed.policies)),
             ("tenants", "Tenants of which something is known.", len(engine.tenants)),
             ("endpoints", "Endpoints, attached or not.", len(engine.endpoints)),
+            (
+                "disputed_endpoints",
+                "Endpoints that agents report and ipam says otherwise of: they are not believed.",
+                len(self._store.feed.disputed),
+            ),
             ("nodes", "Nodes.", len(engine.nodes)),
             ("rule_sets", "Rule sets that some node needs.", syncing.rule_sets),
             ("groups", "Address groups that some node needs, without empty ones.", syncing.groups),

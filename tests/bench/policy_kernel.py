@@ -16,8 +16,8 @@ from services.agent.kernel.nftables.driver import Nft
 from services.agent.kernel.nftables.table import Found
 from services.agent.rules.compose import Composer, Local
 from services.agent.rules.diff import diff
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.resources import Resource
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (

@@ -38,6 +38,7 @@ from tests.bench.agents import Crowds, crowd
 from tests.bench.report import Row
 from tests.bench.world import median, world
 from tests.support.ipam_process import seed
+from tests.support.ipam_records import allocation
 from tests.support.policy_process import PolicyProcess, endpoint
 from tests.support.topologies import layout, network, node
 
@@ -133,7 +134,7 @@ def documents(keys: Keys, size: Size) -> Iterator[Operation]:
     """As the service would have written them."""
     addresses = iter(range(FIRST, FIRST + (1 << 19)))
 
-    def attached(name: str, tenant: str, node: int, **labels: str) -> Operation:
+    def attached(name: str, tenant: str, node: int, **labels: str) -> Iterator[Operation]:
         there = NodeName(f"node-{node:04}")
         one = Endpoint(
             EndpointName(name),
@@ -143,12 +144,13 @@ def documents(keys: Keys, size: Size) -> Iterator[Operation]:
             node=there,
             addresses=(IPv4Address(next(addresses)),),
         )
-        return Put(keys.attached_to(there, name), codec.encode_endpoint(one))
+        yield allocation(keys, str(one.addresses[0]), name, there, tenant)
+        yield Put(keys.attached_to(there, name), codec.encode_endpoint(one))
 
     yield policy(keys, "watched", "servers", "clients", "web")
-    yield attached("client", "clients", 0, app="db")
+    yield from attached("client", "clients", 0, app="db")
     for number in range(AGENTS):
-        yield attached(f"server-{number}", "servers", number)
+        yield from attached(f"server-{number}", "servers", number)
     for tenant in range(size.tenants):
         name = f"tenant-{tenant}"
         for number in range(size.policies):
@@ -156,7 +158,7 @@ def documents(keys: Keys, size: Size) -> Iterator[Operation]:
         for number in range(size.endpoints):
             place = 2 * tenant + number % 2
             app = f"app-{number % max(size.policies, 1)}"
-            yield attached(f"{name}-{number}", name, place, app=app)
+            yield from attached(f"{name}-{number}", name, place, app=app)
 
 
 def policy(keys: Keys, name: str, target: str, peer: str, app: str) -> Operation:

@@ -14,9 +14,9 @@ from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.enforce import Enforcement
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics

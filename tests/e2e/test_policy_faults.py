@@ -50,6 +50,8 @@ class Acknowledged:
 @dataclass
 class Site:
     etcd: LocalEtcd
+    client: EtcdClient
+    keys: Keys
     replica: PolicyProcess
     stub: PolicyServiceAsyncStub
     agents: list[SyncAgent]
@@ -80,15 +82,15 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         async with EtcdClient([etcd.endpoint]) as client:
             nodes = [node(name, address=f"192.0.2.{name[1:]}") for name in NODES]
             await seed(client, keys, layout([network("net", "10.0.0.0/24", 29)]), nodes)
-        with PolicyProcess.started(etcd.endpoint, keys.root, tmp_path) as replica:
-            await replica.wait_until_serving()
-            async with contextlib.AsyncExitStack() as stack:
-                stub = await stack.enter_async_context(replica.connect())
-                agents = [
-                    await stack.enter_async_context(rules_agent(name, [replica.address]))
-                    for name in NODES
-                ]
-                yield Site(etcd, replica, stub, agents)
+            with PolicyProcess.started(etcd.endpoint, keys.root, tmp_path) as replica:
+                await replica.wait_until_serving()
+                async with contextlib.AsyncExitStack() as stack:
+                    stub = await stack.enter_async_context(replica.connect())
+                    agents = [
+                        await stack.enter_async_context(rules_agent(name, [replica.address]))
+                        for name in NODES
+                    ]
+                    yield Site(etcd, client, keys, replica, stub, agents)
     finally:
         await asyncio.to_thread(etcd.stop)
 
@@ -101,7 +103,7 @@ async def set_up(site: Site) -> None:
     peers = [endpoint(f"p{number}", f"10.0.0.{number}", tenant="u") for number in range(PEERS)]
     for number, name in enumerate(NODES):
         own = endpoint(f"e{number}", f"10.0.0.{100 + number}")
-        await report(site.stub, name, own, *(peers if name == NODES[-1] else ()))
+        await report(site, name, own, *(peers if name == NODES[-1] else ()))
 
 
 async def change(site: Site, stop: asyncio.Event) -> None:

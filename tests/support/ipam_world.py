@@ -9,7 +9,7 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.common.model.node import Node
 from services.ipam.deciding import allocation
 from services.ipam.deciding.evaluate import Evaluation, evaluate
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import (
@@ -40,8 +40,6 @@ class World:
         """What a transaction that came through does."""
         self.revision += 1
         self.state.settle(self.revision)
-        if self.state.stale:
-            self.state.rebuild()
 
     def allocate(
         self, name: str, node: str = "h1", tenant: str = "t", segment: str = "", *wants: Want

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc.aio
 from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
@@ -17,6 +17,8 @@ from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import sync_rules_pb2 as pb
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 
+from services.common.etcd.client import EtcdClient
+from services.common.etcd.keys import Keys
 from services.common.etcd.process import LOOPBACK, free_port
 from services.common.rpc.channel import open_channel
 from services.common.sync import wire
@@ -25,6 +27,7 @@ from services.common.sync.receiver import Receiver
 from services.common.sync.stream_client import Peer
 from services.common.tls import TlsFiles
 from tests.support.ipam_process import CHANNEL_OPTIONS, poll
+from tests.support.ipam_records import allocations, written
 from tests.support.sync_agent import SyncAgent
 
 if TYPE_CHECKING:
@@ -178,14 +181,39 @@ def endpoint(
     return endpoint_pb2.PolicyEndpoint(name=name, tenant=tenant, addresses=addresses, labels=labels)
 
 
+class Site(Protocol):
+    """A replica, and the store."""
+
+    @property
+    def client(self) -> EtcdClient: ...
+
+    @property
+    def keys(self) -> Keys: ...
+
+    @property
+    def stub(self) -> PolicyServiceAsyncStub: ...
+
+
 async def report(
+    site: Site,
+    node: str,
+    *attached: endpoint_pb2.PolicyEndpoint,
+    detached: Sequence[str] = (),
+    complete: bool = False,
+) -> None:
+    """What a node's agent says of endpoints to which ipam gave their addresses."""
+    await written(site.client, site.keys, allocations(site.keys, node, attached))
+    await claim(site.stub, node, *attached, detached=detached, complete=complete)
+
+
+async def claim(
     stub: PolicyServiceAsyncStub,
     node: str,
     *attached: endpoint_pb2.PolicyEndpoint,
     detached: Sequence[str] = (),
     complete: bool = False,
 ) -> None:
-    """What a node's agent says."""
+    """What a node's agent says, whatever ipam says."""
     await stub.ReportEndpoints(
         api.ReportEndpointsRequest(
             node=node, attached=attached, detached=detached, complete=complete

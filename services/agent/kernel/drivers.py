@@ -61,10 +61,11 @@ class Kernel:
 
     def _open(self) -> int:
         self._netlink = Netlink()
-        self._links = Links(self._netlink)
+        sysctls = Sysctls(self._state_dir / "sysctls.json")
+        self._links = Links(self._netlink, sysctls.before)
         for driver in (
             self._links,
-            Sysctls(self._state_dir / "sysctls.json"),
+            sysctls,
             Nexthops(self._netlink),
             Routes(self._netlink),
             Rules(self._netlink),

@@ -10,12 +10,11 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, cast
 
-from services.agent.kernel import netlink
+from services.agent.kernel import netlink, sysctls
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Netlink, Problem
@@ -73,8 +72,12 @@ class Links:
 
     kind = Kind.LINK
 
-    def __init__(self, socket_: Netlink) -> None:
+    def __init__(
+        self, socket_: Netlink, before: Callable[[str], str | None] = lambda _: None
+    ) -> None:
+        """`before`: what a sysctl was before it was ours; None: it is not."""
         self._netlink = socket_
+        self._before = before
         self._known: dict[str, Interface] | None = None
 
     def interfaces(self, look: Look | None = None) -> Mapping[str, Interface]:
@@ -106,9 +109,21 @@ class Links:
             for interface in _parse_links(data):
                 own = tuple(addresses.get(interface.index, ()))
                 found[interface.name] = replace(
-                    interface, addresses=own, accept_ra=_accept_ra(interface.name, own)
+                    interface, addresses=own, accept_ra=self._accept_ra(interface.name, own)
                 )
         return found
+
+    def _accept_ra(self, name: str, addresses: Iterable[InterfaceAddress]) -> int:
+        """As it would be without us; not looked up for endpoints' links, which are many and have
+        link-local addresses only."""
+        if all(address.ip.is_link_local for address in addresses):
+            return 0
+        own = f"net/ipv6/conf/{name}"
+        value = self._before(f"{own}/accept_ra") or _sysctl(f"{own}/accept_ra")
+        if value == "1":
+            forwards = self._before("net/ipv6/conf/all/forwarding") or _sysctl(f"{own}/forwarding")
+            return int(forwards == "0")
+        return 2 if value == "2" else 0
 
     def _one(self, name: str) -> Interface | None:
         """An endpoint's, which has no addresses that matter."""
@@ -188,14 +203,12 @@ class Links:
         return problems[min(problems)] if problems else None
 
 
-def _accept_ra(name: str, addresses: Iterable[InterfaceAddress]) -> int:
-    """Not looked up for endpoints' links, which are many and have link-local addresses only."""
-    if all(address.ip.is_link_local for address in addresses):
-        return 0
+def _sysctl(path: str) -> str:
+    """Its value; empty: it is not there."""
     try:
-        return int(Path(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").read_text())
-    except (OSError, ValueError):
-        return 0
+        return (sysctls.ROOT / path).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _new_link(name: str, parent: int, vlan_id: int, mtu: int) -> list[bytes]:

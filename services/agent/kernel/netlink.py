@@ -302,18 +302,20 @@ class Netlink:
             KernelUnavailable: The kernel refuses.
         """
         for data, _ in self._pieces(kind, body):
-            yield data
+            if data:
+                yield data
 
     def _dump(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
         found: list[bytes] = []
         complete = True
         for data, interrupted in self._pieces(kind, body):
-            found.append(data)
+            if data:
+                found.append(data)
             complete = complete and not interrupted
         return found, complete
 
     def _pieces(self, kind: int, body: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Whole messages, and whether objects changed meanwhile."""
+        """Whole messages, perhaps none, and whether objects changed meanwhile."""
         self._sequence = (self._sequence + 1) & 0x7FFFF
         with _translated():
             self._socket.send(message(kind, DUMP, self._sequence, body))
@@ -327,7 +329,8 @@ class Netlink:
             if first in {ERROR, DONE}:
                 (code,) = struct.unpack_from("=i", data, HEADER.size)
                 if code:
-                    raise KernelUnavailable(f"netlink: dump {kind}: {os.strerror(-code)}")
+                    why = OSError(-code, os.strerror(-code))
+                    raise KernelUnavailable(f"netlink: dump {kind}: {why.strerror}") from why
                 yield b"", interrupted
                 return
             end = _end(data)

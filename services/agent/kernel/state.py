@@ -40,7 +40,8 @@ class Interface:
     vlan_id: int = 0
     addresses: tuple[InterfaceAddress, ...] = ()
     accept_ra: int = 0
-    """Whether it heeds router advertisements: 1 unless it forwards, 2 always."""
+    """Whether it would heed router advertisements if we did not have it forward: 0 not, 1 since it
+    does not forward, 2 always."""
 
     @property
     def is_ours(self) -> bool:

@@ -48,6 +48,11 @@ class Sysctls:
         """Whether we set it."""
         return path in self._load()
 
+    def before(self, path: str) -> str | None:
+        """What it was before we set it; None: we did not."""
+        setting = self._load().get(path)
+        return setting.before if setting is not None else None
+
     def read(self) -> Mapping[Key, Value]:
         """The values of what is ours; an empty one where the interface is gone."""
         return {path: self._value(path) or "" for path in self._load()}

@@ -235,14 +235,15 @@ class _Planner:
 
     def _plan_forwarding(self, version: int, owner: str) -> None:
         """An interface that forwards IPv6 does not heed router advertisements any more, and the
-        node would lose its default route; 2 says that it shall all the same."""
+        node would lose its default route; 2 says that it shall all the same, if it did before. It
+        is said first: the kernel drops what was advertised when forwarding begins."""
         if version == _IPV4:
             self._set("net/ipv4/ip_forward", "1", owner)
             return
-        self._set("net/ipv6/conf/all/forwarding", "1", owner)
         for interface in self._wanted.interfaces.values():
             if interface.accept_ra:
                 self._set(f"net/ipv6/conf/{interface.name}/accept_ra", "2", owner)
+        self._set("net/ipv6/conf/all/forwarding", "1", owner)
 
     def _machines(self, place: Place) -> Iterable[Address]:
         """Addresses of an onlink network that are on the link, and that we know of."""

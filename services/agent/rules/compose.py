@@ -27,10 +27,10 @@ from services.agent.kernel.nftables.table import (
 )
 from services.agent.rules.diff import compare, restructure
 from services.agent.rules.endpoint_view import Opened, PageKey, Pages, View
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.render import Structure, local_elements, render
 from services.agent.rules.render_rules import Counted, Logging, Piece, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (
@@ -113,12 +113,13 @@ class Composer:
         self._unseen: set[GroupId] = set()
         """Groups whose pages no view has."""
 
-    def anew(self) -> Composer:
-        """One that was told the same and remembers nothing else: only its `image` counts."""
+    def anew(self, resources: Mapping[str, Resource]) -> Composer:
+        """One that was told the same endpoints, and these resources, and remembers nothing else:
+        only its `image` counts."""
         made = Composer(self._failsafe, self._logging)
         for name, local in self._locals.items():
             made.put_local(name, local)
-        made.update(self._resources, ())
+        made.update(resources, ())
         return made
 
     # What is new ----------------------------------------------------------------------------------
@@ -220,9 +221,9 @@ class Composer:
         return self._structure.counters
 
     @property
-    def resources(self) -> int:
-        """How many resources there are."""
-        return len(self._resources)
+    def resources(self) -> Mapping[str, Resource]:
+        """What the policy service said, by id."""
+        return self._resources
 
     @property
     def rule_sets(self) -> int:

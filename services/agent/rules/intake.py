@@ -16,8 +16,9 @@ from services.agent.rules.resources import Resource
 from services.agent.rules.spool import RuleSpool
 from services.agent.rules.wanted import PREFIX, WantedEndpoints
 from services.agent.streams.agent_stream import MANY, AgentStream
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
-from services.common.sync.model import Failure
+from services.common.sync.model import Failure, Hello
 from services.common.sync.receiver import Batch, Receiver
 from services.common.sync.stream_client import Call, Observer, Peer
 
@@ -32,9 +33,11 @@ class RuleSink:
         self._enforcement = enforcement
         self._wanted = wanted
 
-    def restore(self, held: Mapping[str, bytes]) -> None:
-        """Takes over what was on the disk."""
-        self._hand_on(_parse(held), (), whole=True)
+    def replace(self, held: Mapping[str, bytes]) -> None:
+        """Takes over all there is, such as what was on the disk."""
+        wanted, rules = _apart(_parse(held))
+        self._wanted.replace(wanted)
+        self._enforcement.replace(rules)
 
     async def apply(self, batch: Batch[bytes]) -> None:
         """Takes in a change, and returns when the kernel holds it, or refused it.
@@ -72,11 +75,17 @@ class RuleSink:
     def _hand_on(
         self, updated: Mapping[str, Resource], removed: Collection[str], *, whole: bool
     ) -> None:
-        wanted = {key: one for key, one in updated.items() if isinstance(one, WantedEndpoint)}
+        wanted, rules = _apart(updated)
         self._wanted.update(wanted, removed)
-        rules = {key: one for key, one in updated.items() if key not in wanted}
         gone = [key for key in removed if not key.startswith(PREFIX)]
         self._enforcement.take(rules, gone, whole=whole)
+
+
+def _apart(
+    resources: Mapping[str, Resource],
+) -> tuple[Mapping[str, WantedEndpoint], Mapping[str, Resource]]:
+    wanted = {key: one for key, one in resources.items() if isinstance(one, WantedEndpoint)}
+    return wanted, {key: one for key, one in resources.items() if key not in wanted}
 
 
 def _parse(packed: Mapping[str, bytes]) -> Mapping[str, Resource]:
@@ -91,6 +100,8 @@ def rule_stream(
     spool: RuleSpool,
     receiver: Receiver[bytes],
     observer: Observer | None = None,
+    *,
+    failsafe: Failsafe,
 ) -> AgentStream[bytes]:
     """The node's stream of rules.
 
@@ -102,15 +113,19 @@ def rule_stream(
         spool: Where it is kept.
         receiver: From the spool, or empty.
         observer: Is told how the stream fares.
+        failsafe: What no policy on the node cuts off, to be told.
     """
-    peers = [_peer(address, channel) for address, channel in channels.items()]
+    peers = [_peer(address, channel, failsafe) for address, channel in channels.items()]
     return AgentStream(node, peers, RuleSink(enforcement, wanted), spool.save, receiver, observer)
 
 
-def _peer(address: str, channel: grpc.aio.Channel) -> Peer[bytes]:
+def _peer(address: str, channel: grpc.aio.Channel, failsafe: Failsafe) -> Peer[bytes]:
     stub: PolicyServiceAsyncStub = PolicyServiceStub(channel)
 
     def begin() -> Call:
         return cast("Call", stub.SyncRules())  # what it is, but for its type in the stubs
 
-    return Peer(address, begin, messages.hello, messages.ack, messages.parse_response)
+    def hello(value: Hello) -> object:
+        return messages.hello(value, failsafe)
+
+    return Peer(address, begin, hello, messages.ack, messages.parse_response)

@@ -6,6 +6,7 @@ The stream's resources stay packed until they are applied: so they are compared,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -15,6 +16,7 @@ from services.agent.model import AddressWant, LocalEndpoint, WantedEndpoint
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
 from services.agent.streams.parsing import address, prefix
 from services.common.errors import InvalidInput
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
     MAX_PORT,
@@ -38,9 +40,9 @@ _BITS: Final = {4: 32, 16: 128}
 _BYTE: Final = 255
 
 
-def hello(value: Hello) -> sync_rules_pb2.SyncRulesRequest:
-    """The first message."""
-    return sync_rules_pb2.SyncRulesRequest(hello=wire.hello(value))
+def hello(value: Hello, failsafe: Failsafe) -> sync_rules_pb2.SyncRulesRequest:
+    """The first message; `failsafe`: what no policy on the node cuts off."""
+    return sync_rules_pb2.SyncRulesRequest(hello=wire.hello(replace(value, failsafe=failsafe)))
 
 
 def ack(value: Ack) -> sync_rules_pb2.SyncRulesRequest:

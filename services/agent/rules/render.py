@@ -53,10 +53,10 @@ from services.agent.kernel.nftables.table import (
     Verdict,
     interface_key,
 )
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.intervals import as_elements, bounds, union
 from services.agent.rules.render_rules import (
     FAMILY,
+    NUMBERS,
     Counted,
     Logging,
     Piece,
@@ -64,6 +64,7 @@ from services.agent.rules.render_rules import (
     log_rules,
 )
 from services.agent.rules.resources import NetworkRules
+from services.common.model.failsafe import Failsafe, Port
 from services.common.model.rules import Direction, GroupId, Mode, Profile, RuleSetId, Tier
 
 OPERATOR_MARK: Final = 0x524F4D41
@@ -333,7 +334,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
         (
             *begin,
             _rule("itself", Is(Key.INPUT, loopback), Verdict.ACCEPT),
-            *(_rule("failsafe", *port.statements(), Verdict.ACCEPT) for port in failsafe.inbound),
+            *map(_open, failsafe.inbound),
             _rule("node", Goto(table_names.profile(Direction.INGRESS, profile.ingress))),
         ),
         Base(Hook.INPUT, _FILTER + 1),
@@ -343,11 +344,16 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
             *begin,
             _rule("itself", Is(Key.OUTPUT, loopback), Verdict.ACCEPT),
             _rule("to endpoints", In(Key.OUTPUT, table_names.INTERFACES), Verdict.ACCEPT),
-            *(_rule("failsafe", *port.statements(), Verdict.ACCEPT) for port in failsafe.outbound),
+            *map(_open, failsafe.outbound),
             _rule("node", Goto(table_names.profile(Direction.EGRESS, profile.egress))),
         ),
         Base(Hook.OUTPUT, _FILTER),
     )
+
+
+def _open(port: Port) -> Rule:
+    protocol = Is(Key.PROTOCOL, bytes((NUMBERS[port.protocol],)))
+    return _rule("failsafe", protocol, Is(Key.PORT, port.number.to_bytes(2, "big")), Verdict.ACCEPT)
 
 
 def _masquerade(made: Structure, networks: Iterable[NetworkRules]) -> None:

@@ -55,6 +55,10 @@ class RuleSpool:
             buffer.write(message)
         write_atomic(self._path, buffer.getbuffer())
 
+    def forget(self) -> None:
+        """Removes the file; raises OSError."""
+        self._path.unlink(missing_ok=True)
+
     def load(self) -> Receiver[bytes]:
         """A receiver with what was saved; an empty one if there is nothing of use."""
         try:

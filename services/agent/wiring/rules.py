@@ -21,7 +21,6 @@ from services.agent.kernel.nftables import table_names
 from services.agent.model import LocalEndpoint
 from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.intake import rule_stream
 from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
@@ -31,6 +30,7 @@ from services.agent.rules.spool import RuleSpool
 from services.agent.rules.wanted import WantedEndpoints
 from services.agent.status import PolicyStatus, RuleCount
 from services.agent.streams.agent_stream import AgentStream
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NodeName
 from services.common.sync.receiver import Receiver
 
@@ -64,13 +64,22 @@ class PolicyPart:
     wanted: WantedEndpoints
 
     @property
-    def tasks(self) -> Mapping[str, Coroutine[object, object, None]]:
-        """To be run for ever."""
-        return {
-            "enforcement": self.enforcement.run(),
-            "rules": self.stream.run(),
-            "reporting": self.reporting.run(),
-        }
+    def tasks(self) -> Mapping[str, Callable[[], Coroutine[object, object, None]]]:
+        """To be kept going, beside enforcement."""
+        return {"rules": self.stream.run, "reporting": self.reporting.run}
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the agent is not ready, for people."""
+        return (*self.enforcement.reasons, *self.stream.reasons)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Calls it after every round, in the event loop."""
+        self.enforcement.on_change(listener)
+
+    async def run(self) -> None:
+        """Enforces until it is cancelled."""
+        await self.enforcement.run()
 
     def status(self) -> PolicyStatus:
         """How policies are enforced."""
@@ -156,6 +165,7 @@ def build_policy(
         RuleSpool(state_dir),
         receiver,
         Connects(metrics, reporting),
+        failsafe=failsafe,
     )
     PolicyCollector(enforcement, lambda: stream.connected, registry)
     return PolicyPart(enforcement, stream, reporting, wanted)

@@ -26,12 +26,13 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
-from services.common.errors import InvalidInput, RomanaError
+from services.common.errors import Exhausted, InvalidInput, RomanaError
 from services.common.process.logs import current_request
 from services.common.rpc.draining import Draining
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
 from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
+from services.common.sizes import MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +85,8 @@ class CallWrapper:
         if not handler.request_streaming:
             # not left to grpc, which would answer UNKNOWN past all that is done here
             behaviour, decode = _decoding(decode, behaviour), None
+        if not handler.response_streaming:
+            behaviour = _checking_size(behaviour)
         if ends_on_drain:
             behaviour = self._ending_on_drain(behaviour)
         call = self._call(behaviour, method, self._metrics.of(method, unary=not streams))
@@ -161,6 +164,24 @@ class CallWrapper:
         metrics.unexpected += 1
         log.error("call_failed", method=method, exc_info=error)
         return self._encoder.status_of(error)
+
+
+def _checking_size(behaviour: Behaviour) -> Behaviour:
+    """A behaviour that refuses an answer which gRPC would not send, without saying why."""
+
+    async def checked(request: object, context: Context) -> Message | None:
+        response = await behaviour(request, context)
+        size = response.ByteSize() if response is not None else 0
+        if size > MESSAGE_BYTES:
+            raise Exhausted(
+                f"the answer has {size} bytes, and {MESSAGE_BYTES} is the most that is sent: ask "
+                "for less at a time",
+                reason="ANSWER_TOO_LARGE",
+                metadata={"bytes": str(size), "most": str(MESSAGE_BYTES)},
+            )
+        return response
+
+    return checked
 
 
 def _behaviour(handler: Handler) -> Behaviour:

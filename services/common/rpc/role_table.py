@@ -85,7 +85,7 @@ _IPAM: Final[Mapping[str, Row]] = {
     "GetSyncStatus": READERS,
     "WatchBlocks": READERS,
     "CheckConsistency": OPERATORS,
-    "GetStatus": ANY_ROLE,
+    "GetStatus": READERS,
 }
 _TOPOLOGY: Final[Mapping[str, Row]] = {
     "ApplyTopology": OPERATORS,
@@ -99,7 +99,7 @@ _TOPOLOGY: Final[Mapping[str, Row]] = {
     "GetNode": _or_node(READERS, lambda request: (request.name,)),
     "ListNodes": READERS,
     "WatchTopology": READERS,
-    "GetStatus": ANY_ROLE,
+    "GetStatus": READERS,
 }
 _POLICY: Final[Mapping[str, Row]] = {
     "CreatePolicy": OPERATORS,
@@ -120,7 +120,7 @@ _POLICY: Final[Mapping[str, Row]] = {
     "GetMatrix": READERS,
     "SyncRules": _agents(),
     "GetRealization": READERS,
-    "GetStatus": ANY_ROLE,
+    "GetStatus": READERS,
 }
 _AGENT: Final[Mapping[str, Row]] = {
     "AttachEndpoint": NOBODY,

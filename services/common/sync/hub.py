@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from services.common.errors import Conflict, RomanaError, Unavailable
+from services.common.model.failsafe import Failsafe
 from services.common.sync.model import Ack, Failure, Hello, Position
 from services.common.sync.sender import Outgoing, Sender
 from services.common.sync.source import Source, Topics
@@ -37,6 +38,7 @@ class Status:
     sent: Position | None
     applied: Position | None
     failures: tuple[Failure, ...]
+    failsafe: Failsafe
     update_time: float
     """Unix time of the last acknowledgment, or of the connect."""
 
@@ -222,6 +224,7 @@ def _status(stream: Stream, *, connected: bool) -> Status:
         sent=sender.sent,
         applied=sender.applied,
         failures=sender.failures,
+        failsafe=stream.hello.failsafe,
         update_time=stream.update_time,
     )
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
+from services.common.model.failsafe import NOTHING, Failsafe
+
 V = TypeVar("V")
 
 
@@ -51,6 +53,8 @@ class Hello:
     node: str
     agent_version: str = ""
     resume: Position | None = None
+    failsafe: Failsafe = NOTHING
+    """Of an agent that enforces policies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal, Protocol
 
 from romana.sync.v1 import sync_pb2 as pb
 
 from services.common.errors import InvalidInput, Violation
 from services.common.model import names
+from services.common.model.failsafe import Failsafe, Port, parse_port
 from services.common.sync.model import Ack, Failure, Hello, Phase, Position
 
 FAILURES_MOST: Final = 1000
 """Failures of one node that are kept; the others show when these are gone."""
 TEXT_MOST: Final = 500
 """Characters of a failure's message, and of a version, that are kept."""
+PORTS_MOST: Final = 1000
+"""Fail-safe ports of one node and direction that are kept."""
 
 PHASES: Final = {
     Phase.SNAPSHOT: pb.PHASE_SNAPSHOT,
@@ -71,7 +77,12 @@ def parse_request(message: Request) -> Hello | Ack:
 
 def hello(value: Hello) -> pb.Hello:
     """What an agent says first."""
-    message = pb.Hello(node=value.node, agent_version=value.agent_version)
+    message = pb.Hello(
+        node=value.node,
+        agent_version=value.agent_version,
+        failsafe_inbound=map(str, value.failsafe.inbound),
+        failsafe_outbound=map(str, value.failsafe.outbound),
+    )
     if value.resume is not None:
         message.resume.CopyFrom(position(value.resume))
     return message
@@ -95,7 +106,19 @@ def _parse_hello(message: pb.Hello) -> Hello:
     if violations:
         raise InvalidInput.of(violations)
     resume = parse_position(message.resume) if message.HasField("resume") else None
-    return Hello(message.node, message.agent_version[:TEXT_MOST], resume)
+    failsafe = parse_failsafe(message.failsafe_inbound, message.failsafe_outbound)
+    return Hello(message.node, message.agent_version[:TEXT_MOST], resume, failsafe)
+
+
+def parse_failsafe(inbound: Iterable[str], outbound: Iterable[str]) -> Failsafe:
+    """Reads ports, but for those that this version does not understand."""
+    return Failsafe(tuple(_ports(inbound)), tuple(_ports(outbound)))
+
+
+def _ports(items: Iterable[str]) -> Iterator[Port]:
+    for item in itertools.islice(items, PORTS_MOST):
+        with contextlib.suppress(ValueError):
+            yield parse_port(item)
 
 
 def _parse_ack(message: pb.Ack) -> Ack:

@@ -39,6 +39,7 @@ SETTINGS: Final = frozenset(
         "node_share",
         "election_ttl",
         "presence_ttl",
+        "release_grace",
         "node",
         "address",
         "labels.*",

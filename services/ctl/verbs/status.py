@@ -109,6 +109,9 @@ async def status(session: Session) -> ExitCode:
         if state.detail and state.detail.unreadable and not session.out.for_programs:
             records = count(len(state.detail.unreadable), "record")
             session.note(f"{state.service} cannot read {records} of etcd: see -o wide")
+        if isinstance(state.detail, policy_api.GetStatusResponse) and state.detail.disputed:
+            for claim in state.detail.disputed if not session.out.for_programs else ():
+                session.note(f"policy does not believe an agent: {claim}")
     if any(state.health == "unreachable" for state in states):
         return ExitCode.UNREACHABLE
     return ExitCode.OK if all(state.serving for state in states) else ExitCode.NEGATIVE

@@ -23,6 +23,7 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.identity import on_behalf_of
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder, error_of
+from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
@@ -59,8 +60,8 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 _METHODS: Final = "romana.ipam.v1.IpamService/"
 
-BATCH_MOST: Final = 10_000
-"""Requests in one message."""
+ANSWER_CHUNK: Final = 1000
+"""Results that are written at once."""
 STREAM_AHEAD: Final = 8
 """Messages of a stream that are read before the first of them is answered."""
 
@@ -108,7 +109,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def AllocateAddresses(
         self, request: pb.AllocateAddressesRequest, context: Context
     ) -> pb.AllocateAddressesResponse:
-        _check_batch(len(request.specs))
+        _check_specs(request.specs)
         if not self._replica.active:
             return await self._forward(lambda stub: stub.AllocateAddresses, request, context)
         answer = pb.AllocateAddressesResponse()
@@ -138,7 +139,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
     async def _begin(self, message: pb.AllocateStreamRequest) -> _Begun:
         """Waits while too much is waiting already: the caller's writes wait in turn."""
-        _check_batch(len(message.specs))
+        _check_specs(message.specs)
         await self._replica.room(len(message.specs))
         return asyncio.create_task(self._answer(message))
 
@@ -161,7 +162,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             results = await self._submit_together(wanted) if wanted else []
         for index in sorted(refused):
             results.insert(index, refused[index])
-        messages.ResultWriter(into, self._encoder.status_of).add(results)
+        status_of = messages.fitting_statuses(results, self._encoder.status_of)
+        writer = messages.ResultWriter(into, status_of)
+        for start in range(0, len(results), ANSWER_CHUNK):
+            if start:
+                await asyncio.sleep(0)  # others' turn: errors take long to translate
+            writer.add(results[start : start + ANSWER_CHUNK])
 
     async def _submit_together(self, wanted: Sequence[Request]) -> list[Result]:
         """Has what one owner wants decided in a row: it fills one block after the other, and takes
@@ -207,25 +213,20 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         _check_batch(len(request.specs))
         if not self._replica.active:
             return await self._forward(lambda stub: stub.ReleaseAddresses, request, context)
-        answers: list[pb.ReleaseResult | None] = []
+        results: list[Result] = []
         items = []
         for index, spec in enumerate(request.specs):
             try:
                 items.append(messages.parse_release(spec, f"specs[{index}]"))
-                answers.append(None)
+                results.append(None)
             except InvalidInput as error:
-                answers.append(pb.ReleaseResult(status=self._encoder.status_of(error)))
-        results = iter(await self._replica.submit(items) if items else ())
-        return pb.ReleaseAddressesResponse(
-            results=[answer or self._released(next(results)) for answer in answers]
+                results.append(error)
+        found = await self._replica.submit(items) if items else []
+        self._metrics.released(sum(len(it.given) for it in found if isinstance(it, Released)))
+        rest = iter(found)
+        return messages.released(
+            [result or next(rest) for result in results], self._encoder.status_of
         )
-
-    def _released(self, result: Result) -> pb.ReleaseResult:
-        if isinstance(result, Released):
-            self._metrics.released(len(result.given))
-            return pb.ReleaseResult(addresses=[item.text for item in result.given])
-        assert isinstance(result, RomanaError)
-        return pb.ReleaseResult(status=self._encoder.status_of(result))
 
     # Reservations.
 
@@ -486,8 +487,18 @@ async def _ahead(
 
 
 def _check_batch(count: int) -> None:
-    if count > BATCH_MOST:
-        raise InvalidInput.at("specs", f"has {count}, at most {BATCH_MOST} are allowed")
+    if count > BATCH_ITEMS:
+        raise InvalidInput.at("specs", f"has {count}, at most {BATCH_ITEMS} are allowed")
+
+
+def _check_specs(specs: Sequence[AllocationSpec]) -> None:
+    """The answer has room for so many addresses."""
+    _check_batch(len(specs))
+    addresses = sum(len(spec.addresses) or 1 for spec in specs)
+    if addresses > BATCH_ADDRESSES:
+        raise InvalidInput.at(
+            "specs", f"ask for {addresses} addresses, at most {BATCH_ADDRESSES} are allowed"
+        )
 
 
 def _page_size(asked: int, default: int, most: int) -> int:

@@ -278,6 +278,7 @@ class Committer:
             ]
             if not writes:
                 self._answer_from_memory(decision)
+                await asyncio.sleep(0)  # others' turn: no transaction gives it to them
                 return
             started = time.perf_counter()
             try:
@@ -475,8 +476,6 @@ class Committer:
     def _catch_up(self) -> None:
         if self._feed.catch_up(self._state) or self._state.releases:
             self._on_nodes()
-        if self._state.stale:
-            self._state.rebuild()
         moved = self._state.take_moved()
         if moved:
             self._on_commit(moved, self.revision)

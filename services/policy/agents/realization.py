@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import grpc.aio
@@ -23,10 +24,12 @@ from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.sync.v1 import sync_pb2
 
 from services.common.errors import RomanaError
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName
-from services.common.paging.pages import page
+from services.common.paging.pages import filled
 from services.common.rpc.sibling_replicas import Others
+from services.common.sizes import ANSWER_BYTES
 from services.common.sync import wire
 from services.common.sync.hub import Status
 from services.policy.agents.streams import Syncing
@@ -40,6 +43,24 @@ MAX_MISSING: Final = 100
 """Names of nodes that are listed for a policy."""
 
 Nodes = Mapping[str, api.NodeRealization]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What agents have said."""
+
+    nodes: Nodes
+
+    def behind(self, nodes: Collection[NodeName]) -> set[NodeName]:
+        """Those of some nodes that have not applied everything there is for them."""
+        return {node for node in nodes if node not in self.nodes or not self.nodes[node].current}
+
+    def failsafe(self, node: NodeName) -> Failsafe:
+        """What no policy on a node cuts off."""
+        said = self.nodes.get(node)
+        if said is None:
+            return Failsafe()
+        return wire.parse_failsafe(said.failsafe_inbound, said.failsafe_outbound)
 
 
 class Realizing:
@@ -73,19 +94,23 @@ class Realizing:
             self._since(request, nodes, response)
         if not request.nodes_only:
             names = sorted(set(request.policies) or policies)
-            chosen, token = page(names, request.page_size, request.page_token, in_order=True)
-            response.next_page_token = token
-            for number in chosen:
-                response.policies.append(self._policy(PolicyName(names[number]), nodes))
+            found, response.next_page_token = filled(
+                names,
+                request.page_size,
+                request.page_token,
+                lambda number: self._policy(PolicyName(names[number]), nodes),
+                in_order=True,
+                most=ANSWER_BYTES // 2,  # the other half is for the nodes
+            )
+            response.policies.extend(found)
         if not request.page_token:
             wanted = request.nodes or sorted(nodes)
             response.nodes.extend(nodes[node] for node in wanted if node in nodes)
         return response
 
-    async def behind(self, nodes: Collection[NodeName]) -> set[NodeName]:
-        """Those of some nodes that have not applied everything there is for them."""
-        known = await self._nodes(local=False)
-        return {node for node in nodes if node not in known or not known[node].current}
+    async def known(self) -> Known:
+        """What all replicas know of nodes."""
+        return Known(await self._nodes(local=False))
 
     async def _nodes(self, *, local: bool) -> Nodes:
         """All nodes that have or had a stream, by name."""
@@ -115,6 +140,8 @@ class Realizing:
             agent_version=status.agent_version,
             current=current,
             failures=[wire.failure(one) for one in status.failures],
+            failsafe_inbound=map(str, status.failsafe.inbound),
+            failsafe_outbound=map(str, status.failsafe.outbound),
         )
         if status.applied is not None:
             message.applied.CopyFrom(wire.position(status.applied))

@@ -1,19 +1,21 @@
 """Explains what becomes of a connection: verdicts, what they come from, and the packet's way.
 
 By compiled rules and `judging`, as the kernel does it. What is never judged: a connection of an
-endpoint with itself, and one from a node to its own endpoints.
+endpoint with itself, one from a node to its own endpoints, and by policies on a node what is
+fail-safe there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from services.common.errors import InvalidInput, NotFound, WrongState
+from services.common.model.failsafe import NOTHING, Failsafe, Port
 from services.common.model.names import EndpointName, NodeName
 from services.common.model.network import Address
-from services.common.model.rules import Action, Direction, Packet, Protocol
+from services.common.model.rules import Action, Direction, Packet, Protocol, RuleSet
 from services.policy.engine.engine import Engine
 from services.policy.explain.path import End, Path, path
 from services.policy.explain.verdict import Side, Verdict, verdict
@@ -84,8 +86,17 @@ class _Subject:
         return f"node {self.node.name}" if self.node else ""
 
 
-def explain(engine: Engine, connection: Connection) -> list[Explanation]:
+def explain(
+    engine: Engine,
+    connection: Connection,
+    failsafe: Callable[[NodeName], Failsafe] = lambda _: NOTHING,
+) -> list[Explanation]:
     """Explains each pair of addresses of one family that the two sides have.
+
+    Args:
+        engine: Says what is enforced.
+        connection: What is asked about.
+        failsafe: Says what no policy on a node cuts off.
 
     Raises:
         NotFound: there is no such endpoint or node.
@@ -95,7 +106,7 @@ def explain(engine: Engine, connection: Connection) -> list[Explanation]:
     sources = _subjects(engine, connection.source)
     destinations = _subjects(engine, connection.destination)
     found = [
-        _explain(engine, source, destination, connection)
+        _explain(_Judges(engine, failsafe), source, destination, connection)
         for source in sources
         for destination in destinations
         if source.address.version == destination.address.version
@@ -132,7 +143,7 @@ def packet_of(
 
 
 def _explain(
-    engine: Engine, source: _Subject, destination: _Subject, connection: Connection
+    judges: _Judges, source: _Subject, destination: _Subject, connection: Connection
 ) -> Explanation:
     packet = packet_of(
         source.address,
@@ -142,11 +153,12 @@ def _explain(
         icmp_type=connection.icmp_type,
         icmp_code=connection.icmp_code,
     )
-    way = path(_end(source), _end(destination), engine.networks)
+    nodes = judges.engine.nodes
+    way = path(_end(source), _end(destination), judges.engine.networks)
     if _is_free(source, destination):
         return Explanation(source.address, destination.address, Action.ALLOW, way)
-    egress = _verdict(engine, source, destination, Direction.EGRESS, packet)
-    ingress = _verdict(engine, destination, source, Direction.INGRESS, packet)
+    egress = judges.verdict(source, destination, Direction.EGRESS, packet)
+    ingress = judges.verdict(destination, source, Direction.INGRESS, packet)
     denied = any(one is not None and one.action is Action.DENY for one in (egress, ingress))
     return Explanation(
         source=source.address,
@@ -156,7 +168,7 @@ def _explain(
         egress=egress,
         ingress=ingress,
         nodes=frozenset(
-            one.place for one in (source, destination) if one.place in engine.nodes and one.place
+            one.place for one in (source, destination) if one.place in nodes and one.place
         ),
     )
 
@@ -170,16 +182,36 @@ def _is_free(source: _Subject, destination: _Subject) -> bool:
     return source.node.name == destination.place
 
 
-def _verdict(
-    engine: Engine, target: _Subject, peer: _Subject, direction: Direction, packet: Packet
-) -> Verdict | None:
-    if target.endpoint is not None:
-        sets = engine.rule_sets(target.endpoint.name, direction)
-    elif target.node is not None:
-        sets = engine.node_rule_sets(target.node.name, direction)
-    else:
-        return None
-    return verdict(engine, Side(target.title, peer.title, direction, sets), packet)
+@dataclass(frozen=True, slots=True)
+class _Judges:
+    """What verdicts follow from."""
+
+    engine: Engine
+    failsafe: Callable[[NodeName], Failsafe]
+
+    def verdict(
+        self, target: _Subject, peer: _Subject, direction: Direction, packet: Packet
+    ) -> Verdict | None:
+        """What becomes of a packet on one side; None: it is not judged."""
+        if target.endpoint is not None:
+            sets = self.engine.rule_sets(target.endpoint.name, direction)
+        elif target.node is not None:
+            sets = self.engine.node_rule_sets(target.node.name, direction)
+            port = self.failsafe(target.node.name).port_of(direction, packet)
+            if sets and port is not None:
+                return _fail_safe(target, port, sets)
+        else:
+            return None
+        return verdict(self.engine, Side(target.title, peer.title, direction, sets), packet)
+
+
+def _fail_safe(target: _Subject, port: Port, sets: Sequence[RuleSet]) -> Verdict:
+    return Verdict(
+        action=Action.ALLOW,
+        reason=f"{port} is fail-safe on {target.title}: no policy on the node is asked about it",
+        asked=tuple(dict.fromkeys(one.policy for one in sets)),
+        otherwise=("the agent's settings say what is fail-safe there",),
+    )
 
 
 def _subjects(engine: Engine, party: Party) -> list[_Subject]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import structlog
 
-from services.common.errors import Conflict
+from services.common.errors import Conflict, Exhausted
 from services.common.etcd.types import Compare, Field, Relation
 from services.common.model.names import EndpointName, NodeName
 from services.common.process.mutation_metrics import Result
@@ -16,6 +17,9 @@ from services.policy.store import codec
 from services.policy.store.store import PolicyStore
 
 log = structlog.get_logger(__name__)
+
+MAX_OF_NODE: Final = 10_000
+"""Endpoints that a node may report, believed or not."""
 
 
 class EndpointChanges:
@@ -74,14 +78,20 @@ class EndpointChanges:
     ) -> None:
         """Takes what a node's agent says. With `complete`, `attached` is all there is.
 
-        Raises Unavailable; the agent then says it again.
+        Raises Unavailable; the agent then says it again. Raises Exhausted for more than a node has.
         """
         keys = self._store.keys
         with self._metrics.refusals(Operation.REPORT):
-            await self._store.catch_up()
+            await self._store.catch_up_with_ipam()
             before = self._feed.attached.get(node, {})
             named = {endpoint.name for endpoint in attached}
             gone = (set(before) if complete else set(detached) & set(before)) - named
+            if len(before.keys() | named) - len(gone) > MAX_OF_NODE:
+                raise Exhausted(
+                    f"node {node!r} says that it has more than {MAX_OF_NODE} endpoints",
+                    reason="TOO_MANY_ENDPOINTS",
+                    metadata={"node": node},
+                )
             documents = {keys.attached_to(node, name): b"" for name in sorted(gone)}
             for endpoint in attached:
                 known = before.get(endpoint.name)

@@ -5,8 +5,9 @@ alike, is logged and counted, and affects no other.
 
 Of an endpoint there may be two records. What an orchestrator said goes before what the agent said:
 tenant, segment, labels and ports are the orchestrator's then; the node and the addresses are always
-the agent's. If several nodes claim to have it, the one that said so last has it; and a node that is
-not registered has none.
+the agent's. What an agent says counts as far as ipam says the same: that this node's endpoint of
+that name and owner has these addresses. So of several nodes that claim to have it at most one is
+believed; and a node that is not registered has none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Revision, Snapshot, WatchBatch
 from services.common.model.names import EndpointName, NodeName, Tenant
+from services.common.model.network import Address
 from services.common.model.rules import PolicyName
 from services.common.records.errors import RecordError
 from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
@@ -25,13 +27,15 @@ from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.policy.engine.engine import Engine
 from services.policy.model import Endpoint, TenantRecord
 from services.policy.store import codec
+from services.policy.store.claims import compare
 from services.policy.store.codec import Stored
+from services.policy.store.ipam_feed import PAGE, Holder
 
 T = TypeVar("T")
 K = TypeVar("K")
 N = TypeVar("N")
 
-KINDS: Final = ("policy", "tenant", "endpoint", *TOPOLOGY_KINDS)
+KINDS: Final = ("policy", "tenant", "endpoint", PAGE, *TOPOLOGY_KINDS)
 """Of records that may be unreadable."""
 
 
@@ -47,9 +51,15 @@ class Entry(Generic[T]):
 class PolicyFeed:
     """The records that policy owns."""
 
-    def __init__(self, keys: Keys, engine: Engine) -> None:
+    def __init__(
+        self, keys: Keys, engine: Engine, holder: Callable[[Address], Holder | None]
+    ) -> None:
+        """`holder`: who has an address, as ipam says."""
         self._keys = keys
         self._engine = engine
+        self._holder = holder
+        self.disputed: dict[tuple[NodeName, EndpointName], str] = {}
+        """What agents say and ipam does not, and why."""
         self.policies: dict[PolicyName, Entry[Stored]] = {}
         self.tenants: dict[Tenant, Entry[TenantRecord]] = {}
         self.said: dict[EndpointName, Entry[Endpoint]] = {}
@@ -94,6 +104,12 @@ class PolicyFeed:
         """Nodes came or went."""
         for node in nodes:
             for name in self.attached.get(node, ()):
+                self._merge(name)
+
+    def allocations_changed(self, names: Iterable[EndpointName]) -> None:
+        """What ipam says of these names changed."""
+        for name in names:
+            if name in self._nodes_of:
                 self._merge(name)
 
     def _take(self, key: str, item: KeyValue | None, revision: Revision) -> None:
@@ -163,6 +179,7 @@ class PolicyFeed:
         if item is None:
             _discard(self.attached, node, name)
             _discard(self._nodes_of, name, node)
+            self.disputed.pop((node, name), None)
         else:
             entry = Entry(codec.decode_endpoint(name, item.value, node), item.mod_revision)
             self.attached.setdefault(node, {})[name] = entry
@@ -170,22 +187,33 @@ class PolicyFeed:
         self._merge(name)
 
     def _merge(self, name: EndpointName) -> None:
-        known = self._engine.nodes
-        claims = [item for node, item in self._nodes_of.get(name, {}).items() if node in known]
-        attached = max(claims, key=lambda claim: claim.revision, default=None)
+        attached = self._attached(name)
         said = self.said.get(name)
         if said is not None:
             endpoint = said.value
             if attached is not None:
-                there = attached.value
-                endpoint = replace(endpoint, node=there.node, addresses=there.addresses)
+                endpoint = replace(endpoint, node=attached.node, addresses=attached.addresses)
         elif attached is not None:
-            endpoint = attached.value
+            endpoint = attached
         else:
             self._engine.drop_endpoint(name)
             return
         if self._engine.endpoints.get(name) != endpoint:
             self._engine.put_endpoint(endpoint)
+
+    def _attached(self, name: EndpointName) -> Endpoint | None:
+        """What is believed of what agents say of an endpoint."""
+        found = None
+        for node, claim in self._nodes_of.get(name, {}).items():
+            believed, why = None, ""
+            if node in self._engine.nodes:
+                believed, why = compare(claim.value, self._holder)
+            if why:
+                self.disputed[node, name] = why
+            else:
+                self.disputed.pop((node, name), None)
+            found = believed or found
+        return found
 
     def _take_applying(self, item: KeyValue | None) -> None:
         """From now on the set counts; its parts get into their places one after the other."""

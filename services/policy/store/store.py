@@ -36,6 +36,7 @@ from services.common.etcd.types import (
     Compare,
     Delete,
     Field,
+    Get,
     Operation,
     Put,
     Relation,
@@ -48,6 +49,7 @@ from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable
 from services.policy.engine.engine import Engine
 from services.policy.store.feed import PolicyFeed
+from services.policy.store.ipam_feed import IpamFeed
 from services.policy.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
@@ -74,7 +76,9 @@ class PolicyStore:
         """Knows nothing before `run`."""
         self.keys = keys
         self.engine = engine
-        self.feed = PolicyFeed(keys, engine)
+        self.ipam = IpamFeed(keys)
+        self.feed = PolicyFeed(keys, engine, self.ipam.holder)
+        self.ipam.on_names = self.feed.allocations_changed
         self.topology = TopologyFeed(keys, engine, self.feed.nodes_changed)
         self._client = client
         self.on_change: Callable[[], None] = _nothing
@@ -85,18 +89,20 @@ class PolicyStore:
             client, self._policy, keys.policy_generation, busy="POLICY_BUSY"
         )
         self._topology = follow_topology(client, keys, self._on_topology)
+        self._ipam = Follower(client, keys.ipam, self._on_ipam, beacon=keys.commit)
 
     async def run(self) -> None:
         """Follows the store for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._policy.run(), name="follow_policy")
             group.create_task(self._topology.run(), name="follow_topology")
+            group.create_task(self._ipam.run(), name="follow_ipam")
             group.create_task(self._finish_abandoned(), name="finish_abandoned")
 
     @property
     def in_sync(self) -> bool:
         """Everything there is has been read."""
-        return bool(self._policy.revision and self._topology.revision)
+        return bool(self._policy.revision and self._topology.revision and self._ipam.revision)
 
     @property
     def revision(self) -> Revision:
@@ -106,11 +112,15 @@ class PolicyStore:
     @property
     def unreadable(self) -> Mapping[str, Unreadable]:
         """Records that cannot be read, by key."""
-        return {**self.feed.unreadable, **self.topology.view.unreadable}
+        return {
+            **self.feed.unreadable,
+            **self.topology.view.unreadable,
+            **self.ipam.unreadable,
+        }
 
     def check_in_sync(self) -> None:
         """Raises Unavailable before that: what is known now is nothing."""
-        check_read(self._policy, self._topology)
+        check_read(self._policy, self._topology, self._ipam)
 
     async def changed(self) -> None:
         """Returns when something was read after it was called."""
@@ -124,6 +134,7 @@ class PolicyStore:
         revision = await self._client.revision()
         await self._policy.wait_for(revision, CATCH_UP_SECONDS)
         await self._topology.wait_for(revision, CATCH_UP_SECONDS)
+        await self._ipam.wait_for(revision, CATCH_UP_SECONDS)
         return revision
 
     async def change(self, decide: Callable[[], Decision[T]]) -> T:
@@ -154,6 +165,15 @@ class PolicyStore:
         """Waits until all policy transactions so far are known; raises Unavailable."""
         self.check_in_sync()
         await self._store.catch_up()
+
+    async def catch_up_with_ipam(self) -> None:
+        """The same of policy's and ipam's: what ipam gave before is known."""
+        self.check_in_sync()
+        keys = self.keys
+        outcome = await self._client.transact((), (Get(keys.policy_generation), Get(keys.commit)))
+        for follower, items in zip((self._policy, self._ipam), outcome.reads, strict=True):
+            last = max((item.mod_revision for item in items), default=0)
+            await follower.wait_for(last, CATCH_UP_SECONDS)
 
     async def _commit(self, decision: optimistic.Decision[T]) -> optimistic.Committed[T] | None:
         """In one transaction, or staged if it takes several; None: it was overtaken."""
@@ -249,6 +269,10 @@ class PolicyStore:
 
     def _on_topology(self, batch: WatchBatch) -> None:
         self.topology.take(batch)
+        self._notify()
+
+    def _on_ipam(self, batch: WatchBatch) -> None:
+        self.ipam.take(batch)
         self._notify()
 
     def _notify(self) -> None:

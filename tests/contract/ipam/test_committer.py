@@ -25,7 +25,7 @@ from services.common.records.blocks import decode_page
 from services.common.records.layout import encode_layout
 from services.ipam.deciding.commands import DropReservation, Item, SetReservation
 from services.ipam.ledger.blocks import Block
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import Release, Request

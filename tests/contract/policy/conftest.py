@@ -66,7 +66,9 @@ async def pair(
         await two.wait_until_serving()
         async with one.connect() as stub, two.connect() as other:
             yield Pair(client, keys, one, two, stub, other)
-            await client.transact((), [Delete(keys.policy, prefix=True)])
+            await client.transact(
+                (), [Delete(keys.policy, prefix=True), Delete(keys.blocks, prefix=True)]
+            )
             # the next test begins when both have seen that there is nothing
             await client.put(keys.policy_generation, b"1")
             for each in (stub, other):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import sync_rules_pb2 as pb
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
@@ -20,7 +22,7 @@ from services.common.rpc.channel import open_channel
 from services.common.rpc.status import error_of
 from tests.support.certificates import Authority
 from tests.support.ipam_process import poll
-from tests.support.policy_process import PolicyProcess, endpoint, policy, report
+from tests.support.policy_process import PolicyProcess, claim, endpoint, policy
 
 if TYPE_CHECKING:
     from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
@@ -38,17 +40,19 @@ async def stub(shared_etcd: LocalEtcd, tmp_path: Path) -> AsyncIterator[PolicySe
         node = authority.issue("h1", uri="romana:node:h1")
         async with open_channel(replica.address, tls=node) as channel:
             made: PolicyServiceAsyncStub = PolicyServiceStub(channel)
-            await poll(lambda: _in_sync(made), 20, what="the replica to serve")
+            health = HealthStub(channel)
+            await poll(lambda: _serves(health), 20, what="the replica to serve")
             yield made
     finally:
         replica.kill()
 
 
-async def _in_sync(stub: PolicyServiceAsyncStub) -> bool:
+async def _serves(stub: HealthStub) -> bool:
     try:
-        return (await stub.GetStatus(api.GetStatusRequest(), timeout=2)).in_sync
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
     except grpc.aio.AioRpcError:
         return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def refusal(call: object) -> RomanaError:
@@ -59,8 +63,8 @@ async def refusal(call: object) -> RomanaError:
 
 
 async def test_a_node_reports_and_streams_for_itself_only(stub: PolicyServiceAsyncStub) -> None:
-    await report(stub, "h1", endpoint("e", "10.0.0.1"))
-    error = await refusal(report(stub, "h2", endpoint("e", "10.0.0.1")))
+    await claim(stub, "h1", endpoint("e", "10.0.0.1"))
+    error = await refusal(claim(stub, "h2", endpoint("e", "10.0.0.1")))
     assert error.reason == "NOT_THIS_NODE"
 
     call = stub.SyncRules()

@@ -12,7 +12,8 @@ from romana.policy.v1 import policy_service_pb2 as api
 from services.common.rpc.status import error_of
 from tests.contract.policy.conftest import Pair
 from tests.support.ipam_process import drop_nodes, poll, seed
-from tests.support.policy_process import endpoint, of_tenant, policy, report
+from tests.support.ipam_records import release, written
+from tests.support.policy_process import claim, endpoint, of_tenant, policy, report
 from tests.support.topologies import node
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def test_an_endpoint_may_be_known_before_it_is_attached(pair: Pair) -> Non
     before = await get(pair.stub, "e")
     assert before is not None
     assert (before.node, list(before.addresses)) == ("", []), "these are for the agent to say"
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     after = await get(pair.stub, "e")
     assert after is not None
     assert (after.node, list(after.addresses)) == ("h1", ["10.0.0.1"])
@@ -52,7 +53,7 @@ async def test_an_endpoint_may_be_known_before_it_is_attached(pair: Pair) -> Non
 async def test_what_an_orchestrator_said_goes_before_what_the_agent_says(pair: Pair) -> None:
     said_by_agent = endpoint("e", "10.0.0.1", tenant="old", labels={"app": "old", "left": "over"})
     said_by_agent.ports.add(name="http", protocol="TCP", port=80)
-    await report(pair.stub, "h1", said_by_agent)
+    await report(pair, "h1", said_by_agent)
     await put(pair, endpoint("e", tenant="new", labels={"app": "new"}))
     merged = await get(pair.stub, "e")
     assert merged is not None
@@ -67,27 +68,100 @@ async def test_what_an_orchestrator_said_goes_before_what_the_agent_says(pair: P
 
 
 async def test_a_complete_report_says_what_is_gone(pair: Pair) -> None:
-    await report(pair.stub, "h1", endpoint("a", "10.0.0.1"), endpoint("b", "10.0.0.2"))
-    await report(pair.stub, "h2", endpoint("c", "10.0.0.3"))
-    await report(pair.stub, "h1", endpoint("d", "10.0.0.4"))
+    await report(pair, "h1", endpoint("a", "10.0.0.1"), endpoint("b", "10.0.0.2"))
+    await report(pair, "h2", endpoint("c", "10.0.0.3"))
+    await report(pair, "h1", endpoint("d", "10.0.0.4"))
     assert await names(pair) == ["a", "b", "c", "d"]
-    await report(pair.stub, "h1", endpoint("b", "10.0.0.2"), complete=True)
+    await report(pair, "h1", endpoint("b", "10.0.0.2"), complete=True)
     assert await names(pair) == ["b", "c"]
-    await report(pair.stub, "h1", detached=["b", "c", "never"])
+    await report(pair, "h1", detached=["b", "c", "never"])
     assert await names(pair) == ["c"], "one that is attached elsewhere is not this node's to detach"
 
 
-async def test_the_last_node_that_says_so_has_an_endpoint(pair: Pair) -> None:
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
-    await report(pair.stub, "h2", endpoint("e", "10.0.0.2"))
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))  # nothing new
+async def disputed(pair: Pair) -> list[str]:
+    return list((await pair.stub.GetStatus(api.GetStatusRequest())).disputed)
+
+
+async def test_a_node_cannot_claim_an_endpoint_of_another(pair: Pair) -> None:
+    """However often, with whatever address and labels, and whether it was there before or not."""
+    await claim(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    assert await names(pair) == []
+    await report(pair, "h2", endpoint("e", "10.0.0.1"))
+    for address in ("10.0.0.1", "10.0.0.9"):
+        await claim(pair.stub, "h1", endpoint("e", address, labels={"app": "db"}))
+        found = await get(pair.stub, "e")
+        assert found is not None
+        assert (found.node, list(found.addresses)) == ("h2", ["10.0.0.1"])
+        assert not found.labels
+    (why,) = await disputed(pair)
+    assert why == "e on h1: 10.0.0.9 is not allocated"
+    await claim(pair.stub, "h1", detached=["e"])
     assert await names(pair, node="h2") == ["e"]
-    await report(pair.stub, "h2", detached=["e"])
-    assert await names(pair, node="h1") == ["e"]
+    assert await disputed(pair) == []
+
+
+async def test_a_node_puts_no_address_into_a_group_that_it_was_not_given(pair: Pair) -> None:
+    await report(pair, "h2", endpoint("db", "10.0.0.5", tenant="u"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
+    for addresses in (["10.0.0.5"], ["10.0.0.7"]):
+        await claim(pair.stub, "h1", endpoint("e", "10.0.0.1", *addresses))
+        found = await get(pair.stub, "e")
+        assert found is not None
+        assert list(found.addresses) == ["10.0.0.1"]
+    await claim(pair.stub, "h1", endpoint("f", "10.0.0.5"), endpoint("g"))
+    assert await names(pair) == ["db", "e"]
+    assert await disputed(pair) == [
+        "e on h1: 10.0.0.7 is not allocated",
+        "f on h1: 10.0.0.5 is allocated to another endpoint",
+        "g on h1: it has no address",
+    ]
+
+
+async def test_a_node_does_not_give_its_endpoint_to_another_tenant(pair: Pair) -> None:
+    await report(pair, "h1", endpoint("e", "10.0.0.1", tenant="t"))
+    await claim(pair.stub, "h1", endpoint("e", "10.0.0.1", tenant="admin"))
+    assert await names(pair) == []
+    assert "is allocated to tenant 't'" in (await disputed(pair))[0]
+
+
+async def test_what_ipam_takes_back_is_not_believed_any_more(pair: Pair) -> None:
+    """Before its agent says so; and the next who has the address is believed at once."""
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
+    await written(pair.client, pair.keys, [release(pair.keys, "10.0.0.1")])
+
+    async def gone() -> bool:
+        return await names(pair) == []
+
+    await poll(gone, 20)
+    await report(pair, "h2", endpoint("next", "10.0.0.1"))
+    assert await names(pair) == ["next"]
+    await report(pair, "h1", endpoint("e", "10.0.0.2"))
+    assert await names(pair) == ["e", "next"]
+
+
+async def test_of_two_stacks_each_is_compared(pair: Pair) -> None:
+    await report(pair, "h1", endpoint("e", "10.0.0.1", "2001:db8::5"))
+    found = await get(pair.stub, "e")
+    assert found is not None
+    assert list(found.addresses) == ["10.0.0.1", "2001:db8::5"]
+    await claim(pair.stub, "h1", endpoint("e", "2001:db8::6", "10.0.0.1"))
+    left = await get(pair.stub, "e")
+    assert left is not None
+    assert list(left.addresses) == ["10.0.0.1"]
+
+
+async def test_a_node_has_a_bounded_number_of_endpoints(pair: Pair) -> None:
+    many = [endpoint(f"n{number}") for number in range(10_000)]
+    await claim(pair.stub, "h1", *many)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await claim(pair.stub, "h1", endpoint("one-more"))
+    assert error_of(raised.value).reason == "TOO_MANY_ENDPOINTS"
+    await claim(pair.stub, "h1", complete=True)
+    await claim(pair.stub, "h1", endpoint("one-more"))
 
 
 async def test_endpoints_of_a_node_count_while_it_is_registered(pair: Pair) -> None:
-    await report(pair.stub, "h9", endpoint("e", "10.0.0.1"))
+    await report(pair, "h9", endpoint("e", "10.0.0.1"))
     assert await names(pair) == []
     await seed(pair.client, pair.keys, nodes=[node("h9", address="192.0.2.9")])
 
@@ -112,7 +186,7 @@ async def test_each_of_a_batch_has_its_own_result(pair: Pair) -> None:
 async def test_a_wrong_report_is_refused_as_a_whole(pair: Pair) -> None:
     wrong = endpoint("b", "10.0.0.300")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await report(pair.stub, "h1", endpoint("a", "10.0.0.1"), wrong)
+        await claim(pair.stub, "h1", endpoint("a", "10.0.0.1"), wrong)
     error = error_of(caught.value)
     assert [one.path for one in getattr(error, "violations", ())] == ["attached[1].addresses[0]"]
     assert await names(pair) == []
@@ -137,8 +211,8 @@ async def test_tenants_are_put_listed_and_forgotten(pair: Pair) -> None:
 
 
 async def test_policies_of_an_endpoint_and_what_they_come_to(pair: Pair) -> None:
-    await report(pair.stub, "h1", endpoint("a", "10.0.0.1"), endpoint("b", "10.0.0.2", tenant="u"))
-    await report(pair.stub, "h2", endpoint("c", "10.0.0.3", tenant="v"))
+    await report(pair, "h1", endpoint("a", "10.0.0.1"), endpoint("b", "10.0.0.2", tenant="u"))
+    await report(pair, "h2", endpoint("c", "10.0.0.3", tenant="v"))
     await pair.stub.CreatePolicy(
         api.CreatePolicyRequest(policy=policy("from-u", peer=of_tenant("u")))
     )

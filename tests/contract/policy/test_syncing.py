@@ -68,8 +68,8 @@ async def test_a_node_gets_what_its_endpoints_need_and_no_more(
     assert first.ids == {"network/net", "network/six"}
     await create(pair, policy("p", peer=of_tenant("u")))
     await create(pair, policy("q", of_tenant("elsewhere")))
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u"))
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     await first.until(lambda: "endpoint/near" in first.ids)
     rules = rule_sets(first)
     assert set(rules) == {"p"}
@@ -82,15 +82,15 @@ async def test_changes_come_as_differences_and_members_as_pages(
     pair: Pair, first: SyncAgent
 ) -> None:
     await create(pair, policy("p", peer=of_tenant("u", app="web")))
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     web, other = {"app": "web"}, {"app": "db"}
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=other))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=other))
     await first.until(lambda: "endpoint/near" in first.ids)
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=web))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels=web))
     await first.until(lambda: members(first) == {"10.0.0.9"})
     assert len(first.batches[-1].updated) == 1, "a changed label is one page"
     before = len(first.batches)
-    await report(pair.stub, "h1", detached=["near"])
+    await report(pair, "h1", detached=["near"])
     await first.until(lambda: not rule_sets(first))
     assert first.ids == {"network/net", "network/six"}
     assert not any(batch.snapshot for batch in first.batches[1:])
@@ -98,7 +98,7 @@ async def test_changes_come_as_differences_and_members_as_pages(
 
 
 async def test_rules_and_who_needs_them_come_in_one_batch(pair: Pair, first: SyncAgent) -> None:
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     await first.until(lambda: "endpoint/near" in first.ids)
     await create(pair, policy("p"))
     await first.until(lambda: bool(rule_sets(first)))
@@ -110,7 +110,7 @@ async def test_rules_and_who_needs_them_come_in_one_batch(pair: Pair, first: Syn
 
 
 async def test_isolation_of_a_network_is_one_setting(pair: Pair, first: SyncAgent) -> None:
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
     apart = network("net", "10.0.0.0/24", 29, isolation=Isolation.TENANT, masquerade=True)
     await seed(pair.client, pair.keys, layout([apart]))
     await first.until(lambda: bool(rule_sets(first)))
@@ -123,7 +123,7 @@ async def test_isolation_of_a_network_is_one_setting(pair: Pair, first: SyncAgen
 async def test_realization_counts_agents_of_all_replicas(pair: Pair, first: SyncAgent) -> None:
     await create(pair, policy("counted"))
     for number in (1, 2, 3):
-        await report(pair.stub, f"h{number}", endpoint(f"e{number}", f"10.0.0.{number}"))
+        await report(pair, f"h{number}", endpoint(f"e{number}", f"10.0.0.{number}"))
     await first.until(lambda: bool(rule_sets(first)))
     async with rules_agent("h2", [pair.second.address]) as second:
         await second.until(lambda: bool(rule_sets(second)))
@@ -142,7 +142,7 @@ async def _is(asked: object, wanted: object) -> bool:
 async def test_a_node_that_has_not_applied_a_change_is_missing(
     pair: Pair, first: SyncAgent
 ) -> None:
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     await create(pair, policy("p"))
     await poll(lambda: _is(realized(pair, "p"), (1, 1)), 10)
     held = first.hold = _Gate()
@@ -166,7 +166,7 @@ class _Gate:
 
 
 async def test_failures_name_the_policy(pair: Pair, first: SyncAgent) -> None:
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     await create(pair, policy("p"))
     await first.until(lambda: bool(rule_sets(first)))
     first.client.report([Failure(f"rules/{rule_sets(first)['p'].id}", "NFT_FAILED", "no")])
@@ -181,7 +181,7 @@ async def test_failures_name_the_policy(pair: Pair, first: SyncAgent) -> None:
 @pytest.mark.parametrize("at", ["first", "second"])
 async def test_agents_resume_where_they_were_at_any_replica(pair: Pair, at: str) -> None:
     await create(pair, policy("p"))
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     async with rules_agent("h1", [pair.first.address]) as agent:
         await agent.until(lambda: bool(rule_sets(agent)))
     await create(pair, policy("q", of_tenant("u")))
@@ -192,7 +192,7 @@ async def test_agents_resume_where_they_were_at_any_replica(pair: Pair, at: str)
 
 async def test_agents_resume_at_a_replica_that_was_killed(pair: Pair, first: SyncAgent) -> None:
     await create(pair, policy("p"))
-    await report(pair.stub, "h1", endpoint("e", "10.0.0.1"))
+    await report(pair, "h1", endpoint("e", "10.0.0.1"))
     await first.until(lambda: bool(rule_sets(first)))
     pair.first.kill()
     await pair.other.GetRealization(api.GetRealizationRequest())
@@ -288,11 +288,12 @@ async def revision(pair: Pair) -> int:
 async def _stopped(pair: Pair) -> tuple[int, SyncAgent]:
     """A revision at which h1's agent had applied all there was; then it was stopped."""
     await create(pair, policy("p", peer=of_tenant("u", app="web")))
-    await report(pair.stub, "h1", endpoint("near", "10.0.0.1"))
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
     async with rules_agent("h1", [pair.first.address]) as agent:
         await agent.until(lambda: members(agent) == {"10.0.0.9"})
-        await poll(lambda: _is(realized(pair, "p"), (1, 1)), 10)
+        for stub in ("stub", "other"):  # both have seen all of it apart from what follows
+            await poll(lambda stub=stub: _is(realized(pair, "p", stub=stub), (1, 1)), 10)
         before = await revision(pair)
     return before, agent
 
@@ -311,7 +312,7 @@ async def _move(pair: Pair) -> None:
 
 
 async def _label(pair: Pair) -> None:
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "db"}))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "db"}))
 
 
 @pytest.mark.parametrize("change", [_delete, _take_away, _move, _label])
@@ -344,13 +345,13 @@ async def test_a_node_that_a_change_does_not_concern_is_not_waited_for(pair: Pai
 async def test_a_node_that_holds_what_there_is_now_anyway_is_not_late(pair: Pair) -> None:
     before, _ = await _stopped(pair)
     await _label(pair)
-    await report(pair.stub, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
+    await report(pair, "h2", endpoint("far", "10.0.0.9", tenant="u", labels={"app": "web"}))
     assert await late(pair, before) == (1, [])
 
 
 async def test_a_node_of_which_nothing_is_known_is_late(pair: Pair) -> None:
     await create(pair, policy("p"))
-    await report(pair.stub, "h3", endpoint("e", "10.0.0.3"))
+    await report(pair, "h3", endpoint("e", "10.0.0.3"))
     before = await revision(pair)
     await _take_away(pair)
     await _delete(pair)

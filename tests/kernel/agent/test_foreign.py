@@ -105,6 +105,24 @@ async def test_a_node_that_forwards_ipv6_still_heeds_router_advertisements(
     assert node.namespace.run(value).strip() == "1"
     async with node.running(tmp_path):
         assert node.namespace.run(value).strip() == "2"
+    async with node.running(tmp_path):  # a restart
+        assert node.namespace.run(value).strip() == "2"
     path = node.namespace.path
     assert not await uninstall(Kernel(tmp_path, enter=lambda: enter(path)), tmp_path)
     assert node.namespace.run(value).strip() == "1"
+
+
+async def test_an_interface_that_forwarded_before_heeds_nobody(
+    made: Namespaces, tmp_path: Path
+) -> None:
+    site = Site(made, {"v": Net("v", "fd03::/120", "fd03::/120", Mode.ONLINK)})
+    node = site.node("n1", 2, {"v": "fd03::10/124"})
+    node.namespace.sysctl("net.ipv6.conf.all.forwarding", 1)
+    node.namespace.run("ip link add of-containers type bridge")
+    node.namespace.run("ip addr add fd09::1/64 dev of-containers")
+    node.namespace.run("ip link set of-containers up")
+    for _ in range(2):  # and after a restart
+        async with node.running(tmp_path):
+            for interface in ("e-v", "of-containers"):
+                value = f"sysctl -n net.ipv6.conf.{interface}.accept_ra"
+                assert node.namespace.run(value).strip() == "1"

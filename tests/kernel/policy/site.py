@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from services.agent.rules.compose import Composer, Local, Refreshed
 from services.agent.rules.ending import Ending
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.render_rules import Logging
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (

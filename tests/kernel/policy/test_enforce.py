@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +17,14 @@ from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint
 from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
-from services.agent.rules.failsafe import Failsafe, parse_ports
 from services.agent.rules.firewall import Firewall
+from services.agent.rules.off import Off
 from services.agent.rules.render_rules import Logging
 from services.agent.rules.resources import NetworkRules, Resource
+from services.agent.rules.spool import RuleSpool
 from services.common.errors import WrongState
-from services.common.model.names import NetworkName, NodeName, Segment, Tenant
+from services.common.model.failsafe import Failsafe, parse_ports
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
     Action,
     CompiledRule,
@@ -354,6 +357,24 @@ async def test_an_agent_that_lost_its_rules_enforces_those_that_it_is_told(agent
         await next_one.stop()
 
 
+async def test_a_part_of_a_change_is_not_in_force_whatever_else_is_asked(agent: Agent) -> None:
+    a, b = agent.site.hosts
+    none = rules("none")
+    agent.enforcement.take(
+        {
+            identity(none): none,
+            f"endpoint/{b.name}": EndpointRules(b.name, b.addresses, profile([none])),
+        },
+        (),
+        whole=False,
+    )
+    await agent.enforcement.close_to(EndpointName("another"), "romzzzzzzzzzzzz")
+    assert agent.site.arrives(a, b, TCP, 80)
+    agent.take()
+    await agent.settle()
+    assert not agent.site.arrives(a, b, TCP, 80)
+
+
 async def test_endpoints_that_come_and_go_while_rules_change_are_no_trouble(agent: Agent) -> None:
     a, b = agent.site.hosts
     one, two = rules("one"), rules("two", allow(PortMatch(TCP, 80, 80)))
@@ -386,6 +407,29 @@ async def test_a_defect_is_shown_and_what_is_asked_for_is_done_after_it(
     monkeypatch.undo()
     await until(lambda: agent.enforcement.ready, "it did not recover")
     assert not agent.site.arrives(a, b, TCP, 80)
+
+
+async def test_an_agent_that_shall_enforce_nothing_removes_the_table(
+    agent: Agent, tmp_path: Path
+) -> None:
+    a, b = agent.site.hosts
+    agent.give(b, rules("none"))
+    await agent.settle()
+    assert not agent.site.arrives(a, b, TCP, 80)
+    (tmp_path / "rules.bin").write_bytes(b"old")
+    path = agent.site.node.path
+    off = Off(Firewall(enter=lambda: enter(path)), RuleSpool(tmp_path).forget)
+    task = asyncio.create_task(off.run())
+    try:
+        await until(lambda: "belongs to another process" in off.reasons[0], "nothing is said of it")
+        await agent.stop()
+        await until(lambda: not off.reasons, "the table is still there")
+        assert not agent.site.node.succeeds("nft list table inet romana")
+        assert agent.site.arrives(a, b, TCP, 80)
+        assert not (tmp_path / "rules.bin").exists()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_restart_changes_nothing(agent: Agent) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from services.agent.kernel.nftables.table import Changes, Found, Image
 from services.agent.rules.compose import Composer, Local
 from services.agent.rules.diff import diff
-from services.agent.rules.failsafe import Failsafe
 from services.agent.rules.resources import NetworkRules, Resource
+from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NetworkName
 from services.common.model.rules import (
     Action,

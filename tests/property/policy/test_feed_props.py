@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.etcd.keys import Keys
-from services.common.etcd.types import Changes, Event, KeyValue, Snapshot
+from services.common.etcd.types import Changes, Event, KeyValue, Operation, Put, Snapshot
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.model.rules import Direction, PolicyName, Tier
 from services.policy.engine.engine import Engine
@@ -18,9 +18,12 @@ from services.policy.model import Endpoint, EndpointSelector, Policy, PolicyNode
 from services.policy.store import codec
 from services.policy.store.codec import Stored
 from services.policy.store.feed import PolicyFeed
+from services.policy.store.ipam_feed import IpamFeed
+from tests.support.ipam_records import allocation, release
 
 KEYS = Keys("/r")
 NODES = ("n1", "n2")
+IPAM = "ipam"
 
 
 def policy(name: str, target: str) -> bytes:
@@ -65,8 +68,11 @@ RECORDS = st.one_of(
         ),
     ),
 )
+PAGES = st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2"]), NAMES, st.sampled_from(NODES), TENANTS)
 STEPS = st.one_of(
     RECORDS,
+    PAGES.map(lambda page: (IPAM, allocation(KEYS, *page))),
+    PAGES.map(lambda page: (IPAM, release(KEYS, page[0]))),
     RECORDS.map(lambda record: (record[0], None)),
     RECORDS.map(lambda record: (record[0], b"{broken")),
     st.sampled_from(NODES).map(lambda name: ("node", name)),
@@ -84,10 +90,14 @@ class World:
     store: dict[str, KeyValue] = field(default_factory=dict)
     revision: int = 1
     nodes: set[str] = field(default_factory=set)
+    pages: dict[str, KeyValue] = field(default_factory=dict)
+    """Of ipam."""
 
     def __post_init__(self) -> None:
         self.engine = Engine()
-        self.feed = PolicyFeed(KEYS, self.engine)
+        self.ipam = IpamFeed(KEYS)
+        self.feed = PolicyFeed(KEYS, self.engine, self.ipam.holder)
+        self.ipam.on_names = self.feed.allocations_changed
 
     def write(self, *documents: tuple[str, bytes | None]) -> None:
         self.revision += 1
@@ -100,6 +110,17 @@ class World:
                 self.store.pop(key, None)
             events.append(Event(key, item, self.revision))
         self.feed.take(Changes(events, self.revision))
+
+    def allocate(self, operation: Operation) -> None:
+        self.revision += 1
+        item = None
+        if isinstance(operation, Put):
+            item = KeyValue(operation.key, operation.value, 0, self.revision)
+            self.pages[operation.key] = item
+        else:
+            self.pages.pop(operation.key, None)
+        event = Event(operation.key, item, self.revision)
+        self.ipam.take(Changes([event], self.revision))
 
     def toggle(self, name: str) -> None:
         node = NodeName(name)
@@ -133,6 +154,7 @@ class World:
         return Snapshot([self.store[key] for key in sorted(self.store)], self.revision)
 
     def relist(self) -> None:
+        self.ipam.take(Snapshot([self.pages[key] for key in sorted(self.pages)], self.revision))
         self.feed.take(self.snapshot())
 
     def known(self) -> dict[str, Any]:
@@ -141,11 +163,12 @@ class World:
             "tenants": dict(self.engine.tenants),
             "endpoints": dict(self.engine.endpoints),
             "unreadable": dict(self.feed.unreadable),
+            "disputed": dict(self.feed.disputed),
         }
 
     def anew(self) -> World:
         """A replica that has just started."""
-        fresh = World(self.store, self.revision)
+        fresh = World(self.store, self.revision, pages=self.pages)
         for name in self.nodes:
             fresh.toggle(name)
         fresh.relist()
@@ -160,6 +183,8 @@ def test_what_is_known_depends_on_what_is_stored(steps: list[tuple[str, Any]]) -
             world.toggle(value)
         elif key == "relist":
             world.relist()
+        elif key == IPAM:
+            world.allocate(value)
         elif key == "set":
             world.apply(value)
         else:
@@ -168,3 +193,9 @@ def test_what_is_known_depends_on_what_is_stored(steps: list[tuple[str, Any]]) -
     assert world.known() == fresh.known()
     revisions = {name: entry.revision for name, entry in world.feed.policies.items()}
     assert revisions == {name: entry.revision for name, entry in fresh.feed.policies.items()}
+    believed = [one for one in world.engine.endpoints.values() if one.node is not None]
+    for one in believed:
+        for address in one.addresses:
+            holder = world.ipam.holder(address)
+            assert holder is not None
+            assert (holder.name, holder.node) == (one.name, one.node)

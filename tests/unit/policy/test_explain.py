@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from services.common.errors import InvalidInput, NotFound, WrongState
+from services.common.model.failsafe import Failsafe, parse_ports
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Isolation
 from services.common.model.rules import Action, Protocol, Tier
@@ -255,3 +256,47 @@ def test_a_matrix_has_bounds() -> None:
     web = made.endpoints[EndpointName("web")]
     with pytest.raises(InvalidInput, match="destinations"):
         matrix(made, [web], [web] * (MAX_SIDE + 1))
+
+
+NODE = """
+policies:
+  - name: hosts
+    tier: baseline
+    targets: [{nodes: {names: [n1]}}]
+    directions: [ingress, egress]
+    ingress: [{action: deny}]
+    egress: [{action: deny}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "port", "action"),
+    [
+        ("203.0.113.9", "192.0.2.1", 22, Action.ALLOW),
+        ("203.0.113.9", "192.0.2.1", 23, Action.DENY),
+        ("192.0.2.1", "203.0.113.9", 9630, Action.ALLOW),
+        ("192.0.2.1", "203.0.113.9", 22, Action.DENY),
+        ("203.0.113.9", "192.0.2.2", 23, Action.ALLOW),
+    ],
+)
+def test_what_is_fail_safe_on_a_node_is_asked_of_no_policy(
+    source: str, destination: str, port: int, action: Action
+) -> None:
+    open_there = Failsafe(parse_ports(["tcp/22"]), parse_ports(["tcp/9630"]))
+    (found,) = explain(
+        engine(NODE),
+        Connection(
+            Party(address=ip_address(source)),
+            Party(address=ip_address(destination)),
+            Protocol.TCP,
+            port,
+        ),
+        lambda node: open_there if node == "n1" else Failsafe(),
+    )
+    assert found.action is action
+    judged = found.ingress or found.egress
+    assert judged is not None
+    if port in {22, 9630} and action is Action.ALLOW:
+        assert f"tcp/{port} is fail-safe on node n1" in judged.reason
+        assert judged.policy is None
+        assert judged.asked == ("hosts",)

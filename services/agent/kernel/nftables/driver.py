@@ -36,6 +36,8 @@ from services.agent.kernel.nftables.table import TABLE, Changes, Element, Found,
 PREPARED: Final = 4 * 1024 * 1024
 """Bytes in one message to the kernel, about; it needs the memory several times while it works."""
 _SEND_BUFFER: Final = 256 * 1024 * 1024
+_NO_TABLES: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+"""What a kernel without nf_tables says."""
 _FIRST: Final = 1 << 20
 """Sequence numbers below are those of questions."""
 _LAST: Final = 1 << 30
@@ -197,11 +199,26 @@ class Nft:
             ]
         )
 
-    def remove(self) -> None:
-        """Removes the table, if there is one; raises NftRefused."""
-        if self._table_flags() is not None:
+    def remove(self) -> bool:
+        """Removes the table; says whether there was one.
+
+        Raises:
+            NftRefused: The kernel does not take it.
+            KernelUnavailable: The socket does not work.
+        """
+        there = self._exists()
+        if there:
             self._transact([nft.delete_table()])
         self._flags = None
+        return there
+
+    def _exists(self) -> bool:
+        try:
+            return self._table_flags() is not None
+        except KernelUnavailable as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_TABLES:
+                return False
+            raise
 
     def _own(self) -> list[bytes]:
         """Takes the table over, if somebody left it; what makes it or is harmless if it is ours."""

@@ -1,0 +1,140 @@
+"""What ipam has allocated, as far as policy has to know it: who has an address.
+
+Agents say which endpoints their nodes have, and with which addresses. That is believed as far as
+ipam gave them these: else one machine that was broken into could take the place of any endpoint.
+
+Pages are kept as they are stored, since a million names would take ten times as much; few of them
+are looked at, when an endpoint is reported or its page changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import KeyValue, Snapshot, WatchBatch
+from services.common.model.names import EndpointName, NodeName, Segment, Tenant
+from services.common.model.network import Address
+from services.common.records.blocks import PAGE_BITS, decode_page
+from services.common.store.unreadable import Unreadable, UnreadableRecords
+
+PAGE: Final = "page"
+
+_Place: TypeAlias = tuple[int, int, int]
+"""Bits of the family, first address of the block, number of the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has an address."""
+
+    name: EndpointName
+    node: NodeName
+    tenant: Tenant
+    segment: Segment
+
+
+class IpamFeed:
+    """Follows ipam's blocks. A page that cannot be read keeps what was known of it."""
+
+    def __init__(self, keys: Keys) -> None:
+        """Knows nothing yet."""
+        self._keys = keys
+        self.on_names: Callable[[Collection[EndpointName]], None] = _nobody
+        """Is told of names whose addresses came, went or changed hands."""
+        self._pages: dict[_Place, tuple[str, bytes]] = {}
+        """With their keys."""
+        self._lengths: Counter[tuple[int, int]] = Counter()
+        """How many pages there are of blocks of which length, by family."""
+        self.unreadable = UnreadableRecords()
+
+    def take(self, batch: WatchBatch) -> None:
+        """Takes a batch of the watch."""
+        moved: set[EndpointName] = set()
+        if isinstance(batch, Snapshot):
+            there = {item.key for item in batch.items}
+            known = {key for key, _ in self._pages.values()} | self.unreadable.keys()
+            for key in known - there:
+                self._take(key, None, moved)
+            for item in batch.items:
+                self._take(item.key, item, moved)
+        else:
+            for event in batch.events:
+                self._take(event.key, event.item, moved)
+        if moved:
+            self.on_names(moved)
+
+    def holder(self, address: Address) -> Holder | None:
+        """Who has an address; None: nobody."""
+        bits, number = address.max_prefixlen, int(address)
+        for family, length in self._lengths:
+            base = number >> (bits - length) << (bits - length)
+            found = self._pages.get((bits, base, (number - base) >> PAGE_BITS))
+            if family == bits and found is not None:
+                page = _read(found[1])
+                if page.length == length and number - base in page.holders:
+                    return page.holders[number - base]
+        return None
+
+    def _take(self, key: str, item: KeyValue | None, moved: set[EndpointName]) -> None:
+        if not key.startswith(self._keys.blocks):
+            return
+        try:
+            parts = self._keys.parse_block(key)
+            page = _read(item.value) if item is not None else _NOTHING
+        except ValueError as error:  # RecordErrors are among them
+            revision = item.mod_revision if item is not None else 0
+            self.unreadable.add(key, Unreadable(PAGE, str(error), revision))
+            return
+        self.unreadable.discard(key)
+        place = (parts.bits, parts.base, parts.page)
+        known, document = self._pages.get(place, (key, b""))
+        if item is None and known != key:
+            return  # a block of another network has taken its place
+        before = _read(document) if document else _NOTHING
+        if item is None:
+            self._pages.pop(place, None)
+        else:
+            self._pages[place] = (key, item.value)
+        for one, change in ((before, -1), (page, 1)):
+            if one is not _NOTHING:
+                self._count(parts.bits, one.length, change)
+        changed = before.holders.items() ^ page.holders.items()
+        moved.update(holder.name for _, holder in changed)
+
+    def _count(self, bits: int, length: int, change: int) -> None:
+        self._lengths[bits, length] += change
+        if not self._lengths[bits, length]:
+            del self._lengths[bits, length]
+
+
+def _nobody(names: Collection[EndpointName]) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A page as it is looked at."""
+
+    length: int
+    """Of the block."""
+    holders: Mapping[int, Holder]
+    """By offset from the block's first address."""
+
+
+_NOTHING: Final = _Page(0, {})
+
+
+@lru_cache(maxsize=4096)
+def _read(document: bytes) -> _Page:
+    """Raises RecordError."""
+    page = decode_page(document)
+    owner = NodeName(page.node), Tenant(page.tenant), Segment(page.segment)
+    return _Page(
+        page.length,
+        {use.offset: Holder(EndpointName(use.name), *owner) for use in page.used},
+    )
