@@ -109,6 +109,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         conflicted=metrics.conflicted,
         observer=metrics,
         guard=policy,
+        look=settings.quick_check,
         wanted=None if policy is None else policy.wanted,
     )
     await built.recovery.restore()

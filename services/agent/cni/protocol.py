@@ -337,7 +337,9 @@ def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
         "cniVersion": request.version,
         "interfaces": [outside, inside],
         "ips": ips,
-        "routes": [
+        "routes": []
+        if endpoint.beside  # the container has its default route by another interface
+        else [
             {"dst": {4: "0.0.0.0/0", 6: "::/0"}[family], "gw": GATEWAYS[family]}
             for family in families
         ],
