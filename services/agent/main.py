@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from romana.agent.v1 import agent_service_pb2_grpc
 
+from services.agent.kept import Kept
 from services.agent.kernel.drivers import Kernel
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
@@ -80,9 +81,11 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     )
     AgentCollector(reconciler, lambda: stream.connected, registry)
     policy = await _policy(life, settings, registry, reconciler)
-    off = Off(Firewall(), RuleSpool(settings.state_dir).forget)
-    rules = off if policy is None else policy.enforcement
-    reconciler.require(lambda: rules.reasons)
+    rules = policy or Off(Firewall(), RuleSpool(settings.state_dir).forget)
+    kept: list[Kept] = []
+    reconciler.require(
+        lambda: (*stream.reasons, *rules.reasons, *(why for one in kept for why in one.reasons))
+    )
 
     def status() -> NodeStatus:
         applied = stream.applied
@@ -106,6 +109,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         conflicted=metrics.conflicted,
         observer=metrics,
         guard=policy,
+        look=settings.quick_check,
         wanted=None if policy is None else policy.wanted,
     )
     await built.recovery.restore()
@@ -122,16 +126,13 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
 
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
     rules.on_change(lambda: server.set_serving(serving=reconciler.ready))
-    if policy is None:
-        life.start("no rules", off.run())
-    else:
-        life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
-        for name, task in policy.tasks.items():
-            life.start(name, task)
     life.start("reconciler", reconciler.run())
-    life.start("routes", stream.run())
-    life.start("endpoints", built.recovery.run())
+    life.start("enforcement", rules.run())
     life.start("lag", LoopLag(registry).run())
+    tasks = {"routes": stream.run, "endpoints": built.recovery.run}
+    if policy is not None:
+        life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
+        tasks |= policy.tasks
     if settings.register_node:
         tls = settings.tls.files()
         channel = open_channel(settings.topology, tls=tls, insecure=settings.insecure)
@@ -144,8 +145,10 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
                 log.warning("attachments_not_saved", message=str(error))
             reconciler.set_attachments(attachments)
 
-        registering = _registering(settings, kernel, channel, found)
-        life.start("registering", registering.run())
+        tasks["registering"] = _registering(settings, kernel, channel, found).run
+    for name, work in tasks.items():
+        kept.append(Kept(name, work))
+        life.start(name, kept[-1].run())
 
 
 def _channels(

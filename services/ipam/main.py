@@ -59,8 +59,9 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     )
     ReplicaCollector(replica, registry)
     UnreadableCollector(KINDS, lambda: replica.unreadable, registry)
+    life.on_stop(Phase.HAND_OVER, "decisions", replica.hand_over)
     life.on_stop(Phase.RELEASE, "leadership", replica.resign)
-    forwarding = Forwarding(listen.tls.files(), insecure=listen.insecure)
+    forwarding = Forwarding(replica, listen.tls.files(), insecure=listen.insecure)
     life.on_stop(Phase.CLOSE, "forwarding", forwarding.close)
 
     sync_metrics = SyncMetrics("ipam", registry)
