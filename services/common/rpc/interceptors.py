@@ -62,13 +62,20 @@ class CallWrapper:
         self._id_prefix = secrets.token_hex(6)
         self._ids = itertools.count(1)
         self._running = 0
-        self._idle = asyncio.Event()
+        self._streams = 0
+        self._fewer = asyncio.Event()
+
+    async def streams_ended(self) -> None:
+        """Returns when no stream runs; once draining, none begins."""
+        while self._streams:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     async def idle(self) -> None:
-        """Returns when no call runs; once draining, none begins."""
+        """Returns when no call runs; once draining is closed, none begins."""
         while self._running:
-            self._idle.clear()
-            await self._idle.wait()
+            self._fewer.clear()
+            await self._fewer.wait()
 
     def wrap(self, method: str, handler: Handler, *, ends_on_drain: bool = False) -> Handler:
         """A handler that does the same as this one, and the above.
@@ -89,7 +96,9 @@ class CallWrapper:
             behaviour = _checking_size(behaviour)
         if ends_on_drain:
             behaviour = self._ending_on_drain(behaviour)
-        call = self._call(behaviour, method, self._metrics.of(method, unary=not streams))
+        call = self._call(
+            behaviour, method, self._metrics.of(method, unary=not streams), streams=streams
+        )
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -108,13 +117,16 @@ class CallWrapper:
 
         return bounded
 
-    def _call(self, behaviour: Behaviour, method: str, metrics: MethodMetrics) -> Behaviour:
+    def _call(
+        self, behaviour: Behaviour, method: str, metrics: MethodMetrics, *, streams: bool
+    ) -> Behaviour:
         draining, ids, id_prefix = self._draining, self._ids, self._id_prefix
         clock = time.perf_counter
 
         async def call(request: object, context: Context) -> Message | None:
             metrics.started += 1
             self._running += 1
+            self._streams += streams
             begun = clock()
             code = OK
             request_id = _request_id(context)
@@ -125,7 +137,7 @@ class CallWrapper:
             current_request.set(request_id)
             try:
                 if draining.begun:
-                    draining.check()
+                    (draining.check if streams else draining.check_call)()
                 response = await behaviour(request, context)
                 if context.code():  # the handler set one; 0 is OK
                     code = _code_set(context, OK)
@@ -144,8 +156,9 @@ class CallWrapper:
             finally:
                 metrics.ended(code, clock() - begun)
                 self._running -= 1
+                self._streams -= streams
                 if draining.begun:
-                    self._idle.set()
+                    self._fewer.set()
 
         return call
 
