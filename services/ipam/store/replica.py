@@ -324,10 +324,6 @@ class Replica:
             await follower.wait_for(outcome.revision, CATCH_UP_SECONDS)
             # What is in use on a node that is not known would be taken for left over.
             await self._topology.wait_for(outcome.revision, CATCH_UP_SECONDS)
-            while not self._feed.in_sync:  # the layout cannot be read
-                if not self._election.is_leader:
-                    return None
-                await self.changed()
         except Unavailable as error:
             log.warning("take_over_failed", why=error.message)
             await asyncio.sleep(0.1)
