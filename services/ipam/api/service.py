@@ -438,14 +438,16 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
         async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
             async for progress in steps:
-                yield pb.CheckConsistencyResponse(
-                    blocks=progress.blocks,
-                    addresses=progress.addresses,
-                    total_blocks=progress.total,
-                    findings=[messages.finding(item) for item in progress.findings],
-                    done=progress.done,
-                    revision=progress.revision,
-                )
+                found = chunks(map(messages.finding, progress.findings), BATCH_ITEMS)
+                answers = [pb.CheckConsistencyResponse(findings=part) for part in found]
+                answers = answers or [pb.CheckConsistencyResponse()]
+                answers[-1].done = progress.done
+                for answer in answers:
+                    answer.blocks = progress.blocks
+                    answer.addresses = progress.addresses
+                    answer.total_blocks = progress.total
+                    answer.revision = progress.revision
+                    yield answer
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
