@@ -13,6 +13,7 @@ from services.agent.kernel.drivers import Kernel
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
 from services.agent.routing.reconcile import Reconciler
+from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
@@ -45,7 +46,9 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     PolicyMetrics(registry)
     reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
     AgentCollector(reconciler, lambda: False, registry)
-    PolicyCollector(Enforcement(Firewall(), Failsafe()), lambda: False, registry)
+    firewall = Firewall()
+    enforcement = Enforcement(firewall, Ending(firewall), Failsafe())
+    PolicyCollector(enforcement, lambda: False, registry)
     RpcMetrics(registry)
     LoopLag(registry)
     return kinds(generate_latest(registry).decode())

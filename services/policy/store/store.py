@@ -79,6 +79,7 @@ class PolicyStore:
         self.ipam = IpamFeed(keys)
         self.feed = PolicyFeed(keys, engine, self.ipam.holder)
         self.ipam.on_names = self.feed.allocations_changed
+        self.ipam.on_block = engine.set_block
         self.topology = TopologyFeed(keys, engine, self.feed.nodes_changed)
         self._client = client
         self.on_change: Callable[[], None] = _nothing
