@@ -66,8 +66,13 @@ def write_entries(entries: Sequence[LogEntry]) -> None:
     lines.out.flush()
 
 
-_QUIET_LIBRARIES = ("grpc._cython.cygrpc", "asyncio")
-"""Their DEBUG lines are about every call and every event loop; not even wanted at our DEBUG."""
+_QUIET_LIBRARIES = {
+    "grpc._cython.cygrpc": logging.INFO,
+    "asyncio": logging.INFO,
+    "httpx2": logging.WARNING,
+    "httpcore2": logging.WARNING,
+}
+"""Below that their lines are about every call and every event loop: not even wanted at DEBUG."""
 
 
 def configure_logs(
@@ -120,8 +125,8 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(threshold)
-    for name in _QUIET_LIBRARIES:
-        logging.getLogger(name).setLevel(max(threshold, logging.INFO))
+    for name, least in _QUIET_LIBRARIES.items():
+        logging.getLogger(name).setLevel(max(threshold, least))
     logging.captureWarnings(capture=True)
 
 

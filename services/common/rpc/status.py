@@ -127,6 +127,14 @@ def remote_status(error: RomanaError) -> status_pb2.Status | None:
     return _status_from(error.__cause__) if isinstance(error.__cause__, grpc.RpcError) else None
 
 
+def error_of_status(status: status_pb2.Status) -> RomanaError | None:
+    """What an item's status in the answer to a batch means; None when it is OK."""
+    if code_of(status) is grpc.StatusCode.OK:
+        return None
+    metadata = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
+    return error_of(grpc.aio.AioRpcError(code_of(status), None, metadata, status.message))
+
+
 def fit(status: status_pb2.Status, most: int = MAX_STATUS) -> status_pb2.Status:
     """The status cut to so many bytes, by default what fits into a call's metadata.
 

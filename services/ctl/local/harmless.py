@@ -56,6 +56,13 @@ SETTINGS: Final = frozenset(
         "rules.failsafe_outbound",
         "rules.log_group",
         "rules.log_rate",
+        "kubeconfig",
+        "lease.namespace",
+        "lease.name",
+        "lease.seconds",
+        "identity",
+        "segment_label",
+        "force_node_deletion",
         "tls.ca",
         "tls.certificate",
         "tls.key",
@@ -83,7 +90,7 @@ VARIABLES: Final = frozenset(
     ]
 )
 """The command's own."""
-SERVICES: Final = ("TOPOLOGY", "IPAM", "POLICY", "AGENT")
+SERVICES: Final = ("TOPOLOGY", "IPAM", "POLICY", "AGENT", "KUBERNETES")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, object]:

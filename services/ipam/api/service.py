@@ -18,6 +18,7 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
+from services.common.process.turns import Turns
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
 from services.common.rpc.roles import bound
@@ -27,6 +28,7 @@ from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
+from services.ipam.api.evaluating import evaluate
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
 from services.ipam.api.reading_ahead import ReadingAhead
 from services.ipam.api.trail import Trail
@@ -38,7 +40,6 @@ from services.ipam.deciding.commands import (
     Result,
     SetReservation,
 )
-from services.ipam.deciding.evaluate import evaluate
 from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -86,6 +87,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._syncing = syncing
         self._bounds = bounds
         self._trail = Trail()
+        self._turns = Turns()
+        self._checking = asyncio.Lock()
 
     # Allocation.
 
@@ -362,14 +365,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        tenant, segment = messages.parse_owner(request.tenant, request.segment)
-        want = messages.parse_want(request)
-        nodes = [NodeName(node) for node in request.nodes] or None
-        state = await self._replica.settled()
-        found = evaluate(state, tenant, segment, want, nodes, self._replica.now())
-        return pb.EvaluateNodesResponse(
-            evaluations=[messages.evaluation(item) for item in found[: request.limit or None]]
-        )
+        return await evaluate(self._replica, self._turns, request)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context
@@ -445,15 +441,16 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def CheckConsistency(
         self, request: pb.CheckConsistencyRequest, context: Context
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
-        async for progress in audit(self._replica):
-            yield pb.CheckConsistencyResponse(
-                blocks=progress.blocks,
-                addresses=progress.addresses,
-                total_blocks=progress.total,
-                findings=[messages.finding(item) for item in progress.findings],
-                done=progress.done,
-                revision=progress.revision,
-            )
+        async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
+            async for progress in steps:
+                yield pb.CheckConsistencyResponse(
+                    blocks=progress.blocks,
+                    addresses=progress.addresses,
+                    total_blocks=progress.total,
+                    findings=[messages.finding(item) for item in progress.findings],
+                    done=progress.done,
+                    revision=progress.revision,
+                )
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
