@@ -55,7 +55,7 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     life.start("lag", LoopLag(registry).run())
     await serve_calls(life, server, settings.drain)
     await store.wait_in_sync()
-    if initial is not None:
+    if initial is not None and store.cache.layout_known:
         await _apply_initial(topology, initial)
     await topology.settle()
     server.set_serving(serving=True)

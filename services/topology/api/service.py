@@ -35,7 +35,7 @@ from services.topology.store.nodes import (
     UpdateOptions,
     node_not_found,
 )
-from services.topology.store.store import TopologyStore
+from services.topology.store.store import TopologyStore, record_unreadable
 
 _METHODS: Final = "romana.topology.v1.TopologyService/"
 
@@ -301,7 +301,10 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
 
     def _cache(self) -> TopologyCache:
         self._store.check_in_sync()
-        return self._store.cache
+        cache = self._store.cache
+        if not cache.layout_known:
+            raise record_unreadable(self._store.keys.layout)
+        return cache
 
     def _spec(self) -> topology_pb2.TopologySpec:
         cache = self._cache()

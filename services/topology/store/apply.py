@@ -84,8 +84,13 @@ class TopologyChanges:
         return Applied(plan, committed.changed, self._store.layout_etag)
 
     async def settle(self) -> int:
-        """Places anew the nodes whose groups the layout does not allow; returns how many."""
+        """Places anew the nodes whose groups the layout does not allow; returns how many.
+
+        That waits for another time where the layout cannot be read.
+        """
         total = 0
+        if not self._store.cache.layout_known:
+            return total
         with self._metrics.refusals(Operation.SETTLE):
             while True:
                 committed = await self._store.change(self._decide_settle)
