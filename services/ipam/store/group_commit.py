@@ -236,8 +236,8 @@ class Committer:
     def topology_changed(self) -> None:
         """Takes over what the feed was given: at once, or after the transaction in flight."""
         if self._settled.is_set():
-            self._catch_up()
-        else:
+            self._take_over()
+        if self._feed.is_behind:
             self._wake.set()
 
     async def run(self) -> None:
@@ -249,7 +249,7 @@ class Committer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                self._catch_up()
+                await self._catch_up()
                 while self._queue and not self._closing:
                     await self._gather()
                     self._settled.clear()
@@ -262,7 +262,7 @@ class Committer:
                         raise
                     finally:
                         self._settled.set()
-                    self._catch_up()
+                    await self._catch_up()
                     if self._readers:
                         await asyncio.sleep(0)  # their turn, before memory changes again
                 if self._closing:
@@ -323,7 +323,7 @@ class Committer:
                     self._committed(decision, len(writes), time.perf_counter() - started)
                     return
                 self._undo(decision.jobs, "stale")
-                self._catch_up()
+                await self._catch_up()
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
 
@@ -495,7 +495,15 @@ class Committer:
                 job.results.clear()
                 self._fail(job, internal_error())
 
-    def _catch_up(self) -> None:
+    async def _catch_up(self) -> None:
+        """Takes over all that the feed was given; others have their turn between two batches."""
+        self._take_over()
+        while self._feed.is_behind:
+            await asyncio.sleep(0)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Takes over a batch: what one transaction of topology changed."""
         if self._feed.catch_up(self._state) or self._state.releases:
             self._on_nodes()
         moved = self._state.take_moved()
