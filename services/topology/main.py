@@ -13,6 +13,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle
+from services.common.process.logs import current_request
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
@@ -61,9 +62,8 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
 
 
 async def _apply_initial(topology: TopologyChanges, initial: Asked) -> None:
-    applied = await topology.apply(
-        initial, ApplyOptions(only_first=True, request_id="initial-topology")
-    )
+    current_request.set("initial-topology")
+    applied = await topology.apply(initial, ApplyOptions(only_first=True))
     if not applied.changed:
         log.info("initial_topology_not_applied", why="there is a topology already")
 
