@@ -21,6 +21,7 @@ from services.common.paging.token import make_token, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
+from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
