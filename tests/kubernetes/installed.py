@@ -94,15 +94,6 @@ class Installed:
         """kubectl in the release's namespace; what it prints."""
         return self.cluster.kubectl("-n", NAMESPACE, *arguments, **more).stdout
 
-    def pod_addresses(self) -> list[str]:
-        """Of pods that are not on their nodes' own network."""
-        pods = self.cluster.get("pods", "--all-namespaces")["items"]
-        return [
-            one["status"]["podIP"]
-            for one in pods
-            if not one["spec"].get("hostNetwork") and "podIP" in one["status"]
-        ]
-
     def keep_logs(self) -> None:
         """Copies what containers say beside what programs say."""
         target = self.cluster.hosts.folder / "logs" / "pods"

@@ -66,7 +66,9 @@ affinity:
 - {name: ROMANA_{{ .service }}__IPAM, value: "{{ include "romana.at" "ipam" }}:9620"}
 - {name: ROMANA_{{ .service }}__POLICY, value: "{{ include "romana.at" "policy" }}:9630"}
 - {name: ROMANA_{{ .service }}__LOG__FORMAT, value: json}
-{{- if not .root.Values.tls.enabled }}
+{{- if .root.Values.tls.enabled }}
+{{ include "romana.tlsfiles" (dict "prefix" (printf "ROMANA_%s__TLS__" .service) "at" .tls) }}
+{{- else }}
 - {name: ROMANA_{{ .service }}__INSECURE, value: "true"}
 {{- end }}
 {{- end }}
@@ -76,7 +78,50 @@ affinity:
 - {name: ROMANA_TOPOLOGY, value: "{{ include "romana.at" "topology" }}:9610"}
 - {name: ROMANA_IPAM, value: "{{ include "romana.at" "ipam" }}:9620"}
 - {name: ROMANA_POLICY, value: "{{ include "romana.at" "policy" }}:9630"}
-{{- if not .Values.tls.enabled }}
+{{- if .Values.tls.enabled }}
+- {name: ROMANA_TLS_CA, value: /etc/romana-tls/ca.crt}
+- {name: ROMANA_TLS_CERT, value: /etc/romana-tls/tls.crt}
+- {name: ROMANA_TLS_KEY, value: /etc/romana-tls/tls.key}
+{{- else }}
 - {name: ROMANA_INSECURE, value: "true"}
 {{- end }}
+{{- end }}
+
+{{- /* The pod that makes and renews certificates. */ -}}
+{{- define "romana.certifying" -}}
+{{ include "romana.early" . }}
+priorityClassName: system-cluster-critical
+serviceAccountName: romana-certificates
+restartPolicy: OnFailure
+imagePullSecrets: {{- toJson .Values.images.pullSecrets | nindent 2 }}
+securityContext: {runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001}
+containers:
+  - name: certificates
+    image: {{ include "romana.image" (dict "root" . "name" "service") }}
+    imagePullPolicy: {{ .Values.images.pullPolicy }}
+    command:
+      - romana
+      - certificates
+      - kubernetes
+      - --namespace={{ .Release.Namespace }}
+      - --days={{ .Values.tls.days }}
+      - --within={{ .Values.tls.renewWithin }}
+      - --host=romana
+      {{- range list "topology" "ipam" "policy" }}
+      - --host=romana-{{ . }}.{{ $.Release.Namespace }}.svc
+      - --host={{ include "romana.at" . }}
+      {{- end }}
+      {{- if not .Values.etcd.endpoints }}
+      - --host={{ include "romana.at" "etcd" }}
+      {{- end }}
+      - --host=127.0.0.1
+    resources: {requests: {cpu: 50m, memory: 64Mi}}
+    securityContext: {{- include "romana.unprivileged" . | nindent 6 }}
+{{- end }}
+
+{{- /* Files of a Secret of TLS, by settings. */ -}}
+{{- define "romana.tlsfiles" -}}
+- {name: {{ .prefix }}CA, value: {{ .at }}/ca.crt}
+- {name: {{ .prefix }}CERTIFICATE, value: {{ .at }}/tls.crt}
+- {name: {{ .prefix }}KEY, value: {{ .at }}/tls.key}
 {{- end }}
