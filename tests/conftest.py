@@ -29,6 +29,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 
+pytest_plugins = ("tests.support.fault_table",)
+
 FOLDERS = ("e2e", "kernel", "contract", "property", "unit")
 """By how long a file takes, the longest first: what runs beside each other ends together."""
 

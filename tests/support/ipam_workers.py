@@ -75,13 +75,12 @@ class Worker:
     journal: Journal
     nodes: Sequence[str]
     rng: random.Random
-    stopping: asyncio.Event
     held: dict[str, Addresses] = field(default_factory=dict)
 
-    async def run(self) -> None:
+    async def run(self, stopping: asyncio.Event) -> None:
         """Works until told to stop, then finishes what it does."""
         names = [f"worker{self.number:02}-{index:02}" for index in range(NAMES)]
-        while not self.stopping.is_set():
+        while not stopping.is_set():
             count = self.rng.choice((1, 1, 1, 1, 3, 6))
             chosen = self.rng.sample(names, count)
             # one that is held is asked for again at times: it must be the same then
