@@ -1,29 +1,24 @@
-"""What happens to etcd in the long run, while ipam is worked with: history that is compacted, a
-quota that is used up, members that crash, and a backup that is restored."""
+"""History of etcd that is compacted, and its quota used up, while ipam is worked with."""
 
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
 import pytest
 from romana.ipam.v1 import ipam_service_pb2 as pb
-from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
-from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import StoreFull
-from services.common.etcd.process import EtcdOptions, LocalEtcd, free_port
+from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.etcd.types import Delete
 from services.common.rpc.status import error_of
-from tests.support.etcdctl import etcdctl, is_installed, leads, restore
-from tests.support.fault_table import FaultCount, Record
+from tests.support.etcdctl import etcdctl, is_installed
+from tests.support.fault_table import Record
 from tests.support.ipam_process import poll
 from tests.support.ipam_site import (
-    NODES,
     RECOVERY,
     SECONDS,
     Fault,
@@ -33,7 +28,6 @@ from tests.support.ipam_site import (
     make_all,
     seed_of_faults,
 )
-from tests.support.ipam_workers import AGAIN, spec_of
 from tests.support.store_history import StoreHistory
 
 pytestmark = [
@@ -43,8 +37,6 @@ pytestmark = [
 
 QUOTA = 24 << 20
 FILLING = "/filling/"
-RESTING = grpc.StatusCode.RESOURCE_EXHAUSTED
-"""What is said of an address whose block rests with another owner."""
 
 
 @dataclass
@@ -155,170 +147,3 @@ async def test_a_store_that_forgets_or_is_full_costs_nothing_that_was_acknowledg
                 faults = Faults(site, history)
                 await make_all(site, faults.kinds, lambda count: count.record(record_property))
                 await site.prove(history)
-
-
-@dataclass
-class MemberFaults:
-    """Of an etcd with three members."""
-
-    site: IpamSite
-
-    async def kill_leader(self) -> None:
-        """The others elect another, while nobody's lease ends."""
-        await self._kill(await self._leading())
-
-    async def kill_follower(self) -> None:
-        leading = await self._leading()
-        await self._kill(next(one for one in self.site.members if one is not leading))
-
-    async def pause_leader(self) -> None:
-        leading = await self._leading()
-        self.site.note(f"stop {leading.endpoint}")
-        leading.pause()
-        try:
-            await poll(lambda: self._leads_no_more(leading), RECOVERY, what="another leader")
-            await self.site.recovered()
-        finally:
-            self.site.note(f"continue {leading.endpoint}")
-            leading.resume()
-
-    async def _kill(self, member: LocalEtcd) -> None:
-        self.site.note(f"kill -9 {member.endpoint}")
-        member.kill()
-        await self.site.recovered()
-        await member.start(wait=False)
-        await member.healthy(RECOVERY)
-        self.site.note(f"{member.endpoint} is back")
-
-    async def _leading(self) -> LocalEtcd:
-        found: list[LocalEtcd] = []
-
-        async def led() -> bool:
-            found[:] = [one for one in self.site.members if await leads(one)]
-            return len(found) == 1
-
-        await poll(led, RECOVERY, what="a leading member")
-        return found[0]
-
-    async def _leads_no_more(self, member: LocalEtcd) -> bool:
-        others = [one for one in self.site.members if one is not member]
-        return any([await leads(one) for one in others])
-
-    @property
-    def kinds(self) -> Mapping[str, Fault]:
-        return {
-            "leading member of three of etcd killed": self.kill_leader,
-            "following member of three of etcd killed": self.kill_follower,
-            "leading member of three of etcd stopped": self.pause_leader,
-        }
-
-
-async def three_members(folder: Path) -> Sequence[LocalEtcd]:
-    """Of one cluster, running."""
-    names = ("one", "two", "three")
-    peers = {name: free_port() for name in names}
-    members = [
-        LocalEtcd(
-            folder / name,
-            EtcdOptions(name=name, peers=peers, peer_port=peers[name], token="faults"),
-        )
-        for name in names
-    ]
-    for member in members:
-        await member.start(wait=False)
-    for member in members:
-        await member.healthy(RECOVERY)
-    return members
-
-
-async def test_members_that_crash_cost_nothing_that_was_acknowledged(
-    tmp_path: Path, record_property: Record
-) -> None:
-    chosen = seed_of_faults()
-    members = await three_members(tmp_path)
-    async with ipam_site(tmp_path, members, random.Random(chosen)) as site:
-        with site.reporting(chosen, tmp_path):
-            async with following(site) as history:
-                faults = MemberFaults(site)
-                await make_all(site, faults.kinds, lambda count: count.record(record_property))
-                await site.prove(history)
-
-
-async def test_a_restored_store_is_brought_up_to_date_by_the_documented_steps(
-    tmp_path: Path, record_property: Record
-) -> None:
-    chosen = seed_of_faults()
-    ports = EtcdOptions(client_port=free_port(), peer_port=free_port())
-    etcd = LocalEtcd(tmp_path / "etcd", ports)
-    await etcd.start()
-    async with ipam_site(tmp_path, [etcd], random.Random(chosen)) as site:
-        with site.reporting(chosen, tmp_path):
-            async with site.working():
-                await site.recovered()
-                await etcdctl(etcd, "snapshot", "save", str(tmp_path / "romana.db"))
-                await site.recovered()
-                await site.recovered()
-            began = time.monotonic()
-            forgotten = await site.leader()
-            for replica in site.replicas:
-                if replica is not forgotten:
-                    assert await replica.stop() == 0
-            etcd.stop()
-            restored = LocalEtcd(tmp_path / "restored", replace(ports, token="restored-1"))
-            restored.data.parent.mkdir()
-            await restore(
-                tmp_path / "romana.db",
-                restored.data,
-                peer_port=ports.peer_port,
-                token="restored-1",
-            )
-            await restored.start()
-            try:
-                assert await forgotten.wait(RECOVERY) == 1
-                await etcdctl(restored, "del", site.keys.epoch)
-                for replica in site.replicas:
-                    replica.start()
-                async with EtcdClient([restored.endpoint]) as site.client:
-                    wrong = await site.differences()
-                    assert all(wrong), "nothing was taken or released after the backup"
-                    await bring_up_to_date(site)
-                    losses, leaks = await site.differences()
-                    FaultCount(
-                        "etcd restored from a backup",
-                        len(site.journal.entries),
-                        duplicates=len([*site.journal.overlaps()]),
-                        losses=len(losses),
-                        leaks=len(leaks),
-                        longest_gap=time.monotonic() - began,
-                    ).record(record_property)
-                    await site.prove()
-                    async with site.working():
-                        await site.recovered()
-                    await site.prove()
-            finally:
-                restored.stop()
-
-
-async def bring_up_to_date(site: IpamSite) -> None:
-    """By the ledger: releases what the backup has too much, then takes what it lacks."""
-    losses, leaks = await site.differences()
-    active = await site.leader()
-    async with active.connect() as stub:
-        for name in {name for name, _ in leaks}:
-            request = pb.ReleaseAddressRequest(spec=pb.ReleaseSpec(name=name))
-            await stub.ReleaseAddress(request, timeout=RECOVERY)
-        for name in {name for name, _ in losses} | {name for name, _ in leaks}:
-            if name not in site.journal.held:
-                continue
-            spec = spec_of(name, NODES, site.journal.held[name])
-
-            async def taken(spec: AllocationSpec = spec) -> bool:
-                try:
-                    await stub.AllocateAddress(pb.AllocateAddressRequest(spec=spec), timeout=5)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() not in {*AGAIN, RESTING}:
-                        raise
-                    return False
-                return True
-
-            await poll(taken, RECOVERY, what=f"the addresses of {name}")
