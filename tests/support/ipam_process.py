@@ -42,6 +42,7 @@ from services.common.model.node import Node
 from services.common.records.layout import encode_layout, encode_node
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
+from tests.support.leftovers import owner
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -84,6 +85,7 @@ class IpamProcess:
         self.metrics_address = f"{LOOPBACK}:{free_port()}"
         self.log = folder / f"{name}.log"
         self._environment = {
+            **owner(),
             "ROMANA_IPAM__ETCD__ENDPOINTS": ",".join(endpoints),
             "ROMANA_IPAM__ETCD__ROOT": root,
             "ROMANA_IPAM__LISTEN__ADDRESS": self.address,
