@@ -5,7 +5,8 @@
       "ingress": [{"peers": [{"peer": "any" or HOST} | {"tenant", "segment"} | {"cidr"}],
                    "rules": [{"protocol", "ports", "port_ranges", "icmp_type", "icmp_code"}]}]}]}
 
-HOST is "host" or "local". The first form has one entry's `peers` and `rules` beside `applied_to`. What it means:
+HOST is "host" or "local". The first form has one entry's `peers` and `rules` beside `applied_to`.
+What it means:
 
 - Entries of `ingress` stay separate; one without peers or without rules allows nothing. A policy
   without entries denies everything to what it is applied to, and is of no effect elsewhere.

@@ -3,12 +3,12 @@
     {"networks": [{"name", "cidr", "block_mask", "tenants"}],
      "topologies": [{"networks": [..], "map": [GroupOrHost, ..]}]}
 
-An element of a map with `ip` is a host: a node that is pinned to the group it is in, with the labels
-that its `assignment` says, as in exports. The same host again in one list is the same host. A map of
-hosts alone is one group. `cidr` of a group is ignored, as it always was. A group that is `dummy` is
-left out: it was padding, and padding takes no nodes; the same slot stays spare. A network is open to
-all tenants without `tenants`, and with "*" among them. One in no topology could give no address, and
-is left out.
+An element of a map with `ip` is a host: a node that is pinned to the group it is in, with the
+labels that its `assignment` says, as in exports. The same host again in one list is the same host.
+A map of hosts alone is one group. `cidr` of a group is ignored, as it always was. A group that is
+`dummy` is left out: it was padding, and padding takes no nodes; the same slot stays spare. A
+network is open to all tenants without `tenants`, and with "*" among them. One in no topology could
+give no address, and is left out.
 """
 
 from __future__ import annotations
