@@ -6,9 +6,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KUBERNETES ?= /var/tmp/romana-kubernetes-test
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test lint format bench protos lock clean
+.PHONY: help setup demo test test-vlan compose-test kubernetes-test lint format bench protos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,7 +34,12 @@ test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
 
 compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
 	@tests/compose/prepare /var/tmp/romana-compose-test
-	@$(BIN)/python -m pytest tests/compose/checks.py -p no:cacheprovider --timeout 900 -v $(ARGS)
+	@$(BIN)/python -m pytest tests/compose/checks.py tests/compose/beside.py -p no:cacheprovider --timeout 900 -v $(ARGS)
+
+kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove Romana on a cluster of it
+	@tests/kubernetes/prepare $(KUBERNETES)
+	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks \
+	  -o python_files='*.py' -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter and buf
 	@echo '== ruff' && $(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -22,6 +22,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from services.agent.kept import defect
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError
 
@@ -235,15 +236,15 @@ class Loop(Generic[T, O]):
         return False
 
     def _broke(self, error: Exception) -> None:
-        defect = not isinstance(error, (RomanaError, OSError))
-        if defect:
+        unexpected = not isinstance(error, (RomanaError, OSError))
+        if unexpected:
             log.error("round_failed", loop=self._name, exc_info=error)
-            self._error = f"a defect in the agent: {type(error).__name__}: {error}"
+            self._error = defect(self._name, error)
         else:
             log.error("round_failed", loop=self._name, message=str(error))
             self._error = str(error)
         self._begun = 0
-        self._part.broke(defect=defect)
+        self._part.broke(defect=unexpected)
         self._ended()
 
     def _ended(self) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc.aio
 import structlog
 from prometheus_client import CollectorRegistry
 from romana.agent.v1 import agent_service_pb2_grpc
 
+from services.agent.kept import Kept
 from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.foreign_forwarding import closed_chains
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
-from services.agent.registering import Identity, Registering
 from services.agent.routing.intake import route_stream
 from services.agent.routing.reconcile import Reconciler, Timing
 from services.agent.routing.spool import Spool
@@ -26,8 +27,8 @@ from services.agent.rules.spool import RuleSpool
 from services.agent.settings import AgentSettings
 from services.agent.status import NodeStatus
 from services.agent.wiring.endpoints import build_endpoints
+from services.agent.wiring.registering import build_registering
 from services.agent.wiring.rules import PolicyPart, build_policy
-from services.common.model.addresses import read_address
 from services.common.model.node import Attachment
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle, Phase
@@ -80,12 +81,15 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     )
     AgentCollector(reconciler, lambda: stream.connected, registry)
     policy = await _policy(life, settings, registry, reconciler)
-    off = Off(Firewall(), RuleSpool(settings.state_dir).forget)
-    rules = off if policy is None else policy.enforcement
-    reconciler.require(lambda: rules.reasons)
+    rules = policy or Off(Firewall(), RuleSpool(settings.state_dir).forget)
+    kept: list[Kept] = []
+    reconciler.require(
+        lambda: (*stream.reasons, *rules.reasons, *(why for one in kept for why in one.reasons))
+    )
 
-    def status() -> NodeStatus:
+    async def status() -> NodeStatus:
         applied = stream.applied
+        closed = await asyncio.to_thread(closed_chains)
         return NodeStatus(
             connected=stream.connected,
             epoch=applied.epoch if applied else "",
@@ -94,6 +98,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
             routes=reconciler.routes,
             repaired=metrics.repaired,
             policy=None if policy is None else policy.status(),
+            warnings=tuple(f"chain {chain} drops what it does not accept" for chain in closed),
         )
 
     built = build_endpoints(
@@ -106,6 +111,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         conflicted=metrics.conflicted,
         observer=metrics,
         guard=policy,
+        look=settings.quick_check,
         wanted=None if policy is None else policy.wanted,
     )
     await built.recovery.restore()
@@ -122,30 +128,25 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
 
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
     rules.on_change(lambda: server.set_serving(serving=reconciler.ready))
-    if policy is None:
-        life.start("no rules", off.run())
-    else:
-        life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
-        for name, task in policy.tasks.items():
-            life.start(name, task)
     life.start("reconciler", reconciler.run())
-    life.start("routes", stream.run())
-    life.start("endpoints", built.recovery.run())
+    life.start("enforcement", rules.run())
     life.start("lag", LoopLag(registry).run())
+    tasks = {"routes": stream.run, "endpoints": built.recovery.run}
+    if policy is not None:
+        life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
+        tasks |= policy.tasks
     if settings.register_node:
-        tls = settings.tls.files()
-        channel = open_channel(settings.topology, tls=tls, insecure=settings.insecure)
+        channel = open_channel(
+            settings.topology, tls=settings.tls.files(), insecure=settings.insecure
+        )
         life.on_stop(Phase.CLOSE, "topology", channel.close)
-
-        async def found(attachments: Sequence[Attachment]) -> None:
-            try:
-                await asyncio.to_thread(spool.save_attachments, attachments)
-            except OSError as error:
-                log.warning("attachments_not_saved", message=str(error))
-            reconciler.set_attachments(attachments)
-
-        registering = _registering(settings, kernel, channel, found)
-        life.start("registering", registering.run())
+        own = await asyncio.to_thread(spool.load_address)
+        tasks["registering"] = build_registering(
+            settings, channel, kernel, spool, reconciler, own
+        ).run
+    for name, work in tasks.items():
+        kept.append(Kept(name, work))
+        life.start(name, kept[-1].run())
 
 
 def _channels(
@@ -179,21 +180,6 @@ async def _policy(
     )
     reconciler.on_endpoint(policy.endpoint)
     return policy
-
-
-def _registering(
-    settings: AgentSettings,
-    kernel: Kernel,
-    channel: grpc.aio.Channel,
-    found: Callable[[Sequence[Attachment]], Awaitable[None]],
-) -> Registering:
-    identity = Identity(
-        settings.name,
-        read_address(settings.address) if settings.address else None,
-        settings.labels,
-        settings.declared(),
-    )
-    return Registering(channel, settings.topology, identity, kernel.look, found)
 
 
 def main(arguments: list[str]) -> int:

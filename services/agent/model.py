@@ -93,3 +93,12 @@ class LocalEndpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     create_time: int = 0
     """Unix time in seconds."""
+    beside: bool = False
+    """Something else has the default route in its namespace: see `kernel.inner_end`."""
+    allocation: str = ""
+    """Name of its addresses in ipam; empty: the endpoint's."""
+
+    @property
+    def allocation_name(self) -> str:
+        """The name under which ipam has its addresses."""
+        return self.allocation or self.name

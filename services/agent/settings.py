@@ -106,7 +106,7 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     node: str = Field(default_factory=socket.gethostname)
     """This node's name."""
     address: str = ""
-    """Its main address; empty: the one that topology is reached from."""
+    """Its main address; empty: the one that topology is reached from, as long as it is there."""
     labels: dict[str, str] = Field(default_factory=dict)
     """What topology places the node by; empty: those that topology has stay."""
     attachments: tuple[AttachmentSettings, ...] = ()
@@ -131,7 +131,7 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     full_check: float = Field(30.0, gt=0)
     """Seconds between comparisons of everything in the kernel."""
     quick_check: float = Field(5.0, gt=0)
-    """The same of everything but routes."""
+    """The same of everything but routes, and of endpoints' links."""
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9641")
     drain: float = Field(10.0, ge=0)
     """Seconds that running calls get at a stop."""

@@ -28,3 +28,15 @@ def make_channel(
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=given)  # noqa: TID251
     return grpc.aio.secure_channel(target, credentials, options=given)  # noqa: TID251
+
+
+def make_blocking_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Sequence[tuple[str, int | str]],
+) -> grpc.Channel:
+    """The same for a thread without an event loop."""
+    given = (*options, *_ALWAYS)
+    if credentials is None:
+        return grpc.insecure_channel(target, options=given)  # noqa: TID251
+    return grpc.secure_channel(target, credentials, options=given)  # noqa: TID251

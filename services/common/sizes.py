@@ -15,6 +15,13 @@ ANSWER_BYTES: Final = MESSAGE_BYTES - (1 << 20)
 """What the items of an answer may have in all: the rest is for what is around them."""
 BATCH_ITEMS: Final = 10_000
 """Items in one request."""
+BATCH_ADDRESSES: Final = 60_000
+"""Addresses that the items of one request may ask for in all."""
+ADDRESS_BYTES: Final = 176
+"""What one address needs in the answer to a batch: IPv6 in full, on a network with a long name."""
+STATUS_BYTES: Final = 320
+"""What every item of a batch has for its error: code, reason and the beginning of the message.
+There is more for each if there are fewer errors."""
 
 TRANSACTION_OPERATIONS: Final = 128
 """etcd's default of `--max-txn-ops`: of compares, of operations, and of those otherwise."""

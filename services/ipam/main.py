@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import uuid
 
@@ -12,6 +11,7 @@ from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
 from services.common.process.command import run_service
+from services.common.process.gc_tuning import tune
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
@@ -59,8 +59,9 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     )
     ReplicaCollector(replica, registry)
     UnreadableCollector(KINDS, lambda: replica.unreadable, registry)
+    life.on_stop(Phase.HAND_OVER, "decisions", replica.hand_over)
     life.on_stop(Phase.RELEASE, "leadership", replica.resign)
-    forwarding = Forwarding(listen.tls.files(), insecure=listen.insecure)
+    forwarding = Forwarding(replica, listen.tls.files(), insecure=listen.insecure)
     life.on_stop(Phase.CLOSE, "forwarding", forwarding.close)
 
     sync_metrics = SyncMetrics("ipam", registry)
@@ -97,8 +98,7 @@ async def follow_health(replica: Replica, server: RpcServer) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs until a signal; returns the exit status."""
-    # The default thresholds look through all young objects every 700 allocations.
-    gc.set_threshold(50_000, 50, 100)
+    tune()
     return run_service("ipam", IpamSettings, serve, arguments)
 
 

@@ -20,7 +20,7 @@ class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):
     listen: ListenSettings = ListenSettings(address="127.0.0.1:9620")
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9621")
     etcd: EtcdSettings = EtcdSettings()
-    election_ttl: int = Field(5, ge=2, le=60)
+    election_ttl: int = Field(2, ge=2, le=60)
     """Seconds after which an active replica that is silent is replaced."""
     release_grace: float = Field(300.0, ge=0, le=86400)
     """Seconds that a node may be gone, without anybody having removed it by force, until what is in

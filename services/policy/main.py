@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import uuid
 
@@ -15,6 +14,7 @@ from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
 from services.common.process.command import run_service
+from services.common.process.gc_tuning import tune
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
@@ -102,8 +102,7 @@ async def follow_health(store: PolicyStore, server: RpcServer) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs until a signal; returns the exit status."""
-    # The default thresholds look through all young objects every 700 allocations.
-    gc.set_threshold(50_000, 50, 100)
+    tune()
     return run_service("policy", PolicySettings, serve, arguments)
 
 

@@ -13,6 +13,7 @@ from services.agent.kernel.drivers import Kernel
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
 from services.agent.routing.reconcile import Reconciler
+from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
@@ -20,6 +21,8 @@ from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
+from services.kubernetes.cluster.kinds import WORDS
+from services.kubernetes.metrics import ControllerMetrics
 from tests.e2e.local_cluster import up
 
 pytestmark = pytest.mark.timeout(300)
@@ -45,8 +48,18 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     PolicyMetrics(registry)
     reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
     AgentCollector(reconciler, lambda: False, registry)
-    PolicyCollector(Enforcement(Firewall(), Failsafe()), lambda: False, registry)
+    firewall = Firewall()
+    enforcement = Enforcement(firewall, Ending(firewall), Failsafe())
+    PolicyCollector(enforcement, lambda: False, registry)
     RpcMetrics(registry)
+    LoopLag(registry)
+    return kinds(generate_latest(registry).decode())
+
+
+def of_the_controller() -> dict[str, str]:
+    """Those that `services.kubernetes.main` registers, without an API server."""
+    registry = new_registry("kubernetes")
+    ControllerMetrics(registry, WORDS, lambda: False)
     LoopLag(registry)
     return kinds(generate_latest(registry).decode())
 
@@ -62,8 +75,9 @@ def test_the_documented_metrics_are_those_there_are(tmp_path: Path) -> None:
         ipam = exposed(made.cluster["ipam_metrics"])
         policy = exposed(made.cluster["policy_metrics"])
     agent = of_the_agent(tmp_path)
-    assert {**topology, **ipam, **policy, **agent} == documented()
-    own = re.compile("romana_(ipam|topology|policy|agent)_")
+    controller = of_the_controller()
+    assert {**topology, **ipam, **policy, **agent, **controller} == documented()
+    own = re.compile("romana_(ipam|topology|policy|agent|kubernetes)_")
     common = {name for name in documented() if not own.match(name)}
     assert common <= topology.keys() & ipam.keys() & policy.keys()
     assert {name for name in common if "_etcd_" not in name} <= agent.keys()

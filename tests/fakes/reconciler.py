@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from services.agent.model import LocalEndpoint, Remote
@@ -18,6 +18,7 @@ class FakeReconciler:
         self._arrived = asyncio.Event()
         self._endpoints: dict[EndpointName, LocalEndpoint] = {}
         self.failures: dict[str, str] = {}
+        self._others: list[Callable[[], tuple[str, ...]]] = []
 
     @property
     def remote(self) -> Remote:
@@ -37,7 +38,11 @@ class FakeReconciler:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        return () if self.in_sync else ("no snapshot from ipam yet",)
+        own = () if self.in_sync else ("no snapshot from ipam yet",)
+        return (*own, *(reason for others in self._others for reason in others()))
+
+    def require(self, reasons: Callable[[], tuple[str, ...]]) -> None:
+        self._others.append(reasons)
 
     def set_remote(self, remote: Remote) -> None:
         self._remote = remote

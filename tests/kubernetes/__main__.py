@@ -1,9 +1,10 @@
 """Brings up a cluster to try things on, as `make kubernetes-test` does.
 
-python -m tests.kubernetes up [--nodes 2] [--reference]
+python -m tests.kubernetes up [--nodes 2] [--reference | --romana]
 python -m tests.kubernetes kubectl get nodes -o wide
 python -m tests.kubernetes exec node-1 ip route        outside, control, or a node
 python -m tests.kubernetes stop|start|kill node-1 kubelet
+python -m tests.kubernetes romana address list
 python -m tests.kubernetes down
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.files import kubeconfig
 from tests.kubernetes.hosts import CONTROL
+from tests.kubernetes.romana import WIRES, Romana
 from tests.kubernetes.shell import Failed
 
 FOLDER = Path(os.environ.get("ROMANA_KUBERNETES_TEST_DIR", "/var/tmp/romana-kubernetes-test"))
@@ -31,6 +33,7 @@ def main() -> int:
     up = verbs.add_parser("up")
     up.add_argument("--nodes", type=int, default=2)
     up.add_argument("--reference", action="store_true", help="with the plug-ins ptp and host-local")
+    up.add_argument("--romana", action="store_true", help="with Romana")
     verbs.add_parser("down")
     for verb in ("start", "stop", "kill"):
         one = verbs.add_parser(verb)
@@ -38,7 +41,7 @@ def main() -> int:
         one.add_argument("program")
     executing = verbs.add_parser("exec")
     executing.add_argument("host")
-    for one in (executing, verbs.add_parser("kubectl")):
+    for one in (executing, verbs.add_parser("kubectl"), verbs.add_parser("romana")):
         one.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     try:
@@ -50,15 +53,20 @@ def main() -> int:
 
 def _perform(args: argparse.Namespace) -> int:
     if args.verb == "up":
-        cluster = Cluster.up(FOLDER, nodes=args.nodes)
-        if args.reference:
+        cluster = Cluster.up(FOLDER, nodes=args.nodes, wires=WIRES if args.romana else None)
+        if args.romana:
+            Romana(cluster).up()
+        elif args.reference:
             cluster.reference_network()
             cluster.wait_ready()
         return 0
     cluster = Cluster.known(FOLDER)
+    romana = Romana(cluster)
     match args.verb:
         case "down":
             cluster.down()
+        case "romana":
+            print(romana.run(*args.command), end="")
         case "start":
             cluster.start(args.host, args.program)
         case "stop" | "kill":

@@ -134,10 +134,9 @@ class Cluster:
         config = f"--kubeconfig={kubeconfig(self.hosts, '')}"
         return self.run(CONTROL, self._folder / "bin/kubectl", config, *arguments, **more)
 
-    def apply(self, *objects: Mapping[str, Any] | str) -> None:
+    def apply(self, *objects: Mapping[str, Any]) -> None:
         """`kubectl apply`."""
-        texts = [one if isinstance(one, str) else json.dumps(one) for one in objects]
-        self.kubectl("apply", "-f", "-", input="\n---\n".join(texts))
+        self.kubectl("apply", "-f", "-", input=listed(objects))
 
     def get(self, *arguments: object) -> Any:
         """`kubectl get -o json`."""
@@ -299,6 +298,11 @@ class Cluster:
             "--profiling=false",
             f"--cert-dir={self.hosts.home(CONTROL)}/certs",
         ]
+
+
+def listed(objects: Sequence[Mapping[str, Any]]) -> str:
+    """Objects as a file that kubectl reads."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
 
 def _is_in(folder: Path, part: str) -> bool:

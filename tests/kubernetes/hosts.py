@@ -151,9 +151,13 @@ class Hosts:
             self._make_node_folders(home)
             self._make_cgroups(host)
         kind = "node" if is_node else "control"
+        number = home / "holder.pid"
+        number.unlink(missing_ok=True)
+        line = f'echo $$ >{number}.new; mv {number}.new {number}; exec "$@"'
         with (home / "init.log").open("a") as log:
-            holder = subprocess.Popen(
+            subprocess.run(
                 [
+                    "setsid", "--fork", "sh", "-c", line, "sh",
                     "nsenter", f"--net=/run/netns/{self.namespace(host)}",
                     "unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--uts",
                     "--ipc", "--mount-proc",
@@ -162,14 +166,17 @@ class Hosts:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
                 env=self.environment,
+                check=True,
             )  # fmt: skip
-        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
         found: list[str] = []
 
         def is_there() -> bool:
-            if holder.poll() is not None:
+            holder = number.read_text().strip() if number.exists() else ""
+            if not holder:
+                return False
+            children = Path(f"/proc/{holder}/task/{holder}/children")
+            if not children.exists():
                 raise Failed(f"{host}: {(home / 'init.log').read_text().strip()}")
             found[:] = children.read_text().split()
             return bool(found) and Path(f"/proc/{found[0]}/root/run/.ready").exists()

@@ -221,6 +221,7 @@ class RealNode(Node):
             "SOCKET": str(self.folder / "agent.sock"),
             "CNI_SOCKET": str(self.cni_socket),
             "METRICS__ADDRESS": "127.0.0.1:0",
+            "QUICK_CHECK": "1",
             "ATTACHMENTS": json.dumps(
                 [{"network": name, "interface": "up0"} for name in self.networks]
             ),

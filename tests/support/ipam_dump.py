@@ -86,8 +86,6 @@ def after_tidying(state: State, now: int) -> dict[str, object]:
     trial = copy.deepcopy(state)
     allocation.tidy(trial, now + 3_600_000, 100_000)
     trial.settle(1)
-    if trial.stale:
-        trial.rebuild()
     return dump(trial)
 
 

@@ -68,6 +68,7 @@ class IpamProcess:
         *,
         name: str = "ipam",
         ttl: int = 5,
+        drain: float = 2,
         tls: TlsFiles | None = None,
     ) -> None:
         """Starts nothing yet.
@@ -78,6 +79,7 @@ class IpamProcess:
             folder: For its log.
             name: Of the log.
             ttl: Seconds after which a silent active replica is replaced.
+            drain: Seconds that running calls get at a stop.
             tls: Served with, and shown by `channel` and all that uses it.
         """
         self._tls = tls
@@ -91,7 +93,7 @@ class IpamProcess:
             "ROMANA_IPAM__LISTEN__ADDRESS": self.address,
             "ROMANA_IPAM__METRICS__ADDRESS": self.metrics_address,
             "ROMANA_IPAM__ELECTION_TTL": str(ttl),
-            "ROMANA_IPAM__DRAIN": "2",
+            "ROMANA_IPAM__DRAIN": str(drain),
         }
         if tls is not None:
             for field, path in (("CA", tls.ca), ("CERTIFICATE", tls.certificate), ("KEY", tls.key)):
@@ -101,10 +103,17 @@ class IpamProcess:
     @classmethod
     @contextlib.contextmanager
     def started(
-        cls, endpoint: str, root: str, folder: Path, *, name: str = "ipam", ttl: int = 5
+        cls,
+        endpoint: str,
+        root: str,
+        folder: Path,
+        *,
+        name: str = "ipam",
+        ttl: int = 5,
+        drain: float = 2,
     ) -> Iterator[IpamProcess]:
         """Starts a replica, does not wait for it, and kills it in the end."""
-        replica = cls([endpoint], root, folder, name=name, ttl=ttl)
+        replica = cls([endpoint], root, folder, name=name, ttl=ttl, drain=drain)
         try:
             replica.start()
             yield replica

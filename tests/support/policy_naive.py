@@ -1,16 +1,16 @@
 """What becomes of a connection, straight from what is written: no groups, no ids, no index.
 
 Follows the comments of `protos/romana/policy/v1` and Kubernetes' documentation of NetworkPolicy,
-and nothing of `services.policy` but its words.
+and nothing of `services.policy` but its words, and which selectors nothing can match.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
-from services.common.model.network import Address, Isolation
+from services.common.model.network import Address, Isolation, Prefix
 from services.common.model.rules import (
     Action,
     CidrBlock,
@@ -22,6 +22,8 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
+from services.policy.engine.blocks import OwnedBlock
+from services.policy.engine.selector import NOTHING, canonical
 from services.policy.model import (
     Anything,
     Endpoint,
@@ -48,6 +50,7 @@ class World:
     endpoints: dict[EndpointName, Endpoint] = field(default_factory=dict)
     networks: dict[NetworkName, PolicyNetwork] = field(default_factory=dict)
     nodes: dict[NodeName, PolicyNode] = field(default_factory=dict)
+    blocks: dict[Prefix, OwnedBlock] = field(default_factory=dict)
 
     def is_allowed(
         self, subject: Endpoint | PolicyNode, direction: Direction, packet: Packet
@@ -84,7 +87,8 @@ class World:
         for policy in self._policies(subject, direction, tier):
             for rule in policy.rules[direction]:
                 for one in rule.peers:
-                    if not self._is_peer(one, peer):
+                    denied = self._may_be(one, peer) if rule.action is Action.DENY else 0
+                    if not denied and not self._is_peer(one, peer):
                         continue
                     spoken_to: Iterable[Endpoint]
                     if direction is Direction.INGRESS:
@@ -99,7 +103,13 @@ class World:
                                 or self._selects(one, endpoint)
                             )
                         ]
-                    if any(_is_port(port, packet, spoken_to) for port in rule.ports):
+                    # what numbers an unknown peer's names of ports stand for is not known either
+                    unnamed = denied == _UNKNOWN and direction is Direction.EGRESS
+                    if any(
+                        _is_port(port, packet, spoken_to)
+                        or (unnamed and port.name and port.protocol is packet.protocol)
+                        for port in rule.ports
+                    ):
                         yield rule, policy
                         break
 
@@ -124,6 +134,27 @@ class World:
             )
         return any(self._selects(peer, one) for one in self._at(address)) and (
             not peer.networks or self._is_on(peer.networks, address)
+        )
+
+    def _may_be(self, peer: Peer, address: Address) -> int:
+        """Whether an address may be a peer's, of whose endpoint nobody has told."""
+        if not isinstance(peer, EndpointSelector):
+            return 0
+        block = next((one for one in self.blocks.values() if address in one.cidr), None)
+        where = replace(peer, labels=LabelSelector())
+        if block is None or not self._selects_block(where, block) or _is_void(peer):
+            return 0
+        if not self._is_peer(where, address):
+            return _UNKNOWN
+        return 0 if _has_requirements(peer.labels) else _WHOEVER
+
+    def _selects_block(self, selector: EndpointSelector, block: OwnedBlock) -> bool:
+        tenant = self.tenants.get(block.tenant, TenantRecord(block.tenant))
+        return (
+            (not selector.tenants or block.tenant in selector.tenants)
+            and (not selector.segments or block.segment in selector.segments)
+            and (not selector.networks or block.network in selector.networks)
+            and _has_labels(selector.tenant_labels, tenant.labels)
         )
 
     def _selects(self, selector: EndpointSelector, endpoint: Endpoint) -> bool:
@@ -157,7 +188,9 @@ class World:
                 for network in self.networks.values()
                 if any(address in network.cidr for address in subject.addresses)
             }
-        senders = self._at(source)
+        senders: list[Endpoint | OwnedBlock] = [*self._at(source)]
+        if not senders:
+            senders += [one for one in self.blocks.values() if source in one.cidr]
         if not senders:
             return False
         if Isolation.SEGMENT in levels:
@@ -167,6 +200,19 @@ class World:
         if Isolation.TENANT in levels:
             return all(one.tenant != subject.tenant for one in senders)
         return False
+
+
+_WHOEVER, _UNKNOWN = 1, 2
+
+
+def _is_void(selector: EndpointSelector) -> bool:
+    """Nothing can have all that it asks for."""
+    labels = [canonical(one) for one in (selector.labels, selector.tenant_labels)]
+    return NOTHING in labels
+
+
+def _has_requirements(selector: LabelSelector) -> bool:
+    return bool(canonical(selector).requirements)
 
 
 def _selects_node(selector: NodeSelector, node: PolicyNode) -> bool:

@@ -19,6 +19,7 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
+from services.policy.engine.blocks import OwnedBlock
 from services.policy.model import (
     Anything,
     Endpoint,
@@ -218,3 +219,33 @@ def packets(draw: st.DrawFn) -> Packet:
         return Packet(source, destination, protocol, 0, kind, code)
     port = 0 if protocol == 47 else draw(st.sampled_from([*_PORTS, 82, 9]))
     return Packet(source, destination, protocol, port)
+
+
+OWNED = [
+    ip_network(text)
+    for text in ("10.0.0.0/26", "10.0.0.64/29", "10.0.0.200/30", "10.1.0.0/31", "fd00::/120")
+]
+"""Apart from each other, as ipam's blocks are."""
+owned_blocks = st.builds(
+    OwnedBlock,
+    st.sampled_from(OWNED),
+    st.sampled_from(NETWORKS),
+    st.sampled_from(TENANTS),
+    st.sampled_from(SEGMENTS),
+)
+_denials = st.builds(
+    Rule,
+    st.just(Action.DENY),
+    st.lists(endpoint_selectors, min_size=1, max_size=2).map(tuple),
+    st.lists(port_matches, min_size=1, max_size=2).map(tuple),
+)
+denying_policies = st.builds(
+    Policy,
+    st.just(POLICIES[0]),
+    st.sampled_from([Tier.ADMIN, Tier.BASELINE]),
+    st.just((EndpointSelector(),)),
+    st.fixed_dictionaries(
+        {one: st.lists(_denials, min_size=1, max_size=2).map(tuple) for one in Direction}
+    ),
+)
+"""On every endpoint, against endpoints that are selected."""

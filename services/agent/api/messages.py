@@ -10,13 +10,13 @@ from romana.agent.v1 import endpoint_pb2
 from romana.ipam.v1 import allocation_pb2
 from romana.sync.v1 import sync_pb2
 
-from services.agent.endpoints.attach import State, View
 from services.agent.endpoints.spec import (
     DEFAULT_INTERFACE,
     EndpointSpec,
     violations,
 )
-from services.agent.kernel.veth import gateway_of
+from services.agent.endpoints.view import State, View
+from services.agent.kernel.wiring import gateway_of
 from services.agent.model import AddressWant
 from services.agent.status import NodeStatus, PolicyStatus
 from services.common.errors import InvalidInput, Violation
@@ -103,6 +103,7 @@ def endpoint(view: View) -> endpoint_pb2.Endpoint:
         target=target,
         labels=spec.labels,
         state=_STATES[view.state],
+        problem=view.problem,
     )
     if made is not None:
         message.addresses.extend(
@@ -139,6 +140,7 @@ def status(
         routes=found.routes,
         repaired=found.repaired,
         policy=None if found.policy is None else _policy(found.policy),
+        warnings=found.warnings,
     )
 
 

@@ -324,8 +324,7 @@ def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
     if request.version == "1.1.0":
         inside["mtu"] = outside["mtu"] = endpoint.mtu
     ips = []
-    for item in endpoint.addresses:
-        address: Address = item.address
+    for address in _told(request, endpoint):
         entry: dict[str, object] = {
             "address": f"{address}/{address.max_prefixlen}",
             "gateway": GATEWAYS[address.version],
@@ -338,7 +337,9 @@ def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
         "cniVersion": request.version,
         "interfaces": [outside, inside],
         "ips": ips,
-        "routes": [
+        "routes": []
+        if endpoint.beside  # the container has its default route by another interface
+        else [
             {"dst": {4: "0.0.0.0/0", 6: "::/0"}[family], "gw": GATEWAYS[family]}
             for family in families
         ],
@@ -356,10 +357,22 @@ def differences(request: Request, endpoint: LocalEndpoint) -> list[str]:
     if names and endpoint.interface not in names:
         found.append(f"prevResult has no interface {endpoint.interface}")
     said = {str(item.get("address", "")).partition("/")[0] for item in _list(previous, "ips")}
-    for item in endpoint.addresses:
-        if str(item.address) not in said:
-            found.append(f"prevResult lacks {item.address}")  # noqa: PERF401
+    for address in _told(request, endpoint):
+        if str(address) not in said:
+            found.append(f"prevResult lacks {address}")  # noqa: PERF401
     return found
+
+
+def _told(request: Request, endpoint: LocalEndpoint) -> Sequence[Address]:
+    """The addresses that the runtime is told: a pod that has two of a family is not taken by
+    Kubernetes, so it is told the first of each."""
+    addresses = [item.address for item in endpoint.addresses]
+    if request.pod is None:
+        return addresses
+    first: dict[int, Address] = {}
+    for address in addresses:
+        first.setdefault(address.version, address)
+    return list(first.values())
 
 
 def version_answer(content: bytes) -> dict[str, object]:

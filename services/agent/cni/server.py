@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,12 @@ import structlog
 from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.attach import Endpoints
+from services.agent.endpoints.records import Records
 from services.agent.model import WantedEndpoint
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
 from services.common.errors import RomanaError, WrongState
+from services.common.process.logs import current_request
 
 log = structlog.get_logger(__name__)
 
@@ -33,11 +36,16 @@ class CniServer:
     """Serves runtimes on this machine."""
 
     def __init__(
-        self, endpoints: Endpoints, reconciler: Reconciler, wanted: WantedEndpoints | None = None
+        self,
+        endpoints: Endpoints,
+        records: Records,
+        reconciler: Reconciler,
+        wanted: WantedEndpoints | None = None,
     ) -> None:
         """`wanted`: what an orchestrator says of pods; None: nobody says anything here."""
         self._wanted = wanted
         self._endpoints = endpoints
+        self._records = records
         self._reconciler = reconciler
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -82,6 +90,7 @@ class CniServer:
 
     async def answer(self, content: bytes) -> bytes:
         """Exit status and output for a whole request."""
+        current_request.set(f"cni-{secrets.token_hex(6)}")
         environment, config = _split(content)
         version = str(protocol.version_answer(config)["cniVersion"])
         try:
@@ -117,6 +126,7 @@ class CniServer:
             case Command.GC:
                 await self._collect(request)
             case Command.STATUS:
+                await self._records.probe()
                 if not self._reconciler.ready:
                     raise CniError(
                         protocol.NOT_AVAILABLE, "; ".join(self._reconciler.reasons) or "not ready"

@@ -24,17 +24,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 import structlog
 
 from services.agent.endpoints.addressing import Addressing
-from services.agent.endpoints.journal import Journal
 from services.agent.endpoints.observers import EndpointObserver, Nobody, Operation, watched
+from services.agent.endpoints.ownership import Ownership
 from services.agent.endpoints.per_name_lock import Alone
+from services.agent.endpoints.records import Records
 from services.agent.endpoints.spec import (
     EndpointSpec,
     Record,
@@ -42,14 +42,18 @@ from services.agent.endpoints.spec import (
     local_endpoint,
     unknown,
     violations,
+    wiring,
 )
+from services.agent.endpoints.standing import Standing
+from services.agent.endpoints.view import STATES, Attached, Guard, State, View
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.concurrency import meanwhile
-from services.agent.kernel.veth import Links, Wiring
+from services.agent.kernel.veth import Links
 from services.agent.model import EndpointAddress, LocalEndpoint
 from services.agent.routing.reconcile import Reconciler
 from services.common.errors import (
     AlreadyExists,
+    Conflict,
     InvalidInput,
     NotFound,
     RomanaError,
@@ -62,49 +66,10 @@ log = structlog.get_logger(__name__)
 
 UNDO_SECONDS: Final = 3.0
 """For giving addresses back in a failed attach or a detach; later it goes on by itself."""
+HELD_MOST: Final = 5
+"""Addresses in a row that are in use on this node and that ipam gives to somebody else."""
 SETTLE_SECONDS: Final = 2.0
 """For the reconciler: to take away routes before their address is given back, and for a check."""
-
-
-class State(StrEnum):
-    """Where an endpoint stands."""
-
-    ATTACHING = "attaching"
-    ATTACHED = "attached"
-    DETACHING = "detaching"
-    DEGRADED = "degraded"
-    """Its link is gone; it is made anew if its namespace comes back."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """An endpoint as others see it."""
-
-    record: Record
-    state: State
-    problem: str = ""
-    """What is wrong, when degraded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """The answer to an attach."""
-
-    view: View
-    existed: bool
-
-
-class Guard(Protocol):
-    """Keeps endpoints closed until their rules are in force."""
-
-    async def close_to(self, name: EndpointName, interface: str, /) -> None:
-        """Lets nothing through an interface that is about to be made; raises WrongState."""
-
-    async def opened(self, name: EndpointName, /) -> None:
-        """Waits for an endpoint's rules, for a while at most."""
-
-    def gone(self, name: EndpointName, /) -> None:
-        """Says that an endpoint's interface is not there any more, or not ours."""
 
 
 class Endpoints:
@@ -112,10 +77,12 @@ class Endpoints:
 
     def __init__(
         self,
-        journal: Journal,
+        records: Records,
         links: Links,
         addressing: Addressing,
         reconciler: Reconciler,
+        standing: Standing,
+        ownership: Ownership,
         *,
         observer: EndpointObserver | None = None,
         guard: Guard | None = None,
@@ -126,49 +93,53 @@ class Endpoints:
         """Does nothing.
 
         Args:
-            journal: Where it is written down.
+            records: Where it is written down.
             links: The kernel's links.
             addressing: Gives addresses.
             reconciler: Puts routes into the kernel.
+            standing: How attached endpoints stand.
+            ownership: What ipam has for them.
             observer: Is told how it went.
             guard: Keeps endpoints closed until their rules are in force.
             keeps: Says whose addresses are kept when it is detached, for the next time.
             passed: Is told the name of every step that is done; tests end the process there.
             now: The wall clock.
         """
-        self._journal = journal
+        self._kept = records
         self._links = links
         self._addressing = addressing
         self._reconciler = reconciler
+        self._standing = standing
+        self._ownership = ownership
         self._observer = observer or Nobody()
         self._guard = guard
         self._keeps = keeps or (lambda _: False)
         self._passed = passed
         self._now = now
-        self._records: dict[EndpointName, Record] = {}
-        self._degraded: dict[EndpointName, str] = {}
         self._alone = Alone()
         self.unfinished = asyncio.Event()
         """Set when something is left for `services.agent.endpoints.recovery`."""
+        self.doubtful: set[EndpointName] = set()
+        """Attached endpoints that `services.agent.endpoints.upkeep` shall look at."""
 
     # What callers see.
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._kept)
 
     @property
     def records(self) -> Mapping[EndpointName, Record]:
         """What is in the journal."""
-        return self._records
+        return self._kept.all
 
     def view(self, name: EndpointName) -> View | None:
         """One endpoint; None: there is none."""
-        record = self._records.get(name)
+        record = self.records.get(name)
         if record is None:
             return None
-        if record.step is Step.ATTACHED and name in self._degraded:
-            return View(record, State.DEGRADED, self._degraded[name])
-        return View(record, _STATES[record.step])
+        if record.step is Step.ATTACHED and (problem := self._standing.problem(name)):
+            return View(record, State.DEGRADED, problem)
+        return View(record, STATES[record.step])
 
     async def attach(self, spec: EndpointSpec, deadline: float) -> Attached:
         """Attaches an endpoint, or returns the one that the same request made before.
@@ -210,33 +181,30 @@ class Endpoints:
             return await self._attach_valid(spec, deadline)
 
     async def _attach_valid(self, spec: EndpointSpec, deadline: float) -> Attached:
-        before = self._records.get(spec.name)
+        before = self.records.get(spec.name)
         if before is not None and before.spec.container != spec.container:
             # the sandbox before, which its runtime has given up
             await self._detach_known(spec.name)
-            before = self._records.get(spec.name)
+            before = self.records.get(spec.name)
         if before is not None and before.step is Step.ATTACHED:
-            if before.spec != spec:
-                raise AlreadyExists(
-                    f"{spec.name!r} is attached already, and not as asked for now",
-                    "ENDPOINT_EXISTS",
-                    {"name": spec.name},
-                )
-            if await self._is_whole(before):
+            if before.spec == spec and await self._is_whole(before):
                 view = self.view(spec.name)
                 assert view is not None
                 return Attached(view, existed=True)
+            if before.spec != spec:
+                await self._replace(before, spec)
+            self._standing.drop(spec.name)  # with what was wrong with it
         self._check_target(spec)
         claims = _Claims()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._in_sync()
-                await self.write(Record(spec, Step.BEGUN), durable=False)
+                await self._kept.write(Record(spec, Step.BEGUN), durable=False)
                 self._passed("begun")
                 endpoint = await self._build(spec, claims, deadline)
                 record = Record(spec, Step.ATTACHED, endpoint)
                 claims.record = True
-                async with meanwhile(self._journal.write(record)):
+                async with meanwhile(self._kept.keep(record)):
                     await self._place(endpoint)
                     self._passed("placed")
                     if self._guard is not None:
@@ -252,8 +220,7 @@ class Endpoints:
         except RomanaError:
             await self._undo(spec, claims)
             raise
-        self._records[spec.name] = record
-        self._degraded.pop(spec.name, None)
+        self._kept.take(record)
         self._passed("attached")
         log.info(
             "endpoint_attached",
@@ -276,29 +243,49 @@ class Endpoints:
             networks = frozenset(item.network for item in addresses)
             if networks == expected:
                 endpoint = self._endpoint(spec, addresses, preparing.result())
-                await self._links.complete(wiring(endpoint))
+                beside = await self._links.complete(wiring(endpoint))
                 self._passed("linked")
-                return endpoint
+                return replace(endpoint, beside=beside)
         mtu = await self._addressing.mtu(spec.mtu, networks)
         endpoint = self._endpoint(spec, addresses, mtu)
         claims.link = True
-        await self.link(endpoint)
+        endpoint = await self.link(endpoint)
         self._passed("linked")
         return endpoint
 
     async def _allocate(
         self, spec: EndpointSpec, claims: _Claims, deadline: float
     ) -> tuple[EndpointAddress, ...]:
-        claims.addresses = True
-        try:
-            addresses = await self._addressing.give(spec, deadline)
-        except Unavailable:
-            raise  # it may have been done all the same
-        except RomanaError:
-            claims.addresses = False
-            raise
-        self._passed("allocated")
-        return addresses
+        """Addresses that no other endpoint on this node has in use, whatever ipam knows of that."""
+        for _ in range(HELD_MOST):
+            claims.addresses = True
+            try:
+                addresses = await self._addressing.give(spec, deadline)
+            except Unavailable:
+                raise  # it may have been done all the same
+            except RomanaError:
+                claims.addresses = False
+                raise
+            holders = self._standing.holders(addresses, spec.name)
+            if not holders:
+                self._passed("allocated")
+                return addresses
+            if any(holder.allocation_name == spec.allocation_name for holder in holders):
+                claims.addresses = False  # they are both's
+                raise Conflict(
+                    f"the addresses of {spec.name!r} are still those of {holders[0].name!r}",
+                    "ADDRESS_HELD",
+                    {"name": holders[0].name},
+                )
+            await self._addressing.ipam.release(spec, deadline)
+            for holder in holders:
+                log.warning("address_held", endpoint=holder.name, wanted_by=spec.name)
+                await self._ownership.claim(holder)
+        raise WrongState(
+            f"ipam gives addresses to {spec.name!r} that {holders[0].name!r} has on this node",
+            "ADDRESS_HELD",
+            {"name": holders[0].name},
+        )
 
     async def _prepare(self, spec: EndpointSpec, networks: frozenset[NetworkName]) -> int:
         """Makes the pair of an endpoint whose addresses are not known yet; returns its MTU."""
@@ -322,19 +309,17 @@ class Endpoints:
             create_time=int(self._now()),
         )
 
-    async def link(self, endpoint: LocalEndpoint) -> None:
+    async def link(self, endpoint: LocalEndpoint) -> LocalEndpoint:
         """Makes the link of an endpoint, or prepares that of a VM; closed, if there is policy."""
         if self._guard is not None:
             await self._guard.close_to(endpoint.name, endpoint.host_interface)
         if endpoint.namespace:
-            await self._links.make(wiring(endpoint))
-        else:
-            await self._links.adopt(
-                endpoint.host_interface, [item.address for item in endpoint.addresses]
-            )
+            return replace(endpoint, beside=await self._links.make(wiring(endpoint)))
+        await self._links.adopt(wiring(endpoint))
+        return endpoint
 
     async def _place(self, endpoint: LocalEndpoint) -> None:
-        self._reconciler.put_endpoint(endpoint)
+        self._standing.put(endpoint)
         failures = await self._reconciler.reached()
         failure = failures.get(f"endpoint/{endpoint.name}")
         if failure is not None:
@@ -344,7 +329,7 @@ class Endpoints:
 
     def _check_target(self, spec: EndpointSpec) -> None:
         """A VM's interface belongs to one endpoint."""
-        for record in self._records.values():
+        for record in self.records.values():
             if (
                 not spec.namespace
                 and record.endpoint is not None
@@ -363,49 +348,81 @@ class Endpoints:
             await self._reconciler.reached()
 
     async def _is_whole(self, record: Record) -> bool:
-        """Whether the link of an attached endpoint is there."""
+        """Whether an attached endpoint's link is there, with its other end where it should be."""
         endpoint = record.endpoint
         assert endpoint is not None
-        if endpoint.name in self._degraded:
+        if self._standing.is_withdrawn(endpoint.name):
             return False
-        return await self._links.find(endpoint.host_interface) is not None
+        return not any(each.gone for each in await self._links.differences(wiring(endpoint)))
+
+    async def _replace(self, before: Record, spec: EndpointSpec) -> None:
+        """Makes way for a container that is started again under its name, in another namespace.
+
+        It keeps its addresses, if it asks for the same ones.
+
+        Raises:
+            AlreadyExists: The one of before is still there.
+        """
+        if await self._lives(before):
+            raise AlreadyExists(
+                f"{spec.name!r} is attached already, and not as asked for now",
+                "ENDPOINT_EXISTS",
+                {"name": spec.name},
+            )
+        log.info("endpoint_replaced", endpoint=spec.name, namespace=spec.namespace)
+        if _allocation(before.spec) == _allocation(spec):
+            await self._unlink(before)
+        else:
+            await self._detach_known(spec.name)
+
+    async def _lives(self, record: Record) -> bool:
+        """Whether there is something that an endpoint could belong to."""
+        endpoint = record.endpoint
+        assert endpoint is not None
+        if not endpoint.namespace:
+            return await self._links.find(endpoint.host_interface) is not None
+        return await self._links.leads_to(wiring(endpoint))
 
     async def _undo(self, spec: EndpointSpec, claims: _Claims) -> None:
         """Takes away what an attach has made so far."""
-        record = self._records.get(spec.name)
+        record = self.records.get(spec.name)
         if record is None or record.step is not Step.BEGUN:
             return  # not even begun
-        self._reconciler.remove_endpoint(spec.name)
+        self._standing.drop(spec.name)
         if claims.link:
-            await self._unlink(spec)
+            await self._unlink(record)
         if claims.record:
             # the disk may say that it is attached: not while its addresses are given back
-            with contextlib.suppress(WrongState):  # a full disk: dropping the record works
-                await self.write(Record(spec, Step.DETACHING))
+            with contextlib.suppress(WrongState):  # dropping the record works
+                await self._kept.write(Record(spec, Step.DETACHING))
         if claims.addresses:
             await self._give_back(Record(spec, Step.DETACHING))
         else:
-            await self.forget(spec.name)
+            await self._kept.forget(spec.name)
 
     # Detaching.
 
     async def _detach(self, name: EndpointName, container: str) -> tuple[str, ...]:
         with watched(self._observer, Operation.DETACH):
-            record = self._records.get(name)
+            record = self.records.get(name)
             if record is not None and container not in {"", record.spec.container}:
                 return ()
             return await self._detach_known(name)
 
     async def _detach_known(self, name: EndpointName) -> tuple[str, ...]:
-        record = self._records.get(name)
+        record = self.records.get(name)
         if record is None:
             # a journal that was lost: the link's name and ipam still know it
             await self._links.delete(endpoint_names.host_interface(name))
-            self._reconciler.remove_endpoint(name)
+            self._standing.drop(name)
             return await self._give_back(Record(unknown(name), Step.DETACHING))
         if record.step is not Step.DETACHING:
             record = Record(record.spec, Step.DETACHING, record.endpoint)
-            await self.write(record, durable=False)
+            try:
+                await self._kept.write(record, durable=False)
+            except WrongState as error:  # a disk that is broken must not keep a container
+                log.error("detach_not_noted", endpoint=name, message=error.message)  # noqa: TRY400
+                self._kept.take(record)
         self._passed("detaching")
         released = await self.finish_detach(record)
         log.info("endpoint_detached", endpoint=name, released=released)
@@ -414,12 +431,12 @@ class Endpoints:
     async def finish_detach(self, record: Record) -> tuple[str, ...]:
         """Does what remains of a detach; repeatable."""
         name = record.spec.name
-        self._reconciler.remove_endpoint(name)
-        self._degraded.pop(name, None)
+        self._standing.drop(name)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._journal.sync(name))
-            group.create_task(self._unlink(record.spec))
+            group.create_task(self._kept.sync(name))
+            group.create_task(self._unlink(record))
         self._passed("unlinked")
+        self._doubt_those_beside(record)
         if self._reconciler.in_sync:
             # an address that is handed out again must not be answered for here any more
             with contextlib.suppress(TimeoutError):
@@ -427,9 +444,23 @@ class Endpoints:
                     await self._reconciler.reached()
         return await self._give_back(record)
 
-    async def _unlink(self, spec: EndpointSpec) -> None:
+    def _doubt_those_beside(self, record: Record) -> None:
+        """Others in the namespace may have been beside this one's default route."""
+        found = [
+            endpoint.name
+            for endpoint in self._standing.endpoints.values()
+            if endpoint.beside and endpoint.namespace == record.spec.namespace
+        ]
+        if found:
+            self.doubtful.update(found)
+            self.unfinished.set()
+
+    async def _unlink(self, record: Record) -> None:
+        spec, endpoint = record.spec, record.endpoint
         if spec.namespace:
             await self._links.delete(endpoint_names.host_interface(spec.name))
+            if endpoint is not None and endpoint.beside:
+                await self._links.unroute(wiring(endpoint))
         elif spec.interface:
             await self._links.disown(spec.interface)
         if self._guard is not None:
@@ -439,7 +470,7 @@ class Endpoints:
         """Releases in ipam and forgets; keeps the record for later if ipam is away."""
         name = record.spec.name
         if self._keeps(name):
-            await self.forget(name)
+            await self._kept.forget(name)
             return ()
         deadline = asyncio.get_running_loop().time() + UNDO_SECONDS
         try:
@@ -448,12 +479,12 @@ class Endpoints:
             released = ()  # another node's, or another owner's: not ours to release
         except RomanaError as error:
             log.warning("release_postponed", endpoint=name, message=error.message)
-            if self._records.get(name) != record:
-                await self.write(record)
+            if self.records.get(name) != record:
+                await self._kept.write(record)
             self.unfinished.set()
             return ()
         self._passed("released")
-        await self.forget(name)
+        await self._kept.forget(name)
         return released
 
     # Checking.
@@ -467,67 +498,41 @@ class Endpoints:
         endpoint = view.record.endpoint
         if endpoint is None or view.record.step is not Step.ATTACHED:
             return view, [f"it is {view.state}"]
-        if endpoint.namespace:
-            problems = await self._links.problems(wiring(endpoint))
-        else:
-            link = await self._links.find(endpoint.host_interface)
-            problems = [] if link is not None else [f"there is no {endpoint.host_interface}"]
+        problems = [each.text for each in await self._links.differences(wiring(endpoint))]
+        if problem := await self._ownership.problem(endpoint):
+            problems.append(problem)
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 failures = await self._reconciler.reached()
         except TimeoutError:
-            problems += self._reconciler.reasons
-        else:
-            if failure := failures.get(f"endpoint/{name}"):
-                problems.append(failure)
+            return view, [*problems, *self._reconciler.reasons]
+        concerns = [f"endpoint/{name}", *(f"network/{item.network}" for item in endpoint.addresses)]
+        problems += [failures[resource] for resource in concerns if resource in failures]
+        if view.problem and not problems:
+            problems.append(view.problem)
         return view, problems
 
-    # For recovery.
+    # For recovery and upkeep.
 
-    async def write(self, record: Record, *, durable: bool = True) -> None:
-        """Takes over a record, when it is written."""
-        await self._journal.write(record, durable=durable)
-        self._records[record.spec.name] = record
+    async def alone(
+        self, name: EndpointName, work: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
+        """Does something with an endpoint while nothing else is done with it."""
+        await self._alone.do(name, work)
 
-    async def forget(self, name: EndpointName) -> None:
-        """Forgets a record."""
-        if self._records.pop(name, None) is not None:
-            await self._journal.drop(name)
-
-    def load(self) -> None:
-        """Reads the journal."""
-        self._records = {record.spec.name: record for record in self._journal.read()}
-
-    def degrade(self, name: EndpointName, problem: str) -> None:
-        """Says that an attached endpoint's link is gone; nothing leads there any more."""
-        if name not in self._degraded:
-            log.warning("endpoint_degraded", endpoint=name, problem=problem)
-        self._degraded[name] = problem
-        self._reconciler.remove_endpoint(name)
-
-    async def repair(self, name: EndpointName) -> None:
-        """Makes the link of a degraded endpoint anew; raises as `attach` does."""
-        await self._alone.do(name, lambda: self._repair(name))
+    async def announce(self, endpoint: LocalEndpoint) -> None:
+        """Tells the links of `onlink` networks where an endpoint is."""
+        await self._addressing.announce(endpoint.addresses)
 
     async def retry(self, name: EndpointName) -> None:
         """Goes on with what was left unfinished."""
 
         async def work() -> None:
-            record = self._records.get(name)
+            record = self.records.get(name)
             if record is not None and record.step is Step.DETACHING:
                 await self.finish_detach(record)
 
         await self._alone.do(name, work)
-
-    async def _repair(self, name: EndpointName) -> None:
-        record = self._records.get(name)
-        if name not in self._degraded or record is None or record.endpoint is None:
-            return
-        await self.link(record.endpoint)
-        await self._place(record.endpoint)
-        await self._addressing.announce(record.endpoint.addresses)
-        self._degraded.pop(name, None)
-        log.info("endpoint_repaired", endpoint=name)
 
 
 @dataclass
@@ -540,21 +545,12 @@ class _Claims:
     """That it is attached."""
 
 
-_STATES: Final = {
-    Step.BEGUN: State.ATTACHING,
-    Step.ATTACHED: State.ATTACHED,
-    Step.DETACHING: State.DETACHING,
-}
-
-
-def wiring(endpoint: LocalEndpoint) -> Wiring:
-    """The link that a container's endpoint shall have."""
-    return Wiring(
-        name=endpoint.name,
-        host_interface=endpoint.host_interface,
-        namespace=endpoint.namespace,
-        interface=endpoint.interface,
-        mac=endpoint.mac,
-        mtu=endpoint.mtu,
-        addresses=tuple(item.address for item in endpoint.addresses),
+def _allocation(spec: EndpointSpec) -> tuple[object, ...]:
+    """What of a specification ipam allocates by."""
+    return (
+        spec.allocation_name,
+        spec.tenant,
+        spec.segment,
+        spec.addresses,
+        bool(spec.namespace),
     )

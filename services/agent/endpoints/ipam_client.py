@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -24,9 +24,10 @@ from services.agent.endpoints.spec import EndpointSpec
 from services.agent.model import EndpointAddress
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import NotFound, Unavailable
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address
 from services.common.rpc.enums import FAMILIES
+from services.common.rpc.request_id import passed_on
 from services.common.rpc.status import error_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _Asked = TypeVar("_Asked", bound=Message)
 _Answer = TypeVar("_Answer", bound=Message)
 
 _RETRY: Final = BackoffPolicy(initial=0.1, maximum=2.0)
+PAGE: Final = 5000
+"""Addresses in one answer: the most that ipam gives."""
 ATTEMPT: Final = 5.0
 """Seconds for one attempt: what hangs longer hangs in a replica that is being replaced."""
 
@@ -108,7 +111,7 @@ class IpamClient:
         )
         await self._call(lambda stub: stub.CreateReservation, request, deadline)
 
-    async def find(self, name: EndpointName, deadline: float) -> Allocated | None:
+    async def find(self, name: str, deadline: float) -> Allocated | None:
         """What a name has on this node; None: nothing. NotFound is no error here."""
         try:
             answer = await self._call(
@@ -123,6 +126,21 @@ class IpamClient:
             _addresses(answer.allocations), Tenant(first.tenant), Segment(first.segment)
         )
 
+    async def on_node(self, deadline: float) -> Mapping[str, Allocated]:
+        """What all names have on this node."""
+        found: dict[str, Allocated] = {}
+        request = pb.ListAddressesRequest(node=self._node, page_size=PAGE)
+        while True:
+            answer = await self._call(lambda stub: stub.ListAddresses, request, deadline)
+            for item in answer.allocations:
+                before = found[item.name].addresses if item.name in found else ()
+                found[item.name] = Allocated(
+                    (*before, *_addresses([item])), Tenant(item.tenant), Segment(item.segment)
+                )
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
     async def _call(
         self,
         method: Callable[[IpamServiceAsyncStub], UnaryUnaryMultiCallable[_Asked, _Answer]],
@@ -134,7 +152,9 @@ class IpamClient:
         while True:
             stub, left = self._stubs[0], max(deadline - loop.time(), 0.001)
             try:
-                return await method(stub)(request, timeout=self._patience(left))
+                return await method(stub)(
+                    request, timeout=self._patience(left), metadata=passed_on()
+                )
             except grpc.aio.AioRpcError as error:
                 failed = error_of(error)
             if not isinstance(failed, Unavailable):

@@ -3,7 +3,8 @@
 A file is written whole beside its place and renamed, so that a reader after a crash finds the old
 or the new one; where a loss of power matters too, file and folder are synced. A file that cannot be
 read is put aside, not deleted: its links and addresses are found by other means (`Links.ours`, ipam
-by node).
+by node). Where nothing can be written, since the disk is full, the name of a file says that its
+endpoint is being detached: a node that runs out of disk has to get rid of containers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,8 @@ from services.common.model.names import EndpointName, NetworkName
 log = structlog.get_logger(__name__)
 
 BAD: Final = ".bad"
+DETACHING: Final = ".detaching"
+_PROBE: Final = bytes(4096)
 
 
 class Journal:
@@ -57,18 +61,27 @@ class Journal:
         """Removes an endpoint's record, if there is one; a loss of power may bring it back."""
         await in_thread(lambda: self._drop(name))
 
+    async def probe(self) -> None:
+        """Returns when a record could be written; WrongState if none can be."""
+        await in_thread(self._try)
+
     def read(self) -> Sequence[Record]:
         """All records, by name. For the start."""
-        found: list[Record] = []
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                found.append(decode(path.read_bytes()))
-            except (msgspec.DecodeError, ValueError) as error:
-                log.error("journal_unreadable", file=str(path), error=str(error))  # noqa: TRY400
-                path.replace(path.with_suffix(BAD))
+        found: dict[EndpointName, Record] = {}
+        for suffix in (DETACHING, ".json"):
+            for path in sorted(self._folder.glob(f"*{suffix}")):
+                try:
+                    record = decode(path.read_bytes())
+                except (msgspec.DecodeError, ValueError) as error:
+                    log.error("journal_unreadable", file=str(path), error=str(error))  # noqa: TRY400
+                    path.replace(path.with_suffix(BAD))
+                    continue
+                if suffix == DETACHING:
+                    record = replace(record, step=Step.DETACHING)
+                found[record.spec.name] = record
         for path in self._folder.glob(".*.new"):
             path.unlink()
-        return sorted(found, key=lambda record: record.spec.name)
+        return sorted(found.values(), key=lambda record: record.spec.name)
 
     def _write(self, record: Record, *, durable: bool) -> None:
         path = self._folder / file_name(record.spec.name)
@@ -80,29 +93,54 @@ class Journal:
                     file.flush()
                     os.fdatasync(file.fileno())
             new.replace(path)
+            path.with_suffix(DETACHING).unlink(missing_ok=True)
             if durable:
                 _sync(self._folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
+            if record.step is Step.DETACHING and _renamed(path, path.with_suffix(DETACHING)):
+                log.warning("journal_unwritable", file=str(path), error=error.strerror)
+                return
+            raise _unwritable(path, error) from error
+
+    def _try(self) -> None:
+        path = self._folder / ".probe.new"
+        try:
+            path.write_bytes(_PROBE)
+            path.unlink()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise _unwritable(path, error) from error
 
     def _drop(self, name: EndpointName) -> None:
         path = self._folder / file_name(name)
         try:
             path.unlink(missing_ok=True)
+            path.with_suffix(DETACHING).unlink(missing_ok=True)
         except OSError as error:
             raise _unwritable(path, error) from error
 
     def _sync_one(self, name: EndpointName) -> None:
         path = self._folder / file_name(name)
         try:
-            _sync(path)
+            if path.exists():
+                _sync(path)
             _sync(self._folder)
-        except FileNotFoundError:
-            pass
         except OSError as error:
             raise _unwritable(path, error) from error
+
+
+def _renamed(path: Path, other: Path) -> bool:
+    """Whether a file that was there has the other name now."""
+    try:
+        path.replace(other)
+    except FileNotFoundError:
+        return other.exists()
+    except OSError:
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:
@@ -126,6 +164,7 @@ class _Attached(msgspec.Struct, frozen=True):
     mac: str
     mtu: int
     create_time: int
+    beside: bool = False
 
 
 class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -148,6 +187,7 @@ def encode(record: Record) -> bytes:
             mac=endpoint.mac,
             mtu=endpoint.mtu,
             create_time=endpoint.create_time,
+            beside=endpoint.beside,
         )
     return msgspec.json.encode(_Document(record.spec, record.step, attached)) + b"\n"
 
@@ -170,6 +210,7 @@ def decode(content: bytes) -> Record:
             mac=attached.mac,
             mtu=attached.mtu,
             create_time=attached.create_time,
+            beside=attached.beside,
         )
     return Record(document.spec, document.step, endpoint)
 

@@ -15,22 +15,22 @@ from typing import Final
 
 import structlog
 
-from services.agent.endpoints.attach import Endpoints, State, View
+from services.agent.endpoints.attach import Endpoints
 from services.agent.endpoints.ipam_client import IpamClient
+from services.agent.endpoints.records import Records
 from services.agent.endpoints.spec import Record, Step
+from services.agent.endpoints.standing import Concern, Standing
+from services.agent.endpoints.upkeep import Upkeep
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.rtnetlink import Link
 from services.agent.kernel.veth import Links
 from services.agent.model import LocalEndpoint
-from services.agent.routing.reconcile import Reconciler
 from services.common.backoff import Backoff, BackoffPolicy
-from services.common.errors import NotFound, RomanaError, Unavailable
+from services.common.errors import RomanaError, Unavailable, WrongState
 from services.common.model.names import EndpointName
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS: Final = 5.0
-"""How often links are compared with the journal."""
 ASK_SECONDS: Final = 2.0
 """For ipam to say what a link without a record is; later it is asked again."""
 
@@ -39,20 +39,30 @@ class Recovery:
     """Makes unfinished endpoints finished."""
 
     def __init__(
-        self, endpoints: Endpoints, links: Links, ipam: IpamClient, reconciler: Reconciler
+        self,
+        endpoints: Endpoints,
+        records: Records,
+        links: Links,
+        ipam: IpamClient,
+        standing: Standing,
+        upkeep: Upkeep,
+        look: float,
     ) -> None:
+        """`look`: seconds between looks without a reason."""
+        self._pause = look
         self._endpoints = endpoints
+        self._records = records
         self._links = links
         self._ipam = ipam
-        self._reconciler = reconciler
+        self._standing = standing
+        self._upkeep = upkeep
         self._strays: dict[str, Link] = {}
 
     async def restore(self) -> None:
         """To be done before the reconciler writes and before the API is served."""
-        endpoints = self._endpoints
-        endpoints.load()
+        self._records.load()
         links = {link.name: link for link in await self._links.ours()}
-        for name, record in list(endpoints.records.items()):
+        for name, record in list(self._records.all.items()):
             endpoint = record.endpoint
             if record.step is not Step.ATTACHED:
                 await self._withdraw(record)
@@ -62,21 +72,19 @@ class Recovery:
             if known is None and not endpoint.namespace:
                 known = await self._links.find(endpoint.host_interface)
             if known is None:
-                endpoints.degrade(name, f"{endpoint.host_interface} is gone")
-            else:
-                self._reconciler.put_endpoint(endpoint)
+                gone = f"{endpoint.host_interface} is gone"
+                self._standing.note(name, Concern.LINK, gone, withdraw=True)
+            self._standing.put(endpoint)
         self._strays = links
         await self._adopt(ASK_SECONDS)
-        log.info("endpoints_restored", endpoints=len(endpoints.records), strays=len(self._strays))
+        log.info("endpoints_restored", endpoints=len(self._records), strays=len(self._strays))
 
     async def run(self) -> None:
         """Looks after what is unfinished, for ever."""
-        backoff = Backoff(BackoffPolicy(initial=0.5, maximum=LOOK_SECONDS), random.random)
+        backoff = Backoff(BackoffPolicy(initial=0.5, maximum=self._pause), random.random)
         while True:
-            unfinished = await self._finish()
-            await self._adopt(ASK_SECONDS)
-            await self._look()
-            pause = backoff.failed() if unfinished else LOOK_SECONDS
+            unfinished = await self._look()
+            pause = backoff.failed() if unfinished else self._pause
             if not unfinished:
                 backoff.succeeded()
             try:
@@ -88,83 +96,71 @@ class Recovery:
                 self._endpoints.unfinished.clear()
                 await asyncio.sleep(max(pause, 0.1) if unfinished else 0.1)
 
+    async def _look(self) -> bool:
+        """Whether something is still unfinished."""
+        try:
+            unfinished = await self._finish()
+            await self._adopt(ASK_SECONDS)
+            await self._upkeep.look()
+        except RomanaError as error:  # the kernel or ipam does not answer: it will
+            log.warning("endpoints_not_looked_at", message=error.message)
+            return True
+        return unfinished
+
     async def _withdraw(self, record: Record) -> None:
         """Takes the link away at once; addresses follow when ipam is there."""
         if record.spec.namespace:
             await self._links.delete(endpoint_names.host_interface(record.spec.name))
         if record.step is Step.BEGUN:
-            await self._endpoints.write(Record(record.spec, Step.DETACHING))
+            withdrawn = Record(record.spec, Step.DETACHING)
+            try:
+                await self._records.write(withdrawn)
+            except WrongState as error:  # the file says that it was begun: the same comes of that
+                log.warning("detach_not_noted", endpoint=record.spec.name, message=error.message)
+                self._records.take(withdrawn)
         self._endpoints.unfinished.set()
 
     async def _finish(self) -> bool:
         """Whether something is still unfinished."""
         pending = [
-            name
-            for name, record in self._endpoints.records.items()
-            if record.step is Step.DETACHING
+            name for name, record in self._records.all.items() if record.step is Step.DETACHING
         ]
         for name in pending:
             try:
                 await self._endpoints.retry(name)
             except RomanaError as error:
                 log.warning("detach_unfinished", endpoint=name, message=error.message)
-            if name in self._endpoints.records:
+            if name in self._records.all:
                 return True  # ipam is still away: the others would wait for it as long
         return False
 
-    async def _look(self) -> None:
-        """Compares links with the journal."""
-        there = {link.name for link in await self._links.ours()}
-        for name, record in list(self._endpoints.records.items()):
-            endpoint = record.endpoint
-            if record.step is not Step.ATTACHED or endpoint is None:
-                continue
-            interface = endpoint.host_interface
-            if endpoint.namespace and interface in there:
-                continue
-            gone = bool(endpoint.namespace) or await self._links.find(interface) is None
-            if gone and self._endpoints.view(name) == View(record, State.ATTACHED):
-                self._endpoints.degrade(name, f"{interface} is gone")
-            if not endpoint.namespace.startswith("/proc/"):
-                # a process id may be another process' by now
-                await self._repair(name, interface)
-
-    async def _repair(self, name: EndpointName, interface: str) -> None:
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                await self._endpoints.repair(name)
-        except NotFound as error:  # as after a restart of the machine: only a detach ends that
-            self._endpoints.degrade(name, f"{interface} is gone, and {error.message}")
-        except (RomanaError, TimeoutError) as error:
-            log.debug("endpoint_not_repaired", endpoint=name, message=str(error))
-
     async def _adopt(self, seconds: float) -> None:
-        """Keeps the routes of pairs without a record, or deletes pairs that nobody knows."""
+        """Keeps the routes of pairs without a record, or deletes pairs that nobody knows.
+
+        Whose a pair is follows from its name and what ipam has for this node: a link's alias has no
+        room for the longest names.
+        """
+        if not self._strays:
+            return
+        try:
+            known = await self._ipam.on_node(asyncio.get_running_loop().time() + seconds)
+        except Unavailable:
+            return
+        names = {endpoint_names.host_interface(name): name for name in map(EndpointName, known)}
         for interface, link in list(self._strays.items()):
-            name = EndpointName(link.alias.removeprefix(endpoint_names.ALIAS))
-            if endpoint_names.host_interface(name) != interface:
-                log.warning("stray_link", interface=interface, alias=link.alias)
-                await self._links.delete(interface)  # died between its making and its alias
-                del self._strays[interface]
-                continue
-            if name in self._endpoints.records:
-                del self._strays[interface]
-                continue
-            try:
-                known = await self._ipam.find(name, asyncio.get_running_loop().time() + seconds)
-            except Unavailable:
-                return
-            if known is None:
+            name = names.get(interface)
+            if name is None:
                 log.warning("stray_link", interface=interface, alias=link.alias)
                 await self._links.delete(interface)
-            else:
-                self._reconciler.put_endpoint(
+            elif name not in self._records.all:
+                allocated = known[name]
+                self._standing.put(
                     LocalEndpoint(
                         name=name,
-                        tenant=known.tenant,
-                        segment=known.segment,
+                        tenant=allocated.tenant,
+                        segment=allocated.segment,
                         host_interface=interface,
-                        addresses=known.addresses,
+                        addresses=allocated.addresses,
                     )
                 )
                 log.warning("endpoint_without_record", endpoint=name, interface=interface)

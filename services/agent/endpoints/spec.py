@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from services.agent.kernel.wiring import Wiring
 from services.agent.model import AddressWant, EndpointAddress, LocalEndpoint
 from services.common.errors import Violation
 from services.common.model import names
@@ -77,6 +78,7 @@ def local_endpoint(
     mac: str,
     mtu: int,
     create_time: int,
+    beside: bool = False,
 ) -> LocalEndpoint:
     """The endpoint that became of a specification."""
     return LocalEndpoint(
@@ -91,6 +93,8 @@ def local_endpoint(
         interface=spec.interface if spec.namespace else "",
         labels=spec.labels,
         create_time=create_time,
+        beside=beside,
+        allocation=spec.allocation,
     )
 
 
@@ -126,3 +130,16 @@ def _interface(text: str, path: str) -> Iterator[Violation]:
     yield from names.interface_name(text, path)
     if len(text) <= 15 < len(text.encode()):
         yield Violation(path, f"{text!r} has {len(text.encode())} bytes, at most 15 are allowed")
+
+
+def wiring(endpoint: LocalEndpoint) -> Wiring:
+    """The link that a container's endpoint shall have."""
+    return Wiring(
+        name=endpoint.name,
+        host_interface=endpoint.host_interface,
+        namespace=endpoint.namespace,
+        interface=endpoint.interface,
+        mac=endpoint.mac,
+        mtu=endpoint.mtu,
+        addresses=tuple(item.address for item in endpoint.addresses),
+    )

@@ -30,6 +30,8 @@ RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
 RTM_GETROUTE: Final = 26
 RTM_NEWNEIGH: Final = 28
+RTM_NEWRULE: Final = 32
+RTM_DELRULE: Final = 33
 
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
@@ -37,6 +39,7 @@ IFLA_MTU: Final = 4
 IFLA_LINKINFO: Final = 18
 IFLA_IFALIAS: Final = 20
 IFLA_NET_NS_FD: Final = 28
+IFLA_CARRIER_CHANGES: Final = 35
 IFLA_NUM_TX_QUEUES: Final = 31
 IFLA_NUM_RX_QUEUES: Final = 32
 IFLA_INFO_KIND: Final = 1
@@ -48,10 +51,17 @@ IFA_FLAGS: Final = 8
 IFA_F_NODAD: Final = 2
 RTA_OIF: Final = 4
 RTA_GATEWAY: Final = 5
+RTA_TABLE: Final = 15
+FRA_SRC: Final = 2
+FRA_PRIORITY: Final = 6
+FRA_TABLE: Final = 15
+FRA_PROTOCOL: Final = 21
+FR_ACT_TO_TBL: Final = 1
 NDA_DST: Final = 1
 NDA_LLADDR: Final = 2
 NUD_PERMANENT: Final = 0x80
 IFF_UP: Final = 1
+IFF_NOARP: Final = 0x80
 RT_TABLE_MAIN: Final = 254
 RTPROT_STATIC: Final = 4
 RTN_UNICAST: Final = 1
@@ -64,6 +74,7 @@ _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBi")
 _ROUTE: Final = struct.Struct("=8BI")
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
+_RULE: Final = struct.Struct("=8BI")
 _U32: Final = struct.Struct("=I")
 _I32: Final = struct.Struct("=i")
 
@@ -93,6 +104,22 @@ class Link:
     kind: str
     """Such as "veth"; empty: no virtual link."""
     alias: str
+    resolves: bool = True
+    """It asks and answers for neighbours: NOARP is not set."""
+    carrier_changes: int = 0
+    """How often it lost or got its carrier: of a pair, the other end went down or up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """Anybody's."""
+
+    version: int
+    """4 or 6."""
+    table: int
+    interface: int
+    """Index; 0: several."""
+    gateway: Address | None
 
 
 class RtSocket:
@@ -126,6 +153,8 @@ class RtSocket:
 
     def attempt(self, messages: Sequence[Message]) -> list[int]:
         """Performs them in order, all of them; returns each one's errno, 0: done."""
+        if not messages:  # the kernel refuses to be sent nothing
+            return []
         first = self._sequence + 1
         self._sequence += len(messages)
         self._socket.send(
@@ -173,16 +202,20 @@ class RtSocket:
                 found.add(ip_address(local))
         return found
 
-    def default_gateways(self, index: int) -> set[Address]:
-        """Next hops of default routes in the main table over one interface."""
-        found: set[Address] = set()
+    def default_routes(self) -> list[DefaultRoute]:
+        """Those of all tables and interfaces."""
+        found: list[DefaultRoute] = []
         for body in self._dump(RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-            _, length, _, _, table, *_ = _ROUTE.unpack_from(body)
+            family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+            if length or kind != RTN_UNICAST:
+                continue
             has = attributes(body, _ROUTE.size, len(body))
-            over = _U32.unpack(has[RTA_OIF])[0] if RTA_OIF in has else 0
-            ours = length == 0 and table == RT_TABLE_MAIN and over == index
-            if ours and (gateway := has.get(RTA_GATEWAY)):
-                found.add(ip_address(gateway))
+            if RTA_TABLE in has:
+                (table,) = _U32.unpack(has[RTA_TABLE])
+            (interface,) = _U32.unpack(has.get(RTA_OIF, bytes(4)))
+            gateway = ip_address(has[RTA_GATEWAY]) if RTA_GATEWAY in has else None
+            version = 4 if family == socket.AF_INET else 6
+            found.append(DefaultRoute(version, table, interface, gateway))
         return found
 
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
@@ -247,9 +280,10 @@ def set_alias(name: str, alias: str) -> Message:
     return Message(RTM_SETLINK, 0, body + attribute(IFLA_IFALIAS, alias.encode()))
 
 
-def set_up(index: int) -> Message:
-    """Sets an interface up."""
-    return Message(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP))
+def set_up(index: int, mac: str = "") -> Message:
+    """Sets an interface up and has it resolve neighbours; with a MAC address, gives it that."""
+    body = _LINK.pack(0, 0, index, IFF_UP, IFF_UP | IFF_NOARP)
+    return Message(RTM_SETLINK, 0, body + (attribute(IFLA_ADDRESS, _mac(mac)) if mac else b""))
 
 
 def add_address(index: int, address: Address, length: int) -> Message:
@@ -260,13 +294,32 @@ def add_address(index: int, address: Address, length: int) -> Message:
     return Message(RTM_NEWADDR, _PUT, body)
 
 
-def add_default(index: int, gateway: Address) -> Message:
+def add_default(index: int, gateway: Address, table: int = RT_TABLE_MAIN) -> Message:
     """A default route by way of a gateway that is on the link whatever the addresses say."""
+    in_header = table if table < 256 else 0
     body = _ROUTE.pack(
-        _family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, RTNH_F_ONLINK
+        _family(gateway), 0, 0, 0, in_header, RTPROT_STATIC, 0, RTN_UNICAST, RTNH_F_ONLINK
     )
     body += number(RTA_OIF, index) + attribute(RTA_GATEWAY, gateway.packed)
-    return Message(RTM_NEWROUTE, _PUT, body)
+    return Message(RTM_NEWROUTE, _PUT, body + number(RTA_TABLE, table))
+
+
+def add_rule(address: Address, table: int, priority: int, protocol: int) -> Message:
+    """Has what an address sends go by a table."""
+    return Message(RTM_NEWRULE, _NEW, _source_rule(address, table, priority, protocol))
+
+
+def delete_rule(address: Address, table: int, priority: int, protocol: int) -> Message:
+    """Undoes `add_rule`; with the table 0, of whatever table."""
+    return Message(RTM_DELRULE, 0, _source_rule(address, table, priority, protocol))
+
+
+def _source_rule(address: Address, table: int, priority: int, protocol: int) -> bytes:
+    length = address.max_prefixlen
+    body = _RULE.pack(_family(address), 0, length, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
+    body += attribute(FRA_SRC, address.packed) + number(FRA_PRIORITY, priority)
+    body += attribute(FRA_PROTOCOL, bytes([protocol]))
+    return body + (number(FRA_TABLE, table) if table else b"")
 
 
 def add_neighbour(index: int, address: Address, mac: str) -> Message:
@@ -319,6 +372,8 @@ def _link(body: bytes) -> Link:
         mtu=_U32.unpack(found.get(IFLA_MTU, bytes(4)))[0],
         kind=_string(information.get(IFLA_INFO_KIND, b"")),
         alias=_string(found.get(IFLA_IFALIAS, b"")),
+        resolves=not flags & IFF_NOARP,
+        carrier_changes=int.from_bytes(found.get(IFLA_CARRIER_CHANGES, b""), "little"),
     )
 
 

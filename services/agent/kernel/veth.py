@@ -1,13 +1,7 @@
 """The link of an endpoint: a veth pair into its namespace, or a VM's tap that is there already.
 
-Inside the namespace: the addresses as /32 and /128, and per family one default route by way of
-169.254.1.1 or fe80::1, on-link, with a permanent neighbour entry for it (the host end's MAC is the
-same everywhere). So nothing in there depends on the network's real gateway, no address of the
-subnet is taken for a neighbour, and no packet waits for ARP; Calico does the same with 169.254.1.1.
-The host end answers ARP for everything it has a route to (`proxy_arp`, without the delay that the
-kernel has for it), which is what a VM needs, whose guest configures itself.
-
-Routes to the endpoint are not made here but by the reconciler.
+Its ends are `services.agent.kernel.host_end` and `inner_end`. Routes to the endpoint are not made
+here but by the reconciler.
 """
 
 from __future__ import annotations
@@ -15,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeVar
 
-from services.agent.kernel import endpoint_names, namespace, rtnetlink
+from services.agent.kernel import endpoint_names, host_end, inner_end, namespace, rtnetlink
 from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.departures import Departures
 from services.agent.kernel.rtnetlink import Link, RtSocket
+from services.agent.kernel.wiring import Difference, Wiring
 from services.common.errors import (
     AlreadyExists,
     Forbidden,
@@ -34,40 +26,13 @@ from services.common.errors import (
     RomanaError,
     WrongState,
 )
-from services.common.model.names import EndpointName
-from services.common.model.network import Address
 
 _T = TypeVar("_T")
 
-GATEWAY_4: Final = IPv4Address("169.254.1.1")
-GATEWAY_6: Final = IPv6Address("fe80::1")
 THREADS: Final = 4
 """The kernel makes one link at a time (RTNL), so more would only wait for each other."""
 DELETING_THREADS: Final = 16
 """Of those that delete one: they wait for what the kernel does after it has let go of RTNL."""
-
-_NET: Final = "/proc/sys/net/"
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What the link of a container shall be."""
-
-    name: EndpointName
-    host_interface: str
-    namespace: str
-    """Path."""
-    interface: str
-    """Inside the namespace."""
-    mac: str
-    mtu: int
-    """Bytes."""
-    addresses: tuple[Address, ...]
-
-
-def gateway_of(address: Address) -> Address:
-    """The next hop inside an endpoint for an address' family."""
-    return GATEWAY_4 if isinstance(address, IPv4Address) else GATEWAY_6
 
 
 class Links:
@@ -84,8 +49,11 @@ class Links:
         self._threads.shutdown()
         self._deleting.shutdown()
 
-    async def make(self, wiring: Wiring) -> None:
+    async def make(self, wiring: Wiring) -> bool:
         """Makes the pair as it shall be; one of that name that is left over is replaced.
+
+        Returns:
+            Whether it is beside another default route, see `inner_end`.
 
         Raises:
             NotFound: There is no such namespace.
@@ -93,19 +61,19 @@ class Links:
             AlreadyExists: The interface inside it is taken.
             WrongState: The kernel refused.
         """
-        await self._run(lambda: _make(wiring))
+        return await self._run(lambda: _make(wiring))
 
     async def prepare(self, wiring: Wiring) -> None:
         """Makes the pair, down and without addresses; raises as `make` does."""
         await self._run(lambda: _prepare(wiring))
 
-    async def complete(self, wiring: Wiring) -> None:
+    async def complete(self, wiring: Wiring) -> bool:
         """Makes of a prepared pair what `make` makes; raises as it does, and leaves the pair."""
-        await self._run(lambda: _complete(wiring))
+        return await self._run(lambda: _complete(wiring))
 
-    async def adopt(self, interface: str, addresses: Sequence[Address]) -> Link:
+    async def adopt(self, wiring: Wiring) -> None:
         """Prepares an interface that is there already; NotFound if it is not."""
-        return await self._run(lambda: _adopt(interface, addresses))
+        await self._run(lambda: _adopt(wiring))
 
     async def delete(self, interface: str) -> bool:
         """Deletes a link of ours with both ends; False: there was none.
@@ -126,7 +94,7 @@ class Links:
 
     async def disown(self, interface: str) -> None:
         """Undoes `adopt`; does nothing if the interface is gone."""
-        await self._run(lambda: _settings(interface, _host_settings(on=False)))
+        await self._run(lambda: host_end.configure(interface, on=False))
 
     async def find(self, interface: str) -> Link | None:
         """An interface of the node's namespace."""
@@ -136,9 +104,28 @@ class Links:
         """The host ends of all pairs that are ours, by name and kind."""
         return await self._run(_ours)
 
-    async def problems(self, wiring: Wiring) -> list[str]:
-        """What is missing or different, for people; empty: nothing."""
-        return await self._run(lambda: _problems(wiring))
+    async def all(self) -> dict[str, Link]:
+        """All interfaces of the node's namespace, by name."""
+        return await self._run(_all)
+
+    async def differences(self, wiring: Wiring) -> list[Difference]:
+        """What is not as it shall be."""
+        return await self._run(lambda: _differences(wiring))
+
+    async def mend(self, wiring: Wiring) -> None:
+        """Puts right what can be without making the link anew."""
+        await self._run(lambda: _mend(wiring))
+
+    async def leads_to(self, wiring: Wiring) -> bool:
+        """Whether a pair's other end is where it shall be, in a namespace that is still there."""
+        return await self._run(lambda: _leads_to(wiring))
+
+    async def unroute(self, wiring: Wiring) -> None:
+        """Removes what a link leaves in its namespace, if that is there.
+
+        That is only for one that was beside another default route: all else goes with the link.
+        """
+        await self._run(lambda: _unroute(wiring))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await in_thread(lambda: _translated(work), self._threads)
@@ -164,10 +151,10 @@ def _translated(work: Callable[[], _T]) -> _T:
         raise WrongState(f"the kernel refused: {error.strerror}", "KERNEL_REFUSED") from error
 
 
-def _make(wiring: Wiring) -> None:
+def _make(wiring: Wiring) -> bool:
     _prepare(wiring)
     try:
-        _complete(wiring)
+        return _complete(wiring)
     except BaseException:
         _withdraw(wiring)
         raise
@@ -196,17 +183,20 @@ def _prepare(wiring: Wiring) -> None:
                 break
         _made(code, wiring)
     try:
-        _settings(wiring.host_interface, _host_settings(on=True))
+        host_end.configure(wiring.host_interface, on=True)
     except BaseException:
         _withdraw(wiring)
         raise
 
 
-def _complete(wiring: Wiring) -> None:
+def _complete(wiring: Wiring) -> bool:
     with namespace.opened(wiring.namespace) as there, RtSocket() as host:
-        namespace.inside(there, lambda: _fill(wiring))
-        link = _there(host.link(wiring.host_interface), wiring)
-        host.do([rtnetlink.set_up(link.index), *_host_addresses(link.index, wiring.addresses)])
+        beside = namespace.inside(there, lambda: inner_end.fill(wiring))
+        link = host.link(wiring.host_interface)
+        if link is None or beside is None:  # a pair that was just made
+            raise NotFound(f"{wiring.namespace} went away meanwhile", "NAMESPACE_NOT_FOUND")
+        host.do([rtnetlink.set_up(link.index), *host_end.addresses(link.index, wiring)])
+        return beside
 
 
 def _withdraw(wiring: Wiring) -> None:
@@ -232,48 +222,16 @@ def _made(code: int, wiring: Wiring) -> None:
         raise OSError(code, errno.errorcode.get(code, str(code)))
 
 
-def _there(link: Link | None, wiring: Wiring) -> Link:
-    """A pair that was just made is gone only if its namespace is."""
-    if link is None:
-        raise NotFound(f"{wiring.namespace} went away meanwhile", "NAMESPACE_NOT_FOUND")
-    return link
-
-
-def _fill(wiring: Wiring) -> None:
-    """Sets up the end inside the namespace, from inside it."""
-    if any(isinstance(address, IPv6Address) for address in wiring.addresses):
-        # before it is up: its link-local address is usable at once
-        _write(f"ipv6/conf/{wiring.interface}/disable_ipv6", "0")
-        _write(f"ipv6/conf/{wiring.interface}/accept_dad", "0")
-    with RtSocket() as inner:
-        link = _there(inner.link(wiring.interface), wiring)
-        gateways = list(dict.fromkeys(gateway_of(address) for address in wiring.addresses))
-        inner.do(
-            [
-                rtnetlink.set_up(link.index),
-                *(
-                    rtnetlink.add_address(link.index, address, address.max_prefixlen)
-                    for address in wiring.addresses
-                ),
-                *(
-                    rtnetlink.add_neighbour(link.index, gateway, endpoint_names.HOST_MAC)
-                    for gateway in gateways
-                ),
-                *(rtnetlink.add_default(link.index, gateway) for gateway in gateways),
-            ]
-        )
-
-
-def _adopt(interface: str, addresses: Sequence[Address]) -> Link:
+def _adopt(wiring: Wiring) -> None:
+    interface = wiring.host_interface
     with RtSocket() as host:
         link = host.link(interface)
         if link is None:
             raise NotFound(
                 f"there is no interface {interface!r}", "INTERFACE_NOT_FOUND", {"name": interface}
             )
-        _settings(interface, _host_settings(on=True))
-        host.do([rtnetlink.set_up(link.index), *_host_addresses(link.index, addresses)])
-        return link
+        host_end.configure(interface, on=True)
+        host.do([rtnetlink.set_up(link.index), *host_end.addresses(link.index, wiring)])
 
 
 def _delete(interface: str) -> bool:
@@ -298,89 +256,42 @@ def _ours() -> list[Link]:
         ]
 
 
-def _problems(wiring: Wiring) -> list[str]:
-    found: list[str] = []
+def _all() -> dict[str, Link]:
     with RtSocket() as host:
-        link = host.link(wiring.host_interface)
-    if link is None:
-        found.append(f"the node has no interface {wiring.host_interface}")
-    elif not link.up:
-        found.append(f"{wiring.host_interface} is down")
-    try:
-        with namespace.opened(wiring.namespace) as there:
-            found += namespace.inside(there, lambda: _problems_inside(wiring))
-    except RomanaError as error:
-        found.append(error.message)
+        return {link.name: link for link in host.links()}
+
+
+def _differences(wiring: Wiring) -> list[Difference]:
+    found = list(host_end.differences(wiring))
+    if wiring.namespace:
+        try:
+            with namespace.opened(wiring.namespace) as there:
+                found += namespace.inside(there, lambda: list(inner_end.differences(wiring)))
+        except RomanaError as error:
+            found.append(Difference(error.message))
     return found
 
 
-def _problems_inside(wiring: Wiring) -> list[str]:
-    with RtSocket() as inner:
-        link = inner.link(wiring.interface)
-        if link is None:
-            return [f"{wiring.namespace} has no interface {wiring.interface}"]
-        where = f"{wiring.interface} in {wiring.namespace}"
-        found = [] if link.up else [f"{where} is down"]
-        if link.mac != wiring.mac:
-            found.append(f"{where} has the MAC address {link.mac}, not {wiring.mac}")
-        if link.mtu != wiring.mtu:
-            found.append(f"{where} has an MTU of {link.mtu}, not {wiring.mtu}")
-        has = inner.addresses(link.index)
-        found += [f"{where} lacks {address}" for address in wiring.addresses if address not in has]
-        routes = inner.default_gateways(link.index)
-        found += [
-            f"{where} lacks the default route by way of {gateway}"
-            for gateway in dict.fromkeys(gateway_of(address) for address in wiring.addresses)
-            if gateway not in routes
-        ]
-        return found
+def _mend(wiring: Wiring) -> None:
+    host_end.mend(wiring)
+    if wiring.namespace:
+        with namespace.opened(wiring.namespace) as there:
+            namespace.inside(there, lambda: inner_end.mend(wiring))
 
 
-def _host_addresses(index: int, addresses: Sequence[Address]) -> list[rtnetlink.Message]:
-    """The gateway's address is that of the host end: only for IPv6, where it is link-local.
-
-    169.254.1.1 is not given to it: the kernel would take it for the source of what the node itself
-    sends to the endpoint.
-    """
-    if any(isinstance(address, IPv6Address) for address in addresses):
-        return [rtnetlink.add_address(index, GATEWAY_6, 64)]
-    return []
-
-
-def _host_settings(*, on: bool) -> dict[str, str]:
-    """The host end's settings below /proc/sys/net, with `*` for the interface.
-
-    `rp_filter` is strict whatever the node has elsewhere: a packet with a source that is not the
-    endpoint's own has no way back through this interface, and goes no further.
-    """
-    return {
-        "ipv4/conf/*/rp_filter": "1" if on else "0",
-        "ipv4/conf/*/proxy_arp": "1" if on else "0",
-        "ipv4/neigh/*/proxy_delay": "0" if on else "80",
-        "ipv4/conf/*/forwarding": "1",
-        "ipv6/conf/*/accept_dad": "0" if on else "1",
-        "ipv6/conf/*/accept_ra": "0",
-        "ipv6/conf/*/forwarding": "1",
-        "ipv6/conf/*/proxy_ndp": "1" if on else "0",
-        "ipv6/neigh/*/proxy_delay": "0" if on else "80",
-    }
-
-
-def _settings(interface: str, values: dict[str, str]) -> None:
-    for path, value in values.items():
-        _write(path.replace("*", interface), value)
-
-
-def _write(path: str, value: str) -> None:
-    """Writes a setting below /proc/sys/net, by system calls: there are nine for every endpoint.
-
-    A setting of IPv6 that is not there, on a kernel without it, is not missed.
-    """
+def _leads_to(wiring: Wiring) -> bool:
+    if _find(wiring.host_interface) is None:
+        return False
     try:
-        descriptor = os.open(_NET + path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.write(descriptor, value.encode())
-    finally:
-        os.close(descriptor)
+        with namespace.opened(wiring.namespace) as there:
+            return namespace.inside(there, lambda: inner_end.is_there(wiring))
+    except (NotFound, InvalidInput):
+        return False
+
+
+def _unroute(wiring: Wiring) -> None:
+    with (
+        contextlib.suppress(NotFound, InvalidInput),
+        namespace.opened(wiring.namespace) as there,
+    ):
+        namespace.inside(there, lambda: inner_end.unroute(wiring.addresses))

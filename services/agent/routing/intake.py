@@ -32,8 +32,9 @@ class RouteSink:
         self._reconciler = reconciler
         self._assembly = Assembly()
 
-    def restore(self, held: Mapping[str, Resource]) -> None:
-        """Takes over what was on the disk."""
+    def replace(self, held: Mapping[str, Resource]) -> None:
+        """Takes over all there is, such as what was on the disk."""
+        self._assembly = Assembly()
         self._reconciler.set_remote(self._assembly.apply(held, ())[0])
 
     async def apply(self, batch: Batch[Resource]) -> None:

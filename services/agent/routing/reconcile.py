@@ -99,7 +99,7 @@ class Reconciler:
         self._loop: Loop[Task, Outcome] = Loop("routes", self._part, kernel.run, pace)
         self._part.wake = self._loop.wake
         self._kernel = kernel
-        self._others_reasons: Callable[[], tuple[str, ...]] = lambda: ()
+        self._others: list[Callable[[], tuple[str, ...]]] = []
         self._tell: Callable[[EndpointName, LocalEndpoint | None], None] = lambda *_: None
 
     # What others say -----------------------------------------------------------------------------
@@ -176,11 +176,11 @@ class Reconciler:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is not ready, for people; with those of `require`."""
-        return (*self._own_reasons, *self._others_reasons())
+        return (*self._own_reasons, *(reason for others in self._others for reason in others()))
 
     def require(self, reasons: Callable[[], tuple[str, ...]]) -> None:
         """Has it count as ready only without these reasons not to be, of another part."""
-        self._others_reasons = reasons
+        self._others.append(reasons)
 
     @property
     def _own_reasons(self) -> tuple[str, ...]:
@@ -190,7 +190,11 @@ class Reconciler:
             return (self._loop.error,)
         if not self._loop.settled:
             return ("the kernel is being read",)
-        return tuple(f"{resource}: {message}" for resource, message in self.failures.items())
+        return tuple(
+            f"{resource}: {message}"
+            for resource, message in self.failures.items()
+            if not resource.startswith("endpoint/")  # its own trouble, not the node's
+        )
 
     @property
     def routes(self) -> int:

@@ -12,9 +12,10 @@ structure rendered anew, of which only what is different goes to the kernel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Final
 
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import (
@@ -25,6 +26,7 @@ from services.agent.kernel.nftables.table import (
     Shape,
     interface_key,
 )
+from services.agent.rules.block_sets import BlockSets
 from services.agent.rules.diff import compare, restructure
 from services.agent.rules.endpoint_view import Opened, PageKey, Pages, View
 from services.agent.rules.render import Structure, local_elements, render
@@ -32,11 +34,12 @@ from services.agent.rules.render_rules import Counted, Logging, Piece, render_ru
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
-from services.common.model.network import Address
+from services.common.model.network import Address, Prefix
 from services.common.model.rules import (
     Action,
     Direction,
     EndpointRules,
+    GroupBlock,
     GroupId,
     GroupPage,
     Mode,
@@ -46,6 +49,8 @@ from services.common.model.rules import (
     RuleSetId,
 )
 
+BLOCK_MOST: Final = 256
+"""Addresses of a block that are looked at one by one."""
 _MEMBER: Mapping[int, Shape] = {4: Shape(Element.ADDRESS_4), 6: Shape(Element.ADDRESS_6)}
 
 
@@ -93,6 +98,7 @@ class Composer:
         self._rules: dict[EndpointName, EndpointRules] = {}
         self._sets: dict[RuleSetId, RuleSet] = {}
         self._pages: dict[GroupId, dict[PageKey, int]] = {}
+        self._blocks = BlockSets()
         self._networks: dict[str, NetworkRules] = {}
         self._node: NodeRules | None = None
 
@@ -113,12 +119,13 @@ class Composer:
         self._unseen: set[GroupId] = set()
         """Groups whose pages no view has."""
 
-    def anew(self) -> Composer:
-        """One that was told the same and remembers nothing else: only its `image` counts."""
+    def anew(self, resources: Mapping[str, Resource]) -> Composer:
+        """One that was told the same endpoints, and these resources, and remembers nothing else:
+        only its `image` counts."""
         made = Composer(self._failsafe, self._logging)
         for name, local in self._locals.items():
             made.put_local(name, local)
-        made.update(self._resources, ())
+        made.update(resources, ())
         return made
 
     # What is new ----------------------------------------------------------------------------------
@@ -172,6 +179,8 @@ class Composer:
                 self._stale = True
             case GroupPage():
                 self._turn(after.group, (after.bits, after.base), after.members)
+            case GroupBlock():
+                self._blocks.put(after)
             case NetworkRules():
                 self._networks[after.name] = after
                 self._stale = True
@@ -192,6 +201,8 @@ class Composer:
                 self._stale = True
             case GroupPage():
                 self._turn(gone.group, (gone.bits, gone.base), 0)
+            case GroupBlock():
+                self._blocks.drop(gone)
             case NetworkRules():
                 self._networks.pop(gone.name, None)
                 self._stale = True
@@ -220,9 +231,9 @@ class Composer:
         return self._structure.counters
 
     @property
-    def resources(self) -> int:
-        """How many resources there are."""
-        return len(self._resources)
+    def resources(self) -> Mapping[str, Resource]:
+        """What the policy service said, by id."""
+        return self._resources
 
     @property
     def rule_sets(self) -> int:
@@ -266,6 +277,7 @@ class Composer:
             },
             self._sets_in_force,
             self._pages_in_force,
+            self._blocks.in_force,
         )
 
     def image(self) -> Image:
@@ -277,6 +289,7 @@ class Composer:
         for group in self._used_groups():
             for version in (4, 6):
                 elements[table_names.group(group, version)] = dict(self._members(group, version))
+        elements.update(self._blocks.elements())
         return Image(
             dict(structure.chains), dict(structure.sets), set(structure.counters), elements
         )
@@ -296,6 +309,8 @@ class Composer:
             self._sets_in_force = dict(self._sets)
         self._move_elements(touched, done)
         self._move_members(groups, done)
+        for moved in self._blocks.refresh(self._structure.blocks, done.changes):
+            self._concern(moved.group, self._those_in(moved.gone), self._those_in(moved.new), done)
         return done
 
     def _judge_locals(
@@ -449,14 +464,32 @@ class Composer:
                 dict(_expand(bits, base, gone)),
                 dict(_expand(bits, base, new)),
             )
-            allows = group in self._users.get(True, ())
-            denies = group in self._users.get(False, ())
-            for those, restricts, relaxes in ((gone, allows, denies), (new, denies, allows)):
-                moved = [ip_address(key) for key, _ in _expand(bits, base, those)]
-                if restricts:
-                    done.restricted.update(moved)
-                if relaxes:
-                    done.relaxed.update(moved)
+            those_gone, those_new = (
+                {ip_address(key) for key, _ in _expand(bits, base, those)} for those in (gone, new)
+            )
+            self._concern(group, those_gone, those_new, done)
+
+    def _concern(
+        self, group: GroupId, gone: Set[Address], new: Set[Address], done: Refreshed
+    ) -> None:
+        """Who left a group may not be allowed any more, who came may be denied; or the reverse."""
+        allows = group in self._users.get(True, ())
+        denies = group in self._users.get(False, ())
+        for those, restricts, relaxes in ((gone, allows, denies), (new, denies, allows)):
+            if restricts:
+                done.restricted |= those
+            if relaxes:
+                done.relaxed |= those
+
+    def _those_in(self, blocks: Iterable[Prefix]) -> set[Address]:
+        """Whose connections have to be judged anew: all in the blocks; of large ones, all that
+        endpoints here have."""
+        found: set[Address] = set()
+        for block in blocks:
+            if block.num_addresses > BLOCK_MOST:
+                return {one for opened in self._open.values() for one in opened.addresses}
+            found.update(block)
+        return found
 
     def _show_pages(self, turned: Iterable[tuple[GroupId, PageKey]]) -> None:
         """Views have them as they are now; what changes from here on is copied first."""
@@ -493,8 +526,12 @@ def _users(sets: Iterable[RuleSet]) -> Mapping[bool, frozenset[GroupId]]:
         if one.mode is Mode.AUDIT:
             continue
         for rule in one.rules:
+            known = [one.known for one in rule.owned if one.known is not None]
+            groups = [*rule.groups, *(one.blocks for one in rule.owned)]
             if rule.action is not Action.DENY:
-                allowing.update(rule.groups)
+                allowing.update(groups)
+                denying.update(known)
             if rule.action is not Action.ALLOW:
-                denying.update(rule.groups)
+                denying.update(groups)
+                allowing.update(known)
     return {True: frozenset(allowing), False: frozenset(denying)}

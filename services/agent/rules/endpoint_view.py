@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.agent.rules.block_sets import Blocks, is_in_block
 from services.common.model.judging import judge
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
@@ -49,6 +50,7 @@ class View:
     """Of this node's endpoints that are open."""
     rule_sets: Mapping[RuleSetId, RuleSet]
     pages: Pages
+    blocks: Blocks
 
     def denies(self, packet: Packet) -> bool:
         """Says whether the egress of its source or the ingress of its destination, as far as they
@@ -71,5 +73,7 @@ class View:
         sets = [self.rule_sets[one] for one in opened.profile.of(direction)]
         if not sets:
             return False
-        judged = judge(sets, packet, lambda group, one: is_member(self.pages, group, one))
-        return judged.action is Action.DENY
+        return judge(sets, packet, self._is_member).action is Action.DENY
+
+    def _is_member(self, group: GroupId, address: Address) -> bool:
+        return is_member(self.pages, group, address) or is_in_block(self.blocks, group, address)

@@ -89,6 +89,8 @@ class Enforcement:
         pace = Pace(quick, check, RETRY)
         self._loop: Loop[Task, Outcome] = Loop("rules", self._part, firewall.run, pace)
         self._part.wake = self._loop.wake
+        self._parts: dict[str, Resource | None] = {}
+        """Of a change that is not whole; None: gone."""
 
     # What others say ------------------------------------------------------------------------------
 
@@ -132,12 +134,26 @@ class Enforcement:
         Args:
             updated: New or changed resources by id.
             removed: Ids of those that are gone.
-            whole: Nothing is missing now: the kernel may be told. So it is when there is nothing.
+            whole: Nothing is missing now: the kernel may be told.
         """
-        self._part.composer.update(updated, removed)
-        if whole or not self._part.composer.resources:
-            self._part.known = True
-            self._loop.touch()
+        self._parts.update(dict.fromkeys(removed))
+        self._parts.update(updated)
+        if not whole:
+            return  # no round may see a part
+        parts, self._parts = self._parts, {}
+        self._part.composer.update(
+            {name: value for name, value in parts.items() if value is not None},
+            [name for name, value in parts.items() if value is None],
+        )
+        self._part.known = True
+        self._loop.touch()
+
+    def replace(self, resources: Mapping[str, Resource]) -> None:
+        """Takes in all that the policy service has said, whatever was taken in. Returns at once."""
+        self._parts = {}
+        self._part.begin_anew(resources)
+        self._part.known = True
+        self._loop.touch()
 
     # What others ask ------------------------------------------------------------------------------
 
@@ -321,10 +337,15 @@ class _Rules:
     def broke(self, *, defect: bool) -> None:
         """What is in the kernel stays; all of it is compared at the next attempt."""
         if defect:
-            self.composer = self.composer.anew()
+            self.begin_anew(self.composer.resources)
         self.read = True
         if self._observer is not None:
             self._observer.enforcement_failed()
+
+    def begin_anew(self, resources: Mapping[str, Resource]) -> None:
+        """Forgets all but endpoints and these resources."""
+        self.composer = self.composer.anew(resources)
+        self.read = True
 
     def _heard(self) -> None:
         self.read = True

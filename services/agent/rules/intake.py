@@ -33,9 +33,11 @@ class RuleSink:
         self._enforcement = enforcement
         self._wanted = wanted
 
-    def restore(self, held: Mapping[str, bytes]) -> None:
-        """Takes over what was on the disk."""
-        self._hand_on(_parse(held), (), whole=True)
+    def replace(self, held: Mapping[str, bytes]) -> None:
+        """Takes over all there is, such as what was on the disk."""
+        wanted, rules = _apart(_parse(held))
+        self._wanted.replace(wanted)
+        self._enforcement.replace(rules)
 
     async def apply(self, batch: Batch[bytes]) -> None:
         """Takes in a change, and returns when the kernel holds it, or refused it.
@@ -73,11 +75,17 @@ class RuleSink:
     def _hand_on(
         self, updated: Mapping[str, Resource], removed: Collection[str], *, whole: bool
     ) -> None:
-        wanted = {key: one for key, one in updated.items() if isinstance(one, WantedEndpoint)}
+        wanted, rules = _apart(updated)
         self._wanted.update(wanted, removed)
-        rules = {key: one for key, one in updated.items() if key not in wanted}
         gone = [key for key in removed if not key.startswith(PREFIX)]
         self._enforcement.take(rules, gone, whole=whole)
+
+
+def _apart(
+    resources: Mapping[str, Resource],
+) -> tuple[Mapping[str, WantedEndpoint], Mapping[str, Resource]]:
+    wanted = {key: one for key, one in resources.items() if isinstance(one, WantedEndpoint)}
+    return wanted, {key: one for key, one in resources.items() if key not in wanted}
 
 
 def _parse(packed: Mapping[str, bytes]) -> Mapping[str, Resource]:

@@ -23,9 +23,11 @@ from services.common.model.rules import (
     CidrBlock,
     CompiledRule,
     EndpointRules,
+    GroupBlock,
     GroupId,
     GroupPage,
     NodeRules,
+    OwnedPeers,
     PolicyName,
     PortMatch,
     Profile,
@@ -109,6 +111,8 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
             return _rule_set(item.rules)
         case "page":
             return _page(item.page)
+        case "block":
+            return GroupBlock(GroupId(item.block.group), prefix(item.block.cidr, "block.cidr"))
         case "network":
             cidr = prefix(item.network.cidr, "network.cidr")
             return NetworkRules(NetworkName(item.network.name), cidr, item.network.masquerade)
@@ -189,6 +193,10 @@ def _rule(message: sync_rules_pb2.CompiledRule, path: str) -> CompiledRule:
             for block in message.blocks
         ),
         tuple(_port(one, f"{path}.ports[{index}]") for index, one in enumerate(message.ports)),
+        tuple(
+            OwnedPeers(GroupId(one.blocks), GroupId(one.known) if one.known else None)
+            for one in message.owned
+        ),
     )
 
 

@@ -53,6 +53,7 @@ from services.agent.kernel.nftables.table import (
     Verdict,
     interface_key,
 )
+from services.agent.rules.block_sets import SHAPES
 from services.agent.rules.intervals import as_elements, bounds, union
 from services.agent.rules.render_rules import (
     FAMILY,
@@ -123,6 +124,8 @@ class Structure:
     """What they count; None: see `names.DROPS`."""
     groups: frozenset[GroupId] = frozenset()
     """Those that have sets."""
+    blocks: frozenset[GroupId] = frozenset()
+    """The same of those that are made of blocks."""
 
 
 def render(
@@ -155,6 +158,7 @@ def render(
     for identity in used:
         _piece(made, pieces[identity])
     made.groups = frozenset(group for identity in used for group in pieces[identity].groups)
+    made.blocks = frozenset(group for identity in used for group in pieces[identity].blocks)
     if node is not None:
         _node(made, node, failsafe)
     _masquerade(made, networks)
@@ -321,6 +325,9 @@ def _piece(made: Structure, piece: Piece) -> None:
     for identity in piece.groups:
         made.sets[table_names.group(identity, 4)] = Shape(Element.ADDRESS_4)
         made.sets[table_names.group(identity, 6)] = Shape(Element.ADDRESS_6)
+    for identity in piece.blocks:
+        for version, shape in SHAPES.items():
+            made.sets[table_names.blocks(identity, version)] = shape
 
 
 def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:

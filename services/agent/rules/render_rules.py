@@ -38,6 +38,7 @@ from services.common.model.rules import (
     Direction,
     GroupId,
     Mode,
+    OwnedPeers,
     PolicyName,
     PortMatch,
     Protocol,
@@ -98,6 +99,8 @@ class Piece:
     sets: dict[str, tuple[Shape, Elements]] = field(default_factory=dict)
     counters: dict[str, Counted] = field(default_factory=dict)
     groups: frozenset[GroupId] = frozenset()
+    blocks: frozenset[GroupId] = frozenset()
+    """Groups that are made of blocks."""
 
 
 def render_rules(source: RuleSet, logging: Logging | None) -> Piece:
@@ -106,8 +109,11 @@ def render_rules(source: RuleSet, logging: Logging | None) -> Piece:
     audited = source.mode is Mode.AUDIT
     passes: set[int] = set()
     groups: set[GroupId] = set()
+    blocks: set[GroupId] = set()
     for rule in source.rules:
         groups.update(rule.groups)
+        groups.update(one.known for one in rule.owned if one.known is not None)
+        blocks.update(one.blocks for one in rule.owned)
         end = _end(piece, rule.action, str(rule.number), logging)
         note = f"{source.policy} {source.direction.value} {rule.number}"
         for _, statements in _matches(piece, rule):
@@ -119,6 +125,7 @@ def render_rules(source: RuleSet, logging: Logging | None) -> Piece:
         piece.rules.append(Rule(end, f"{source.policy} {source.direction.value} default"))
     piece.passes = frozenset(passes)
     piece.groups = frozenset(groups)
+    piece.blocks = frozenset(blocks)
     return piece
 
 
@@ -184,9 +191,17 @@ def _peers(piece: Piece, rule: CompiledRule) -> Iterator[Alternative]:
     for version, key in keys.items():
         for group in rule.groups:
             yield version, (In(key, table_names.group(group, version)),)
+        for one in rule.owned:
+            yield version, tuple(_owned(one, key, version))
         ranges = of_blocks(rule.blocks, version)
         if ranges:
             yield version, _in_ranges(piece, key, version, ranges)
+
+
+def _owned(peers: OwnedPeers, key: Key, version: int) -> Iterator[Statement]:
+    yield In(key, table_names.blocks(peers.blocks, version))
+    if peers.known is not None:
+        yield In(key, table_names.group(peers.known, version), inverted=True)
 
 
 def _in_ranges(piece: Piece, key: Key, version: int, ranges: Ranges) -> tuple[Statement, ...]:

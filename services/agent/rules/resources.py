@@ -11,7 +11,7 @@ from typing import TypeAlias
 from services.agent.model import WantedEndpoint
 from services.common.model.names import NetworkName
 from services.common.model.network import Prefix
-from services.common.model.rules import EndpointRules, GroupPage, NodeRules, RuleSet
+from services.common.model.rules import EndpointRules, GroupBlock, GroupPage, NodeRules, RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,5 +31,12 @@ class Unreadable:
 
 
 Resource: TypeAlias = (
-    EndpointRules | NodeRules | RuleSet | GroupPage | NetworkRules | WantedEndpoint | Unreadable
+    EndpointRules
+    | NodeRules
+    | RuleSet
+    | GroupPage
+    | GroupBlock
+    | NetworkRules
+    | WantedEndpoint
+    | Unreadable
 )

@@ -29,6 +29,11 @@ class WantedEndpoints:
             if (event := self._awaited.get(one.name)) is not None:
                 event.set()
 
+    def replace(self, wanted: Mapping[str, WantedEndpoint]) -> None:
+        """Takes in all that there are."""
+        here = {one.name for one in wanted.values()}
+        self.update(wanted, [f"{PREFIX}{name}" for name in self._known if name not in here])
+
     def get(self, name: EndpointName) -> WantedEndpoint | None:
         """One of them; None: nobody wants it here, as far as is known."""
         return self._known.get(name)

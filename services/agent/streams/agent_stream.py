@@ -7,11 +7,14 @@ start has it from the disk.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
+from services.agent.kept import RETRY, defect
+from services.common.backoff import Backoff
 from services.common.model.names import NodeName
 from services.common.process.version import version
 from services.common.sync.model import Failure, Position
@@ -31,8 +34,8 @@ MANY: Final = 1_000
 class Sink(Protocol[V]):
     """What takes resources to the kernel."""
 
-    def restore(self, held: Mapping[str, V], /) -> None:
-        """Takes over what was on the disk: all there is."""
+    def replace(self, held: Mapping[str, V], /) -> None:
+        """Takes over all there is, such as what was on the disk, whatever was taken in before."""
 
     async def apply(self, batch: Batch[V], /) -> None:
         """Takes in a change, and returns when the kernel holds it, or refused it."""
@@ -71,10 +74,10 @@ class AgentStream(Generic[V]):
         """
         self._sink = sink
         self._save = save
-        self._receiver = receiver
+        self._failed: Exception | None = None
+        """Why something that is held was not taken in."""
+        self._receiver = receiver = self._restore(receiver)
         self._restored = receiver.complete
-        if receiver.complete:
-            sink.restore(receiver.held)
         self._client = StreamClient(
             receiver,
             node=node,
@@ -101,6 +104,22 @@ class AgentStream(Generic[V]):
         """Position of what the kernel holds."""
         return self._receiver.applied_position
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the agent is not ready, for people."""
+        return () if self._failed is None else (defect("what the service says", self._failed),)
+
+    def _restore(self, receiver: Receiver[V]) -> Receiver[V]:
+        """Hands over what was on the disk; what cannot be taken in was not there."""
+        if not receiver.complete:
+            return receiver
+        try:
+            self._sink.replace(receiver.held)
+        except Exception:
+            log.exception("spool_not_taken_in")
+            return Receiver()
+        return receiver
+
     async def run(self) -> None:
         """Keeps the stream and the spool until it is cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -115,9 +134,32 @@ class AgentStream(Generic[V]):
             self._receiver.restored(self._sink.failures())
 
     async def _apply(self, batch: Batch[V]) -> Iterable[Failure]:
-        await self._sink.apply(batch)
+        if self._failed is None:
+            try:
+                await self._sink.apply(batch)
+            except Exception as error:  # noqa: BLE001 - what is held has to be taken in all the same
+                self._failed = error
+        if self._failed is not None and (batch.snapshot or batch.position.digest):
+            await self._take_anew(self._failed)
         self._unsaved.set()
         return self._sink.failures()
+
+    async def _take_anew(self, error: Exception) -> None:
+        """After a defect, takes in all that is held, until that works; nothing is acknowledged
+        meanwhile."""
+        backoff = Backoff(RETRY, random.random)
+        while True:
+            log.error("batch_not_taken_in", exc_info=error)
+            self._failed = error
+            await asyncio.sleep(backoff.failed())
+            try:
+                self._sink.replace(self._receiver.held)
+                await self._sink.reached()
+            except Exception as again:  # noqa: BLE001 - as above
+                error = again
+            else:
+                self._failed = None
+                return
 
     def _report(self) -> None:
         self._client.report(self._sink.failures())

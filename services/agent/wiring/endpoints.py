@@ -10,7 +10,7 @@ life.on_stop(Phase.DRAIN, "endpoints", built.close)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,20 +20,26 @@ import grpc.aio
 from services.agent.api.service import AgentService
 from services.agent.cni.server import CniServer
 from services.agent.endpoints.addressing import Addressing
-from services.agent.endpoints.attach import Endpoints, Guard
+from services.agent.endpoints.attach import Endpoints
 from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.journal import Journal
 from services.agent.endpoints.observers import EndpointObserver
+from services.agent.endpoints.ownership import Ownership
+from services.agent.endpoints.records import Records
 from services.agent.endpoints.recovery import Recovery
+from services.agent.endpoints.standing import Standing
+from services.agent.endpoints.upkeep import Upkeep
+from services.agent.endpoints.view import Guard
 from services.agent.kernel.announce import Announcer, ProbeSettings
 from services.agent.kernel.veth import Links
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
-from services.agent.status import NodeStatus
+from services.agent.status import NodeStatus, no_status
 from services.common.model.names import NodeName
 from services.common.model.node import Attachment
 
 DRAIN_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +64,13 @@ def build_endpoints(
     reconciler: Reconciler,
     ipam: Sequence[grpc.aio.Channel],
     attachments: Callable[[], Sequence[Attachment]],
-    status: Callable[[], NodeStatus] = NodeStatus,
+    status: Callable[[], Awaitable[NodeStatus]] = no_status,
     probes: ProbeSettings | None = None,
     passed: Callable[[str], None] = lambda _: None,
     conflicted: Callable[[], None] = lambda: None,
     observer: EndpointObserver | None = None,
     guard: Guard | None = None,
+    look: float = LOOK_SECONDS,
     wanted: WantedEndpoints | None = None,
 ) -> Built:
     """Everything that attaching needs; nothing is done yet but the journal's folder made.
@@ -80,6 +87,7 @@ def build_endpoints(
         conflicted: See `Addressing`.
         observer: Is told how attaching and detaching went.
         guard: Keeps endpoints closed until their rules are in force; None: there is no policy.
+        look: Seconds between looks at what endpoints have in the kernel.
         wanted: What orchestrators want here; None: nobody says so.
     """
     links = Links()
@@ -87,19 +95,26 @@ def build_endpoints(
     addressing = Addressing(
         client, Announcer(probes), links, lambda: reconciler.remote, attachments, conflicted
     )
+    records = Records(Journal(state_dir / "endpoints"))
+    standing = Standing(reconciler)
+    ownership = Ownership(node, addressing, standing, lambda: reconciler.remote)
     endpoints = Endpoints(
-        Journal(state_dir / "endpoints"),
+        records,
         links,
         addressing,
         reconciler,
+        standing,
+        ownership,
         observer=observer,
         guard=guard,
         keeps=None if wanted is None else wanted.keeps,
         passed=passed,
     )
+    upkeep = Upkeep(endpoints, records, links, standing, ownership)
+    reconciler.require(lambda: (records.unwritable,) if records.unwritable else ())
     return Built(
         endpoints=endpoints,
-        recovery=Recovery(endpoints, links, client, reconciler),
+        recovery=Recovery(endpoints, records, links, client, standing, upkeep, look),
         service=AgentService(node, endpoints, reconciler, status),
-        cni=CniServer(endpoints, reconciler, wanted),
+        cni=CniServer(endpoints, records, reconciler, wanted),
     )

@@ -64,13 +64,22 @@ class PolicyPart:
     wanted: WantedEndpoints
 
     @property
-    def tasks(self) -> Mapping[str, Coroutine[object, object, None]]:
-        """To be run for ever."""
-        return {
-            "enforcement": self.enforcement.run(),
-            "rules": self.stream.run(),
-            "reporting": self.reporting.run(),
-        }
+    def tasks(self) -> Mapping[str, Callable[[], Coroutine[object, object, None]]]:
+        """To be kept going, beside enforcement."""
+        return {"rules": self.stream.run, "reporting": self.reporting.run}
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the agent is not ready, for people."""
+        return (*self.enforcement.reasons, *self.stream.reasons)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Calls it after every round, in the event loop."""
+        self.enforcement.on_change(listener)
+
+    async def run(self) -> None:
+        """Enforces until it is cancelled."""
+        await self.enforcement.run()
 
     def status(self) -> PolicyStatus:
         """How policies are enforced."""

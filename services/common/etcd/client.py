@@ -33,7 +33,7 @@ from services.common.etcd.errors import (
     unavailable,
 )
 from services.common.etcd.guard import Guard
-from services.common.etcd.keepalive import LeaseStream
+from services.common.etcd.lease_keeper import STALLED, LeaseKeeper
 from services.common.etcd.paging import next_limit
 from services.common.etcd.types import (
     Compare,
@@ -130,9 +130,9 @@ class EtcdClient:
         await self._replaced.wait()
         raise StoreReplaced("etcd was replaced or restored: start again to read it anew")
 
-    async def get(self, key: str) -> KeyValue | None:
-        """The key as it is, or None."""
-        request = rpc_pb2.RangeRequest(key=key.encode())
+    async def get(self, key: str, *, revision: Revision = 0) -> KeyValue | None:
+        """The key as it is, or was at a revision, which raises Compacted; None: it is not there."""
+        request = rpc_pb2.RangeRequest(key=key.encode(), revision=revision)
         response = await self._read("get", lambda to: to.kv.Range, request)
         return messages.key_value(response.kvs[0]) if response.kvs else None
 
@@ -238,9 +238,14 @@ class EtcdClient:
         with contextlib.suppress(LeaseNotFound):
             await self._write("revoke_lease", lambda to: to.lease.LeaseRevoke, request)
 
-    def keep_lease_alive(self, lease: int) -> LeaseStream:
-        """A stream to renew a lease on, as an asynchronous context."""
-        return LeaseStream(self._endpoints.current, lease, self._stream_failed)
+    def keep_lease_alive(
+        self, lease: int, ttl: float, granted: float, *, stalled: float = STALLED
+    ) -> LeaseKeeper:
+        """Renews a lease, as an asynchronous context; see there."""
+        to = self._endpoints
+        return LeaseKeeper(
+            to.targets, to.make_blocking_channel, lease, ttl, granted, stalled=stalled
+        )
 
     def watch(self, prefix: str, start: Revision) -> WatchStream:
         """Changes of keys that start with `prefix` from `start` on, as an asynchronous context."""

@@ -21,7 +21,7 @@ import structlog
 from services.common.errors import InvalidInput
 from services.common.etcd.definitions import rpc_pb2, rpc_pb2_grpc
 from services.common.etcd.errors import unavailable
-from services.common.grpc_channel import make_channel
+from services.common.grpc_channel import make_blocking_channel, make_channel
 from services.common.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
@@ -128,6 +128,15 @@ class Endpoints:
 
     def _make(self, target: str) -> Endpoint:
         return Endpoint(target, make_channel(target, self._credentials, self._options))
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """All members, the one in use first."""
+        return (*self._targets[self._index :], *self._targets[: self._index])
+
+    def make_blocking_channel(self, target: str) -> grpc.Channel:
+        """A channel to a member for a thread of its own."""
+        return make_blocking_channel(target, self._credentials, self._options)
 
     def failed(self, endpoint: Endpoint, reason: str) -> bool:
         """Moves on from `endpoint`, unless somebody did so already; returns whether it did."""

@@ -8,6 +8,8 @@ Nobody can know that it leads *now*; so a leader's transactions carry `fence`, a
 once its key is gone. To stop answering reads in time as well, leadership is given up locally when
 the lease might have ended on the server: that long after the last successful renewal was *sent*. A
 candidacy that was lost is never taken up again; the next one has a new lease and is the youngest.
+Leases are renewed by a thread, see `lease_keeper`: a short one tells soon of a dead process, and a
+busy event loop loses none.
 """
 
 from __future__ import annotations
@@ -15,9 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -26,6 +27,7 @@ from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import LeaseNotFound, OutcomeUnknown
 from services.common.etcd.follow import Follower
+from services.common.etcd.lease_keeper import STALLED, LeaseKeeper, clock
 from services.common.etcd.types import (
     Compare,
     Field,
@@ -42,8 +44,8 @@ log = structlog.get_logger(__name__)
 
 NOT_LEADER = "NOT_LEADER"
 """Reason of the error when a fence is asked of a candidate that does not lead."""
-_RENEWALS = 3
-"""Per time to live of the lease."""
+_SIGN_OF_LIFE = 0.5
+"""Seconds between two that the event loop gives to the thread that renews the lease."""
 _RETRY = BackoffPolicy(initial=0.1, maximum=1.0)
 
 
@@ -51,20 +53,24 @@ _RETRY = BackoffPolicy(initial=0.1, maximum=1.0)
 class _Candidacy:
     key: str
     create_revision: Revision
-    lease: int
-    expires: float
-    """On the monotonic clock: from then on the lease may have ended."""
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def remaining(self) -> float:
-        return self.expires - time.monotonic()
+    keeper: LeaseKeeper
+    over: asyncio.Event
+    """Nobody need wait for its end any more."""
 
 
 class Election:
     """One candidate, and what it knows of the others."""
 
-    def __init__(self, client: EtcdClient, prefix: str, value: bytes, ttl: int = 5) -> None:
+    def __init__(
+        self,
+        client: EtcdClient,
+        prefix: str,
+        value: bytes,
+        ttl: int = 2,
+        *,
+        stands: bool = True,
+        stalled: float = STALLED,
+    ) -> None:
         """Nothing happens before `run`.
 
         Args:
@@ -72,6 +78,8 @@ class Election:
             prefix: of the candidates' keys.
             value: what this candidate advertises while it leads.
             ttl: seconds after which a silent leader is replaced; etcd makes it 2 at least.
+            stands: whether it is a candidate from the start; else once `stand` is called.
+            stalled: seconds without a turn of the event loop after which it is no candidate.
         """
         self._client = client
         self._prefix = prefix
@@ -83,6 +91,11 @@ class Election:
         self._own: _Candidacy | None = None
         self._lease = 0
         self._moved = asyncio.Event()
+        self._stalled = stalled
+        self._may_stand = asyncio.Event()
+        self._withdrawn = False
+        if stands:
+            self._may_stand.set()
 
     @property
     def leader(self) -> KeyValue | None:
@@ -106,8 +119,13 @@ class Election:
             own is not None
             and leader is not None
             and (leader.key, leader.create_revision) == (own.key, own.create_revision)
-            and own.remaining > 0
+            and own.keeper.remaining > 0
         )
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether somebody would lead if this candidate did not."""
+        return any(item.lease != self._lease for item in self._candidates.values())
 
     def fence(self) -> Compare:
         """A condition that fails once this leadership has ended.
@@ -138,6 +156,21 @@ class Election:
         finally:
             self._step_down()
 
+    def stand(self) -> None:
+        """Is a candidate from now on, unless it has withdrawn."""
+        if not self._withdrawn:
+            self._may_stand.set()
+
+    async def withdraw(self) -> None:
+        """Resigns, and is no candidate any more; goes on telling who leads.
+
+        Raises:
+            Unavailable: as `resign`.
+        """
+        self._withdrawn = True
+        self._may_stand.clear()
+        await self.resign()
+
     async def resign(self) -> None:
         """Lets the next candidate lead at once. If `run` goes on, this one queues up anew.
 
@@ -161,31 +194,38 @@ class Election:
     async def _campaign(self) -> None:
         backoff = Backoff(_RETRY, random.random)
         while True:
+            await self._may_stand.wait()
             try:
-                own = await self._stand()
-                backoff.succeeded()
-                await self._keep(own)
+                await self._stand(backoff)
             except (LeaseNotFound, Unavailable) as error:
                 log.warning("election_candidacy_lost", prefix=self._prefix, why=str(error))
             finally:
                 self._step_down()
-            await asyncio.sleep(backoff.failed())
             with contextlib.suppress(Unavailable):
                 await self.resign()
+            await asyncio.sleep(backoff.failed())
 
-    async def _stand(self) -> _Candidacy:
-        """Becomes a candidate."""
-        expires = time.monotonic() + self._ttl
+    async def _stand(self, backoff: Backoff) -> None:
+        """Is a candidate, until that is over."""
+        granted = clock()
         self._lease = await self._client.grant_lease(self._ttl)
         key = f"{self._prefix}{self._lease:016x}"
-        create_revision = await self._enter(key, expires)
-        own = _Candidacy(key, create_revision, self._lease, expires)
-        self._own = own
-        log.info("election_candidate", prefix=self._prefix, key=key)
-        self._notify()
-        return own
+        async with self._client.keep_lease_alive(
+            self._lease, self._ttl, granted, stalled=self._stalled
+        ) as keeper:
+            own = _Candidacy(key, await self._enter(key, keeper), keeper, keeper.over)
+            if self._withdrawn:
+                return
+            self._own = own
+            backoff.succeeded()
+            log.info("election_candidate", prefix=self._prefix, key=key)
+            self._notify()
+            while not own.over.is_set():
+                keeper.alive()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(own.over.wait(), _SIGN_OF_LIFE)
 
-    async def _enter(self, key: str, expires: float) -> Revision:
+    async def _enter(self, key: str, keeper: LeaseKeeper) -> Revision:
         """Writes the key; returns its create revision."""
         missing = Compare(key, Field.CREATE, Relation.EQUAL, 0)
         while True:
@@ -195,30 +235,10 @@ class Election:
                 )
             except OutcomeUnknown:
                 # if it was carried out, the next attempt finds it
-                if time.monotonic() >= expires:
+                if keeper.over.is_set():
                     raise
                 continue
             return outcome.revision if outcome.succeeded else outcome.reads[0][0].create_revision
-
-    async def _keep(self, own: _Candidacy) -> None:
-        """Renews the lease until the candidacy is over."""
-        while own.remaining > 0 and not own.over.is_set():
-            async with self._client.keep_lease_alive(own.lease) as stream:
-                try:
-                    while not own.over.is_set():
-                        sent = time.monotonic()
-                        # several attempts fit into what is left, on other members too
-                        ttl = await stream.renew(max(own.remaining / 2, 0.1))
-                        if not ttl or own.remaining <= 0:
-                            return
-                        own.expires = sent + ttl
-                        with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(own.over.wait(), self._ttl / _RENEWALS)
-                except Unavailable as error:
-                    log.warning("election_renewal_failed", prefix=self._prefix, why=error.message)
-            pause = min(max(own.remaining, 0.0), 0.1)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(own.over.wait(), pause)
 
     def _on_batch(self, batch: WatchBatch) -> None:
         if isinstance(batch, Snapshot):

@@ -81,9 +81,16 @@ def matches_peer(rule: CompiledRule, peer: Address, is_member: IsMember) -> bool
     """Says whether an address is one of the rule's peers."""
     if rule.any_peer:
         return True
-    return any(is_member(group, peer) for group in rule.groups) or any(
-        peer in block.cidr and not any(peer in other for other in block.exceptions)
-        for block in rule.blocks
+    return (
+        any(is_member(group, peer) for group in rule.groups)
+        or any(
+            peer in block.cidr and not any(peer in other for other in block.exceptions)
+            for block in rule.blocks
+        )
+        or any(
+            is_member(one.blocks, peer) and not (one.known and is_member(one.known, peer))
+            for one in rule.owned
+        )
     )
 
 

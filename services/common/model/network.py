@@ -14,6 +14,9 @@ Prefix = IPv4Network | IPv6Network
 
 DEFAULT_REUSE_DELAY: Final = 30.0
 """Seconds; longer than ARP caches and most retransmissions remember a gone endpoint."""
+IPV4_LINK: Final = 31
+IPV6_LINK: Final = 127
+"""Prefix lengths of subnets for two machines, in which both addresses are theirs."""
 MAX_BLOCK_BITS: Final = 16
 """A block has at most 2**16 addresses."""
 
@@ -64,9 +67,26 @@ class Network:
     masquerade: bool = False
     """What leaves from it to an address outside of all networks gets the node's address."""
 
+    def own_addresses(self) -> set[Address]:
+        """Addresses in it that no endpoint may have: its gateway, and its edges if endpoints are
+        part of the VLAN's own subnet."""
+        own = set(edges(self.cidr)) if self.mode is Mode.ONLINK else set()
+        if self.gateway is not None and self.gateway in self.cidr:
+            own.add(self.gateway)
+        return own
+
     def allows(self, tenant: Tenant) -> bool:
         """Says whether the tenant may use it."""
         return not self.tenants or tenant in self.tenants
+
+
+def edges(cidr: Prefix) -> tuple[Address, ...]:
+    """The addresses of a subnet that no machine may have for itself: of IPv4 the subnet's own and
+    the broadcast address (but RFC 3021), of IPv6 that of whatever router is nearest, which every
+    router answers for (RFC 4291, 2.6.1; but RFC 6164)."""
+    if isinstance(cidr, IPv6Network):
+        return (cidr.network_address,) if cidr.prefixlen < IPV6_LINK else ()
+    return (cidr.network_address, cidr.broadcast_address) if cidr.prefixlen < IPV4_LINK else ()
 
 
 def default_block_length(cidr: Prefix) -> int:

@@ -103,6 +103,20 @@ class PortMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnedPeers:
+    """Addresses of owners' blocks, whether an endpoint is known to have them or not.
+
+    A block has its owner before the first address of it is in use: so by these a node judges an
+    endpoint right that it has not been told of.
+    """
+
+    blocks: GroupId
+    """A group that is made of blocks."""
+    known: GroupId | None = None
+    """But not the members of this group; None: all addresses of the blocks."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledRule:
     """A rule with peers and port names resolved; matches if a peer and a port match."""
 
@@ -110,11 +124,12 @@ class CompiledRule:
     """Of the rule in its direction of the policy; several compiled rules may have the same."""
     action: Action
     any_peer: bool = False
-    """Every address; then there are no groups and no blocks."""
+    """Every address; then there are no groups, no blocks and no owners."""
     groups: tuple[GroupId, ...] = ()
     blocks: tuple[CidrBlock, ...] = ()
     ports: tuple[PortMatch, ...] = ()
     """Without names; empty: everything."""
+    owned: tuple[OwnedPeers, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +195,14 @@ class GroupPage:
     """Of an address: 32 or 128."""
     members: int
     """Bit n: base + n is a member. Never 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBlock:
+    """A block of a group that is made of blocks."""
+
+    group: GroupId
+    cidr: Prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,25 @@ case that the name has gone.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from services.common.errors import InvalidInput
 from services.common.paging.token import make_token, read_token
+from services.common.sizes import ANSWER_BYTES
 
 DEFAULT_SIZE = 100
 MAX_SIZE = 1000
+
+
+class Sized(Protocol):
+    """A message."""
+
+    def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
+        """Its bytes on the wire."""
+
+
+T = TypeVar("T", bound=Sized)
 
 
 def page(names: Sequence[str], size: int, token: str, *, in_order: bool) -> tuple[range, str]:
@@ -29,6 +41,32 @@ def page(names: Sequence[str], size: int, token: str, *, in_order: bool) -> tupl
     end = min(start + (size or DEFAULT_SIZE), len(names))
     more = end < len(names) and end > start
     return range(start, end), make_token(end, names[end - 1]) if more else ""
+
+
+def filled(
+    names: Sequence[str],
+    size: int,
+    token: str,
+    make: Callable[[int], T],
+    *,
+    in_order: bool,
+    most: int = ANSWER_BYTES,
+) -> tuple[list[T], str]:
+    """The items of a page, which `make` makes by their number, and the token for those after them.
+
+    A page has fewer items than were asked for if they would have more than `most` bytes, though at
+    least one. Raises InvalidInput as `page`.
+    """
+    chosen, after = page(names, size, token, in_order=in_order)
+    items: list[T] = []
+    left = most
+    for number in chosen:
+        item = make(number)
+        left -= item.ByteSize()
+        if left < 0 and items:
+            return items, make_token(number, names[number - 1])
+        items.append(item)
+    return items, after
 
 
 def _start(names: Sequence[str], token: str, *, in_order: bool) -> int:

@@ -2,7 +2,8 @@
 
     run(main) -> main(life): builds everything, starts tasks, registers stop steps, returns
                  then: wait for SIGTERM, SIGINT or the end of a task
-                 then: not serving > drain streams > stop loops > release leases > close channels
+                 then: hand over > not serving > drain streams > stop loops > release leases >
+                       close channels
 
 Tasks are eternal: one that ends, for whatever reason, is an error that ends the process, in the
 same order, with a non-zero status; a supervisor starts it anew. A second signal ends it at once.
@@ -33,11 +34,12 @@ releasing even after a drain that took too long."""
 class Phase(enum.IntEnum):
     """When a stop step runs. Tasks are cancelled in LOOPS, before its steps."""
 
-    NOT_SERVING = 1
-    DRAIN = 2
-    LOOPS = 3
-    RELEASE = 4
-    CLOSE = 5
+    HAND_OVER = 1
+    NOT_SERVING = 2
+    DRAIN = 3
+    LOOPS = 4
+    RELEASE = 5
+    CLOSE = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from services.common.errors import Unavailable
 
 _T = TypeVar("_T")
 
 
+DRAINING: Final = "DRAINING"
+"""Reason of the error for what was refused, since the server stops."""
+
+
 def _draining_error() -> Unavailable:
     """What calls get while the server stops."""
-    return Unavailable("the server is about to stop; another replica serves", "DRAINING")
+    return Unavailable("the server is about to stop; another replica serves", DRAINING)
 
 
 class Draining:
     """Set once, when the stop begins.
 
+    Single calls are served until all streams have ended: nobody has to be refused while they do.
     Stream handlers either wait for it beside their other events and end their stream as they like,
     or run under `bound`.
     """
@@ -26,12 +31,23 @@ class Draining:
     def __init__(self) -> None:
         self.begun = False
         """Whether the stop has begun."""
+        self.closed = False
+        """Whether single calls are refused, too."""
         self._event = asyncio.Event()
 
     def check(self) -> None:
         """Raises Unavailable once the stop has begun."""
         if self.begun:
             raise _draining_error()
+
+    def check_call(self) -> None:
+        """Raises Unavailable once single calls are refused."""
+        if self.closed:
+            raise _draining_error()
+
+    def close(self) -> None:
+        """Refuses single calls: for the server."""
+        self.closed = True
 
     async def wait(self) -> None:
         """Returns when the stop begins."""

@@ -7,6 +7,7 @@ generators all become one coroutine shape, so that there is one place that sees 
 
 A caller's `x-request-id` is echoed. A call without gets an id for the log, which is returned only
 with an error, where it is of use: trailing metadata on every answer would cost more than the rest.
+What the message itself says, in its `request_id`, goes before either in the logs.
 """
 
 from __future__ import annotations
@@ -26,18 +27,16 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
-from services.common.errors import InvalidInput, RomanaError
+from services.common.errors import Exhausted, InvalidInput, RomanaError
 from services.common.process.logs import current_request
 from services.common.rpc.draining import Draining
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
+from services.common.rpc.request_id import REQUEST_ID_KEY, of_metadata, take_from
 from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
+from services.common.sizes import MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
-
-REQUEST_ID_KEY = "x-request-id"
-MAX_REQUEST_ID = 128
-"""Characters; a longer or unprintable one is replaced, since it goes into logs."""
 
 # Messages' types are the method's own; all that is known here is that they are messages.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -61,13 +60,20 @@ class CallWrapper:
         self._id_prefix = secrets.token_hex(6)
         self._ids = itertools.count(1)
         self._running = 0
-        self._idle = asyncio.Event()
+        self._streams = 0
+        self._fewer = asyncio.Event()
+
+    async def streams_ended(self) -> None:
+        """Returns when no stream runs; once draining, none begins."""
+        while self._streams:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     async def idle(self) -> None:
-        """Returns when no call runs; once draining, none begins."""
+        """Returns when no call runs; once draining is closed, none begins."""
         while self._running:
-            self._idle.clear()
-            await self._idle.wait()
+            self._fewer.clear()
+            await self._fewer.wait()
 
     def wrap(self, method: str, handler: Handler, *, ends_on_drain: bool = False) -> Handler:
         """A handler that does the same as this one, and the above.
@@ -84,9 +90,13 @@ class CallWrapper:
         if not handler.request_streaming:
             # not left to grpc, which would answer UNKNOWN past all that is done here
             behaviour, decode = _decoding(decode, behaviour), None
+        if not handler.response_streaming:
+            behaviour = _checking_size(behaviour)
         if ends_on_drain:
             behaviour = self._ending_on_drain(behaviour)
-        call = self._call(behaviour, method, self._metrics.of(method, unary=not streams))
+        call = self._call(
+            behaviour, method, self._metrics.of(method, unary=not streams), streams=streams
+        )
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -105,16 +115,19 @@ class CallWrapper:
 
         return bounded
 
-    def _call(self, behaviour: Behaviour, method: str, metrics: MethodMetrics) -> Behaviour:
+    def _call(
+        self, behaviour: Behaviour, method: str, metrics: MethodMetrics, *, streams: bool
+    ) -> Behaviour:
         draining, ids, id_prefix = self._draining, self._ids, self._id_prefix
         clock = time.perf_counter
 
         async def call(request: object, context: Context) -> Message | None:
             metrics.started += 1
             self._running += 1
+            self._streams += streams
             begun = clock()
             code = OK
-            request_id = _request_id(context)
+            request_id = of_metadata(context)
             if request_id:
                 context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             else:
@@ -122,7 +135,7 @@ class CallWrapper:
             current_request.set(request_id)
             try:
                 if draining.begun:
-                    draining.check()
+                    (draining.check if streams else draining.check_call)()
                 response = await behaviour(request, context)
                 if context.code():  # the handler set one; 0 is OK
                     code = _code_set(context, OK)
@@ -135,14 +148,15 @@ class CallWrapper:
             except Exception as error:  # noqa: BLE001 - the top of a call: becomes its status
                 status = self._status_of(_cause(error), context, method, metrics)
                 code = code_of(status)
-                await _abort(context, status, request_id)
+                await _abort(context, status, current_request.get())
             else:
                 return response
             finally:
                 metrics.ended(code, clock() - begun)
                 self._running -= 1
+                self._streams -= streams
                 if draining.begun:
-                    self._idle.set()
+                    self._fewer.set()
 
         return call
 
@@ -161,6 +175,24 @@ class CallWrapper:
         metrics.unexpected += 1
         log.error("call_failed", method=method, exc_info=error)
         return self._encoder.status_of(error)
+
+
+def _checking_size(behaviour: Behaviour) -> Behaviour:
+    """A behaviour that refuses an answer which gRPC would not send, without saying why."""
+
+    async def checked(request: object, context: Context) -> Message | None:
+        response = await behaviour(request, context)
+        size = response.ByteSize() if response is not None else 0
+        if size > MESSAGE_BYTES:
+            raise Exhausted(
+                f"the answer has {size} bytes, and {MESSAGE_BYTES} is the most that is sent: ask "
+                "for less at a time",
+                reason="ANSWER_TOO_LARGE",
+                metadata={"bytes": str(size), "most": str(MESSAGE_BYTES)},
+            )
+        return response
+
+    return checked
 
 
 def _behaviour(handler: Handler) -> Behaviour:
@@ -202,22 +234,11 @@ def _decoding(decode: Decoder | None, behaviour: Behaviour) -> Behaviour:
         return behaviour
 
     async def decoding(data: bytes, context: Context) -> Message | None:
-        return await behaviour(decode(data), context)
+        message = decode(data)
+        take_from(message)
+        return await behaviour(message, context)
 
     return decoding
-
-
-def _request_id(context: Context) -> str:
-    """The caller's id for the call; empty if it gave none, or none that can be logged."""
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY:
-            fits = isinstance(value, str) and _is_loggable(value)
-            return str(value) if fits else ""
-    return ""
-
-
-def _is_loggable(text: str) -> bool:
-    return len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable()
 
 
 async def _abort(context: Context, status: status_pb2.Status, request_id: str) -> NoReturn:

@@ -6,8 +6,8 @@ server.listen("127.0.0.1:9602")
 await server.start()
 server.set_serving(serving=True)                # in-sync
 ...
-server.drain()                                  # NOT_SERVING, streams told, no new calls
-await server.stop(grace=10)                     # until the running calls are through
+server.drain()                                  # NOT_SERVING, streams told, no new ones
+await server.stop(grace=10)                     # streams end, then running calls
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 _Servicer = TypeVar("_Servicer")
 
+_FOR_CALLS = 0.1
+"""Part of the grace that is left to running calls when streams do not end."""
 _UNIX_UMASK = 0o177
 """Makes a Unix socket's mode 0600."""
 
@@ -138,19 +140,24 @@ class RpcServer:
             log.info("rpc_serving", serving=self._health.serving)
 
     async def drain(self) -> None:
-        """Begins the stop: NOT_SERVING, streams are told, new calls are refused as UNAVAILABLE."""
+        """Begins the stop: NOT_SERVING, streams are told, new ones are refused as UNAVAILABLE."""
         self.draining.set()
         self._health.set_serving(serving=False)
         await asyncio.sleep(0)  # health watchers are written to before connections close
 
     async def stop(self, grace: float) -> None:
-        """Drains, waits at most `grace` seconds for running calls, cancels the rest, closes.
+        """Drains, waits at most `grace` seconds for streams and then running calls, closes.
 
-        The waiting is done here, since a call that arrives while grpc's own stop waits is ended
-        as CANCELLED, which no client retries, rather than refused.
+        Single calls are served while streams end, and refused from then on. The waiting is done
+        here, since a call that arrives while grpc's own stop waits is ended as CANCELLED, which no
+        client retries, rather than refused.
         """
         await self.drain()
         deadline = asyncio.get_running_loop().time() + grace
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline - grace * _FOR_CALLS):
+                await self._wrapper.streams_ended()
+        self.draining.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._wrapper.idle()

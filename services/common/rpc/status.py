@@ -26,7 +26,8 @@ DETAILS_KEY = "grpc-status-details-bin"
 """Metadata key of the rich status: https://grpc.io/docs/guides/error/, richer error model."""
 
 MAX_MESSAGE = 1024
-MAX_DETAILS = 5 * 1024
+"""Characters."""
+MAX_STATUS = 5 * 1024
 """Bytes on the wire. gRPC's clients refuse metadata above 8 KiB by default, all together, and the
 message travels twice, once percent-encoded."""
 
@@ -126,14 +127,25 @@ def remote_status(error: RomanaError) -> status_pb2.Status | None:
     return _status_from(error.__cause__) if isinstance(error.__cause__, grpc.RpcError) else None
 
 
-def fit(status: status_pb2.Status) -> status_pb2.Status:
-    """The status cut to what fits into a call's metadata; the ErrorInfo always stays."""
-    if len(status.message) <= MAX_MESSAGE and status.ByteSize() <= MAX_DETAILS:
+def error_of_status(status: status_pb2.Status) -> RomanaError | None:
+    """What an item's status in the answer to a batch means; None when it is OK."""
+    if code_of(status) is grpc.StatusCode.OK:
+        return None
+    metadata = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
+    return error_of(grpc.aio.AioRpcError(code_of(status), None, metadata, status.message))
+
+
+def fit(status: status_pb2.Status, most: int = MAX_STATUS) -> status_pb2.Status:
+    """The status cut to so many bytes, by default what fits into a call's metadata.
+
+    The ErrorInfo's reason and the beginning of the message always stay.
+    """
+    if len(status.message) <= MAX_MESSAGE and status.ByteSize() <= most:
         return status
     fitted = status_pb2.Status()
     fitted.CopyFrom(status)
-    fitted.message = _cut(status.message, MAX_MESSAGE)
-    while fitted.ByteSize() > MAX_DETAILS and len(fitted.details) > 1:
+    fitted.message = _cut(status.message, min(MAX_MESSAGE, most // 3))
+    while fitted.ByteSize() > most and len(fitted.details) > 1:
         last = fitted.details[-1]
         bad_request = error_details_pb2.BadRequest()
         if last.Unpack(bad_request) and len(bad_request.field_violations) > 1:
@@ -141,7 +153,7 @@ def fit(status: status_pb2.Status) -> status_pb2.Status:
             last.Pack(bad_request)
         else:
             del fitted.details[-1]
-    if fitted.ByteSize() > MAX_DETAILS:
+    if fitted.ByteSize() > most and fitted.details:
         info = error_details_pb2.ErrorInfo()
         fitted.details[0].Unpack(info)
         info.metadata.clear()
@@ -150,7 +162,9 @@ def fit(status: status_pb2.Status) -> status_pb2.Status:
 
 
 def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    """At most so many bytes; a character is not divided."""
+    data = text.encode()
+    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "..."
 
 
 def _nearest(table: Mapping[type[RomanaError], _T], error: RomanaError) -> _T | None:

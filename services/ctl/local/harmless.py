@@ -39,6 +39,7 @@ SETTINGS: Final = frozenset(
         "node_share",
         "election_ttl",
         "presence_ttl",
+        "release_grace",
         "node",
         "address",
         "labels.*",
@@ -55,6 +56,13 @@ SETTINGS: Final = frozenset(
         "rules.failsafe_outbound",
         "rules.log_group",
         "rules.log_rate",
+        "kubeconfig",
+        "lease.namespace",
+        "lease.name",
+        "lease.seconds",
+        "identity",
+        "segment_label",
+        "force_node_deletion",
         "tls.ca",
         "tls.certificate",
         "tls.key",
@@ -82,7 +90,7 @@ VARIABLES: Final = frozenset(
     ]
 )
 """The command's own."""
-SERVICES: Final = ("TOPOLOGY", "IPAM", "POLICY", "AGENT")
+SERVICES: Final = ("TOPOLOGY", "IPAM", "POLICY", "AGENT", "KUBERNETES")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, object]:

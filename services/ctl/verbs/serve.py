@@ -27,17 +27,20 @@ class Service(StrEnum):
     IPAM = "ipam"
     AGENT = "agent"
     POLICY = "policy"
+    KUBERNETES = "kubernetes"
 
 
 _ON_THE_STORE: Final = (Service.TOPOLOGY, Service.IPAM, Service.POLICY)
+_CLIENTS: Final = (Service.AGENT, Service.KUBERNETES)
 _ONLY: Final = {
     "listen": _ON_THE_STORE,
     "etcd": _ON_THE_STORE,
     "initial-topology": (Service.TOPOLOGY,),
-    "ipam": (Service.AGENT,),
-    "topology": (Service.AGENT,),
-    "policy": (Service.AGENT,),
+    "ipam": _CLIENTS,
+    "topology": _CLIENTS,
+    "policy": _CLIENTS,
     "node": (Service.AGENT,),
+    "kubeconfig": (Service.KUBERNETES,),
 }
 """Services that an option is for; the others are for all."""
 
@@ -45,7 +48,8 @@ _ONLY: Final = {
 @app.command("serve")
 def serve(
     service: Annotated[
-        Service, typer.Argument(metavar="topology|ipam|policy|agent", help="Which one.")
+        Service,
+        typer.Argument(metavar="topology|ipam|policy|agent|kubernetes", help="Which one."),
     ],
     config: Annotated[
         Path | None,
@@ -61,22 +65,36 @@ def serve(
     ] = "",
     etcd: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="Where etcd is.")] = "",
     ipam: Annotated[
-        str, typer.Option(metavar="HOST:PORT,...", help="Agent only: where ipam is.")
+        str, typer.Option(metavar="HOST:PORT,...", help="Agent and kubernetes only: where ipam is.")
     ] = "",
     topology: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Agent only: where topology is.")
+        str,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="Agent and kubernetes only: where topology is.  [agent: one address]",
+        ),
     ] = "",
     policy: Annotated[
         str,
         typer.Option(
             metavar="HOST:PORT,...",
-            help="Agent only: where policy is.  [default: nowhere: nothing is enforced]",
+            help="Agent and kubernetes only: where policy is.  [agent's default: nowhere: nothing "
+            "is enforced]",
         ),
     ] = "",
     node: Annotated[
         str,
         typer.Option(metavar="NAME", help="Agent only: this node.  [default: the host's name]"),
     ] = "",
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Kubernetes only: where its API server is.  [default: the pod's ServiceAccount]",
+        ),
+    ] = None,
     metrics: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where /metrics is served.")
     ] = "",
@@ -105,6 +123,7 @@ def serve(
       romana serve ipam --config /etc/romana/ipam.yaml
       romana serve policy --etcd 10.0.0.5:2379
       romana serve agent --ipam 10.0.0.5:9620 --topology 10.0.0.5:9610 --policy 10.0.0.5:9630
+      romana serve kubernetes --kubeconfig /etc/romana/kubeconfig --policy 10.0.0.5:9630
       ROMANA_IPAM__LOG__FORMAT=json romana serve ipam
     """
     given = {
@@ -115,10 +134,11 @@ def serve(
         "topology": ("TOPOLOGY", topology),
         "policy": ("POLICY", policy),
         "node": ("NODE", node),
+        "kubeconfig": ("KUBECONFIG", "" if kubeconfig is None else str(kubeconfig)),
         "metrics": ("METRICS__ADDRESS", metrics),
         "log-level": ("LOG__LEVEL", log_level),
     }
-    texts = {"INSECURE" if service is Service.AGENT else "LISTEN__INSECURE": "true" * insecure}
+    texts = {"INSECURE" if service in _CLIENTS else "LISTEN__INSECURE": "true" * insecure}
     for option, (name, text) in given.items():
         if text and service not in _ONLY.get(option, tuple(Service)):
             raise typer.BadParameter(f"--{option} is for {' and '.join(_ONLY[option])}")

@@ -14,11 +14,13 @@ from romana.ipam.v1 import allocation_pb2, block_pb2, ipam_service_pb2, utilizat
 from services.common.errors import InvalidInput, RomanaError, Violation
 from services.common.model import names
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.rpc.fitting import statuses_that_fit
+from services.common.sizes import ADDRESS_BYTES
 from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import Result
 from services.ipam.deciding.evaluate import Evaluation
 from services.ipam.ledger.blocks import Block
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range
 from services.ipam.ledger.state import State
 from services.ipam.ledger.utilization import NetworkUsage, Usage
@@ -33,6 +35,7 @@ from services.ipam.model import (
     NoAddress,
     Refused,
     Release,
+    Released,
     Request,
     Want,
     Why,
@@ -281,6 +284,36 @@ class ResultWriter:
             else:
                 assert isinstance(result, RomanaError)
                 self._into.add(status=self._status_of(result))
+
+
+def released(
+    results: Sequence[Result], status_of: Callable[[RomanaError], status_pb2.Status]
+) -> ipam_service_pb2.ReleaseAddressesResponse:
+    """The answer to a batch of releases."""
+    fitting = fitting_statuses(results, status_of)
+    answer = ipam_service_pb2.ReleaseAddressesResponse()
+    for result in results:
+        if isinstance(result, Released):
+            answer.results.add(addresses=[item.text for item in result.given])
+        else:
+            assert isinstance(result, RomanaError)
+            answer.results.add(status=fitting(result))
+    return answer
+
+
+def fitting_statuses(
+    results: Sequence[Result], status_of: Callable[[RomanaError], status_pb2.Status]
+) -> Callable[[RomanaError], status_pb2.Status]:
+    """Makes statuses of the errors among results, so that the answer fits."""
+    errors, addresses = 0, 0
+    for result in results:
+        if isinstance(result, RomanaError):
+            errors += 1
+        elif isinstance(result, Allocated | Released):
+            addresses += len(result.given)
+    if not errors:
+        return status_of
+    return statuses_that_fit(errors, addresses * ADDRESS_BYTES, status_of)
 
 
 def _given(item: Given) -> allocation_pb2.Allocation:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
-from google.protobuf.message import Message
-from grpc.aio import UnaryUnaryMultiCallable
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
-from services.common.errors import InvalidInput, NotFound, RomanaError
+from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
+from services.common.process.turns import Turns
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
-from services.common.rpc.identity import on_behalf_of
+from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
-from services.common.rpc.status import StatusEncoder, error_of
+from services.common.rpc.status import StatusEncoder
+from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
-from services.ipam.api.forwarding import FORWARDED, METADATA, Forwarding, Passed, cut_off
+from services.ipam.api.evaluating import evaluate
+from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
+from services.ipam.api.reading_ahead import ReadingAhead
+from services.ipam.api.trail import Trail
 from services.ipam.deciding.batch import together
 from services.ipam.deciding.commands import (
     AgentsRequest,
@@ -36,7 +41,6 @@ from services.ipam.deciding.commands import (
     Result,
     SetReservation,
 )
-from services.ipam.deciding.evaluate import evaluate
 from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -45,24 +49,21 @@ from services.ipam.ledger.utilization import detail, utilization
 from services.ipam.metrics import IpamMetrics
 from services.ipam.model import Allocated, Released, Request, parse_address
 from services.ipam.store.consistency_run import audit
+from services.ipam.store.group_commit import OVERLOADED
 from services.ipam.store.replica import Replica
 
 if TYPE_CHECKING:  # these exist for type checkers only
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
-    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Begun: TypeAlias = "asyncio.Task[pb.AllocateStreamResponse]"
 
-_Asked = TypeVar("_Asked", bound=Message)
-_Answer = TypeVar("_Answer", bound=Message)
-
 _METHODS: Final = "romana.ipam.v1.IpamService/"
 
-BATCH_MOST: Final = 10_000
-"""Requests in one message."""
-STREAM_AHEAD: Final = 8
-"""Messages of a stream that are read before the first of them is answered."""
+ANSWER_CHUNK: Final = 1000
+"""Results that are written at once."""
+OVERLOADED_PAUSE: Final = 0.05
+"""Seconds after which a stream's message is passed on again that was refused as OVERLOADED."""
 
 
 class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
@@ -86,6 +87,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._draining = draining
         self._syncing = syncing
         self._bounds = bounds
+        self._trail = Trail()
+        self._turns = Turns()
+        self._checking = asyncio.Lock()
 
     # Allocation.
 
@@ -93,83 +97,111 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.AllocateAddressRequest, context: Context
     ) -> pb.AllocateAddressResponse:
         wanted = messages.parse_spec(request.spec, "spec")
-        if not self._replica.active:
-            return await self._forward(lambda stub: stub.AllocateAddress, request, context)
         items = self._on_behalf(bound(_METHODS + "AllocateAddress", context), (wanted,))
-        result = (await self._submit(items))[0]
-        if isinstance(result, RomanaError):
-            raise result
-        assert isinstance(result, Allocated)
-        return pb.AllocateAddressResponse(
-            allocations=[messages.full(item, wanted) for item in result.given],
-            existed=result.existed,
+
+        async def here() -> pb.AllocateAddressResponse:
+            result = (await self._submit(items, context))[0]
+            if isinstance(result, RomanaError):
+                raise result
+            assert isinstance(result, Allocated)
+            return pb.AllocateAddressResponse(
+                allocations=[messages.full(item, wanted) for item in result.given],
+                existed=result.existed,
+            )
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.AllocateAddress, request), context
         )
 
     async def AllocateAddresses(
         self, request: pb.AllocateAddressesRequest, context: Context
     ) -> pb.AllocateAddressesResponse:
-        _check_batch(len(request.specs))
-        if not self._replica.active:
-            return await self._forward(lambda stub: stub.AllocateAddresses, request, context)
-        answer = pb.AllocateAddressesResponse()
+        _check_specs(request.specs)
         nodes = bound(_METHODS + "AllocateAddresses", context)
-        await self._allocate_many(request.specs, answer.results, nodes)
+        answer = pb.AllocateAddressesResponse()
+        await self._allocate_many(request.specs, answer.results, context, nodes)
         return answer
 
     async def AllocateStream(
         self, request_iterator: AsyncIterator[pb.AllocateStreamRequest], context: Context
     ) -> AsyncIterator[pb.AllocateStreamResponse]:
-        if not self._replica.active:
-            stub = await self._active_stub(context)
-            metadata = (*METADATA, *on_behalf_of(context))
-            passed = Passed(request_iterator)
-            try:
-                async for answer in stub.AllocateStream(passed, metadata=metadata):
-                    yield answer
-            except grpc.aio.AioRpcError as error:
-                raise passed.error or error_of(error) from error
-            except asyncio.CancelledError:
-                raise passed.error or cut_off() from None
-            if passed.error is not None:
-                raise passed.error
-            return
-        async for work in _ahead(request_iterator, self._begin):
-            yield await work
+        reading = ReadingAhead(request_iterator, partial(self._begin, context), self._draining)
+        async for answer in reading.answers():
+            yield answer
 
-    async def _begin(self, message: pb.AllocateStreamRequest) -> _Begun:
+    async def _begin(self, context: Context, message: pb.AllocateStreamRequest) -> _Begun:
         """Waits while too much is waiting already: the caller's writes wait in turn."""
-        _check_batch(len(message.specs))
-        await self._replica.room(len(message.specs))
-        return asyncio.create_task(self._answer(message))
+        _check_specs(message.specs)
+        if self._replica.active:
+            with contextlib.suppress(Unavailable):  # another replica has become the active one
+                await self._replica.room(len(message.specs))
+        return asyncio.create_task(self._answer(context, message))
 
-    async def _answer(self, message: pb.AllocateStreamRequest) -> pb.AllocateStreamResponse:
+    async def _answer(
+        self, context: Context, message: pb.AllocateStreamRequest
+    ) -> pb.AllocateStreamResponse:
         answer = pb.AllocateStreamResponse(sequence=message.sequence)
-        await self._allocate_many(message.specs, answer.results)
-        return answer
+        while True:
+            try:
+                await self._allocate_many(message.specs, answer.results, context)
+            except Unavailable as error:
+                if error.reason != OVERLOADED:
+                    raise
+                await asyncio.sleep(OVERLOADED_PAUSE)
+            else:
+                return answer
 
     async def _allocate_many(
         self,
         specs: Sequence[AllocationSpec],
         into: RepeatedCompositeFieldContainer[pb.AllocateResult],
+        context: Context,
         bound_to: frozenset[NodeName] | None = None,
     ) -> None:
         """Appends one result per spec, in order."""
-        wanted, refused = messages.parse_specs(specs)
-        if bound_to is not None:
-            results = await self._submit(self._on_behalf(bound_to, wanted))
-        else:
-            results = await self._submit_together(wanted) if wanted else []
-        for index in sorted(refused):
-            results.insert(index, refused[index])
-        messages.ResultWriter(into, self._encoder.status_of).add(results)
 
-    async def _submit_together(self, wanted: Sequence[Request]) -> list[Result]:
+        async def here() -> None:
+            wanted, refused = messages.parse_specs(specs)
+            if bound_to is not None:
+                results = await self._submit(self._on_behalf(bound_to, wanted), context)
+            else:
+                results = await self._submit_together(wanted, context) if wanted else []
+            for index in sorted(refused):
+                results.insert(index, refused[index])
+            status_of = messages.fitting_statuses(results, self._encoder.status_of)
+            writer = messages.ResultWriter(into, status_of)
+            for start in range(0, len(results), ANSWER_CHUNK):
+                if start:
+                    await asyncio.sleep(0)  # others' turn: errors take long to translate
+                writer.add(results[start : start + ANSWER_CHUNK])
+            left = self._left_over(results)
+            if left:
+                answer = pb.AllocateAddressesResponse()
+                rest = [specs[index] for index in left]
+                await self._allocate_many(rest, answer.results, context, bound_to)
+                for index, result in zip(left, answer.results, strict=True):
+                    into[index].CopyFrom(result)
+
+        async def there(other: Elsewhere) -> None:
+            request = pb.AllocateAddressesRequest(specs=specs)
+            answer = await other.ask(other.stub.AllocateAddresses, request)
+            into.extend(answer.results)
+
+        await self._forwarding.answer(here, there, context)
+
+    def _left_over(self, results: Sequence[Result]) -> Sequence[int]:
+        """What this replica did not get to before another became the active one."""
+        if self._replica.active:
+            return ()
+        return [index for index, result in enumerate(results) if undecided(result)]
+
+    async def _submit_together(self, wanted: Sequence[Request], context: Context) -> list[Result]:
         """Has what one owner wants decided in a row: it fills one block after the other, and takes
         fewer documents. Results are in the order of the requests."""
         order = together(wanted)
         if order is None:
-            return await self._submit(wanted)
-        found = await self._submit([wanted[index] for index in order])
+            return await self._submit(wanted, context)
+        found = await self._submit([wanted[index] for index in order], context)
         results: list[Result] = [None] * len(wanted)
         for index, result in zip(order, found, strict=True):
             results[index] = result
@@ -183,9 +215,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             return wanted
         return [AgentsRequest(request, self._bounds) for request in wanted]
 
-    async def _submit(self, wanted: Sequence[Item]) -> list[Result]:
+    async def _submit(self, wanted: Sequence[Item], context: Context) -> list[Result]:
         results = await self._replica.submit(wanted)
         self._metrics.allocated(results)
+        self._trail.add(wanted, results, context)
         return results
 
     # Release.
@@ -194,38 +227,49 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.ReleaseAddressRequest, context: Context
     ) -> pb.ReleaseAddressResponse:
         item = messages.parse_release(request.spec, "spec")
-        if not self._replica.active:
-            return await self._forward(lambda stub: stub.ReleaseAddress, request, context)
-        result = await self._one(item)
-        assert isinstance(result, Released)
-        self._metrics.released(len(result.given))
-        return pb.ReleaseAddressResponse(addresses=[item.text for item in result.given])
+
+        async def here() -> pb.ReleaseAddressResponse:
+            result = await self._one(item)
+            assert isinstance(result, Released)
+            self._trail.add((item,), (result,), context)
+            self._metrics.released(len(result.given))
+            return pb.ReleaseAddressResponse(addresses=[item.text for item in result.given])
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.ReleaseAddress, request), context
+        )
 
     async def ReleaseAddresses(
         self, request: pb.ReleaseAddressesRequest, context: Context
     ) -> pb.ReleaseAddressesResponse:
         _check_batch(len(request.specs))
-        if not self._replica.active:
-            return await self._forward(lambda stub: stub.ReleaseAddresses, request, context)
-        answers: list[pb.ReleaseResult | None] = []
-        items = []
-        for index, spec in enumerate(request.specs):
-            try:
-                items.append(messages.parse_release(spec, f"specs[{index}]"))
-                answers.append(None)
-            except InvalidInput as error:
-                answers.append(pb.ReleaseResult(status=self._encoder.status_of(error)))
-        results = iter(await self._replica.submit(items) if items else ())
-        return pb.ReleaseAddressesResponse(
-            results=[answer or self._released(next(results)) for answer in answers]
-        )
 
-    def _released(self, result: Result) -> pb.ReleaseResult:
-        if isinstance(result, Released):
-            self._metrics.released(len(result.given))
-            return pb.ReleaseResult(addresses=[item.text for item in result.given])
-        assert isinstance(result, RomanaError)
-        return pb.ReleaseResult(status=self._encoder.status_of(result))
+        async def here() -> pb.ReleaseAddressesResponse:
+            results: list[Result] = []
+            items: dict[int, Item] = {}
+            for index, spec in enumerate(request.specs):
+                results.append(None)
+                try:
+                    items[index] = messages.parse_release(spec, f"specs[{index}]")
+                except InvalidInput as error:
+                    results[index] = error
+            found = await self._replica.submit([*items.values()]) if items else ()
+            self._trail.add([*items.values()], found, context)
+            for index, result in zip(items, found, strict=True):
+                results[index] = result
+            self._metrics.released(sum(len(it.given) for it in found if isinstance(it, Released)))
+            answer = messages.released(results, self._encoder.status_of)
+            left = self._left_over(results)
+            if left:
+                rest = pb.ReleaseAddressesRequest(specs=[request.specs[index] for index in left])
+                others = await self.ReleaseAddresses(rest, context)
+                for index, other in zip(left, others.results, strict=True):
+                    answer.results[index].CopyFrom(other)
+            return answer
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.ReleaseAddresses, request), context
+        )
 
     # Reservations.
 
@@ -236,19 +280,26 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         nodes = bound(_METHODS + "CreateReservation", context)
         if nodes is not None:
             wanted = replace(wanted, node=min(nodes))
-        if not self._replica.active:
-            return await self._forward(lambda stub: stub.CreateReservation, request, context)
-        await self._one(SetReservation(wanted))
-        state = await self._replica.settled()
-        return pb.CreateReservationResponse(reservation=messages.reservation(wanted, state))
+
+        async def here() -> pb.CreateReservationResponse:
+            await self._one(SetReservation(wanted))
+            state = await self._replica.settled()
+            return pb.CreateReservationResponse(reservation=messages.reservation(wanted, state))
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.CreateReservation, request), context
+        )
 
     async def DeleteReservation(
         self, request: pb.DeleteReservationRequest, context: Context
     ) -> pb.DeleteReservationResponse:
-        if not self._replica.active:
-            return await self._forward(lambda stub: stub.DeleteReservation, request, context)
-        await self._one(DropReservation(request.name))
-        return pb.DeleteReservationResponse()
+        async def here() -> pb.DeleteReservationResponse:
+            await self._one(DropReservation(request.name))
+            return pb.DeleteReservationResponse()
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.DeleteReservation, request), context
+        )
 
     async def ListReservations(
         self, request: pb.ListReservationsRequest, context: Context
@@ -315,14 +366,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        tenant, segment = messages.parse_owner(request.tenant, request.segment)
-        want = messages.parse_want(request)
-        nodes = [NodeName(node) for node in request.nodes] or None
-        state = await self._replica.settled()
-        found = evaluate(state, tenant, segment, want, nodes, self._replica.now())
-        return pb.EvaluateNodesResponse(
-            evaluations=[messages.evaluation(item) for item in found[: request.limit or None]]
-        )
+        return await evaluate(self._replica, self._turns, request)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context
@@ -398,15 +442,18 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def CheckConsistency(
         self, request: pb.CheckConsistencyRequest, context: Context
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
-        async for progress in audit(self._replica):
-            yield pb.CheckConsistencyResponse(
-                blocks=progress.blocks,
-                addresses=progress.addresses,
-                total_blocks=progress.total,
-                findings=[messages.finding(item) for item in progress.findings],
-                done=progress.done,
-                revision=progress.revision,
-            )
+        async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
+            async for progress in steps:
+                found = chunks(map(messages.finding, progress.findings), BATCH_ITEMS)
+                answers = [pb.CheckConsistencyResponse(findings=part) for part in found]
+                answers = answers or [pb.CheckConsistencyResponse()]
+                answers[-1].done = progress.done
+                for answer in answers:
+                    answer.blocks = progress.blocks
+                    answer.addresses = progress.addresses
+                    answer.total_blocks = progress.total
+                    answer.revision = progress.revision
+                    yield answer
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -433,61 +480,20 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             raise result
         return result
 
-    async def _active_stub(self, context: Context) -> IpamServiceAsyncStub:
-        forwarded = any(key == FORWARDED for key, _ in context.invocation_metadata() or ())
-        return await self._forwarding.to(self._replica.active_address, forwarded=forwarded)
-
-    async def _forward(
-        self,
-        method: Callable[[IpamServiceAsyncStub], UnaryUnaryMultiCallable[_Asked, _Answer]],
-        request: _Asked,
-        context: Context,
-    ) -> _Answer:
-        """Passes a unary call on, with what is left of its deadline, and its answer back."""
-        call = method(await self._active_stub(context))
-        metadata = (*METADATA, *on_behalf_of(context))
-        try:
-            return await call(request, timeout=context.time_remaining(), metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from error
-        except asyncio.CancelledError:
-            raise cut_off() from None
-
-
-async def _ahead(
-    messages: AsyncIterator[pb.AllocateStreamRequest],
-    begin: Callable[[pb.AllocateStreamRequest], Awaitable[_Begun]],
-) -> AsyncIterator[_Begun]:
-    """Begins the work on messages while that on those before goes on; yields it in their order."""
-    queue: asyncio.Queue[_Begun | Exception | None] = asyncio.Queue(STREAM_AHEAD)
-
-    async def read() -> None:
-        try:
-            async for message in messages:
-                await queue.put(await begin(message))
-        except Exception as error:  # noqa: BLE001 - raised where the queue is read
-            await queue.put(error)
-        else:
-            await queue.put(None)
-
-    reader = asyncio.create_task(read())
-    try:
-        while (item := await queue.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-        while not queue.empty():
-            left = queue.get_nowait()
-            if isinstance(left, asyncio.Task):
-                left.cancel()
-
 
 def _check_batch(count: int) -> None:
-    if count > BATCH_MOST:
-        raise InvalidInput.at("specs", f"has {count}, at most {BATCH_MOST} are allowed")
+    if count > BATCH_ITEMS:
+        raise InvalidInput.at("specs", f"has {count}, at most {BATCH_ITEMS} are allowed")
+
+
+def _check_specs(specs: Sequence[AllocationSpec]) -> None:
+    """The answer has room for so many addresses."""
+    _check_batch(len(specs))
+    addresses = sum(len(spec.addresses) or 1 for spec in specs)
+    if addresses > BATCH_ADDRESSES:
+        raise InvalidInput.at(
+            "specs", f"ask for {addresses} addresses, at most {BATCH_ADDRESSES} are allowed"
+        )
 
 
 def _page_size(asked: int, default: int, most: int) -> int:

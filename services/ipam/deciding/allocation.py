@@ -18,7 +18,7 @@ from services.common.model.names import NodeName, Tenant
 from services.common.model.node import Node
 from services.ipam.ledger.areas import Area, Owner
 from services.ipam.ledger.blocks import Block
-from services.ipam.ledger.knowledge import owner_of
+from services.ipam.ledger.ground import owner_of
 from services.ipam.ledger.state import State
 from services.ipam.model import (
     Allocated,

@@ -5,6 +5,9 @@ the next plain request of that owner gets the next free address of it, as long a
 requests came between: no other block can have got room, nothing was reserved, and no time passes
 while a transaction is decided. Such a request costs a tenth of one that has to look.
 
+A plain request that was refused is refused for the next one of its owner too, as long as nothing
+but such requests came between. Finding out why nothing has room takes longer than all else.
+
 Every address is entered as `services.ipam.deciding.allocation` would have entered it; the property
 tests compare the two. Only what undoes it is one step for all addresses of a streak.
 """
@@ -20,7 +23,7 @@ from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import OFFSET_BITS
 from services.ipam.ledger.pages import page_of
 from services.ipam.ledger.state import State
-from services.ipam.model import ANY, Allocated, Given, Request
+from services.ipam.model import ANY, Allocated, Given, NoAddress, Request
 
 _owner = itemgetter(1, 2, 3)
 """Of a request: node, tenant, segment."""
@@ -69,6 +72,8 @@ class Streaks:
         self._index = state.index
         self._stamp = stamp
         self._streaks: dict[tuple[str, str, str], _Streak] = {}
+        self._refused: tuple[tuple[str, str, str], NoAddress] | None = None
+        """The owner whose plain request was refused last."""
 
     def run(self, items: Sequence[Item], first: int, end: int, results: list[Result]) -> int:
         """Decides items from `first` on, before `end`; returns that of the first that is left.
@@ -77,20 +82,26 @@ class Streaks:
         that was not written before.
         """
         codes, streaks, stamp = self._index.codes, self._streaks, self._stamp
-        at = first
+        at, given_out = first, 0
         while at < end:
             item = items[at]
             if type(item) is not Request or item.wants is not ANY:
                 break
-            name = item.name
-            streak = streaks.get(item[1:4])
-            if streak is None or name in codes:
+            name, owner = item.name, item[1:4]
+            if name in codes:
                 break
+            streak = streaks.get(owner)
+            if streak is None:
+                if self._refused is None or self._refused[0] != owner:
+                    break
+                results.append(self._refused[1])
+                at += 1
+                continue
             block = streak.block
             free = block.free
             offset = (free & -free).bit_length() - 1
             if offset < 0 or page_of(offset) != streak.page:
-                del streaks[item[1:4]]
+                del streaks[owner]
                 break
             block.free = free & (free - 1)
             block.names[offset] = name
@@ -104,13 +115,17 @@ class Streaks:
             )
             results.append(Allocated([given], existed=False))
             at += 1
-        self._index.used += at - first
+            given_out += 1
+        self._index.used += given_out
         return at
 
     def note(self, item: Item, result: Result) -> None:
         """Says what was decided otherwise: a streak begins, or all end."""
+        self._refused = None
         if type(result) is not Allocated:
             self._streaks.clear()
+            if type(result) is NoAddress and type(item) is Request and item.wants is ANY:
+                self._refused = item[1:4], result
         elif not result.existed:
             if type(item) is not Request or item.wants is not ANY:
                 self._streaks.clear()

@@ -8,7 +8,8 @@ from services.common.errors import RomanaError
 from services.common.model.names import NodeName
 from services.ipam.deciding import allocation, own_node
 from services.ipam.deciding.own_node import NodeBounds
-from services.ipam.ledger.knowledge import NodeRelease, Reservation
+from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.knowledge import NodeRelease
 from services.ipam.ledger.state import State
 from services.ipam.model import WANTS_MOST, Allocated, NodeReleased, Release, Released, Request
 

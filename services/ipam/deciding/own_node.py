@@ -19,7 +19,7 @@ from services.common.model.names import EndpointName, NodeName
 from services.common.model.node import Node
 from services.ipam.deciding import allocation
 from services.ipam.ledger.areas import Area
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.state import State
 from services.ipam.model import Allocated, Request
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
 from services.ipam.deciding.own_node import check_conflict
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range
 from services.ipam.ledger.state import State
 

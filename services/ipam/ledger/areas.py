@@ -7,24 +7,17 @@ which block of an owner is the oldest with room.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from services.common.model.layout import Layout
-from services.common.model.names import (
-    GroupPath,
-    NetworkName,
-    NodeName,
-    Segment,
-    Tenant,
-    TopologyName,
-)
-from services.common.model.network import Mode, Network, Placement
+from services.common.model.names import GroupPath, NodeName, Segment, Tenant, TopologyName
+from services.common.model.network import Network, Placement
 from services.ipam.ledger.blocks import Block
-from services.ipam.model import IPV4_BITS
 from services.ipam.slots.avoided import LastResort
+from services.ipam.slots.coverage import Coverage, Run
 from services.ipam.slots.placement import AggregateSpace, GroupSpace, SequentialSpace
 
 STALE_MOST: Final = 16
@@ -74,11 +67,16 @@ class Holding:
                 block.ripening = True
                 heappush(self._ripening, (ripe, block.sequence, block))
 
+    def note_again(self, block: Block) -> None:
+        """The same after what is reserved of it changed: another rest may be the first to count."""
+        block.ripening = False
+        self.note(block)
+        self._tidy()
+
     def remove(self, block: Block) -> None:
         """Says that the owner no longer holds a block."""
         self.blocks.remove(block)
-        if len(self._open) + len(self._ripening) > 2 * len(self.blocks) + STALE_MOST:
-            self._prune()
+        self._tidy()
 
     def oldest_with_room(self, now: int) -> Block | None:
         """The oldest block that can give an address at `now`, in milliseconds."""
@@ -117,32 +115,34 @@ class Holding:
         idle = block.longest_idle()
         return None if idle is None else idle.time + self.delay
 
-    def _prune(self) -> None:
-        """Forgets blocks that are not held any more: on a replica that only follows nobody looks
+    def _tidy(self) -> None:
+        """Forgets entries that mean nothing any more: on a replica that only follows nobody looks
         at them."""
-        for _, _, block in self._open:
-            block.opened = block in self.blocks
-        for _, _, block in self._ripening:
-            block.ripening = block in self.blocks
-        self._open = [entry for entry in self._open if entry[2].opened]
-        self._ripening = [entry for entry in self._ripening if entry[2].ripening]
-        heapify(self._ripening)
+        if len(self._open) + len(self._ripening) <= 2 * len(self.blocks) + STALE_MOST:
+            return
+        for _, _, block in (*self._open, *self._ripening):
+            block.opened = block.ripening = False
+        self._open, self._ripening = [], []
+        for block in self.blocks:
+            self.note(block)
 
 
 class Area:
     """A leaf group's prefix of one network."""
 
     __slots__ = (
+        "aside",
         "base",
         "bits",
         "blocks",
+        "changed",
         "empties",
         "holdings",
+        "intervals",
         "length",
         "network",
         "partial",
         "path",
-        "reserved",
         "resting",
         "shift",
         "slots",
@@ -167,10 +167,15 @@ class Area:
             if network.placement is Placement.SEQUENTIAL
             else LastResort(AggregateSpace(self.slots))
         )
+        self.aside = Coverage()
+        """Its reserved addresses."""
+        self.intervals: Counter[Interval] = Counter()
+        """What they were reserved as, within the area."""
+        self.changed: dict[Interval, None] | None = None
+        """Of them, those that came or went; None: look at all. For whoever tells others of what is
+        reserved, which takes them out."""
         self.partial: dict[int, int] = {}
         """Bits of the reserved offsets of slots that are not reserved as a whole."""
-        self.reserved: list[Interval] = []
-        """What is reserved, within the area; intervals may overlap."""
         self.holdings: dict[Owner, Holding] = {}
         self.used = 0
         self.resting = 0
@@ -221,32 +226,110 @@ class Area:
         if not block.used and block.rest:
             heappush(self.empties, (block.rest[-1].time + self.delay, block.sequence, block))
 
-    def reserve(self, interval: Interval) -> None:
-        """Sets addresses aside in slots that nobody holds; for held ones see `Block.reserve`."""
+    def reserve(self, interval: Interval) -> list[Run]:
+        """Sets addresses aside, as often as that is said; returns those that were not before.
+
+        Only for slots that nobody holds: blocks are told by the caller.
+        """
+        clipped = self._clip(interval)
+        if clipped is None:
+            return []
+        self.intervals[clipped] += 1
+        self._note(clipped)
+        runs = self.aside.add(*clipped)
+        for run in runs:
+            self._cover(*run)
+        return runs
+
+    def restore(self, interval: Interval) -> list[Run]:
+        """Undoes `reserve`; returns the addresses that nothing sets aside any more."""
+        clipped = self._clip(interval)
+        if clipped is None:
+            return []
+        self.intervals[clipped] -= 1
+        if not self.intervals[clipped]:
+            del self.intervals[clipped]
+        self._note(clipped)
+        runs = self.aside.remove(*clipped)
+        for run in runs:
+            self._uncover(*run)
+        return runs
+
+    def take_changed(self) -> Iterable[Interval] | None:
+        """Intervals of `intervals` that came or went since this was called; None: look at all."""
+        changed, self.changed = self.changed, {}
+        return changed
+
+    def reserved_offsets(self, slot: int) -> int:
+        """Bits of the offsets of a slot that are reserved, or blocked with the slot."""
+        return self._whole if self.space.is_blocked(slot) else self.partial.get(slot, 0)
+
+    def _clip(self, interval: Interval) -> Interval | None:
         start, stop = max(interval.start, self.base), min(interval.stop, self.stop)
-        if start >= stop:
-            return
-        self.reserved.append(Interval(start, stop))
+        return Interval(start, stop) if start < stop else None
+
+    def _note(self, interval: Interval) -> None:
+        if self.changed is not None:
+            self.changed[interval] = None
+            if len(self.changed) > 2 * len(self.intervals) + STALE_MOST:
+                self.changed = None  # nobody asks
+
+    @property
+    def _whole(self) -> int:
+        return (1 << (1 << self.shift)) - 1
+
+    def _cover(self, start: int, stop: int) -> None:
+        """Withdraws slots of which every address is reserved now, and avoids the others."""
+        first, end, edges = self._slots(start, stop)
+        if first < end:
+            self.space.block(first, end - first)
+        for slot, mask in edges:
+            before = self.partial.get(slot, 0)
+            if before | mask == self._whole:
+                del self.partial[slot]
+                self._avoid(slot, avoid=False)
+                self.space.block(slot)
+            else:
+                self.partial[slot] = before | mask
+                if not before:
+                    self._avoid(slot, avoid=True)
+
+    def _uncover(self, start: int, stop: int) -> None:
+        """Undoes `_cover`."""
+        first, end, edges = self._slots(start, stop)
+        if first < end:
+            self.space.unblock(first, end - first)
+        for slot, mask in edges:
+            before = self.partial.get(slot)
+            if before is None:
+                self.space.unblock(slot)
+                self._avoid(slot, avoid=True)
+                self.partial[slot] = self._whole & ~mask
+            elif before == mask:
+                del self.partial[slot]
+                self._avoid(slot, avoid=False)
+            else:
+                self.partial[slot] = before & ~mask
+
+    def _slots(self, start: int, stop: int) -> tuple[int, int, list[tuple[int, int]]]:
+        """The slots that lie in an interval, and bits of the offsets of those at its edges."""
         first, last = self.slot(start), self.slot(stop - 1)
         whole_from = first if start == self.slot_base(first) else first + 1
         whole_to = last + 1 if stop == self.slot_base(last + 1) else last
-        if whole_from < whole_to:
-            self.space.block(whole_from, whole_to - whole_from)
-        for slot in {first, last}:
-            if not whole_from <= slot < whole_to:
-                before = self.partial.get(slot, 0)
-                mask = before | offsets(interval, self.slot_base(slot), 1 << self.shift)
-                self.partial[slot] = mask
-                if isinstance(self.space, LastResort):
-                    self.space.avoid(slot)
-                if mask != before and mask == (1 << (1 << self.shift)) - 1:
-                    self.space.block(slot)
+        edges = [
+            (slot, offsets(Interval(start, stop), self.slot_base(slot), 1 << self.shift))
+            for slot in {first, last}
+            if not whole_from <= slot < whole_to
+        ]
+        return whole_from, whole_to, edges
 
-    def reserved_offsets(self, slot: int) -> int:
-        """Bits of the offsets of a slot, which nobody holds, that are reserved."""
-        if not self.space.is_free(slot):
-            return (1 << (1 << self.shift)) - 1
-        return self.partial.get(slot, 0)
+    def _avoid(self, slot: int, *, avoid: bool) -> None:
+        """No route may cover what is reserved, so that such a slot makes a poor block."""
+        if isinstance(self.space, LastResort):
+            if avoid:
+                self.space.avoid(slot)
+            else:
+                self.space.unavoid(slot)
 
     def free(self) -> int:
         """Addresses of slots that nobody holds and that can be handed out."""
@@ -257,90 +340,10 @@ class Area:
 
     def reserved_addresses(self) -> int:
         """How many of its addresses are reserved."""
-        return sum(stop - start for start, stop in merged(self.reserved))
-
-
-class NetworkSpace:
-    """A network with its areas."""
-
-    def __init__(self, network: Network, topology: TopologyName) -> None:
-        self.network = network
-        self.topology = topology
-        self.base = int(network.cidr.network_address)
-        self.bits = network.cidr.max_prefixlen
-        self.areas: dict[GroupPath, Area] = {}
-        self._bases: list[int] = []
-        self._sorted: list[Area] = []
-
-    @property
-    def stop(self) -> int:
-        """First address after it."""
-        return self.base + self.network.cidr.num_addresses
-
-    def add(self, area: Area) -> None:
-        """Adds an area."""
-        self.areas[area.path] = area
-        self._sorted = sorted(self.areas.values(), key=lambda item: item.base)
-        self._bases = [item.base for item in self._sorted]
-
-    def area_of(self, address: int) -> Area | None:
-        """The area that an address lies in."""
-        index = bisect_right(self._bases, address) - 1
-        if index < 0 or address >= self._sorted[index].stop:
-            return None
-        return self._sorted[index]
-
-    def overlapped(self, start: int, stop: int) -> Iterator[Area]:
-        """The areas that have addresses in common with an interval."""
-        for area in self._sorted[max(bisect_right(self._bases, start) - 1, 0) :]:
-            if area.base >= stop:
-                return
-            if area.stop > start:
-                yield area
-
-    def fixed_reservations(self) -> Iterator[Interval]:
-        """What the network itself sets aside: its gateway and, where endpoints are part of the
-        VLAN's own subnet, the subnet's network and broadcast address."""
-        network = self.network
-        if network.gateway is not None and network.gateway in network.cidr:
-            yield Interval(int(network.gateway), int(network.gateway) + 1)
-        if network.mode is Mode.ONLINK and self.bits == IPV4_BITS and network.cidr.prefixlen < 31:
-            yield Interval(self.base, self.base + 1)
-            yield Interval(self.stop - 1, self.stop)
-
-
-def build(layout: Layout) -> dict[NetworkName, NetworkSpace]:
-    """The networks of a layout with empty areas, in file order."""
-    homes = {name: topology for topology in layout.topologies for name in topology.networks}
-    spaces: dict[NetworkName, NetworkSpace] = {}
-    for network in layout.networks:
-        topology = homes.get(network.name)
-        if topology is None:
-            continue
-        space = spaces[network.name] = NetworkSpace(network, topology.name)
-        for leaf in topology.leaves():
-            prefix = leaf.prefixes.get(network.name)
-            if prefix is not None:
-                base = int(prefix.network_address)
-                space.add(Area(network, topology.name, leaf.path, base, prefix.prefixlen))
-    return spaces
+        return self.aside.total
 
 
 def offsets(interval: Interval, base: int, size: int) -> int:
     """Bits of the offsets that an interval has in common with `size` addresses from `base`."""
     low, high = max(interval.start - base, 0), min(interval.stop - base, size)
     return (1 << high) - (1 << low) if low < high else 0
-
-
-def merged(intervals: Iterable[Interval]) -> Iterator[Interval]:
-    """The same addresses as disjoint intervals, lowest first."""
-    start = stop = -1
-    for interval in sorted(intervals):
-        if interval.start > stop:
-            if stop > start:
-                yield Interval(start, stop)
-            start, stop = interval
-        else:
-            stop = max(stop, interval.stop)
-    if stop > start:
-        yield Interval(start, stop)

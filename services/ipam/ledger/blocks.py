@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.records.blocks import PAGE_BITS
@@ -18,6 +18,10 @@ from services.ipam.model import Given, prefix_text
 
 if TYPE_CHECKING:
     from services.ipam.ledger.areas import Area
+
+
+OPENED_MOST: Final = 64
+"""Offsets that are looked at one by one; from there on all at once costs less."""
 
 
 class Rest(NamedTuple):
@@ -228,21 +232,34 @@ class Block:
                 return index, item
         raise ValueError(f"{self} offset {offset} is neither free nor resting")
 
-    def reserve(self, mask: int) -> None:
-        """Says which offsets are reserved, instead of those before."""
-        if mask != self.reserved:
-            self.reserved = mask
+    def reserve(self, mask: int) -> bool:
+        """Says which offsets are reserved, instead of those before.
+
+        Says whether some are so no more, so that it may have got room, or gets some earlier.
+        """
+        opened = self.reserved & ~mask
+        self.reserved = mask
+        self.free &= ~mask
+        if opened.bit_count() > OPENED_MOST:
             self.refree()
+        elif opened:
+            resting = {item.offset for item in self.rest or ()}
+            left = opened
+            while left:
+                lowest = left & -left
+                left ^= lowest
+                offset = lowest.bit_length() - 1
+                if self.names[offset] is None and offset not in resting:
+                    self.free |= lowest
+        return bool(opened)
 
     def refree(self) -> None:
-        """Computes the free offsets anew, after the reserved ones changed."""
-        taken = self.reserved
-        for offset, name in enumerate(self.names):
-            if name is not None:
-                taken |= 1 << offset
+        """Computes the free offsets anew."""
+        unused = int("".join("01"[name is None] for name in reversed(self.names)), 2)
+        resting = 0
         for offset, _ in self.rest or ():
-            taken |= 1 << offset
-        self.free = ((1 << len(self.names)) - 1) & ~taken
+            resting |= 1 << offset
+        self.free = unused & ~self.reserved & ~resting
 
     def __str__(self) -> str:
         return prefix_text(self.base, self.length, self.bits)

@@ -18,8 +18,9 @@ from services.common.model.names import NodeName
 from services.common.records.blocks import BlockPage
 from services.ipam.ledger.areas import Area, Owner
 from services.ipam.ledger.blocks import Block, Left, Rest
+from services.ipam.ledger.ground import owner_of
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.knowledge import Knowledge, owner_of
+from services.ipam.ledger.knowledge import Knowledge
 from services.ipam.ledger.pages import page_of, write_page
 
 
@@ -61,10 +62,9 @@ class State(Knowledge):
         self._claimed_areas: dict[int, Area] = {}
         self._claimed_nodes: dict[NodeName, None] = {}
 
-    def rebuild(self) -> None:
-        """See `Knowledge`; only while nothing is pending."""
+    def _ground_changed(self) -> None:
         assert not self._undo
-        super().rebuild()
+        super()._ground_changed()
 
     # Decisions.
 
@@ -101,8 +101,7 @@ class State(Knowledge):
         self.index.remove(block)
         self.ticks += 1
         if area is None:
-            del self.strays[place]
-            self.stale = True
+            self._unstray(block)
         else:
             area.space.give_back(area.slot(block.base), block.node, self.ticks)
             if area.keeps_returned:
@@ -111,7 +110,7 @@ class State(Knowledge):
         def undo() -> None:
             self.returned.pop(place, None)
             if area is None or holding is None:
-                self.strays[place] = block
+                self._stray(block)
             else:
                 area.space.take(area.slot(block.base), block.node)
                 # the same again: by `opened` and `ripening` the block is in its lists

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from services.common.model.layout import Group
 from services.common.model.names import GroupPath, NetworkName, NodeName
-from services.ipam.ledger.areas import NetworkSpace, merged
 from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.spaces import NetworkSpace
 from services.ipam.ledger.state import State
 
 
@@ -82,8 +82,7 @@ def utilization(state: State, network: NetworkName | None = None) -> list[Networ
             for group in topology.groups:
                 total.add(_count_group(space, group, placed, groups)[0])
             total.size = space.network.cidr.num_addresses
-            reserved = [interval for area in space.areas.values() for interval in area.reserved]
-            total.reserved = sum(stop - start for start, stop in merged(reserved))
+            total.reserved = sum(area.aside.total for area in space.areas.values())
             for block in state.strays.values():
                 if block.network == name:
                     total.add_block(block)

@@ -4,9 +4,9 @@ Routes stay inside the prefix of a leaf group, so that what fills up elsewhere n
 and cover no reserved address: those belong to machines that are not nodes.
 
 `sync` brings them up to date, at the cost of what changed: of blocks that were named, and where
-something more was set aside. Only when areas were made anew (`State.rebuild`, another state) does
-it look at all blocks, and then too only real changes reach the tables and `take_moved`. To be
-called when the state holds nothing that is not in the store; all else only looks.
+something was set aside or is so no more. Only of another state does it look at all blocks, and then
+too only real changes reach the tables and `take_moved`. To be called when the state holds nothing
+that is not in the store; all else only looks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from typing import NamedTuple
 
 from services.common.model.names import NetworkName, NodeName
-from services.ipam.ledger.areas import Area, merged
+from services.ipam.ledger.areas import Area, Interval
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.state import State
 from services.ipam.model import IPV4_BITS
@@ -49,14 +49,13 @@ class _Part:
     """The table of one area."""
 
     __slots__ = (
+        "_forbidden",
         "area",
         "base",
         "bits",
-        "forbidden",
         "length",
         "network",
         "path",
-        "reserved",
         "table",
     )
 
@@ -69,27 +68,35 @@ class _Part:
         self.area: Area | None = None
         """None: it has not been taken over, or belongs to a state that is gone."""
         self.table = RouteTable(area.base, area.length, area.bits)
-        self.reserved = 0
-        """How much of `area.reserved` has been looked at."""
-        self.forbidden: frozenset[Prefix] = frozenset()
+        self._forbidden: dict[Interval, tuple[Prefix, ...]] = {}
 
     def fits(self, area: Area) -> bool:
         """Says whether the table can be that of another area."""
         return (self.base, self.length, self.bits) == (area.base, area.length, area.bits)
 
     def take(self, area: Area) -> bool:
-        """Makes it the table of an area with the same prefix; says whether it has to be flushed."""
-        if area is self.area and len(area.reserved) == self.reserved:
-            return False
-        self.area, self.reserved = area, len(area.reserved)
-        wanted = frozenset(_prefixes(area))
-        for at in wanted - self.forbidden:
-            self.table.forbid(*at)
-        for at in self.forbidden - wanted:
-            self.table.allow(*at)
-        changed = wanted != self.forbidden
-        self.forbidden = wanted
-        return changed
+        """Makes it the table of an area with the same prefix; says whether it has to be flushed.
+
+        What is the same area costs what was reserved or restored since.
+        """
+        changed = area.take_changed()
+        if area is not self.area or changed is None:
+            self.area = area
+            changed = {*self._forbidden, *area.intervals}
+        moved = False
+        for interval in changed:
+            forbidden = interval in self._forbidden
+            if forbidden == (interval in area.intervals):
+                continue
+            moved = True
+            if forbidden:
+                for at in self._forbidden.pop(interval):
+                    self.table.allow(*at)
+            else:
+                prefixes = self._forbidden[interval] = tuple(_prefixes(interval, area.bits))
+                for at in prefixes:
+                    self.table.forbid(*at)
+        return moved
 
 
 class _Held(NamedTuple):
@@ -113,7 +120,7 @@ class RoutesView:
         self._moved: dict[At, None] = {}
 
     def changed(self, places: Iterable[Place]) -> None:
-        """Says that blocks may have come, gone or changed hands."""
+        """Says that blocks may have come, gone, changed hands or areas."""
         if self._state is not None:
             self._changed.update(dict.fromkeys(places))
 
@@ -179,7 +186,8 @@ class RoutesView:
     def _realign(self, state: State) -> None:
         """Takes over the areas of a state; tables stay where the prefix is the same."""
         before, self._parts = self._parts, {}
-        same = self._state is state
+        if self._state is not state:
+            self._changed = dict.fromkeys([*self._known, *state.index.blocks])
         self._state, self._version = state, state.version
         for space in state.spaces.values():
             for area in space.areas.values():
@@ -187,9 +195,8 @@ class RoutesView:
                 part = before.get(key)
                 if part is not None and part.fits(area):
                     del before[key]
-                    same = same and part.area is area
                 else:
-                    part, same = _Part(area), False
+                    part = _Part(area)
                 self._parts[key] = part
                 if part.take(area):
                     self._touched[id(part)] = part
@@ -197,8 +204,6 @@ class RoutesView:
             network, bits = part.network, part.bits
             for base, length in part.table.routes:
                 self._moved[At(network, base, length, bits)] = None
-        if not same or before:
-            self._changed = dict.fromkeys([*self._known, *state.index.blocks])
 
     def _take_blocks(self, state: State) -> None:
         """Blocks that changed: first all that are gone, since others may have taken their place."""
@@ -230,9 +235,12 @@ class RoutesView:
             self._touched[id(part)] = part
 
 
-def _prefixes(area: Area) -> Iterable[Prefix]:
-    """The reserved addresses of an area, as prefixes."""
-    make = IPv4Address if area.bits == IPV4_BITS else IPv6Address
-    for start, stop in merged(area.reserved):
-        for prefix in summarize_address_range(make(start), make(stop - 1)):
-            yield int(prefix.network_address), prefix.prefixlen
+def _prefixes(interval: Interval, bits: int) -> Iterable[Prefix]:
+    start, stop = interval
+    if stop - start == 1:  # as nodes' and gateways' are
+        return ((start, bits),)
+    make = IPv4Address if bits == IPV4_BITS else IPv6Address
+    return (
+        (int(prefix.network_address), prefix.prefixlen)
+        for prefix in summarize_address_range(make(start), make(stop - 1))
+    )

@@ -7,6 +7,7 @@ instead of one for a gateway at the start of a network). Nobody gets it while th
 
 from __future__ import annotations
 
+from services.ipam.slots.coverage import Coverage
 from services.ipam.slots.integer_runs import Runs
 from services.ipam.slots.placement import GroupSpace
 
@@ -18,10 +19,10 @@ class LastResort:
         self._inner = inner
         self._avoided: set[int] = set()
         """All of them; the inner space has them blocked."""
-        self._shut: set[int] = set()
-        """Those of them that were blocked besides."""
+        self._shut = Coverage()
+        """What is blocked besides."""
         self._spare = Runs()
-        """Those of them that can be chosen."""
+        """Those to avoid that can be chosen."""
 
     @property
     def free(self) -> int:
@@ -31,6 +32,10 @@ class LastResort:
     def is_free(self, slot: int) -> bool:
         """Says whether a slot is in the space, not held and not blocked."""
         return self._inner.is_free(slot) or slot in self._spare
+
+    def is_blocked(self, slot: int) -> bool:
+        """Says whether a slot is blocked, held or not."""
+        return slot in self._shut
 
     def holder(self, slot: int) -> str | None:
         """The node that holds a slot."""
@@ -44,8 +49,7 @@ class LastResort:
     def take(self, slot: int, node: str) -> int | None:
         """Gives a slot to a node; see `GroupSpace.take`."""
         returned = self._inner.take(slot, node)
-        if slot in self._spare:
-            self._spare.remove(slot, slot + 1)
+        self._withdraw(slot)
         return returned
 
     def untake(self, slot: int, node: str, returned: int | None) -> None:
@@ -63,20 +67,32 @@ class LastResort:
         self._inner.note_returned(slot, returned)
 
     def block(self, slot: int, count: int = 1) -> None:
-        """Withdraws slots for good."""
+        """Withdraws slots; see `GroupSpace.block`."""
         self._inner.block(slot, count)
-        self._shut |= {avoided for avoided in self._avoided if slot <= avoided < slot + count}
-        for first, end in self._spare.within(slot, slot + count):
-            self._spare.remove(first, end)
+        for run in self._shut.add(slot, slot + count):
+            for first, end in self._spare.within(*run):
+                self._spare.remove(first, end)
+
+    def unblock(self, slot: int, count: int = 1) -> None:
+        """Undoes `block`."""
+        self._inner.unblock(slot, count)
+        for first, end in self._shut.remove(slot, slot + count):
+            few = end - first < len(self._avoided)
+            for avoided in range(first, end) if few else tuple(self._avoided):
+                if first <= avoided < end:
+                    self._offer(avoided)
 
     def avoid(self, slot: int) -> None:
-        """Says that a slot, free or held, is to be chosen last."""
-        if slot not in self._avoided:
-            if not self._inner.is_free(slot) and self._inner.holder(slot) is None:
-                self._shut.add(slot)
-            self._avoided.add(slot)
-            self._inner.block(slot)
-            self._offer(slot)
+        """Says that a slot, free or held, is to be chosen last; it is not so yet."""
+        self._avoided.add(slot)
+        self._inner.block(slot)
+        self._offer(slot)
+
+    def unavoid(self, slot: int) -> None:
+        """Undoes `avoid`."""
+        self._avoided.remove(slot)
+        self._withdraw(slot)
+        self._inner.unblock(slot)
 
     def _offer(self, slot: int) -> None:
         if (
@@ -86,3 +102,7 @@ class LastResort:
             and slot not in self._spare
         ):
             self._spare.add(slot, slot + 1)
+
+    def _withdraw(self, slot: int) -> None:
+        if slot in self._spare:
+            self._spare.remove(slot, slot + 1)

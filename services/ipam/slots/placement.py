@@ -17,9 +17,9 @@ Undoing, in reverse order and for a transaction that failed:
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter
 from typing import Protocol
 
+from services.ipam.slots.coverage import Coverage
 from services.ipam.slots.integer_runs import Runs, SizedRuns
 
 
@@ -33,6 +33,10 @@ class GroupSpace(Protocol):
 
     def is_free(self, slot: int) -> bool:
         """Says whether a slot is in the space, not held and not blocked."""
+        ...
+
+    def is_blocked(self, slot: int) -> bool:
+        """Says whether a slot is blocked, held or not."""
         ...
 
     def holder(self, slot: int) -> str | None:
@@ -74,6 +78,10 @@ class GroupSpace(Protocol):
         """
         ...
 
+    def unblock(self, slot: int, count: int = 1) -> None:
+        """Undoes `block`; raises ValueError if some of them are not blocked."""
+        ...
+
 
 class _Space:
     """What both strategies share: who holds which slot, which are blocked, which are free."""
@@ -84,8 +92,7 @@ class _Space:
         self.slots = slots
         self._holders: dict[int, str] = {}
         self._held = Runs()
-        self._blocks: Counter[tuple[int, int]] = Counter()
-        self._blocked = Runs()
+        self._blocked = Coverage()
         self._free = SizedRuns()
         self._free.add(0, slots)
 
@@ -98,36 +105,23 @@ class _Space:
         """See `GroupSpace`."""
         return slot in self._free
 
+    def is_blocked(self, slot: int) -> bool:
+        """See `GroupSpace`."""
+        return slot in self._blocked
+
     def holder(self, slot: int) -> str | None:
         """See `GroupSpace`."""
         return self._holders.get(slot)
 
     def block(self, slot: int, count: int = 1) -> None:
         """See `GroupSpace`."""
-        end = self._range_end(slot, count)
-        self._blocks[slot, end] += 1
-        for run in self._blocked.missing(slot, end):
-            self._blocked.add(*run)
-        for run in self._free.within(slot, end):
-            self._withdraw(*run)
+        for blocked in self._blocked.add(slot, self._range_end(slot, count)):
+            for run in self._free.within(*blocked):
+                self._withdraw(*run)
 
     def unblock(self, slot: int, count: int = 1) -> None:
         """See `GroupSpace`."""
-        end = self._range_end(slot, count)
-        if not self._blocks[slot, end]:
-            del self._blocks[slot, end]
-            raise ValueError(f"slots {slot} to {end - 1} were not blocked")
-        self._blocks[slot, end] -= 1
-        if self._blocks[slot, end]:
-            return
-        del self._blocks[slot, end]
-        still = Runs()  # blocked by others; reservations are few and rarely change
-        for first, stop in self._blocks:
-            if first < end and slot < stop:
-                for run in still.missing(max(first, slot), min(stop, end)):
-                    still.add(*run)
-        for opened in still.missing(slot, end):
-            self._blocked.remove(*opened)
+        for opened in self._blocked.remove(slot, self._range_end(slot, count)):
             for run in self._held.missing(*opened):
                 self._offer(*run)
 

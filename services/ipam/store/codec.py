@@ -30,8 +30,9 @@ from services.common.records.blocks import (
 from services.common.records.errors import RecordError
 from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.unreadable import Unreadable, UnreadableRecords
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.knowledge import NodeRelease, Reservation
+from services.ipam.ledger.knowledge import NodeRelease
 from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import PageChange, Pending, State
 

@@ -47,6 +47,10 @@ from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
 
+NOT_ACTIVE: Final = "NOT_ACTIVE"
+"""Reason of the error for what was not decided, since another replica decides."""
+OVERLOADED: Final = "OVERLOADED"
+"""Reason of the error for what would have to wait too long."""
 _T = TypeVar("_T")
 
 OPERATIONS_MOST: Final = TRANSACTION_OPERATIONS - 1
@@ -162,7 +166,15 @@ class Committer:
         """The last transaction answered several callers."""
         self._at_hand: list[_Job] = []
         """What the last transaction was decided for."""
-        self._ended = False
+        self._closing = False
+        self._ended = asyncio.Event()
+        self.finished = False
+        """It ended as `finish` asked: memory is equal to the store."""
+
+    @property
+    def decides(self) -> bool:
+        """Says whether something may be submitted."""
+        return not (self._closing or self._ended.is_set())
 
     @property
     def revision(self) -> Revision:
@@ -179,10 +191,10 @@ class Committer:
 
         Refusals are among the results. Raises Unavailable if this replica cannot say.
         """
-        if self._ended:
+        if not self.decides:
             raise _not_active()
         if self._waiting + len(items) > QUEUE_MOST:
-            raise Unavailable("too many requests are waiting for the store", reason="OVERLOADED")
+            raise Unavailable("too many requests are waiting for the store", reason=OVERLOADED)
         job = _Job(items, asyncio.get_running_loop().create_future())
         self._queue.append(job)
         self._waiting += len(items)
@@ -196,11 +208,18 @@ class Committer:
         Raises Unavailable if this replica decides no more.
         """
         async with self._entry:
-            while not self._ended and self._waiting and self._waiting + items > STREAMED_MOST:
+            while self.decides and self._waiting and self._waiting + items > STREAMED_MOST:
                 self._answered.clear()
                 await self._answered.wait()
-        if self._ended:
+        if not self.decides:
             raise _not_active()
+
+    async def finish(self) -> None:
+        """Decides nothing more; returns when the transaction in flight is through."""
+        self._closing = True
+        self._answered.set()
+        self._wake.set()
+        await self._ended.wait()
 
     async def settled(self) -> None:
         """Returns when memory holds nothing that is not in the store.
@@ -217,12 +236,12 @@ class Committer:
     def topology_changed(self) -> None:
         """Takes over what the feed was given: at once, or after the transaction in flight."""
         if self._settled.is_set():
-            self._catch_up()
-        else:
+            self._take_over()
+        if self._feed.is_behind:
             self._wake.set()
 
     async def run(self) -> None:
-        """Commits until it is cancelled.
+        """Commits until it is cancelled or shall `finish`.
 
         Raises Deposed; and anything else where memory may not be what the store holds any more.
         """
@@ -230,8 +249,8 @@ class Committer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                self._catch_up()
-                while self._queue:
+                await self._catch_up()
+                while self._queue and not self._closing:
                     await self._gather()
                     self._settled.clear()
                     try:
@@ -243,11 +262,14 @@ class Committer:
                         raise
                     finally:
                         self._settled.set()
-                    self._catch_up()
+                    await self._catch_up()
                     if self._readers:
                         await asyncio.sleep(0)  # their turn, before memory changes again
+                if self._closing:
+                    self.finished = True
+                    return
         finally:
-            self._ended = True
+            self._ended.set()
             while self._queue:
                 self._fail(self._queue.popleft(), _not_active())
             self._answered.set()
@@ -278,6 +300,7 @@ class Committer:
             ]
             if not writes:
                 self._answer_from_memory(decision)
+                await asyncio.sleep(0)  # others' turn: no transaction gives it to them
                 return
             started = time.perf_counter()
             try:
@@ -300,7 +323,7 @@ class Committer:
                     self._committed(decision, len(writes), time.perf_counter() - started)
                     return
                 self._undo(decision.jobs, "stale")
-                self._catch_up()
+                await self._catch_up()
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
 
@@ -472,15 +495,21 @@ class Committer:
                 job.results.clear()
                 self._fail(job, internal_error())
 
-    def _catch_up(self) -> None:
+    async def _catch_up(self) -> None:
+        """Takes over all that the feed was given; others have their turn between two batches."""
+        self._take_over()
+        while self._feed.is_behind:
+            await asyncio.sleep(0)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Takes over a batch: what one transaction of topology changed."""
         if self._feed.catch_up(self._state) or self._state.releases:
             self._on_nodes()
-        if self._state.stale:
-            self._state.rebuild()
         moved = self._state.take_moved()
         if moved:
             self._on_commit(moved, self.revision)
 
 
 def _not_active() -> Unavailable:
-    return Unavailable("this replica is not the active one any more", reason="NOT_ACTIVE")
+    return Unavailable("this replica is not the active one any more", reason=NOT_ACTIVE)

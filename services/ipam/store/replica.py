@@ -4,6 +4,7 @@
     take-over  it writes `Keys.commit`, and waits until its own watches have seen that: memory now
                holds all that anybody wrote before, and nobody else can write any more
     active     the watch is off; memory changes by decisions, which the committer makes durable
+    resigned   what is in flight ends, another one takes over; memory goes on by the watch
     deposed    memory is thrown away and read again
 
 The topology is followed at all times.
@@ -37,7 +38,7 @@ from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
 from services.ipam.store.clock import RestClock
 from services.ipam.store.fenced_transactions import Deposed, Leadership
-from services.ipam.store.group_commit import Committer, Observer
+from services.ipam.store.group_commit import NOT_ACTIVE, Committer, Observer
 from services.ipam.store.node_releases import NodeReleases
 from services.ipam.store.topology_feed import TopologyFeed
 
@@ -105,7 +106,8 @@ class Replica:
         self._feed = TopologyFeed(keys)
         self._feed.on_change = lambda: self._tell(())
         self._topology = follow_topology(client, keys, self._on_topology)
-        self._election = Election(client, keys.leader, identity.address.encode(), ttl)
+        # whoever is elected before it has read the store lets all wait
+        self._election = Election(client, keys.leader, identity.address.encode(), ttl, stands=False)
         self._follower: Follower | None = None
         self._committer: Committer | None = None
         self._clock = RestClock()
@@ -132,7 +134,13 @@ class Replica:
     @property
     def active(self) -> bool:
         """This is the active replica, ready to decide."""
-        return self._committer is not None and self._election.is_leader
+        committer = self._committer
+        return committer is not None and committer.decides and self._election.is_leader
+
+    @property
+    def elected(self) -> bool:
+        """This is the active replica, or will be when it has taken over."""
+        return self._election.is_leader
 
     @property
     def active_address(self) -> str | None:
@@ -176,7 +184,7 @@ class Replica:
 
     def _deciding(self) -> Committer:
         if self._committer is None or not self._election.is_leader:
-            raise Unavailable("this replica is not the active one", reason="NOT_ACTIVE")
+            raise Unavailable("this replica is not the active one", reason=NOT_ACTIVE)
         return self._committer
 
     async def settled(self) -> State:
@@ -199,7 +207,7 @@ class Replica:
             # what it has in flight may be in the store already
             await committer.settled()
             if not self._election.is_leader:
-                raise Unavailable("this replica is not the active one any more", "NOT_ACTIVE")
+                raise Unavailable("this replica is not the active one any more", NOT_ACTIVE)
         elif follower is not None:
             await follower.wait_for(revision, CONFIRM_SECONDS)
         if not self.loaded:
@@ -224,8 +232,13 @@ class Replica:
             await self._follower.wait_for(item.mod_revision, CATCH_UP_SECONDS)
         return item
 
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Is set when `in_sync`, `active` or `elected` may have changed since it was asked for."""
+        return self._changed
+
     async def changed(self) -> None:
-        """Returns when `in_sync` or `active` may have changed since it was called."""
+        """Returns when `in_sync`, `active` or `elected` may have changed since it was called."""
         await self._changed.wait()
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -241,25 +254,50 @@ class Replica:
             group.create_task(self._watch_election(), name="watch election")
             group.create_task(self._live(), name="live")
 
+    async def hand_over(self) -> None:
+        """Lets another replica decide from now on, if there is one, and goes on as a standby.
+
+        What is in flight ends first; what waits is not decided, and may be asked of the other.
+        """
+        if self._committer is not None:
+            if not self._election.has_successor:
+                return
+            await self._committer.finish()
+        try:
+            await self._election.withdraw()
+        except Unavailable as error:
+            log.warning("hand_over_unfinished", why=error.message)
+
     async def resign(self) -> None:
         """Lets another replica take over at once."""
         await self._election.resign()
 
     async def _live(self) -> None:
+        known: Revision | None = None
         while True:
-            self._reset()
-            await self._live_once()
+            if known is None:
+                self._reset()
+            known = await self._live_once(known)
 
-    async def _live_once(self) -> None:
-        """From reading the store until memory is of no use any more, which nothing here keeps."""
+    async def _live_once(self, known: Revision | None) -> Revision | None:
+        """From reading the store until this replica is not the active one any more.
+
+        Takes and returns the revision up to which memory is equal to the store; None: it is of no
+        use, and nothing here keeps it.
+        """
         self._follower = Follower(
-            self._client, self.keys.ipam, self._on_batch, beacon=self.keys.commit
+            self._client, self.keys.ipam, self._on_batch, start=known, beacon=self.keys.commit
         )
         following = asyncio.create_task(self._follower.run(), name="follow ipam")
         try:
             committer = await self._take_over(self._follower, following)
             if committer is not None:
                 await self._lead(committer)
+                if committer.finished:
+                    self._committer = None
+                    self._take_topology()
+                    return committer.revision
+            return None
         finally:
             self._committer = None
             self._notify()
@@ -324,7 +362,10 @@ class Replica:
                 group.create_task(self._releases.run(), name="release what is on nodes gone")
                 group.create_task(self._until_deposed(), name="until deposed")
         except* Deposed:
-            log.warning("deposed", replica=self.identity.replica)
+            if committer.finished:
+                log.info("handed_over", replica=self.identity.replica)
+            else:
+                log.warning("deposed", replica=self.identity.replica)
         except* Exception:
             # Memory may not be what the store holds: it is thrown away and read again.
             log.exception("deciding_failed", replica=self.identity.replica)
@@ -351,6 +392,7 @@ class Replica:
         self.routes.detach()
         self._loaded = False
         self._feed.fill(self.state)
+        self._take_topology()
         self._tell(None)
         self._notify()
         release()
@@ -360,11 +402,16 @@ class Replica:
         if self._committer is not None:
             self._committer.topology_changed()
         else:
-            self._feed.catch_up(self.state)
-            moved = self.state.take_moved()
-            if moved:
-                self._tell(moved)
+            self._take_topology()
         self._notify()
+
+    def _take_topology(self) -> None:
+        """Takes over all that was pushed, also what a committer that ended has left."""
+        while self._feed.is_behind:
+            self._feed.catch_up(self.state)
+        moved = self.state.take_moved()
+        if moved:
+            self._tell(moved)
 
     def _on_batch(self, batch: WatchBatch) -> None:
         """What the active replica wrote."""
@@ -394,5 +441,7 @@ class Replica:
             listener(places)
 
     def _notify(self) -> None:
+        if self.loaded:
+            self._election.stand()
         self._changed.set()
         self._changed = asyncio.Event()

@@ -122,8 +122,8 @@ class Observer(Protocol):
     def changed(self, path: str, changes: int, /) -> None:
         """Some have changed, come or gone."""
 
-    def broke(self, path: str, /) -> None:
-        """Following was interrupted."""
+    def following(self, path: str, /, *, follows: bool) -> None:
+        """From now on changes are heard of, or not."""
 
 
 class Informer(Generic[T]):
@@ -133,15 +133,15 @@ class Informer(Generic[T]):
         self,
         server: ApiServer,
         kind: Kind[T],
-        take: Callable[[Sequence[Change[T]]], None],
         observer: Observer | None = None,
         *,
         page: int = PAGE,
     ) -> None:
-        """Calls `take` with changes as they are seen, after `items` has them."""
+        """Does nothing before `run`."""
         self._server = server
         self._kind = kind
-        self._take = take
+        self._listeners: list[Callable[[Sequence[Change[T]]], None]] = []
+        self._followers: list[Callable[[], None]] = []
         self._observer = observer
         self._page = page
         self._items: dict[str, T] = {}
@@ -152,6 +152,14 @@ class Informer(Generic[T]):
         """What changes now is heard of: a watch stands."""
         self.is_known = True
         """The cluster has such objects."""
+
+    def on_change(self, listener: Callable[[Sequence[Change[T]]], None]) -> None:
+        """Calls it with changes as they are seen, after `items` has them."""
+        self._listeners.append(listener)
+
+    def on_following(self, listener: Callable[[], None]) -> None:
+        """Calls it when changes are heard of again."""
+        self._followers.append(listener)
 
     @property
     def items(self) -> Mapping[str, T]:
@@ -184,7 +192,7 @@ class Informer(Generic[T]):
                 log.warning("not_followed", path=self._kind.path, message=error.message)
                 pause = backoff.failed()
             finally:
-                self._broke()
+                self._follows(follows=False)
             if pause:
                 await asyncio.sleep(pause)
 
@@ -200,11 +208,14 @@ class Informer(Generic[T]):
         backoff.succeeded()
         return 0.0
 
-    def _broke(self) -> None:
-        if self.is_following:
-            self.is_following = False
+    def _follows(self, *, follows: bool) -> None:
+        if self.is_following is not follows:
+            self.is_following = follows
             if self._observer is not None:
-                self._observer.broke(self._kind.path)
+                self._observer.following(self._kind.path, follows=follows)
+            if follows:
+                for listener in self._followers:
+                    listener()
 
     async def _list(self) -> None:
         """Reads all objects at one version; what is no longer among them is gone."""
@@ -242,7 +253,7 @@ class Informer(Generic[T]):
             async with self._server.stream(self._kind.path, parameters) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     raise refusal(answer.status_code, await answer.aread())
-                self.is_following = True
+                self._follows(follows=True)
                 async with contextlib.aclosing(_lines(answer)) as lines:
                     async for batch in lines:
                         self._take_batch(batch)
@@ -298,7 +309,8 @@ class Informer(Generic[T]):
         if changes:
             if self._observer is not None:
                 self._observer.changed(self._kind.path, len(changes))
-            self._take(changes)
+            for listener in self._listeners:
+                listener(changes)
 
 
 async def _lines(answer: httpx2.Response) -> AsyncGenerator[Sequence[bytes], None]:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -88,22 +88,6 @@ class LeaseElection:
                 async with asyncio.timeout(left):
                     await self._moved.wait()
 
-    @contextlib.asynccontextmanager
-    async def term(self) -> AsyncIterator[asyncio.Event]:
-        """Waits for leadership; gives an event that is set when it is over."""
-        await self.until(leading=True)
-        over = asyncio.Event()
-
-        async def watch() -> None:
-            await self.until(leading=False)
-            over.set()
-
-        watching = asyncio.create_task(watch())
-        try:
-            yield over
-        finally:
-            watching.cancel()
-
     async def run(self) -> None:
         """Stands for ever; call `resign` after it was cancelled."""
         pause = self._duration / _RENEWALS
@@ -123,10 +107,14 @@ class LeaseElection:
         """Lets another lead at once."""
         self._until = 0.0
         self._judge()
-        lease = await self._read()
-        if lease is not None and lease.spec is not None and self._holder(lease) == self._identity:
-            lease.spec.holderIdentity = ""
-            await self._write(lease)
+        try:
+            lease = await self._read()
+            if lease is not None and self._holder(lease) == self._identity:
+                assert lease.spec is not None
+                lease.spec.holderIdentity = ""
+                await self._write(lease)
+        except RomanaError as error:
+            log.warning("lease_not_resigned", lease=self._name, message=error.message)
 
     async def _turn(self) -> None:
         """Takes or renews the lease, if it may."""

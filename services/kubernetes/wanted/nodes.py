@@ -21,6 +21,9 @@ from services.kubernetes.objects.nodes import Node
 from services.kubernetes.wanted.values import WantedNode
 
 ATTACHMENTS: Final = "attachments"
+FOLLOWED: Final = "romana.io/followed-from"
+"""A label on every node that is here because the API server has it: others are somebody else's."""
+KUBERNETES: Final = "kubernetes"
 
 
 class _Attachment(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +45,7 @@ def node_of(node: Node) -> tuple[WantedNode, list[Violation]]:
         WantedNode(
             name=NodeName(node.name),
             address=node.addresses[0] if node.addresses else None,
-            labels=node.labels,
+            labels={**node.labels, FOLLOWED: KUBERNETES},
             attachments=None if problems else attachments,
         ),
         problems,

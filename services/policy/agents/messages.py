@@ -9,6 +9,7 @@ from romana.policy.v1 import sync_rules_pb2 as pb
 from services.common.model.rules import (
     CompiledRule,
     EndpointRules,
+    GroupBlock,
     GroupPage,
     NodeRules,
     Profile,
@@ -47,6 +48,8 @@ def resource(identity: str, value: Resource) -> bytes:
         case GroupPage():
             base = value.base.to_bytes(value.bits // 8, "big")
             message.page.CopyFrom(pb.GroupPage(group=value.group, base=base, members=value.members))
+        case GroupBlock():
+            message.block.CopyFrom(pb.GroupBlock(group=value.group, cidr=str(value.cidr)))
         case PolicyNetwork():
             message.network.CopyFrom(
                 pb.NetworkRules(name=value.name, cidr=str(value.cidr), masquerade=value.masquerade)
@@ -91,4 +94,5 @@ def _rule(value: CompiledRule) -> pb.CompiledRule:
         groups=value.groups,
         blocks=map(block, value.blocks),
         ports=map(port, value.ports),
+        owned=[pb.OwnedPeers(blocks=one.blocks, known=one.known or "") for one in value.owned],
     )

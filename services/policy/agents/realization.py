@@ -27,8 +27,10 @@ from services.common.errors import RomanaError
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName
-from services.common.paging.pages import page
+from services.common.paging.pages import filled
+from services.common.rpc.request_id import passed_on
 from services.common.rpc.sibling_replicas import Others
+from services.common.sizes import ANSWER_BYTES
 from services.common.sync import wire
 from services.common.sync.hub import Status
 from services.policy.agents.streams import Syncing
@@ -93,10 +95,15 @@ class Realizing:
             self._since(request, nodes, response)
         if not request.nodes_only:
             names = sorted(set(request.policies) or policies)
-            chosen, token = page(names, request.page_size, request.page_token, in_order=True)
-            response.next_page_token = token
-            for number in chosen:
-                response.policies.append(self._policy(PolicyName(names[number]), nodes))
+            found, response.next_page_token = filled(
+                names,
+                request.page_size,
+                request.page_token,
+                lambda number: self._policy(PolicyName(names[number]), nodes),
+                in_order=True,
+                most=ANSWER_BYTES // 2,  # the other half is for the nodes
+            )
+            response.policies.extend(found)
         if not request.page_token:
             wanted = request.nodes or sorted(nodes)
             response.nodes.extend(nodes[node] for node in wanted if node in nodes)
@@ -215,7 +222,7 @@ class Realizing:
 async def _ask(channel: grpc.aio.Channel, timeout: float) -> api.GetRealizationResponse:
     stub: PolicyServiceAsyncStub = PolicyServiceStub(channel)
     request = api.GetRealizationRequest(local_only=True, nodes_only=True)
-    return await stub.GetRealization(request, timeout=timeout)
+    return await stub.GetRealization(request, timeout=timeout, metadata=passed_on())
 
 
 async def _nobody() -> Iterable[api.GetRealizationResponse]:

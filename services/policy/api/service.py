@@ -15,11 +15,13 @@ from romana.policy.v1 import policy_service_pb2 as api
 from services.common.errors import InvalidInput, NotFound, RomanaError, Violation
 from services.common.model.names import EndpointName, NodeName, Tenant, subject_name
 from services.common.model.rules import MAX_PORT, Direction, PolicyName
-from services.common.paging.pages import page
+from services.common.paging.pages import filled
 from services.common.process.version import version
 from services.common.rpc import enums
+from services.common.rpc.fitting import cut, statuses_that_fit
 from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
+from services.common.sizes import BATCH_ITEMS
 from services.common.store.unreadable import STATUS_MOST, named
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
@@ -30,9 +32,6 @@ from services.policy.model import Endpoint
 from services.policy.store.apply import Applied, How, Kind, PolicyChanges, policy_not_found
 from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.store import PolicyStore
-
-MAX_BATCH: Final = 10_000
-"""Endpoints or tenants in one request."""
 
 # Every method has messages of its own; none is looked at through the context.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -76,7 +75,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.CreatePolicyRequest, context: Context
     ) -> api.CreatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(validate_only=request.validate_only, request_id=request.request_id)
+        how = How(validate_only=request.validate_only)
         entry = await self._changes.create(policy, how)
         return api.CreatePolicyResponse(policy=messages_out.policy(entry))
 
@@ -84,7 +83,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.UpdatePolicyRequest, context: Context
     ) -> api.UpdatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(request.policy.etag, request.validate_only, request.request_id)
+        how = How(request.policy.etag, request.validate_only)
         return api.UpdatePolicyResponse(
             policy=messages_out.policy(await self._changes.update(policy, how))
         )
@@ -93,7 +92,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.DeletePolicyRequest, context: Context
     ) -> api.DeletePolicyResponse:
         name = messages_in.policy_name(request.name)
-        how = How(request.etag, request.validate_only, request.request_id)
+        how = How(request.etag, request.validate_only)
         await self._changes.delete(name, how)
         return api.DeletePolicyResponse()
 
@@ -111,11 +110,14 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
     ) -> api.ListPoliciesResponse:
         self._store.check_in_sync()
         names = sorted(self._matching(request))
-        chosen, token = page(names, request.page_size, request.page_token, in_order=True)
-        return api.ListPoliciesResponse(
-            policies=[messages_out.policy(self._feed.policies[names[number]]) for number in chosen],
-            next_page_token=token,
+        policies, token = filled(
+            names,
+            request.page_size,
+            request.page_token,
+            lambda number: messages_out.policy(self._feed.policies[names[number]]),
+            in_order=True,
         )
+        return api.ListPoliciesResponse(policies=policies, next_page_token=token)
 
     async def ApplyPolicies(
         self, request: api.ApplyPoliciesRequest, context: Context
@@ -124,7 +126,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         networks = dict(self._engine.networks)
         # a file of thousands of policies takes a second: not on the loop
         wanted = await asyncio.to_thread(set_messages.read, request, networks)
-        how = How(validate_only=request.validate_only, request_id=request.request_id)
+        how = How(validate_only=request.validate_only)
         return _applied(await self._changes.apply(wanted, how))
 
     # Tenants.
@@ -137,9 +139,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         for number, message in enumerate(request.tenants):
             try:
                 tenant = messages_in.tenant(message, f"tenants[{number}]")
-                await self._changes.put_tenant(
-                    tenant, How(message.etag, request_id=request.request_id)
-                )
+                await self._changes.put_tenant(tenant, How(message.etag))
             except RomanaError as error:
                 results.append(error)
             else:
@@ -150,7 +150,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.DeleteTenantRequest, context: Context
     ) -> api.DeleteTenantResponse:
         _check(list(subject_name(request.name, "name")))
-        how = How(request.etag, request_id=request.request_id)
+        how = How(request.etag)
         await self._changes.delete_tenant(Tenant(request.name), how)
         return api.DeleteTenantResponse()
 
@@ -159,11 +159,14 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
     ) -> api.ListTenantsResponse:
         self._store.check_in_sync()
         names = sorted(self._feed.tenants)
-        chosen, token = page(names, request.page_size, request.page_token, in_order=True)
-        return api.ListTenantsResponse(
-            tenants=[messages_out.tenant(self._feed.tenants[names[number]]) for number in chosen],
-            next_page_token=token,
+        tenants, token = filled(
+            names,
+            request.page_size,
+            request.page_token,
+            lambda number: messages_out.tenant(self._feed.tenants[names[number]]),
+            in_order=True,
         )
+        return api.ListTenantsResponse(tenants=tenants, next_page_token=token)
 
     # Endpoints.
 
@@ -179,14 +182,14 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
             try:
                 endpoint = messages_in.endpoint(message, f"endpoints[{number}]")
                 if message.etag:
-                    await self._endpoints.put_one(endpoint, message.etag, request.request_id)
+                    await self._endpoints.put_one(endpoint, message.etag)
                 else:
                     together.append(endpoint)
                     places.append(number)
             except RomanaError as error:
                 results[number] = error
         try:
-            await self._endpoints.put(together, request.request_id)
+            await self._endpoints.put(together)
         except RomanaError as error:
             for number in places:
                 results[number] = error
@@ -196,7 +199,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.DeleteEndpointRequest, context: Context
     ) -> api.DeleteEndpointResponse:
         name = messages_in.endpoint_name(request.name)
-        await self._endpoints.delete(name, request.etag, request.request_id)
+        await self._endpoints.delete(name, request.etag)
         return api.DeleteEndpointResponse()
 
     async def GetEndpoint(
@@ -215,13 +218,14 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
     ) -> api.ListEndpointsResponse:
         self._store.check_in_sync()
         found = self._select(request.filter)
-        chosen, token = page(
-            [one.name for one in found], request.page_size, request.page_token, in_order=True
+        endpoints, token = filled(
+            [one.name for one in found],
+            request.page_size,
+            request.page_token,
+            lambda number: self._endpoint_message(found[number]),
+            in_order=True,
         )
-        return api.ListEndpointsResponse(
-            endpoints=[self._endpoint_message(found[number]) for number in chosen],
-            next_page_token=token,
-        )
+        return api.ListEndpointsResponse(endpoints=endpoints, next_page_token=token)
 
     async def ReportEndpoints(
         self, request: api.ReportEndpointsRequest, context: Context
@@ -339,21 +343,22 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         return messages_out.endpoint(endpoint, said.revision if said is not None else 0)
 
     def _statuses(self, results: Sequence[RomanaError | None]) -> list[status_pb2.Status]:
-        return [
-            status_pb2.Status() if error is None else self._encoder.status_of(error)
-            for error in results
-        ]
+        errors = sum(error is not None for error in results)
+        status_of = statuses_that_fit(errors, 4 * len(results), self._encoder.status_of)
+        return [status_pb2.Status() if error is None else status_of(error) for error in results]
 
 
 def _applied(applied: Applied) -> api.ApplyPoliciesResponse:
     policies: list[policy_pb2.Policy] = [messages_out.policy(entry) for entry in applied.policies]
-    return api.ApplyPoliciesResponse(
+    answer = api.ApplyPoliciesResponse(
         changes=[
             api.PolicyChange(resource=name, kind=_KINDS[applied.changes[name]])
             for name in sorted(applied.changes)
         ],
         policies=policies,
     )
+    cut(answer, "policies")
+    return answer
 
 
 def _check(violations: list[Violation]) -> None:
@@ -362,5 +367,5 @@ def _check(violations: list[Violation]) -> None:
 
 
 def _check_batch(count: int, path: str) -> None:
-    if count > MAX_BATCH:
-        raise InvalidInput.at(path, f"has {count} items, at most {MAX_BATCH} are taken at once")
+    if count > BATCH_ITEMS:
+        raise InvalidInput.at(path, f"has {count} items, at most {BATCH_ITEMS} are taken at once")

@@ -14,15 +14,18 @@ from typing import Final, Protocol, TypeAlias
 from services.common.model.names import NetworkName
 from services.common.model.network import Prefix
 from services.common.model.rules import (
+    Action,
     CidrBlock,
     CompiledRule,
     Direction,
     GroupId,
+    OwnedPeers,
     PortMatch,
     RuleSet,
     RuleSetId,
 )
 from services.common.model.rules import Protocol as PortProtocol
+from services.policy.engine.blocks import BlockSpec, where
 from services.policy.engine.groups import GroupSpec, content_hash
 from services.policy.engine.selector import canonical_endpoints, canonical_nodes
 from services.policy.model import (
@@ -39,6 +42,9 @@ from services.policy.model import (
 PortName: TypeAlias = tuple[PortProtocol | None, str]
 Resolution: TypeAlias = tuple[tuple[int, ...], ...]
 """What numbers the names of a direction stand for, in the order of `port_names`."""
+
+Groups: TypeAlias = dict[GroupId, GroupSpec | BlockSpec]
+"""Those that rules name, by id."""
 
 EVERYONE: Final = EndpointSelector()
 
@@ -60,7 +66,7 @@ class Compiled:
     """Rules, and the groups that they name."""
 
     rules: RuleSet
-    groups: Mapping[GroupId, GroupSpec] = field(default_factory=dict)
+    groups: Mapping[GroupId, GroupSpec | BlockSpec] = field(default_factory=dict)
 
 
 def port_names(rules: Iterable[Rule]) -> tuple[PortName, ...]:
@@ -85,9 +91,19 @@ def compile_rules(
     direction: Direction,
     resolution: Mapping[PortName, Sequence[int]],
     around: Surroundings,
+    *,
+    by_owner: bool = False,
 ) -> Compiled:
-    """Compiles a direction that the policy governs. `resolution`: of the target's ports."""
-    groups: dict[GroupId, GroupSpec] = {}
+    """Compiles a direction that the policy governs.
+
+    Args:
+        policy: What is written.
+        direction: Which of it.
+        resolution: What the target's names of ports stand for.
+        around: What else it depends on.
+        by_owner: What a rule allows it allows whom ipam gave a block for, known or not.
+    """
+    groups: Groups = {}
     found: list[CompiledRule] = []
     for number, rule in enumerate(policy.rules[direction]):
         plain = [port for port in rule.ports if not port.name]
@@ -100,7 +116,7 @@ def compile_rules(
             ]
             names = []
         if plain:
-            found += _plain(number, rule, plain, groups, around)
+            found += _plain(number, rule, plain, groups, around, by_owner=by_owner)
         for name in dict.fromkeys(names):
             found += _named(number, rule, name, groups, around)
     return Compiled(_rule_set(policy, direction, tuple(found)), groups)
@@ -110,8 +126,10 @@ def _plain(
     number: int,
     rule: Rule,
     ports: Sequence[PortMatch],
-    groups: dict[GroupId, GroupSpec],
+    groups: Groups,
     around: Surroundings,
+    *,
+    by_owner: bool,
 ) -> Iterable[CompiledRule]:
     """The rule for all peers and ports with numbers."""
     matches = _ports(ports)
@@ -119,6 +137,7 @@ def _plain(
         yield CompiledRule(number, rule.action, any_peer=True, ports=matches)
         return
     those: set[GroupId] = set()
+    owned: set[OwnedPeers] = set()
     blocks: list[CidrBlock] = []
     for peer in rule.peers:
         if isinstance(peer, NetworkPeer):
@@ -128,7 +147,9 @@ def _plain(
         elif isinstance(peer, CidrBlock):
             blocks.append(_block(peer))
         elif isinstance(peer, EndpointSelector):
-            those.add(_group(GroupSpec(canonical_endpoints(peer)), groups))
+            selector = canonical_endpoints(peer)
+            those.add(_group(GroupSpec(selector), groups))
+            owned.update(_owners(selector, rule.action, groups, by_owner=by_owner))
         elif isinstance(peer, NodeSelector):
             those.add(_group(GroupSpec(canonical_nodes(peer)), groups))
     if those or blocks:
@@ -138,21 +159,54 @@ def _plain(
             groups=tuple(sorted(those)),
             blocks=tuple(sorted(set(blocks), key=_block_text)) if len(blocks) > 1 else (*blocks,),
             ports=matches,
+            owned=tuple(sorted(owned, key=_owned_text)),
         )
+
+
+def _owners(
+    selector: EndpointSelector, action: Action, groups: Groups, *, by_owner: bool
+) -> Iterable[OwnedPeers]:
+    """Whom a rule is about too, of those that are not known: who may be selected, if it denies."""
+    scope = where(selector)
+    if scope is None:
+        return
+    if action is Action.DENY:
+        known = None if scope == selector else _group(GroupSpec(scope), groups)
+        yield OwnedPeers(_group(BlockSpec(scope), groups), known)
+    elif by_owner:
+        # of those that are known an orchestrator may have said another owner than ipam
+        yield OwnedPeers(_group(BlockSpec(scope), groups), _group(GroupSpec(EVERYONE), groups))
 
 
 def _named(
     number: int,
     rule: Rule,
     name: PortName,
-    groups: dict[GroupId, GroupSpec],
+    groups: Groups,
     around: Surroundings,
 ) -> Iterable[CompiledRule]:
-    """The rules for the numbers that a name stands for among the peers."""
+    """The rules for the numbers that a name stands for among the peers.
+
+    What it stands for with those that are not known is not known: to them all ports are denied.
+    """
     protocol, text = name
     if protocol is None:
         return
     by_port: dict[int, set[GroupId]] = {}
+    if rule.action is Action.DENY:
+        owned = {
+            one
+            for peer in rule.peers
+            if isinstance(peer, EndpointSelector)
+            for one in _unknown(canonical_endpoints(peer), groups)
+        }
+        if owned:
+            yield CompiledRule(
+                number,
+                rule.action,
+                ports=(PortMatch(protocol),),
+                owned=tuple(sorted(owned, key=_owned_text)),
+            )
     for peer in rule.peers:
         members = _members(peer)
         if members is None:
@@ -183,7 +237,19 @@ def _members(peer: Peer) -> tuple[EndpointSelector, CidrBlock | None] | None:
     return None
 
 
-def _group(spec: GroupSpec, groups: dict[GroupId, GroupSpec]) -> GroupId:
+def _unknown(selector: EndpointSelector, groups: Groups) -> Iterable[OwnedPeers]:
+    """Those that are not known, of whom a selector may select some."""
+    scope = where(selector)
+    if scope is not None:
+        known = _group(GroupSpec(scope), groups)
+        yield OwnedPeers(_group(BlockSpec(scope), groups), known)
+
+
+def _owned_text(one: OwnedPeers) -> tuple[str, str]:
+    return (one.blocks, one.known or "")
+
+
+def _group(spec: GroupSpec | BlockSpec, groups: Groups) -> GroupId:
     identity = spec.id
     groups[identity] = spec
     return identity
@@ -230,6 +296,7 @@ def _rule_set(policy: Policy, direction: Direction, rules: tuple[CompiledRule, .
                 rule.groups,
                 tuple(map(_block_text, rule.blocks)),
                 tuple(map(_port_text, rule.ports)),
+                *map(_owned_text, rule.owned),
             )
             for rule in rules
         ),

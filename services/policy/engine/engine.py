@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
-from services.common.model.network import Address, Isolation
+from services.common.model.network import Address, Isolation, Prefix
 from services.common.model.rules import (
     Direction,
     EndpointRules,
@@ -26,6 +26,7 @@ from services.common.model.rules import (
     RuleSet,
 )
 from services.policy.engine.addresses import NetworkMap, key_of
+from services.policy.engine.blocks import BlockBook, OwnedBlock
 from services.policy.engine.isolation import Apart, apart
 from services.policy.engine.matching import Effects, EndpointMatcher, NodeMatcher
 from services.policy.engine.records import RuleSetRecord
@@ -53,7 +54,8 @@ class Engine:
         self._effects = Effects()
         self._endpoints = EndpointMatcher(self._effects)
         self._nodes = NodeMatcher(self._effects)
-        self._book = RuleBook(self._endpoints, self._nodes)
+        self._blocks = BlockBook(self._labels_of)
+        self._book = RuleBook(self._endpoints, self._nodes, self._blocks)
         self._tenants: dict[Tenant, TenantRecord] = {}
         self._networks: Mapping[NetworkName, PolicyNetwork] = {}
         self._isolates = False
@@ -82,11 +84,13 @@ class Engine:
         if self._tenants.get(tenant.name) != tenant:
             self._tenants[tenant.name] = tenant
             self._endpoints.put_tenant(tenant)
+            self._blocks.tenant_changed(tenant.name)
 
     def drop_tenant(self, name: Tenant) -> None:
         """Forgets what is known of a tenant, if anything is. Its endpoints stay."""
         if self._tenants.pop(name, None) is not None:
             self._endpoints.put_tenant(TenantRecord(name))
+            self._blocks.tenant_changed(name)
 
     def put_endpoint(self, endpoint: Endpoint) -> None:
         """Adds or replaces an endpoint; without addresses it is not attached."""
@@ -100,6 +104,13 @@ class Engine:
         if name in self._endpoints.entries:
             self._want(name, None)
             self._retire(self._endpoints.drop(name))
+
+    def set_block(self, cidr: Prefix, owned: OwnedBlock | None) -> None:
+        """Says whose a block is; None: nobody's."""
+        if owned is None:
+            self._blocks.drop(cidr)
+        else:
+            self._blocks.put(owned)
 
     def set_networks(self, networks: Mapping[NetworkName, PolicyNetwork]) -> None:
         """Says which networks there are. They do not overlap. Costs as much as all endpoints."""
@@ -237,6 +248,10 @@ class Engine:
         }
 
     # How it is done.
+
+    def _labels_of(self, tenant: Tenant) -> Mapping[str, str]:
+        known = self._tenants.get(tenant)
+        return known.labels if known is not None else {}
 
     def _concern(self, subjects: Iterable[Subject]) -> None:
         for subject in subjects:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.common.model.rules import Direction, RuleSet
+from services.policy.engine.blocks import BlockGroup
 from services.policy.engine.compile import PortName, Resolution, networks_in, port_names
 from services.policy.engine.groups import Group, Split
 from services.policy.engine.isolation import Apart
@@ -16,7 +17,9 @@ class RuleSetRecord:
 
     __slots__ = ("groups", "is_told", "nodes", "order", "owner", "rules", "topic")
 
-    def __init__(self, rules: RuleSet, groups: tuple[Group, ...], owner: PolicyRecord) -> None:
+    def __init__(
+        self, rules: RuleSet, groups: tuple[Group | BlockGroup, ...], owner: PolicyRecord
+    ) -> None:
         self.rules = rules
         self.groups = groups
         self.owner = owner

@@ -4,7 +4,7 @@
     node/NODE             endpoint/NAME, node/NODE     EndpointRules, NodeRules
                           wanted/NAME                  WantedEndpoint
     rules/ID              rules/ID                     RuleSet
-    group/ID              page/ID/BASE                 GroupPage
+    group/ID              page/ID/BASE, block/ID/CIDR  GroupPage, GroupBlock
 
 A node follows `networks`, its own topic, and those of the rule sets and groups that these need.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
-from services.common.model.rules import EndpointRules, GroupPage, NodeRules, RuleSet
+from services.common.model.rules import EndpointRules, GroupBlock, GroupPage, NodeRules, RuleSet
 from services.policy.model import PolicyNetwork, WantedAttachment
 
 NETWORKS: Final = "networks"
@@ -35,7 +35,7 @@ class WantedEndpoint:
 
 
 Resource: TypeAlias = (
-    EndpointRules | NodeRules | RuleSet | GroupPage | PolicyNetwork | WantedEndpoint
+    EndpointRules | NodeRules | RuleSet | GroupPage | GroupBlock | PolicyNetwork | WantedEndpoint
 )
 
 

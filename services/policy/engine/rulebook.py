@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from services.common.model.names import NetworkName
 from services.common.model.network import Prefix
 from services.common.model.rules import CidrBlock, GroupId, PolicyName, RuleSetId
+from services.policy.engine.blocks import BlockBook, BlockGroup, BlockSpec
 from services.policy.engine.compile import PortName, compile_rules
 from services.policy.engine.groups import Group, GroupSpec
 from services.policy.engine.isolation import Apart, policy_of
@@ -27,19 +28,21 @@ from services.policy.model import (
 class RuleBook:
     """What is written, and what came of it."""
 
-    def __init__(self, endpoints: EndpointMatcher, nodes: NodeMatcher) -> None:
+    def __init__(self, endpoints: EndpointMatcher, nodes: NodeMatcher, blocks: BlockBook) -> None:
         self.records: dict[PolicyName, PolicyRecord] = {}
-        self.groups: dict[GroupId, Group] = {}
+        self.groups: dict[GroupId, Group | BlockGroup] = {}
         self.networks: Mapping[NetworkName, PolicyNetwork] = {}
         self.idle: set[RuleSetRecord] = set()
         """Rule sets that perhaps no node needs. Spans add to it."""
         self._endpoints = endpoints
         self._nodes = nodes
+        self._blocks = blocks
         self._derived: dict[Apart, PolicyRecord] = {}
         self._by_network: dict[NetworkName, set[PolicyName]] = {}
         self._rule_sets: dict[RuleSetId, RuleSetRecord] = {}
         self._new: set[RuleSetRecord] = set()
         self._touched: set[Group] = set()
+        self._touched_blocks: set[BlockGroup] = set()
         self._loose: set[Selection] = set()
         """Selections that perhaps nothing needs."""
 
@@ -121,7 +124,8 @@ class RuleBook:
         if found is None:
             names = dict(zip(side.names, resolution, strict=True))
             around = _Surroundings(self, record)
-            compiled = compile_rules(record.policy, side.direction, names, around)
+            derived = record.derived_of is not None
+            compiled = compile_rules(record.policy, side.direction, names, around, by_owner=derived)
             identity = compiled.rules.id
             found = self._rule_sets.get(identity)
             if found is None:
@@ -141,12 +145,20 @@ class RuleBook:
 
     # Groups and selections.
 
-    def _use(self, identity: GroupId, spec: GroupSpec) -> Group:
+    def _use(self, identity: GroupId, spec: GroupSpec | BlockSpec) -> Group | BlockGroup:
         group = self.groups.get(identity)
         if group is None:
-            group = self.groups[identity] = Group(identity, spec, self._touched)
-            self._selection(spec.selector).attach(group)
+            group = self.groups[identity] = self._new_group(identity, spec)
         group.uses += 1
+        return group
+
+    def _new_group(self, identity: GroupId, spec: GroupSpec | BlockSpec) -> Group | BlockGroup:
+        if isinstance(spec, BlockSpec):
+            made = BlockGroup(spec, self._touched_blocks)
+            self._blocks.attach(made)
+            return made
+        group = Group(identity, spec, self._touched)
+        self._selection(spec.selector).attach(group)
         return group
 
     def split(self, record: PolicyRecord, spec: GroupSpec, name: PortName) -> Sequence[int]:
@@ -191,13 +203,15 @@ class RuleBook:
                 one.is_told = True
                 put(one.topic, one.topic, one.rules)
         self._settle_selections()
-        for group in self._touched:
-            for page, value in group.take():
+        touched: list[Group | BlockGroup] = [*self._touched, *self._touched_blocks]
+        for group in touched:
+            for part, value in group.take():
                 if value is None:
-                    drop(group.topic, page)
+                    drop(group.topic, part)
                 else:
-                    put(group.topic, page, value)
+                    put(group.topic, part, value)
         self._touched.clear()
+        self._touched_blocks.clear()
 
     def _settle_selections(self) -> None:
         for selection in self._loose:
@@ -225,14 +239,18 @@ class RuleBook:
             if not group.uses:
                 self._discard(group, drop)
 
-    def _discard(self, group: Group, drop: Callable[[str, str], None]) -> None:
+    def _discard(self, group: Group | BlockGroup, drop: Callable[[str, str], None]) -> None:
         del self.groups[group.id]
-        self._touched.discard(group)
-        selection = self._selection(group.spec.selector)
-        selection.groups = tuple(one for one in selection.groups if one is not group)
-        self._loose.add(selection)
-        for page in group.told():
-            drop(group.topic, page)
+        if isinstance(group, BlockGroup):
+            self._touched_blocks.discard(group)
+            self._blocks.detach(group)
+        else:
+            self._touched.discard(group)
+            selection = self._selection(group.spec.selector)
+            selection.groups = tuple(one for one in selection.groups if one is not group)
+            self._loose.add(selection)
+        for part in group.told():
+            drop(group.topic, part)
 
 
 class _Surroundings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from services.common.model.names import NodeName
+from services.policy.engine.blocks import BlockGroup
 from services.policy.engine.groups import Group
 from services.policy.engine.records import RuleSetRecord
 from services.policy.engine.resources import NETWORKS, node_topic
@@ -32,7 +33,7 @@ class Span:
         """That are attached to it."""
         self._rule_sets: dict[RuleSetRecord, int] = {}
         """How many of its endpoints, and itself, are judged by them."""
-        self._groups: dict[Group, int] = {}
+        self._groups: dict[Group | BlockGroup, int] = {}
         """In how many of its rule sets they are."""
         self._topics = {NETWORKS, self.topic}
         self._moved = moved

@@ -1,4 +1,4 @@
-"""What ipam has allocated, as far as policy has to know it: who has an address.
+"""What ipam has allocated, as far as policy has to know it: who has an address, and a block.
 
 Agents say which endpoints their nodes have, and with which addresses. That is believed as far as
 ipam gave them these: else one machine that was broken into could take the place of any endpoint.
@@ -13,14 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPV4LENGTH, IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
-from services.common.etcd.keys import Keys
+from services.common.etcd.keys import BlockKey, Keys
 from services.common.etcd.types import KeyValue, Snapshot, WatchBatch
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
-from services.common.model.network import Address
+from services.common.model.network import Address, Prefix
 from services.common.records.blocks import PAGE_BITS, decode_page
 from services.common.store.unreadable import Unreadable, UnreadableRecords
+from services.policy.engine.blocks import OwnedBlock
 
 PAGE: Final = "page"
 
@@ -48,6 +50,10 @@ class IpamFeed:
         """Is told of names whose addresses came, went or changed hands."""
         self._pages: dict[_Place, tuple[str, bytes]] = {}
         """With their keys."""
+        self.on_block: Callable[[Prefix, OwnedBlock | None], None] = _nowhere
+        """Is told of blocks that have an owner, another one than before, or none any more."""
+        self._owned: dict[Prefix, set[int]] = {}
+        """Pages that say who owns a block."""
         self._lengths: Counter[tuple[int, int]] = Counter()
         """How many pages there are of blocks of which length, by family."""
         self.unreadable = UnreadableRecords()
@@ -103,8 +109,24 @@ class IpamFeed:
         for one, change in ((before, -1), (page, 1)):
             if one is not _NOTHING:
                 self._count(parts.bits, one.length, change)
+        self._tell_owner(parts, before, page)
         changed = before.holders.items() ^ page.holders.items()
         moved.update(holder.name for _, holder in changed)
+
+    def _tell_owner(self, parts: BlockKey, before: _Page, page: _Page) -> None:
+        if (before.length, before.owner) == (page.length, page.owner):
+            return
+        if before.owner is not None:
+            block = _block(parts, before.length)
+            pages = self._owned[block]
+            pages.discard(parts.page)
+            if not pages:
+                del self._owned[block]
+                self.on_block(block, None)
+        if page.owner is not None:
+            block = _block(parts, page.length)
+            self._owned.setdefault(block, set()).add(parts.page)
+            self.on_block(block, OwnedBlock(block, parts.network, *page.owner))
 
     def _count(self, bits: int, length: int, change: int) -> None:
         self._lengths[bits, length] += change
@@ -116,6 +138,15 @@ def _nobody(names: Collection[EndpointName]) -> None:
     """Nobody wants to know."""
 
 
+def _nowhere(block: Prefix, owned: OwnedBlock | None) -> None:
+    """Nobody wants to know."""
+
+
+def _block(parts: BlockKey, length: int) -> Prefix:
+    kind = IPv4Network if parts.bits == IPV4LENGTH else IPv6Network
+    return kind((parts.base, length))
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     """A page as it is looked at."""
@@ -124,9 +155,11 @@ class _Page:
     """Of the block."""
     holders: Mapping[int, Holder]
     """By offset from the block's first address."""
+    owner: tuple[Tenant, Segment] | None
+    """None: the block came back, and is nobody's."""
 
 
-_NOTHING: Final = _Page(0, {})
+_NOTHING: Final = _Page(0, {}, None)
 
 
 @lru_cache(maxsize=4096)
@@ -137,4 +170,5 @@ def _read(document: bytes) -> _Page:
     return _Page(
         page.length,
         {use.offset: Holder(EndpointName(use.name), *owner) for use in page.used},
+        owner[1:] if page.tenant and not page.returned else None,
     )

@@ -79,6 +79,7 @@ class PolicyStore:
         self.ipam = IpamFeed(keys)
         self.feed = PolicyFeed(keys, engine, self.ipam.holder)
         self.ipam.on_names = self.feed.allocations_changed
+        self.ipam.on_block = engine.set_block
         self.topology = TopologyFeed(keys, engine, self.feed.nodes_changed)
         self._client = client
         self.on_change: Callable[[], None] = _nothing
@@ -102,7 +103,7 @@ class PolicyStore:
     @property
     def in_sync(self) -> bool:
         """Everything there is has been read."""
-        return bool(self._policy.revision and self._topology.revision and self._ipam.revision)
+        return bool(self._policy.revision and self._ipam.revision) and self.topology.view.in_sync
 
     @property
     def revision(self) -> Revision:

@@ -15,10 +15,12 @@ from romana.topology.v1 import topology_service_pb2 as api
 from services.common.errors import InvalidInput, NotFound
 from services.common.model.names import NodeName, Tenant
 from services.common.model.node import Node
-from services.common.paging.pages import page
+from services.common.paging.pages import filled
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
+from services.common.rpc.fitting import chunks, cut
 from services.common.rpc.roles import bound
+from services.common.sizes import ANSWER_BYTES
 from services.common.store.unreadable import named
 from services.topology.api import messages_in, messages_out
 from services.topology.forms.export import export_json, export_yaml
@@ -33,12 +35,13 @@ from services.topology.store.nodes import (
     UpdateOptions,
     node_not_found,
 )
-from services.topology.store.store import TopologyStore
+from services.topology.store.store import TopologyStore, record_unreadable
 
 _METHODS: Final = "romana.topology.v1.TopologyService/"
 
 WATCH_CHUNK = 500
-"""Nodes in one message of a watch."""
+"""Nodes in one message of a watch, fewer if they are large."""
+_REMOVED_CHUNK = 10_000
 _LARGE_DOCUMENT = 20_000
 """Characters from which on a file is read beside the event loop."""
 
@@ -90,12 +93,11 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
                 validate_only=request.validate_only,
                 allow_stranded=request.allow_stranded,
                 etag=request.etag,
-                request_id=request.request_id,
             ),
         )
-        return api.ApplyTopologyResponse(
-            plan=messages_out.plan(applied.plan, before), changed=applied.changed, etag=applied.etag
-        )
+        plan = messages_out.plan(applied.plan, before)
+        cut(plan, "stranded", "nodes", "groups")
+        return api.ApplyTopologyResponse(plan=plan, changed=applied.changed, etag=applied.etag)
 
     async def GetTopology(
         self, request: api.GetTopologyRequest, context: Context
@@ -143,16 +145,15 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             if request.tenant
             else list(layout.networks)
         )
-        chosen, token = page(
+        made = messages_out.networks(layout, found)
+        networks, token = filled(
             [network.name for network in found],
             request.page_size,
             request.page_token,
+            lambda number: made[number],
             in_order=False,
         )
-        return api.ListNetworksResponse(
-            networks=messages_out.networks(layout, [found[number] for number in chosen]),
-            next_page_token=token,
-        )
+        return api.ListNetworksResponse(networks=networks, next_page_token=token)
 
     async def RegisterNode(
         self, request: api.RegisterNodeRequest, context: Context
@@ -163,7 +164,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             RegisterOptions(
                 validate_only=request.validate_only,
                 by_agent=bound(_METHODS + "RegisterNode", context) is not None,
-                request_id=request.request_id,
             ),
         )
         return api.RegisterNodeResponse(node=self._node(node))
@@ -179,7 +179,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
                 by_agent=bound(_METHODS + "UpdateNode", context) is not None,
                 allow_stranded=request.allow_stranded,
                 validate_only=request.validate_only,
-                request_id=request.request_id,
             ),
         )
         return api.UpdateNodeResponse(
@@ -209,12 +208,14 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     ) -> api.ListNodesResponse:
         """Nodes by name."""
         nodes = sorted(self._matching(request), key=lambda node: node.name)
-        chosen, token = page(
-            [node.name for node in nodes], request.page_size, request.page_token, in_order=True
+        listed, token = filled(
+            [node.name for node in nodes],
+            request.page_size,
+            request.page_token,
+            lambda number: self._node(nodes[number]),
+            in_order=True,
         )
-        return api.ListNodesResponse(
-            nodes=[self._node(nodes[number]) for number in chosen], next_page_token=token
-        )
+        return api.ListNodesResponse(nodes=listed, next_page_token=token)
 
     async def WatchTopology(
         self, request: api.WatchTopologyRequest, context: Context
@@ -256,20 +257,22 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     ) -> list[api.WatchTopologyResponse]:
         """The named nodes as they are, all at one revision; at least one message."""
         cache = self._store.cache
-        messages = []
-        for start in range(0, max(len(names), 1), WATCH_CHUNK):
-            chunk = names[start : start + WATCH_CHUNK]
-            messages.append(
-                api.WatchTopologyResponse(
-                    updated_nodes=[
-                        self._node(cache.nodes[name]) for name in chunk if name in cache.nodes
-                    ],
-                    removed_nodes=[name for name in chunk if name not in cache.nodes],
-                    revision=cache.revision,
-                )
-            )
+        updated = (self._node(cache.nodes[name]) for name in names if name in cache.nodes)
+        removed = [name for name in names if name not in cache.nodes]
+        most = ANSWER_BYTES // 2  # the other half is for the spec
+        messages = [
+            api.WatchTopologyResponse(updated_nodes=chunk)
+            for chunk in chunks(updated, WATCH_CHUNK, most)
+        ]
+        messages += [
+            api.WatchTopologyResponse(removed_nodes=removed[start : start + _REMOVED_CHUNK])
+            for start in range(0, len(removed), _REMOVED_CHUNK)
+        ]
+        messages = messages or [api.WatchTopologyResponse()]
         if spec is not None:
             messages[0].spec.CopyFrom(spec)
+        for message in messages:
+            message.revision = cache.revision
         return messages
 
     def _matching(self, request: api.ListNodesRequest) -> Iterable[Node]:
@@ -298,7 +301,10 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
 
     def _cache(self) -> TopologyCache:
         self._store.check_in_sync()
-        return self._store.cache
+        cache = self._store.cache
+        if not cache.layout_known:
+            raise record_unreadable(self._store.keys.layout)
+        return cache
 
     def _spec(self) -> topology_pb2.TopologySpec:
         cache = self._cache()

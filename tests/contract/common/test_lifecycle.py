@@ -16,7 +16,7 @@ import pytest
 from services.common.process.lifecycle import Lifecycle
 
 ROOT = Path(__file__).parents[3]
-IN_ORDER = ["NOT_SERVING", "DRAIN", "loop", "LOOPS", "RELEASE", "CLOSE"]
+IN_ORDER = ["HAND_OVER", "NOT_SERVING", "DRAIN", "loop", "LOOPS", "RELEASE", "CLOSE"]
 
 
 @dataclass
@@ -82,7 +82,7 @@ async def test_a_step_that_takes_too_long_is_passed_over() -> None:
         process.process.terminate()
         words, lines, status = await process.end()
 
-    assert words == ["NOT_SERVING", "stuck", *IN_ORDER[1:]]
+    assert words == ["HAND_OVER", "NOT_SERVING", "stuck", *IN_ORDER[2:]]
     assert status == 1
     assert "stop_step_timed_out" in {line["event"] for line in lines}
 
@@ -102,6 +102,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
     async with started("stuck") as process:
         assert await process.line() == "ready"
         process.process.terminate()
+        assert await process.line() == "HAND_OVER"
         assert await process.line() == "NOT_SERVING"
         assert await process.line() == "stuck"
         process.process.terminate()

@@ -199,6 +199,62 @@ async def test_leadership_survives_a_restart_of_etcd(etcd_server: LocalEtcd) -> 
         assert election.fence() == fence
 
 
+async def test_a_busy_event_loop_loses_no_leadership(store: Store) -> None:
+    async with candidate(store.client, store.keys.leader, b"a") as election:
+        await leading(election)
+        fence = election.fence()
+        time.sleep(4)  # noqa: ASYNC251 - twice as long as the lease lasts
+        assert election.fence() == fence
+        assert (await store.client.transact((fence,), (Put(store.keys.commit, b"1"),))).succeeded
+
+
+async def test_a_process_that_hangs_is_replaced(store: Store) -> None:
+    election = Election(store.client, store.keys.leader, b"a", ttl=2, stalled=0.1)
+    task = asyncio.create_task(election.run())
+    try:
+        await leading(election)
+        fence = election.fence()
+        while (await store.client.transact((fence,), ())).succeeded:
+            time.sleep(1)  # noqa: ASYNC251
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_who_has_withdrawn_is_no_candidate_any_more(store: Store) -> None:
+    async with candidate(store.client, store.keys.leader, b"a") as first:
+        await leading(first)
+        assert not first.has_successor
+        async with candidate(store.client, store.keys.leader, b"b") as second:
+            while not first.has_successor:
+                await first.changed()
+            await first.withdraw()
+            await leading(second)
+            await knows(first, b"b")
+            first.stand()
+        while await _candidates(store):
+            await first.changed()
+        assert first.leader is None
+
+
+async def test_a_candidate_may_come_later(store: Store) -> None:
+    election = Election(store.client, store.keys.leader, b"a", ttl=2, stands=False)
+    task = asyncio.create_task(election.run())
+    try:
+        async with candidate(store.client, store.keys.leader, b"b") as other:
+            await knows(election, b"b")
+            assert await _candidates(store) == [b"b"]
+            election.stand()
+            while len(await _candidates(store)) < 2:
+                await other.changed()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await election.resign()
+
+
 async def test_a_candidate_that_ends_without_resigning_is_replaced(store: Store) -> None:
     first = Election(store.client, store.keys.leader, b"a", ttl=2)
     task = asyncio.create_task(first.run())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from romana.ipam.v1 import ipam_service_pb2 as pb
 
@@ -26,6 +28,15 @@ async def test_a_store_as_it_should_be(pair: Pair, by: str) -> None:
     specs = [spec(f"n{number}", f"h{number % 2 + 1}", f"t{number % 7}") for number in range(200)]
     await pair.stub.AllocateAddresses(pb.AllocateAddressesRequest(specs=specs))
     assert await findings(getattr(pair, by)) == []
+
+
+async def test_checks_at_once_all_come_to_their_end_and_allocations_go_on(pair: Pair) -> None:
+    specs = [spec(f"n{number}", f"h{number % 2 + 1}", f"t{number % 7}") for number in range(150)]
+    await pair.stub.AllocateAddresses(pb.AllocateAddressesRequest(specs=specs))
+    checks = [asyncio.create_task(findings(pair.stub)) for _ in range(5)]
+    given = [await one(pair.stub, f"m{number}") for number in range(20)]
+    assert len(set(given)) == 20
+    assert await asyncio.gather(*checks) == [[]] * 5
 
 
 async def test_the_check_counts_what_it_read(pair: Pair) -> None:

@@ -16,6 +16,7 @@ from services.common.model.network import Isolation
 from services.common.sync.model import Failure
 from tests.contract.policy.conftest import Pair
 from tests.support.ipam_process import poll, seed
+from tests.support.ipam_records import allocation, release, written
 from tests.support.policy_process import endpoint, of_tenant, policy, report, rules_agent
 from tests.support.sync_agent import SyncAgent
 from tests.support.topologies import layout, network
@@ -118,6 +119,42 @@ async def test_isolation_of_a_network_is_one_setting(pair: Pair, first: SyncAgen
     assert rules.tier == policy_pb2.POLICY_TIER_BASELINE
     assert rules.policy.startswith("isolation/")
     await first.until(lambda: first.kernel["network/net"].network.masquerade)
+
+
+def blocks(agent: SyncAgent, group: str) -> set[str]:
+    """Of a group that is made of blocks."""
+    return {
+        item.block.cidr
+        for item in agent.kernel.values()
+        if item.WhichOneof("resource") == "block" and item.block.group == group
+    }
+
+
+async def test_a_node_knows_whose_a_block_is_before_an_endpoint_is_in_it(
+    pair: Pair, first: SyncAgent
+) -> None:
+    await report(pair, "h1", endpoint("near", "10.0.0.1"))
+    await pair.stub.PutTenants(
+        api.PutTenantsRequest(
+            tenants=[endpoint_pb2.Tenant(name="t", isolation=endpoint_pb2.ISOLATION_TENANT)]
+        )
+    )
+    await first.until(lambda: bool(rule_sets(first)))
+    (rules,) = rule_sets(first).values()
+    own, others = rules.rules
+    assert (own.action, others.action) == (
+        policy_pb2.RULE_ACTION_ALLOW,
+        policy_pb2.RULE_ACTION_DENY,
+    )
+    assert own.owned[0].known
+    assert not others.owned[0].known
+    used = allocation(pair.keys, "10.0.0.77", "not-reported", "h2", "u")
+    await written(pair.client, pair.keys, [used])
+    await first.until(lambda: "10.0.0.77/32" in blocks(first, others.owned[0].blocks))
+    assert blocks(first, own.owned[0].blocks) == {"10.0.0.1/32"}
+    assert "10.0.0.77" not in members(first)
+    await written(pair.client, pair.keys, [release(pair.keys, "10.0.0.77")])
+    await first.until(lambda: "10.0.0.77/32" not in blocks(first, others.owned[0].blocks))
 
 
 async def test_realization_counts_agents_of_all_replicas(pair: Pair, first: SyncAgent) -> None:

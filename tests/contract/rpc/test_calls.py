@@ -14,7 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import NotFound
 from services.common.process.logs import current_request
-from services.common.rpc.interceptors import MAX_REQUEST_ID, REQUEST_ID_KEY
+from services.common.rpc.request_id import MAX_REQUEST_ID, REQUEST_ID_KEY
+from services.common.rpc.status import error_of
+from services.common.sizes import MESSAGE_BYTES
 from tests.contract.rpc.probe import SERVICE, Running, until
 from tests.support.hidden_ends import hides_its_end
 
@@ -212,3 +214,16 @@ async def test_what_is_scraped_is_well_formed(running: Running) -> None:
     ] == 1
     assert families["romana_rpc_handled"].type == "counter"
     assert families["romana_rpc_in_flight"].type == "gauge"
+
+
+async def test_an_answer_that_is_too_large_is_refused_with_its_size(running: Running) -> None:
+    async def much(_request: StringValue, _context: Any) -> StringValue:
+        return StringValue(value="x" * MESSAGE_BYTES)
+
+    running.probe.behaviour = much
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.unary(StringValue(value="ab"))
+    error = error_of(caught.value)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.reason == "ANSWER_TOO_LARGE"
+    assert int(error.metadata["bytes"]) > int(error.metadata["most"]) == MESSAGE_BYTES

@@ -111,16 +111,31 @@ async def test_a_drain_lets_a_running_call_finish_and_refuses_a_new_one(running:
     await stop
 
 
-async def test_a_call_that_arrives_between_drain_and_stop_hears_why_it_is_refused(
-    running: Running,
-) -> None:
+async def test_single_calls_are_served_until_the_last_stream_has_ended(running: Running) -> None:
+    gate = Gate()
+    running.probe.behaviour = gate
+    stream = running.stub.echo()
+    await stream.write(StringValue())
+    await gate.entered.wait()
     await running.server.drain()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await running.stub.unary(StringValue())
+    stop = asyncio.create_task(running.server.stop(grace=60))
 
+    async def at_once(request: StringValue, _context: Any) -> StringValue:
+        return request
+
+    running.probe.behaviour = at_once
+    assert (await running.stub.unary(StringValue(value="served"))).value == "served"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in running.stub.generate(StringValue()):
+            pass
     error = error_of(caught.value)
     assert isinstance(error, Unavailable)
     assert error.reason == "DRAINING"
+    gate.go_on.set()
+    await stream.done_writing()
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+    await stop
 
 
 async def test_a_call_that_outlasts_the_grace_is_cancelled(running: Running) -> None:

@@ -17,7 +17,7 @@ from services.common.etcd.process import LocalEtcd
 from services.common.model.network import Mode
 from tests.support.agent_node import NODE, Node, RealNode
 from tests.support.ipam_process import IpamProcess, release_all, seed
-from tests.support.netns import Namespaces, missing
+from tests.support.netns import Namespace, Namespaces, missing
 from tests.support.topologies import layout, network, node
 
 if reason := missing():
@@ -111,5 +111,36 @@ async def real(ipam: IpamProcess, folder: Path) -> AsyncIterator[RealNode]:
                 made.start()
                 await made.ready()
                 yield made
+            finally:
+                made.kill()
+
+
+class DualNode(RealNode):
+    networks = ("net", "six")
+
+
+@pytest.fixture
+async def dual(ipam: IpamProcess, folder: Path) -> AsyncIterator[tuple[RealNode, Namespace]]:
+    """The node, and the gateway that has routes to its networks."""
+    with Namespaces() as namespaces:
+        made = DualNode(namespaces, folder, ipam)
+        gateway = namespaces.new("gateway")
+        made.home.link(gateway, "up0", "up0")
+        for namespace, number in ((made.home, 1), (gateway, 254)):
+            namespace.run(f"ip addr add 192.168.0.{number}/24 dev up0")
+            namespace.run(f"ip addr add fd00:ff::{number}/64 dev up0 nodad")
+        gateway.run("ip route add 10.1.0.0/24 via 192.168.0.1")
+        gateway.run("ip route add fd00:1::/64 via fd00:ff::1")
+        made.home.run("ip route add default via 192.168.0.254")
+        made.home.run("ip route add default via fd00:ff::fe dev up0")
+        gateway.run("ip addr add fd00:ff::fe/64 dev up0 nodad")
+        async with grpc.aio.insecure_channel(
+            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
+        ) as channel:
+            made.channel = channel
+            try:
+                made.start()
+                await made.ready()
+                yield made, gateway
             finally:
                 made.kill()

@@ -3,50 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import grpc.aio
-import pytest
 
 from tests.support.agent_node import RealNode
 from tests.support.echo import Answer
-from tests.support.ipam_process import IpamProcess
-from tests.support.netns import Namespace, Namespaces
+from tests.support.netns import Namespace
 
 
-class DualNode(RealNode):
-    networks = ("net", "six")
-
-
-@pytest.fixture
-async def dual(ipam: IpamProcess, folder: Path) -> AsyncIterator[tuple[DualNode, Namespace]]:
-    """The node, and the gateway that has routes to its networks."""
-    with Namespaces() as namespaces:
-        made = DualNode(namespaces, folder, ipam)
-        gateway = namespaces.new("gateway")
-        made.home.link(gateway, "up0", "up0")
-        for namespace, number in ((made.home, 1), (gateway, 254)):
-            namespace.run(f"ip addr add 192.168.0.{number}/24 dev up0")
-            namespace.run(f"ip addr add fd00:ff::{number}/64 dev up0 nodad")
-        gateway.run("ip route add 10.1.0.0/24 via 192.168.0.1")
-        gateway.run("ip route add fd00:1::/64 via fd00:ff::1")
-        made.home.run("ip route add default via 192.168.0.254")
-        made.home.run("ip route add default via fd00:ff::fe dev up0")
-        gateway.run("ip addr add fd00:ff::fe/64 dev up0 nodad")
-        async with grpc.aio.insecure_channel(
-            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
-        ) as channel:
-            made.channel = channel
-            try:
-                made.start()
-                await made.ready()
-                yield made, gateway
-            finally:
-                made.kill()
-
-
-async def test_both_addresses_of_an_endpoint_work(dual: tuple[DualNode, Namespace]) -> None:
+async def test_both_addresses_of_an_endpoint_work(dual: tuple[RealNode, Namespace]) -> None:
     node, gateway = dual
     pod, other = node.namespaces.new("pod"), node.namespaces.new("other")
     attached = (await node.attach("web-1", pod, network="net,six")).endpoint
@@ -65,7 +28,7 @@ async def test_both_addresses_of_an_endpoint_work(dual: tuple[DualNode, Namespac
 
 
 async def test_unused_addresses_of_own_blocks_answer_unreachable(
-    dual: tuple[DualNode, Namespace],
+    dual: tuple[RealNode, Namespace],
 ) -> None:
     node, gateway = dual
     pod = node.namespaces.new("pod")

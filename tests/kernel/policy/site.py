@@ -22,6 +22,7 @@ from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (
     EndpointRules,
+    GroupBlock,
     GroupId,
     GroupPage,
     NodeRules,
@@ -238,6 +239,8 @@ def identity(one: Resource) -> str:
             return f"rules/{one.id}"
         case GroupPage():
             return f"page/{one.group}/{one.base:x}"
+        case GroupBlock():
+            return f"block/{one.group}/{one.cidr}"
         case NodeRules():
             return f"node/{one.name}"
         case NetworkRules():

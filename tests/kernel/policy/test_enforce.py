@@ -24,7 +24,7 @@ from services.agent.rules.resources import NetworkRules, Resource
 from services.agent.rules.spool import RuleSpool
 from services.common.errors import WrongState
 from services.common.model.failsafe import Failsafe, parse_ports
-from services.common.model.names import NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
     Action,
     CompiledRule,
@@ -355,6 +355,24 @@ async def test_an_agent_that_lost_its_rules_enforces_those_that_it_is_told(agent
         assert next_one.enforcement.ready
     finally:
         await next_one.stop()
+
+
+async def test_a_part_of_a_change_is_not_in_force_whatever_else_is_asked(agent: Agent) -> None:
+    a, b = agent.site.hosts
+    none = rules("none")
+    agent.enforcement.take(
+        {
+            identity(none): none,
+            f"endpoint/{b.name}": EndpointRules(b.name, b.addresses, profile([none])),
+        },
+        (),
+        whole=False,
+    )
+    await agent.enforcement.close_to(EndpointName("another"), "romzzzzzzzzzzzz")
+    assert agent.site.arrives(a, b, TCP, 80)
+    agent.take()
+    await agent.settle()
+    assert not agent.site.arrives(a, b, TCP, 80)
 
 
 async def test_endpoints_that_come_and_go_while_rules_change_are_no_trouble(agent: Agent) -> None:

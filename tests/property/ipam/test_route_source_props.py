@@ -14,7 +14,7 @@ from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.sync.source import Source
 from services.ipam.deciding.allocation import allocate, release
 from services.ipam.ledger.areas import Interval
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.state import State
 from services.ipam.model import ANY, Release, Request
 from services.ipam.routes.source import Encoding, RouteSource
@@ -60,9 +60,7 @@ class World:
     def update(self, *nodes: str) -> None:
         self.revision += 1
         places = self.state.settle(self.revision)
-        if self.state.stale:
-            self.state.rebuild()
-        self.view.changed(places)
+        self.view.changed([*places, *self.state.take_moved()])
         self.routes.update(self.state, [NodeName(name) for name in nodes])
         self.source.flush(self.revision, 0.0)
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from services.common.model.judging import judge
 from services.common.model.names import NodeName
-from services.common.model.network import Address
+from services.common.model.network import Address, Prefix
 from services.common.model.rules import (
     Action,
     Direction,
     EndpointRules,
+    GroupBlock,
     GroupId,
     GroupPage,
     NodeRules,
@@ -23,9 +24,10 @@ from services.common.model.rules import (
     Profile,
     RuleSet,
 )
+from services.policy.engine.blocks import OwnedBlock
 from services.policy.engine.engine import Engine
 from services.policy.engine.resources import Changes, Resource
-from services.policy.model import Endpoint, PolicyNode
+from services.policy.model import Endpoint, Policy, PolicyNode, TenantRecord
 from tests.support import policy_worlds as worlds
 from tests.support.policy_naive import World
 
@@ -78,6 +80,11 @@ class NodeView:
         return found
 
     def is_member(self, group: GroupId, address: Address) -> bool:
+        if any(
+            isinstance(one, GroupBlock) and one.group == group and address in one.cidr
+            for one in self.resources.values()
+        ):
+            return True
         base, bits = int(address) >> 6 << 6, address.max_prefixlen
         page = self.resources.get(f"page/{group}/{base:0{bits // 4}x}")
         assert isinstance(page, GroupPage | None)
@@ -113,6 +120,8 @@ class Run:
             for name in list(getattr(self.world, plural)):
                 drop(kind, name, self)
         set_networks({}, self)
+        for cidr in list(self.world.blocks):
+            set_block(cidr, None, self)
         self.take()
         assert (self.told.topics, self.told.spans) == ({}, {})
         kept = {
@@ -154,7 +163,7 @@ class Run:
 
 def parts_of(engine: Engine) -> list[object]:
     endpoints = engine._endpoints
-    return [engine, engine._book, endpoints, endpoints.tenants, engine._nodes]
+    return [engine, engine._book, engine._blocks, endpoints, endpoints.tenants, engine._nodes]
 
 
 def built(world: World) -> Engine:
@@ -168,6 +177,8 @@ def built(world: World) -> Engine:
         engine.put_tenant(tenant)
     for node in world.nodes.values():
         engine.put_node(node)
+    for cidr, owned in world.blocks.items():
+        engine.set_block(cidr, owned)
     engine.set_networks(world.networks)
     return engine
 
@@ -191,6 +202,14 @@ _PLURAL = {"policy": "policies", "tenant": "tenants", "endpoint": "endpoints", "
 def set_networks(networks: dict[object, object], run: Run) -> None:
     run.world.networks = networks  # type: ignore[assignment]
     run.engine.set_networks(networks)  # type: ignore[arg-type]
+
+
+def set_block(cidr: Prefix, owned: OwnedBlock | None, run: Run) -> None:
+    if owned is None:
+        run.world.blocks.pop(cidr, None)
+    else:
+        run.world.blocks[cidr] = owned
+    run.engine.set_block(cidr, owned)
 
 
 def ask(endpoint: str, run: Run) -> None:
@@ -224,6 +243,8 @@ def steps() -> st.SearchStrategy[Step]:
             )
         ),
         worlds.networks().map(lambda those: partial(set_networks, those)),
+        worlds.owned_blocks.map(lambda one: partial(set_block, one.cidr, one)),
+        st.sampled_from(worlds.OWNED).map(lambda cidr: partial(set_block, cidr, None)),
         st.sampled_from(worlds.ENDPOINTS).map(lambda name: partial(ask, name)),
         st.just(Run.take),
     )
@@ -242,6 +263,8 @@ def started(draw: st.DrawFn) -> Run:
     ):
         for value in draw(st.lists(values, max_size=most)):
             put(kind, value, run)
+    for owned in draw(st.lists(worlds.owned_blocks, max_size=4)):
+        set_block(owned.cidr, owned, run)
     return run
 
 
@@ -256,6 +279,34 @@ _SLOW = settings(
 @_SLOW
 @given(started(), st.lists(worlds.packets(), min_size=20, max_size=20))
 def test_rules_agree_with_a_naive_interpreter(run: Run, packets: list[Packet]) -> None:
+    for packet in packets:
+        run.check(packet)
+
+
+@_SLOW
+@given(
+    worlds.networks(),
+    st.lists(worlds.endpoints, min_size=1, max_size=3),
+    st.lists(worlds.tenants, max_size=2),
+    st.lists(worlds.owned_blocks, min_size=2, max_size=5),
+    worlds.denying_policies,
+    st.lists(worlds.packets(), min_size=40, max_size=40),
+)
+def test_whom_nobody_has_told_of_is_denied_like_those_who_may_be_there(
+    networks: dict[object, object],
+    endpoints: list[Endpoint],
+    tenants: list[TenantRecord],
+    blocks: list[OwnedBlock],
+    policy: Policy,
+    packets: list[Packet],
+) -> None:
+    run = Run()
+    set_networks(networks, run)
+    for one in blocks:
+        set_block(one.cidr, one, run)
+    for kind, values in (("tenant", tenants), ("endpoint", endpoints), ("policy", [policy])):
+        for value in values:
+            put(kind, value, run)
     for packet in packets:
         run.check(packet)
 

@@ -76,6 +76,22 @@ def test_an_orchestrated_pod_is_named_by_its_uid_and_is_what_was_said_of_it() ->
     assert protocol.key_of(spec) == "pods/c1/eth0"
 
 
+def test_kubernetes_is_told_one_address_of_each_family() -> None:
+    request = parse({"orchestrator": "kubernetes"}, CNI_ARGS=POD_ARGS)
+    texts = ("10.0.0.1", "fd00::1", "10.1.0.1")
+    addresses = tuple(EndpointAddress(ip_address(text), NetworkName("n")) for text in texts)
+    endpoint = local_endpoint(
+        protocol.spec_of_pod(request, POD_WANTED),
+        addresses,
+        host_interface="rom1",
+        mac="",
+        mtu=1500,
+        create_time=0,
+    )
+    ips: Any = protocol.result(request, endpoint)["ips"]
+    assert [one["address"] for one in ips] == ["10.0.0.1/32", "fd00::1/128"]
+
+
 def test_a_pod_that_must_not_be_attached_is_refused_with_the_reason() -> None:
     request = parse({"orchestrator": "kubernetes"}, CNI_ARGS=POD_ARGS)
     with pytest.raises(CniError, match=r"pod shop/web-0 \(1234\): no such family") as caught:
@@ -214,5 +230,5 @@ def test_the_example_is_a_configuration() -> None:
 
 def test_the_executable_imports_nothing_that_takes_time() -> None:
     source = (Path(protocol.__file__).parent / "plugin.py").read_text()
-    assert set(re.findall(r"^import (\S+)", source, re.MULTILINE)) == {"_socket", "posix"}
+    assert set(re.findall(r"^import (\S+)", source, re.MULTILINE)) == {"_socket", "posix", "sys"}
     assert all(f'"{version}"' in source for version in protocol.VERSIONS)

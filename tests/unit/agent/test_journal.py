@@ -91,3 +91,26 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WrongState, match="journal cannot be written"):
         Journal(tmp_path / "file")
+
+
+async def test_what_cannot_be_written_is_renamed(tmp_path: Path) -> None:
+    """A disk that is full takes no file, and a name all the same."""
+    journal = Journal(tmp_path)
+    attached = Record(SPEC, Step.ATTACHED, ENDPOINT)
+    await journal.write(attached)
+    (path,) = files(tmp_path)
+    in_the_way = tmp_path / f".{path.name}.new"
+    in_the_way.mkdir()
+    detaching = Record(SPEC, Step.DETACHING, ENDPOINT)
+    for _ in range(2):
+        await journal.write(detaching)
+    with pytest.raises(WrongState):
+        await journal.write(attached)
+    in_the_way.rmdir()
+    assert journal.read() == [detaching]
+    await journal.sync(SPEC.name)
+    await journal.write(attached)
+    assert journal.read() == [attached]
+    assert files(tmp_path) == [path]
+    await journal.drop(SPEC.name)
+    assert files(tmp_path) == []

@@ -137,7 +137,7 @@ async def test_a_round_that_did_not_do_all_settles_nothing() -> None:
     [
         (WrongState("the kernel says no", "NO"), "the kernel says no"),
         (OSError(28, "No space left on device"), "No space left"),
-        (KeyError("r1"), "a defect in the agent: KeyError: 'r1'"),
+        (KeyError("r1"), "test: a defect in the agent: KeyError: 'r1'"),
     ],
 )
 async def test_an_error_is_shown_and_tried_again(error: Exception, shown: str) -> None:
@@ -225,13 +225,16 @@ async def test_one_that_gives_up_holds_up_nobody() -> None:
         await other
 
 
-async def test_the_clock_asks_for_everything_at_first_and_then_now_and_then() -> None:
+@pytest.mark.parametrize(("full", "often"), [(math.inf, 1), (0.0, 4)])
+async def test_the_clock_asks_for_everything_at_first_and_then_now_and_then(
+    full: float, often: int
+) -> None:
     part = Part()
-    async with running(part, quick=0.001, full=0.01) as loop:
-        while sum(occasion.full for occasion in part.occasions) < 3:
+    async with running(part, quick=0.001, full=full) as loop:
+        while len(part.occasions) < 4:
             await loop.next()
     assert part.occasions[0].full
-    assert not part.occasions[1].full
+    assert [occasion.full for occasion in part.occasions[:4]].count(True) == often
 
 
 async def test_what_the_part_says_is_due_has_a_round() -> None:

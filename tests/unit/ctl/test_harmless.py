@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from services.agent.settings import AgentSettings
 from services.ctl.local import harmless
 from services.ipam.settings import IpamSettings
+from services.kubernetes.settings import KubernetesSettings
 from services.policy.settings import PolicySettings
 from services.topology.settings import TopologySettings
 
@@ -31,7 +32,7 @@ def paths(kind: type[BaseModel], path: str = "") -> Iterator[str]:
 
 def test_of_every_setting_it_was_decided_and_nothing_else_is_shown() -> None:
     """A new setting is hidden until it is listed: here it shows that nobody has decided yet."""
-    models = (TopologySettings, IpamSettings, PolicySettings, AgentSettings)
+    models = (TopologySettings, IpamSettings, PolicySettings, AgentSettings, KubernetesSettings)
     assert {path for model in models for path in paths(model)} == harmless.SETTINGS
 
 

@@ -21,6 +21,7 @@ from services.common import errors
 from services.common.process.settings import ServiceSettings
 from services.ctl.main import NOUNS
 from services.ipam.settings import IpamSettings
+from services.kubernetes.settings import KubernetesSettings
 from services.policy.settings import PolicySettings
 from services.topology.settings import TopologySettings
 
@@ -177,14 +178,21 @@ def test_operating_lists_every_setting_with_its_default() -> None:
         assert default == expected
 
 
-def test_operating_lists_every_setting_of_the_agent_with_its_default() -> None:
-    listed = rows("ROMANA_AGENT__")
-    defaults = settings_of(AgentSettings, AgentSettings())
+DRAWN = {"node": "the host's name", "identity": "the host's name and a random number"}
+"""Defaults that no two machines have alike."""
+
+
+@pytest.mark.parametrize("kind", [AgentSettings, KubernetesSettings])
+def test_operating_lists_every_setting_of_what_has_no_store_with_its_default(
+    kind: type[ServiceSettings],
+) -> None:
+    listed = rows(str(kind.model_config.get("env_prefix")))
+    defaults = settings_of(kind, kind())
     assert set(listed) == set(defaults)
     for path, value in defaults.items():
         variable, default = listed[path]
         assert variable == f"`{path.replace('.', '__').upper()}`"
-        assert default == ("the host's name" if path == "node" else default_of(value))
+        assert default == DRAWN.get(path, default_of(value))
 
 
 def variables(kind: type[ServiceSettings]) -> set[str]:
@@ -196,7 +204,9 @@ def variables(kind: type[ServiceSettings]) -> set[str]:
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
 def test_every_environment_variable_exists(file: Path) -> None:
-    known = {name for kind in (*SERVICES, AgentSettings) for name in variables(kind)}
+    known = {
+        name for kind in (*SERVICES, AgentSettings, KubernetesSettings) for name in variables(kind)
+    }
     known |= set(re.findall(r'"(ROMANA_[A-Z_]+)"', SOURCES))
     known |= set(re.findall(r"\$\{(ROMANA_[A-Z_]+)", (ROOT / "compose/compose.yaml").read_text()))
     named = set(re.findall(r"\bROMANA_[A-Z_]+", file.read_text()))

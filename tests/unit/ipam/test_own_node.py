@@ -12,7 +12,7 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.common.model.node import Node, NodeAllowance
 from services.ipam.deciding import own_node, reservations
 from services.ipam.deciding.own_node import CONFLICTS_MOST, NodeBounds, may_take
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.model import ANY, Request
 from tests.support.ipam_world import World

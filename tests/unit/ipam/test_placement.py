@@ -99,7 +99,7 @@ def test_a_slot_blocked_twice_needs_two_unblocks(
     assert [space.is_free(slot) for slot in range(4)] == [True, True, False, True]
     space.unblock(2)
     assert space.free == 4
-    with pytest.raises(ValueError, match="were not blocked"):
+    with pytest.raises(ValueError, match="not all covered"):
         space.unblock(2)
 
 

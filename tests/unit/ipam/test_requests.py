@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import AlreadyExists, NotFound, WrongState
+from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.model.network import Mode, Placement
-from services.ipam.model import NoAddress, Why
+from services.ipam.deciding.batch import Streaks
+from services.ipam.deciding.commands import Result, perform
+from services.ipam.model import Allocated, NoAddress, Request, Why
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
 
@@ -377,3 +380,27 @@ def test_an_address_that_a_node_changed_to_is_not_given() -> None:
     )
     it.state.set_node(node("h2", address="10.0.0.1"))
     assert sorted(it.fill()) == ["10.0.0.0", "10.0.0.2", "10.0.0.3"]
+
+
+def test_who_is_refused_together_is_told_the_same() -> None:
+    """Why nothing has room is found out once, and anew after anything else."""
+    it = World(layout([network("net", "10.0.0.0/30", 30)]), [node("h1")])
+    streaks = Streaks(it.state, 0)
+    items = [
+        Request(EndpointName(f"n{n}"), NodeName("h1"), Tenant("t"), Segment("")) for n in range(8)
+    ]
+    results: list[Result] = []
+    at = 0
+    while at < len(items):
+        at = streaks.run(items, at, len(items), results)
+        if at < len(items):
+            result = perform(it.state, items[at], 0, 0)
+            streaks.note(items[at], result)
+            results.append(result)
+            at += 1
+    assert [type(result) for result in results] == [Allocated] * 4 + [NoAddress] * 4
+    assert len({id(result) for result in results[4:]}) == 1
+    again = Request(EndpointName("n0"), NodeName("h1"), Tenant("t"), Segment(""))
+    assert streaks.run([again], 0, 1, results) == 0
+    other = Request(EndpointName("o"), NodeName("h1"), Tenant("u"), Segment(""))
+    assert streaks.run([other], 0, 1, results) == 0

@@ -8,7 +8,7 @@ from services.common.errors import AlreadyExists, InvalidInput, NotFound
 from services.common.model.names import NetworkName
 from services.common.model.network import Placement
 from services.ipam.deciding import reservations
-from services.ipam.ledger.knowledge import Reservation
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range, stored_ranges
 from services.ipam.model import NoAddress, Why
 from tests.support.ipam_world import World

@@ -47,6 +47,7 @@ RETURN: Final = -5
 _NETWORK, _TRANSPORT = 1, 2
 _EQUAL, _UNEQUAL, _LEAST, _MOST = 0, 1, 5, 3
 _UPDATE: Final = 1
+_INVERTED: Final = 1
 _META_MARK, _META_INPUT, _META_OUTPUT, _META_FAMILY, _META_PROTOCOL = 3, 6, 7, 15, 16
 
 
@@ -177,8 +178,9 @@ def encode(statement: Statement) -> bytes:
             return (
                 _load(key) + _compare(_REGISTER, _LEAST, first) + _compare(_REGISTER, _MOST, last)
             )
-        case In(key, name):
-            return _load(key) + _expression("lookup", text(1, name) + number(2, _REGISTER))
+        case In(key, name, inverted):
+            flags = number(5, _INVERTED) if inverted else b""
+            return _load(key) + _expression("lookup", text(1, name) + number(2, _REGISTER) + flags)
         case Renew(key, name):
             return _load(key) + _expression(
                 "dynset", text(1, name) + number(3, _UPDATE) + number(4, _REGISTER)

@@ -84,6 +84,7 @@ class In:
 
     key: Key
     name: str
+    inverted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

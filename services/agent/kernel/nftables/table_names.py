@@ -6,6 +6,7 @@
     r-HASH                  a rule set
     d-HASH, a-HASH          the log of a rule that denies, or of one that is only audited
     g4-HASH, g6-HASH        an address group
+    o4-HASH, o6-HASH        owners' blocks
     b4-HASH, b6-HASH        prefixes; p-HASH: ports
     c-HASH                  counter of a rule of a policy
 
@@ -72,6 +73,11 @@ def profile(direction: Direction, identities: Iterable[RuleSetId]) -> str:
 def group(identity: GroupId, version: int) -> str:
     """Set of an address group's members of one family."""
     return f"g{version}-{digest(identity)}"
+
+
+def blocks(identity: GroupId, version: int) -> str:
+    """Set of the blocks of one family of a group that is made of them."""
+    return f"o{version}-{digest(identity)}"
 
 
 def counter(policy: PolicyName, direction: Direction, rule: str) -> str:

@@ -1,0 +1,58 @@
+"""An endpoint as others see it, and who keeps it closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from services.agent.endpoints.spec import Record, Step
+from services.common.model.names import EndpointName
+
+
+class State(StrEnum):
+    """Where an endpoint stands."""
+
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+    DEGRADED = "degraded"
+    """Something of it is not as it should be; what can be is put right."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An endpoint as others see it."""
+
+    record: Record
+    state: State
+    problem: str = ""
+    """What is wrong, when degraded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The answer to an attach."""
+
+    view: View
+    existed: bool
+
+
+class Guard(Protocol):
+    """Keeps endpoints closed until their rules are in force."""
+
+    async def close_to(self, name: EndpointName, interface: str, /) -> None:
+        """Lets nothing through an interface that is about to be made; raises WrongState."""
+
+    async def opened(self, name: EndpointName, /) -> None:
+        """Waits for an endpoint's rules, for a while at most."""
+
+    def gone(self, name: EndpointName, /) -> None:
+        """Says that an endpoint's interface is not there any more, or not ours."""
+
+
+STATES: Final = {
+    Step.BEGUN: State.ATTACHING,
+    Step.ATTACHED: State.ATTACHED,
+    Step.DETACHING: State.DETACHING,
+}

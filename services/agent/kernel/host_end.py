@@ -1,0 +1,112 @@
+"""The node's end of an endpoint's link: its settings and addresses, and what of them is not so.
+
+It answers ARP for everything it has a route to (`proxy_arp`, without the delay that the kernel has
+for it), which is what a VM needs, whose guest configures itself. The gateway's address is its own
+only for IPv6, where that is link-local: 169.254.1.1 is not given to it, since the kernel would take
+it for the source of what the node itself sends to the endpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from services.agent.kernel import endpoint_names, rtnetlink
+from services.agent.kernel.rtnetlink import Link, RtSocket
+from services.agent.kernel.wiring import GATEWAY_6, Difference, Wiring
+
+_NET: Final = "/proc/sys/net/"
+
+
+def settings(*, on: bool) -> Mapping[str, str]:
+    """The end's settings below /proc/sys/net, with `*` for the interface.
+
+    `rp_filter` is strict whatever the node has elsewhere: a packet with a source that is not the
+    endpoint's own has no way back through this interface, and goes no further.
+    """
+    return {
+        "ipv4/conf/*/rp_filter": "1" if on else "0",
+        "ipv4/conf/*/proxy_arp": "1" if on else "0",
+        "ipv4/neigh/*/proxy_delay": "0" if on else "80",
+        "ipv4/conf/*/forwarding": "1",
+        "ipv6/conf/*/accept_dad": "0" if on else "1",
+        "ipv6/conf/*/accept_ra": "0",
+        "ipv6/conf/*/forwarding": "1",
+        "ipv6/conf/*/proxy_ndp": "1" if on else "0",
+        "ipv6/neigh/*/proxy_delay": "0" if on else "80",
+    }
+
+
+def configure(interface: str, *, on: bool) -> None:
+    """Writes the settings."""
+    for path, value in settings(on=on).items():
+        write(path.replace("*", interface), value)
+
+
+def addresses(index: int, wiring: Wiring) -> list[rtnetlink.Message]:
+    """Gives it those that it needs."""
+    return [rtnetlink.add_address(index, GATEWAY_6, 64)] if wiring.has_ipv6 else []
+
+
+def mend(wiring: Wiring) -> None:
+    """Makes it as it shall be, if it is there."""
+    with RtSocket() as host:
+        link = host.link(wiring.host_interface)
+        if link is not None:
+            configure(wiring.host_interface, on=True)
+            up = rtnetlink.set_up(link.index, endpoint_names.HOST_MAC if wiring.namespace else "")
+            host.do([up, *addresses(link.index, wiring)])
+
+
+def differences(wiring: Wiring) -> Iterator[Difference]:
+    """What is not as it shall be."""
+    name = wiring.host_interface
+    with RtSocket() as host:
+        link = host.link(name)
+        if link is None:
+            yield Difference(f"the node has no interface {name}", gone=True)
+            return
+        has = host.addresses(link.index) if wiring.has_ipv6 else {GATEWAY_6}
+    yield from _of_link(link, pair=bool(wiring.namespace))
+    if GATEWAY_6 not in has:
+        yield Difference(f"{name} lacks {GATEWAY_6}")
+    for path, value in settings(on=True).items():
+        found = _read(path.replace("*", name))
+        if found not in {None, value}:
+            yield Difference(f"{path.replace('*', name)} is {found}, not {value}")
+
+
+def _of_link(link: Link, *, pair: bool) -> Iterator[Difference]:
+    if not link.up:
+        yield Difference(f"{link.name} is down")
+    if not link.resolves:
+        yield Difference(f"{link.name} does not resolve neighbours (NOARP)")
+    if pair and link.mac != endpoint_names.HOST_MAC:
+        yield Difference(
+            f"{link.name} has the MAC address {link.mac}, not {endpoint_names.HOST_MAC}"
+        )
+
+
+def _read(path: str) -> str | None:
+    """None: there is no such setting, as IPv6's are not on a kernel without it."""
+    try:
+        return Path(_NET + path).read_text().strip()
+    except OSError:
+        return None
+
+
+def write(path: str, value: str) -> None:
+    """Writes a setting below /proc/sys/net, by system calls: there are nine for every endpoint.
+
+    A setting of IPv6 that is not there, on a kernel without it, is not missed.
+    """
+    try:
+        descriptor = os.open(_NET + path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,154 @@
+"""The end of a link inside an endpoint's namespace. Called by threads that are in there.
+
+The addresses as /32 and /128, and per family one default route by way of 169.254.1.1 or fe80::1,
+on-link, with a permanent neighbour entry for it (the host end's MAC is the same everywhere). So
+nothing in there depends on the network's real gateway, no address of the subnet is taken for a
+neighbour, and no packet waits for ARP; Calico does the same with 169.254.1.1.
+
+Where another interface has the default route of a family already (a second network of a container),
+it keeps it, and the endpoint is *beside* it: what its own addresses send goes by its own table.
+
+A container may do in there what it likes, if it has the right to. So what the kernel took away by
+itself when the link went down is put back, and nothing that somebody has put in its place undone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Final
+
+from services.agent.kernel import endpoint_names, host_end, rtnetlink
+from services.agent.kernel.numbers import FIRST_PRIORITY, FIRST_TABLE, PROTOCOL
+from services.agent.kernel.rtnetlink import RT_TABLE_MAIN, DefaultRoute, Link, RtSocket
+from services.agent.kernel.wiring import Difference, Wiring, gateway_of
+from services.common.model.network import Address
+
+_RULE: Final = (FIRST_PRIORITY, PROTOCOL)
+_HARMLESS: Final = frozenset({0, errno.EEXIST})
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Default routes in there, for one gateway."""
+
+    own: bool
+    """By this interface, in the main table."""
+    others: bool
+    """By another one, in the main table."""
+    beside: bool
+    """By this interface, in its own table."""
+
+
+def fill(wiring: Wiring) -> bool | None:
+    """Makes it as it shall be; whether it is beside another default route. None: it is not there.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    if wiring.has_ipv6:
+        # before it is up: its link-local address is usable at once
+        host_end.write(f"ipv6/conf/{wiring.interface}/disable_ipv6", "0")
+        host_end.write(f"ipv6/conf/{wiring.interface}/accept_dad", "0")
+    with RtSocket() as inner:
+        link = inner.link(wiring.interface)
+        if link is None:
+            return None
+        inner.do([rtnetlink.set_up(link.index), *_addresses(link, wiring.addresses)])
+        return _route(inner, link, wiring)
+
+
+def mend(wiring: Wiring) -> None:
+    """Puts back what the kernel took away when the link went down, if it is up again."""
+    with RtSocket() as inner:
+        link = inner.link(wiring.interface)
+        if link is not None and link.up:
+            six = [address for address in wiring.addresses if isinstance(address, IPv6Address)]
+            inner.do(_addresses(link, six))
+            _route(inner, link, wiring)
+
+
+def is_there(wiring: Wiring) -> bool:
+    """Whether the end is in this namespace."""
+    with RtSocket() as inner:
+        link = inner.link(wiring.interface)
+        return link is not None and link.mac == wiring.mac
+
+
+def unroute(addresses: Sequence[Address]) -> None:
+    """Removes the rules of addresses that were beside another default route."""
+    with RtSocket() as inner:
+        inner.attempt([rtnetlink.delete_rule(address, 0, *_RULE) for address in addresses])
+
+
+def differences(wiring: Wiring) -> Iterator[Difference]:
+    """What is not as it shall be."""
+    where = f"{wiring.interface} in {wiring.namespace}"
+    with RtSocket() as inner:
+        link = inner.link(wiring.interface)
+        if link is None:
+            text = f"{wiring.namespace} has no interface {wiring.interface}"
+            yield Difference(text, gone=True)
+            return
+        has = inner.addresses(link.index)
+        routes = inner.default_routes()
+    if not link.up:
+        yield Difference(f"{where} is down")
+    if link.mac != wiring.mac:
+        yield Difference(f"{where} has the MAC address {link.mac}, not {wiring.mac}")
+    if link.mtu != wiring.mtu:
+        yield Difference(f"{where} has an MTU of {link.mtu}, not {wiring.mtu}")
+    for address in wiring.addresses:
+        if address not in has:
+            yield Difference(f"{where} lacks {address}")
+    for gateway in wiring.gateways:
+        ways = _ways(routes, link, gateway)
+        if not (ways.own or (ways.others and ways.beside)):
+            yield Difference(f"{where} lacks the default route by way of {gateway}")
+
+
+def _addresses(link: Link, addresses: Sequence[Address]) -> list[rtnetlink.Message]:
+    return [
+        rtnetlink.add_address(link.index, address, address.max_prefixlen) for address in addresses
+    ]
+
+
+def _route(inner: RtSocket, link: Link, wiring: Wiring) -> bool:
+    """Puts the default routes that are missing; whether one is beside another interface's."""
+    routes = inner.default_routes()
+    table = FIRST_TABLE + link.index
+    puts: list[rtnetlink.Message] = []
+    rules: list[rtnetlink.Message] = []
+    for gateway in wiring.gateways:
+        ways = _ways(routes, link, gateway)
+        puts.append(rtnetlink.add_neighbour(link.index, gateway, endpoint_names.HOST_MAC))
+        if ways.own:
+            continue
+        if ways.others:
+            puts.append(rtnetlink.add_default(link.index, gateway, table))
+            rules += [
+                rtnetlink.add_rule(address, table, *_RULE)
+                for address in wiring.addresses
+                if gateway_of(address) == gateway
+            ]
+        else:
+            puts.append(rtnetlink.add_default(link.index, gateway))
+    inner.do(puts)
+    for code in inner.attempt(rules):
+        if code not in _HARMLESS:
+            raise OSError(code, os.strerror(code))
+    return bool(rules)
+
+
+def _ways(routes: Sequence[DefaultRoute], link: Link, gateway: Address) -> _Ways:
+    family = [route for route in routes if route.version == gateway.version]
+    main = [route for route in family if route.table == RT_TABLE_MAIN]
+    own = [route for route in family if (route.interface, route.gateway) == (link.index, gateway)]
+    return _Ways(
+        own=any(route.table == RT_TABLE_MAIN for route in own),
+        others=any(route.interface != link.index for route in main),
+        beside=any(route.table == FIRST_TABLE + link.index for route in own),
+    )

@@ -1,0 +1,54 @@
+"""What the link of an endpoint shall be, and how what is differs from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from services.common.model.names import EndpointName
+from services.common.model.network import Address
+
+GATEWAY_4: Final = IPv4Address("169.254.1.1")
+GATEWAY_6: Final = IPv6Address("fe80::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What the link of an endpoint shall be."""
+
+    name: EndpointName
+    host_interface: str
+    namespace: str
+    """Path; empty: the interface was there before (a VM's tap), and only its host end is ours."""
+    interface: str
+    """Inside the namespace."""
+    mac: str
+    mtu: int
+    """Bytes."""
+    addresses: tuple[Address, ...]
+
+    @property
+    def gateways(self) -> tuple[Address, ...]:
+        """Next hops inside, one per family."""
+        return tuple(dict.fromkeys(gateway_of(address) for address in self.addresses))
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether one of its addresses is."""
+        return any(isinstance(address, IPv6Address) for address in self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as it shall be."""
+
+    text: str
+    """For people."""
+    gone: bool = False
+    """The link is not there: it has to be made anew."""
+
+
+def gateway_of(address: Address) -> Address:
+    """The next hop inside an endpoint for an address' family."""
+    return GATEWAY_4 if isinstance(address, IPv4Address) else GATEWAY_6

@@ -1,0 +1,181 @@
+"""What the controller tells the policy service. Protobuf messages stop here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from google.rpc import status_pb2
+from romana.ipam.v1 import allocation_pb2
+from romana.policy.v1 import endpoint_pb2
+from romana.policy.v1 import policy_service_pb2 as pb
+
+from services.common.errors import NotFound, RomanaError
+from services.common.model.names import EndpointName, Tenant
+from services.common.model.network import Isolation
+from services.common.model.pods import is_pod
+from services.common.rpc.enums import FAMILIES
+from services.common.rpc.status import error_of_status
+from services.kubernetes.calls.replicas import Replicas
+from services.kubernetes.objects.namespaces import NAME_LABEL
+from services.kubernetes.objects.policies import NetworkPolicy
+from services.kubernetes.wanted.nodes import FOLLOWED, KUBERNETES
+from services.kubernetes.wanted.values import WantedEndpoint, WantedTenant
+
+if TYPE_CHECKING:
+    from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
+
+PAGE: Final = 1000
+_ISOLATIONS: Final = {
+    None: endpoint_pb2.ISOLATION_UNSPECIFIED,
+    Isolation.NONE: endpoint_pb2.ISOLATION_NONE,
+    Isolation.TENANT: endpoint_pb2.ISOLATION_TENANT,
+    Isolation.SEGMENT: endpoint_pb2.ISOLATION_SEGMENT,
+}
+
+
+class PolicyCalls:
+    """Raises RomanaErrors."""
+
+    def __init__(self, replicas: Replicas[PolicyServiceAsyncStub]) -> None:
+        self._replicas = replicas
+
+    # Tenants.
+
+    async def put_tenants(self, tenants: Sequence[WantedTenant]) -> list[RomanaError | None]:
+        """One answer per tenant; None: it is so."""
+        request = pb.PutTenantsRequest(tenants=[_tenant(one) for one in tenants])
+        answer = await self._replicas.call(lambda stub: stub.PutTenants, request)
+        return _errors(answer.results)
+
+    async def delete_tenant(self, name: Tenant) -> None:
+        """Succeeds if there is none."""
+        request = pb.DeleteTenantRequest(name=name)
+        await self._replicas.call(lambda stub: stub.DeleteTenant, request)
+
+    async def tenants(self) -> set[Tenant]:
+        """Those that are namespaces."""
+        found: set[Tenant] = set()
+        request = pb.ListTenantsRequest(page_size=PAGE)
+        while True:
+            answer = await self._replicas.call(lambda stub: stub.ListTenants, request)
+            found |= {
+                Tenant(one.name) for one in answer.tenants if one.labels.get(NAME_LABEL) == one.name
+            }
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
+    # Endpoints.
+
+    async def put_endpoints(self, endpoints: Sequence[WantedEndpoint]) -> list[RomanaError | None]:
+        """One answer per endpoint; None: it is so."""
+        request = pb.PutEndpointsRequest(endpoints=[_endpoint(one) for one in endpoints])
+        answer = await self._replicas.call(lambda stub: stub.PutEndpoints, request)
+        return _errors(answer.results)
+
+    async def delete_endpoint(self, name: EndpointName) -> None:
+        """Takes back what was said; succeeds if it was nothing."""
+        request = pb.DeleteEndpointRequest(name=name)
+        await self._replicas.call(lambda stub: stub.DeleteEndpoint, request)
+
+    async def endpoints(self) -> set[EndpointName]:
+        """Pods of which something was said."""
+        found: set[EndpointName] = set()
+        request = pb.ListEndpointsRequest(page_size=PAGE)
+        while True:
+            answer = await self._replicas.call(lambda stub: stub.ListEndpoints, request)
+            found |= {
+                EndpointName(one.name) for one in answer.endpoints if one.etag and is_pod(one.name)
+            }
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
+    # Policies.
+
+    async def apply(self, policies: Sequence[NetworkPolicy]) -> None:
+        """Makes them be as they are said, all or nothing; raises InvalidInput."""
+        request = pb.ApplyPoliciesRequest(
+            documents=[
+                pb.PolicyDocument(
+                    content=_document(one), format=pb.POLICY_FORMAT_KUBERNETES, source=one.key
+                )
+                for one in policies
+            ]
+        )
+        await self._replicas.call(lambda stub: stub.ApplyPolicies, request)
+
+    async def delete_policy(self, name: str) -> None:
+        """Succeeds if there is none."""
+        with contextlib.suppress(NotFound):
+            await self._replicas.call(
+                lambda stub: stub.DeletePolicy, pb.DeletePolicyRequest(name=name)
+            )
+
+    async def policies(self) -> set[str]:
+        """Names of those that are here because the API server had them."""
+        found: set[str] = set()
+        request = pb.ListPoliciesRequest(labels={FOLLOWED: KUBERNETES}, page_size=PAGE)
+        while True:
+            answer = await self._replicas.call(lambda stub: stub.ListPolicies, request)
+            found |= {one.name for one in answer.policies}
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
+
+def _errors(results: Sequence[status_pb2.Status]) -> list[RomanaError | None]:
+    return [error_of_status(one) for one in results]
+
+
+def _tenant(value: WantedTenant) -> endpoint_pb2.Tenant:
+    return endpoint_pb2.Tenant(
+        name=value.name, labels=dict(value.labels), isolation=_ISOLATIONS[value.isolation]
+    )
+
+
+def _endpoint(value: WantedEndpoint) -> endpoint_pb2.PolicyEndpoint:
+    message = endpoint_pb2.PolicyEndpoint(
+        name=value.name,
+        tenant=value.tenant,
+        segment=value.segment,
+        labels=dict(value.labels),
+        ports=[
+            endpoint_pb2.NamedPort(name=one.name, protocol=one.protocol, port=one.port)
+            for one in value.ports
+        ],
+    )
+    if value.node is not None:
+        wanted = endpoint_pb2.WantedAttachment(
+            node=value.node,
+            addresses=[
+                allocation_pb2.AddressSpec(
+                    network=one.network, family=FAMILIES[one.family], address=one.address
+                )
+                for one in value.addresses
+            ],
+            allocation=value.allocation,
+            ending=value.is_ending,
+            refusal=value.refusal,
+        )
+        message.wanted.CopyFrom(wanted)
+    return message
+
+
+def _document(policy: NetworkPolicy) -> bytes:
+    metadata: Mapping[str, object] = {
+        "namespace": policy.namespace,
+        "name": policy.name,
+        "labels": {**dict(policy.labels), FOLLOWED: KUBERNETES},
+    }
+    head = json.dumps(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": metadata,
+        }
+    ).encode()
+    return head[:-1] + b', "spec": ' + policy.spec + b"}"

@@ -1,0 +1,29 @@
+"""The kinds of objects that are followed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.kubernetes.cluster.informer import Kind
+from services.kubernetes.objects.namespaces import Namespace, NamespaceObject, namespace_of
+from services.kubernetes.objects.nodes import Node, NodeObject, node_of
+from services.kubernetes.objects.pods import Pod, PodObject, pod_of
+from services.kubernetes.objects.policies import (
+    NetworkPolicy,
+    NetworkPolicyObject,
+    network_policy_of,
+)
+
+NAMESPACES: Final[Kind[Namespace]] = Kind("/api/v1/namespaces", NamespaceObject, namespace_of)
+NODES: Final[Kind[Node]] = Kind("/api/v1/nodes", NodeObject, node_of)
+PODS: Final[Kind[Pod]] = Kind("/api/v1/pods", PodObject, pod_of)
+NETWORK_POLICIES: Final[Kind[NetworkPolicy]] = Kind(
+    "/apis/networking.k8s.io/v1/networkpolicies", NetworkPolicyObject, network_policy_of
+)
+
+WORDS: Final = {
+    NAMESPACES.path: "namespaces",
+    NODES.path: "nodes",
+    PODS.path: "pods",
+    NETWORK_POLICIES.path: "networkpolicies",
+}

@@ -1,0 +1,109 @@
+"""What the one replica does that is elected: it tells Romana's services what the cluster has.
+
+Each service has a loop of its own, so that one that is away keeps nobody else waiting. A loop
+begins with everything, and with what the service has that the cluster has not; then come changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
+
+from services.common.backoff import Backoff, BackoffPolicy
+from services.common.errors import RomanaError
+from services.kubernetes.cluster.lease import LeaseElection
+from services.kubernetes.control.followed import Followed
+
+log = structlog.get_logger(__name__)
+
+RETRY: Final = BackoffPolicy(initial=0.1, maximum=5.0)
+ALL_SECONDS: Final = 600.0
+"""Between two comparisons of everything without a reason."""
+POSTPONED_SECONDS: Final = 10.0
+"""Without anything to tell, until what was postponed is tried again."""
+
+
+class Teller(Protocol):
+    """Tells one service. What fails for good is postponed; what fails for now is raised."""
+
+    def mark_all(self) -> None:
+        """Everything has to be told anew."""
+
+    async def mark_strays(self) -> None:
+        """What the service has of ours and the cluster has not has to be taken back."""
+
+    def mark_postponed(self) -> None:
+        """What was postponed has to be tried again."""
+
+    async def tell(self) -> bool:
+        """Tells some of it; whether there is more."""
+        ...
+
+
+class Leading:
+    """The loops of the elected replica."""
+
+    def __init__(self, election: LeaseElection, followed: Followed) -> None:
+        self._election = election
+        self._followed = followed
+        self._tellers: dict[str, tuple[Teller, asyncio.Event]] = {}
+
+    def add(self, service: str, make: Callable[[Callable[[], None]], Teller]) -> None:
+        """Adds a teller, which is made with what it calls when there is something to tell."""
+        kick = asyncio.Event()
+        self._tellers[service] = (make(kick.set), kick)
+
+    def kick(self) -> None:
+        """Looks whether there is something to tell. Returns at once."""
+        for _, kick in self._tellers.values():
+            kick.set()
+
+    async def run(self) -> None:
+        """Leads whenever it is this replica's turn, for ever."""
+        await self._followed.in_sync()
+        while True:
+            await self._election.until(leading=True)
+            lead = asyncio.create_task(self._lead())
+            over = asyncio.create_task(self._election.until(leading=False))
+            try:
+                await asyncio.wait({lead, over}, return_when=asyncio.FIRST_COMPLETED)
+                if lead.done():
+                    await lead  # a defect
+            finally:
+                lead.cancel()
+                over.cancel()
+                await asyncio.gather(lead, over, return_exceptions=True)
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for service, (teller, kick) in self._tellers.items():
+                group.create_task(self._tell(service, teller, kick), name=f"tell {service}")
+
+    async def _tell(self, service: str, teller: Teller, kick: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(RETRY, random.random)
+        due = loop.time()
+        while True:
+            kick.clear()
+            try:
+                if loop.time() >= due:
+                    teller.mark_all()
+                    await teller.mark_strays()
+                    due = loop.time() + ALL_SECONDS
+                more = await teller.tell()
+            except RomanaError as error:
+                log.warning("not_told", service=service, message=error.message)
+                await asyncio.sleep(backoff.failed())
+                continue
+            backoff.succeeded()
+            if more:
+                continue
+            try:
+                async with asyncio.timeout_at(min(due, loop.time() + POSTPONED_SECONDS)):
+                    await kick.wait()
+            except TimeoutError:
+                teller.mark_postponed()

@@ -1,0 +1,246 @@
+"""Keeps what policy knows equal to namespaces, NetworkPolicies and pods.
+
+Level-triggered: changes only mark names, and what is told is what there is when it is told. Tenants
+come first, then policies, then pods, and pods are only told of while changes of the other two are
+heard of: so a pod's node knows of it no sooner than policy knows what it is to be judged by.
+
+What is wrong with one object is an event on it, and touches no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import structlog
+
+from services.common.errors import InvalidInput, RomanaError
+from services.common.model.names import EndpointName, Tenant
+from services.kubernetes.calls.policy import PolicyCalls
+from services.kubernetes.cluster.informer import Change
+from services.kubernetes.cluster.recorder import Recorder
+from services.kubernetes.control import notes
+from services.kubernetes.control.dirty import Dirty
+from services.kubernetes.control.followed import Followed
+from services.kubernetes.metrics import ControllerMetrics, Outcome, What
+from services.kubernetes.objects.namespaces import Namespace
+from services.kubernetes.objects.pods import Pod
+from services.kubernetes.objects.policies import NetworkPolicy
+from services.kubernetes.wanted.endpoints import endpoint_of, is_endpoint
+from services.kubernetes.wanted.tenants import tenant_of
+from services.kubernetes.wanted.values import WantedEndpoint, WantedTenant
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+BATCH: Final = 500
+POLICIES: Final = 50
+"""In one request; if one of them is refused, each is tried alone."""
+AT_ONCE: Final = 16
+"""Deletions of endpoints in flight."""
+
+
+class PolicyTeller:
+    """What has to be told, and how."""
+
+    def __init__(
+        self,
+        followed: Followed,
+        calls: PolicyCalls,
+        recorder: Recorder,
+        metrics: ControllerMetrics,
+        changed: Callable[[], None],
+        *,
+        segment_label: str,
+    ) -> None:
+        """`changed` is called when there is something to tell."""
+        self._followed = followed
+        self._calls = calls
+        self._recorder = recorder
+        self._metrics = metrics
+        self._changed = changed
+        self._segment_label = segment_label
+        self._pods: dict[EndpointName, str] = {}
+        """Pods that are endpoints: NAMESPACE/NAME by the endpoint's name."""
+        self._tenants_marked: Dirty[str] = Dirty()
+        self._policies_marked: Dirty[str] = Dirty()
+        self._endpoints_marked: Dirty[EndpointName] = Dirty()
+        followed.namespaces.on_change(self._take_namespaces)
+        followed.policies.on_change(self._take_policies)
+        followed.pods.on_change(self._take_pods)
+
+    @property
+    def backlog(self) -> int:
+        """How much is not told yet."""
+        return len(self._tenants_marked) + len(self._policies_marked) + len(self._endpoints_marked)
+
+    def mark_all(self) -> None:
+        """Everything has to be told anew."""
+        self._tenants_marked.mark(self._followed.namespaces.items)
+        self._policies_marked.mark(self._followed.policies.items)
+        self._endpoints_marked.mark(self._pods)
+
+    async def mark_strays(self) -> None:
+        """What policy has of ours and the cluster has not; raises RomanaErrors."""
+        followed = self._followed
+        tenants = await self._calls.tenants()
+        self._tenants_marked.mark(tenants - followed.namespaces.items.keys())
+        policies = await self._calls.policies()
+        self._policies_marked.mark(policies - followed.policies.items.keys())
+        endpoints = await self._calls.endpoints()
+        self._endpoints_marked.mark(endpoints - self._pods.keys())
+
+    def mark_postponed(self) -> None:
+        """Nothing is postponed: who is refused is told of anew when his object changes."""
+
+    async def tell(self) -> bool:
+        """Tells some of it; whether there is more. What failed is marked again, and raised."""
+        await self._each(self._tenants_marked, BATCH, self._tell_tenants)
+        await self._each(self._policies_marked, POLICIES, self._tell_policies)
+        if self._may_tell_endpoints():
+            await self._each(self._endpoints_marked, BATCH, self._tell_endpoints)
+            return self.backlog > 0
+        return bool(self._tenants_marked or self._policies_marked)
+
+    def _may_tell_endpoints(self) -> bool:
+        """Nothing that they are judged by is untold, and what comes next would be heard of."""
+        followed = self._followed
+        return (
+            followed.namespaces.is_following
+            and followed.policies.is_following
+            and not self._tenants_marked
+            and not self._policies_marked
+        )
+
+    async def _each(
+        self, marked: Dirty[T], most: int, tell: Callable[[Sequence[T]], Awaitable[None]]
+    ) -> None:
+        names = marked.take(most)
+        if not names:
+            return
+        try:
+            await tell(names)
+        except BaseException:
+            marked.mark(names)
+            raise
+
+    # Namespaces.
+
+    def _take_namespaces(self, changes: Sequence[Change[Namespace]]) -> None:
+        self._tenants_marked.mark(change.key for change in changes)
+        concerned = {
+            change.key
+            for change in changes
+            if change.before is None
+            or change.after is None
+            or change.before.annotations != change.after.annotations
+            or self._segment(change.before) != self._segment(change.after)
+        }
+        if concerned:
+            self._endpoints_marked.mark(
+                name for name, key in self._pods.items() if key.partition("/")[0] in concerned
+            )
+        self._changed()
+
+    def _segment(self, namespace: Namespace) -> str:
+        return namespace.labels.get(self._segment_label, "")
+
+    async def _tell_tenants(self, names: Sequence[str]) -> None:
+        there: list[tuple[Namespace, WantedTenant]] = []
+        for name in names:
+            namespace = self._followed.namespaces.items.get(name)
+            if namespace is None:
+                await self._calls.delete_tenant(Tenant(name))
+                self._metrics.told(What.TENANT, Outcome.DONE)
+                continue
+            tenant, problems = tenant_of(namespace)
+            if problems:
+                self._recorder.note(notes.bad_annotations(namespace, problems))
+            there.append((namespace, tenant))
+        if there:
+            answers = await self._calls.put_tenants([tenant for _, tenant in there])
+            for (namespace, _), error in zip(there, answers, strict=True):
+                self._answered(What.TENANT, namespace, error)
+
+    # NetworkPolicies.
+
+    def _take_policies(self, changes: Sequence[Change[NetworkPolicy]]) -> None:
+        self._policies_marked.mark(change.key for change in changes)
+        self._changed()
+
+    async def _tell_policies(self, names: Sequence[str]) -> None:
+        items = self._followed.policies.items
+        for name in names:
+            if name not in items:
+                await self._calls.delete_policy(name)
+                self._metrics.told(What.POLICY, Outcome.DONE)
+        there = [items[name] for name in names if name in items]
+        if not there:
+            return
+        try:
+            await self._calls.apply(there)
+        except InvalidInput:
+            for policy in there:
+                await self._apply_alone(policy)
+        else:
+            self._metrics.told(What.POLICY, Outcome.DONE, len(there))
+
+    async def _apply_alone(self, policy: NetworkPolicy) -> None:
+        try:
+            await self._calls.apply([policy])
+        except InvalidInput as error:
+            self._answered(What.POLICY, policy, error)
+        else:
+            self._answered(What.POLICY, policy, None)
+
+    # Pods.
+
+    def _take_pods(self, changes: Sequence[Change[Pod]]) -> None:
+        for change in changes:
+            for pod in (change.before, change.after):
+                if pod is not None:
+                    self._endpoints_marked.mark((pod.endpoint,))
+            if change.before is not None:
+                self._pods.pop(change.before.endpoint, None)
+            if change.after is not None and is_endpoint(change.after):
+                self._pods[change.after.endpoint] = change.key
+        self._changed()
+
+    async def _tell_endpoints(self, names: Sequence[EndpointName]) -> None:
+        gone: list[EndpointName] = []
+        there: list[tuple[Pod, WantedEndpoint]] = []
+        for name in names:
+            key = self._pods.get(name)
+            if key is None:
+                gone.append(name)
+                continue
+            pod = self._followed.pods.items[key]
+            namespace = self._followed.namespaces.items.get(pod.namespace)
+            if namespace is None:
+                continue  # its namespace marks it when it is heard of
+            endpoint, problems = endpoint_of(pod, namespace, self._segment_label)
+            if problems:
+                self._recorder.note(notes.bad_annotations(pod, problems))
+            there.append((pod, endpoint))
+        if there:
+            answers = await self._calls.put_endpoints([endpoint for _, endpoint in there])
+            for (pod, _), error in zip(there, answers, strict=True):
+                self._answered(What.ENDPOINT, pod, error)
+        for start in range(0, len(gone), AT_ONCE):
+            await asyncio.gather(*map(self._calls.delete_endpoint, gone[start : start + AT_ONCE]))
+        self._metrics.told(What.ENDPOINT, Outcome.DONE, len(gone))
+
+    def _answered(
+        self, what: What, item: Namespace | NetworkPolicy | Pod, error: RomanaError | None
+    ) -> None:
+        """What is wrong is said; what may work later is raised."""
+        if error is None:
+            self._metrics.told(what, Outcome.DONE)
+        elif isinstance(error, InvalidInput):
+            self._metrics.told(what, Outcome.REFUSED)
+            self._recorder.note(notes.refused(item, error))
+            log.warning("refused", what=what.value, object=item.key, message=error.message)
+        else:
+            raise error

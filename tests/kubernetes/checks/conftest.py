@@ -1,0 +1,75 @@
+"""One cluster for all checks, which leave it as they found it.
+
+With ROMANA_KUBERNETES_TEST_KEEP=1 a cluster that is up is used, and left up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.objects import Pods
+from tests.kubernetes.romana import WIRES, Romana
+from tests.kubernetes.shell import until
+
+FOLDER = Path(os.environ.get("ROMANA_KUBERNETES_TEST_DIR", "/var/tmp/romana-kubernetes-test"))
+KEEP = bool(os.environ.get("ROMANA_KUBERNETES_TEST_KEEP"))
+NODES = 3
+KINDS = "deployments,statefulsets,services,networkpolicies,pods"
+
+figures: list[str] = []
+"""What was measured: printed at the end, never asserted."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def report() -> Iterator[None]:
+    yield
+    print("\n\n" + "\n".join(figures))
+
+
+@pytest.fixture(scope="session")
+def romana() -> Iterator[Romana]:
+    """Romana on a cluster of three nodes."""
+    if KEEP and (FOLDER / "run").exists():
+        yield Romana(Cluster.known(FOLDER))
+        return
+    cluster = Cluster.up(FOLDER, nodes=NODES, wires=WIRES)
+    made = Romana(cluster)
+    try:
+        made.up()
+        yield made
+    finally:
+        cluster.keep_logs()
+        if not KEEP:
+            cluster.down()
+
+
+@pytest.fixture(scope="session")
+def pods(romana: Romana) -> Pods:
+    return Pods(romana.cluster)
+
+
+@pytest.fixture(autouse=True)
+def clean(romana: Romana) -> Iterator[None]:
+    """Ends what a check leaves, and proves that nothing of it is left in Romana."""
+    yield
+    cluster = romana.cluster
+
+    cluster.kubectl("-n", "default", "delete", "--wait=true", KINDS, "-l", "component!=apiserver")
+    ours = [
+        name
+        for name in _names(cluster, "namespaces")
+        if name != "default" and not name.startswith("kube-")
+    ]
+    if ours:
+        cluster.kubectl("delete", "namespace", "--wait=true", *ours)
+    until("addresses to be given back", lambda: not romana.addresses(), seconds=60)
+    until("links to be gone", lambda: not romana.links(), seconds=60)
+
+
+def _names(cluster: Cluster, kind: str) -> list[str]:
+    return [one["metadata"]["name"] for one in cluster.get(kind)["items"]]
