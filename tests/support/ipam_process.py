@@ -52,8 +52,9 @@ STOP_SECONDS = 60.0
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # no back-off inherited from a process that is gone
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
+    # Not min_reconnect_backoff_ms: that is how long an attempt may take, and 50 ms are too short
+    # for a server that does not get the processor at once. The call's own timeout is the bound.
 )
 
 
