@@ -13,6 +13,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle
+from services.common.process.logs import current_request
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
@@ -54,16 +55,15 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     life.start("lag", LoopLag(registry).run())
     await serve_calls(life, server, settings.drain)
     await store.wait_in_sync()
-    if initial is not None:
+    if initial is not None and store.cache.layout_known:
         await _apply_initial(topology, initial)
     await topology.settle()
     server.set_serving(serving=True)
 
 
 async def _apply_initial(topology: TopologyChanges, initial: Asked) -> None:
-    applied = await topology.apply(
-        initial, ApplyOptions(only_first=True, request_id="initial-topology")
-    )
+    current_request.set("initial-topology")
+    applied = await topology.apply(initial, ApplyOptions(only_first=True))
     if not applied.changed:
         log.info("initial_topology_not_applied", why="there is a topology already")
 

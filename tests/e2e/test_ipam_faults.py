@@ -344,6 +344,7 @@ async def test_a_call_to_a_leader_that_stands_still_ends_when_the_next_is_known(
         standby = next(one for one in made.replicas if one is not leader)
         await standby.wait_until_serving()
         async with standby.connect() as stub:
+            await poll(lambda: is_answered(stub), RECOVERY, what="a connection to the leader")
             leader.signal(signal.SIGSTOP)
             try:
                 call = stub.ReleaseAddress(RELEASE)

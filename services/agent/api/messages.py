@@ -140,6 +140,7 @@ def status(
         routes=found.routes,
         repaired=found.repaired,
         policy=None if found.policy is None else _policy(found.policy),
+        warnings=found.warnings,
     )
 
 

@@ -27,6 +27,7 @@ from services.common.errors import NotFound, Unavailable
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address
 from services.common.rpc.enums import FAMILIES
+from services.common.rpc.request_id import passed_on
 from services.common.rpc.status import error_of
 
 if TYPE_CHECKING:
@@ -152,7 +153,9 @@ class IpamClient:
         while True:
             stub, left = self._stubs[0], max(deadline - loop.time(), 0.001)
             try:
-                return await method(stub)(request, timeout=self._patience(left))
+                return await method(stub)(
+                    request, timeout=self._patience(left), metadata=passed_on()
+                )
             except grpc.aio.AioRpcError as error:
                 failed = error_of(error)
             if not isinstance(failed, Unavailable):

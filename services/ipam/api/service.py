@@ -21,6 +21,7 @@ from services.common.paging.token import make_token, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
+from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
@@ -31,6 +32,7 @@ from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
 from services.ipam.api.reading_ahead import ReadingAhead
+from services.ipam.api.trail import Trail
 from services.ipam.deciding.batch import together
 from services.ipam.deciding.commands import (
     AgentsRequest,
@@ -85,6 +87,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._draining = draining
         self._syncing = syncing
         self._bounds = bounds
+        self._trail = Trail()
         self._turns = Turns()
         self._checking = asyncio.Lock()
 
@@ -97,7 +100,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         items = self._on_behalf(bound(_METHODS + "AllocateAddress", context), (wanted,))
 
         async def here() -> pb.AllocateAddressResponse:
-            result = (await self._submit(items))[0]
+            result = (await self._submit(items, context))[0]
             if isinstance(result, RomanaError):
                 raise result
             assert isinstance(result, Allocated)
@@ -160,9 +163,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         async def here() -> None:
             wanted, refused = messages.parse_specs(specs)
             if bound_to is not None:
-                results = await self._submit(self._on_behalf(bound_to, wanted))
+                results = await self._submit(self._on_behalf(bound_to, wanted), context)
             else:
-                results = await self._submit_together(wanted) if wanted else []
+                results = await self._submit_together(wanted, context) if wanted else []
             for index in sorted(refused):
                 results.insert(index, refused[index])
             status_of = messages.fitting_statuses(results, self._encoder.status_of)
@@ -192,13 +195,13 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             return ()
         return [index for index, result in enumerate(results) if undecided(result)]
 
-    async def _submit_together(self, wanted: Sequence[Request]) -> list[Result]:
+    async def _submit_together(self, wanted: Sequence[Request], context: Context) -> list[Result]:
         """Has what one owner wants decided in a row: it fills one block after the other, and takes
         fewer documents. Results are in the order of the requests."""
         order = together(wanted)
         if order is None:
-            return await self._submit(wanted)
-        found = await self._submit([wanted[index] for index in order])
+            return await self._submit(wanted, context)
+        found = await self._submit([wanted[index] for index in order], context)
         results: list[Result] = [None] * len(wanted)
         for index, result in zip(order, found, strict=True):
             results[index] = result
@@ -212,9 +215,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             return wanted
         return [AgentsRequest(request, self._bounds) for request in wanted]
 
-    async def _submit(self, wanted: Sequence[Item]) -> list[Result]:
+    async def _submit(self, wanted: Sequence[Item], context: Context) -> list[Result]:
         results = await self._replica.submit(wanted)
         self._metrics.allocated(results)
+        self._trail.add(wanted, results, context)
         return results
 
     # Release.
@@ -227,6 +231,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         async def here() -> pb.ReleaseAddressResponse:
             result = await self._one(item)
             assert isinstance(result, Released)
+            self._trail.add((item,), (result,), context)
             self._metrics.released(len(result.given))
             return pb.ReleaseAddressResponse(addresses=[item.text for item in result.given])
 
@@ -249,6 +254,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                 except InvalidInput as error:
                     results[index] = error
             found = await self._replica.submit([*items.values()]) if items else ()
+            self._trail.add([*items.values()], found, context)
             for index, result in zip(items, found, strict=True):
                 results[index] = result
             self._metrics.released(sum(len(it.given) for it in found if isinstance(it, Released)))
@@ -438,14 +444,16 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
         async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
             async for progress in steps:
-                yield pb.CheckConsistencyResponse(
-                    blocks=progress.blocks,
-                    addresses=progress.addresses,
-                    total_blocks=progress.total,
-                    findings=[messages.finding(item) for item in progress.findings],
-                    done=progress.done,
-                    revision=progress.revision,
-                )
+                found = chunks(map(messages.finding, progress.findings), BATCH_ITEMS)
+                answers = [pb.CheckConsistencyResponse(findings=part) for part in found]
+                answers = answers or [pb.CheckConsistencyResponse()]
+                answers[-1].done = progress.done
+                for answer in answers:
+                    answer.blocks = progress.blocks
+                    answer.addresses = progress.addresses
+                    answer.total_blocks = progress.total
+                    answer.revision = progress.revision
+                    yield answer
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context

@@ -54,7 +54,7 @@ def is_needed(
     ]
     if outside:
         raise InvalidInput.of(outside)
-    if not allow_in_use:
+    if not allow_in_use and wanted.node is None:  # a node may only set aside what it has
         _refuse_in_use(state, wanted, space.bits)
     return True
 

@@ -28,7 +28,7 @@ class TopologyFeed:
 
     @property
     def in_sync(self) -> bool:
-        """A snapshot has been taken over."""
+        """A snapshot has been taken over, with a layout that could be read."""
         return self.view.in_sync
 
     def push(self, batch: WatchBatch) -> None:
@@ -52,7 +52,7 @@ class TopologyFeed:
         """
         if not self._queue:
             return set()
-        first = not self.view.in_sync
+        first = not self.view.revision
         difference = self.view.take(self._queue.popleft())
         if first:
             self.fill(state)

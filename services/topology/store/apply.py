@@ -23,8 +23,6 @@ from services.topology.store.store import Decision, TopologyStore, record_unread
 
 log = structlog.get_logger(__name__)
 
-_MAX_LOGGED = 128
-
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -45,7 +43,6 @@ class ApplyOptions:
     """Empty: whatever it is."""
     only_first: bool = False
     """Only if there is no topology at all."""
-    request_id: str = ""
 
 
 class TopologyChanges:
@@ -84,13 +81,17 @@ class TopologyChanges:
                 groups=len(plan.groups),
                 nodes=len(plan.moves),
                 stranded=plan.stranded_addresses,
-                request=options.request_id[:_MAX_LOGGED],
             )
         return Applied(plan, committed.changed, self._store.layout_etag)
 
     async def settle(self) -> int:
-        """Places anew the nodes whose groups the layout does not allow; returns how many."""
+        """Places anew the nodes whose groups the layout does not allow; returns how many.
+
+        That waits for another time where the layout cannot be read.
+        """
         total = 0
+        if not self._store.cache.layout_known:
+            return total
         with self._metrics.refusals(Operation.SETTLE):
             while True:
                 committed = await self._store.change(self._decide_settle)

@@ -14,11 +14,12 @@ from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Address, Network
 from services.common.records.blocks import PAGE_BITS
+from services.common.sizes import TRANSACTION_OPERATIONS
 from services.topology.layout.diff import Kind, NetworkChange
 from services.topology.layout.plan import Plan
 
-MAX_COMPARES = 100
-"""etcd allows 128 in a transaction; some are for the rest of it."""
+MAX_COMPARES = TRANSACTION_OPERATIONS - 8
+"""The rest of a transaction compares a few things, too."""
 _CARVING = {"cidr", "block_length", "topology"}
 """The fields of a network that decide where its blocks may be."""
 

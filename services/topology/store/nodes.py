@@ -53,7 +53,6 @@ class RegisterOptions:
     validate_only: bool = False
     by_agent: bool = False
     """The node's own agent says it."""
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,6 @@ class UpdateOptions:
     by_agent: bool = False
     allow_stranded: bool = False
     validate_only: bool = False
-    request_id: str = ""
 
 
 class NodeChanges:
@@ -119,7 +117,6 @@ class NodeChanges:
                 "node_registered",
                 node=done.answer.name,
                 placements=dict(done.answer.placements),
-                request=options.request_id[:_MAX_LOGGED],
             )
         return done.answer
 
@@ -172,7 +169,6 @@ class NodeChanges:
                 node=node.name,
                 moves=len(plan.moves),
                 stranded=plan.stranded_addresses,
-                request=options.request_id[:_MAX_LOGGED],
             )
         return node, plan
 
@@ -217,7 +213,6 @@ class NodeChanges:
                 "node_deleted",
                 node=name,
                 released=done.answer,
-                request=request_id[:_MAX_LOGGED],
             )
         return done.answer
 

@@ -140,6 +140,8 @@ class TopologyStore:
         self.check_in_sync()
 
         async def prepare() -> None:
+            if not self.cache.layout_known:
+                raise record_unreadable(self.keys.layout)
             if looks_at_usage:
                 await catch_up(self._client, self._ipam, self.keys.commit)
 
