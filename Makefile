@@ -33,7 +33,7 @@ test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
 
 compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
 	@tests/compose/prepare /var/tmp/romana-compose-test
-	@$(BIN)/python -m pytest tests/compose/checks.py -p no:cacheprovider --timeout 900 -v $(ARGS)
+	@$(BIN)/python -m pytest tests/compose/checks.py tests/compose/beside.py -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove Romana on a cluster of it
 	@tests/kubernetes/prepare $(KUBERNETES)
