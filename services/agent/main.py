@@ -14,6 +14,7 @@ from romana.agent.v1 import agent_service_pb2_grpc
 
 from services.agent.kept import Kept
 from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.foreign_forwarding import closed_chains
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
@@ -86,8 +87,9 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         lambda: (*stream.reasons, *rules.reasons, *(why for one in kept for why in one.reasons))
     )
 
-    def status() -> NodeStatus:
+    async def status() -> NodeStatus:
         applied = stream.applied
+        closed = await asyncio.to_thread(closed_chains)
         return NodeStatus(
             connected=stream.connected,
             epoch=applied.epoch if applied else "",
@@ -96,6 +98,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
             routes=reconciler.routes,
             repaired=metrics.repaired,
             policy=None if policy is None else policy.status(),
+            warnings=tuple(f"chain {chain} drops what it does not accept" for chain in closed),
         )
 
     built = build_endpoints(

@@ -43,6 +43,7 @@ from services.common.records.layout import encode_layout, encode_node
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
 from tests.support.fake_clock import FakeClock
+from tests.support.leftovers import owner
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -52,8 +53,9 @@ STOP_SECONDS = 60.0
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # no back-off inherited from a process that is gone
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
+    # Not min_reconnect_backoff_ms: that is how long an attempt may take, and 50 ms are too short
+    # for a server that does not get the processor at once. The call's own timeout is the bound.
 )
 
 
@@ -89,6 +91,7 @@ class IpamProcess:
         self.metrics_address = f"{LOOPBACK}:{free_port()}"
         self.log = folder / f"{name}.log"
         self._environment = {
+            **owner(),
             "ROMANA_IPAM__ETCD__ENDPOINTS": ",".join(endpoints),
             "ROMANA_IPAM__ETCD__ROOT": root,
             "ROMANA_IPAM__LISTEN__ADDRESS": self.address,

@@ -28,6 +28,7 @@ from services.common.etcd.types import (
     Snapshot,
     WatchBatch,
 )
+from services.common.sizes import TRANSACTION_OPERATIONS
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +41,6 @@ _READ_AT_ONCE = 200
 """Items that are read before others get a turn."""
 _VERSIONS_MOST = 10
 """Versions of a key that are looked at."""
-_PROVED_AT_ONCE = 100
-"""Keys in one transaction; etcd takes 128."""
 
 
 class Follower:
@@ -154,8 +153,8 @@ class Follower:
     async def _proved_absent(self, keys: Sequence[str]) -> Collection[str]:
         """Those of the keys that are not there: a transaction compares, and says which are."""
         absent: set[str] = set()
-        for start in range(0, len(keys), _PROVED_AT_ONCE):
-            part = keys[start : start + _PROVED_AT_ONCE]
+        for start in range(0, len(keys), TRANSACTION_OPERATIONS):
+            part = keys[start : start + TRANSACTION_OPERATIONS]
             outcome = await self._client.transact(
                 [Compare(key, Field.CREATE, Relation.EQUAL, 0) for key in part],
                 (),

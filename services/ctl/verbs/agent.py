@@ -54,6 +54,7 @@ async def status(session: Session, agent_socket: AgentOption = "") -> ExitCode:
                     ("Repaired", str(answer.repaired)),
                     *_policy(answer),
                     *(("Failed", f"{each.resource}: {each.message}") for each in answer.failures),
+                    *(("Warning", warning) for warning in answer.warnings),
                 ]
             )
         )

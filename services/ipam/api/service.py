@@ -21,6 +21,7 @@ from services.common.paging.token import make_token, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
+from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
@@ -281,7 +282,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             wanted = replace(wanted, node=min(nodes))
 
         async def here() -> pb.CreateReservationResponse:
-            await self._one(SetReservation(wanted))
+            await self._one(SetReservation(wanted, request.allow_in_use))
             state = await self._replica.settled()
             return pb.CreateReservationResponse(reservation=messages.reservation(wanted, state))
 
@@ -443,14 +444,16 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
         async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
             async for progress in steps:
-                yield pb.CheckConsistencyResponse(
-                    blocks=progress.blocks,
-                    addresses=progress.addresses,
-                    total_blocks=progress.total,
-                    findings=[messages.finding(item) for item in progress.findings],
-                    done=progress.done,
-                    revision=progress.revision,
-                )
+                found = chunks(map(messages.finding, progress.findings), BATCH_ITEMS)
+                answers = [pb.CheckConsistencyResponse(findings=part) for part in found]
+                answers = answers or [pb.CheckConsistencyResponse()]
+                answers[-1].done = progress.done
+                for answer in answers:
+                    answer.blocks = progress.blocks
+                    answer.addresses = progress.addresses
+                    answer.total_blocks = progress.total
+                    answer.revision = progress.revision
+                    yield answer
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
