@@ -70,11 +70,13 @@ def isolate() -> None:
 class Namespace:
     """One network namespace, with its loopback up."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, there: bool = False) -> None:
+        """Makes it, unless it is `there`, somebody else's."""
         self.name = name
         self.path = f"/run/netns/{name}"
-        _host(f"ip netns add {name}")
-        self.run("ip link set lo up")
+        if not there:
+            _host(f"ip netns add {name}")
+            self.run("ip link set lo up")
 
     def __repr__(self) -> str:
         return self.name

@@ -24,7 +24,7 @@ OPEN = (
     + chain("ip other", "FORWARD", "", "")
 )
 CLOSED = chain("ip filter", "FORWARD", "forward", "drop") + chain(
-    "inet fw", "fwd", "forward", "drop"
+    "inet fw", "through", "forward", "drop"
 )
 
 
@@ -36,7 +36,7 @@ def test_chains_of_nftables(made: Namespaces) -> None:
     node.run("nft -f -", stdin=CLOSED)
     assert sorted(node.call(closed_chains)) == [
         "FORWARD of table ip filter",
-        "fwd of table inet fw",
+        "through of table inet fw",
     ]
 
 
