@@ -41,14 +41,11 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     keys = Keys(settings.etcd.root)
     encoder = StatusEncoder({NoAddress: messages.exhaustion})
     server = RpcServer(RpcMetrics(registry), encoder)
+    await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
+    epoch = await ensure_epoch(client, keys)
     address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
-
+    identity = Identity(uuid.uuid4().hex[:12], listen.advertise or str(address), epoch)
     metrics = IpamMetrics(registry)
-    identity = Identity(
-        replica=uuid.uuid4().hex[:12],
-        address=listen.advertise or str(address),
-        epoch=await ensure_epoch(client, keys),
-    )
     replica = Replica(
         client,
         keys,
@@ -79,7 +76,6 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     )
     add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRoutes"}), service)
-    await serve_metrics(life, settings.metrics.address, registry, lambda: replica.in_sync)
     await serve_calls(life, server, settings.drain)
     life.start("replica", replica.run())
     life.start("health", follow_health(replica, server))

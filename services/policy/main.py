@@ -48,8 +48,6 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     keys = Keys(settings.etcd.root)
     encoder = StatusEncoder()
     server = RpcServer(RpcMetrics(registry), encoder)
-    address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
-
     store = PolicyStore(client, keys, Engine())
     await serve_metrics(life, settings.metrics.address, registry, lambda: store.in_sync)
     metrics = PolicyMetrics(registry)
@@ -60,6 +58,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
         registry=registry,
     )
     epoch = await ensure_epoch(client, keys)
+    address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
     syncing = Syncing(store, epoch, SyncMetrics("policy", registry), recompute.observe)
     AgentCollector("policy", syncing.hub, registry)
     PolicyCollector(store, syncing, registry)

@@ -39,8 +39,6 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     keys = Keys(settings.etcd.root)
     server = RpcServer(RpcMetrics(registry))
     listen = settings.listen
-    server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
-
     await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
     metrics = TopologyMetrics(registry)
     store = TopologyStore(client, keys, metrics)
@@ -53,6 +51,7 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     life.start("store", store.run())
     life.start("store identity", client.until_replaced())
     life.start("lag", LoopLag(registry).run())
+    server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
     await serve_calls(life, server, settings.drain)
     await store.wait_in_sync()
     if initial is not None and store.cache.layout_known:

@@ -72,6 +72,7 @@ def parse_spec(message: endpoint_pb2.EndpointSpec) -> EndpointSpec:
         addresses=tuple(wants),
         mtu=message.mtu,
         labels=dict(message.labels),
+        labels_follow=message.labels_follow,
     )
     found += violations(spec)
     if found:

@@ -103,11 +103,12 @@ class IpamClient:
     async def set_aside(
         self, name: str, network: NetworkName, address: Address, why: str, deadline: float
     ) -> None:
-        """Reserves an address; idempotent."""
+        """Reserves an address, which an endpoint of this node may have; idempotent."""
         request = pb.CreateReservationRequest(
             reservation=block_pb2.Reservation(
                 name=name, network=network, ranges=[str(address)], description=why
-            )
+            ),
+            allow_in_use=True,
         )
         await self._call(lambda stub: stub.CreateReservation, request, deadline)
 

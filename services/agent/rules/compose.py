@@ -62,6 +62,8 @@ class Local:
     addresses: tuple[Address, ...] = ()
     mac: str = ""
     """Its own; empty: it is not known."""
+    instance: str = ""
+    """Of its attach; empty: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,12 +352,15 @@ class Composer:
     def _opened_as(self, name: EndpointName) -> _Open | None:
         """How an endpoint is judged; None: it is not here, or closed.
 
-        Rules for other addresses are those of an endpoint that had the name before.
+        Rules for other addresses, or of another attach, are those of an endpoint that had the name
+        before.
         """
         local, rules = self._locals.get(name), self._rules.get(name)
         if local is None or not local.addresses or rules is None:
             return None
         if not set(rules.addresses).issuperset(local.addresses):
+            return None
+        if local.instance not in {"", rules.instance}:
             return None
         return _Open(rules.profile, local.addresses) if self._is_known(rules.profile) else None
 

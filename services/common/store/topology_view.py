@@ -84,6 +84,8 @@ class TopologyView:
         """At which its key was written; 0: there is none."""
         self.generation: Revision = 0
         """At which the key was written that every topology transaction writes."""
+        self.aside: Revision = 0
+        """At which an address was set aside last that endpoints might have had."""
         self.nodes: dict[NodeName, Node] = {}
         """As they were when they could be read last."""
         self.node_revisions: dict[NodeName, Revision] = {}
@@ -143,6 +145,8 @@ class TopologyView:
         for key, item in items:
             if key == keys.generation:
                 self.generation = item.mod_revision if item is not None else 0
+            elif key == keys.aside:
+                self.aside = item.mod_revision if item is not None else 0
             elif key == keys.layout:
                 layout = self._take_layout(item) or layout
             elif key.startswith(keys.nodes):

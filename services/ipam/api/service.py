@@ -282,7 +282,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             wanted = replace(wanted, node=min(nodes))
 
         async def here() -> pb.CreateReservationResponse:
-            await self._one(SetReservation(wanted))
+            await self._one(SetReservation(wanted, request.allow_in_use))
             state = await self._replica.settled()
             return pb.CreateReservationResponse(reservation=messages.reservation(wanted, state))
 

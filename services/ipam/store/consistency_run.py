@@ -13,6 +13,7 @@ from services.common.process.turns import Turns
 from services.common.records.blocks import decode_page
 from services.common.records.errors import RecordError
 from services.ipam.consistency.rules import Check, Finding, StoredPage
+from services.ipam.consistency.twice import OwnAddresses, Twice
 from services.ipam.ledger.state import State
 from services.ipam.store.replica import Replica
 
@@ -54,6 +55,8 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
             yield run.progress()
     for stored in run.suspects:
         run.findings.extend(await run.look_again(stored))
+    for twice in run.own.found:
+        run.findings.extend(await run.look_for_both(twice))
     yield run.progress(done=True)
 
 
@@ -65,6 +68,7 @@ class _Run:
         self._state = state
         self._check = check
         self._pages = pages
+        self.own = OwnAddresses(state)
         self.looked_at = 0
         """Pages."""
         self.findings: list[Finding] = []
@@ -73,6 +77,11 @@ class _Run:
 
     def work(self) -> Iterator[None]:
         """All of it but the suspects; yields where it may pause."""
+        for network in self._state.layout.networks:
+            self.own.network(network)
+        for node in list(self._state.nodes.values()):
+            self.own.node(node)
+            yield
         for item in self._pages.items:
             self._look(item)
             self.looked_at += 1
@@ -89,6 +98,7 @@ class _Run:
             self.findings.append(Finding("UNREADABLE", str(error), item.key))
             return
         self.findings.extend(self._check.page(stored))
+        self.findings.extend(self.own.page(stored.place, stored.bits, stored.page, stored.record))
         if not self._check.is_known(stored):
             self.suspects.append(stored)
 
@@ -104,6 +114,19 @@ class _Run:
         return (
             Finding("MEMORY_DIFFERS", f"memory and store differ in block {stored}", str(stored)),
         )
+
+    async def look_for_both(self, twice: Twice) -> Sequence[Finding]:
+        """Says whether an address is in use, and somebody else's, at the same time."""
+        keys = self._replica.keys
+        item = await self._replica.read(keys.block(*twice.place, twice.page, twice.bits))
+        await self.is_same()
+        if item is None or all(
+            (use.offset, use.name) != (twice.offset, twice.name)
+            for use in read_stored(keys, item).record.used
+        ):
+            return ()
+        finding = self.own.finding(twice)
+        return () if finding is None else (finding,)
 
     async def is_same(self) -> None:
         """Returns when memory holds nothing undecided; raises Unavailable if it is another one."""

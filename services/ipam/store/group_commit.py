@@ -5,8 +5,9 @@ are decided, as many as fit into the next transaction, and answered when etcd ha
 timer: a lone caller waits for nothing but its own transaction.
 
 Every transaction demands that this replica is still the active one, and that nobody wrote since the
-last transaction (`Keys.commit`); one that brings blocks into use demands besides that layout and
-nodes are those it was decided by. If it fails, its decisions are undone; if its outcome is not
+last transaction (`Keys.commit`); one that takes addresses into use demands besides that none was
+set aside since, one that brings blocks into use that layout and nodes are those it was decided by.
+If it fails, its decisions are undone; if its outcome is not
 known, nothing is decided until a further transaction has settled whether it came through.
 """
 
@@ -426,9 +427,11 @@ class Committer:
     ) -> _Decision:
         state = self._state
         name = item.reservation.name if isinstance(item, SetReservation) else item.name
-        wanted = item.reservation if isinstance(item, SetReservation) else None
+        made = item if isinstance(item, SetReservation) else None
+        wanted = made.reservation if made is not None else None
         try:
-            needed = reservations.is_needed(state, name, wanted)
+            allow = made is not None and made.allow_in_use
+            needed = reservations.is_needed(state, name, wanted, allow_in_use=allow)
         except RomanaError as error:
             job.results.append(error)
             return _Decision(decided)
@@ -449,6 +452,8 @@ class Committer:
         """What must hold in the store for pending decisions to be right."""
         keys, view = self._keys, self._feed.view
         conditions = []
+        if pending.takes:
+            conditions.append(Compare(keys.aside, Field.MOD, Relation.EQUAL, view.aside))
         if pending.areas:
             conditions.append(Compare(keys.layout, Field.MOD, Relation.EQUAL, view.layout_revision))
         conditions += [

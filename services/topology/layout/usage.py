@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Address
+from services.common.records.blocks import PAGE_BITS
+
+PAGE_SIZE: Final = 1 << PAGE_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +32,30 @@ class PageUse:
     """What one page of a block says."""
 
     length: int
+    """The block's prefix length."""
+    bits: int
+    """The family's address length, 32 or 128."""
     node: NodeName
-    used: int
+    offsets: int
+    """A bit for each address in use, by its place in the page."""
+
+    @property
+    def used(self) -> int:
+        """Addresses in use."""
+        return self.offsets.bit_count()
+
+
+@dataclass(frozen=True, slots=True)
+class AddressUse:
+    """Where an address that is in use is kept."""
+
+    network: NetworkName
+    base: int
+    """First address of its block."""
+    bits: int
+    offset: int
+    """In the block."""
+    node: NodeName
 
 
 class Usage:
@@ -39,6 +67,8 @@ class Usage:
         """Addresses in use."""
         self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
         """How many pages of each block are the node's."""
+        self._shapes: Counter[tuple[NetworkName, int, int]] = Counter()
+        """Pages by network, family and prefix length of the block."""
 
     def put(self, network: NetworkName, base: int, page: int, use: PageUse | None) -> None:
         """Replaces what a page says; None or nothing in use: it says nothing any more."""
@@ -47,16 +77,34 @@ class Usage:
         if before is not None:
             self._count(before.node, -before.used)
             self._hold(before.node, key, -1)
+            shape = (network, before.bits, before.length)
+            self._shapes[shape] -= 1
+            if not self._shapes[shape]:
+                del self._shapes[shape]
             if not self._pages[key]:
                 del self._pages[key]
         if use is not None and use.used:
             self._pages.setdefault(key, {})[page] = use
             self._count(use.node, use.used)
             self._hold(use.node, key, 1)
+            self._shapes[network, use.bits, use.length] += 1
 
     def page(self, network: NetworkName, base: int, page: int) -> PageUse | None:
         """What a page says; None if nothing is in use there."""
         return self._pages.get((network, base), {}).get(page)
+
+    def user_of(self, address: Address) -> AddressUse | None:
+        """Where an address is kept; None: it is not in use. Costs what there are of networks."""
+        value, bits = int(address), address.max_prefixlen
+        for network, family, length in self._shapes:
+            if family != bits or length > bits:
+                continue
+            offset = value & ((1 << bits - length) - 1)
+            page, place = divmod(offset, PAGE_SIZE)
+            use = self.page(network, value - offset, page)
+            if use is not None and use.length == length and use.offsets >> place & 1:
+                return AddressUse(network, value - offset, bits, offset, use.node)
+        return None
 
     def blocks(self) -> Iterator[BlockUse]:
         """Every block with addresses in use."""

@@ -18,7 +18,7 @@ from services.common.store.optimistic import Committed
 from services.topology.forms.apply_request import Asked
 from services.topology.layout.plan import Plan, settle
 from services.topology.metrics import Operation, TopologyMetrics
-from services.topology.store import claims
+from services.topology.store import aside, claims
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,7 @@ class TopologyChanges:
         Raises:
             InvalidInput: something in it is wrong.
             Conflict: the etag is stale.
+            AlreadyExists: an endpoint has what is to be a node's address or a gateway.
             WrongState: addresses in use would be stranded.
             Unavailable: the store, or a node that is just being removed.
         """
@@ -114,6 +115,20 @@ class TopologyChanges:
                 metadata={"etag": store.layout_etag},
             )
         plan = self._plan(asked)
+        demands = (
+            []
+            if options.allow_stranded
+            else claims.of_plan(
+                plan,
+                cache.layout,
+                {move.node for move in plan.moves if move.before is not None},
+                store.keys,
+                store.usage_revision,
+            )
+        )
+        networks = aside.of_layout(store, plan.layout, beside=len(demands))
+        demands += networks.demands
+        own = aside.of_nodes(store, plan.nodes, beside=len(demands))
         if options.validate_only:
             return Decision(plan)
         self._refuse_removal(plan)
@@ -124,16 +139,9 @@ class TopologyChanges:
             layout=plan.layout
             if plan.layout != cache.layout or not cache.layout_revision
             else None,
-            nodes=plan.nodes,
-            demands=[]
-            if options.allow_stranded
-            else claims.of_plan(
-                plan,
-                cache.layout,
-                {move.node for move in plan.moves if move.before is not None},
-                store.keys,
-                store.usage_revision,
-            ),
+            nodes=plan.nodes[: own.nodes],
+            marks=networks.marks or own.marks,
+            demands=[*demands, *own.demands],
         )
 
     def _refuse_removal(self, plan: Plan) -> None:
@@ -169,7 +177,8 @@ class TopologyChanges:
         if cache.layout != layout:
             return Decision(())  # somebody applied another one, which is theirs to finish
         nodes = left if cache.generation == revision else self._plan(asked).nodes
-        return Decision(nodes, nodes=nodes)
+        own = aside.of_nodes(self._store, nodes)
+        return Decision(nodes, None, nodes[: own.nodes], own.marks if nodes else (), own.demands)
 
     def _decide_settle(self) -> Decision[None]:
         cache = self._store.cache

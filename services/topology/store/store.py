@@ -46,8 +46,10 @@ from services.common.store.optimistic import (
 from services.common.store.topology_view import TopologyDifference, follow_topology
 from services.common.store.transactions import Group
 from services.common.store.unreadable import Unreadable
+from services.topology.layout.own_addresses import AddressInUse
 from services.topology.layout.usage import Usage
 from services.topology.metrics import TopologyMetrics
+from services.topology.store.address_users import named
 from services.topology.store.cache import TopologyCache, UsageCache
 from services.topology.store.watchers import Watchers
 
@@ -143,9 +145,12 @@ class TopologyStore:
             if looks_at_usage:
                 await catch_up(self._client, self._ipam, self.keys.commit)
 
-        return await self._store.change(
-            lambda: self._spelt(decide()), commit=self._commit, prepare=prepare
-        )
+        try:
+            return await self._store.change(
+                lambda: self._spelt(decide()), commit=self._commit, prepare=prepare
+            )
+        except AddressInUse as error:
+            raise await named(error, self._client, self.keys) from None
 
     async def _commit(self, decision: optimistic.Decision[_T]) -> Committed[_T] | None:
         return await self._store.commit(decision)

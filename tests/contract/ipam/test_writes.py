@@ -310,7 +310,8 @@ async def test_a_reservation_from_making_to_ending(pair: Pair, by: str) -> None:
     wanted = Reservation(
         name="r", network="net", ranges=["10.0.0.0/29", "10.0.0.9"], description="printers"
     )
-    made = await stub.CreateReservation(pb.CreateReservationRequest(reservation=wanted))
+    request = pb.CreateReservationRequest(reservation=wanted, allow_in_use=True)
+    made = await stub.CreateReservation(request)
     assert made.reservation.size == 9
     again = await stub.CreateReservation(pb.CreateReservationRequest(reservation=wanted))
     assert list(again.reservation.ranges) == list(wanted.ranges)
@@ -338,6 +339,11 @@ async def test_reservations_that_cannot_be_made(pair: Pair, by: str) -> None:
 
     assert (await attempt("r", "net", "10.0.0.10")).reasons == ["RESERVATION_EXISTS"]
     assert (await attempt("x", "nowhere", "10.0.0.10")).reasons == ["NETWORK_NOT_FOUND"]
+    given = await one(pair.stub, "a")
+    before = await pair.dump()
+    said = await attempt("x", "net", "10.0.0.10", given)
+    assert (said.code, said.reasons) == (grpc.StatusCode.ALREADY_EXISTS, ["ADDRESS_IN_USE"])
+    assert (said.metadata["name"], said.metadata["field"]) == ("a", "reservation.ranges[1]")
     said = await attempt("x", "net", "10.0.0.10", "10.0.1.0", "10.0.0.1/24")
     assert said.fields == ["reservation.ranges[2]"]
     said = await attempt("x", "net", "10.0.0.10", "10.0.1.0")
