@@ -37,8 +37,8 @@ compose-test: setup ## Build the images, run compose.yaml on a real Docker engin
 	@$(BIN)/python -m pytest tests/compose/checks.py tests/compose/beside.py -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove Romana on a cluster of it
-	@tests/kubernetes/prepare $(KUBERNETES)
-	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks \
+	@PYTHON=$(BIN)/python tests/kubernetes/prepare $(KUBERNETES)
+	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks tests/kubernetes/chart \
 	  -o python_files='*.py' -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter and buf

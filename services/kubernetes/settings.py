@@ -27,6 +27,17 @@ class LeaseSettings(Section):
     """After which a silent one is replaced."""
 
 
+class AuthoritySettings(Section):
+    """Signs certificates of agents, where there is one."""
+
+    folder: Path | None = None
+    """Has tls.crt and tls.key; none: requests for the signer romana.io/node wait."""
+    namespace: str = "kube-system"
+    """Of the agents' pods."""
+    account: str = "romana-agent"
+    """Their ServiceAccount."""
+
+
 def _identity() -> str:
     return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
 
@@ -47,6 +58,7 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
     insecure: bool = False
     """Speak to other machines without TLS."""
     lease: LeaseSettings = LeaseSettings()
+    authority: AuthoritySettings = AuthoritySettings()
     identity: str = Field(default_factory=_identity, min_length=1)
     """In the Lease: no other replica's."""
     segment_label: str = SEGMENT_LABEL

@@ -14,7 +14,7 @@ from services.common.model.names import NodeName
 from services.common.model.network import Address, Network
 from services.common.model.node import Node
 from services.topology.checks.nodes import address_field, addresses
-from services.topology.layout.usage import AddressUse, Usage
+from services.topology.layout.usage import AddressUse, InUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def of_nodes(before: Mapping[NodeName, Node], after: Iterable[Node]) -> Iterator
             yield OwnAddress(address, whose, address_field(node, address))
 
 
-def refuse_in_use(wanted: Iterable[OwnAddress], usage: Usage) -> None:
+def refuse_in_use(wanted: Iterable[OwnAddress], usage: InUse) -> None:
     """Raises AddressInUse."""
     for item in wanted:
         use = usage.user_of(item.address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,45 +58,27 @@ class AddressUse:
     node: NodeName
 
 
-class Usage:
-    """Sums up pages into blocks and nodes; one update costs the same however many there are."""
+class InUse:
+    """What is in use at one revision."""
 
-    def __init__(self) -> None:
-        self._pages: dict[tuple[NetworkName, int], dict[int, PageUse]] = {}
-        self._nodes: dict[NodeName, int] = {}
-        """Addresses in use."""
-        self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
-        """How many pages of each block are the node's."""
-        self._shapes: Counter[tuple[NetworkName, int, int]] = Counter()
-        """Pages by network, family and prefix length of the block."""
-
-    def put(self, network: NetworkName, base: int, page: int, use: PageUse | None) -> None:
-        """Replaces what a page says; None or nothing in use: it says nothing any more."""
-        key = (network, base)
-        before = self._pages.get(key, {}).pop(page, None)
-        if before is not None:
-            self._count(before.node, -before.used)
-            self._hold(before.node, key, -1)
-            shape = (network, before.bits, before.length)
-            self._shapes[shape] -= 1
-            if not self._shapes[shape]:
-                del self._shapes[shape]
-            if not self._pages[key]:
-                del self._pages[key]
-        if use is not None and use.used:
-            self._pages.setdefault(key, {})[page] = use
-            self._count(use.node, use.used)
-            self._hold(use.node, key, 1)
-            self._shapes[network, use.bits, use.length] += 1
+    def __init__(
+        self,
+        pages: Mapping[tuple[NetworkName, int], Mapping[int, PageUse]],
+        shapes: Mapping[tuple[NetworkName, int, int], int],
+    ) -> None:
+        """Takes pages by block and number, and how many there are of each network, family and
+        prefix length of a block."""
+        self._known = pages
+        self._known_shapes = shapes
 
     def page(self, network: NetworkName, base: int, page: int) -> PageUse | None:
         """What a page says; None if nothing is in use there."""
-        return self._pages.get((network, base), {}).get(page)
+        return self._known.get((network, base), {}).get(page)
 
     def user_of(self, address: Address) -> AddressUse | None:
         """Where an address is kept; None: it is not in use. Costs what there are of networks."""
         value, bits = int(address), address.max_prefixlen
-        for network, family, length in self._shapes:
+        for network, family, length in self._known_shapes:
             if family != bits or length > bits:
                 continue
             offset = value & ((1 << bits - length) - 1)
@@ -108,7 +90,52 @@ class Usage:
 
     def blocks(self) -> Iterator[BlockUse]:
         """Every block with addresses in use."""
-        return map(self._block, self._pages)
+        return map(self._block, self._known)
+
+    def _block(self, key: tuple[NetworkName, int]) -> BlockUse:
+        pages = self._known[key]
+        first = next(iter(pages.values()))
+        return BlockUse(*key, first.length, first.node, sum(page.used for page in pages.values()))
+
+
+class Usage(InUse):
+    """Follows what is in use; one update costs the same however many there are."""
+
+    def __init__(self) -> None:
+        self._pages: dict[tuple[NetworkName, int], Mapping[int, PageUse]] = {}
+        """What is in here is exchanged, never changed: snapshots have it too."""
+        self._shapes: Counter[tuple[NetworkName, int, int]] = Counter()
+        super().__init__(self._pages, self._shapes)
+        self._nodes: dict[NodeName, int] = {}
+        """Addresses in use."""
+        self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
+        """How many pages of each block are the node's."""
+
+    def snapshot(self) -> InUse:
+        """What is in use now, for who looks at it elsewhere while it changes."""
+        return InUse(dict(self._pages), dict(self._shapes))
+
+    def put(self, network: NetworkName, base: int, page: int, use: PageUse | None) -> None:
+        """Replaces what a page says; None or nothing in use: it says nothing any more."""
+        key = (network, base)
+        pages = dict(self._pages.get(key, {}))
+        before = pages.pop(page, None)
+        if before is not None:
+            self._count(before.node, -before.used)
+            self._hold(before.node, key, -1)
+            shape = (network, before.bits, before.length)
+            self._shapes[shape] -= 1
+            if not self._shapes[shape]:
+                del self._shapes[shape]
+        if use is not None and use.used:
+            pages[page] = use
+            self._count(use.node, use.used)
+            self._hold(use.node, key, 1)
+            self._shapes[network, use.bits, use.length] += 1
+        if pages:
+            self._pages[key] = pages
+        else:
+            self._pages.pop(key, None)
 
     def blocks_of(self, node: NodeName) -> Iterator[BlockUse]:
         """Those of them that the node holds."""
@@ -117,11 +144,6 @@ class Usage:
     def of_node(self, node: NodeName) -> int:
         """Addresses in use on the node."""
         return self._nodes.get(node, 0)
-
-    def _block(self, key: tuple[NetworkName, int]) -> BlockUse:
-        pages = self._pages[key]
-        first = next(iter(pages.values()))
-        return BlockUse(*key, first.length, first.node, sum(page.used for page in pages.values()))
 
     def _hold(self, node: NodeName, key: tuple[NetworkName, int], number: int) -> None:
         held = self._held.setdefault(node, {})

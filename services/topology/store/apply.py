@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from services.topology.forms.apply_request import Asked
 from services.topology.layout.plan import Plan, settle
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.store import aside, claims
+from services.topology.store.planning import Planned, plan_beside, plan_by
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
 log = structlog.get_logger(__name__)
@@ -63,9 +64,14 @@ class TopologyChanges:
             Unavailable: the store, or a node that is just being removed.
         """
         with self._metrics.refusals(Operation.APPLY):
-            committed = await self._store.change(
-                lambda: self._decide(asked, options), looks_at_usage=True
-            )
+            planned = await self._plan_beside(asked, options)
+            attempts = itertools.count()
+
+            def decide() -> Decision[Plan]:
+                # one that was overtaken is planned anew at once, lest it be so again
+                return self._decide(asked, options, planned if not next(attempts) else None)
+
+            committed = await self._store.change(decide, looks_at_usage=True)
             plan = committed.answer
             if committed.changed and committed.groups < len(plan.nodes):
                 await self._finish(asked, plan.layout, committed)
@@ -104,17 +110,32 @@ class TopologyChanges:
             log.info("nodes_settled", nodes=total)
         return total
 
-    def _decide(self, asked: Asked, options: ApplyOptions) -> Decision[Plan]:
-        store, cache = self._store, self._store.cache
-        if options.only_first and cache.layout_revision:
-            return Decision(Plan(cache.layout))
-        if options.etag and options.etag != store.layout_etag:
+    async def _plan_beside(self, asked: Asked, options: ApplyOptions) -> Planned | None:
+        if options.only_first and self._store.cache.layout_revision:
+            return None
+        await self._store.catch_up()
+        self._check_etag(options)
+        return await plan_beside(asked, self._store)
+
+    def _check_etag(self, options: ApplyOptions) -> None:
+        if options.etag and options.etag != self._store.layout_etag:
             raise Conflict(
                 "the topology changed since it was read: read it again",
                 reason="STALE_ETAG",
-                metadata={"etag": store.layout_etag},
+                metadata={"etag": self._store.layout_etag},
             )
-        plan = self._plan(asked)
+
+    def _decide(
+        self, asked: Asked, options: ApplyOptions, planned: Planned | None
+    ) -> Decision[Plan]:
+        store, cache = self._store, self._store.cache
+        if options.only_first and cache.layout_revision:
+            return Decision(Plan(cache.layout))
+        self._check_etag(options)
+        if planned is None or planned.known.generation != cache.generation:
+            planned = plan_by(asked, store.known())
+        plan, seen = planned.plan, planned.known.seen
+        self._refuse_being_removed(plan)
         demands = (
             []
             if options.allow_stranded
@@ -123,7 +144,7 @@ class TopologyChanges:
                 cache.layout,
                 {move.node for move in plan.moves if move.before is not None},
                 store.keys,
-                store.usage_revision,
+                seen,
             )
         )
         networks = aside.of_layout(store, plan.layout, beside=len(demands))
@@ -152,13 +173,10 @@ class TopologyChanges:
             if key is not None:
                 raise record_unreadable(key)
 
-    def _plan(self, asked: Asked) -> Plan:
-        cache = self._store.cache
-        plan = asked.plan(cache.layout, cache.nodes, self._store.usage, int(time.time()))
+    def _refuse_being_removed(self, plan: Plan) -> None:
         for node in plan.nodes:
-            if node.name not in cache.nodes:
+            if node.name not in self._store.cache.nodes:
                 refuse_being_removed(self._store, node.name)
-        return plan
 
     async def _finish(self, asked: Asked, layout: Layout, done: Committed[Plan]) -> None:
         """Writes the nodes that did not fit into the first transaction."""
@@ -176,7 +194,11 @@ class TopologyChanges:
         cache = self._store.cache
         if cache.layout != layout:
             return Decision(())  # somebody applied another one, which is theirs to finish
-        nodes = left if cache.generation == revision else self._plan(asked).nodes
+        nodes = left
+        if cache.generation != revision:
+            plan = plan_by(asked, self._store.known()).plan
+            self._refuse_being_removed(plan)
+            nodes = plan.nodes
         own = aside.of_nodes(self._store, nodes)
         return Decision(nodes, None, nodes[: own.nodes], own.marks if nodes else (), own.demands)
 

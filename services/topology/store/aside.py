@@ -13,6 +13,7 @@ from typing import Final
 from services.common.etcd.types import Compare, Operation, Put
 from services.common.model.layout import Layout
 from services.common.model.node import Node
+from services.common.sizes import TRANSACTION_OPERATIONS
 from services.topology.layout import own_addresses
 from services.topology.layout.own_addresses import OwnAddress
 from services.topology.store import claims
@@ -33,24 +34,25 @@ class SetAside:
 
 
 def of_nodes(store: TopologyStore, nodes: Sequence[Node], *, beside: int = 0) -> SetAside:
-    """What nodes have from now on; `beside` demands are made for other reasons.
+    """What nodes have from now on, as many as a transaction may take; `beside` demands are made
+    for other reasons.
 
     Raises AddressInUse, and WrongState where nobody can know.
     """
     layout, known = store.cache.layout, store.cache.nodes
-    wanted = [list(own_addresses.of_nodes(known, (node,))) for node in nodes]
-    for items in wanted:
-        own_addresses.refuse_in_use(items, store.usage)
     pages: dict[str, Compare] = {}
     room = COMPARES_MOST - beside
-    for number, items in enumerate(wanted):
+    first = nodes[:TRANSACTION_OPERATIONS]
+    for number, node in enumerate(first):
+        items = list(own_addresses.of_nodes(known, (node,)))
+        own_addresses.refuse_in_use(items, store.usage)
         new = _pages(store, items, layout)
         if len(pages.keys() | new.keys()) > room:
             if number:
                 return SetAside(list(pages.values()), _marks(store, pages), number)
             return SetAside(_whole(store, items, layout, room), _marks(store, new), 1)
         pages |= new
-    return SetAside(list(pages.values()), _marks(store, pages), len(nodes))
+    return SetAside(list(pages.values()), _marks(store, pages), len(first))
 
 
 def of_layout(store: TopologyStore, layout: Layout, *, beside: int = 0) -> SetAside:
