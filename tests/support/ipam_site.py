@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc.aio
 from romana.ipam.v1 import ipam_service_pb2 as pb
 
 from services.common.errors import Unavailable
@@ -28,7 +29,7 @@ from tests.contract.common_etcd.proxy import Proxy
 from tests.support.fake_clock import FakeClock
 from tests.support.fault_table import FaultCount
 from tests.support.ipam_process import IpamProcess, poll, seed, wait_until_one_active
-from tests.support.ipam_workers import Clients, Worker
+from tests.support.ipam_workers import AGAIN, Clients, Worker
 from tests.support.journal import Journal
 from tests.support.store_history import StoreHistory, leader_address
 from tests.support.topologies import layout, network, node
@@ -258,13 +259,24 @@ class IpamSite:
 
 
 async def listed(replica: IpamProcess) -> dict[str, set[str]]:
-    """Addresses by name, as this replica tells anybody."""
+    """Addresses by name, as this replica tells anybody as soon as it answers."""
     found: dict[str, set[str]] = {}
     async with replica.connect() as stub:
-        said = await stub.ListAddresses(pb.ListAddressesRequest(page_size=5000), timeout=RECOVERY)
-    assert not said.next_page_token
-    for item in said.allocations:
-        found.setdefault(item.name, set()).add(item.address)
+
+        async def answered() -> bool:
+            request = pb.ListAddressesRequest(page_size=5000)
+            try:
+                said = await stub.ListAddresses(request, timeout=RECOVERY)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in AGAIN:
+                    raise
+                return False
+            assert not said.next_page_token
+            for item in said.allocations:
+                found.setdefault(item.name, set()).add(item.address)
+            return True
+
+        await poll(answered, RECOVERY, what=f"{replica.address} to list addresses")
     return found
 
 
