@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -130,6 +131,17 @@ def wait_until_gone(pids: Sequence[int], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while any(_alive(pid) for pid in pids):
         assert time.monotonic() < end, f"still there: {[pid for pid in pids if _alive(pid)]}"
+        time.sleep(0.05)
+
+
+def wait_until_listening(port: int, seconds: float = 60.0) -> None:
+    """Waits until somebody takes connections there."""
+    end = time.monotonic() + seconds
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < end, f"nobody listens at {port}"
         time.sleep(0.05)
 
 

@@ -25,6 +25,7 @@ from tests.e2e.local_cluster import (
     romana,
     up,
     wait_until_gone,
+    wait_until_listening,
 )
 
 NUMBERS = itertools.count(1)
@@ -394,6 +395,7 @@ def test_one_service_is_served_from_options_and_a_file(
         env=environment(tmp_path),
     )
     try:
+        wait_until_listening(port)
         done = romana(tmp_path, *question.split(), f"--{service}-address", f"127.0.0.1:{port}")
         assert done.returncode == 0, done.stderr
     finally:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPV4LENGTH, IPv4Network, IPv6Network
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from services.common.etcd.keys import BlockKey, Keys
 from services.common.etcd.types import KeyValue, Snapshot, WatchBatch
@@ -30,9 +30,8 @@ _Place: TypeAlias = tuple[int, int, int]
 """Bits of the family, first address of the block, number of the page."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who has an address."""
+class Holder(NamedTuple):
+    """Who has an address. A tuple, since a million of them are made at a start."""
 
     name: EndpointName
     node: NodeName
