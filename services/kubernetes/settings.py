@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import uuid
 from pathlib import Path
 
 from pydantic import Field
 
+from services.common.errors import InvalidInput
 from services.common.process.settings import (
+    Address,
     Listed,
     MetricsSettings,
     Section,
     ServiceSettings,
     TlsSettings,
 )
+from services.common.socket_address import parse_address
 from services.kubernetes.wanted.endpoints import SEGMENT_LABEL
+
+
+class ExtenderSettings(Section):
+    """Where kube-scheduler's extender is served."""
+
+    address: Address = "127.0.0.1:9650"
+    tls: TlsSettings = TlsSettings()
+    """Callers show a certificate of the authority: they have pods bound."""
+    insecure: bool = False
+    """Serve other machines without TLS."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """For the server; None: in the clear. Raises InvalidInput."""
+        files = self.tls.files()
+        if files is None:
+            if not (parse_address(self.address).is_local or self.insecure):
+                raise InvalidInput.at(
+                    "extender.address", f"{self.address} is for other machines: give TLS files"
+                )
+            return None
+        try:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca)
+            context.load_cert_chain(files.certificate, files.key)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidInput.at("extender.tls", f"cannot be read: {error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
 
 class LeaseSettings(Section):
@@ -46,6 +77,7 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
     """For these: our certificate has the role of a service."""
     insecure: bool = False
     """Speak to other machines without TLS."""
+    extender: ExtenderSettings = ExtenderSettings()
     lease: LeaseSettings = LeaseSettings()
     identity: str = Field(default_factory=_identity, min_length=1)
     """In the Lease: no other replica's."""

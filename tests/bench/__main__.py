@@ -25,6 +25,7 @@ NAMES = (
     "registration",
     "agents",
     "cni",
+    "extender",
     "kernel_routes",
     "policy_compute",
     "policy_kernel",

@@ -38,6 +38,7 @@ from services.ipam.deciding.commands import (
     SetReservation,
 )
 from services.ipam.deciding.evaluate import evaluate
+from services.ipam.deciding.evaluate_groups import evaluate_groups
 from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -365,6 +366,15 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         return pb.EvaluateNodesResponse(
             evaluations=[messages.evaluation(item) for item in found[: request.limit or None]]
         )
+
+    async def EvaluateGroups(
+        self, request: pb.EvaluateGroupsRequest, context: Context
+    ) -> pb.EvaluateGroupsResponse:
+        tenant, segment = messages.parse_owner(request.tenant, request.segment)
+        want = messages.parse_want_of_groups(request)
+        state = await self._replica.settled()
+        found = evaluate_groups(state, tenant, segment, want, self._replica.now())
+        return messages.rooms(found)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context
