@@ -26,6 +26,7 @@ demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
 # Most tests wait rather than compute, so more of them run at once than there are cores; a file's in
 # one process, as they share what its fixtures start. ARGS=-n0: one after the other.
 test: setup ## All tests, on a real etcd
+	@tools/packages --if-possible containerd=containerd runc=runc busybox=busybox-static promtool=prometheus
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
@@ -33,11 +34,11 @@ test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
 
 compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
 	@tests/compose/prepare /var/tmp/romana-compose-test
-	@$(BIN)/python -m pytest tests/compose/checks.py -p no:cacheprovider --timeout 900 -v $(ARGS)
+	@$(BIN)/python -m pytest tests/compose/checks.py tests/compose/beside.py -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove Romana on a cluster of it
-	@tests/kubernetes/prepare $(KUBERNETES)
-	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks \
+	@PYTHON=$(BIN)/python tests/kubernetes/prepare $(KUBERNETES)
+	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks tests/kubernetes/chart \
 	  -o python_files='*.py' -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter and buf

@@ -13,10 +13,10 @@ import itertools
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import error_details_pb2
@@ -358,10 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep = parser.parse_args(arguments).keep
     begun = time.monotonic()
     story = Story()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
-        asyncio.run(tell(story, keep=keep))
-    except KeyboardInterrupt:
+        asyncio.run(_until_stopped(tell(story, keep=keep)))
+    except asyncio.CancelledError:
         if not keep:
             sys.stderr.write("Interrupted; everything is stopped and removed.\n")
             return 130
@@ -372,6 +371,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         story.say(f"That took {time.monotonic() - begun:.0f} s.")
     return 0
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Cancels it when somebody wants it to end, also where SIGINT was ignored on entry."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    await task
 
 
 def _node(name: str) -> node_pb2.Node:

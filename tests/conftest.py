@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,8 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
 from tests.support.netns import isolate
+
+pytest_plugins = ("tests.support.fault_table", "tests.support.leftovers")
 
 # What is compiled for one of the many processes that tests start serves the next.
 sys.dont_write_bytecode = False
@@ -34,7 +37,11 @@ FOLDERS = ("e2e", "kernel", "contract", "property", "unit")
 
 
 def pytest_configure() -> None:
-    """Workers of a parallel run share no port, nor what else there is one of on a machine."""
+    """Workers of a parallel run share no port, nor what else there is one of on a machine.
+
+    SIGINT ends what tests start, also where it was ignored on entry (`nohup make test &`).
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         isolate()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc.aio
 import structlog
@@ -14,10 +14,11 @@ from romana.agent.v1 import agent_service_pb2_grpc
 
 from services.agent.kept import Kept
 from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.foreign_forwarding import closed_chains
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
-from services.agent.registering import Identity, Registering
+from services.agent.registering import Registering
 from services.agent.routing.intake import route_stream
 from services.agent.routing.reconcile import Reconciler, Timing
 from services.agent.routing.spool import Spool
@@ -27,8 +28,8 @@ from services.agent.rules.spool import RuleSpool
 from services.agent.settings import AgentSettings
 from services.agent.status import NodeStatus
 from services.agent.wiring.endpoints import build_endpoints
+from services.agent.wiring.registering import build_registering
 from services.agent.wiring.rules import PolicyPart, build_policy
-from services.common.model.addresses import read_address
 from services.common.model.node import Attachment
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle, Phase
@@ -87,8 +88,11 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         lambda: (*stream.reasons, *rules.reasons, *(why for one in kept for why in one.reasons))
     )
 
-    def status() -> NodeStatus:
+    registering: Registering | None = None
+
+    async def status() -> NodeStatus:
         applied = stream.applied
+        closed = await asyncio.to_thread(closed_chains)
         return NodeStatus(
             connected=stream.connected,
             epoch=applied.epoch if applied else "",
@@ -97,6 +101,10 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
             routes=reconciler.routes,
             repaired=metrics.repaired,
             policy=None if policy is None else policy.status(),
+            warnings=(
+                *(f"chain {chain} drops what it does not accept" for chain in closed),
+                *((registering.warning,) if registering and registering.warning else ()),
+            ),
         )
 
     built = build_endpoints(
@@ -134,18 +142,13 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
         tasks |= policy.tasks
     if settings.register_node:
-        tls = settings.tls.files()
-        channel = open_channel(settings.topology, tls=tls, insecure=settings.insecure)
+        channel = open_channel(
+            settings.topology, tls=settings.tls.files(), insecure=settings.insecure
+        )
         life.on_stop(Phase.CLOSE, "topology", channel.close)
-
-        async def found(attachments: Sequence[Attachment]) -> None:
-            try:
-                await asyncio.to_thread(spool.save_attachments, attachments)
-            except OSError as error:
-                log.warning("attachments_not_saved", message=str(error))
-            reconciler.set_attachments(attachments)
-
-        tasks["registering"] = _registering(settings, kernel, channel, found).run
+        own = await asyncio.to_thread(spool.load_address)
+        registering = build_registering(settings, channel, kernel, spool, reconciler, own)
+        tasks["registering"] = registering.run
     for name, work in tasks.items():
         kept.append(Kept(name, work))
         life.start(name, kept[-1].run())
@@ -182,21 +185,6 @@ async def _policy(
     )
     reconciler.on_endpoint(policy.endpoint)
     return policy
-
-
-def _registering(
-    settings: AgentSettings,
-    kernel: Kernel,
-    channel: grpc.aio.Channel,
-    found: Callable[[Sequence[Attachment]], Awaitable[None]],
-) -> Registering:
-    identity = Identity(
-        settings.name,
-        read_address(settings.address) if settings.address else None,
-        settings.labels,
-        settings.declared(),
-    )
-    return Registering(channel, settings.topology, identity, kernel.look, found)
 
 
 def main(arguments: list[str]) -> int:

@@ -93,6 +93,10 @@ class LocalEndpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     create_time: int = 0
     """Unix time in seconds."""
+    instance: str = ""
+    """Another one with each attach; empty: not known."""
+    labels_follow: bool = False
+    """An orchestrator says its labels; until it has, there are no rules for it."""
     beside: bool = False
     """Something else has the default route in its namespace: see `kernel.inner_end`."""
     allocation: str = ""

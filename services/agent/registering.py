@@ -1,11 +1,14 @@
 """Tells topology of this node: name, address, labels, attachments.
 
 What settings do not say is left as topology has it, since an operator may have declared it there.
+Only an address that the agent found itself it replaces, when no interface has it any more: DHCP
+gives another one, and the other nodes send to the one that topology has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import random
 import socket
@@ -59,6 +62,9 @@ class Registering:
         identity: Identity,
         interfaces: Callable[[], Awaitable[Sequence[Interface]]],
         found: Callable[[Sequence[Attachment]], Awaitable[None]],
+        *,
+        own: Address | None = None,
+        keep: Callable[[Address], Awaitable[None]] | None = None,
     ) -> None:
         """Does nothing before `run`.
 
@@ -68,12 +74,19 @@ class Registering:
             identity: What settings say.
             interfaces: Those of the kernel now.
             found: Is told the attachments that topology has.
+            own: The main address that this agent found, as far as it remembers.
+            keep: Is told another one that it found.
         """
         self._stub: TopologyServiceAsyncStub = TopologyServiceStub(channel)
         self._target = target
         self._identity = identity
         self._interfaces = interfaces
         self._found = found
+        self._own = own
+        self._keep = keep
+        self._again = asyncio.Event()
+        self.warning = ""
+        """What is wrong with what an operator declared, for people; empty: nothing is known."""
         self._told: Sequence[Attachment] | None = None
         self.registered = False
         """Topology knows this node as it is."""
@@ -93,12 +106,22 @@ class Registering:
                 backoff.succeeded()
                 self.registered, said = True, ""
                 await self._tell(_attachments(node))
-                await asyncio.sleep(AGAIN_SECONDS)
+                await self._wait(AGAIN_SECONDS)
                 continue
             if failure.message != said:
                 said = failure.message
                 log.warning("not_registered", message=failure.message, reason=failure.reason)
             await asyncio.sleep(backoff.failed())
+
+    def look_again(self) -> None:
+        """An address of this node may have changed. Returns at once."""
+        self._again.set()
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        self._again.clear()
 
     async def _tell(self, attachments: Sequence[Attachment]) -> None:
         if attachments != self._told:
@@ -148,18 +171,46 @@ class Registering:
             node.labels.clear()
             node.labels.update(identity.labels)
         if identity.attachments:
-            attachments = [await self._completed(item) for item in identity.attachments]
+            known = {item.network: item.address for item in node.attachments}
+            attachments = [
+                await self._completed(item, known.get(item.network, ""))
+                for item in identity.attachments
+            ]
             del node.attachments[:]
             node.attachments.extend(_message(item) for item in attachments)
         if identity.address is not None:
             node.address = str(identity.address)
-        elif not node.address and not (
-            node.attachments and all(item.address for item in node.attachments)
+        elif (
+            await self._has_moved(node)
+            if node.address
+            else not (node.attachments and all(item.address for item in node.attachments))
         ):
-            node.address = str(await self._main_address())
+            address = await self._main_address()
+            if self._keep is not None and address != self._own:
+                await self._keep(address)
+            self._own = address
+            node.address = str(address)
 
-    async def _completed(self, attachment: Attachment) -> Attachment:
-        """With the address that its interface has, of the network's family."""
+    async def _has_moved(self, node: node_pb2.Node) -> bool:
+        """Whether the main address that topology has was found by the agent, and is gone."""
+        address = ipaddress.ip_address(node.address)
+        if any(interface.has(address) for interface in await self._interfaces()):
+            self.warning = ""
+            return False
+        if address == self._own or "address" in node.self_reported:
+            log.warning("node_address_gone", address=node.address)
+            return True
+        warning = (
+            f"an operator declared the address {node.address} for this node, and no interface has "
+            f"it: declare another one by `romana node update {node.name} --address`"
+        )
+        if self.warning != warning:
+            log.warning("node_address_elsewhere", message=warning)
+        self.warning = warning
+        return False
+
+    async def _completed(self, attachment: Attachment, known: str) -> Attachment:
+        """With the address that its interface has, of the network's family; `known` if that has."""
         if attachment.address is not None:
             return attachment
         answer = await self._stub.GetNetwork(
@@ -168,9 +219,14 @@ class Registering:
         version = ipaddress.ip_network(answer.network.cidr).version
         for interface in await self._interfaces():
             if interface.name == attachment.interface:
-                for own in interface.addresses:
-                    if own.version == version and not own.ip.is_link_local:
-                        return replace(attachment, address=own.ip)
+                fitting = [
+                    own.ip
+                    for own in interface.addresses
+                    if own.version == version and not own.ip.is_link_local
+                ]
+                fitting.sort(key=lambda address: str(address) != known)
+                if fitting:
+                    return replace(attachment, address=fitting[0])
         raise NotFound(
             f"interface {attachment.interface} has no IPv{version} address for network "
             f"{attachment.network}",

@@ -106,7 +106,7 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     node: str = Field(default_factory=socket.gethostname)
     """This node's name."""
     address: str = ""
-    """Its main address; empty: the one that topology is reached from."""
+    """Its main address; empty: the one that topology is reached from, as long as it is there."""
     labels: dict[str, str] = Field(default_factory=dict)
     """What topology places the node by; empty: those that topology has stay."""
     attachments: tuple[AttachmentSettings, ...] = ()

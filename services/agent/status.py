@@ -50,3 +50,10 @@ class NodeStatus:
     repaired: int = 0
     policy: PolicyStatus | None = None
     """None: policies are not enforced."""
+    warnings: tuple[str, ...] = ()
+    """What others have set up here and may hinder endpoints."""
+
+
+async def no_status() -> NodeStatus:
+    """Of an agent without a data plane."""
+    return NodeStatus()

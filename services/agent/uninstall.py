@@ -25,7 +25,7 @@ from services.agent.settings import AgentSettings
 from services.common.errors import RomanaError, WrongState
 from services.common.process.settings import load_settings
 
-FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "sysctls.json")
+FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "address.json", "sysctls.json")
 
 
 async def uninstall(kernel: Kernel, state_dir: Path) -> list[str]:

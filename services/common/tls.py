@@ -7,12 +7,16 @@ that a renewed certificate takes effect with the next channel or restart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import grpc
 
 from services.common.errors import InvalidInput
+
+_NAME_OPTION: Final = "grpc.ssl_target_name_override"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,13 @@ class TlsFiles:
     """Our own, followed by intermediate ones."""
     key: Path
     """Its private key."""
+    server_name: str = ""
+    """What servers' certificates have to bear in place of the address by which they are called."""
+
+    @property
+    def channel_options(self) -> Sequence[tuple[str, int | str]]:
+        """Beside the credentials."""
+        return ((_NAME_OPTION, self.server_name),) if self.server_name else ()
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Those of a client; raises InvalidInput if a file cannot be read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import uuid
 
@@ -12,6 +11,7 @@ from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
 from services.common.process.command import run_service
+from services.common.process.gc_tuning import tune
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
@@ -41,14 +41,11 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     keys = Keys(settings.etcd.root)
     encoder = StatusEncoder({NoAddress: messages.exhaustion})
     server = RpcServer(RpcMetrics(registry), encoder)
+    await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
+    epoch = await ensure_epoch(client, keys)
     address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
-
+    identity = Identity(uuid.uuid4().hex[:12], listen.advertise or str(address), epoch)
     metrics = IpamMetrics(registry)
-    identity = Identity(
-        replica=uuid.uuid4().hex[:12],
-        address=listen.advertise or str(address),
-        epoch=await ensure_epoch(client, keys),
-    )
     replica = Replica(
         client,
         keys,
@@ -79,7 +76,6 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     )
     add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRoutes"}), service)
-    await serve_metrics(life, settings.metrics.address, registry, lambda: replica.in_sync)
     await serve_calls(life, server, settings.drain)
     life.start("replica", replica.run())
     life.start("health", follow_health(replica, server))
@@ -98,8 +94,7 @@ async def follow_health(replica: Replica, server: RpcServer) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs until a signal; returns the exit status."""
-    # The default thresholds look through all young objects every 700 allocations.
-    gc.set_threshold(50_000, 50, 100)
+    tune()
     return run_service("ipam", IpamSettings, serve, arguments)
 
 

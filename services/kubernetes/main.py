@@ -24,12 +24,14 @@ from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer, load_config
 from services.kubernetes.cluster.fresh import FreshReads
-from services.kubernetes.cluster.kinds import WORDS
+from services.kubernetes.cluster.informer import Informer
+from services.kubernetes.cluster.kinds import SIGNING_REQUESTS, WORDS
 from services.kubernetes.cluster.lease import LeaseElection
 from services.kubernetes.cluster.recorder import Recorder
 from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.followed import follow
 from services.kubernetes.control.leading import Leading, Teller
+from services.kubernetes.control.sign_nodes import Authority, NodeSigner
 from services.kubernetes.control.tell_policy import PolicyTeller
 from services.kubernetes.control.tell_topology import TopologyTeller
 from services.kubernetes.control.waiting import Waiting
@@ -113,6 +115,15 @@ async def serve(life: Lifecycle, settings: KubernetesSettings) -> None:
     life.start("waiting", waiting.run())
     leading.add("policy", tell_policy)
     leading.add("topology", tell_topology)
+    if (folder := settings.authority.folder) is not None:
+        authority = Authority(folder, settings.authority.namespace, settings.authority.account)
+        requests = Informer(server, SIGNING_REQUESTS, metrics)
+
+        def sign_nodes(changed: Callable[[], None]) -> Teller:
+            return NodeSigner(requests, server, changed, authority)
+
+        leading.add("nodes' certificates", sign_nodes)
+        life.start("certificatesigningrequests", requests.run())
     for name, task in followed.tasks.items():
         life.start(name, task)
     life.start("events", recorder.run())

@@ -7,7 +7,7 @@ import ssl
 import uuid
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.common.errors import InvalidInput
 from services.common.process.settings import (
@@ -22,30 +22,49 @@ from services.common.socket_address import parse_address
 from services.kubernetes.wanted.endpoints import SEGMENT_LABEL
 
 
+class ServerTlsSettings(Section):
+    """Files of a server, all PEM; none: in the clear."""
+
+    ca: Path | None = None
+    """Of the authorities whose certificates callers show."""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> ServerTlsSettings:
+        if len({self.ca is None, self.certificate is None, self.key is None}) > 1:
+            raise ValueError("ca, certificate and key come together")
+        return self
+
+    def context(self) -> ssl.SSLContext | None:
+        """For a server; None: in the clear. Raises InvalidInput."""
+        if self.certificate is None:
+            return None
+        try:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidInput(f"the files of TLS cannot be read: {error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
 class ExtenderSettings(Section):
     """Where kube-scheduler's extender is served."""
 
     address: Address = "127.0.0.1:9650"
-    tls: TlsSettings = TlsSettings()
-    """Callers show a certificate of the authority: they have pods bound."""
+    tls: ServerTlsSettings = ServerTlsSettings()
+    """Callers have pods bound."""
     insecure: bool = False
     """Serve other machines without TLS."""
 
     def context(self) -> ssl.SSLContext | None:
         """For the server; None: in the clear. Raises InvalidInput."""
-        files = self.tls.files()
-        if files is None:
-            if not (parse_address(self.address).is_local or self.insecure):
-                raise InvalidInput.at(
-                    "extender.address", f"{self.address} is for other machines: give TLS files"
-                )
-            return None
-        try:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca)
-            context.load_cert_chain(files.certificate, files.key)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidInput.at("extender.tls", f"cannot be read: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
+        context = self.tls.context()
+        if context is None and not (parse_address(self.address).is_local or self.insecure):
+            raise InvalidInput.at(
+                "extender.address", f"{self.address} is for other machines: give TLS files"
+            )
         return context
 
 
@@ -56,6 +75,17 @@ class LeaseSettings(Section):
     name: str = "romana-kubernetes"
     seconds: int = Field(15, ge=3, le=300)
     """After which a silent one is replaced."""
+
+
+class AuthoritySettings(Section):
+    """Signs certificates of agents, where there is one."""
+
+    folder: Path | None = None
+    """Has tls.crt and tls.key; none: requests for the signer romana.io/node wait."""
+    namespace: str = "kube-system"
+    """Of the agents' pods."""
+    account: str = "romana-agent"
+    """Their ServiceAccount."""
 
 
 def _identity() -> str:
@@ -79,6 +109,7 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
     """Speak to other machines without TLS."""
     extender: ExtenderSettings = ExtenderSettings()
     lease: LeaseSettings = LeaseSettings()
+    authority: AuthoritySettings = AuthoritySettings()
     identity: str = Field(default_factory=_identity, min_length=1)
     """In the Lease: no other replica's."""
     segment_label: str = SEGMENT_LABEL

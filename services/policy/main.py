@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import uuid
 
@@ -15,6 +14,7 @@ from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
 from services.common.process.command import run_service
+from services.common.process.gc_tuning import tune
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
@@ -48,8 +48,6 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     keys = Keys(settings.etcd.root)
     encoder = StatusEncoder()
     server = RpcServer(RpcMetrics(registry), encoder)
-    address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
-
     store = PolicyStore(client, keys, Engine())
     await serve_metrics(life, settings.metrics.address, registry, lambda: store.in_sync)
     metrics = PolicyMetrics(registry)
@@ -60,6 +58,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
         registry=registry,
     )
     epoch = await ensure_epoch(client, keys)
+    address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
     syncing = Syncing(store, epoch, SyncMetrics("policy", registry), recompute.observe)
     AgentCollector("policy", syncing.hub, registry)
     PolicyCollector(store, syncing, registry)
@@ -102,8 +101,7 @@ async def follow_health(store: PolicyStore, server: RpcServer) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs until a signal; returns the exit status."""
-    # The default thresholds look through all young objects every 700 allocations.
-    gc.set_threshold(50_000, 50, 100)
+    tune()
     return run_service("policy", PolicySettings, serve, arguments)
 
 

@@ -191,6 +191,10 @@ class Endpoint:
     addresses: tuple[Address, ...] = ()
     wanted: WantedAttachment | None = None
     """As an orchestrator says."""
+    instance: str = ""
+    """Of the attach, as the agent says."""
+    labels_follow: bool = False
+    """The agent says: it has no rules before an orchestrator has said its labels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle
+from services.common.process.logs import current_request
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
@@ -38,8 +39,6 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     keys = Keys(settings.etcd.root)
     server = RpcServer(RpcMetrics(registry))
     listen = settings.listen
-    server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
-
     await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
     metrics = TopologyMetrics(registry)
     store = TopologyStore(client, keys, metrics)
@@ -52,18 +51,18 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     life.start("store", store.run())
     life.start("store identity", client.until_replaced())
     life.start("lag", LoopLag(registry).run())
+    server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
     await serve_calls(life, server, settings.drain)
     await store.wait_in_sync()
-    if initial is not None:
+    if initial is not None and store.cache.layout_known:
         await _apply_initial(topology, initial)
     await topology.settle()
     server.set_serving(serving=True)
 
 
 async def _apply_initial(topology: TopologyChanges, initial: Asked) -> None:
-    applied = await topology.apply(
-        initial, ApplyOptions(only_first=True, request_id="initial-topology")
-    )
+    current_request.set("initial-topology")
+    applied = await topology.apply(initial, ApplyOptions(only_first=True))
     if not applied.changed:
         log.info("initial_topology_not_applied", why="there is a topology already")
 

@@ -23,6 +23,7 @@ NAMES = (
     "rpc_wrapping",
     "aggregate",
     "registration",
+    "node_changes",
     "agents",
     "cni",
     "extender",

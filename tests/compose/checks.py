@@ -18,11 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.engine import BASE, COMPOSE, DOCKER, FOLDER, Engine
+from tests.compose.engine import BASE, COMPOSE, DOCKER, FOLDER, TARGETS, Engine, figures
 
 ROOT = COMPOSE.parent
 ROMANA = str(ROOT / ".venv" / "bin" / "romana")
-TARGETS = ("service", "agent", "etcd", "prometheus")
 LIMITS = {"service": 200, "agent": 250}
 """Megabytes above the base."""
 ENDPOINTS = ("t1", "t2", "t3", "q1", "q2", "p1", "a1")
@@ -31,32 +30,6 @@ NODE = {"t1": "test-1", "t2": "test-1", "q1": "qa-1"} | dict.fromkeys(
 )
 NODES = ("test-1", "qa-1", "shared-1")
 WAIT = 60.0
-
-figures: list[str] = []
-
-
-@pytest.fixture(scope="session", autouse=True)
-def report() -> Iterator[None]:
-    yield
-    print("\n\n" + "\n".join(figures))  # noqa: T201
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    """Has built everything, and runs in a network namespace."""
-    made = Engine()
-    made.start(running=False)
-    try:
-        made.make_base()
-        for target in TARGETS:
-            begun = time.monotonic()
-            made.build(target)
-            figures.append(f"build of {target}: {time.monotonic() - begun:.1f} s")
-    finally:
-        made.stop()
-    made.start(running=True)
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="session")

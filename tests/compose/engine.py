@@ -20,8 +20,12 @@ NAMESPACE = "romana-compose-test"
 BASE = "romana-base:bookworm"
 COMPOSE = Path(__file__).parents[2] / "compose"
 DOCKER = "/usr/bin/docker"
+TARGETS = ("service", "agent", "etcd", "prometheus")
 START_TIMEOUT = 30.0
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+figures: list[str] = []
+"""What was measured, printed at the end."""
 
 
 class Engine:

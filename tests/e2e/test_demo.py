@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,15 @@ DEADLINE = 200.0
 """Of a whole demo on a busy machine, in seconds: some thirty processes, one after the other."""
 
 
-def start(tmp_path: Path, *options: str, **variables: str) -> subprocess.Popen[str]:
+IGNORING = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
+"""Runs a program with SIGINT ignored, as `nohup` and a shell's background jobs do."""
+
+
+def start(
+    tmp_path: Path, *options: str, before: Sequence[str] = (), **variables: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "lab.demo", *options],
+        [*before, sys.executable, "-m", "lab.demo", *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -130,9 +137,12 @@ def test_it_shows_everything_and_leaves_nothing(finished: Finished) -> None:
     assert f"romana.demo-{finished.pid}." not in namespaces()
 
 
+@pytest.mark.parametrize("before", [(), IGNORING], ids=["usual", "ignoring"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    demo = start(tmp_path)
+def test_an_interrupted_demo_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, before: Sequence[str]
+) -> None:
+    demo = start(tmp_path, before=before)
     assert demo.stdout is not None
     while "Register the nodes" not in demo.stdout.readline():
         assert demo.poll() is None

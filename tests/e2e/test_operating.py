@@ -21,6 +21,8 @@ from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
+from services.kubernetes.cluster.kinds import WORDS
+from services.kubernetes.metrics import ControllerMetrics
 from tests.e2e.local_cluster import up
 
 pytestmark = pytest.mark.timeout(300)
@@ -54,6 +56,14 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     return kinds(generate_latest(registry).decode())
 
 
+def of_the_controller() -> dict[str, str]:
+    """Those that `services.kubernetes.main` registers, without an API server."""
+    registry = new_registry("kubernetes")
+    ControllerMetrics(registry, WORDS, lambda: False)
+    LoopLag(registry)
+    return kinds(generate_latest(registry).decode())
+
+
 def kinds(text: str) -> dict[str, str]:
     found = dict(re.findall(rf"(?m)^# TYPE (romana_\w+) ({KINDS})$", text))
     return {name: kind for name, kind in found.items() if not name.endswith("_created")}
@@ -65,8 +75,9 @@ def test_the_documented_metrics_are_those_there_are(tmp_path: Path) -> None:
         ipam = exposed(made.cluster["ipam_metrics"])
         policy = exposed(made.cluster["policy_metrics"])
     agent = of_the_agent(tmp_path)
-    assert {**topology, **ipam, **policy, **agent} == documented()
-    own = re.compile("romana_(ipam|topology|policy|agent)_")
+    controller = of_the_controller()
+    assert {**topology, **ipam, **policy, **agent, **controller} == documented()
+    own = re.compile("romana_(ipam|topology|policy|agent|kubernetes)_")
     common = {name for name in documented() if not own.match(name)}
     assert common <= topology.keys() & ipam.keys() & policy.keys()
     assert {name for name in common if "_etcd_" not in name} <= agent.keys()

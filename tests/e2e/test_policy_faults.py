@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from romana.policy.v1 import policy_service_pb2 as api
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
+from tests.support.fault_table import FaultCount, Record
 from tests.support.ipam_process import poll, seed
 from tests.support.policy_process import (
     PolicyProcess,
@@ -45,6 +48,13 @@ class Acknowledged:
     labels: dict[str, str] = field(default_factory=dict)
     policies: set[str] = field(default_factory=set)
     sets: set[str] = field(default_factory=set)
+    times: list[float] = field(default_factory=list)
+    """Of every acknowledgment."""
+
+    def longest_gap(self, since: float) -> float:
+        """Seconds without any."""
+        times = [since, *(one for one in self.times if one > since)]
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 @dataclass
@@ -69,6 +79,7 @@ class Site:
                     raise
                 await asyncio.sleep(0.05)
             else:
+                self.done.times.append(time.monotonic())
                 return
         raise AssertionError("nothing was acknowledged any more")
 
@@ -158,7 +169,9 @@ async def names(site: Site) -> set[str]:
             return found
 
 
-async def test_nothing_acknowledged_is_lost_and_streams_resume(site: Site) -> None:
+async def test_nothing_acknowledged_is_lost_and_streams_resume(
+    site: Site, record_property: Record
+) -> None:
     await set_up(site)
     stop = asyncio.Event()
     changing = asyncio.create_task(change(site, stop))
@@ -171,13 +184,22 @@ async def test_nothing_acknowledged_is_lost_and_streams_resume(site: Site) -> No
 
     for kill in ("policy", "etcd", "policy", "etcd"):
         await progress()
+        began = time.monotonic()
         if kill == "policy":
             site.replica.kill()
             site.replica.start()
         else:
             await asyncio.to_thread(site.etcd.kill)
             await site.etcd.start()
-    await progress()
+        await progress()
+        known = set(site.done.policies)
+        await site.stub.GetRealization(api.GetRealizationRequest(nodes_only=True))
+        FaultCount(
+            f"{kill} killed while policies are written",
+            sum(one > began for one in site.done.times),
+            losses=len(known - await names(site)),
+            longest_gap=site.done.longest_gap(began),
+        ).record(record_property)
     stop.set()
     await changing
 

@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 MAIN_WIRE = "eth0"
 MAIN_PREFIX = "172.30.0.0/24"
 OUTSIDE, CONTROL, WIRE = "outside", "control", "wire"
+CPU_SHARES = 16 * 1024
 FIRST_NODE = 11
 """Last part of the first node's addresses; the gateway's, which is outside, is 1, control's 2."""
 
@@ -201,6 +202,9 @@ class Hosts:
         for controller in cgroups():
             folder = controller / self.state.name / host
             folder.mkdir(parents=True, exist_ok=True)
+            shares = folder.parent / "cpu.shares"
+            if shares.exists():  # or all hosts together get as much as any single program beside
+                shares.write_text(f"{CPU_SHARES}\n")
             if controller.name == "cpuset":  # a new cpuset is empty until told
                 for level in (folder.parent, folder):
                     for knob in ("cpuset.cpus", "cpuset.mems"):

@@ -56,28 +56,38 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def main() -> None:
-    root, probe, target = map(Path, sys.argv[1:])
-    content = layer(root, probe)
-    config = json.dumps(
+def write(target: Path, names: list[str], layers: list[bytes], config: dict[str, object]) -> None:
+    """An archive with one image."""
+    described = json.dumps(
         {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
             "os": "linux",
-            "config": {
-                "Cmd": ["/bin/sleep", "2147483647"],
-                "Env": ["PATH=/bin:/usr/bin", "PYTHONDONTWRITEBYTECODE=1"],
+            "config": config,
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{digest(content)}" for content in layers],
             },
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(content)}"]},
         }
     ).encode()
-    name = f"{digest(config)}.json"
-    manifest = [{"Config": name, "RepoTags": [NAME], "Layers": ["layer.tar"]}]
+    files = {f"layer-{number}.tar": content for number, content in enumerate(layers)}
+    name = f"{digest(described)}.json"
+    manifest = [{"Config": name, "RepoTags": names, "Layers": list(files)}]
     part = target.with_suffix(".part")
     with tarfile.open(part, "w") as tar:
-        add(tar, name, config)
-        add(tar, "layer.tar", content)
+        add(tar, name, described)
+        for file, content in files.items():
+            add(tar, file, content)
         add(tar, "manifest.json", json.dumps(manifest).encode())
     part.rename(target)
+
+
+def main() -> None:
+    root, probe, target = map(Path, sys.argv[1:])
+    config: dict[str, object] = {
+        "Cmd": ["/bin/sleep", "2147483647"],
+        "Env": ["PATH=/bin:/usr/bin", "PYTHONDONTWRITEBYTECODE=1"],
+    }
+    write(target, [NAME], [layer(root, probe)], config)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Romana:
             cluster.start(CONTROL, service)
         self._wait_for_services()
         self.run("topology", "apply", "-", text=json.dumps(self.topology()))
-        self._write_routes()
+        self.write_routes()
         cluster.kubectl("apply", "-f", RBAC)
         cluster.apply(*_admit(ROMANA))
         for node in cluster.hosts.nodes:
@@ -226,7 +226,7 @@ class Romana:
             if network != "tiny" or node in TINY_NODES
         ]
 
-    def _write_routes(self) -> None:
+    def write_routes(self) -> None:
         """What the routers of a data center have: a route for each node's prefix."""
         hosts = self.cluster.hosts
         for node, prefix in self._prefixes():

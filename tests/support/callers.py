@@ -16,9 +16,11 @@ class Certificate:
         tls: bool = True,
         common_name: str = "",
         metadata: tuple[tuple[str, str], ...] = (),
+        peer: str = "ipv4:192.0.2.9:40000",
     ) -> None:
         """`names` are the certificate's alternative names."""
         self._metadata = metadata
+        self._peer = peer
         self._auth = {
             "transport_security_type": [b"ssl" if tls else b"insecure"],
             "x509_subject_alternative_name": [name.encode() for name in names],
@@ -31,6 +33,9 @@ class Certificate:
 
     def auth_context(self) -> dict[str, list[bytes]]:
         return self._auth
+
+    def peer(self) -> str:
+        return self._peer
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return self._metadata

@@ -42,6 +42,8 @@ from services.common.model.node import Node
 from services.common.records.layout import encode_layout, encode_node
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
+from tests.support.fake_clock import FakeClock
+from tests.support.leftovers import owner
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -51,8 +53,9 @@ STOP_SECONDS = 60.0
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # no back-off inherited from a process that is gone
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
+    # Not min_reconnect_backoff_ms: that is how long an attempt may take, and 50 ms are too short
+    # for a server that does not get the processor at once. The call's own timeout is the bound.
 )
 
 
@@ -69,6 +72,7 @@ class IpamProcess:
         ttl: int = 5,
         drain: float = 2,
         tls: TlsFiles | None = None,
+        clock: FakeClock | None = None,
     ) -> None:
         """Starts nothing yet.
 
@@ -80,12 +84,14 @@ class IpamProcess:
             ttl: Seconds after which a silent active replica is replaced.
             drain: Seconds that running calls get at a stop.
             tls: Served with, and shown by `channel` and all that uses it.
+            clock: What it takes for the wall clock.
         """
         self._tls = tls
         self.address = f"{LOOPBACK}:{free_port()}"
         self.metrics_address = f"{LOOPBACK}:{free_port()}"
         self.log = folder / f"{name}.log"
         self._environment = {
+            **owner(),
             "ROMANA_IPAM__ETCD__ENDPOINTS": ",".join(endpoints),
             "ROMANA_IPAM__ETCD__ROOT": root,
             "ROMANA_IPAM__LISTEN__ADDRESS": self.address,
@@ -96,22 +102,26 @@ class IpamProcess:
         if tls is not None:
             for field, path in (("CA", tls.ca), ("CERTIFICATE", tls.certificate), ("KEY", tls.key)):
                 self._environment[f"ROMANA_IPAM__LISTEN__TLS__{field}"] = str(path)
+        if clock is not None:
+            self._environment |= clock.environment
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     @contextlib.contextmanager
     def started(
         cls,
-        endpoint: str,
+        endpoints: str | Sequence[str],
         root: str,
         folder: Path,
         *,
         name: str = "ipam",
         ttl: int = 5,
         drain: float = 2,
+        clock: FakeClock | None = None,
     ) -> Iterator[IpamProcess]:
         """Starts a replica, does not wait for it, and kills it in the end."""
-        replica = cls([endpoint], root, folder, name=name, ttl=ttl, drain=drain)
+        several = [endpoints] if isinstance(endpoints, str) else endpoints
+        replica = cls(several, root, folder, name=name, ttl=ttl, drain=drain, clock=clock)
         try:
             replica.start()
             yield replica

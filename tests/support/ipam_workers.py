@@ -75,13 +75,12 @@ class Worker:
     journal: Journal
     nodes: Sequence[str]
     rng: random.Random
-    stopping: asyncio.Event
     held: dict[str, Addresses] = field(default_factory=dict)
 
-    async def run(self) -> None:
+    async def run(self, stopping: asyncio.Event) -> None:
         """Works until told to stop, then finishes what it does."""
         names = [f"worker{self.number:02}-{index:02}" for index in range(NAMES)]
-        while not self.stopping.is_set():
+        while not stopping.is_set():
             count = self.rng.choice((1, 1, 1, 1, 3, 6))
             chosen = self.rng.sample(names, count)
             # one that is held is asked for again at times: it must be the same then
@@ -143,20 +142,10 @@ class Worker:
             return self._allocate
         return self.rng.choice((self._allocate_many, self._allocate_stream))
 
-    def _spec(self, name: str) -> AllocationSpec:
-        """The same whenever it is asked for; every third name has two addresses."""
-        seed = random.Random(name)
-        return AllocationSpec(
-            name=name,
-            node=seed.choice(self.nodes),
-            tenant=seed.choice(("blue", "green")),
-            addresses=[AddressSpec()] * (2 if seed.random() < 0.3 else 1),
-        )
-
     async def _allocate(
         self, stub: IpamServiceAsyncStub, names: Sequence[str], timeout: float
     ) -> dict[str, Answer]:
-        request = pb.AllocateAddressRequest(spec=self._spec(names[0]))
+        request = pb.AllocateAddressRequest(spec=spec_of(names[0], self.nodes))
         said = await stub.AllocateAddress(request, timeout=timeout)
         return {names[0]: Answer(tuple(item.address for item in said.allocations), said.existed)}
 
@@ -170,7 +159,7 @@ class Worker:
     async def _allocate_many(
         self, stub: IpamServiceAsyncStub, names: Sequence[str], timeout: float
     ) -> dict[str, Answer]:
-        request = pb.AllocateAddressesRequest(specs=[self._spec(name) for name in names])
+        request = pb.AllocateAddressesRequest(specs=[spec_of(name, self.nodes) for name in names])
         said = await stub.AllocateAddresses(request, timeout=timeout)
         return self._results(names, said.results)
 
@@ -180,7 +169,8 @@ class Worker:
         """A message for each two names."""
         requests = [
             pb.AllocateStreamRequest(
-                sequence=start, specs=[self._spec(name) for name in names[start : start + 2]]
+                sequence=start,
+                specs=[spec_of(name, self.nodes) for name in names[start : start + 2]],
             )
             for start in range(0, len(names), 2)
         ]
@@ -223,6 +213,15 @@ class Worker:
                     self.journal.unexpected.append(f"{name}: {result.status}")
             found[name] = answer
         return found
+
+
+def spec_of(name: str, nodes: Sequence[str], addresses: Addresses = ()) -> AllocationSpec:
+    """The same whenever it is asked for; every third name has two addresses."""
+    seed = random.Random(name)
+    spec = AllocationSpec(name=name, node=seed.choice(nodes), tenant=seed.choice(("blue", "green")))
+    count = 2 if seed.random() < 0.3 else 1
+    spec.addresses.extend(AddressSpec(address=one) for one in addresses or [""] * count)
+    return spec
 
 
 async def _until(task: asyncio.Task[None], seconds: float) -> None:

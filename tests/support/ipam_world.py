@@ -8,7 +8,7 @@ from services.common.model.layout import Layout
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.node import Node
 from services.ipam.deciding import allocation
-from services.ipam.deciding.evaluate import Evaluation, evaluate
+from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
@@ -108,7 +108,11 @@ class World:
         nodes = rest.get("nodes")
         assert isinstance(want, Want)
         assert nodes is None or isinstance(nodes, list)
-        return evaluate(self.state, Tenant(tenant), Segment(segment), want, nodes, self.now)
+        evaluating = Evaluating(Tenant(tenant), Segment(segment), want)
+        names = self.state.nodes if nodes is None else nodes
+        found = [evaluating.look(self.state, name, self.now) for name in names]
+        best_first(found)
+        return found
 
     def blocks(self) -> list[str]:
         """The blocks that are held, by address."""

@@ -29,6 +29,7 @@ from tests.support.echo import Answer, echo
 _T = TypeVar("_T")
 
 CLONE_NEWNET = 0x40000000
+CLONE_NEWNS = 0x00020000
 COMMAND_TIMEOUT = 30.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -57,24 +58,29 @@ def enter(path: str) -> None:
 def isolate() -> None:
     """Moves the calling thread, and all that it starts from now on, into a new network namespace.
 
-    Only loopback is there. Without root nothing happens.
+    Only loopback is there, and no named network namespace. Without root nothing happens.
     """
     if missing():
         return
-    if _libc.unshare(CLONE_NEWNET) != 0:
+    if _libc.unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    _host("mount --make-rslave /")
+    _host("mkdir -p /run/netns")
+    _host("mount -t tmpfs netns /run/netns")
     _host("ip link set lo up")
 
 
 class Namespace:
     """One network namespace, with its loopback up."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, there: bool = False) -> None:
+        """Makes it, unless it is `there`, somebody else's."""
         self.name = name
         self.path = f"/run/netns/{name}"
-        _host(f"ip netns add {name}")
-        self.run("ip link set lo up")
+        if not there:
+            _host(f"ip netns add {name}")
+            self.run("ip link set lo up")
 
     def __repr__(self) -> str:
         return self.name

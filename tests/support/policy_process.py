@@ -28,6 +28,7 @@ from services.common.sync.stream_client import Peer
 from services.common.tls import TlsFiles
 from tests.support.ipam_process import CHANNEL_OPTIONS, poll
 from tests.support.ipam_records import allocations, written
+from tests.support.leftovers import owner
 from tests.support.sync_agent import SyncAgent
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class PolicyProcess:
         self.metrics_address = f"{LOOPBACK}:{free_port()}"
         self.log = folder / f"{name}.log"
         self._environment = {
+            **owner(),
             "ROMANA_POLICY__ETCD__ENDPOINTS": endpoint,
             "ROMANA_POLICY__ETCD__ROOT": root,
             "ROMANA_POLICY__LISTEN__ADDRESS": self.address,

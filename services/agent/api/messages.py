@@ -72,6 +72,7 @@ def parse_spec(message: endpoint_pb2.EndpointSpec) -> EndpointSpec:
         addresses=tuple(wants),
         mtu=message.mtu,
         labels=dict(message.labels),
+        labels_follow=message.labels_follow,
     )
     found += violations(spec)
     if found:
@@ -140,6 +141,7 @@ def status(
         routes=found.routes,
         repaired=found.repaired,
         policy=None if found.policy is None else _policy(found.policy),
+        warnings=found.warnings,
     )
 
 

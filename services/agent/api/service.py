@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -38,7 +38,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         node: NodeName,
         endpoints: Endpoints,
         reconciler: Reconciler,
-        status: Callable[[], NodeStatus],
+        status: Callable[[], Awaitable[NodeStatus]],
     ) -> None:
         self._node = node
         self._endpoints = endpoints
@@ -87,7 +87,8 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         reasons = tuple(self._reconciler.reasons)
         if not (self._reconciler.ready or reasons):
             reasons = ("the kernel does not hold what is asked for yet",)
-        return messages.status(self._node, version(), reasons, len(self._endpoints), self._status())
+        found = await self._status()
+        return messages.status(self._node, version(), reasons, len(self._endpoints), found)
 
 
 def _token(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from services.agent.model import WantedEndpoint
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
 from services.common.errors import RomanaError, WrongState
+from services.common.process.logs import current_request
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +90,7 @@ class CniServer:
 
     async def answer(self, content: bytes) -> bytes:
         """Exit status and output for a whole request."""
+        current_request.set(f"cni-{secrets.token_hex(6)}")
         environment, config = _split(content)
         version = str(protocol.version_answer(config)["cniVersion"])
         try:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -89,6 +90,7 @@ class Endpoints:
         keeps: Callable[[EndpointName], bool] | None = None,
         passed: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.time,
+        draw: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         """Does nothing.
 
@@ -116,6 +118,7 @@ class Endpoints:
         self._keeps = keeps or (lambda _: False)
         self._passed = passed
         self._now = now
+        self._draw = draw
         self._alone = Alone()
         self.unfinished = asyncio.Event()
         """Set when something is left for `services.agent.endpoints.recovery`."""
@@ -307,6 +310,7 @@ class Endpoints:
             mac=endpoint_names.mac_address(spec.name) if pair else "",
             mtu=mtu,
             create_time=int(self._now()),
+            instance=self._draw(),
         )
 
     async def link(self, endpoint: LocalEndpoint) -> LocalEndpoint:
@@ -442,6 +446,8 @@ class Endpoints:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_SECONDS):
                     await self._reconciler.reached()
+        if self._guard is not None:
+            await self._guard.ended()  # whoever has the address next begins its own
         return await self._give_back(record)
 
     def _doubt_those_beside(self, record: Record) -> None:

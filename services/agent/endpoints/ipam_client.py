@@ -27,6 +27,7 @@ from services.common.errors import NotFound, Unavailable
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address
 from services.common.rpc.enums import FAMILIES
+from services.common.rpc.request_id import passed_on
 from services.common.rpc.status import error_of
 
 if TYPE_CHECKING:
@@ -102,11 +103,12 @@ class IpamClient:
     async def set_aside(
         self, name: str, network: NetworkName, address: Address, why: str, deadline: float
     ) -> None:
-        """Reserves an address; idempotent."""
+        """Reserves an address, which an endpoint of this node may have; idempotent."""
         request = pb.CreateReservationRequest(
             reservation=block_pb2.Reservation(
                 name=name, network=network, ranges=[str(address)], description=why
-            )
+            ),
+            allow_in_use=True,
         )
         await self._call(lambda stub: stub.CreateReservation, request, deadline)
 
@@ -151,7 +153,9 @@ class IpamClient:
         while True:
             stub, left = self._stubs[0], max(deadline - loop.time(), 0.001)
             try:
-                return await method(stub)(request, timeout=self._patience(left))
+                return await method(stub)(
+                    request, timeout=self._patience(left), metadata=passed_on()
+                )
             except grpc.aio.AioRpcError as error:
                 failed = error_of(error)
             if not isinstance(failed, Unavailable):

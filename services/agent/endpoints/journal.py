@@ -164,6 +164,7 @@ class _Attached(msgspec.Struct, frozen=True):
     mac: str
     mtu: int
     create_time: int
+    instance: str = ""
     beside: bool = False
 
 
@@ -187,6 +188,7 @@ def encode(record: Record) -> bytes:
             mac=endpoint.mac,
             mtu=endpoint.mtu,
             create_time=endpoint.create_time,
+            instance=endpoint.instance,
             beside=endpoint.beside,
         )
     return msgspec.json.encode(_Document(record.spec, record.step, attached)) + b"\n"
@@ -210,6 +212,7 @@ def decode(content: bytes) -> Record:
             mac=attached.mac,
             mtu=attached.mtu,
             create_time=attached.create_time,
+            instance=attached.instance,
             beside=attached.beside,
         )
     return Record(document.spec, document.step, endpoint)

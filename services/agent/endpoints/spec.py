@@ -42,6 +42,8 @@ class EndpointSpec:
     """Which of a pod's sandboxes it is in, one after the other; empty: it is not a pod's."""
     allocation: str = ""
     """Name of its addresses in ipam; empty: the endpoint's."""
+    labels_follow: bool = False
+    """An orchestrator says its labels: it is closed until that is known."""
 
     @property
     def allocation_name(self) -> str:
@@ -78,6 +80,7 @@ def local_endpoint(
     mac: str,
     mtu: int,
     create_time: int,
+    instance: str,
     beside: bool = False,
 ) -> LocalEndpoint:
     """The endpoint that became of a specification."""
@@ -93,6 +96,8 @@ def local_endpoint(
         interface=spec.interface if spec.namespace else "",
         labels=spec.labels,
         create_time=create_time,
+        instance=instance,
+        labels_follow=spec.labels_follow,
         beside=beside,
         allocation=spec.allocation,
     )

@@ -50,6 +50,9 @@ class Guard(Protocol):
     def gone(self, name: EndpointName, /) -> None:
         """Says that an endpoint's interface is not there any more, or not ours."""
 
+    async def ended(self) -> None:
+        """Waits, for a while at most, until connections of those that have gone are ended."""
+
 
 STATES: Final = {
     Step.BEGUN: State.ATTACHING,

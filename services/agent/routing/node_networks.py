@@ -42,7 +42,7 @@ class Places:
 
     by_network: Mapping[NetworkName, Place]
     problems: Mapping[NetworkName, str]
-    """Why it is not really on a network that it should be on."""
+    """Why it is not really on a network that it should be on, or others do not reach it there."""
 
 
 def find_places(
@@ -60,9 +60,9 @@ def find_places(
         attachment = declared.get(name, Attachment(name))
         address = attachment.address or peers.get((name, myself.node))
         problem, interface = _interface(attachment, address, interfaces)
-        if interface is None:
+        if problem:
             problems[name] = problem
-        else:
+        if interface is not None:
             found[name] = (network, interface, address)
     users = Counter(
         (interface.name, network.cidr.version) for network, interface, _ in found.values()
@@ -85,6 +85,8 @@ def find_places(
 def _interface(
     attachment: Attachment, address: Address | None, interfaces: Mapping[str, Interface]
 ) -> tuple[str, Interface | None]:
+    """What is wrong, and the interface if it can be used all the same."""
+    missing = f"no interface has this node's address {address}"
     if attachment.interface:
         interface = interfaces.get(attachment.interface)
         if interface is None:
@@ -94,9 +96,11 @@ def _interface(
     else:
         interface = next(_owners(interfaces, address), None)
         if interface is None:
-            return f"no interface has this node's address {address}", None
+            return missing, None
     if not interface.up:
         return f"interface {interface.name} is down", None
+    if address is not None and next(_owners(interfaces, address), None) is None:
+        return f"{missing}: what other nodes send to it is lost", interface
     return "", interface
 
 

@@ -21,7 +21,7 @@ from services.agent.kernel.numbers import Numbers
 from services.agent.routing.resources import Peer, Resource, Route, Unreadable
 from services.common.files import write_atomic
 from services.common.model.names import NetworkName, NodeName, Tenant
-from services.common.model.network import Mode, Network
+from services.common.model.network import Address, Mode, Network
 from services.common.model.node import Attachment
 from services.common.sync.model import Position
 from services.common.sync.receiver import Receiver
@@ -86,6 +86,7 @@ class Spool:
         self._routes = folder / "routes.jsonl"
         self._numbers = folder / "numbers.json"
         self._attachments = folder / "attachments.json"
+        self._address = folder / "address.json"
 
     def save(self, held: Mapping[str, Resource], position: Position) -> None:
         """Writes what is applied; resources that are unreadable have nothing to be kept.
@@ -164,6 +165,20 @@ class Spool:
             return None
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             log.warning("attachments_unreadable", file=str(self._attachments), message=str(error))
+            return None
+
+    def save_address(self, address: Address) -> None:
+        """Writes which address of this node was found by its agent; raises OSError."""
+        write_atomic(self._address, msgspec.json.encode(str(address)))
+
+    def load_address(self) -> Address | None:
+        """What was saved; None: nothing of use."""
+        try:
+            return ipaddress.ip_address(msgspec.json.decode(self._address.read_bytes(), type=str))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            log.warning("address_unreadable", file=str(self._address), message=str(error))
             return None
 
 

@@ -17,6 +17,7 @@ SHAPES: Final[Mapping[int, Shape]] = {
     4: Shape(Element.ADDRESS_4, is_interval=True),
     6: Shape(Element.ADDRESS_6, is_interval=True),
 }
+LOOKED_AT: Final = 256
 _LENGTHS: Final = {4: 4, 6: 16}
 
 Blocks: TypeAlias = Mapping[tuple[GroupId, int], Ranges]
@@ -33,11 +34,20 @@ def is_in_block(blocks: Blocks, group: GroupId, address: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What is different of a group that was in the table before."""
+    """A block that came or went, of a group that was in the table before."""
 
     group: GroupId
-    gone: frozenset[Prefix]
-    new: frozenset[Prefix]
+    block: Prefix
+
+    @property
+    def is_large(self) -> bool:
+        """Says whether it has more addresses than are looked at one by one."""
+        return self.block.num_addresses > LOOKED_AT
+
+    def addresses(self) -> Iterator[Address]:
+        """All of it, if it is not large."""
+        if not self.is_large:
+            yield from self.block
 
 
 class BlockSets:
@@ -88,8 +98,7 @@ class BlockSets:
                 has[group, version] = ranges
                 _replace(changes, group, version, had.get((group, version), []), ranges)
             if was_used:
-                now = frozenset(blocks)
-                moved.append(Moved(group, before[group] - now, now - before[group]))
+                moved += [Moved(group, block) for block in before[group] ^ blocks.keys()]
         self.in_force = has
         return moved
 

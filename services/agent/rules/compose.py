@@ -12,35 +12,31 @@ structure rendered anew, of which only what is different goes to the kernel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
-from typing import Final
 
-from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import (
     Changes,
-    Element,
     Elements,
     Image,
-    Shape,
     interface_key,
 )
+from services.agent.rules import block_sets, page_sets
 from services.agent.rules.block_sets import BlockSets
+from services.agent.rules.concern import Users, effect_on, users_of
 from services.agent.rules.diff import compare, restructure
-from services.agent.rules.endpoint_view import Opened, PageKey, Pages, View
+from services.agent.rules.endpoint_view import Opened, View, members_of
+from services.agent.rules.page_sets import PageSets
 from services.agent.rules.render import Structure, local_elements, render
 from services.agent.rules.render_rules import Counted, Logging, Piece, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
-from services.common.model.network import Address, Prefix
+from services.common.model.network import Address
 from services.common.model.rules import (
-    Action,
     Direction,
     EndpointRules,
     GroupBlock,
-    GroupId,
     GroupPage,
     Mode,
     NodeRules,
@@ -48,10 +44,6 @@ from services.common.model.rules import (
     RuleSet,
     RuleSetId,
 )
-
-BLOCK_MOST: Final = 256
-"""Addresses of a block that are looked at one by one."""
-_MEMBER: Mapping[int, Shape] = {4: Shape(Element.ADDRESS_4), 6: Shape(Element.ADDRESS_6)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +54,8 @@ class Local:
     addresses: tuple[Address, ...] = ()
     mac: str = ""
     """Its own; empty: it is not known."""
+    instance: str = ""
+    """Of its attach; empty: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +91,7 @@ class Composer:
         self._rewritten: set[RuleSetId] = set()
         self._rules: dict[EndpointName, EndpointRules] = {}
         self._sets: dict[RuleSetId, RuleSet] = {}
-        self._pages: dict[GroupId, dict[PageKey, int]] = {}
+        self._pages = PageSets()
         self._blocks = BlockSets()
         self._networks: dict[str, NetworkRules] = {}
         self._node: NodeRules | None = None
@@ -107,17 +101,13 @@ class Composer:
         self._profiles: Counter[Profile] = Counter()
         self._open: dict[EndpointName, _Open] = {}
         self._sets_in_force: Mapping[RuleSetId, RuleSet] = {}
-        self._pages_in_force: Pages = {}
         self._elements: dict[str, Elements] = {}
         self._had: dict[EndpointName, Mapping[str, Elements]] = {}
         self._owners: dict[tuple[str, bytes], EndpointName] = {}
-        self._users: Mapping[bool, frozenset[GroupId]] = {}
+        self._users: Users = {}
 
         self._stale = True
         self._touched: dict[EndpointName, Local | None] = {}
-        self._turned: dict[tuple[GroupId, PageKey], int] = {}
-        self._unseen: set[GroupId] = set()
-        """Groups whose pages no view has."""
 
     def anew(self, resources: Mapping[str, Resource]) -> Composer:
         """One that was told the same endpoints, and these resources, and remembers nothing else:
@@ -178,7 +168,7 @@ class Composer:
                 self._pieces.pop(after.id, None)
                 self._stale = True
             case GroupPage():
-                self._turn(after.group, (after.bits, after.base), after.members)
+                self._pages.put(after)
             case GroupBlock():
                 self._blocks.put(after)
             case NetworkRules():
@@ -200,7 +190,7 @@ class Composer:
                 self._pieces.pop(gone.id, None)
                 self._stale = True
             case GroupPage():
-                self._turn(gone.group, (gone.bits, gone.base), 0)
+                self._pages.drop(gone)
             case GroupBlock():
                 self._blocks.drop(gone)
             case NetworkRules():
@@ -211,17 +201,6 @@ class Composer:
                 self._stale = True
             case Unreadable():
                 pass
-
-    def _turn(self, group: GroupId, key: PageKey, members: int) -> None:
-        if group not in self._unseen:  # views keep what they have
-            self._unseen.add(group)
-            self._pages[group] = dict(self._pages.get(group, {}))
-        pages = self._pages[group]
-        self._turned.setdefault((group, key), pages.get(key, 0))
-        if members:
-            pages[key] = members
-        else:
-            pages.pop(key, None)
 
     # What is asked --------------------------------------------------------------------------------
 
@@ -243,7 +222,7 @@ class Composer:
     @property
     def groups(self) -> int:
         """How many address groups there are."""
-        return sum(bool(pages) for pages in self._pages.values())
+        return len(self._pages)
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -276,7 +255,7 @@ class Composer:
                 for address in opened.addresses
             },
             self._sets_in_force,
-            self._pages_in_force,
+            self._pages.in_force,
             self._blocks.in_force,
         )
 
@@ -286,9 +265,7 @@ class Composer:
         elements = {name: dict(items) for name, items in structure.elements.items()}
         for name, items in self._elements.items():
             elements.setdefault(name, {}).update(items)
-        for group in self._used_groups():
-            for version in (4, 6):
-                elements[table_names.group(group, version)] = dict(self._members(group, version))
+        elements.update(self._pages.elements())
         elements.update(self._blocks.elements())
         return Image(
             dict(structure.chains), dict(structure.sets), set(structure.counters), elements
@@ -299,7 +276,6 @@ class Composer:
     def refresh(self) -> Refreshed:
         """Brings everything up to date; says what is different since the refresh before."""
         done = Refreshed()
-        groups = self._used_groups()
         touched, self._touched = self._touched, {}
         self._judge_locals(self._locals if self._stale else touched, touched, done)
         if self._stale:
@@ -308,9 +284,7 @@ class Composer:
             self._rewritten.clear()
             self._sets_in_force = dict(self._sets)
         self._move_elements(touched, done)
-        self._move_members(groups, done)
-        for moved in self._blocks.refresh(self._structure.blocks, done.changes):
-            self._concern(moved.group, self._those_in(moved.gone), self._those_in(moved.new), done)
+        self._move_groups(done)
         return done
 
     def _judge_locals(
@@ -350,12 +324,15 @@ class Composer:
     def _opened_as(self, name: EndpointName) -> _Open | None:
         """How an endpoint is judged; None: it is not here, or closed.
 
-        Rules for other addresses are those of an endpoint that had the name before.
+        Rules for other addresses, or of another attach, are those of an endpoint that had the name
+        before.
         """
         local, rules = self._locals.get(name), self._rules.get(name)
         if local is None or not local.addresses or rules is None:
             return None
         if not set(rules.addresses).issuperset(local.addresses):
+            return None
+        if local.instance not in {"", rules.instance}:
             return None
         return _Open(rules.profile, local.addresses) if self._is_known(rules.profile) else None
 
@@ -376,7 +353,7 @@ class Composer:
             self._failsafe,
             self._logging,
         )
-        self._users = _users(self._sets.values())
+        self._users = users_of(self._sets.values())
         restructure(done.changes, before, self._structure)
 
     def _is_known(self, profile: Profile) -> bool:
@@ -440,98 +417,26 @@ class Composer:
             and any(self._sets[one].mode is Mode.ENFORCE for one in profile.of(direction))
         ]
 
-    def _move_members(self, before: frozenset[GroupId], done: Refreshed) -> None:
-        """Members of groups."""
-        turned, self._turned = self._turned, {}
-        if turned:
-            self._show_pages(turned)
-        used = self._used_groups()
-        for group in used - before:
-            for version, shape in _MEMBER.items():
-                members = dict(self._members(group, version))
-                if members:
-                    compare(done.changes, table_names.group(group, version), shape, {}, members)
-        for (group, (bits, base)), had in turned.items():
-            if group not in used or group not in before:
-                continue
-            has = self._pages.get(group, {}).get((bits, base), 0)
-            gone, new = had & ~has, has & ~had
-            version = 4 if bits == 32 else 6
-            compare(
-                done.changes,
-                table_names.group(group, version),
-                _MEMBER[version],
-                dict(_expand(bits, base, gone)),
-                dict(_expand(bits, base, new)),
-            )
-            those_gone, those_new = (
-                {ip_address(key) for key, _ in _expand(bits, base, those)} for those in (gone, new)
-            )
-            self._concern(group, those_gone, those_new, done)
+    def _move_groups(self, done: Refreshed) -> None:
+        """Who is in groups, and whose connections that concerns."""
+        before = members_of(self._pages.in_force, self._blocks.in_force)
+        pages = self._pages.refresh(self._structure.groups, done.changes)
+        blocks = self._blocks.refresh(self._structure.blocks, done.changes)
+        after = members_of(self._pages.in_force, self._blocks.in_force)
+        both: list[page_sets.Moved | block_sets.Moved] = [*pages, *blocks]
+        for moved in both:
+            rules = self._users.get(moved.group, ())
+            for address in moved.addresses() if rules else ():
+                effect = effect_on(rules, address, before, after)
+                if effect.restricts:
+                    done.restricted.add(address)
+                if effect.relaxes:
+                    done.relaxed.add(address)
+        if any(block.is_large for block in blocks):
+            done.restricted.update(self._addresses())
+            done.relaxed.update(self._addresses())
 
-    def _concern(
-        self, group: GroupId, gone: Set[Address], new: Set[Address], done: Refreshed
-    ) -> None:
-        """Who left a group may not be allowed any more, who came may be denied; or the reverse."""
-        allows = group in self._users.get(True, ())
-        denies = group in self._users.get(False, ())
-        for those, restricts, relaxes in ((gone, allows, denies), (new, denies, allows)):
-            if restricts:
-                done.restricted |= those
-            if relaxes:
-                done.relaxed |= those
-
-    def _those_in(self, blocks: Iterable[Prefix]) -> set[Address]:
-        """Whose connections have to be judged anew: all in the blocks; of large ones, all that
-        endpoints here have."""
-        found: set[Address] = set()
-        for block in blocks:
-            if block.num_addresses > BLOCK_MOST:
-                return {one for opened in self._open.values() for one in opened.addresses}
-            found.update(block)
-        return found
-
-    def _show_pages(self, turned: Iterable[tuple[GroupId, PageKey]]) -> None:
-        """Views have them as they are now; what changes from here on is copied first."""
-        for group, _ in turned:
-            if not self._pages.get(group, True):
-                del self._pages[group]
-        self._pages_in_force = dict(self._pages)
-        self._unseen.clear()
-
-    def _used_groups(self) -> frozenset[GroupId]:
-        """Groups that have sets."""
-        return self._structure.groups
-
-    def _members(self, group: GroupId, version: int) -> Iterator[tuple[bytes, str]]:
-        for (bits, base), members in self._pages.get(group, {}).items():
-            if (bits == 32) == (version == 4):
-                yield from _expand(bits, base, members)
-
-
-def _expand(bits: int, base: int, members: int) -> Iterator[tuple[bytes, str]]:
-    """Elements of a page."""
-    length = bits // 8
-    while members:
-        lowest = members & -members
-        yield (base + lowest.bit_length() - 1).to_bytes(length, "big"), ""
-        members ^= lowest
-
-
-def _users(sets: Iterable[RuleSet]) -> Mapping[bool, frozenset[GroupId]]:
-    """Groups by whose members something is allowed (True), or denied (False); PASS may do both."""
-    allowing: set[GroupId] = set()
-    denying: set[GroupId] = set()
-    for one in sets:
-        if one.mode is Mode.AUDIT:
-            continue
-        for rule in one.rules:
-            known = [one.known for one in rule.owned if one.known is not None]
-            groups = [*rule.groups, *(one.blocks for one in rule.owned)]
-            if rule.action is not Action.DENY:
-                allowing.update(groups)
-                denying.update(known)
-            if rule.action is not Action.ALLOW:
-                denying.update(groups)
-                allowing.update(known)
-    return {True: frozenset(allowing), False: frozenset(denying)}
+    def _addresses(self) -> Iterator[Address]:
+        """All that open endpoints here have."""
+        for opened in self._open.values():
+            yield from opened.addresses

@@ -9,29 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.agent.rules.block_sets import Blocks, is_in_block
-from services.common.model.judging import judge
+from services.agent.rules.page_sets import Pages, is_in_page
+from services.common.model.judging import IsMember, judge
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.common.model.rules import (
     Action,
     Direction,
-    GroupId,
     Packet,
     Profile,
     RuleSet,
     RuleSetId,
 )
 
-PageKey = tuple[int, int]
-"""Bits of an address, and the page's first address."""
-Pages = Mapping[GroupId, Mapping[PageKey, int]]
 
-
-def is_member(pages: Pages, group: GroupId, address: Address) -> bool:
-    """Says whether an address is in a group."""
-    number = int(address)
-    page = pages.get(group, {}).get((address.max_prefixlen, number & ~63), 0)
-    return bool(page >> (number & 63) & 1)
+def members_of(pages: Pages, blocks: Blocks) -> IsMember:
+    """Says who is in a group, whichever kind it is of."""
+    return lambda group, one: is_in_page(pages, group, one) or is_in_block(blocks, group, one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,4 @@ class View:
         sets = [self.rule_sets[one] for one in opened.profile.of(direction)]
         if not sets:
             return False
-        return judge(sets, packet, self._is_member).action is Action.DENY
-
-    def _is_member(self, group: GroupId, address: Address) -> bool:
-        return is_member(self.pages, group, address) or is_in_block(self.blocks, group, address)
+        return judge(sets, packet, members_of(self.pages, self.blocks)).action is Action.DENY

@@ -117,7 +117,7 @@ class Enforcement:
             self._part.composer.shut_local(name)
         else:
             addresses = tuple(item.address for item in endpoint.addresses)
-            local = Local(endpoint.host_interface, addresses, endpoint.mac)
+            local = Local(endpoint.host_interface, addresses, endpoint.mac, endpoint.instance)
             self._part.composer.put_local(name, local)
         self._loop.touch()
 
@@ -172,6 +172,11 @@ class Enforcement:
         if not self._loop.settled:
             return ("the table of rules is being compared",)
         return ()
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known what the rules are."""
+        return self._part.known
 
     @property
     def unreadable(self) -> Mapping[str, str]:

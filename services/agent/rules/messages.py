@@ -81,6 +81,8 @@ def report(
                 labels=dict(one.labels),
                 node=node,
                 addresses=[str(item.address) for item in one.addresses],
+                instance=one.instance,
+                labels_follow=one.labels_follow,
             )
             for one in attached
         ],
@@ -104,6 +106,7 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
                 EndpointName(item.endpoint.name),
                 tuple(address(text, "endpoint.addresses") for text in item.endpoint.addresses),
                 _profile(item.endpoint),
+                item.endpoint.instance,
             )
         case "node":
             return NodeRules(NodeName(item.node.name), _profile(item.node))

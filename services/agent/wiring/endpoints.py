@@ -10,7 +10,7 @@ life.on_stop(Phase.DRAIN, "endpoints", built.close)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ from services.agent.kernel.announce import Announcer, ProbeSettings
 from services.agent.kernel.veth import Links
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
-from services.agent.status import NodeStatus
+from services.agent.status import NodeStatus, no_status
 from services.common.model.names import NodeName
 from services.common.model.node import Attachment
 
@@ -64,7 +64,7 @@ def build_endpoints(
     reconciler: Reconciler,
     ipam: Sequence[grpc.aio.Channel],
     attachments: Callable[[], Sequence[Attachment]],
-    status: Callable[[], NodeStatus] = NodeStatus,
+    status: Callable[[], Awaitable[NodeStatus]] = no_status,
     probes: ProbeSettings | None = None,
     passed: Callable[[str], None] = lambda _: None,
     conflicted: Callable[[], None] = lambda: None,

@@ -8,6 +8,7 @@ life.start(..) for policy.tasks
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 RULES_SECONDS: Final = 2.0
 """For which attaching waits for an endpoint's rules, if policy is there to say them."""
+ENDED_SECONDS: Final = 2.0
+"""For which detaching waits for the end of connections before the address is given back."""
 
 
 class Connects:
@@ -114,6 +117,13 @@ class PolicyPart:
     def gone(self, name: EndpointName) -> None:
         """An endpoint's interface is not there any more, or not ours."""
         self.enforcement.forget(name)
+
+    async def ended(self) -> None:
+        """Waits a while until connections of endpoints that have gone are ended."""
+        if self.enforcement.known:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDED_SECONDS):
+                    await self.enforcement.reached()
 
     async def opened(self, name: EndpointName) -> None:
         """Waits a while for an endpoint's rules, if policy is there; it is closed until then."""

@@ -130,9 +130,9 @@ class EtcdClient:
         await self._replaced.wait()
         raise StoreReplaced("etcd was replaced or restored: start again to read it anew")
 
-    async def get(self, key: str) -> KeyValue | None:
-        """The key as it is, or None."""
-        request = rpc_pb2.RangeRequest(key=key.encode())
+    async def get(self, key: str, *, revision: Revision = 0) -> KeyValue | None:
+        """The key as it is, or was at a revision, which raises Compacted; None: it is not there."""
+        request = rpc_pb2.RangeRequest(key=key.encode(), revision=revision)
         response = await self._read("get", lambda to: to.kv.Range, request)
         return messages.key_value(response.kvs[0]) if response.kvs else None
 

@@ -109,7 +109,7 @@ class Endpoints:
         if not all(self._targets) or not self._targets:
             raise InvalidInput.at("endpoints", "at least one endpoint, as host:port")
         self._credentials = tls.channel_credentials() if tls else None
-        self._options = _options(keepalive)
+        self._options = (*_options(keepalive), *(tls.channel_options if tls else ()))
         self._made: dict[int, Endpoint] = {}
         self._index = 0
         self._closed = False

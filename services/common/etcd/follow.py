@@ -22,11 +22,13 @@ from services.common.etcd.types import (
     Compare,
     Field,
     Get,
+    KeyValue,
     Relation,
     Revision,
     Snapshot,
     WatchBatch,
 )
+from services.common.sizes import TRANSACTION_OPERATIONS
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +37,10 @@ _PATIENCE = 0.02
 """Seconds that `wait_for` gives the watch before it asks etcd; events take about 1 ms."""
 _PAUSE = 0.1
 """Seconds between asking etcd repeatedly."""
-_PROVED_AT_ONCE = 100
-"""Keys in one transaction; etcd takes 128."""
+_READ_AT_ONCE = 200
+"""Items that are read before others get a turn."""
+_VERSIONS_MOST = 10
+"""Versions of a key that are looked at."""
 
 
 class Follower:
@@ -51,6 +55,7 @@ class Follower:
         start: Revision | None = None,
         beacon: str | None = None,
         proves_what_is_gone: bool = False,
+        is_readable: Callable[[KeyValue], bool] | None = None,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -63,6 +68,8 @@ class Follower:
                 `wait_for` cheap where nothing changed: one key is read instead of all.
             proves_what_is_gone: remember the keys that were delivered, and say of a further
                 snapshot which of them are gone. For prefixes of some thousand keys.
+            is_readable: with `proves_what_is_gone`: of items that are not, the snapshot has the
+                version that was the last one to be so, if etcd still keeps it.
         """
         self._client = client
         self._prefix = prefix
@@ -71,6 +78,7 @@ class Follower:
         self._seen = start
         self._resume = start
         self._delivered: set[str] | None = set() if proves_what_is_gone else None
+        self._is_readable = is_readable
         self._running = False
         self._backoff = Backoff(_RECONNECT, random.random)
         self._moved = asyncio.Event()
@@ -117,14 +125,36 @@ class Follower:
         listed = await self._client.range(self._prefix)
         lacking = (self._delivered or set()).difference(item.key for item in listed.items)
         gone = await self._proved_absent(sorted(lacking))
-        self._deliver(Snapshot(listed.items, listed.revision, gone), listed.revision)
+        earlier = await self._last_readable(listed.items)
+        self._deliver(Snapshot(listed.items, listed.revision, gone, earlier), listed.revision)
         return listed.revision
+
+    async def _last_readable(self, items: Sequence[KeyValue]) -> Sequence[KeyValue]:
+        """The last readable versions of items that are not, and that nobody knows."""
+        if self._is_readable is None:
+            return ()
+        found: list[KeyValue] = []
+        for number, item in enumerate(items):
+            if not number % _READ_AT_ONCE:
+                await asyncio.sleep(0)
+            if self._delivered is not None and item.key in self._delivered:
+                continue
+            version: KeyValue | None = item
+            with contextlib.suppress(Compacted):
+                for _ in range(_VERSIONS_MOST):
+                    if version is None or self._is_readable(version):
+                        break
+                    before = version.mod_revision - 1
+                    version = await self._client.get(item.key, revision=before)
+                if version is not None and version is not item and self._is_readable(version):
+                    found.append(version)
+        return found
 
     async def _proved_absent(self, keys: Sequence[str]) -> Collection[str]:
         """Those of the keys that are not there: a transaction compares, and says which are."""
         absent: set[str] = set()
-        for start in range(0, len(keys), _PROVED_AT_ONCE):
-            part = keys[start : start + _PROVED_AT_ONCE]
+        for start in range(0, len(keys), TRANSACTION_OPERATIONS):
+            part = keys[start : start + TRANSACTION_OPERATIONS]
             outcome = await self._client.transact(
                 [Compare(key, Field.CREATE, Relation.EQUAL, 0) for key in part],
                 (),

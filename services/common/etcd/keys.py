@@ -3,6 +3,7 @@
     <root>/epoch                                     id of the store's history
     <root>/topology/generation                       written by every topology transaction
     <root>/topology/layout                           networks and groups
+    <root>/topology/aside                            written when an address is set aside
     <root>/topology/nodes/<node>
     <root>/topology/removed/<node>                   removed by force, with what was in use on it
     <root>/election/ipam/<lease>                     candidates; the oldest is the active writer
@@ -27,6 +28,10 @@ Claims close the gap between two writers. Before topology removes a group or a n
 some revision, that nothing is in use there; its transaction then demands that no claim there is
 younger. An ipam transaction that makes a claim demands in turn that layout and node are those it
 decided by.
+
+In the same way no address goes to an endpoint and to a node, or a gateway. A topology transaction
+that sets an address aside demands that the page it would be in is no younger, and writes `aside`;
+an ipam transaction that takes an address into use demands that `aside` is what it decided by.
 """
 
 from __future__ import annotations
@@ -77,6 +82,11 @@ class Keys:
         return f"{self.root}/topology/layout"
 
     @property
+    def aside(self) -> str:
+        """Written by topology transactions that set an address aside."""
+        return f"{self.root}/topology/aside"
+
+    @property
     def nodes(self) -> str:
         """Prefix of nodes."""
         return f"{self.root}/topology/nodes/"
@@ -117,6 +127,10 @@ class Keys:
     def block(self, network: NetworkName, base: int, page: int, bits: int) -> str:
         """One page of a block; `bits` is the family's address length, 32 or 128."""
         return f"{self.root}/ipam/blocks/{network}/{base:0{bits // 4}x}/{page:04x}"
+
+    def network_blocks(self, network: NetworkName) -> str:
+        """Prefix of a network's block pages."""
+        return f"{self.root}/ipam/blocks/{network}/"
 
     def parse_block(self, key: str) -> BlockKey:
         """Reads what `block` spelt; raises ValueError."""

@@ -132,6 +132,8 @@ class Snapshot:
     revision: Revision
     gone: Collection[str] = ()
     """Keys delivered before of which a transaction proved that they are not there."""
+    earlier: Sequence[KeyValue] = ()
+    """Of items that cannot be read, and were not delivered before: what could be read last."""
 
 
 @dataclass(frozen=True, slots=True)

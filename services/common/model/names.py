@@ -18,8 +18,8 @@ Segment = NewType("Segment", str)
 EndpointName = NewType("EndpointName", str)
 """A caller's name for what has addresses."""
 
-_RESOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_RESOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_GROUP = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._: -]{0,61}[A-Za-z0-9._-])?")
 _SUBJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _LABEL_KEY = re.compile(r"([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
@@ -33,17 +33,18 @@ def resource_name(text: str, path: str) -> Iterator[Violation]:
     if not _RESOURCE.fullmatch(text):
         yield Violation(
             path,
-            f"{text[:80]!r} is not 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a-z or 0-9",
+            f"{text[:80]!r} is not 1 to 63 of A-Z, a-z, 0-9, '-', '_' and '.', starting with a "
+            "letter or digit",
         )
 
 
 def group_name(text: str, path: str) -> Iterator[Violation]:
-    """Checks the name of a prefix group. Capitals are allowed: files of Romana 2 have `zone-A`."""
+    """Checks the name of a prefix group. Romana 2's files have `failure-domain: us-east-1a`."""
     if not _GROUP.fullmatch(text):
         yield Violation(
             path,
-            f"{text[:80]!r} is not 1 to 63 of A-Z, a-z, 0-9, '-', '_' and '.', starting with a "
-            "letter or digit",
+            f"{text[:80]!r} is not 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.', ':' and blanks inside, "
+            "starting with a letter or digit",
         )
 
 

@@ -174,6 +174,8 @@ class EndpointRules:
     name: EndpointName
     addresses: tuple[Address, ...]
     profile: Profile
+    instance: str = ""
+    """Of its attach: another one of that name and these addresses is not judged so."""
 
 
 @dataclass(frozen=True, slots=True)

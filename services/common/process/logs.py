@@ -8,11 +8,16 @@ when something is logged, because a call that logs nothing should pay nothing.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, TextIO, cast
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -24,6 +29,42 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 current_request: ContextVar[str] = ContextVar("current_request")
 """Id of the call that is being served; set by `services.common.rpc.interceptors`."""
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A line at the level info that is written often: encoding it so costs a twentieth."""
+
+    event: str
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """How entries are written as JSON."""
+
+    out: TextIO
+    constants: str
+    """What every line ends with, as members of its object."""
+
+
+_encode = msgspec.json.Encoder().encode
+_lines: list[_Lines] = []
+"""At most one: of this process, if entries are written as JSON and not dropped."""
+
+
+def write_entries(entries: Sequence[LogEntry]) -> None:
+    """Writes entries at once, as `log.info` would one by one."""
+    if not _lines:
+        log = structlog.get_logger(__name__)
+        for entry in entries:
+            log.info(**msgspec.structs.asdict(entry))
+        return
+    lines = _lines[0]
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    end = f',"level":"info","timestamp":"{now}",{lines.constants}}}\n'
+    lines.out.write("".join(_encode(entry)[:-1].decode() + end for entry in entries))
+    lines.out.flush()
+
 
 _QUIET_LIBRARIES = {
     "grpc._cython.cygrpc": logging.INFO,
@@ -54,6 +95,8 @@ def configure_logs(
     # a full disk or a log reader that restarts must not end what writes a line about itself
     out = cast("TextIO", LastingStream(given))
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    constants = json.dumps({"service": service, "version": version()})[1:-1]
+    _lines[:] = [] if console or threshold > logging.INFO else [_Lines(out, constants)]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_request,

@@ -78,6 +78,8 @@ class TlsSettings(Section):
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    server_name: str = ""
+    """What peers' certificates have to bear in place of the address by which they are called."""
 
     @model_validator(mode="after")
     def _all_or_none(self) -> TlsSettings:
@@ -89,7 +91,7 @@ class TlsSettings(Section):
         """The files; None when they are not set."""
         if self.ca is None or self.certificate is None or self.key is None:
             return None
-        return TlsFiles(ca=self.ca, certificate=self.certificate, key=self.key)
+        return TlsFiles(self.ca, self.certificate, self.key, self.server_name)
 
 
 class EtcdSettings(Section):

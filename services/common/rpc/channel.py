@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import grpc.aio
@@ -12,7 +13,9 @@ from services.common.rpc.options import CLIENT_OPTIONS
 from services.common.socket_address import UnixAddress, parse_address
 from services.common.tls import TlsFiles
 
-_ON_A_PATH: Final = (("grpc.ssl_target_name_override", "localhost"),)
+_ON_A_PATH: Final[Sequence[tuple[str, int | str]]] = (
+    ("grpc.ssl_target_name_override", "localhost"),
+)
 """A path is no name that a certificate could bear."""
 
 
@@ -31,7 +34,8 @@ def open_channel(
     """
     address = parse_address(target)
     if tls is not None:
-        options = (*CLIENT_OPTIONS, *(_ON_A_PATH if isinstance(address, UnixAddress) else ()))
+        name = _ON_A_PATH if isinstance(address, UnixAddress) else tls.channel_options
+        options = (*CLIENT_OPTIONS, *name)
         return make_channel(str(address), tls.channel_credentials(), options)
     if not (address.is_local or insecure):
         raise InvalidInput(

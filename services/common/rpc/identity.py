@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
 
 import grpc.aio
 
@@ -33,8 +34,12 @@ NODE_URI: Final = "romana:node:"
 CALLER: Final = "x-romana-caller"
 """Metadata: a role's URI of whoever made the call that a replica passes on; once for each."""
 
+CALLER_TEXT: Final = "x-romana-caller-text"
+"""Metadata: `caller_text` of a call that a replica passes on."""
+
 TRANSPORT: Final = "transport_security_type"
 ALTERNATIVE_NAMES: Final = "x509_subject_alternative_name"
+COMMON_NAME: Final = "x509_common_name"
 """Keys of gRPC's auth context: https://grpc.github.io/grpc/core/md_doc_server_side_auth.html"""
 
 
@@ -109,4 +114,37 @@ def not_this_node(node: str) -> Forbidden:
 def on_behalf_of(context: Context) -> tuple[tuple[str, str], ...]:
     """Metadata for a call that is passed on: for whom."""
     caller = caller_of(context)
-    return tuple((CALLER, uri) for uri in caller.uris) if caller is not None else ()
+    uris = tuple((CALLER, uri) for uri in caller.uris) if caller is not None else ()
+    return (*uris, (CALLER_TEXT, caller_text(context)))
+
+
+def caller_text(context: Context) -> str:
+    """Who makes a call, for logs: the certificate's common name and roles, or else the address.
+
+    What another replica says of a call that it passed on counts as for `caller_of`.
+    """
+    auth: Mapping[str, Iterable[bytes]] = context.auth_context()
+    has_tls = b"ssl" in auth.get(TRANSPORT, ())
+    names = tuple(auth.get(ALTERNATIVE_NAMES, ()))
+    if not has_tls or (URI + Role.SERVICE).encode() in names:
+        for key, value in context.invocation_metadata() or ():
+            if key == CALLER_TEXT:
+                return str(value)
+    if not has_tls:
+        return _address_of(context.peer())
+    return _text_of(tuple(auth.get(COMMON_NAME, ())), names)
+
+
+@lru_cache(maxsize=4096)
+def _text_of(common_names: tuple[bytes, ...], names: tuple[bytes, ...]) -> str:
+    caller = caller_of_names(tuple(name.decode(errors="replace") for name in names))
+    common = [name.decode(errors="backslashreplace") for name in common_names if name]
+    text = ", ".join([*common, *caller.uris])
+    return text.encode("ascii", "backslashreplace").decode() or "a certificate without names"
+
+
+@lru_cache(maxsize=4096)
+def _address_of(peer: str) -> str:
+    """Of "ipv4:192.0.2.1:40000" the address; ports say nothing."""
+    kind, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else kind

@@ -7,6 +7,7 @@ generators all become one coroutine shape, so that there is one place that sees 
 
 A caller's `x-request-id` is echoed. A call without gets an id for the log, which is returned only
 with an error, where it is of use: trailing metadata on every answer would cost more than the rest.
+What the message itself says, in its `request_id`, goes before either in the logs.
 """
 
 from __future__ import annotations
@@ -30,15 +31,12 @@ from services.common.errors import Exhausted, InvalidInput, RomanaError
 from services.common.process.logs import current_request
 from services.common.rpc.draining import Draining
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
+from services.common.rpc.request_id import REQUEST_ID_KEY, of_metadata, take_from
 from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
 from services.common.sizes import MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
-
-REQUEST_ID_KEY = "x-request-id"
-MAX_REQUEST_ID = 128
-"""Characters; a longer or unprintable one is replaced, since it goes into logs."""
 
 # Messages' types are the method's own; all that is known here is that they are messages.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -129,7 +127,7 @@ class CallWrapper:
             self._streams += streams
             begun = clock()
             code = OK
-            request_id = _request_id(context)
+            request_id = of_metadata(context)
             if request_id:
                 context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             else:
@@ -150,7 +148,7 @@ class CallWrapper:
             except Exception as error:  # noqa: BLE001 - the top of a call: becomes its status
                 status = self._status_of(_cause(error), context, method, metrics)
                 code = code_of(status)
-                await _abort(context, status, request_id)
+                await _abort(context, status, current_request.get())
             else:
                 return response
             finally:
@@ -236,22 +234,11 @@ def _decoding(decode: Decoder | None, behaviour: Behaviour) -> Behaviour:
         return behaviour
 
     async def decoding(data: bytes, context: Context) -> Message | None:
-        return await behaviour(decode(data), context)
+        message = decode(data)
+        take_from(message)
+        return await behaviour(message, context)
 
     return decoding
-
-
-def _request_id(context: Context) -> str:
-    """The caller's id for the call; empty if it gave none, or none that can be logged."""
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY:
-            fits = isinstance(value, str) and _is_loggable(value)
-            return str(value) if fits else ""
-    return ""
-
-
-def _is_loggable(text: str) -> bool:
-    return len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable()
 
 
 async def _abort(context: Context, status: status_pb2.Status, request_id: str) -> NoReturn:

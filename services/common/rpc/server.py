@@ -94,7 +94,10 @@ class RpcServer:
     def listen(
         self, address: str, *, tls: TlsFiles | None = None, insecure: bool = False
     ) -> SocketAddress:
-        """Binds an address, before the start; connections are taken once started.
+        """Binds an address, just before the start: nothing may be waited for in between.
+
+        The kernel takes connections from here on. Until the start nobody speaks to those who come,
+        and they wait for that as long as their own bound for an attempt is, 20 s by gRPC's default.
 
         Args:
             address: `host:port` (port 0: a free one) or `unix:/path` (mode 0600).

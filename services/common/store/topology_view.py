@@ -1,8 +1,9 @@
 """What a replica knows of topology's records: the one reader of them, for every service.
 
 Fed by one `Follower` (see `follow_topology`). A record that cannot be read keeps what was known of
-it, and is among `unreadable`; one of which nothing was known is there all the same, without a
-value. A node is gone only by a deletion that was seen, or that was proved by a transaction
+it, and is among `unreadable`; a replica that has just started knows the last version that could be
+read, if etcd still keeps it. One of which nothing is known is there all the same, without a value.
+A node is gone only by a deletion that was seen, or that was proved by a transaction
 (`Snapshot.gone`): never because a snapshot lacks it.
 """
 
@@ -33,8 +34,24 @@ def follow_topology(
     client: EtcdClient, keys: Keys, on_batch: Callable[[WatchBatch], None]
 ) -> Follower:
     """The follower that a view is fed by: `on_batch` hands batches to it, in order."""
+
+    def is_readable(item: KeyValue) -> bool:
+        try:
+            if item.key == keys.layout:
+                decode_layout(item.value)
+            elif item.key.startswith(keys.nodes):
+                _decode_node(NodeName(item.key.removeprefix(keys.nodes)), item.value)
+        except RecordError:
+            return False
+        return True
+
     return Follower(
-        client, keys.topology, on_batch, beacon=keys.generation, proves_what_is_gone=True
+        client,
+        keys.topology,
+        on_batch,
+        beacon=keys.generation,
+        proves_what_is_gone=True,
+        is_readable=is_readable,
     )
 
 
@@ -67,6 +84,8 @@ class TopologyView:
         """At which its key was written; 0: there is none."""
         self.generation: Revision = 0
         """At which the key was written that every topology transaction writes."""
+        self.aside: Revision = 0
+        """At which an address was set aside last that endpoints might have had."""
         self.nodes: dict[NodeName, Node] = {}
         """As they were when they could be read last."""
         self.node_revisions: dict[NodeName, Revision] = {}
@@ -80,8 +99,8 @@ class TopologyView:
 
     @property
     def in_sync(self) -> bool:
-        """A snapshot has been read."""
-        return bool(self.revision)
+        """A snapshot has been read, and the layout is known: without it nothing can be said."""
+        return bool(self.revision) and self._layout_known
 
     @property
     def layout_known(self) -> bool:
@@ -109,7 +128,8 @@ class TopologyView:
         """Takes over a batch of the watch."""
         if isinstance(batch, Snapshot):
             gone: list[tuple[str, KeyValue | None]] = [(key, None) for key in batch.gone]
-            difference = self._update([*gone, *((item.key, item) for item in batch.items)])
+            items = ((item.key, item) for item in (*batch.earlier, *batch.items))
+            difference = self._update([*gone, *items])
         else:
             difference = self._update([(event.key, event.item) for event in batch.events])
         self.revision = batch.revision
@@ -125,6 +145,8 @@ class TopologyView:
         for key, item in items:
             if key == keys.generation:
                 self.generation = item.mod_revision if item is not None else 0
+            elif key == keys.aside:
+                self.aside = item.mod_revision if item is not None else 0
             elif key == keys.layout:
                 layout = self._take_layout(item) or layout
             elif key.startswith(keys.nodes):

@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import grpc
 from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
+from services.common.rpc.request_id import REQUEST_ID_KEY
 from services.ctl.failures import failure
 
 Stub = TypeVar("Stub")
@@ -82,7 +83,7 @@ class Remote(Generic[Stub]):
         self.channel = channel
         self.stub = stub
         self._timeout = manner.timeout
-        self._metadata = ((failure.REQUEST_ID_KEY, manner.request_id),)
+        self._metadata = ((REQUEST_ID_KEY, manner.request_id),)
         self._waiting = manner.waiting
         self._tls = manner.tls
 

@@ -196,7 +196,8 @@ def tls_files(given: Mapping[str, Argument]) -> TlsFiles | None:
         return None
     if not all(named):
         raise typer.BadParameter("--tls-ca, --tls-cert and --tls-key go together")
-    return TlsFiles(*(Path(name) for name in named))
+    ca, certificate, key = map(Path, named)
+    return TlsFiles(ca, certificate, key)
 
 
 def _common(*, mutates: bool) -> list[inspect.Parameter]:

@@ -15,13 +15,10 @@ from google.rpc import error_details_pb2, status_pb2
 from romana.ipam.v1 import utilization_pb2
 
 from services.common.errors import RomanaError, Violation
+from services.common.rpc.request_id import REQUEST_ID_KEY
 from services.common.rpc.status import StatusEncoder, code_of, error_of, remote_status
 from services.ctl.failures.connecting import cause_of
 from services.ctl.failures.exit_codes import ExitCode, exit_code
-
-REQUEST_ID_KEY = "x-request-id"
-"""Metadata by which a request is found in the services' logs; they give it back."""
-
 
 AGENT_HINT = (
     "does the agent run on this node, and are you its user? --agent-socket or ROMANA_AGENT says "

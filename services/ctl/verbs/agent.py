@@ -54,6 +54,7 @@ async def status(session: Session, agent_socket: AgentOption = "") -> ExitCode:
                     ("Repaired", str(answer.repaired)),
                     *_policy(answer),
                     *(("Failed", f"{each.resource}: {each.message}") for each in answer.failures),
+                    *(("Warning", warning) for warning in answer.warnings),
                 ]
             )
         )
@@ -126,6 +127,14 @@ def install_cni(
     folder: Annotated[
         Path, typer.Option("--bin-dir", metavar="DIR", help="The runtime's plug-in folder.")
     ] = Path("/opt/cni/bin"),
+    conf: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="A CNI configuration."),
+    ] = None,
+    conf_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the runtime looks for it: written last."),
+    ] = None,
 ) -> None:
     """Copies romana-cni to where container runtimes look for plug-ins.
 
@@ -135,13 +144,22 @@ def install_cni(
     Examples:
       romana agent install-cni
       romana agent install-cni --bin-dir /usr/lib/cni
+      romana agent install-cni --conf romana.conflist --conf-file /etc/cni/net.d/10-romana.conflist
     """
-    path = folder / "romana-cni"
-    new = folder / ".romana-cni.new"
+    if (conf is None) != (conf_file is None):
+        raise typer.BadParameter("--conf and --conf-file come together")
+    _install(folder / "romana-cni", cni_plugin(), 0o755)
+    if conf is not None and conf_file is not None:
+        _install(conf_file, conf.read_bytes(), 0o644)
+
+
+def _install(path: Path, content: bytes, mode: int) -> None:
+    """Puts a file in the place of what is there, which may be in use."""
+    new = path.with_name(f".{path.name}.new")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(cni_plugin())
-        new.chmod(0o755)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(content)
+        new.chmod(mode)
         new.replace(path)
     except OSError as error:
         sys.stderr.write(f"Error: {path} cannot be written: {error.strerror}\n")

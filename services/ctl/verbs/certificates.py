@@ -18,9 +18,13 @@ from services.ctl.calls.verb import FormatOption, finish, group
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.local.certificate_folder import AUTHORITY, CertificateFolder, Issued
+from services.ctl.verbs import certificates_kubernetes as cluster
 from services.ctl.views.output import Format, Json, Output
 
 app = group("Certificates for mutual TLS: an authority, services, nodes and people.")
+
+app.command("kubernetes")(cluster.kubernetes)
+app.command("request")(cluster.request)
 
 SOON_DAYS = 30
 

@@ -84,6 +84,13 @@ async def attach(
         int, typer.Option(metavar="BYTES", min=0, help="At most that of the network's interface.")
     ] = 0,
     label: options.LabelOption = [],  # noqa: B006
+    labels_follow: Annotated[
+        bool,
+        typer.Option(
+            "--labels-follow",
+            help="An orchestrator says its labels to the policy service: closed until it has.",
+        ),
+    ] = False,
     agent_socket: AgentOption = "",
 ) -> None:
     """Attaches a container or a VM, and returns when it can be reached."""
@@ -109,6 +116,7 @@ async def attach(
                 ),
                 mtu=mtu,
                 labels=option_syntax.labels(label),
+                labels_follow=labels_follow,
             ),
             request_id=session.request_id,
         ),

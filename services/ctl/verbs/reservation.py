@@ -36,6 +36,7 @@ COLUMNS: tuple[Column[block_pb2.Reservation], ...] = (
     examples="""
         romana reservation create printers --network prod 10.1.0.4-10.1.0.9
         romana reservation create infra --network prod 10.1.0.0/29 10.1.9.1 --description routers
+        romana reservation create leaving --network prod 10.1.4.0/24 --allow-in-use
     """,
 )
 async def create(
@@ -47,8 +48,12 @@ async def create(
     ],
     network: options.NetworkOption,
     description: Annotated[str, typer.Option(metavar="TEXT", help="For people.")] = "",
+    allow_in_use: Annotated[
+        bool,
+        typer.Option("--allow-in-use", help="Addresses in use, too: they stay with who has them."),
+    ] = False,
 ) -> None:
-    """Sets addresses aside. Those in use stay with who has them."""
+    """Sets addresses aside. None of them may be in use, unless that is allowed."""
     ipam = session.ipam
     answer = await ipam.once(
         ipam.stub.CreateReservation,
@@ -57,6 +62,7 @@ async def create(
                 name=name, network=network, ranges=ranges, description=description
             ),
             request_id=session.request_id,
+            allow_in_use=allow_in_use,
         ),
     )
     made = answer.reservation

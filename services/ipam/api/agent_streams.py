@@ -15,6 +15,7 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from services.common.errors import RomanaError
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
+from services.common.rpc.request_id import passed_on
 from services.common.rpc.sibling_replicas import Others
 from services.common.sync import wire
 from services.common.sync.hub import Hub, Observer
@@ -118,7 +119,7 @@ async def _ask(
     """What another replica knows."""
     stub: IpamServiceAsyncStub = IpamServiceStub(channel)
     request = pb.GetSyncStatusRequest(nodes=nodes, local_only=True)
-    return await stub.GetSyncStatus(request, timeout=timeout)
+    return await stub.GetSyncStatus(request, timeout=timeout, metadata=passed_on())
 
 
 async def _nothing() -> Iterable[pb.GetSyncStatusResponse]:

@@ -22,6 +22,7 @@ from services.common.errors import RomanaError, Unavailable
 from services.common.rpc.channel import open_channel
 from services.common.rpc.draining import DRAINING
 from services.common.rpc.identity import on_behalf_of
+from services.common.rpc.request_id import passed_on
 from services.common.rpc.status import error_of
 from services.common.tls import TlsFiles
 from services.ipam.store.group_commit import NOT_ACTIVE
@@ -64,7 +65,7 @@ class Elsewhere:
     ) -> _Answer:
         """Calls it with what is left of the caller's deadline; raises RomanaError."""
         await self._connected()
-        metadata = (*METADATA, *on_behalf_of(self.context))
+        metadata = (*METADATA, *on_behalf_of(self.context), *passed_on())
         try:
             return await method(request, timeout=self.context.time_remaining(), metadata=metadata)
         except grpc.aio.AioRpcError as error:

@@ -18,8 +18,10 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
+from services.common.process.turns import Turns
 from services.common.process.version import version
 from services.common.rpc.draining import Draining
+from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
@@ -27,8 +29,10 @@ from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
+from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
 from services.ipam.api.reading_ahead import ReadingAhead
+from services.ipam.api.trail import Trail
 from services.ipam.deciding.batch import together
 from services.ipam.deciding.commands import (
     AgentsRequest,
@@ -37,8 +41,6 @@ from services.ipam.deciding.commands import (
     Result,
     SetReservation,
 )
-from services.ipam.deciding.evaluate import evaluate
-from services.ipam.deciding.evaluate_groups import evaluate_groups
 from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -85,6 +87,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._draining = draining
         self._syncing = syncing
         self._bounds = bounds
+        self._trail = Trail()
+        self._turns = Turns()
+        self._checking = asyncio.Lock()
 
     # Allocation.
 
@@ -95,7 +100,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         items = self._on_behalf(bound(_METHODS + "AllocateAddress", context), (wanted,))
 
         async def here() -> pb.AllocateAddressResponse:
-            result = (await self._submit(items))[0]
+            result = (await self._submit(items, context))[0]
             if isinstance(result, RomanaError):
                 raise result
             assert isinstance(result, Allocated)
@@ -158,9 +163,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         async def here() -> None:
             wanted, refused = messages.parse_specs(specs)
             if bound_to is not None:
-                results = await self._submit(self._on_behalf(bound_to, wanted))
+                results = await self._submit(self._on_behalf(bound_to, wanted), context)
             else:
-                results = await self._submit_together(wanted) if wanted else []
+                results = await self._submit_together(wanted, context) if wanted else []
             for index in sorted(refused):
                 results.insert(index, refused[index])
             status_of = messages.fitting_statuses(results, self._encoder.status_of)
@@ -190,13 +195,13 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             return ()
         return [index for index, result in enumerate(results) if undecided(result)]
 
-    async def _submit_together(self, wanted: Sequence[Request]) -> list[Result]:
+    async def _submit_together(self, wanted: Sequence[Request], context: Context) -> list[Result]:
         """Has what one owner wants decided in a row: it fills one block after the other, and takes
         fewer documents. Results are in the order of the requests."""
         order = together(wanted)
         if order is None:
-            return await self._submit(wanted)
-        found = await self._submit([wanted[index] for index in order])
+            return await self._submit(wanted, context)
+        found = await self._submit([wanted[index] for index in order], context)
         results: list[Result] = [None] * len(wanted)
         for index, result in zip(order, found, strict=True):
             results[index] = result
@@ -210,9 +215,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             return wanted
         return [AgentsRequest(request, self._bounds) for request in wanted]
 
-    async def _submit(self, wanted: Sequence[Item]) -> list[Result]:
+    async def _submit(self, wanted: Sequence[Item], context: Context) -> list[Result]:
         results = await self._replica.submit(wanted)
         self._metrics.allocated(results)
+        self._trail.add(wanted, results, context)
         return results
 
     # Release.
@@ -225,6 +231,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         async def here() -> pb.ReleaseAddressResponse:
             result = await self._one(item)
             assert isinstance(result, Released)
+            self._trail.add((item,), (result,), context)
             self._metrics.released(len(result.given))
             return pb.ReleaseAddressResponse(addresses=[item.text for item in result.given])
 
@@ -247,6 +254,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                 except InvalidInput as error:
                     results[index] = error
             found = await self._replica.submit([*items.values()]) if items else ()
+            self._trail.add([*items.values()], found, context)
             for index, result in zip(items, found, strict=True):
                 results[index] = result
             self._metrics.released(sum(len(it.given) for it in found if isinstance(it, Released)))
@@ -274,7 +282,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             wanted = replace(wanted, node=min(nodes))
 
         async def here() -> pb.CreateReservationResponse:
-            await self._one(SetReservation(wanted))
+            await self._one(SetReservation(wanted, request.allow_in_use))
             state = await self._replica.settled()
             return pb.CreateReservationResponse(reservation=messages.reservation(wanted, state))
 
@@ -358,23 +366,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        tenant, segment = messages.parse_owner(request.tenant, request.segment)
-        want = messages.parse_want(request)
-        nodes = [NodeName(node) for node in request.nodes] or None
-        state = await self._replica.settled()
-        found = evaluate(state, tenant, segment, want, nodes, self._replica.now())
-        return pb.EvaluateNodesResponse(
-            evaluations=[messages.evaluation(item) for item in found[: request.limit or None]]
-        )
+        return await evaluate(self._replica, self._turns, request)
 
     async def EvaluateGroups(
         self, request: pb.EvaluateGroupsRequest, context: Context
     ) -> pb.EvaluateGroupsResponse:
-        tenant, segment = messages.parse_owner(request.tenant, request.segment)
-        want = messages.parse_want_of_groups(request)
-        state = await self._replica.settled()
-        found = evaluate_groups(state, tenant, segment, want, self._replica.now())
-        return messages.rooms(found)
+        return await evaluate_groups(self._replica, self._turns, request)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context
@@ -450,15 +447,18 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def CheckConsistency(
         self, request: pb.CheckConsistencyRequest, context: Context
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
-        async for progress in audit(self._replica):
-            yield pb.CheckConsistencyResponse(
-                blocks=progress.blocks,
-                addresses=progress.addresses,
-                total_blocks=progress.total,
-                findings=[messages.finding(item) for item in progress.findings],
-                done=progress.done,
-                revision=progress.revision,
-            )
+        async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
+            async for progress in steps:
+                found = chunks(map(messages.finding, progress.findings), BATCH_ITEMS)
+                answers = [pb.CheckConsistencyResponse(findings=part) for part in found]
+                answers = answers or [pb.CheckConsistencyResponse()]
+                answers[-1].done = progress.done
+                for answer in answers:
+                    answer.blocks = progress.blocks
+                    answer.addresses = progress.addresses
+                    answer.total_blocks = progress.total
+                    answer.revision = progress.revision
+                    yield answer
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context

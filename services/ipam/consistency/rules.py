@@ -77,21 +77,31 @@ class Check:
             return bool(stored.record.returned) and stored.place in self._state.returned
         return block.revision > stored.revision or write_page(block, stored.page) == stored.record
 
-    def end(self) -> Iterator[Finding]:
-        """Looks at what only all pages together tell."""
+    def end(self) -> Iterator[Finding | None]:
+        """Looks at what only all pages together tell; None where there is nothing to say, so that
+        others may have their turn."""
         for extents in self._extents.values():
             extents.sort()
             for (_, stop, one), (start, _, other) in pairwise(extents):
-                if start < stop:
-                    yield Finding(
-                        "BLOCKS_OVERLAP", f"{one} and {other} have addresses in common", one
-                    )
+                yield (
+                    Finding("BLOCKS_OVERLAP", f"{one} and {other} have addresses in common", one)
+                    if start < stop
+                    else None
+                )
         for name, ordinals in self._ordinals.items():
-            if ordinals != set(range(len(ordinals))):
-                yield Finding("NAME_INCOMPLETE", f"{name!r} lacks some of its addresses", name)
-        for place, block in self._state.index.blocks.items():
-            if 0 < block.revision <= self._revision and (place, 0) not in self._seen:
-                yield Finding("NOT_IN_STORE", f"block {block} is in memory only", str(block))
+            yield (
+                Finding("NAME_INCOMPLETE", f"{name!r} lacks some of its addresses", name)
+                if ordinals != set(range(len(ordinals)))
+                else None
+            )
+        for place in list(self._state.index.blocks):
+            block = self._state.index.blocks.get(place)
+            known = block is None or not 0 < block.revision <= self._revision
+            yield (
+                None
+                if known or (place, 0) in self._seen
+                else Finding("NOT_IN_STORE", f"block {block} is in memory only", str(block))
+            )
 
     def _extent(self, stored: StoredPage) -> Iterator[Finding]:
         base, length, bits = stored.place[1], stored.record.length, stored.bits

@@ -27,6 +27,8 @@ class SetReservation:
     """Sets addresses aside; refused if the name stands for others."""
 
     reservation: Reservation
+    allow_in_use: bool = False
+    """What is in use stays so until it is released."""
 
 
 @dataclass(frozen=True, slots=True)

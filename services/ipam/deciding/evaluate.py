@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
-from services.common.model.node import Node
 from services.ipam.deciding.allocation import refuse, unusable
 from services.ipam.ledger.areas import Area, Owner
 from services.ipam.ledger.blocks import Block
@@ -32,22 +31,23 @@ class Evaluation:
     """Why networks before that one, or all, have none."""
 
 
-def evaluate(
-    state: State,
-    tenant: Tenant,
-    segment: Segment,
-    want: Want,
-    nodes: Iterable[NodeName] | None,
-    now: int,
-) -> list[Evaluation]:
-    """Evaluates nodes (None: all), best first; `now` is Unix time in milliseconds.
+class Evaluating:
+    """Evaluates nodes one by one, between which others may change the state."""
 
-    First come nodes with room in a block that the owner holds, then those with most free addresses.
-    Raises NotFound for an unknown network, tenant or node.
-    """
-    free: dict[int, int] = {}
-    found = []
-    for name in state.nodes if nodes is None else nodes:
+    def __init__(self, tenant: Tenant, segment: Segment, want: Want) -> None:
+        self._tenant = tenant
+        self._segment = segment
+        self._want = want
+        self._free: dict[int, int] = {}
+        """What each area has to give, by its id; as it was when it was first looked at."""
+        self._areas: list[Area] = []
+        """So that their ids stay theirs."""
+
+    def look(self, state: State, name: NodeName, now: int) -> Evaluation:
+        """Evaluates a node; `now` is the time by which addresses rest, in milliseconds.
+
+        Raises NotFound for an unknown network, tenant or node.
+        """
         node = state.nodes.get(name)
         if node is None:
             raise NotFound(
@@ -55,35 +55,40 @@ def evaluate(
                 reason="NODE_NOT_FOUND",
                 metadata={"field": "nodes", "node": name},
             )
-        found.append(_evaluate(state, node, Owner(name, tenant, segment), want, free, now))
-    found.sort(key=lambda item: (not item.fits, not item.free_in_blocks, -item.free, item.node))
-    return found
-
-
-def _evaluate(
-    state: State, node: Node, owner: Owner, want: Want, free: dict[int, int], now: int
-) -> Evaluation:
-    """Evaluates one node; `free` keeps what each area has to give, by its id."""
-    refusals: list[Refused] = []
-    for area in state.areas_for(node, owner.tenant, want.network, want.bits):
-        holding = area.holdings.get(owner)
-        in_blocks = sum(available(block, area, now) for block in holding.blocks) if holding else 0
-        unheld = free.get(id(area))
-        if unheld is None:
-            unheld = free[id(area)] = area.free()
-        if in_blocks + unheld:
-            return Evaluation(
-                node.name,
-                fits=True,
-                network=area.network.name,
-                group=area.path,
-                free=in_blocks + unheld,
-                free_in_blocks=in_blocks,
-                refusals=refusals,
+        owner = Owner(name, self._tenant, self._segment)
+        refusals: list[Refused] = []
+        for area in state.areas_for(node, owner.tenant, self._want.network, self._want.bits):
+            holding = area.holdings.get(owner)
+            in_blocks = (
+                sum(available(block, area, now) for block in holding.blocks) if holding else 0
             )
-        refusals.append(refuse(area, owner, now))
-    refusals += unusable(state, node, owner.tenant, want)
-    return Evaluation(node.name, fits=False, refusals=refusals)
+            unheld = self._unheld(area)
+            if in_blocks + unheld:
+                return Evaluation(
+                    name,
+                    fits=True,
+                    network=area.network.name,
+                    group=area.path,
+                    free=in_blocks + unheld,
+                    free_in_blocks=in_blocks,
+                    refusals=refusals,
+                )
+            refusals.append(refuse(area, owner, now))
+        refusals += unusable(state, node, owner.tenant, self._want)
+        return Evaluation(name, fits=False, refusals=refusals)
+
+    def _unheld(self, area: Area) -> int:
+        free = self._free.get(id(area))
+        if free is None:
+            free = self._free[id(area)] = area.free()
+            self._areas.append(area)
+        return free
+
+
+def best_first(found: list[Evaluation]) -> None:
+    """Sorts: first nodes with room in a block that the owner holds, then those with most free
+    addresses."""
+    found.sort(key=lambda item: (not item.fits, not item.free_in_blocks, -item.free, item.node))
 
 
 def available(block: Block, area: Area, now: int) -> int:

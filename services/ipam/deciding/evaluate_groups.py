@@ -51,34 +51,47 @@ class Rooms:
     """Networks that are out of the question for every node."""
 
 
-def evaluate_groups(state: State, tenant: Tenant, segment: Segment, want: Want, now: int) -> Rooms:
-    """Evaluates all groups; `now` is the time by which addresses rest, in milliseconds.
+class GroupEvaluating:
+    """Evaluates all groups for an owner, one after the other; the answer is in `rooms`."""
 
-    Raises NotFound for an unknown network.
-    """
-    if want.network is not None and want.network not in state.spaces:
-        raise NotFound(
-            f"there is no network {want.network!r}",
-            reason="NETWORK_NOT_FOUND",
-            metadata={"field": "network", "network": want.network},
-        )
-    rooms = Rooms()
-    nobody = Owner(NodeName(""), tenant, segment)
-    for name in _in_order(state, tenant):
-        space = state.spaces[name]
-        if want.network not in {None, name}:
-            continue
-        if not space.network.allows(tenant):
-            rooms.refused.append(Refused(name, Why.NOT_THIS_TENANT))
-        elif want.bits not in {0, space.bits}:
-            rooms.refused.append(Refused(name, Why.OTHER_FAMILY))
-        elif want.address is None:
-            for area in space.areas.values():
-                _any(rooms, area, nobody, now)
+    def __init__(self, tenant: Tenant, segment: Segment, want: Want) -> None:
+        self._owner = Owner(NodeName(""), tenant, segment)
+        self._want = want
+        self.rooms = Rooms()
+
+    def begin(self, state: State) -> Sequence[tuple[NetworkName, GroupPath]]:
+        """The groups to look at; raises NotFound for an unknown network."""
+        want, tenant = self._want, self._owner.tenant
+        if want.network is not None and want.network not in state.spaces:
+            raise NotFound(
+                f"there is no network {want.network!r}",
+                reason="NETWORK_NOT_FOUND",
+                metadata={"field": "network", "network": want.network},
+            )
+        places = []
+        for name in _in_order(state, tenant):
+            space = state.spaces[name]
+            if want.network not in {None, name}:
+                continue
+            if not space.network.allows(tenant):
+                self.rooms.refused.append(Refused(name, Why.NOT_THIS_TENANT))
+            elif want.bits not in {0, space.bits}:
+                self.rooms.refused.append(Refused(name, Why.OTHER_FAMILY))
+            else:
+                places += [(name, path) for path in space.areas]
+        return places
+
+    def look(self, state: State, place: tuple[NetworkName, GroupPath], now: int) -> None:
+        """Evaluates a group, if it is still there; `now` is the time by which addresses rest, in
+        milliseconds."""
+        space = state.spaces.get(place[0])
+        area = None if space is None else space.areas.get(place[1])
+        if area is None:
+            return
+        if self._want.address is None:
+            _any(self.rooms, area, self._owner, now)
         else:
-            for area in space.areas.values():
-                _exactly(rooms, state, area, nobody, want.address)
-    return rooms
+            _exactly(self.rooms, state, area, self._owner, self._want.address)
 
 
 def _in_order(state: State, tenant: Tenant) -> Sequence[NetworkName]:

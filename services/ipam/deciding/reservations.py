@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
 from services.ipam.deciding.own_node import check_conflict
+from services.ipam.ledger.areas import Interval
+from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range
 from services.ipam.ledger.state import State
+from services.ipam.model import address_text
 
 
-def is_needed(state: State, name: str, wanted: Reservation | None) -> bool:
+def is_needed(
+    state: State, name: str, wanted: Reservation | None, *, allow_in_use: bool = False
+) -> bool:
     """Says whether there is anything to do for `name` to stand for `wanted` (None: for nothing).
 
     Raises NotFound for an unknown network, InvalidInput for ranges outside of it, AlreadyExists if
-    the name stands for something else, Forbidden and Exhausted for what is none of its node's.
+    the name stands for something else or an endpoint has one of the addresses, unless that is
+    allowed, Forbidden and Exhausted for what is none of its node's.
     """
     before = state.reservations.get(name)
     if wanted is None:
@@ -47,7 +54,38 @@ def is_needed(state: State, name: str, wanted: Reservation | None) -> bool:
     ]
     if outside:
         raise InvalidInput.of(outside)
+    if not allow_in_use and wanted.node is None:  # a node may only set aside what it has
+        _refuse_in_use(state, wanted, space.bits)
     return True
+
+
+def _refuse_in_use(state: State, wanted: Reservation, bits: int) -> None:
+    for index, interval in enumerate(wanted.intervals):
+        for block in _blocks_in(state, wanted, interval, bits):
+            for offset, name in block.in_use():
+                if interval.start <= block.base + offset < interval.stop:
+                    address = address_text(block.base + offset, bits)
+                    raise AlreadyExists(
+                        f"{address} is in use by {name!r} on node {block.node!r}: release that "
+                        "first, or allow it to stay in use until it is released",
+                        reason="ADDRESS_IN_USE",
+                        metadata={
+                            "field": f"reservation.ranges[{index}]",
+                            "address": address,
+                            "name": name,
+                            "node": block.node,
+                            "network": block.network,
+                        },
+                    )
+
+
+def _blocks_in(state: State, wanted: Reservation, interval: Interval, bits: int) -> Iterator[Block]:
+    """The blocks that have addresses in common with an interval, strays too."""
+    yield from state.held(wanted.network, interval)
+    for block in state.strays.values():
+        stop = block.base + block.size
+        if block.bits == bits and block.base < interval.stop and interval.start < stop:
+            yield block
 
 
 def _is_inside(text: str, start: int, stop: int, bits: int) -> bool:

@@ -54,8 +54,6 @@ class Ground:
         """Pages of which nobody knows what is in use in them: the family's number of bits."""
         self.version = 0
         """Grows whenever areas, or what is reserved in them, change."""
-        self.carving = 0
-        """Grows whenever areas come or go."""
         self.moved: dict[Place, None] = {}
         """Blocks that the topology may have moved to another group, or stranded; whoever tells
         others of blocks takes them out."""
@@ -94,7 +92,6 @@ class Ground:
         for (place, _), bits in self.unreadable.items():
             self._reserve_slot(place, bits)
         if new or gone:
-            self.carving += 1
             self._resettle(new, gone)
         self._ground_changed()
         self._forget_areas()

@@ -44,6 +44,8 @@ class Pending:
     """Where blocks came into use; see claims in `services.common.etcd.keys`."""
     nodes: Sequence[NodeName]
     """Whose blocks came into use."""
+    takes: bool
+    """Addresses come into use."""
 
 
 class State(Knowledge):
@@ -61,6 +63,7 @@ class State(Knowledge):
         self._pages = 0
         self._claimed_areas: dict[int, Area] = {}
         self._claimed_nodes: dict[NodeName, None] = {}
+        self._takes = False
 
     def _ground_changed(self) -> None:
         assert not self._undo
@@ -149,6 +152,7 @@ class State(Knowledge):
         area.used += 1
         if woken is not None:
             area.resting -= 1
+        self._takes = True
         if block.used == 1:
             self._claimed_areas[id(area)] = area
             self._claimed_nodes[block.node] = None
@@ -244,7 +248,8 @@ class State(Knowledge):
                 if returned is not None and page == 0:
                     record = BlockPage(length=returned[0], returned=returned[1])
                 pages.append(PageChange(place, bits, page, record))
-        return Pending(pages, tuple(self._claimed_areas.values()), tuple(self._claimed_nodes))
+        areas, nodes = tuple(self._claimed_areas.values()), tuple(self._claimed_nodes)
+        return Pending(pages, areas, nodes, self._takes)
 
     def settle(self, revision: int) -> Sequence[Place]:
         """Says that the pending decisions are in the store; returns the blocks concerned."""
@@ -275,3 +280,4 @@ class State(Knowledge):
         self._pages = 0
         self._claimed_areas.clear()
         self._claimed_nodes.clear()
+        self._takes = False

@@ -4,9 +4,9 @@
     peer/NETWORK/NODE         a node's address there, the next hop of what lies behind it
     route/NETWORK/PREFIX      an aggregated prefix and its node
 
-`update` looks at what changed only: nodes that are named, routes that moved; at all nodes and
-networks when the layout is another. After a reset of the replica it compares with what was said
-before, so that streams go on.
+`update` looks at what changed only: nodes that are named, routes that moved; at all networks when
+the layout is another, and at all nodes when other groups have prefixes. After a reset of the
+replica it compares with what was said before, so that streams go on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from services.common.model.layout import Layout
-from services.common.model.names import NetworkName, NodeName, TopologyName
+from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.network import Address, Network
 from services.common.sync.source import Source
 from services.ipam.ledger.state import State
@@ -40,25 +40,28 @@ class RouteSource:
         self._view = view
         self._encoding = encoding
         self._layout: Layout | None = None
-        self._networks: set[NetworkName] = set()
+        self._groups: dict[NetworkName, tuple[TopologyName, frozenset[GroupPath]]] | None = None
+        """Of each network: what decides which nodes are on it, besides the nodes."""
         self._peers: dict[NodeName, dict[NetworkName, Address | None]] = {}
 
     def update(self, state: State, nodes: Iterable[NodeName]) -> None:
         """Takes over what changed; `nodes`: those of which something may have changed."""
         if state.layout is not self._layout:
             self._layout = state.layout
-            self._take_networks(state)
-            nodes = {*self._peers, *state.nodes}
+            before, self._groups = self._groups, _groups(state)
+            self._take_networks(state, before or ())
+            if before != self._groups:
+                nodes = {*self._peers, *state.nodes}
         for node in nodes:
             self._take_node(state, node)
         self._view.sync(state)
         for at in self._view.take_moved():
             self._take_route(at)
 
-    def _take_networks(self, state: State) -> None:
-        for name in self._networks - state.spaces.keys():
-            self._source.drop(name, f"network/{name}")
-        self._networks = set(state.spaces)
+    def _take_networks(self, state: State, before: Iterable[NetworkName]) -> None:
+        for name in before:
+            if name not in state.spaces:
+                self._source.drop(name, f"network/{name}")
         for name, space in state.spaces.items():
             identity = f"network/{name}"
             value = self._encoding.network(identity, space.network, space.topology)
@@ -92,3 +95,7 @@ class RouteSource:
         else:
             value = self._encoding.route(identity, at.network, prefix, node)
             self._source.put(at.network, identity, value)
+
+
+def _groups(state: State) -> dict[NetworkName, tuple[TopologyName, frozenset[GroupPath]]]:
+    return {name: (space.topology, frozenset(space.areas)) for name, space in state.spaces.items()}

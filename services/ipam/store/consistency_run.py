@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from services.common.errors import Unavailable
 from services.common.etcd.keys import Keys
-from services.common.etcd.types import KeyValue
+from services.common.etcd.types import KeyValue, Range
+from services.common.process.turns import Turns
 from services.common.records.blocks import decode_page
 from services.common.records.errors import RecordError
 from services.ipam.consistency.rules import Check, Finding, StoredPage
+from services.ipam.consistency.twice import OwnAddresses, Twice
 from services.ipam.ledger.state import State
 from services.ipam.store.replica import Replica
 
 CHUNK: Final = 1000
-"""Pages between two breaths of the event loop."""
+"""Pages after which progress is told."""
 ATTEMPTS: Final = 3
 """How often a page is read again that is not as in memory."""
 
@@ -34,35 +35,111 @@ class Progress:
     revision: int
 
 
-async def audit(replica: Replica) -> AsyncIterator[Progress]:
-    """Reads all pages at one revision, and compares.
+async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None]:
+    """Reads all pages at one revision, and compares, in pieces.
 
     What differs from memory is read once more before it is reported: it may have changed since.
     Raises Unavailable if the store is away, or memory is read anew meanwhile.
     """
     pages = await replica.read_pages()
     state = await replica.settled()
-    check = Check(state, pages.revision)
-    findings: list[Finding] = []
-    suspects: list[StoredPage] = []
-    for index, item in enumerate(pages.items, 1):
+    run = _Run(replica, state, Check(state, pages.revision), pages)
+    work, told, done = run.work(), 0, False
+    while not done:
+        async with turns.piece() as piece:
+            await run.is_same()
+            piece.begin()
+            done = not any(piece.is_over for _ in work)
+        if run.looked_at - told >= CHUNK:
+            told = run.looked_at
+            yield run.progress()
+    for stored in run.suspects:
+        run.findings.extend(await run.look_again(stored))
+    for twice in run.own.found:
+        run.findings.extend(await run.look_for_both(twice))
+    yield run.progress(done=True)
+
+
+class _Run:
+    """One check."""
+
+    def __init__(self, replica: Replica, state: State, check: Check, pages: Range) -> None:
+        self._replica = replica
+        self._state = state
+        self._check = check
+        self._pages = pages
+        self.own = OwnAddresses(state)
+        self.looked_at = 0
+        """Pages."""
+        self.findings: list[Finding] = []
+        self.suspects: list[StoredPage] = []
+        """Pages that are not as in memory."""
+
+    def work(self) -> Iterator[None]:
+        """All of it but the suspects; yields where it may pause."""
+        for network in self._state.layout.networks:
+            self.own.network(network)
+        for node in list(self._state.nodes.values()):
+            self.own.node(node)
+            yield
+        for item in self._pages.items:
+            self._look(item)
+            self.looked_at += 1
+            yield
+        for finding in self._check.end():
+            if finding is not None:
+                self.findings.append(finding)
+            yield
+
+    def _look(self, item: KeyValue) -> None:
         try:
-            stored = read_stored(replica.keys, item)
+            stored = read_stored(self._replica.keys, item)
         except (RecordError, ValueError) as error:
-            findings.append(Finding("UNREADABLE", str(error), item.key))
-            continue
-        findings.extend(check.page(stored))
-        if not check.is_known(stored):
-            suspects.append(stored)
-        if index % CHUNK == 0:
-            yield _progress(check, len(pages.items), findings, pages.revision)
-            findings.clear()
-            await asyncio.sleep(0)
-            await _same(replica, state)
-    for stored in suspects:
-        findings.extend(await _look_again(replica, state, check, stored))
-    findings.extend(check.end())
-    yield _progress(check, check.blocks, findings, pages.revision, done=True)
+            self.findings.append(Finding("UNREADABLE", str(error), item.key))
+            return
+        self.findings.extend(self._check.page(stored))
+        self.findings.extend(self.own.page(stored.place, stored.bits, stored.page, stored.record))
+        if not self._check.is_known(stored):
+            self.suspects.append(stored)
+
+    async def look_again(self, stored: StoredPage) -> Sequence[Finding]:
+        """Says whether a suspect still differs."""
+        keys = self._replica.keys
+        key = keys.block(*stored.place, stored.page, stored.bits)
+        for _ in range(ATTEMPTS):
+            item = await self._replica.read(key)
+            await self.is_same()
+            if item is None or self._check.is_known(read_stored(keys, item)):
+                return ()
+        return (
+            Finding("MEMORY_DIFFERS", f"memory and store differ in block {stored}", str(stored)),
+        )
+
+    async def look_for_both(self, twice: Twice) -> Sequence[Finding]:
+        """Says whether an address is in use, and somebody else's, at the same time."""
+        keys = self._replica.keys
+        item = await self._replica.read(keys.block(*twice.place, twice.page, twice.bits))
+        await self.is_same()
+        if item is None or all(
+            (use.offset, use.name) != (twice.offset, twice.name)
+            for use in read_stored(keys, item).record.used
+        ):
+            return ()
+        finding = self.own.finding(twice)
+        return () if finding is None else (finding,)
+
+    async def is_same(self) -> None:
+        """Returns when memory holds nothing undecided; raises Unavailable if it is another one."""
+        if await self._replica.settled() is not self._state:
+            raise Unavailable("this replica reads the store anew; check again", reason="RESYNC")
+
+    def progress(self, *, done: bool = False) -> Progress:
+        """How far it is, with what was found since it was asked last."""
+        found, self.findings = tuple(self.findings), []
+        check = self._check
+        return Progress(
+            check.blocks, check.addresses, len(self._pages.items), found, done, self._pages.revision
+        )
 
 
 def read_stored(keys: Keys, item: KeyValue) -> StoredPage:
@@ -70,28 +147,3 @@ def read_stored(keys: Keys, item: KeyValue) -> StoredPage:
     key = keys.parse_block(item.key)
     record = decode_page(item.value)
     return StoredPage((key.network, key.base), key.bits, key.page, record, item.mod_revision)
-
-
-async def _look_again(
-    replica: Replica, state: State, check: Check, stored: StoredPage
-) -> Sequence[Finding]:
-    key = replica.keys.block(*stored.place, stored.page, stored.bits)
-    for _ in range(ATTEMPTS):
-        item = await replica.read(key)
-        await _same(replica, state)
-        if item is None:
-            return ()
-        if check.is_known(read_stored(replica.keys, item)):
-            return ()
-    return (Finding("MEMORY_DIFFERS", f"memory and store differ in block {stored}", str(stored)),)
-
-
-async def _same(replica: Replica, state: State) -> None:
-    if await replica.settled() is not state:
-        raise Unavailable("this replica reads the store anew; check again", reason="RESYNC")
-
-
-def _progress(
-    check: Check, total: int, findings: Sequence[Finding], revision: int, *, done: bool = False
-) -> Progress:
-    return Progress(check.blocks, check.addresses, total, tuple(findings), done, revision)

@@ -5,8 +5,9 @@ are decided, as many as fit into the next transaction, and answered when etcd ha
 timer: a lone caller waits for nothing but its own transaction.
 
 Every transaction demands that this replica is still the active one, and that nobody wrote since the
-last transaction (`Keys.commit`); one that brings blocks into use demands besides that layout and
-nodes are those it was decided by. If it fails, its decisions are undone; if its outcome is not
+last transaction (`Keys.commit`); one that takes addresses into use demands besides that none was
+set aside since, one that brings blocks into use that layout and nodes are those it was decided by.
+If it fails, its decisions are undone; if its outcome is not
 known, nothing is decided until a further transaction has settled whether it came through.
 """
 
@@ -236,8 +237,8 @@ class Committer:
     def topology_changed(self) -> None:
         """Takes over what the feed was given: at once, or after the transaction in flight."""
         if self._settled.is_set():
-            self._catch_up()
-        else:
+            self._take_over()
+        if self._feed.is_behind:
             self._wake.set()
 
     async def run(self) -> None:
@@ -249,7 +250,7 @@ class Committer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                self._catch_up()
+                await self._catch_up()
                 while self._queue and not self._closing:
                     await self._gather()
                     self._settled.clear()
@@ -262,7 +263,7 @@ class Committer:
                         raise
                     finally:
                         self._settled.set()
-                    self._catch_up()
+                    await self._catch_up()
                     if self._readers:
                         await asyncio.sleep(0)  # their turn, before memory changes again
                 if self._closing:
@@ -323,7 +324,7 @@ class Committer:
                     self._committed(decision, len(writes), time.perf_counter() - started)
                     return
                 self._undo(decision.jobs, "stale")
-                self._catch_up()
+                await self._catch_up()
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
 
@@ -426,9 +427,11 @@ class Committer:
     ) -> _Decision:
         state = self._state
         name = item.reservation.name if isinstance(item, SetReservation) else item.name
-        wanted = item.reservation if isinstance(item, SetReservation) else None
+        made = item if isinstance(item, SetReservation) else None
+        wanted = made.reservation if made is not None else None
         try:
-            needed = reservations.is_needed(state, name, wanted)
+            allow = made is not None and made.allow_in_use
+            needed = reservations.is_needed(state, name, wanted, allow_in_use=allow)
         except RomanaError as error:
             job.results.append(error)
             return _Decision(decided)
@@ -449,6 +452,8 @@ class Committer:
         """What must hold in the store for pending decisions to be right."""
         keys, view = self._keys, self._feed.view
         conditions = []
+        if pending.takes:
+            conditions.append(Compare(keys.aside, Field.MOD, Relation.EQUAL, view.aside))
         if pending.areas:
             conditions.append(Compare(keys.layout, Field.MOD, Relation.EQUAL, view.layout_revision))
         conditions += [
@@ -495,7 +500,15 @@ class Committer:
                 job.results.clear()
                 self._fail(job, internal_error())
 
-    def _catch_up(self) -> None:
+    async def _catch_up(self) -> None:
+        """Takes over all that the feed was given; others have their turn between two batches."""
+        self._take_over()
+        while self._feed.is_behind:
+            await asyncio.sleep(0)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Takes over a batch: what one transaction of topology changed."""
         if self._feed.catch_up(self._state) or self._state.releases:
             self._on_nodes()
         moved = self._state.take_moved()

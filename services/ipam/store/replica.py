@@ -294,6 +294,8 @@ class Replica:
             if committer is not None:
                 await self._lead(committer)
                 if committer.finished:
+                    self._committer = None
+                    self._take_topology()
                     return committer.revision
             return None
         finally:
@@ -390,6 +392,7 @@ class Replica:
         self.routes.detach()
         self._loaded = False
         self._feed.fill(self.state)
+        self._take_topology()
         self._tell(None)
         self._notify()
         release()
@@ -399,11 +402,16 @@ class Replica:
         if self._committer is not None:
             self._committer.topology_changed()
         else:
-            self._feed.catch_up(self.state)
-            moved = self.state.take_moved()
-            if moved:
-                self._tell(moved)
+            self._take_topology()
         self._notify()
+
+    def _take_topology(self) -> None:
+        """Takes over all that was pushed, also what a committer that ended has left."""
+        while self._feed.is_behind:
+            self._feed.catch_up(self.state)
+        moved = self.state.take_moved()
+        if moved:
+            self._tell(moved)
 
     def _on_batch(self, batch: WatchBatch) -> None:
         """What the active replica wrote."""

@@ -28,7 +28,7 @@ class TopologyFeed:
 
     @property
     def in_sync(self) -> bool:
-        """A snapshot has been taken over."""
+        """A snapshot has been taken over, with a layout that could be read."""
         return self.view.in_sync
 
     def push(self, batch: WatchBatch) -> None:
@@ -40,24 +40,28 @@ class TopologyFeed:
         state.nodes = dict(self.view.nodes)
         state.set_layout(self.view.layout)
 
-    def catch_up(self, state: State) -> set[NodeName]:
-        """Hands what was pushed to the state; returns nodes that are gone, or removed by force.
+    @property
+    def is_behind(self) -> bool:
+        """Says whether something was pushed that `catch_up` has not handed on."""
+        return bool(self._queue)
 
-        Not while decisions are pending.
+    def catch_up(self, state: State) -> set[NodeName]:
+        """Hands the next batch of those that were pushed to the state, if there is one.
+
+        Returns nodes that are gone, or removed by force. Not while decisions are pending.
         """
-        gone: set[NodeName] = set()
-        changed = bool(self._queue)
-        while self._queue:
-            first = not self.view.in_sync
-            difference = self.view.take(self._queue.popleft())
-            if first:
-                self.fill(state)
-            else:
-                self._hand_on(difference, state)
-            self._touched.update(dict.fromkeys(sorted(difference.nodes | difference.gone)))
-            gone |= difference.gone | difference.removed
-        if changed and self.on_change is not None:
+        if not self._queue:
+            return set()
+        first = not self.view.revision
+        difference = self.view.take(self._queue.popleft())
+        if first:
+            self.fill(state)
+        else:
+            self._hand_on(difference, state)
+        self._touched.update(dict.fromkeys(sorted(difference.nodes | difference.gone)))
+        if self.on_change is not None:
             self.on_change()
+        gone = difference.gone | difference.removed
         return {name for name in gone if not self.view.exists(name)}
 
     def _hand_on(self, difference: TopologyDifference, state: State) -> None:

@@ -13,6 +13,11 @@ from services.kubernetes.objects.policies import (
     NetworkPolicyObject,
     network_policy_of,
 )
+from services.kubernetes.objects.signing_requests import (
+    SigningRequest,
+    SigningRequestObject,
+    signing_request_of,
+)
 
 NAMESPACES: Final[Kind[Namespace]] = Kind("/api/v1/namespaces", NamespaceObject, namespace_of)
 NODES: Final[Kind[Node]] = Kind("/api/v1/nodes", NodeObject, node_of)
@@ -20,10 +25,16 @@ PODS: Final[Kind[Pod]] = Kind("/api/v1/pods", PodObject, pod_of)
 NETWORK_POLICIES: Final[Kind[NetworkPolicy]] = Kind(
     "/apis/networking.k8s.io/v1/networkpolicies", NetworkPolicyObject, network_policy_of
 )
+SIGNING_REQUESTS: Final[Kind[SigningRequest]] = Kind(
+    "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+    SigningRequestObject,
+    signing_request_of,
+)
 
 WORDS: Final = {
     NAMESPACES.path: "namespaces",
     NODES.path: "nodes",
     PODS.path: "pods",
     NETWORK_POLICIES.path: "networkpolicies",
+    SIGNING_REQUESTS.path: "certificatesigningrequests",
 }

@@ -33,6 +33,7 @@ def resource(identity: str, value: Resource) -> bytes:
                     addresses=map(str, value.addresses),
                     ingress=_profile(value.profile, ingress=True),
                     egress=_profile(value.profile, ingress=False),
+                    instance=value.instance,
                 )
             )
         case NodeRules():

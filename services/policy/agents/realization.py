@@ -28,6 +28,7 @@ from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName
 from services.common.paging.pages import filled
+from services.common.rpc.request_id import passed_on
 from services.common.rpc.sibling_replicas import Others
 from services.common.sizes import ANSWER_BYTES
 from services.common.sync import wire
@@ -221,7 +222,7 @@ class Realizing:
 async def _ask(channel: grpc.aio.Channel, timeout: float) -> api.GetRealizationResponse:
     stub: PolicyServiceAsyncStub = PolicyServiceStub(channel)
     request = api.GetRealizationRequest(local_only=True, nodes_only=True)
-    return await stub.GetRealization(request, timeout=timeout)
+    return await stub.GetRealization(request, timeout=timeout, metadata=passed_on())
 
 
 async def _nobody() -> Iterable[api.GetRealizationResponse]:

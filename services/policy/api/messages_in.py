@@ -118,6 +118,8 @@ def endpoint(
         node=node,
         addresses=tuple(dict.fromkeys(addresses)),
         wanted=_wanted(message, at, problems) if node is None else None,
+        instance=message.instance if node is not None else "",
+        labels_follow=message.labels_follow and node is not None,
     )
     return checked(value, check_endpoint(value), at, problems)
 

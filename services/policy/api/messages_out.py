@@ -95,6 +95,8 @@ def endpoint(value: Endpoint, revision: Revision) -> endpoint_pb2.PolicyEndpoint
         addresses=map(str, value.addresses),
         etag=etag(revision),
         wanted=None if value.wanted is None else wanted(value.wanted),
+        instance=value.instance,
+        labels_follow=value.labels_follow,
     )
 
 

@@ -75,7 +75,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.CreatePolicyRequest, context: Context
     ) -> api.CreatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(validate_only=request.validate_only, request_id=request.request_id)
+        how = How(validate_only=request.validate_only)
         entry = await self._changes.create(policy, how)
         return api.CreatePolicyResponse(policy=messages_out.policy(entry))
 
@@ -83,7 +83,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.UpdatePolicyRequest, context: Context
     ) -> api.UpdatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(request.policy.etag, request.validate_only, request.request_id)
+        how = How(request.policy.etag, request.validate_only)
         return api.UpdatePolicyResponse(
             policy=messages_out.policy(await self._changes.update(policy, how))
         )
@@ -92,7 +92,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.DeletePolicyRequest, context: Context
     ) -> api.DeletePolicyResponse:
         name = messages_in.policy_name(request.name)
-        how = How(request.etag, request.validate_only, request.request_id)
+        how = How(request.etag, request.validate_only)
         await self._changes.delete(name, how)
         return api.DeletePolicyResponse()
 
@@ -126,7 +126,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         networks = dict(self._engine.networks)
         # a file of thousands of policies takes a second: not on the loop
         wanted = await asyncio.to_thread(set_messages.read, request, networks)
-        how = How(validate_only=request.validate_only, request_id=request.request_id)
+        how = How(validate_only=request.validate_only)
         return _applied(await self._changes.apply(wanted, how))
 
     # Tenants.
@@ -139,9 +139,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         for number, message in enumerate(request.tenants):
             try:
                 tenant = messages_in.tenant(message, f"tenants[{number}]")
-                await self._changes.put_tenant(
-                    tenant, How(message.etag, request_id=request.request_id)
-                )
+                await self._changes.put_tenant(tenant, How(message.etag))
             except RomanaError as error:
                 results.append(error)
             else:
@@ -152,7 +150,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.DeleteTenantRequest, context: Context
     ) -> api.DeleteTenantResponse:
         _check(list(subject_name(request.name, "name")))
-        how = How(request.etag, request_id=request.request_id)
+        how = How(request.etag)
         await self._changes.delete_tenant(Tenant(request.name), how)
         return api.DeleteTenantResponse()
 
@@ -184,14 +182,14 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
             try:
                 endpoint = messages_in.endpoint(message, f"endpoints[{number}]")
                 if message.etag:
-                    await self._endpoints.put_one(endpoint, message.etag, request.request_id)
+                    await self._endpoints.put_one(endpoint, message.etag)
                 else:
                     together.append(endpoint)
                     places.append(number)
             except RomanaError as error:
                 results[number] = error
         try:
-            await self._endpoints.put(together, request.request_id)
+            await self._endpoints.put(together)
         except RomanaError as error:
             for number in places:
                 results[number] = error
@@ -201,7 +199,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.DeleteEndpointRequest, context: Context
     ) -> api.DeleteEndpointResponse:
         name = messages_in.endpoint_name(request.name)
-        await self._endpoints.delete(name, request.etag, request.request_id)
+        await self._endpoints.delete(name, request.etag)
         return api.DeleteEndpointResponse()
 
     async def GetEndpoint(

@@ -290,7 +290,8 @@ class Engine:
             span.endpoints += 1
             self._leave_span(entry)
             entry.sets, entry.span = asked, span
-        rules = EndpointRules(endpoint.name, endpoint.addresses, _profile(asked))
+        profile = _profile(asked)
+        rules = EndpointRules(endpoint.name, endpoint.addresses, profile, endpoint.instance)
         self._new[f"endpoint/{endpoint.name}"] = (span.topic, rules)
 
     def _want(self, name: EndpointName, endpoint: Endpoint | None) -> None:

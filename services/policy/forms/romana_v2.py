@@ -1,11 +1,12 @@
 """Reads the policies of the earlier Romana: JSON, in its first and its second form.
 
     {"securitypolicies": [{"name", "description", "direction": "ingress",
-      "applied_to": [{"tenant", "segment"} | {"cidr"} | {"dest": "host"} | {"peer": "any"}],
-      "ingress": [{"peers": [{"peer": "any"} | {"tenant", "segment"} | {"cidr"}],
+      "applied_to": [{"tenant", "segment"} | {"cidr"} | {"dest": HOST} | {"peer": "any"}],
+      "ingress": [{"peers": [{"peer": "any" or HOST} | {"tenant", "segment"} | {"cidr"}],
                    "rules": [{"protocol", "ports", "port_ranges", "icmp_type", "icmp_code"}]}]}]}
 
-The first form has one entry's `peers` and `rules` beside `applied_to`. What it means:
+HOST is "host" or "local". The first form has one entry's `peers` and `rules` beside `applied_to`.
+What it means:
 
 - Entries of `ingress` stay separate; one without peers or without rules allows nothing. A policy
   without entries denies everything to what it is applied to, and is of no effect elsewhere.
@@ -13,6 +14,7 @@ The first form has one entry's `peers` and `rules` beside `applied_to`. What it 
 - Applied to a `host` it protects the nodes: a BASELINE policy of its own name allows what it says,
   and NAME/otherwise, asked last, denies the rest, so that several policies for hosts add up. If it
   is applied to endpoints too, the first of these is NAME/nodes.
+- `local` are the endpoints of a host: all of them are, of one host or another.
 - A CIDR it is applied to must be that of a network, or hold whole networks: their endpoints.
 - `is_stateful` is ignored: what belongs to an allowed connection is always allowed.
 """
@@ -59,7 +61,9 @@ OTHERWISE: Final = "otherwise"
 """Second parts of the names of policies for nodes."""
 NODES_PRIORITY: Final = 1000
 
-_HOSTS: Final = {"host", "local"}
+_HOST: Final = "host"
+_LOCAL: Final = "local"
+"""The endpoints of a host, as opposed to the host itself; each host applied policies to its own."""
 _PROTOCOLS: Final = {protocol.value: protocol for protocol in Protocol}
 
 
@@ -201,12 +205,14 @@ class _Reader:
             yield selector
         elif cidr is not None:
             yield EndpointSelector(networks=self._inside(cidr, fields.path("cidr")))
-        elif {word, destination} & _HOSTS:
+        elif _HOST in {word, destination}:
             yield NodeSelector()
-        elif "any" in {word, destination}:
+        elif {word, destination} & {"any", _LOCAL}:
             yield EndpointSelector()
         else:
-            self._findings.wrong(at, f"{(word or destination)[:80]!r} is not one of any, host")
+            self._findings.wrong(
+                at, f"{(word or destination)[:80]!r} is not one of any, host, local"
+            )
 
     def _peer(self, tree: Tree, at: str) -> Peer:
         fields = Fields(tree, at, self._findings)
@@ -218,10 +224,14 @@ class _Reader:
             return selector
         elif cidr is not None:
             return CidrBlock(cidr)
-        elif word in _HOSTS:
+        elif word == _HOST:
             return NodeSelector()
+        elif word == _LOCAL:
+            return EndpointSelector()
         elif word != "any":
-            self._findings.wrong(fields.path("peer"), f"{word[:80]!r} is not one of any, host")
+            self._findings.wrong(
+                fields.path("peer"), f"{word[:80]!r} is not one of any, host, local"
+            )
         return Anything()
 
     def _party(self, fields: Fields) -> tuple[EndpointSelector | None, Prefix | None, str]:

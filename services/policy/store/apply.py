@@ -41,7 +41,6 @@ class How:
     etag: str = ""
     """That which was read; empty: whatever it is."""
     validate_only: bool = False
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class PolicyChanges:
         result = Result.VALIDATED if how.validate_only else Result.CHANGED
         self._metrics.count(Operation.DELETE, result)
         if not how.validate_only:
-            log.info("policy_deleted", policy=name, request=how.request_id)
+            log.info("policy_deleted", policy=name)
 
     async def apply(self, wanted: Wanted, how: How) -> Applied:
         """Makes a set be as it is said, all or nothing; raises InvalidInput."""
@@ -172,7 +171,6 @@ class PolicyChanges:
         if changed and not how.validate_only:
             log.info(
                 "policies_applied",
-                request=how.request_id,
                 **{
                     kind.name.lower(): sum(one is kind for one in changes.values()) for kind in Kind
                 },
@@ -194,7 +192,7 @@ class PolicyChanges:
         with self._metrics.refusals(Operation.TENANT):
             await self._store.change(decide)
         self._metrics.count(Operation.TENANT, Result.CHANGED)
-        log.info("tenant_put", tenant=tenant.name, request=how.request_id)
+        log.info("tenant_put", tenant=tenant.name)
 
     async def delete_tenant(self, name: Tenant, how: How) -> None:
         """Forgets a tenant; raises Conflict."""
@@ -209,7 +207,7 @@ class PolicyChanges:
         with self._metrics.refusals(Operation.TENANT):
             await self._store.change(decide)
         self._metrics.count(Operation.TENANT, Result.CHANGED)
-        log.info("tenant_deleted", tenant=name, request=how.request_id)
+        log.info("tenant_deleted", tenant=name)
 
     def check_networks(self, policies: Sequence[Policy], at: str) -> list[Violation]:
         """References to networks that do not exist; `at` has the place of the number."""
@@ -237,7 +235,7 @@ class PolicyChanges:
         changed = before is None or before.revision != entry.revision
         self._count(operation, how, changed=changed)
         if changed and not how.validate_only:
-            log.info("policy_written", policy=policy.name, request=how.request_id)
+            log.info("policy_written", policy=policy.name)
         return entry
 
     def _count(self, operation: Operation, how: How, *, changed: bool) -> None:

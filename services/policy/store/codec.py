@@ -99,6 +99,8 @@ class EndpointDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     ports: tuple[PortDocument, ...] = ()
     addresses: tuple[str, ...] = ()
     wanted: WantedDocument | None = None
+    instance: str = ""
+    labels_follow: bool = False
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -174,6 +176,8 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
             ports=tuple(PortDocument(p.name, p.protocol, p.port) for p in endpoint.ports),
             addresses=tuple(map(str, endpoint.addresses)),
             wanted=_from_wanted(endpoint.wanted),
+            instance=endpoint.instance,
+            labels_follow=endpoint.labels_follow,
         )
     )
 
@@ -195,6 +199,8 @@ def decode_endpoint(name: EndpointName, document: bytes, node: NodeName | None =
         node=node,
         addresses=addresses,
         wanted=wanted,
+        instance=record.instance,
+        labels_follow=record.labels_follow,
     )
 
 

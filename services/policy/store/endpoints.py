@@ -30,7 +30,7 @@ class EndpointChanges:
         self._feed = store.feed
         self._metrics = metrics
 
-    async def put(self, endpoints: Sequence[Endpoint], request_id: str) -> None:
+    async def put(self, endpoints: Sequence[Endpoint]) -> None:
         """Takes what an orchestrator says; of several of one name the last counts.
 
         Raises Unavailable; some may be written then.
@@ -45,18 +45,18 @@ class EndpointChanges:
             }
             await self._store.write(documents)
         self._count(Operation.ENDPOINT, changed=bool(documents))
-        log.info("endpoints_put", endpoints=len(documents), request=request_id)
+        log.info("endpoints_put", endpoints=len(documents))
 
-    async def put_one(self, endpoint: Endpoint, etag: str, request_id: str) -> None:
+    async def put_one(self, endpoint: Endpoint, etag: str) -> None:
         """Replaces what was read; raises Conflict and Unavailable."""
         with self._metrics.refusals(Operation.ENDPOINT):
             await self._store.catch_up()
             document = codec.encode_endpoint(endpoint)
             await self._replace(endpoint.name, document, etag)
         self._count(Operation.ENDPOINT, changed=True)
-        log.info("endpoints_put", endpoints=1, request=request_id)
+        log.info("endpoints_put", endpoints=1)
 
-    async def delete(self, name: EndpointName, etag: str, request_id: str) -> None:
+    async def delete(self, name: EndpointName, etag: str) -> None:
         """Takes back what an orchestrator said; raises Conflict and Unavailable."""
         with self._metrics.refusals(Operation.ENDPOINT):
             await self._store.catch_up()
@@ -66,7 +66,7 @@ class EndpointChanges:
             elif there:
                 await self._store.write({self._key(name): b""})
         self._count(Operation.ENDPOINT, changed=there)
-        log.info("endpoint_deleted", endpoint=name, known=there, request=request_id)
+        log.info("endpoint_deleted", endpoint=name, known=there)
 
     async def report(
         self,

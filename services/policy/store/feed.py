@@ -7,7 +7,8 @@ Of an endpoint there may be two records. What an orchestrator said goes before w
 tenant, segment, labels and ports are the orchestrator's then; the node and the addresses are always
 the agent's. What an agent says counts as far as ipam says the same: that this node's endpoint of
 that name and owner has these addresses. So of several nodes that claim to have it at most one is
-believed; and a node that is not registered has none.
+believed; and a node that is not registered has none. Of one whose labels an orchestrator says,
+nothing is known before that.
 """
 
 from __future__ import annotations
@@ -192,8 +193,13 @@ class PolicyFeed:
         if said is not None:
             endpoint = said.value
             if attached is not None:
-                endpoint = replace(endpoint, node=attached.node, addresses=attached.addresses)
-        elif attached is not None:
+                endpoint = replace(
+                    endpoint,
+                    node=attached.node,
+                    addresses=attached.addresses,
+                    instance=attached.instance,
+                )
+        elif attached is not None and not attached.labels_follow:
             endpoint = attached
         else:
             self._engine.drop_endpoint(name)

@@ -103,7 +103,7 @@ class PolicyStore:
     @property
     def in_sync(self) -> bool:
         """Everything there is has been read."""
-        return bool(self._policy.revision and self._topology.revision and self._ipam.revision)
+        return bool(self._policy.revision and self._ipam.revision) and self.topology.view.in_sync
 
     @property
     def revision(self) -> Revision:

@@ -35,7 +35,7 @@ from services.topology.store.nodes import (
     UpdateOptions,
     node_not_found,
 )
-from services.topology.store.store import TopologyStore
+from services.topology.store.store import TopologyStore, record_unreadable
 
 _METHODS: Final = "romana.topology.v1.TopologyService/"
 
@@ -93,7 +93,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
                 validate_only=request.validate_only,
                 allow_stranded=request.allow_stranded,
                 etag=request.etag,
-                request_id=request.request_id,
             ),
         )
         plan = messages_out.plan(applied.plan, before)
@@ -165,7 +164,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             RegisterOptions(
                 validate_only=request.validate_only,
                 by_agent=bound(_METHODS + "RegisterNode", context) is not None,
-                request_id=request.request_id,
             ),
         )
         return api.RegisterNodeResponse(node=self._node(node))
@@ -181,7 +179,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
                 by_agent=bound(_METHODS + "UpdateNode", context) is not None,
                 allow_stranded=request.allow_stranded,
                 validate_only=request.validate_only,
-                request_id=request.request_id,
             ),
         )
         return api.UpdateNodeResponse(
@@ -304,7 +301,10 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
 
     def _cache(self) -> TopologyCache:
         self._store.check_in_sync()
-        return self._store.cache
+        cache = self._store.cache
+        if not cache.layout_known:
+            raise record_unreadable(self._store.keys.layout)
+        return cache
 
     def _spec(self) -> topology_pb2.TopologySpec:
         cache = self._cache()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv6Network, ip_network
 
 from services.common.document.values import parse_address, parse_prefix
 from services.common.errors import Violation
@@ -15,6 +15,7 @@ from services.common.model.network import (
     Network,
     Prefix,
     default_block_length,
+    edges,
 )
 from services.topology.model.draft import NetworkDraft, SpecDraft
 
@@ -60,13 +61,14 @@ def check_networks(spec: SpecDraft, problems: list[Violation]) -> tuple[Network,
     return tuple(network for _, network in sound)
 
 
-def is_edge(address: Address, cidr: Prefix) -> bool:
-    """Says whether it is an IPv4 subnet's own or its broadcast address."""
-    return (
-        isinstance(cidr, IPv4Network)
-        and cidr.prefixlen < 31
-        and address in (cidr.network_address, cidr.broadcast_address)
-    )
+def edge(address: Address, cidr: Prefix) -> str:
+    """What an address is by its place in a subnet, such that no machine may have it; empty: it may
+    have it."""
+    if address not in edges(cidr):
+        return ""
+    if isinstance(cidr, IPv6Network):
+        return f"the subnet-router anycast address of {cidr}, which every router answers for"
+    return f"the first or last address of {cidr}"
 
 
 def check_vlan_id(vlan_id: int, at: str, problems: list[Violation]) -> bool:
@@ -175,8 +177,8 @@ def _gateway(
         problems.append(
             Violation(at, f"{gateway} is outside {cidr}, where an onlink network has its gateway")
         )
-    elif draft.mode is Mode.ONLINK and is_edge(gateway, cidr):
-        problems.append(Violation(at, f"{gateway} is the first or last address of {cidr}"))
+    elif draft.mode is Mode.ONLINK and (what := edge(gateway, cidr)):
+        problems.append(Violation(at, f"{gateway} is {what}"))
     return gateway
 
 

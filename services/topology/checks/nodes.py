@@ -21,7 +21,7 @@ from services.common.model.names import (
 )
 from services.common.model.network import Address, Mode, Network
 from services.common.model.node import Attachment, Node, NodeAllowance
-from services.topology.checks.networks import check_vlan_id, is_edge
+from services.topology.checks.networks import check_vlan_id, edge
 from services.topology.model.draft import (
     AllowanceDraft,
     AttachmentDraft,
@@ -228,5 +228,5 @@ def _fits(address: Address, network: Network, at: str, problems: list[Violation]
         )
     elif address == network.gateway:
         problems.append(Violation(at, f"{address} is the gateway of network {network.name!r}"))
-    elif network.mode is Mode.ONLINK and is_edge(address, network.cidr):
-        problems.append(Violation(at, f"{address} is the first or last of {network.cidr}"))
+    elif network.mode is Mode.ONLINK and (what := edge(address, network.cidr)):
+        problems.append(Violation(at, f"{address} is {what}"))

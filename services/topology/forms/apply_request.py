@@ -15,7 +15,7 @@ from services.topology.checks.topology import check
 from services.topology.forms.builtin import Builtin, builtin
 from services.topology.forms.file import read_document
 from services.topology.layout.plan import Plan, plan_topology
-from services.topology.layout.usage import Usage
+from services.topology.layout.usage import InUse
 from services.topology.model.draft import SpecDraft
 from services.topology.model.spec import Spec
 
@@ -36,7 +36,7 @@ class Asked:
         spec, problems = check(draft)
         return cls(spec, (*found.problems, *problems), found)
 
-    def plan(self, layout: Layout, nodes: Mapping[NodeName, Node], usage: Usage, now: int) -> Plan:
+    def plan(self, layout: Layout, nodes: Mapping[NodeName, Node], usage: InUse, now: int) -> Plan:
         """What it would do; raises InvalidInput with everything that is wrong."""
         try:
             return plan_topology(

@@ -3,12 +3,17 @@
     {"networks": [{"name", "cidr", "block_mask", "tenants"}],
      "topologies": [{"networks": [..], "map": [GroupOrHost, ..]}]}
 
-An element of a map with `ip` is a host: a node that is pinned to the group it is in. A map of hosts
-alone is one group. `cidr` of a group is ignored, as it always was. A group that is `dummy` is
-left out: it was padding, and padding takes no nodes; the same slot stays spare.
+An element of a map with `ip` is a host: a node that is pinned to the group it is in, with the
+labels that its `assignment` says, as in exports. The same host again in one list is the same host.
+A map of hosts alone is one group. `cidr` of a group is ignored, as it always was. A group that is
+`dummy` is left out: it was padding, and padding takes no nodes; the same slot stays spare. A
+network is open to all tenants without `tenants`, and with "*" among them. One in no topology could
+give no address, and is left out.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from services.common.document.fields import Fields, Findings
 from services.common.document.tree import Scalar, Table, Tree
@@ -21,30 +26,35 @@ from services.topology.model.draft import (
     TopologyDraft,
 )
 
-NAMES = {"block_length": "block_mask", "address": "ip", "groups": "map"}
+NAMES = {"block_length": "block_mask", "address": "ip", "labels": "assignment", "groups": "map"}
 """Its names of our fields, for errors."""
+
+ALL_TENANTS = "*"
 
 
 def read(tree: Tree, findings: Findings) -> SpecDraft:
     """The draft; what is wrong with its shape is added to `findings`."""
     fields = Fields(tree, "", findings)
-    spec = SpecDraft(
-        networks=tuple(_network(item, at, findings) for item, at in fields.each("networks")),
-        topologies=tuple(_topology(item, at, findings) for item, at in fields.each("topologies")),
+    networks = [_network(item, at, findings) for item, at in fields.each("networks")]
+    topologies = [_topology(item, at, findings) for item, at in fields.each("topologies")]
+    fields.end()
+    used = {name for topology in topologies for name in topology.networks}
+    return SpecDraft(
+        networks=tuple(network for network in networks if network.name in used),
+        topologies=tuple(topologies),
         names=NAMES,
     )
-    fields.end()
-    return spec
 
 
 def _network(tree: Tree, at: str, findings: Findings) -> NetworkDraft:
     fields = Fields(tree, at, findings)
+    tenants = fields.texts("tenants")
     network = NetworkDraft(
         at=at,
         name=fields.text("name"),
         cidr=fields.text("cidr"),
         block_length=fields.number("block_mask") or 0,
-        tenants=fields.texts("tenants"),
+        tenants=() if ALL_TENANTS in tenants else tenants,
     )
     fields.end()
     return network
@@ -68,7 +78,9 @@ def _elements(
     nodes: list[NodeDraft] = []
     for item, at in fields.each(name):
         if _has(item, "ip"):
-            nodes.append(_host(item, at, findings))
+            host = _host(item, at, findings)
+            if replace(host, at="") not in [replace(node, at="") for node in nodes]:
+                nodes.append(host)
         elif depth > MAX_DEPTH + 1:
             findings.wrong(at, "groups are nested too deep")
             break
@@ -98,10 +110,14 @@ def _group(tree: Tree, at: str, findings: Findings, depth: int) -> GroupDraft:
 
 def _host(tree: Tree, at: str, findings: Findings) -> NodeDraft:
     fields = Fields(tree, at, findings)
-    node = NodeDraft(at=at, name=fields.text("name"), address=fields.text("ip"))
-    for name in ("groups", "assignment"):
-        if any(True for _ in fields.each(name)) if name == "groups" else fields.mapping(name):
-            findings.wrong(fields.path(name), "a host has none")
+    node = NodeDraft(
+        at=at,
+        name=fields.text("name"),
+        address=fields.text("ip"),
+        labels=fields.mapping("assignment"),
+    )
+    if any(True for _ in fields.each("groups")):
+        findings.wrong(fields.path("groups"), "a host has none")
     fields.ignore("routing", "cidr", "dummy")
     fields.end()
     return node

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Address
+from services.common.records.blocks import PAGE_BITS
+
+PAGE_SIZE: Final = 1 << PAGE_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,41 +32,110 @@ class PageUse:
     """What one page of a block says."""
 
     length: int
+    """The block's prefix length."""
+    bits: int
+    """The family's address length, 32 or 128."""
     node: NodeName
-    used: int
+    offsets: int
+    """A bit for each address in use, by its place in the page."""
+
+    @property
+    def used(self) -> int:
+        """Addresses in use."""
+        return self.offsets.bit_count()
 
 
-class Usage:
-    """Sums up pages into blocks and nodes; one update costs the same however many there are."""
+@dataclass(frozen=True, slots=True)
+class AddressUse:
+    """Where an address that is in use is kept."""
+
+    network: NetworkName
+    base: int
+    """First address of its block."""
+    bits: int
+    offset: int
+    """In the block."""
+    node: NodeName
+
+
+class InUse:
+    """What is in use at one revision."""
+
+    def __init__(
+        self,
+        pages: Mapping[tuple[NetworkName, int], Mapping[int, PageUse]],
+        shapes: Mapping[tuple[NetworkName, int, int], int],
+    ) -> None:
+        """Takes pages by block and number, and how many there are of each network, family and
+        prefix length of a block."""
+        self._known = pages
+        self._known_shapes = shapes
+
+    def page(self, network: NetworkName, base: int, page: int) -> PageUse | None:
+        """What a page says; None if nothing is in use there."""
+        return self._known.get((network, base), {}).get(page)
+
+    def user_of(self, address: Address) -> AddressUse | None:
+        """Where an address is kept; None: it is not in use. Costs what there are of networks."""
+        value, bits = int(address), address.max_prefixlen
+        for network, family, length in self._known_shapes:
+            if family != bits or length > bits:
+                continue
+            offset = value & ((1 << bits - length) - 1)
+            page, place = divmod(offset, PAGE_SIZE)
+            use = self.page(network, value - offset, page)
+            if use is not None and use.length == length and use.offsets >> place & 1:
+                return AddressUse(network, value - offset, bits, offset, use.node)
+        return None
+
+    def blocks(self) -> Iterator[BlockUse]:
+        """Every block with addresses in use."""
+        return map(self._block, self._known)
+
+    def _block(self, key: tuple[NetworkName, int]) -> BlockUse:
+        pages = self._known[key]
+        first = next(iter(pages.values()))
+        return BlockUse(*key, first.length, first.node, sum(page.used for page in pages.values()))
+
+
+class Usage(InUse):
+    """Follows what is in use; one update costs the same however many there are."""
 
     def __init__(self) -> None:
-        self._pages: dict[tuple[NetworkName, int], dict[int, PageUse]] = {}
+        self._pages: dict[tuple[NetworkName, int], Mapping[int, PageUse]] = {}
+        """What is in here is exchanged, never changed: snapshots have it too."""
+        self._shapes: Counter[tuple[NetworkName, int, int]] = Counter()
+        super().__init__(self._pages, self._shapes)
         self._nodes: dict[NodeName, int] = {}
         """Addresses in use."""
         self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
         """How many pages of each block are the node's."""
 
+    def snapshot(self) -> InUse:
+        """What is in use now, for who looks at it elsewhere while it changes."""
+        return InUse(dict(self._pages), dict(self._shapes))
+
     def put(self, network: NetworkName, base: int, page: int, use: PageUse | None) -> None:
         """Replaces what a page says; None or nothing in use: it says nothing any more."""
         key = (network, base)
-        before = self._pages.get(key, {}).pop(page, None)
+        pages = dict(self._pages.get(key, {}))
+        before = pages.pop(page, None)
         if before is not None:
             self._count(before.node, -before.used)
             self._hold(before.node, key, -1)
-            if not self._pages[key]:
-                del self._pages[key]
+            shape = (network, before.bits, before.length)
+            self._shapes[shape] -= 1
+            if not self._shapes[shape]:
+                del self._shapes[shape]
         if use is not None and use.used:
-            self._pages.setdefault(key, {})[page] = use
+            pages[page] = use
             self._count(use.node, use.used)
             self._hold(use.node, key, 1)
-
-    def page(self, network: NetworkName, base: int, page: int) -> PageUse | None:
-        """What a page says; None if nothing is in use there."""
-        return self._pages.get((network, base), {}).get(page)
-
-    def blocks(self) -> Iterator[BlockUse]:
-        """Every block with addresses in use."""
-        return map(self._block, self._pages)
+            self._shapes[network, use.bits, use.length] += 1
+        if pages:
+            self._pages[key] = pages
+        else:
+            self._pages.pop(key, None)
 
     def blocks_of(self, node: NodeName) -> Iterator[BlockUse]:
         """Those of them that the node holds."""
@@ -69,11 +144,6 @@ class Usage:
     def of_node(self, node: NodeName) -> int:
         """Addresses in use on the node."""
         return self._nodes.get(node, 0)
-
-    def _block(self, key: tuple[NetworkName, int]) -> BlockUse:
-        pages = self._pages[key]
-        first = next(iter(pages.values()))
-        return BlockUse(*key, first.length, first.node, sum(page.used for page in pages.values()))
 
     def _hold(self, node: NodeName, key: tuple[NetworkName, int], number: int) -> None:
         held = self._held.setdefault(node, {})

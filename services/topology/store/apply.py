@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,12 +18,11 @@ from services.common.store.optimistic import Committed
 from services.topology.forms.apply_request import Asked
 from services.topology.layout.plan import Plan, settle
 from services.topology.metrics import Operation, TopologyMetrics
-from services.topology.store import claims
+from services.topology.store import aside, claims
+from services.topology.store.planning import Planned, plan_beside, plan_by
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
 log = structlog.get_logger(__name__)
-
-_MAX_LOGGED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,6 @@ class ApplyOptions:
     """Empty: whatever it is."""
     only_first: bool = False
     """Only if there is no topology at all."""
-    request_id: str = ""
 
 
 class TopologyChanges:
@@ -61,13 +59,19 @@ class TopologyChanges:
         Raises:
             InvalidInput: something in it is wrong.
             Conflict: the etag is stale.
+            AlreadyExists: an endpoint has what is to be a node's address or a gateway.
             WrongState: addresses in use would be stranded.
             Unavailable: the store, or a node that is just being removed.
         """
         with self._metrics.refusals(Operation.APPLY):
-            committed = await self._store.change(
-                lambda: self._decide(asked, options), looks_at_usage=True
-            )
+            planned = await self._plan_beside(asked, options)
+            attempts = itertools.count()
+
+            def decide() -> Decision[Plan]:
+                # one that was overtaken is planned anew at once, lest it be so again
+                return self._decide(asked, options, planned if not next(attempts) else None)
+
+            committed = await self._store.change(decide, looks_at_usage=True)
             plan = committed.answer
             if committed.changed and committed.groups < len(plan.nodes):
                 await self._finish(asked, plan.layout, committed)
@@ -83,13 +87,17 @@ class TopologyChanges:
                 groups=len(plan.groups),
                 nodes=len(plan.moves),
                 stranded=plan.stranded_addresses,
-                request=options.request_id[:_MAX_LOGGED],
             )
         return Applied(plan, committed.changed, self._store.layout_etag)
 
     async def settle(self) -> int:
-        """Places anew the nodes whose groups the layout does not allow; returns how many."""
+        """Places anew the nodes whose groups the layout does not allow; returns how many.
+
+        That waits for another time where the layout cannot be read.
+        """
         total = 0
+        if not self._store.cache.layout_known:
+            return total
         with self._metrics.refusals(Operation.SETTLE):
             while True:
                 committed = await self._store.change(self._decide_settle)
@@ -102,17 +110,46 @@ class TopologyChanges:
             log.info("nodes_settled", nodes=total)
         return total
 
-    def _decide(self, asked: Asked, options: ApplyOptions) -> Decision[Plan]:
-        store, cache = self._store, self._store.cache
-        if options.only_first and cache.layout_revision:
-            return Decision(Plan(cache.layout))
-        if options.etag and options.etag != store.layout_etag:
+    async def _plan_beside(self, asked: Asked, options: ApplyOptions) -> Planned | None:
+        if options.only_first and self._store.cache.layout_revision:
+            return None
+        await self._store.catch_up()
+        self._check_etag(options)
+        return await plan_beside(asked, self._store)
+
+    def _check_etag(self, options: ApplyOptions) -> None:
+        if options.etag and options.etag != self._store.layout_etag:
             raise Conflict(
                 "the topology changed since it was read: read it again",
                 reason="STALE_ETAG",
-                metadata={"etag": store.layout_etag},
+                metadata={"etag": self._store.layout_etag},
             )
-        plan = self._plan(asked)
+
+    def _decide(
+        self, asked: Asked, options: ApplyOptions, planned: Planned | None
+    ) -> Decision[Plan]:
+        store, cache = self._store, self._store.cache
+        if options.only_first and cache.layout_revision:
+            return Decision(Plan(cache.layout))
+        self._check_etag(options)
+        if planned is None or planned.known.generation != cache.generation:
+            planned = plan_by(asked, store.known())
+        plan, seen = planned.plan, planned.known.seen
+        self._refuse_being_removed(plan)
+        demands = (
+            []
+            if options.allow_stranded
+            else claims.of_plan(
+                plan,
+                cache.layout,
+                {move.node for move in plan.moves if move.before is not None},
+                store.keys,
+                seen,
+            )
+        )
+        networks = aside.of_layout(store, plan.layout, beside=len(demands))
+        demands += networks.demands
+        own = aside.of_nodes(store, plan.nodes, beside=len(demands))
         if options.validate_only:
             return Decision(plan)
         self._refuse_removal(plan)
@@ -123,16 +160,9 @@ class TopologyChanges:
             layout=plan.layout
             if plan.layout != cache.layout or not cache.layout_revision
             else None,
-            nodes=plan.nodes,
-            demands=[]
-            if options.allow_stranded
-            else claims.of_plan(
-                plan,
-                cache.layout,
-                {move.node for move in plan.moves if move.before is not None},
-                store.keys,
-                store.usage_revision,
-            ),
+            nodes=plan.nodes[: own.nodes],
+            marks=networks.marks or own.marks,
+            demands=[*demands, *own.demands],
         )
 
     def _refuse_removal(self, plan: Plan) -> None:
@@ -143,13 +173,10 @@ class TopologyChanges:
             if key is not None:
                 raise record_unreadable(key)
 
-    def _plan(self, asked: Asked) -> Plan:
-        cache = self._store.cache
-        plan = asked.plan(cache.layout, cache.nodes, self._store.usage, int(time.time()))
+    def _refuse_being_removed(self, plan: Plan) -> None:
         for node in plan.nodes:
-            if node.name not in cache.nodes:
+            if node.name not in self._store.cache.nodes:
                 refuse_being_removed(self._store, node.name)
-        return plan
 
     async def _finish(self, asked: Asked, layout: Layout, done: Committed[Plan]) -> None:
         """Writes the nodes that did not fit into the first transaction."""
@@ -167,8 +194,13 @@ class TopologyChanges:
         cache = self._store.cache
         if cache.layout != layout:
             return Decision(())  # somebody applied another one, which is theirs to finish
-        nodes = left if cache.generation == revision else self._plan(asked).nodes
-        return Decision(nodes, nodes=nodes)
+        nodes = left
+        if cache.generation != revision:
+            plan = plan_by(asked, self._store.known()).plan
+            self._refuse_being_removed(plan)
+            nodes = plan.nodes
+        own = aside.of_nodes(self._store, nodes)
+        return Decision(nodes, None, nodes[: own.nodes], own.marks if nodes else (), own.demands)
 
     def _decide_settle(self) -> Decision[None]:
         cache = self._store.cache

@@ -13,7 +13,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Snapshot, WatchBatch
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Node
-from services.common.records.blocks import decode_page
+from services.common.records.blocks import PAGE_BITS, decode_page
 from services.common.records.errors import RecordError
 from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.topology_view import TopologyDifference, TopologyView
@@ -106,7 +106,9 @@ class UsageCache:
                 use = known.page(place.network, place.base, place.page)
             else:
                 self._note(key, None)
-                use = PageUse(page.length, NodeName(page.node), len(page.used))
+                first = place.page << PAGE_BITS
+                offsets = sum({1 << use.offset - first for use in page.used if use.offset >= first})
+                use = PageUse(page.length, place.bits, NodeName(page.node), offsets)
         else:
             self._note(key, None)
         self.usage.put(place.network, place.base, place.page, use)

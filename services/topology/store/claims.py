@@ -12,11 +12,14 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Relation, Revision
 from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Address, Network
+from services.common.records.blocks import PAGE_BITS
+from services.common.sizes import TRANSACTION_OPERATIONS
 from services.topology.layout.diff import Kind, NetworkChange
 from services.topology.layout.plan import Plan
 
-MAX_COMPARES = 100
-"""etcd allows 128 in a transaction; some are for the rest of it."""
+MAX_COMPARES = TRANSACTION_OPERATIONS - 8
+"""The rest of a transaction compares a few things, too."""
 _CARVING = {"cidr", "block_length", "topology"}
 """The fields of a network that decide where its blocks may be."""
 
@@ -60,9 +63,39 @@ def of_plan(
     ]
 
 
+def of_addresses(
+    addresses: Iterable[Address], layout: Layout, keys: Keys, seen: Revision
+) -> dict[str, Compare]:
+    """Demands that no endpoint got one of the addresses after `seen`, by the key of the page that
+    it would be in; `layout` is the one by which ipam decides."""
+    pages = {
+        _page_of(address, network, keys)
+        for address in addresses
+        for network in layout.networks
+        if address in network.cidr
+    }
+    return {key: _older(key, seen) for key in sorted(pages)}
+
+
+def of_whole_networks(
+    networks: Iterable[NetworkName], keys: Keys, seen: Revision, room: int
+) -> list[Compare]:
+    """The same of all addresses of networks: nothing was allocated or released there."""
+    names = sorted(set(networks))
+    if len(names) > room:
+        return [_older(keys.blocks, seen, prefix=True)]
+    return [_older(keys.network_blocks(name), seen, prefix=True) for name in names]
+
+
 def of_node(node: NodeName, keys: Keys, seen: Revision) -> Compare:
     """Demands that no block of the node has come into use after `seen`."""
     return _older(keys.node_claim(node), seen)
+
+
+def _page_of(address: Address, network: Network, keys: Keys) -> str:
+    bits = network.cidr.max_prefixlen
+    offset = int(address) & ((1 << bits - network.block_length) - 1)
+    return keys.block(network.name, int(address) - offset, offset >> PAGE_BITS, bits)
 
 
 def _takes_away(change: NetworkChange) -> bool:

@@ -33,7 +33,7 @@ from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan, address_taken, plan_node
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.model.draft import EmptyAttachments, NodeDraft
-from services.topology.store import claims
+from services.topology.store import aside, claims
 from services.topology.store.apply import refuse_being_removed, would_strand
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
@@ -53,7 +53,6 @@ class RegisterOptions:
     validate_only: bool = False
     by_agent: bool = False
     """The node's own agent says it."""
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,6 @@ class UpdateOptions:
     by_agent: bool = False
     allow_stranded: bool = False
     validate_only: bool = False
-    request_id: str = ""
 
 
 class NodeChanges:
@@ -87,7 +85,8 @@ class NodeChanges:
         Raises:
             InvalidInput: something in it is wrong.
             Forbidden: its agent says what it may not say.
-            AlreadyExists: its name or one of its addresses is another node's.
+            AlreadyExists: its name or one of its addresses is another node's, or an endpoint has
+                one of its addresses.
             WrongState: it fits no group at all.
             Unavailable: the store, or addresses of an earlier node are still being released.
         """
@@ -105,7 +104,10 @@ class NodeChanges:
             plan = plan_node(node, None, cache.layout, cache.roster, ())
             if options.by_agent:
                 self._check_own_addresses(None, plan.nodes[0])
-            return Decision(plan.nodes[0], nodes=() if options.validate_only else plan.nodes)
+            own = aside.of_nodes(self._store, plan.nodes)
+            if options.validate_only:
+                return Decision(plan.nodes[0])
+            return Decision(plan.nodes[0], None, plan.nodes, own.marks, own.demands)
 
         with self._metrics.refusals(Operation.REGISTER):
             done = await self._store.change(decide, looks_at_usage=True)
@@ -115,7 +117,6 @@ class NodeChanges:
                 "node_registered",
                 node=done.answer.name,
                 placements=dict(done.answer.placements),
-                request=options.request_id[:_MAX_LOGGED],
             )
         return done.answer
 
@@ -144,6 +145,7 @@ class NodeChanges:
             after = plan.nodes[0] if plan.nodes else known
             if options.by_agent:
                 self._check_own_addresses(known, after)
+            own = aside.of_nodes(self._store, plan.nodes)
             if options.validate_only:
                 return Decision((after, plan))
             allow_stranded = options.allow_stranded and not options.by_agent
@@ -151,14 +153,11 @@ class NodeChanges:
                 raise would_strand(plan)
             moved = after.placements != known.placements
             moved = moved or networks_of(after, cache.layout) != networks_of(known, cache.layout)
-            demand = moved and not allow_stranded
-            return Decision(
-                (after, plan),
-                nodes=plan.nodes,
-                demands=[claims.of_node(known.name, self._store.keys, self._store.usage_revision)]
-                if demand
-                else [],
-            )
+            demands = list(own.demands)
+            if moved and not allow_stranded:
+                store = self._store
+                demands.append(claims.of_node(known.name, store.keys, store.usage_revision))
+            return Decision((after, plan), None, plan.nodes, own.marks, demands)
 
         with self._metrics.refusals(Operation.UPDATE):
             done = await self._store.change(decide, looks_at_usage=True)
@@ -170,7 +169,6 @@ class NodeChanges:
                 node=node.name,
                 moves=len(plan.moves),
                 stranded=plan.stranded_addresses,
-                request=options.request_id[:_MAX_LOGGED],
             )
         return node, plan
 
@@ -215,7 +213,6 @@ class NodeChanges:
                 "node_deleted",
                 node=name,
                 released=done.answer,
-                request=request_id[:_MAX_LOGGED],
             )
         return done.answer
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.common.errors import InvalidInput, WrongState
+from services.common.errors import InvalidInput, RomanaError, WrongState
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
@@ -46,8 +46,10 @@ from services.common.store.optimistic import (
 from services.common.store.topology_view import TopologyDifference, follow_topology
 from services.common.store.transactions import Group
 from services.common.store.unreadable import Unreadable
-from services.topology.layout.usage import Usage
+from services.topology.layout.own_addresses import AddressInUse
+from services.topology.layout.usage import InUse, Usage
 from services.topology.metrics import TopologyMetrics
+from services.topology.store.address_users import named
 from services.topology.store.cache import TopologyCache, UsageCache
 from services.topology.store.watchers import Watchers
 
@@ -72,6 +74,19 @@ class Decision(Generic[_T]):
     def is_empty(self) -> bool:
         """Says whether there is nothing to write."""
         return self.layout is None and not self.nodes and not self.marks
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a replica knows at one moment; nothing of it changes."""
+
+    layout: Layout
+    nodes: Mapping[NodeName, Node]
+    usage: InUse
+    generation: Revision
+    """Of the topology."""
+    seen: Revision
+    """Up to which `usage` is complete."""
 
 
 class TopologyStore:
@@ -104,6 +119,27 @@ class TopologyStore:
     def usage_revision(self) -> Revision:
         """Up to which `usage` is complete."""
         return self._ipam.revision
+
+    def known(self) -> Known:
+        """All of it, to plan by it elsewhere."""
+        cache, usage = self.cache, self._usage.usage
+        return Known(
+            cache.layout,
+            dict(cache.nodes),
+            usage.snapshot(),
+            cache.generation,
+            self.usage_revision,
+        )
+
+    async def catch_up(self) -> None:
+        """Returns when all that is stored now is known; raises Unavailable."""
+        self.check_in_sync()
+        await self._store.catch_up()
+        await catch_up(self._client, self._ipam, self.keys.commit)
+
+    async def named(self, error: AddressInUse) -> RomanaError:
+        """The error with the name of who has the address; raises Unavailable."""
+        return await named(error, self._client, self.keys)
 
     async def run(self) -> None:
         """Follows the store for ever."""
@@ -138,12 +174,17 @@ class TopologyStore:
         self.check_in_sync()
 
         async def prepare() -> None:
+            if not self.cache.layout_known:
+                raise record_unreadable(self.keys.layout)
             if looks_at_usage:
                 await catch_up(self._client, self._ipam, self.keys.commit)
 
-        return await self._store.change(
-            lambda: self._spelt(decide()), commit=self._commit, prepare=prepare
-        )
+        try:
+            return await self._store.change(
+                lambda: self._spelt(decide()), commit=self._commit, prepare=prepare
+            )
+        except AddressInUse as error:
+            raise await self.named(error) from None
 
     async def _commit(self, decision: optimistic.Decision[_T]) -> Committed[_T] | None:
         return await self._store.commit(decision)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from ipaddress import ip_address
+
 import pytest
 from romana.ipam.v1 import ipam_service_pb2 as pb
+from romana.ipam.v1.block_pb2 import Reservation
 
 from services.common.model.names import NetworkName
 from services.common.records.blocks import BlockPage, PageUse, encode
 from tests.contract.ipam.asking import findings, one, spec
-from tests.contract.ipam.conftest import Pair
+from tests.contract.ipam.conftest import Pair, usual_layout
+from tests.support.ipam_process import drop_nodes, poll, seed
+from tests.support.topologies import node
 
 BOTH = pytest.mark.parametrize("by", ["stub", "other"])
 
@@ -26,6 +33,15 @@ async def test_a_store_as_it_should_be(pair: Pair, by: str) -> None:
     specs = [spec(f"n{number}", f"h{number % 2 + 1}", f"t{number % 7}") for number in range(200)]
     await pair.stub.AllocateAddresses(pb.AllocateAddressesRequest(specs=specs))
     assert await findings(getattr(pair, by)) == []
+
+
+async def test_checks_at_once_all_come_to_their_end_and_allocations_go_on(pair: Pair) -> None:
+    specs = [spec(f"n{number}", f"h{number % 2 + 1}", f"t{number % 7}") for number in range(150)]
+    await pair.stub.AllocateAddresses(pb.AllocateAddressesRequest(specs=specs))
+    checks = [asyncio.create_task(findings(pair.stub)) for _ in range(5)]
+    given = [await one(pair.stub, f"m{number}") for number in range(20)]
+    assert len(set(given)) == 20
+    assert await asyncio.gather(*checks) == [[]] * 5
 
 
 async def test_the_check_counts_what_it_read(pair: Pair) -> None:
@@ -71,6 +87,43 @@ async def test_what_somebody_else_wrote_is_found(
     finally:
         await _remove(pair, key)
     assert await findings(pair.stub) == []
+
+
+@BOTH
+async def test_an_address_that_somebody_else_has_besides_is_found(pair: Pair, by: str) -> None:
+    """Written past topology, which refuses it: a node's address, and a gateway."""
+    assert [await one(pair.stub, name) for name in "ab"] == ["10.0.0.0", "10.0.0.1"]
+    await seed(pair.client, pair.keys, None, [node("h9", address="10.0.0.0")])
+    made = usual_layout()
+    other = replace(made.networks[0], gateway=ip_address("10.0.0.1"))
+    await seed(pair.client, pair.keys, replace(made, networks=(other, *made.networks[1:])))
+    try:
+
+        async def found() -> bool:
+            return await findings(getattr(pair, by)) == ["ADDRESS_TWICE"] * 2
+
+        await poll(found, 20.0)
+    finally:
+        await drop_nodes(pair.client, pair.keys, ["h9"])
+        await seed(pair.client, pair.keys, made)
+
+
+@BOTH
+async def test_what_is_set_aside_and_stays_in_use_is_a_warning(pair: Pair, by: str) -> None:
+    assert await one(pair.stub, "a") == "10.0.0.0"
+    wanted = Reservation(name="r", network="net", ranges=["10.0.0.0/30"])
+    request = pb.CreateReservationRequest(reservation=wanted, allow_in_use=True)
+    await pair.stub.CreateReservation(request)
+
+    async def found() -> bool:
+        severities = [
+            (item.reason, item.severity)
+            async for progress in getattr(pair, by).CheckConsistency(pb.CheckConsistencyRequest())
+            for item in progress.findings
+        ]
+        return severities == [("RESERVED_IN_USE", pb.SEVERITY_WARNING)]
+
+    await poll(found, 20.0)
 
 
 async def test_a_block_that_memory_does_not_know(pair: Pair) -> None:

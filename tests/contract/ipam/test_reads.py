@@ -145,6 +145,7 @@ async def test_evaluation_of_a_family_and_with_a_limit(pair: Pair) -> None:
         ({"tenant": "t", "network": "nowhere"}, "NETWORK_NOT_FOUND"),
         ({"tenant": "t", "nodes": ["nowhere"]}, "NODE_NOT_FOUND"),
         ({"tenant": ""}, "INVALID_INPUT"),
+        ({"tenant": "t", "nodes": ["h1"] * 10_001}, "INVALID_INPUT"),
     ],
 )
 async def test_evaluation_of_what_is_not_there(

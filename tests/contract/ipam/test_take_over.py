@@ -222,3 +222,30 @@ async def test_nothing_is_released_of_a_node_whose_record_cannot_be_read(store: 
         await seed(store.client, store.keys, None, [node("h2")])
         await poll(lambda: not replica.unreadable, SECONDS)
         assert await allocate(replica, "h2", "a", "c") == ["10.0.0.0", "10.0.0.1"]
+
+
+async def test_nobody_stands_for_election_before_the_layout_can_be_read(store: Store) -> None:
+    """With an empty one every address would be a stranger, and every route would go."""
+    async with standby(store, "") as (before, _):
+        assert before.in_sync
+    await store.client.transact((), (Delete(store.keys.layout), Put(store.keys.generation, b"1")))
+    writes = (Put(store.keys.layout, b"["), Put(store.keys.generation, b"1"))
+    await store.client.transact((), writes)
+    client = EtcdClient([store.endpoint])
+    replica = Replica(client, store.keys, Identity("me", "here", "epoch"), ttl=5, observer=Nobody())
+    running = asyncio.create_task(replica.run())
+    try:
+        await poll(lambda: bool(replica.unreadable), SECONDS)
+        await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+        with contextlib.suppress(TimeoutError):
+            await poll(lambda: replica.active, ENOUGH)
+        assert not replica.active
+        assert not replica.in_sync
+        await seed(store.client, store.keys, layout([network("net", "10.0.0.0/24", 29)]))
+        await poll(lambda: replica.active, SECONDS)
+        assert await allocate(replica, "h1", "a") == ["10.0.0.0"]
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await replica.resign()
+        await client.close()

@@ -113,7 +113,7 @@ async def test_resting_addresses_say_for_how_long(pair: Pair) -> None:
             spec("a", addresses=[AddressSpec(), AddressSpec(address="10.0.0.256")]),
             ["spec.addresses[1].address"],
         ),
-        (spec("a", addresses=[AddressSpec(network="N")]), ["spec.addresses[0].network"]),
+        (spec("a", addresses=[AddressSpec(network="n n")]), ["spec.addresses[0].network"]),
         (
             spec("a", addresses=[AddressSpec(family=7)]),  # type: ignore[arg-type]
             ["spec.addresses[0].family"],
@@ -310,7 +310,8 @@ async def test_a_reservation_from_making_to_ending(pair: Pair, by: str) -> None:
     wanted = Reservation(
         name="r", network="net", ranges=["10.0.0.0/29", "10.0.0.9"], description="printers"
     )
-    made = await stub.CreateReservation(pb.CreateReservationRequest(reservation=wanted))
+    request = pb.CreateReservationRequest(reservation=wanted, allow_in_use=True)
+    made = await stub.CreateReservation(request)
     assert made.reservation.size == 9
     again = await stub.CreateReservation(pb.CreateReservationRequest(reservation=wanted))
     assert list(again.reservation.ranges) == list(wanted.ranges)
@@ -338,11 +339,16 @@ async def test_reservations_that_cannot_be_made(pair: Pair, by: str) -> None:
 
     assert (await attempt("r", "net", "10.0.0.10")).reasons == ["RESERVATION_EXISTS"]
     assert (await attempt("x", "nowhere", "10.0.0.10")).reasons == ["NETWORK_NOT_FOUND"]
+    given = await one(pair.stub, "a")
+    before = await pair.dump()
+    said = await attempt("x", "net", "10.0.0.10", given)
+    assert (said.code, said.reasons) == (grpc.StatusCode.ALREADY_EXISTS, ["ADDRESS_IN_USE"])
+    assert (said.metadata["name"], said.metadata["field"]) == ("a", "reservation.ranges[1]")
     said = await attempt("x", "net", "10.0.0.10", "10.0.1.0", "10.0.0.1/24")
     assert said.fields == ["reservation.ranges[2]"]
     said = await attempt("x", "net", "10.0.0.10", "10.0.1.0")
     assert said.fields == ["reservation.ranges[1]"]
-    said = await attempt("X", "")
+    said = await attempt("X/", "")
     assert said.fields == ["reservation.name", "reservation.network", "reservation.ranges"]
     assert await pair.dump() == before
 

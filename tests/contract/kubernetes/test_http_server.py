@@ -10,7 +10,7 @@ import pytest
 
 from services.common.errors import InvalidInput, WrongState
 from services.kubernetes.api.http_server import HttpServer
-from services.kubernetes.settings import ExtenderSettings, TlsSettings
+from services.kubernetes.settings import ExtenderSettings, ServerTlsSettings
 from tests.support.certificates import Authority
 
 
@@ -92,7 +92,7 @@ def test_other_machines_are_served_with_tls_or_expressly_without() -> None:
 
 async def test_with_tls_callers_show_a_certificate(tmp_path: Path) -> None:
     files = Authority(tmp_path / "ca").issue("extender")
-    tls = TlsSettings(ca=files.ca, certificate=files.certificate, key=files.key)
+    tls = ServerTlsSettings(ca=files.ca, certificate=files.certificate, key=files.key)
     server = HttpServer(HANDLERS)
     settings = ExtenderSettings(tls=tls)
     bound = await server.start("127.0.0.1:0", settings.context())

@@ -67,6 +67,17 @@ async def test_what_an_orchestrator_said_goes_before_what_the_agent_says(pair: P
     await pair.stub.DeleteEndpoint(api.DeleteEndpointRequest(name="e"))
 
 
+async def test_one_whose_labels_follow_is_not_known_before_they_are_said(pair: Pair) -> None:
+    attached = endpoint("e", "10.0.0.1")
+    attached.labels_follow = True
+    await report(pair, "h1", attached)
+    assert await get(pair.stub, "e") is None
+    await put(pair, endpoint("e", labels={"app": "web"}))
+    after = await get(pair.stub, "e")
+    assert after is not None
+    assert (after.node, dict(after.labels)) == ("h1", {"app": "web"})
+
+
 async def test_a_complete_report_says_what_is_gone(pair: Pair) -> None:
     await report(pair, "h1", endpoint("a", "10.0.0.1"), endpoint("b", "10.0.0.2"))
     await report(pair, "h2", endpoint("c", "10.0.0.3"))

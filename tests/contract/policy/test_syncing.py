@@ -157,6 +157,19 @@ async def test_a_node_knows_whose_a_block_is_before_an_endpoint_is_in_it(
     await first.until(lambda: "10.0.0.77/32" not in blocks(first, others.owned[0].blocks))
 
 
+async def test_rules_say_for_which_attach_they_are(pair: Pair, first: SyncAgent) -> None:
+    for instance, labels in (("one", {}), ("two", {}), ("three", {"app": "web"})):
+        again = endpoint("near", "10.0.0.1", labels=labels)
+        again.instance = instance
+        await report(pair, "h1", again)
+        await first.until(
+            lambda instance=instance: (
+                "endpoint/near" in first.ids  # type: ignore[misc]
+                and first.kernel["endpoint/near"].endpoint.instance == instance
+            )
+        )
+
+
 async def test_realization_counts_agents_of_all_replicas(pair: Pair, first: SyncAgent) -> None:
     await create(pair, policy("counted"))
     for number in (1, 2, 3):

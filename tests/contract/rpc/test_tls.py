@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,6 +63,27 @@ async def test_certificates_of_our_own_authority_serve_and_call(tmp_path: Path) 
             assert (
                 await HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
             ).status
+    finally:
+        await server.stop(grace=0)
+
+
+async def test_a_server_may_be_known_by_a_name_that_is_not_its_address(tmp_path: Path) -> None:
+    folder, now = CertificateFolder(tmp_path / "ca"), datetime.now(UTC)
+    folder.init("romana", now, days=2)
+    folder.issue(Subject("ipam", ("romana:service",), ("romana",)), now, days=1)
+    ipam = TlsFiles(folder.certificate("ca"), folder.certificate("ipam"), folder.key("ipam"))
+    server = RpcServer(RpcMetrics(CollectorRegistry()))
+    address = str(server.listen("127.0.0.1:0", tls=ipam))
+    await server.start()
+    request = health_pb2.HealthCheckRequest()
+    try:
+        async with open_channel(address, tls=replace(ipam, server_name="romana")) as channel:
+            assert (await HealthStub(channel).Check(request, timeout=20)).status
+        for name in ("", "another"):
+            async with open_channel(address, tls=replace(ipam, server_name=name)) as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await HealthStub(channel).Check(request, timeout=20)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     finally:
         await server.stop(grace=0)
 

@@ -192,7 +192,7 @@ def interrupting(
     return lambda: compares[0]
 
 
-MANY = [f"r{number}" for number in range(MAX_COMPARES + 20)]
+MANY = [f"r{number}" for number in range(MAX_COMPARES + 5)]
 
 
 async def test_a_claim_in_one_of_more_groups_than_can_be_compared_is_not_overlooked(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,10 +22,13 @@ from services.common.process.version import version
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.status import error_of
 from services.common.sizes import TRANSACTION_OPERATIONS
-from services.topology.forms.apply_request import read_initial
+from services.topology.forms.apply_request import Asked, read_initial
+from services.topology.store import planning
 from services.topology.store.apply import ApplyOptions
+from services.topology.store.store import Known
 from tests.conftest import Store
 from tests.contract.topology.replicas import Replica
+from tests.support.ipam_process import poll
 
 EXAMPLE = (Path(__file__).parents[3] / "examples" / "datacenter.yaml").read_text()
 RACKS = """
@@ -166,6 +171,65 @@ async def test_a_change_that_strands_is_refused_unless_allowed(
     answer = await apply(replica, racks("b"), allow_stranded=True)
     assert answer.changed
     assert answer.plan.stranded_addresses == 2
+
+
+@contextlib.contextmanager
+def held_plan(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The next plan of a topology goes on when the event is set."""
+    go_on, original = threading.Event(), planning.plan_by
+
+    def held(asked: Asked, known: Known) -> planning.Planned:
+        monkeypatch.setattr(planning, "plan_by", original)
+        planned = original(asked, known)
+        assert go_on.wait(30)
+        return planned
+
+    monkeypatch.setattr(planning, "plan_by", held)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+
+
+async def test_a_plan_keeps_nobody_waiting(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(replica, racks("a"))
+    with held_plan(monkeypatch) as go_on:
+        applying = asyncio.create_task(apply(replica, racks("a", "b")))
+        for number in range(1, 5):
+            await register(replica, f"x{number}", f"192.0.2.{number}")
+        assert not applying.done()
+        go_on.set()
+        assert (await applying).changed
+    found = await replica.stub.ListNodes(api.ListNodesRequest())
+    assert len(found.nodes) == 4
+
+
+async def test_what_came_while_a_plan_was_made_is_not_overlooked(
+    replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(replica, racks("a", "b"))
+    with held_plan(monkeypatch) as go_on:
+        applying = asyncio.create_task(apply(replica, racks("b")))
+        await register(replica, "x", "192.0.2.1")
+        await allocate(store, "x", "10.0.0.0", "n/a")
+        go_on.set()
+        assert (await failing(applying)).reason == "WOULD_STRAND"
+
+
+async def test_what_is_taken_while_a_plan_is_made_is_not_overlooked(
+    replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of topology changes meanwhile: only the claim tells."""
+    await apply(replica, racks("a", "b"))
+    await register(replica, "x", "192.0.2.1")
+    with held_plan(monkeypatch) as go_on:
+        applying = asyncio.create_task(apply(replica, racks("b")))
+        await poll(lambda: planning.plan_by.__name__ == "plan_by", 30)
+        await allocate(store, "x", "10.0.0.0", "n/a")
+        go_on.set()
+        assert (await failing(applying)).reason == "WOULD_STRAND"
 
 
 async def test_a_claim_between_look_and_transaction_is_not_overlooked(

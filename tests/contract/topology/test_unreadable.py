@@ -73,11 +73,11 @@ async def apply(replica: Replica, text: str) -> api.ApplyTopologyResponse:
 
 async def test_a_replica_starts_and_says_what_it_cannot_read(seeded: Store) -> None:
     await write(seeded, page_key(seeded), b'{"length":29,"node":"h1","tenant":5}')
-    await write(seeded, node_key(seeded), BAD_NODE)
+    await write(seeded, node_key(seeded, "new"), BAD_NODE)
     async with replica_of(seeded.client, seeded.keys) as replica:
-        assert await unreadable(replica) == [page_key(seeded), node_key(seeded)]
+        assert await unreadable(replica) == [page_key(seeded), node_key(seeded, "new")]
         listed = await replica.stub.ListNodes(api.ListNodesRequest())
-        assert [item.name for item in listed.nodes] == ["h2"]
+        assert [item.name for item in listed.nodes] == ["h1", "h2"]
         made = node_pb2.Node(name="h3", address="192.0.2.3")
         await replica.stub.RegisterNode(api.RegisterNodeRequest(node=made))
 
@@ -110,13 +110,26 @@ async def test_a_node_that_cannot_be_read_is_neither_changed_nor_removed(seeded:
         assert found.value == BAD_NODE
 
 
-async def test_a_name_of_which_nothing_can_be_read_is_taken(seeded: Store) -> None:
+async def test_who_starts_knows_what_could_be_read_last(seeded: Store) -> None:
     await write(seeded, node_key(seeded), BAD_NODE)
+    await write(seeded, node_key(seeded), b"{")
+    await write(seeded, seeded.keys.layout, b"[")
     async with replica_of(seeded.client, seeded.keys) as replica:
-        made = node_pb2.Node(name="h1", address="192.0.2.77")
+        kept = await replica.stub.GetNode(api.GetNodeRequest(name="h1"))
+        assert kept.node.address == "192.0.2.1"
+        spec = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec
+        assert [item.name for item in spec.networks] == ["net", "other"]
+        assert await unreadable(replica) == [seeded.keys.layout, node_key(seeded)]
+        assert await replica.topology.settle() == 0
+
+
+async def test_a_name_of_which_nothing_can_be_read_is_taken(seeded: Store) -> None:
+    await write(seeded, node_key(seeded, "new"), BAD_NODE)
+    async with replica_of(seeded.client, seeded.keys) as replica:
+        made = node_pb2.Node(name="new", address="192.0.2.77")
         error = await refusal(replica.stub.RegisterNode(api.RegisterNodeRequest(node=made)))
         assert error.reason == "RECORD_UNREADABLE"
-        assert error.metadata["key"] == node_key(seeded)
+        assert error.metadata["key"] == node_key(seeded, "new")
 
 
 async def test_a_node_that_cannot_be_read_is_removed_by_force(seeded: Store) -> None:
@@ -159,3 +172,25 @@ async def test_a_layout_that_cannot_be_read_is_not_written_over(seeded: Store) -
         found = await seeded.client.get(seeded.keys.layout)
         assert found is not None
         assert found.value == b"["
+
+
+async def test_without_a_layout_that_ever_could_be_read_nothing_is_said_or_changed(
+    store: Store,
+) -> None:
+    await seed(store.client, store.keys, None, [node("h1", address="192.0.2.1")])
+    await write(store, store.keys.layout, b"[")
+    async with replica_of(store.client, store.keys) as replica:
+        made = node_pb2.Node(name="h3", address="192.0.2.3")
+        for call in (
+            replica.stub.ListNodes(api.ListNodesRequest()),
+            replica.stub.GetTopology(api.GetTopologyRequest()),
+            replica.stub.RegisterNode(api.RegisterNodeRequest(node=made)),
+            apply(replica, ONE),
+        ):
+            assert (await refusal(call)).reason == "RECORD_UNREADABLE"
+        before = await store.client.get(node_key(store))
+        assert await replica.topology.settle() == 0
+        assert await store.client.get(node_key(store)) == before
+        await seed(store.client, store.keys, layout([network("net", "10.0.0.0/24", 29)]))
+        await poll(lambda: not replica.store.unreadable, SECONDS)
+        assert await replica.stub.ListNodes(api.ListNodesRequest())

@@ -106,9 +106,15 @@ class Site:
         namespace.run(f"ip route add default via {self.nets[net].gateway} dev {interface}")
         return namespace
 
-    def node(self, name: str, number: int, prefixes: Mapping[str, str]) -> TestNode:
-        """A node on the networks that `prefixes` names, owning those."""
-        namespace = self.made.new(name)
+    def node(
+        self,
+        name: str,
+        number: int,
+        prefixes: Mapping[str, str],
+        namespace: Namespace | None = None,
+    ) -> TestNode:
+        """A node on the networks that `prefixes` names, owning those; perhaps in a namespace."""
+        namespace = namespace or self.made.new(name)
         self.strict(namespace)
         namespace.sysctl("net.ipv6.conf.default.accept_dad", 0)  # it takes a second
         attachments = tuple(

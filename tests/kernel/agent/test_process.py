@@ -52,6 +52,8 @@ class Node:
     namespace: Namespace
     folder: Path
     process: subprocess.Popen[bytes] | None = None
+    attachments: str = "with addresses"
+    """Or "without addresses", or none."""
 
     @property
     def socket(self) -> str:
@@ -61,8 +63,10 @@ class Node:
         name = self.namespace.name.rpartition("-")[2]
         number = int(name[1:]) + 10
         attachments = [
-            {"network": net, "interface": f"e-{net}", "address": f"{gateway[:-1]}{number}"}
+            {"network": net, "interface": f"e-{net}"}
+            | ({"address": f"{gateway[:-1]}{number}"} if self.attachments[:5] == "with " else {})
             for net, gateway in GATEWAYS.items()
+            if self.attachments
         ]
         settings = {
             "ROMANA_AGENT__NODE": name,
@@ -238,3 +242,88 @@ async def test_ipam_knows_what_a_node_has_applied(cluster: Cluster) -> None:
         )
 
     await until(lambda: asyncio.to_thread(realized))
+
+
+async def test_a_node_without_its_own_address_says_so(cluster: Cluster) -> None:
+    n1, n2 = cluster.nodes["n1"], cluster.nodes["n2"]
+    one, two = cluster.made.new("e1"), cluster.made.new("e2")
+    await n1.attach("e1", one, "b")
+    other = await n2.attach("e2", two, "b")
+    before = n1.namespace.run("ip route show table all proto 114")
+    n1.namespace.run("ip addr add 192.168.20.250/24 dev e-b")  # the subnet stays
+    n1.namespace.sysctl("net.ipv4.conf.e-b.promote_secondaries", 1)
+    n1.namespace.run("ip addr del 192.168.20.11/24 dev e-b")
+
+    async def says() -> bool:
+        status = await n1.status()
+        assert status is not None
+        return not status.ready and any(
+            "network/b" in reason and "192.168.20.11" in reason for reason in status.reasons
+        )
+
+    await until(says)
+    assert n1.namespace.run("ip route show table all proto 114") == before, "what works goes on"
+    n1.namespace.run("ip addr add 192.168.20.11/24 dev e-b")
+    await until(n1.is_ready)
+    await until(lambda: asyncio.to_thread(one.pings, other))
+
+
+@pytest.mark.parametrize("attachments", ["without addresses", ""])
+async def test_a_node_whose_address_changes_is_followed(
+    made: Namespaces, folder: Path, attachments: str
+) -> None:
+    """As by DHCP: first the new one comes, then the old one goes."""
+    router, nodes = lay(made, folder)
+    services = serve(router, folder)
+    try:
+        for node in nodes.values():
+            node.attachments = attachments
+            node.start()
+        for node in nodes.values():
+            await until(node.is_ready)
+        n1, n2 = nodes["n1"], nodes["n2"]
+        one, two = made.new("e1"), made.new("e2")
+        first = await n1.attach("e1", one, "a")
+        second = await n2.attach("e2", two, "a")
+        await until(lambda: asyncio.to_thread(two.pings, first))
+
+        n1.namespace.sysctl("net.ipv4.conf.e-a.promote_secondaries", 1)
+        n1.namespace.run("ip addr add 192.168.10.33/24 dev e-a")
+        n1.namespace.run("ip addr del 192.168.10.11/24 dev e-a")
+        n1.namespace.run(f"ip route replace default via {GATEWAYS['a']}")
+        n2.namespace.run("ip neigh flush all")
+
+        def by_the_new_one() -> bool:
+            return "via 192.168.10.33" in n2.namespace.run("ip nexthop")
+
+        await until(by_the_new_one)
+        await until(n1.is_ready)
+        await until(lambda: asyncio.to_thread(two.pings, first))
+        assert await asyncio.to_thread(one.pings, second)
+        assert n1.stop() == 0
+        n1.start()
+        await until(n1.is_ready)
+        assert by_the_new_one()
+    finally:
+        sys.stdout.write(logs(folder))
+        for process in (*services, *(node.process for node in nodes.values())):
+            if process is not None:
+                process.kill()
+                process.wait()
+
+
+async def test_an_address_that_an_operator_declared_is_kept_and_named(cluster: Cluster) -> None:
+    n1 = cluster.nodes["n1"]
+    declare = ["node", "update", "n1", "--address", "192.168.10.99", "--topology-address"]
+    words = [sys.executable, "-m", "services.ctl.main", *declare, f"{GATEWAYS['a']}:9610"]
+    with cluster.router.start([*words, "--insecure"], stdout=subprocess.DEVNULL) as declaring:
+        assert await asyncio.to_thread(declaring.wait, 60) == 0
+    assert n1.stop() == 0
+    n1.start()
+
+    async def warns() -> bool:
+        status = await n1.status()
+        return status is not None and any("192.168.10.99" in each for each in status.warnings)
+
+    await until(warns)
+    await until(n1.is_ready)

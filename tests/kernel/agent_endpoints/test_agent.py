@@ -7,6 +7,7 @@ import threading
 
 import grpc.aio
 import pytest
+from romana.agent.v1 import agent_service_pb2 as agent_pb
 
 from tests.support.agent_node import Node, RealNode
 from tests.support.echo import Answer
@@ -118,3 +119,10 @@ async def test_an_attach_that_the_kernel_refuses_leaves_nothing(real: RealNode) 
     real.home.run("ip route del unreachable 10.1.0.77/32")
     assert not (await real.attach("web-1", pod, address="10.1.0.77")).existed
     assert real.home.pings("10.1.0.77")
+
+
+async def test_a_chain_of_others_that_drops_is_named(real: RealNode) -> None:
+    real.home.run("iptables -P FORWARD DROP")
+    status = await real.stub.GetStatus(agent_pb.GetStatusRequest(), timeout=10)
+    assert status.warnings == ["chain FORWARD of table ip filter drops what it does not accept"]
+    assert status.ready

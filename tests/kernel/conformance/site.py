@@ -35,12 +35,16 @@ class Site:
 
     async def apply(self, documents: str) -> None:
         """Makes these documents all there is, on all nodes."""
+        await self.submit(documents)
+        await self.driver.realized([*self.pods.nodes])
+
+    async def submit(self, documents: str) -> None:
+        """Makes these documents all there is, and waits for no node."""
         text = self._filled(documents).encode()
         body: dict[str, object] = {"pruneLabels": OURS}
         if documents:
             body["documents"] = [{"content": base64.b64encode(text).decode(), "source": "case"}]
         await self.driver.call("ApplyPolicies", body)
-        await self.driver.realized([*self.pods.nodes])
 
     async def apply_at_last(self, documents: str) -> None:
         """The same while the service may be starting."""

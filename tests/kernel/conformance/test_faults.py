@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
 
-from lab.namespaces import call, open_socket, run
+from lab.namespaces import call, run
 from lab.probe import Outcome, traffic
 from tests.kernel.conformance.cases import FROM_B, Step, X, Y, everything, policy
-from tests.kernel.conformance.pods import Pod, Pods, Probe
+from tests.kernel.conformance.pods import Pod, Probe
 from tests.kernel.conformance.site import Site
+from tests.kernel.conformance.watching import INTERVAL, never, onlooker
+from tests.support.fault_table import Record
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
-INTERVAL = 0.05
-"""Seconds between two attempts of what is denied, and two words of what is established."""
-PORT = 90
-ANSWER_SECONDS = 15.0
-"""A lost segment is sent again; a connection that was cut is silent for ever."""
 DENIED = Probe(Y["a"], X["a"], socket.AF_INET, "udp", 80)
 ALSO_DENIED = Probe(Pod("z", "c"), X["a"], socket.AF_INET6, "tcp", 80)
 ALLOWED = Probe(X["b"], X["a"], socket.AF_INET, "tcp", 80)
@@ -29,74 +24,6 @@ ALSO = policy(
     "also", "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]}"
 )
 OTHER = policy("other", "{podSelector: {matchLabels: {pod: b}}, ingress: [{}]}", "z")
-
-
-@contextlib.asynccontextmanager
-async def never(pods: Pods, *probes: Probe) -> AsyncIterator[None]:
-    """Tries these all the time while the block runs: nothing may get there."""
-    got: list[str] = []
-    tried = 0
-    done = asyncio.Event()
-
-    async def attempt(one: Probe) -> None:
-        nonlocal tried
-        pending: set[asyncio.Task[None]] = set()
-
-        async def once() -> None:
-            if await pods.reaches(one, 0.3):
-                got.append(str(one))
-
-        while not done.is_set():
-            task = asyncio.create_task(once())
-            pending.add(task)
-            task.add_done_callback(pending.discard)
-            tried += 1
-            await asyncio.sleep(INTERVAL)
-        await asyncio.gather(*pending)
-
-    async with asyncio.TaskGroup() as group:
-        for one in probes:
-            group.create_task(attempt(one))
-        try:
-            yield
-        finally:
-            done.set()
-    assert tried > 10
-    assert not got, f"{len(got)} of {tried} attempts got through, such as {got[0]}"
-
-
-@contextlib.asynccontextmanager
-async def conversation(pods: Pods, source: Pod, destination: Pod) -> AsyncIterator[None]:
-    """One connection on which every word is answered while the block runs."""
-    loop = asyncio.get_running_loop()
-    address = str(pods.addresses[destination][socket.AF_INET])
-    with (
-        open_socket(pods.path(destination), socket.AF_INET, socket.SOCK_STREAM) as listener,
-        open_socket(pods.path(source), socket.AF_INET, socket.SOCK_STREAM) as client,
-    ):
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, PORT))
-        listener.listen()
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await loop.sock_connect(client, (address, PORT))
-            server, _ = await loop.sock_accept(listener)
-        done = asyncio.Event()
-
-        async def talk() -> None:
-            while not done.is_set():
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await loop.sock_sendall(client, b"word")
-                    await loop.sock_sendall(server, await loop.sock_recv(server, 64))
-                    assert await loop.sock_recv(client, 64) == b"word"
-                await asyncio.sleep(INTERVAL)
-
-        with server:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(talk())
-                try:
-                    yield
-                finally:
-                    done.set()
 
 
 async def test_changes_lose_no_packet_of_what_stays_allowed(site: Site) -> None:
@@ -114,20 +41,20 @@ async def test_changes_lose_no_packet_of_what_stays_allowed(site: Site) -> None:
         assert not lost, f"{len(lost)} of {len(echoes)} to {destination}: {lost[0]}"
 
 
-async def test_crashes_open_nothing_and_cut_nothing(site: Site) -> None:
+async def test_crashes_open_nothing_and_cut_nothing(site: Site, record_property: Record) -> None:
     pods, cluster = site.pods, site.pods.cluster
     await site.apply(FROM_B)
-    async with (
-        never(pods, DENIED, ALSO_DENIED),
-        conversation(pods, X["b"], X["a"]),
-    ):
-        for victim in ("policy", "n1", "n2", "policy"):
-            cluster.kill(victim)
-            cluster.start(victim)
-            await site.apply_at_last(FROM_B + OTHER)
-            cluster.kill(victim)
-            cluster.start(victim)
-            await site.apply_at_last(FROM_B)
+    for victim in ("policy", "n1", "n2", "policy"):
+        kind = "policy killed" if victim == "policy" else "agent killed"
+        async with (
+            onlooker(kind, pods, X["b"], X["a"], record_property) as seen,
+            never(pods, DENIED, ALSO_DENIED, seen=seen),
+        ):
+            for documents in (FROM_B + OTHER, FROM_B):
+                cluster.kill(victim)
+                cluster.start(victim)
+                await site.apply_at_last(documents)
+                seen.acknowledged += 1
     assert await pods.reaches(ALLOWED, 10)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,6 +15,7 @@ from services.agent.kernel.conntrack import Conntrack
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import Element, Shape
 from services.agent.rules import render
+from services.agent.rules.ending import Ending
 from services.common.model.network import Address
 from services.common.model.rules import (
     Direction,
@@ -23,7 +26,7 @@ from services.common.model.rules import (
 )
 from tests.kernel.policy.rules import allow, rules
 from tests.kernel.policy.site import Host, Site, pages
-from tests.kernel.policy.test_enforce import Agent, Connection, _remove
+from tests.kernel.policy.test_enforce import Agent, Connection, _remove, until
 from tests.support.netns import Namespaces, missing
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -376,3 +379,31 @@ async def test_a_packet_from_the_middle_of_a_connection_begins_none(agent: Agent
         assert connection.near.recv(16) == b"x"
     finally:
         connection.close()
+
+
+async def test_endpoints_come_and_go_while_connections_are_judged(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = agent.site.hosts
+    begun, go_on = threading.Event(), threading.Event()
+    sweep = Ending.sweep
+
+    def slow(self: Ending, *asked: object) -> int:
+        begun.set()
+        assert go_on.wait(20)
+        return sweep(self, *asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ending, "sweep", slow)
+    try:
+        agent.give(a, CLOSED)
+        await until(begun.is_set, "nothing is judged")
+        agent.enforcement.put(c.name, None)
+        agent.enforcement.forget(c.name)
+        async with asyncio.timeout(10):
+            await agent.enforcement.close_to(c.name, c.interface)
+            agent.put(c)
+            await agent.enforcement.opened(c.name)
+        assert agent.site.arrives(b, c, UDP, 53)
+    finally:
+        go_on.set()
+    await agent.settle()

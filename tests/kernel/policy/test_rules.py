@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +14,12 @@ from services.common.model.rules import (
     CidrBlock,
     CompiledRule,
     Direction,
+    EndpointRules,
     GroupId,
     Mode,
     PolicyName,
     PortMatch,
+    Profile,
     Protocol,
     RuleSet,
     Tier,
@@ -285,6 +288,26 @@ def test_an_endpoint_whose_rules_are_not_all_there_is_closed(site: Site) -> None
     site.put(removed=[f"rules/{one.id}"])
     site.apply()
     assert not site.arrives(a, b, TCP, 80)
+
+
+def test_rules_of_a_predecessor_do_not_open_its_successor(site: Site) -> None:
+    """It has the name and the addresses, and was attached after what was said."""
+    a, b, _ = site.hosts
+    site.composer.put_local(b.name, replace(b.local, instance="second"))
+    site.put(EndpointRules(b.name, b.addresses, Profile(), "first"))
+    site.apply()
+    assert not site.arrives(a, b, TCP, 80)
+    assert not site.arrives(b, a, TCP, 80)
+    site.put(EndpointRules(b.name, b.addresses, Profile(), "second"))
+    site.apply()
+    assert site.arrives(a, b, TCP, 80)
+
+
+def test_one_whose_journal_was_lost_keeps_its_rules(site: Site) -> None:
+    a, b, _ = site.hosts
+    site.put(EndpointRules(b.name, b.addresses, Profile(), "first"))
+    site.apply()
+    assert site.arrives(a, b, TCP, 80)
 
 
 def test_an_interface_that_is_about_to_be_one_is_closed(site: Site) -> None:

@@ -87,6 +87,7 @@ def test_kubernetes_is_told_one_address_of_each_family() -> None:
         mac="",
         mtu=1500,
         create_time=0,
+        instance="",
     )
     ips: Any = protocol.result(request, endpoint)["ips"]
     assert [one["address"] for one in ips] == ["10.0.0.1/32", "fd00::1/128"]
@@ -172,6 +173,7 @@ def test_a_result_has_the_form_of_its_version(version: str) -> None:
         mac="02:00:00:00:00:01",
         mtu=1500,
         create_time=0,
+        instance="",
     )
     result: Any = protocol.result(request, endpoint)
     assert result["cniVersion"] == version

@@ -39,6 +39,7 @@ ENDPOINT = local_endpoint(
     mac="02:00:00:00:00:01",
     mtu=1400,
     create_time=7,
+    instance="0123456789abcdef",
 )
 RECORDS = [
     Record(SPEC, Step.BEGUN),

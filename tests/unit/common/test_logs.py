@@ -9,7 +9,12 @@ from datetime import datetime, timedelta
 import pytest
 import structlog
 
-from services.common.process.logs import configure_logs, current_request
+from services.common.process.logs import (
+    LogEntry,
+    configure_logs,
+    current_request,
+    write_entries,
+)
 from services.common.process.version import version
 
 
@@ -101,3 +106,36 @@ def test_json_may_be_asked_for_on_a_terminal() -> None:
     structlog.get_logger().info("block_taken")
 
     assert lines(stream)
+
+
+class Given(LogEntry, frozen=True, kw_only=True):
+    event: str = "given"
+    address: str
+
+
+def test_entries_have_the_form_of_other_lines() -> None:
+    stream = io.StringIO()
+    configure_logs("ipam", stream=stream)
+    write_entries([Given(address="10.0.0.1", request_id='a"b'), Given(address="10.0.0.2")])
+    structlog.get_logger().info("given", address="10.0.0.3", request_id="")
+
+    first, second, other = lines(stream)
+    assert (first["address"], first["request_id"]) == ("10.0.0.1", 'a"b')
+    assert second["address"] == "10.0.0.2"
+    assert set(first) == set(second) == set(other)
+    assert (first["level"], first["service"], first["version"]) == (
+        other["level"], other["service"], other["version"],
+    )  # fmt: skip
+    assert len(str(first["timestamp"])) == len(str(other["timestamp"]))
+
+
+def test_entries_are_dropped_with_their_level_and_readable_on_a_terminal() -> None:
+    quiet, terminal = io.StringIO(), Terminal()
+    configure_logs("ipam", level="warning", stream=quiet)
+    write_entries([Given(address="10.0.0.1")])
+    assert quiet.getvalue() == ""
+    structlog.reset_defaults()
+    configure_logs("ipam", stream=terminal)
+    write_entries([Given(address="10.0.0.1")])
+    assert "given" in terminal.getvalue()
+    assert "10.0.0.1" in terminal.getvalue()

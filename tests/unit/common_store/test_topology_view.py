@@ -127,6 +127,7 @@ def test_what_never_could_be_read_is_there_all_the_same() -> None:
     assert view.nodes == {}
     assert view.layout == Layout()
     assert not view.layout_known
+    assert not view.in_sync
     assert set(view.unreadable) == {KEYS.layout, KEYS.node(H1)}
 
 
@@ -175,3 +176,17 @@ def test_a_node_that_was_removed_by_force_is_noted_until_it_is_forgotten() -> No
     assert not view.take(Snapshot((mark,), 4))
     assert not view.take(Snapshot((), 5, gone=(mark.key,)))
     assert view.removed == set()
+
+
+def test_what_could_be_read_last_is_known_to_who_starts() -> None:
+    view = TopologyView(KEYS)
+    earlier = (a_layout(2), a_node(H1, 3))
+    difference = view.take(
+        Snapshot((a_layout(5, b"["), a_node(H1, 6, BAD)), 7, earlier=earlier),
+    )
+    assert difference == TopologyDifference(layout=True, nodes=names(H1), appeared=names(H1))
+    assert (view.layout, view.nodes) == (LAYOUT, {H1: node("h1")})
+    assert (view.layout_revision, view.node_revisions) == (5, {H1: 6})
+    assert view.in_sync
+    assert view.blank() == names()
+    assert set(view.unreadable) == {KEYS.layout, KEYS.node(H1)}

@@ -142,7 +142,9 @@ def test_every_alert_is_raised_by_a_test() -> None:
             assert f"alertname: {item.where}\n        exp_alerts:\n          -" in cases, item.where
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool: `make test` installs it, as root"
+)
 def test_alerts_are_raised_by_what_they_are_for_and_only_by_that() -> None:
     command = ["promtool", "test", "rules", str(ROOT / "tests" / "compose" / "alerts.test.yml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)

@@ -8,7 +8,7 @@ import pytest
 
 from services.common.errors import NotFound, RomanaError
 from services.common.model.names import NodeName, Segment, Tenant
-from services.ipam.deciding.evaluate_groups import Rooms, evaluate_groups
+from services.ipam.deciding.evaluate_groups import GroupEvaluating, Rooms
 from services.ipam.model import Want, Why
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
@@ -29,7 +29,10 @@ ANYTHING = Want()
 
 
 def groups(it: World, wanted: Want = ANYTHING, tenant: str = "mine") -> Rooms:
-    return evaluate_groups(it.state, Tenant(tenant), Segment(""), wanted, it.now)
+    evaluating = GroupEvaluating(Tenant(tenant), Segment(""), wanted)
+    for place in evaluating.begin(it.state):
+        evaluating.look(it.state, place, it.now)
+    return evaluating.rooms
 
 
 def fits(it: World, rooms: Rooms, name: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from services.common.errors import AlreadyExists, InvalidInput, NotFound
 from services.common.model.names import NetworkName
-from services.common.model.network import Placement
+from services.common.model.network import Mode, Placement
 from services.ipam.deciding import reservations
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range, stored_ranges
@@ -155,6 +155,40 @@ def test_another_reservation_of_that_name_is_refused() -> None:
     with pytest.raises(AlreadyExists) as refused:
         reservations.is_needed(it.state, "r", reservation("r", "10.0.0.2"))
     assert refused.value.reason == "RESERVATION_EXISTS"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.0/29", "10.0.0.1-10.0.0.9"])
+def test_a_reservation_of_what_is_in_use_is_refused_with_the_name_that_has_it(text: str) -> None:
+    it = world()
+    it.many(2)
+    wanted = reservation("r", "10.0.0.12", text)
+    with pytest.raises(AlreadyExists) as refused:
+        reservations.is_needed(it.state, "r", wanted)
+    assert refused.value.reason == "ADDRESS_IN_USE"
+    assert refused.value.metadata["name"] in {"n0", "n1"}
+    assert refused.value.metadata["field"] == "reservation.ranges[1]"
+    assert reservations.is_needed(it.state, "r", wanted, allow_in_use=True)
+    for name in ("n0", "n1"):
+        it.release(name)
+    assert reservations.is_needed(it.state, "r", wanted)
+
+
+def test_a_reservation_of_what_is_in_use_in_a_stranded_block_is_refused() -> None:
+    it = world()
+    it.one("a")
+    it.state.set_layout(layout([network("net", "10.0.0.0/28", 31)]))
+    with pytest.raises(AlreadyExists) as refused:
+        reservations.is_needed(it.state, "r", reservation("r", "10.0.0.0"))
+    assert refused.value.metadata["name"] == "a"
+
+
+@pytest.mark.parametrize(("cidr", "given"), [("fd62::/124", 15), ("fd62::/127", 2)])
+def test_the_address_that_every_router_answers_for_is_not_given(cidr: str, given: int) -> None:
+    net = network("net", cidr, 128, mode=Mode.ONLINK)
+    it = World(layout([net]), [node("h1")])
+    found = it.fill()
+    assert len(found) == given
+    assert ("fd62::" in found) == (given == 2)
 
 
 def test_ending_what_is_not_there_changes_nothing() -> None:

@@ -162,3 +162,16 @@ def test_the_text_is_kept() -> None:
     assert policy.origin is not None
     assert policy.origin.kind == "romana"
     assert json.loads(policy.origin.document)["id"] == "7"
+
+
+def test_local_are_the_endpoints_of_hosts_and_not_hosts() -> None:
+    """Policies that Romana installed with each agent: hosts to pods, and pods to hosts."""
+    any_of = [{"protocol": "ANY"}]
+    to_pods = read(applied_to=[{"dest": "local"}], peers=[{"peer": "host"}], rules=any_of)
+    assert [policy.tier for policy in to_pods] == [Tier.TENANT]
+    assert to_pods[0].targets == (EndpointSelector(),)
+    assert [rule.peers for rule in to_pods[0].rules[Direction.INGRESS]] == [(NodeSelector(),)]
+
+    to_hosts = read(applied_to=[{"dest": "host"}], peers=[{"peer": "local"}], rules=any_of)
+    assert to_hosts[0].targets == (NodeSelector(),)
+    assert [rule.peers for rule in to_hosts[0].rules[Direction.INGRESS]] == [(EndpointSelector(),)]

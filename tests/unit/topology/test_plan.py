@@ -51,7 +51,7 @@ def join(layout: Layout, nodes: dict[NodeName, Node], new: Node) -> Node:
 
 def in_use(base: str, owner: str, length: int = 29, used: int = 3) -> Usage:
     usage = Usage()
-    usage.put(N, int(ip_address(base)), 0, PageUse(length, NodeName(owner), used))
+    usage.put(N, int(ip_address(base)), 0, PageUse(length, 32, NodeName(owner), (1 << used) - 1))
     return usage
 
 

@@ -1,0 +1,79 @@
+"""Builds what tells topology of this node, for `main`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import grpc.aio
+import structlog
+
+from services.agent.kernel.drivers import Kernel
+from services.agent.registering import Identity, Registering
+from services.agent.routing.reconcile import Reconciler
+from services.agent.routing.spool import Spool
+from services.agent.settings import AgentSettings
+from services.common.model.addresses import read_address
+from services.common.model.network import Address
+from services.common.model.node import Attachment
+
+log = structlog.get_logger(__name__)
+
+
+def build_registering(
+    settings: AgentSettings,
+    channel: grpc.aio.Channel,
+    kernel: Kernel,
+    spool: Spool,
+    reconciler: Reconciler,
+    own: Address | None,
+) -> Registering:
+    """It looks again when something is wrong with the node's interfaces or addresses.
+
+    Args:
+        settings: What they say of this node.
+        channel: To topology.
+        kernel: Has the interfaces.
+        spool: Remembers what was found.
+        reconciler: Is told the attachments that topology has, and says what is wrong with them.
+        own: The main address that was found before.
+    """
+
+    async def found(attachments: Sequence[Attachment]) -> None:
+        await _saved(lambda: spool.save_attachments(attachments))
+        reconciler.set_attachments(attachments)
+
+    registering = Registering(
+        channel,
+        settings.topology,
+        Identity(
+            settings.name,
+            read_address(settings.address) if settings.address else None,
+            settings.labels,
+            settings.declared(),
+        ),
+        kernel.look,
+        found,
+        own=own,
+        keep=lambda address: _saved(lambda: spool.save_address(address)),
+    )
+    known: frozenset[tuple[str, str]] = frozenset()
+
+    def looked() -> None:
+        nonlocal known
+        troubles = frozenset(
+            item for item in reconciler.failures.items() if item[0].startswith("network/")
+        )
+        if troubles != known:
+            known = troubles
+            registering.look_again()
+
+    reconciler.on_change(looked)
+    return registering
+
+
+async def _saved(save: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(save)
+    except OSError as error:  # it is known as long as this process lives
+        log.warning("state_not_saved", message=str(error))

@@ -1,0 +1,183 @@
+"""Authorities and certificates of an installation in Kubernetes, as Secrets of its namespace.
+
+There are two authorities: whoever has a certificate of the first is known to Romana's services by
+its role, and whoever has one of the second may do anything in etcd. Nodes have one of the first.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apps_v1 import DaemonSet, Deployment, StatefulSet
+from lightkube.resources.core_v1 import Secret
+from lightkube.types import PatchType
+
+from services.common.certificates import authority
+from services.common.certificates.authority import Facts, Pair, Subject
+from services.common.errors import Conflict, NotFound
+from services.common.rpc.identity import URI, Role
+from services.kubernetes.cluster.api_server import ApiServer
+
+AUTHORITY: Final = "romana-authority"
+ETCD_AUTHORITY: Final = "romana-etcd-authority"
+CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
+"""As in Secrets that cert-manager makes."""
+RESTARTED: Final = "romana.io/certificates-renewed"
+_USERS: Final = (
+    (StatefulSet, "romana-etcd"),
+    (Deployment, "romana-topology"),
+    (Deployment, "romana-ipam"),
+    (Deployment, "romana-policy"),
+    (Deployment, "romana-kubernetes"),
+    (DaemonSet, "romana-agent"),
+)
+"""What has to begin anew with new certificates; agents ask for theirs whenever they do."""
+
+
+class Outcome(StrEnum):
+    """What was done about a certificate."""
+
+    MADE = "made"
+    RENEWED = "renewed"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A certificate that there has to be."""
+
+    secret: str
+    authority: str
+    subject: Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one."""
+
+    secret: str
+    outcome: Outcome
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """How long certificates are good."""
+
+    days: int
+    within: int
+    """Days before its end, in which one is renewed."""
+
+
+def leaves(hosts: Sequence[str]) -> tuple[Leaf, ...]:
+    """Those of an installation whose services are called by these names and addresses."""
+
+    def subject(role: Role, *called: str) -> Subject:
+        return Subject(f"romana-{role}", (URI + role,), called)
+
+    return (
+        Leaf("romana-etcd-tls", ETCD_AUTHORITY, Subject("romana-etcd", (), tuple(hosts))),
+        Leaf("romana-service-tls", AUTHORITY, subject(Role.SERVICE, *hosts)),
+        Leaf("romana-operator-tls", AUTHORITY, subject(Role.OPERATOR)),
+    )
+
+
+def is_due(data: Mapping[str, bytes], leaf: Leaf, ours: Pair, now: datetime, within: int) -> bool:
+    """Whether what a Secret has has to be made anew."""
+    if data.get(CA) != ours.certificate or CERTIFICATE not in data or KEY not in data:
+        return True
+    facts = authority.facts(data[CERTIFICATE])
+    ends_soon = facts.not_after - now < timedelta(days=within)
+    return ends_soon or set(facts.hosts) != set(leaf.subject.hosts)
+
+
+class ClusterCertificates:
+    """The Secrets of a namespace."""
+
+    def __init__(self, server: ApiServer, namespace: str) -> None:
+        self._server = server
+        self._namespace = namespace
+
+    async def ensure(self, hosts: Sequence[str], now: datetime, term: Term) -> list[Done]:
+        """Makes what lacks and renews what ends soon."""
+        done: list[Done] = []
+        authorities: dict[str, Pair] = {}
+        for name in (AUTHORITY, ETCD_AUTHORITY):
+            authorities[name], outcome = await self._authority(name, now)
+            done.append(Done(name, outcome, authority.facts(authorities[name].certificate)))
+        done += [
+            await self._leaf(leaf, authorities[leaf.authority], now, term) for leaf in leaves(hosts)
+        ]
+        if any(one.outcome is Outcome.RENEWED for one in done):
+            await self._restart(now)
+        return done
+
+    async def _authority(self, name: str, now: datetime) -> tuple[Pair, Outcome]:
+        found = await self._read(name)
+        if found is not None:
+            data = _data(found)
+            return Pair(data[CERTIFICATE], data[KEY]), Outcome.KEPT
+        made = authority.new_authority(name, now)
+        try:
+            await self._create(name, made, made.certificate)
+        except Conflict:  # somebody else was first
+            return await self._authority(name, now)
+        return made, Outcome.MADE
+
+    async def _leaf(self, leaf: Leaf, ours: Pair, now: datetime, term: Term) -> Done:
+        found = await self._read(leaf.secret)
+        if found is not None and not is_due(_data(found), leaf, ours, now, term.within):
+            facts = authority.facts(_data(found)[CERTIFICATE])
+            return Done(leaf.secret, Outcome.KEPT, facts)
+        made = authority.issue(ours, leaf.subject, now, days=term.days)
+        if found is None:
+            await self._create(leaf.secret, made, ours.certificate)
+        else:
+            found.data = _encoded(made, ours.certificate)
+            await self._server.call(lambda client: client.replace(found))
+        outcome = Outcome.MADE if found is None else Outcome.RENEWED
+        return Done(leaf.secret, outcome, authority.facts(made.certificate))
+
+    async def _restart(self, now: datetime) -> None:
+        """Has all begin anew that read certificates when they start."""
+        change = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: now.isoformat()}}}}}
+        for kind, name in _USERS:
+            try:
+                await self._server.call(
+                    lambda client, kind=kind, name=name: client.patch(  # type: ignore[misc]
+                        kind, name, change, namespace=self._namespace, patch_type=PatchType.MERGE
+                    )
+                )
+            except NotFound:
+                continue  # an installation without it
+
+    async def _read(self, name: str) -> Secret | None:
+        try:
+            return await self._server.call(
+                lambda client: client.get(Secret, name, namespace=self._namespace)
+            )
+        except NotFound:
+            return None
+
+    async def _create(self, name: str, pair: Pair, ca: bytes) -> None:
+        secret = Secret(
+            metadata=ObjectMeta(name=name, namespace=self._namespace),
+            type="kubernetes.io/tls",
+            data=_encoded(pair, ca),
+        )
+        await self._server.call(lambda client: client.create(secret))
+
+
+def _data(secret: Secret) -> dict[str, bytes]:
+    return {key: base64.b64decode(text) for key, text in (secret.data or {}).items()}
+
+
+def _encoded(pair: Pair, ca: bytes) -> dict[str, str]:
+    content = {CA: ca, CERTIFICATE: pair.certificate, KEY: pair.key}
+    return {key: base64.b64encode(data).decode() for key, data in content.items()}

@@ -1,0 +1,78 @@
+"""Evaluates many nodes, or groups, in pieces, between which allocations go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from romana.ipam.v1 import ipam_service_pb2 as pb
+
+from services.common.errors import InvalidInput
+from services.common.model.names import NodeName
+from services.common.process.turns import Turns
+from services.ipam.api import messages
+from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
+from services.ipam.deciding.evaluate_groups import GroupEvaluating
+from services.ipam.store.replica import Replica
+
+NODES_MOST: Final = 10_000
+"""Names in one request."""
+
+
+async def evaluate(
+    replica: Replica, turns: Turns, request: pb.EvaluateNodesRequest
+) -> pb.EvaluateNodesResponse:
+    """The answer to a request; a node is as it was when its piece was at work."""
+    tenant, segment = messages.parse_owner(request.tenant, request.segment)
+    evaluating = Evaluating(tenant, segment, messages.parse_want(request))
+    if len(request.nodes) > NODES_MOST:
+        problem = f"has {len(request.nodes)}, at most {NODES_MOST} are allowed"
+        raise InvalidInput.at("nodes", problem)
+    found = await _look(replica, turns, evaluating, request.nodes)
+    answer = pb.EvaluateNodesResponse()
+    wanted = iter(found[: request.limit or None])
+    item = next(wanted, None)
+    while item is not None:
+        async with turns.piece() as piece:
+            while item is not None and not piece.is_over:
+                answer.evaluations.append(messages.evaluation(item))
+                item = next(wanted, None)
+    return answer
+
+
+async def evaluate_groups(
+    replica: Replica, turns: Turns, request: pb.EvaluateGroupsRequest
+) -> pb.EvaluateGroupsResponse:
+    """The answer to a request; a group is as it was when its piece was at work."""
+    tenant, segment = messages.parse_owner(request.tenant, request.segment)
+    evaluating = GroupEvaluating(tenant, segment, messages.parse_want_of_groups(request))
+    left = iter(evaluating.begin(await replica.settled()))
+    place = next(left, None)
+    while place is not None:
+        async with turns.piece() as piece:
+            state, now = await replica.settled(), replica.now()
+            piece.begin()
+            while place is not None and not piece.is_over:
+                evaluating.look(state, place, now)
+                place = next(left, None)
+    return messages.rooms(evaluating.rooms)
+
+
+async def _look(
+    replica: Replica, turns: Turns, evaluating: Evaluating, asked: Sequence[str]
+) -> list[Evaluation]:
+    """Evaluates the nodes that are asked for (none: all), best first."""
+    state = await replica.settled()
+    names = list(dict.fromkeys(map(NodeName, asked))) if asked else list(state.nodes)
+    found: list[Evaluation] = []
+    at = 0
+    while at < len(names):
+        async with turns.piece() as piece:
+            state, now = await replica.settled(), replica.now()
+            piece.begin()
+            while at < len(names) and not piece.is_over:
+                if asked or names[at] in state.nodes:  # it may have gone since
+                    found.append(evaluating.look(state, names[at], now))
+                at += 1
+    best_first(found)
+    return found

@@ -1,0 +1,109 @@
+"""What the chart installs works, and asks for no more than it says."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+
+from services.common.certificates import authority
+from tests.kubernetes.installed import CHART, NAMESPACE, RELEASE, Installed
+from tests.kubernetes.objects import Pods, pod
+from tests.kubernetes.romana import PODS
+from tests.kubernetes.shell import until
+
+TRIES = (
+    {},
+    {"tls": {"enabled": False}},
+    {"etcd": {"endpoints": ["192.0.2.1:2379"]}},
+    {"etcd": {"storage": {"kind": "claim", "class": "fast"}}},
+    {"topology": {"initial": {}}},
+    {"etcd": {"backup": {"enabled": True, "claim": "backup"}}},
+)
+
+
+def test_it_passes_its_own_test(installed: Installed) -> None:
+    assert "Succeeded" in installed.helm("test", RELEASE)
+
+
+def test_what_it_renders_is_what_the_api_server_takes(installed: Installed) -> None:
+    installed.helm("lint", CHART, values=installed.values())
+    version = json.loads(installed.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
+    template = ("template", RELEASE, CHART, "--kube-version", version)
+    for more in TRIES:
+        # elsewhere than it is installed: of what is there not everything may be changed
+        values = installed.values(**more)
+        rendered = installed.helm(*template, values=values, namespace="default")
+        installed.cluster.kubectl(
+            "apply", "--dry-run=server", "--server-side", "--force-conflicts", "-f", "-",
+            input=rendered,
+        )  # fmt: skip
+
+
+def test_pods_have_addresses_of_the_topology_and_reach_each_other(installed: Installed) -> None:
+    pods = Pods(installed.cluster)
+    objects = [pod("one", node="node-1"), pod("two", node="node-2")]
+    pods.run(*objects)
+    address = pods.address("two")
+    assert ipaddress.IPv4Address(address) in PODS
+    assert pods.ask("one", address) == f"two {pods.address('one')}"
+    pods.delete(*objects)
+
+
+def test_every_agent_has_the_certificate_of_its_own_node(installed: Installed) -> None:
+    requests = installed.cluster.get("certificatesigningrequests")["items"]
+    ours = [one for one in requests if one["spec"]["signerName"] == "romana.io/node"]
+    pods = {
+        one["metadata"]["name"]: one["spec"]["nodeName"]
+        for one in installed.cluster.get("-n", NAMESPACE, "pods")["items"]
+    }
+    nodes = set()
+    for one in ours:
+        (pod,) = one["spec"]["extra"]["authentication.kubernetes.io/pod-name"]
+        found = authority.facts(base64.b64decode(one["status"]["certificate"]))
+        assert found.uris == (f"romana:node:{pods[pod]}",)
+        nodes.add(pods[pod])
+    assert nodes == set(installed.cluster.hosts.nodes)
+
+
+def test_nobody_else_gets_one(installed: Installed) -> None:
+    made = authority.signing_request("node-1")
+    request = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "not-an-agent"},
+        "spec": {
+            "request": base64.b64encode(made.certificate).decode(),
+            "signerName": "romana.io/node",
+            "usages": ["digital signature", "client auth", "server auth"],
+        },
+    }
+    installed.cluster.apply(request)
+
+    def is_denied() -> bool:
+        found = installed.cluster.get("certificatesigningrequest", "not-an-agent")
+        conditions = found["status"].get("conditions", [])
+        return [one["type"] for one in conditions] == ["Denied"]
+
+    until("the request to be denied", is_denied)
+    installed.cluster.kubectl("delete", "certificatesigningrequest", "not-an-agent")
+
+
+def test_renewed_certificates_are_taken_up(installed: Installed) -> None:
+    def serial() -> int:
+        secret = installed.cluster.get("-n", NAMESPACE, "secret", "romana-service-tls")
+        return authority.facts(base64.b64decode(secret["data"]["tls.crt"])).serial
+
+    before = serial()
+    # with longer to go before its end than it is good, every one is due
+    job = installed.cluster.get("-n", NAMESPACE, "cronjob", "romana-certificates")
+    spec = job["spec"]["jobTemplate"]["spec"]
+    command = spec["template"]["spec"]["containers"][0]["command"]
+    command.append("--within=36500")
+    meta = {"name": "renew-now", "namespace": NAMESPACE}
+    text = json.dumps({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec})
+    installed.cluster.kubectl("apply", "-f", "-", input=text)
+    installed.kubectl("wait", "--for=condition=complete", "--timeout=240s", "job/renew-now")
+    assert serial() != before
+    installed.wait()
+    assert "Succeeded" in installed.helm("test", RELEASE)
