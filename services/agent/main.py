@@ -18,6 +18,7 @@ from services.agent.kernel.foreign_forwarding import closed_chains
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
+from services.agent.registering import Registering
 from services.agent.routing.intake import route_stream
 from services.agent.routing.reconcile import Reconciler, Timing
 from services.agent.routing.spool import Spool
@@ -87,6 +88,8 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         lambda: (*stream.reasons, *rules.reasons, *(why for one in kept for why in one.reasons))
     )
 
+    registering: Registering | None = None
+
     async def status() -> NodeStatus:
         applied = stream.applied
         closed = await asyncio.to_thread(closed_chains)
@@ -98,7 +101,10 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
             routes=reconciler.routes,
             repaired=metrics.repaired,
             policy=None if policy is None else policy.status(),
-            warnings=tuple(f"chain {chain} drops what it does not accept" for chain in closed),
+            warnings=(
+                *(f"chain {chain} drops what it does not accept" for chain in closed),
+                *((registering.warning,) if registering and registering.warning else ()),
+            ),
         )
 
     built = build_endpoints(
@@ -141,9 +147,8 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         )
         life.on_stop(Phase.CLOSE, "topology", channel.close)
         own = await asyncio.to_thread(spool.load_address)
-        tasks["registering"] = build_registering(
-            settings, channel, kernel, spool, reconciler, own
-        ).run
+        registering = build_registering(settings, channel, kernel, spool, reconciler, own)
+        tasks["registering"] = registering.run
     for name, work in tasks.items():
         kept.append(Kept(name, work))
         life.start(name, kept[-1].run())

@@ -85,7 +85,8 @@ class Registering:
         self._own = own
         self._keep = keep
         self._again = asyncio.Event()
-        self._warned = ""
+        self.warning = ""
+        """What is wrong with what an operator declared, for people; empty: nothing is known."""
         self._told: Sequence[Attachment] | None = None
         self.registered = False
         """Topology knows this node as it is."""
@@ -194,19 +195,18 @@ class Registering:
         """Whether the main address that topology has was found by the agent, and is gone."""
         address = ipaddress.ip_address(node.address)
         if any(interface.has(address) for interface in await self._interfaces()):
-            self._warned = ""
+            self.warning = ""
             return False
         if address == self._own or "address" in node.self_reported:
             log.warning("node_address_gone", address=node.address)
             return True
-        if self._warned != node.address:
-            self._warned = node.address
-            log.warning(
-                "node_address_elsewhere",
-                address=node.address,
-                message="an operator declared it, and no interface has it: declare another one by "
-                f"`romana node update {node.name} --address`, or the agent's setting `address`",
-            )
+        warning = (
+            f"an operator declared the address {node.address} for this node, and no interface has "
+            f"it: declare another one by `romana node update {node.name} --address`"
+        )
+        if self.warning != warning:
+            log.warning("node_address_elsewhere", message=warning)
+        self.warning = warning
         return False
 
     async def _completed(self, attachment: Attachment, known: str) -> Attachment:

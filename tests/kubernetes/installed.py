@@ -56,7 +56,12 @@ class Installed:
             ctr = (folder / "bin/ctr", "--namespace", "k8s.io", "images", "import")
             self.cluster.run(node, *ctr, archive)
 
-    def helm(self, *arguments: object, values: Mapping[str, Any] | None = None) -> str:
+    def helm(
+        self,
+        *arguments: object,
+        values: Mapping[str, Any] | None = None,
+        namespace: str = NAMESPACE,
+    ) -> str:
         """helm as the administrator; what it prints."""
         run = self.cluster.hosts.run
         homes = [f"HELM_{part}_HOME={run}/helm" for part in ("CACHE", "CONFIG", "DATA")]
@@ -65,7 +70,7 @@ class Installed:
         given = () if values is None else ("--values", "-")
         text = "" if values is None else json.dumps(values)
         return self.cluster.run(
-            CONTROL, *line, "--namespace", NAMESPACE, *given, input=text, timeout=600
+            CONTROL, *line, "--namespace", namespace, *given, input=text, timeout=600
         ).stdout
 
     def up(self, **more: Any) -> None:

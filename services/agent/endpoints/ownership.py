@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 Prefixes: TypeAlias = Mapping[NetworkName, Sequence[Prefix]]
 
 ASK_SECONDS: Final = 3.0
+HEARING_SECONDS: Final = (0.0, 0.2, 0.8)
+"""Before each question."""
 COMPARE_SECONDS: Final = 60.0
 """Between comparisons without a reason: a block that goes from the node is a reason, and ipam tells
 of it at once."""
@@ -91,14 +93,22 @@ class Ownership:
             await self.agreed(endpoint)
 
     async def problem(self, endpoint: LocalEndpoint) -> str:
-        """What ipam says of an endpoint's addresses now; empty: the same, or it is away."""
-        deadline = asyncio.get_running_loop().time() + ASK_SECONDS
-        try:
-            known = await self._addressing.ipam.find(endpoint.allocation_name, deadline)
-        except Unavailable:
-            return ""
-        if not differs(endpoint, known):
-            return ""
+        """What ipam says of an endpoint's addresses now; empty: the same, or it is away.
+
+        A replica that is not active may not have heard of it yet: it is asked again.
+        """
+        loop = asyncio.get_running_loop()
+        known: Allocated | None = None
+        for pause in HEARING_SECONDS:
+            await asyncio.sleep(pause)
+            try:
+                known = await self._addressing.ipam.find(
+                    endpoint.allocation_name, loop.time() + ASK_SECONDS
+                )
+            except Unavailable:
+                return ""
+            if not differs(endpoint, known):
+                return ""
         has = _text(known.addresses) if known is not None else "nothing"
         return f"ipam has {has} for it on this node, not {_text(endpoint.addresses)}"
 

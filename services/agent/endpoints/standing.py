@@ -17,6 +17,7 @@ import structlog
 
 from services.agent.model import EndpointAddress, LocalEndpoint
 from services.common.model.names import EndpointName
+from services.common.model.network import Address
 
 log = structlog.get_logger(__name__)
 
@@ -34,10 +35,6 @@ class Concern(StrEnum):
 
 class Kernel(Protocol):
     """Makes routes to endpoints: the reconciler."""
-
-    @property
-    def endpoints(self) -> Mapping[EndpointName, LocalEndpoint]:
-        """What was put and not removed."""
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -62,6 +59,8 @@ class Standing:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._endpoints: dict[EndpointName, LocalEndpoint] = {}
+        self._holders: dict[Address, EndpointName] = {}
+        """Of the addresses that routes lead to."""
         self._troubles: dict[EndpointName, dict[Concern, _Trouble]] = {}
 
     @property
@@ -71,12 +70,14 @@ class Standing:
 
     def put(self, endpoint: LocalEndpoint) -> None:
         """It is attached: routes shall lead to it, unless it is withdrawn."""
+        self._let_go(endpoint.name)
         self._endpoints[endpoint.name] = endpoint
         if not self.is_withdrawn(endpoint.name):
-            self._kernel.put_endpoint(endpoint)
+            self._lead_to(endpoint)
 
     def drop(self, name: EndpointName) -> None:
         """It is not attached any more."""
+        self._let_go(name)
         self._endpoints.pop(name, None)
         self._troubles.pop(name, None)
         self._kernel.remove_endpoint(name)
@@ -90,6 +91,7 @@ class Standing:
         log.warning("endpoint_degraded", endpoint=name, concern=concern.value, problem=text)
         troubles[concern] = trouble
         if withdraw:
+            self._let_go(name)
             self._kernel.remove_endpoint(name)
 
     def clear(self, name: EndpointName, concern: Concern) -> bool:
@@ -105,7 +107,7 @@ class Standing:
         endpoint = self._endpoints.get(name)
         if endpoint is None or not was_withdrawn or self.is_withdrawn(name):
             return False
-        self._kernel.put_endpoint(endpoint)
+        self._lead_to(endpoint)
         return True
 
     def has(self, name: EndpointName, concern: Concern) -> bool:
@@ -126,10 +128,17 @@ class Standing:
         self, addresses: Collection[EndpointAddress], name: EndpointName
     ) -> list[LocalEndpoint]:
         """Other endpoints on this node that have one of the addresses in use."""
-        wanted = {item.address for item in addresses}
-        return [
-            endpoint
-            for endpoint in self._kernel.endpoints.values()
-            if endpoint.name != name
-            and not wanted.isdisjoint(item.address for item in endpoint.addresses)
-        ]
+        names = dict.fromkeys(
+            self._holders[item.address] for item in addresses if item.address in self._holders
+        )
+        return [self._endpoints[holder] for holder in names if holder != name]
+
+    def _lead_to(self, endpoint: LocalEndpoint) -> None:
+        self._holders.update((item.address, endpoint.name) for item in endpoint.addresses)
+        self._kernel.put_endpoint(endpoint)
+
+    def _let_go(self, name: EndpointName) -> None:
+        endpoint = self._endpoints.get(name)
+        for item in () if endpoint is None else endpoint.addresses:
+            if self._holders.get(item.address) == name:
+                del self._holders[item.address]

@@ -310,3 +310,20 @@ async def test_a_node_whose_address_changes_is_followed(
             if process is not None:
                 process.kill()
                 process.wait()
+
+
+async def test_an_address_that_an_operator_declared_is_kept_and_named(cluster: Cluster) -> None:
+    n1 = cluster.nodes["n1"]
+    declare = ["node", "update", "n1", "--address", "192.168.10.99", "--topology-address"]
+    words = [sys.executable, "-m", "services.ctl.main", *declare, f"{GATEWAYS['a']}:9610"]
+    with cluster.router.start([*words, "--insecure"], stdout=subprocess.DEVNULL) as declaring:
+        assert await asyncio.to_thread(declaring.wait, 60) == 0
+    assert n1.stop() == 0
+    n1.start()
+
+    async def warns() -> bool:
+        status = await n1.status()
+        return status is not None and any("192.168.10.99" in each for each in status.warnings)
+
+    await until(warns)
+    await until(n1.is_ready)

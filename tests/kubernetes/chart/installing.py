@@ -18,6 +18,7 @@ TRIES = (
     {"etcd": {"endpoints": ["192.0.2.1:2379"]}},
     {"etcd": {"storage": {"kind": "claim", "class": "fast"}}},
     {"topology": {"initial": {}}},
+    {"etcd": {"backup": {"enabled": True, "claim": "backup"}}},
 )
 
 
@@ -27,8 +28,12 @@ def test_it_passes_its_own_test(installed: Installed) -> None:
 
 def test_what_it_renders_is_what_the_api_server_takes(installed: Installed) -> None:
     installed.helm("lint", CHART, values=installed.values())
+    version = json.loads(installed.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
+    template = ("template", RELEASE, CHART, "--kube-version", version)
     for more in TRIES:
-        rendered = installed.helm("template", RELEASE, CHART, values=installed.values(**more))
+        # elsewhere than it is installed: of what is there not everything may be changed
+        values = installed.values(**more)
+        rendered = installed.helm(*template, values=values, namespace="default")
         installed.cluster.kubectl(
             "apply", "--dry-run=server", "--server-side", "--force-conflicts", "-f", "-",
             input=rendered,
