@@ -314,7 +314,7 @@ class Committer:
                 self._undo(decision.jobs, "store_away")
                 self._fail_first(len(decision.jobs), error)
                 return
-            except OutcomeLost:
+            except (OutcomeLost, asyncio.CancelledError):
                 # not NOT_ACTIVE: who forwarded would ask the next one, and hide what was done
                 self._undo(decision.jobs, "deposed")
                 self._fail_first(len(decision.jobs), _outcome_lost())

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import pytest
 
@@ -18,6 +19,7 @@ from services.common.etcd.types import (
     Changes,
     Event,
     KeyValue,
+    Outcome,
     Put,
     Snapshot,
 )
@@ -31,6 +33,7 @@ from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import Release, Request
 from services.ipam.store.fenced_transactions import Deposed
+from services.ipam.store.group_commit import NOT_ACTIVE
 from services.ipam.store.topology_feed import TopologyFeed
 from tests.conftest import Store
 from tests.contract.common_etcd.proxy import Proxy
@@ -197,6 +200,32 @@ async def test_who_was_deposed_before_it_knew_does_not_say_that_nothing_was_deci
             assert refused.reason == STORE_OUTCOME_UNKNOWN
             with pytest.raises(Deposed):
                 await parts.task
+
+
+async def test_who_is_stopped_while_it_writes_does_not_say_that_nothing_was_decided(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it hears that another replica was elected: the transaction may come through."""
+    transact, written = parts.store.client.transact, asyncio.Event()
+
+    async def lost(*arguments: Any) -> Outcome:
+        await transact(*arguments)
+        written.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(parts.store.client, "transact", lost)
+    asked = asyncio.create_task(parts.ask("a"))
+    await written.wait()
+    waiting = asyncio.create_task(parts.ask("b"))
+    await asyncio.sleep(0)
+    parts.task.cancel()
+    reasons = [error.reason for error in (*await asked, *await waiting) if _is_unavailable(error)]
+    assert reasons == [STORE_OUTCOME_UNKNOWN, NOT_ACTIVE]
+
+
+def _is_unavailable(result: object) -> TypeGuard[Unavailable]:
+    return isinstance(result, Unavailable)
 
 
 async def test_all_that_waits_goes_into_one_transaction(parts: Parts) -> None:
