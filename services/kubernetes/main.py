@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from typing import Final
 
+from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
@@ -13,6 +15,10 @@ from services.common.process.command import run_service
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.serving import serve_metrics
+from services.kubernetes.api.extender import Extender
+from services.kubernetes.api.http_server import HttpServer
+from services.kubernetes.calls.follow_topology import PlacesFollower
+from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.policy import PolicyCalls
 from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.calls.topology import TopologyCalls
@@ -22,13 +28,17 @@ from services.kubernetes.cluster.informer import Informer
 from services.kubernetes.cluster.kinds import SIGNING_REQUESTS, WORDS
 from services.kubernetes.cluster.lease import LeaseElection
 from services.kubernetes.cluster.recorder import Recorder
+from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.followed import follow
 from services.kubernetes.control.leading import Leading, Teller
 from services.kubernetes.control.sign_nodes import Authority, NodeSigner
 from services.kubernetes.control.tell_policy import PolicyTeller
 from services.kubernetes.control.tell_topology import TopologyTeller
+from services.kubernetes.control.waiting import Waiting
 from services.kubernetes.metrics import ControllerMetrics
 from services.kubernetes.settings import KubernetesSettings
+
+DRAIN_SECONDS: Final = 5.0
 
 
 async def serve(life: Lifecycle, settings: KubernetesSettings) -> None:
@@ -78,6 +88,31 @@ async def serve(life: Lifecycle, settings: KubernetesSettings) -> None:
             force=settings.force_node_deletion,
         )
 
+    ipam = Replicas(IpamServiceStub, settings.ipam, tls, insecure=settings.insecure)
+    life.on_stop(Phase.CLOSE, "ipam", ipam.close)
+    places = PlacesFollower(topology.stubs)
+    waiting = Waiting(server, followed, IpamCalls(ipam), lambda: places.places)
+    binder = Binder(
+        server,
+        followed,
+        FreshReads(server),
+        IpamCalls(ipam),
+        waiting,
+        segment_label=settings.segment_label,
+    )
+    extender = Extender(
+        followed,
+        IpamCalls(ipam),
+        lambda: places.places,
+        binder,
+        waiting,
+        segment_label=settings.segment_label,
+    )
+    http = HttpServer(extender.handlers)
+    await http.start(settings.extender.address, settings.extender.context())
+    life.on_stop(Phase.DRAIN, "extender", lambda: http.stop(DRAIN_SECONDS))
+    life.start("places", places.run())
+    life.start("waiting", waiting.run())
     leading.add("policy", tell_policy)
     leading.add("topology", tell_topology)
     if (folder := settings.authority.folder) is not None:

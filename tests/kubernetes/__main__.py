@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.files import kubeconfig
 from tests.kubernetes.hosts import CONTROL
-from tests.kubernetes.romana import WIRES, Romana
+from tests.kubernetes.romana import EXTENDER, WIRES, Romana
 from tests.kubernetes.shell import Failed
 
 FOLDER = Path(os.environ.get("ROMANA_KUBERNETES_TEST_DIR", "/var/tmp/romana-kubernetes-test"))
@@ -53,7 +53,12 @@ def main() -> int:
 
 def _perform(args: argparse.Namespace) -> int:
     if args.verb == "up":
-        cluster = Cluster.up(FOLDER, nodes=args.nodes, wires=WIRES if args.romana else None)
+        cluster = Cluster.up(
+            FOLDER,
+            nodes=args.nodes,
+            wires=WIRES if args.romana else None,
+            extender=EXTENDER if args.romana else "",
+        )
         if args.romana:
             Romana(cluster).up()
         elif args.reference:

@@ -39,7 +39,7 @@ class Cluster:
         *,
         nodes: int,
         wires: Mapping[str, str] | None = None,
-        scheduler: Path | None = None,
+        extender: str = "",
         pod_cidr: str = "",
         name: str = "k8s",
     ) -> Cluster:
@@ -49,7 +49,7 @@ class Cluster:
             folder: What `prepare` made.
             nodes: How many.
             wires: An interface with this prefix in every node and outside, beside eth0.
-            scheduler: A KubeSchedulerConfiguration.
+            extender: URL of kube-scheduler's.
             pod_cidr: kube-proxy's --cluster-cidr.
             name: First part of the namespaces' names.
         """
@@ -63,7 +63,7 @@ class Cluster:
         cluster = cls(hosts)
         hosts.save()
         try:
-            files.write_all(hosts, scheduler)
+            files.write_all(hosts, extender)
             hosts.make()
             cluster._start_all()
         except BaseException:

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import secrets
 from pathlib import Path
+from typing import Any
 
 from tests.kubernetes.hosts import CONTROL, Hosts
 from tests.kubernetes.shell import sh
@@ -18,11 +19,11 @@ ROMANA = "romana-kubernetes"
 """The user that Romana's controller is."""
 
 
-def write_all(hosts: Hosts, scheduler: Path | None) -> None:
-    """Writes all of it; `scheduler` is a KubeSchedulerConfiguration, YAML in block style."""
+def write_all(hosts: Hosts, extender: str) -> None:
+    """Writes all of it; `extender` is where kube-scheduler's is, if it has one."""
     _write_certificates(hosts)
     _write_users(hosts)
-    _write_scheduler(hosts, scheduler)
+    _write_scheduler(hosts, extender)
     for node in hosts.nodes:
         _write_node(hosts, node)
 
@@ -90,15 +91,18 @@ def _write_users(hosts: Hosts) -> None:
     (hosts.run / "pki/tokens.csv").write_text("".join(rows))
 
 
-def _write_scheduler(hosts: Hosts, scheduler: Path | None) -> None:
-    text = (
-        scheduler.read_text()
-        if scheduler is not None
-        else "apiVersion: kubescheduler.config.k8s.io/v1beta1\nkind: KubeSchedulerConfiguration\n"
-    )
-    text += f"clientConnection: {{kubeconfig: {kubeconfig(hosts, 'kube-scheduler')}}}\n"
-    text += "leaderElection: {leaderElect: false}\n"
-    (hosts.run / "scheduler.yaml").write_text(text)
+def _write_scheduler(hosts: Hosts, extender: str) -> None:
+    config: dict[str, Any] = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1beta1",
+        "kind": "KubeSchedulerConfiguration",
+        "clientConnection": {"kubeconfig": str(kubeconfig(hosts, "kube-scheduler"))},
+        "leaderElection": {"leaderElect": False},
+    }
+    if extender:
+        verbs = {f"{verb}Verb": verb for verb in ("filter", "prioritize", "bind")}
+        one = {"urlPrefix": extender, **verbs, "weight": 1, "nodeCacheCapable": True}
+        config["extenders"] = [{**one, "httpTimeout": "10s"}]
+    (hosts.run / "scheduler.yaml").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def _write_node(hosts: Hosts, node: str) -> None:

@@ -1,8 +1,11 @@
 """Romana on the test cluster: its services in control, an agent and the CNI plug-in on each node.
 
-pods    10.60.0.0/16, routed, on eth0; a prefix for each node. What a pod gets that says nothing.
-blue    10.20.0.0/24, the subnet of the wire of that name; its gateway is outside
-green   10.30.0.0/24, the same
+    pods    10.60.0.0/16, routed, on eth0, a prefix for each node: for pods that say nothing
+    blue    10.20.0.0/24, the subnet of the wire of that name; its gateway is outside
+    green   10.30.0.0/24, the same
+    tiny    10.40.0.0/28, the same, on the first two nodes only; ten addresses are left
+
+The scheduler's extender is that of the first replica of the controller.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ from tests.kubernetes.shell import sh, until
 
 ROOT: Final = Path(__file__).parents[2]
 RBAC: Final = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
-WIRES: Final = {"blue": "10.20.0.0/24", "green": "10.30.0.0/24"}
+WIRES: Final = {"blue": "10.20.0.0/24", "green": "10.30.0.0/24", "tiny": "10.40.0.0/28"}
+TINY_NODES: Final = ("node-1", "node-2")
+TINY: Final = 10
+"""Addresses: neither the first and last, the gateway's, nor the nodes' own."""
+EXTENDER: Final = "http://127.0.0.1:9650"
 PODS: Final = ipaddress.IPv4Network("10.60.0.0/16")
 PORTS: Final = {"topology": 9610, "ipam": 9620, "policy": 9630}
 VARIABLES: Final = {
@@ -186,7 +193,7 @@ class Romana:
                 "cidr": prefix,
                 "mode": "onlink",
                 "gateway": str(ipaddress.IPv4Network(prefix)[1]),
-                "block_length": 29,
+                **({"block_length": 32, "reuse_delay": "0s"} if name == "tiny" else {}),
             }
             for name, prefix in WIRES.items()
         ]
@@ -216,6 +223,7 @@ class Romana:
         return [
             {"network": network, "interface": wire, "address": str(address(node, wire))}
             for network, wire in (("pods", "eth0"), *((name, name) for name in WIRES))
+            if network != "tiny" or node in TINY_NODES
         ]
 
     def write_routes(self) -> None:
@@ -281,6 +289,7 @@ class Romana:
                     "IDENTITY": name,
                     "LEASE__SECONDS": str(LEASE_SECONDS),
                     "METRICS__ADDRESS": f"127.0.0.1:{METRICS[name]}",
+                    "EXTENDER__ADDRESS": f"127.0.0.1:{METRICS[name] - 1}",
                 },
             )
         self._define_python("agent", "agent", replicas)

@@ -79,6 +79,7 @@ _IPAM: Final[Mapping[str, Row]] = {
     "DeleteReservation": OPERATORS,
     "ListReservations": READERS,
     "EvaluateNodes": READERS,
+    "EvaluateGroups": READERS,
     "GetUtilization": READERS,
     "GetNodeRoutes": _or_node(READERS, _node),
     "SyncRoutes": _agents(),

@@ -1,4 +1,4 @@
-"""Evaluates many nodes in pieces, between which allocations go on."""
+"""Evaluates many nodes, or groups, in pieces, between which allocations go on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from services.common.model.names import NodeName
 from services.common.process.turns import Turns
 from services.ipam.api import messages
 from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
+from services.ipam.deciding.evaluate_groups import GroupEvaluating
 from services.ipam.store.replica import Replica
 
 NODES_MOST: Final = 10_000
@@ -37,6 +38,24 @@ async def evaluate(
                 answer.evaluations.append(messages.evaluation(item))
                 item = next(wanted, None)
     return answer
+
+
+async def evaluate_groups(
+    replica: Replica, turns: Turns, request: pb.EvaluateGroupsRequest
+) -> pb.EvaluateGroupsResponse:
+    """The answer to a request; a group is as it was when its piece was at work."""
+    tenant, segment = messages.parse_owner(request.tenant, request.segment)
+    evaluating = GroupEvaluating(tenant, segment, messages.parse_want_of_groups(request))
+    left = iter(evaluating.begin(await replica.settled()))
+    place = next(left, None)
+    while place is not None:
+        async with turns.piece() as piece:
+            state, now = await replica.settled(), replica.now()
+            piece.begin()
+            while place is not None and not piece.is_over:
+                evaluating.look(state, place, now)
+                place = next(left, None)
+    return messages.rooms(evaluating.rooms)
 
 
 async def _look(

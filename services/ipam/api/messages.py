@@ -19,6 +19,7 @@ from services.common.sizes import ADDRESS_BYTES
 from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import Result
 from services.ipam.deciding.evaluate import Evaluation
+from services.ipam.deciding.evaluate_groups import Rooms
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import parse_range
@@ -203,6 +204,11 @@ def parse_want(request: ipam_service_pb2.EvaluateNodesRequest) -> Want:
         raise InvalidInput.of(
             [Violation(item.path.removeprefix("."), item.message) for item in error.violations]
         ) from None
+
+
+def parse_want_of_groups(request: ipam_service_pb2.EvaluateGroupsRequest) -> Want:
+    """Reads which address a scheduler means; raises InvalidInput."""
+    return _parse_want(request.address, "address")
 
 
 def parse_reservation(message: block_pb2.Reservation) -> Reservation:
@@ -422,6 +428,28 @@ def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
         free_in_blocks=item.free_in_blocks,
         new_block_needed=item.fits and not item.free_in_blocks,
         refusals=[refusal(refused) for refused in item.refusals],
+    )
+
+
+def rooms(item: Rooms) -> ipam_service_pb2.EvaluateGroupsResponse:
+    """Where there is room."""
+    return ipam_service_pb2.EvaluateGroupsResponse(
+        groups=[
+            utilization_pb2.GroupEvaluation(
+                network=room.network,
+                group=room.group,
+                free_addresses=min(room.free, UINT64_MOST),
+                refusal=None if room.refused is None else refusal(room.refused),
+            )
+            for room in item.groups
+        ],
+        holders=[
+            utilization_pb2.HolderEvaluation(
+                network=room.network, node=room.node, free_addresses=room.free
+            )
+            for room in item.holders
+        ],
+        refusals=map(refusal, item.refused),
     )
 
 

@@ -29,7 +29,7 @@ from services.common.store.unreadable import named
 from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
-from services.ipam.api.evaluating import evaluate
+from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
 from services.ipam.api.reading_ahead import ReadingAhead
 from services.ipam.api.trail import Trail
@@ -367,6 +367,11 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
         return await evaluate(self._replica, self._turns, request)
+
+    async def EvaluateGroups(
+        self, request: pb.EvaluateGroupsRequest, context: Context
+    ) -> pb.EvaluateGroupsResponse:
+        return await evaluate_groups(self._replica, self._turns, request)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context

@@ -40,6 +40,10 @@ class Deposed(Exception):
     """This replica is no longer the active one."""
 
 
+class OutcomeLost(Deposed):
+    """It was deposed before it knew what became of a transaction, which may be carried out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Leadership:
     """That this replica is the active one, as far as it can know."""
@@ -78,7 +82,8 @@ class Writer:
     ) -> Revision | None:
         """Carries out a transaction; None: it was not, and may be decided and tried anew at once.
 
-        Raises Deposed; Unavailable if nothing was carried out; RequestTooLarge.
+        Raises Deposed, and nothing was carried out unless it is OutcomeLost; Unavailable, and
+        nothing was; RequestTooLarge.
         """
         mark = self._mark()
         try:
@@ -113,7 +118,7 @@ class Writer:
                 self.revision = commit.mod_revision
                 return self.revision
             if commit is None or commit.mod_revision != self.revision:
-                raise Deposed
+                raise OutcomeLost
             revision = None
         if revision is None:
             raise Unavailable(
@@ -130,7 +135,7 @@ class Writer:
         own: set[bytes] = set()
         while True:
             if not self._leadership.holds():
-                raise Deposed
+                raise OutcomeLost
             mark = self._mark()
             own.add(mark)
             try:
@@ -143,7 +148,7 @@ class Writer:
                 return None
             commits, candidates = outcome.reads
             if not candidates or not commits or commits[0].value not in {lost, *own}:
-                raise Deposed
+                raise OutcomeLost
             self.revision = commits[0].mod_revision
             return self.revision if commits[0].value == lost else None
 

@@ -25,7 +25,7 @@ import structlog
 
 from services.common.errors import RomanaError, Unavailable, internal_error
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.errors import RequestTooLarge
+from services.common.etcd.errors import STORE_OUTCOME_UNKNOWN, RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
 from services.common.sizes import TRANSACTION_OPERATIONS
@@ -43,7 +43,7 @@ from services.ipam.deciding.commands import (
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.state import Pending, State
 from services.ipam.store import codec, node_releases
-from services.ipam.store.fenced_transactions import Deposed, Leadership, Writer
+from services.ipam.store.fenced_transactions import Deposed, Leadership, OutcomeLost, Writer
 from services.ipam.store.topology_feed import TopologyFeed
 
 log = structlog.get_logger(__name__)
@@ -312,10 +312,13 @@ class Committer:
                 self._divide()
             except Unavailable as error:
                 self._undo(decision.jobs, "store_away")
-                for job, _ in decision.jobs:
-                    self._queue.popleft()
-                    self._fail(job, error)
+                self._fail_first(len(decision.jobs), error)
                 return
+            except (OutcomeLost, asyncio.CancelledError):
+                # not NOT_ACTIVE: who forwarded would ask the next one, and hide what was done
+                self._undo(decision.jobs, "deposed")
+                self._fail_first(len(decision.jobs), _outcome_lost())
+                raise
             except BaseException:
                 self._undo(decision.jobs, "deposed")
                 raise
@@ -327,6 +330,10 @@ class Committer:
                 await self._catch_up()
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
+
+    def _fail_first(self, jobs: int, error: Unavailable) -> None:
+        for _ in range(jobs):
+            self._fail(self._queue.popleft(), error)
 
     def _divide(self) -> None:
         """Tries less at once; the first item fails if it is too large by itself."""
@@ -518,3 +525,10 @@ class Committer:
 
 def _not_active() -> Unavailable:
     return Unavailable("this replica is not the active one any more", reason=NOT_ACTIVE)
+
+
+def _outcome_lost() -> Unavailable:
+    return Unavailable(
+        "this replica is not the active one any more, and what it wrote last may be carried out",
+        reason=STORE_OUTCOME_UNKNOWN,
+    )

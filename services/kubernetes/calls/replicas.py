@@ -36,6 +36,11 @@ class Replicas(Generic[Stub]):
         self._channels = [open_channel(one, tls=tls, insecure=insecure) for one in addresses]
         self._stubs = [stub(channel) for channel in self._channels]
 
+    @property
+    def stubs(self) -> Sequence[Stub]:
+        """One for each."""
+        return tuple(self._stubs)
+
     async def close(self) -> None:
         """Closes all channels."""
         for channel in self._channels:

@@ -25,8 +25,9 @@ from services.common.errors import InvalidInput, RomanaError, Unavailable
 
 FIELD_MANAGER: Final = "romana"
 CALL_SECONDS: Final = 10.0
-SILENCE_SECONDS: Final = 150.0
-"""Without a word on a watch: bookmarks come every minute."""
+SLACK_SECONDS: Final = 15.0
+"""After the end that a watch was given, until it is taken for dead: servers do not always send
+bookmarks, so silence says nothing before."""
 _KEEPALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
@@ -35,6 +36,8 @@ _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
 )
 """A connection that leads nowhere any more is noticed within 20 s."""
+
+_JSON: Final = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
 
@@ -104,12 +107,26 @@ class ApiServer:
             raise refusal(answer.status_code, answer.content)
         return answer.content
 
-    def stream(
-        self, path: str, parameters: Mapping[str, str]
+    async def post(self, path: str, body: object) -> None:
+        """Makes an object whose answer does not matter."""
+        try:
+            answer = await self._http.post(path, content=msgspec.json.encode(body), headers=_JSON)
+        except httpx2.HTTPError as error:
+            raise _broken(error) from error
+        if not answer.is_success:
+            raise refusal(answer.status_code, answer.content)
+
+    def watch(
+        self, path: str, parameters: Mapping[str, str], seconds: int
     ) -> AbstractAsyncContextManager[httpx2.Response]:
-        """An answer that goes on; see `chunks`."""
-        timeout = httpx2.Timeout(CALL_SECONDS, read=SILENCE_SECONDS)
-        return self._http.stream("GET", path, params=dict(parameters), timeout=timeout)
+        """An answer that goes on for so long."""
+        timeout = httpx2.Timeout(CALL_SECONDS, read=seconds + SLACK_SECONDS)
+        return self._http.stream(
+            "GET",
+            path,
+            params={**parameters, "watch": "true", "timeoutSeconds": str(seconds)},
+            timeout=timeout,
+        )
 
     async def call(self, request: Callable[[lightkube.AsyncClient], Awaitable[T]]) -> T:
         """Does something with single objects."""
@@ -157,4 +174,4 @@ def load_config(file: Path | None) -> SingleConfig:
 
 
 def _broken(error: httpx2.HTTPError) -> Unavailable:
-    return Unavailable(f"the API server cannot be reached: {error or type(error).__name__}")
+    return Unavailable(f"the API server cannot be reached: {str(error) or type(error).__name__}")

@@ -3,9 +3,9 @@
     list in pages > watch from there > ... > 410: list again, and say what is missing as deletions
 
 The rules are kopf's (https://github.com/nolar/kopf, kopf/_cogs/clients/watching.py): a watch asks
-for bookmarks, so that the version it goes on from is never old; it ends by itself after some
-minutes, each at another time; what is silent for longer than bookmarks take is broken. Nothing is
-deleted because it was not heard of: only by a deletion, or by a list that is whole.
+for bookmarks, so that the version it goes on from is never old; it ends by itself after a minute
+or so, each at another time, and what goes on in silence after that is broken. Nothing is deleted
+because it was not heard of: only by a deletion, or by a list that is whole.
 
 There is no task per object, and of each only the fields that are needed are decoded. Changes that
 do not touch these are dropped here, so that a node's heartbeats cost nothing further.
@@ -32,7 +32,7 @@ from services.kubernetes.objects.metadata import Metadata
 log = structlog.get_logger(__name__)
 
 PAGE: Final = 500
-WATCH_SECONDS: Final = (240, 300)
+WATCH_SECONDS: Final = (60, 90)
 """How long a watch lasts: drawn between these, so that not all of them begin anew at once."""
 SHORT_SECONDS: Final = 1.0
 """A watch that ends sooner does not work."""
@@ -244,13 +244,12 @@ class Informer(Generic[T]):
     async def _watch(self) -> None:
         """Takes changes until the server ends the watch."""
         parameters = {
-            "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
-            "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311
         }
+        seconds = random.randint(*WATCH_SECONDS)  # noqa: S311
         try:
-            async with self._server.stream(self._kind.path, parameters) as answer:
+            async with self._server.watch(self._kind.path, parameters, seconds) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     raise refusal(answer.status_code, await answer.aread())
                 self._follows(follows=True)

@@ -71,3 +71,8 @@ class Read:
 
     addresses: tuple[AddressWish, ...] = ()
     problems: tuple[Violation, ...] = field(default=())
+
+
+def wishes_of(endpoint: WantedEndpoint) -> tuple[AddressWish, ...]:
+    """The addresses that it is to get; at least one."""
+    return endpoint.addresses or (AddressWish(),)

@@ -38,6 +38,10 @@ class Proxy:
         """Answers pass, requests do not."""
         self._to_server.clear()
 
+    def hold_back_answers(self) -> None:
+        """Requests pass, answers do not."""
+        self._from_server.clear()
+
     def speak(self) -> None:
         """What was held back arrives now; what was sent after it, such as its end, a bit later."""
         self._to_server.set()

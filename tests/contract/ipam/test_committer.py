@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import pytest
 
 from services.common.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.errors import STORE_FULL
+from services.common.etcd.errors import STORE_FULL, STORE_OUTCOME_UNKNOWN
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.etcd.types import (
     Changes,
     Event,
     KeyValue,
+    Outcome,
     Put,
     Snapshot,
 )
@@ -30,10 +33,12 @@ from services.ipam.ledger.ranges import stored_ranges
 from services.ipam.ledger.state import State
 from services.ipam.model import Release, Request
 from services.ipam.store.fenced_transactions import Deposed
+from services.ipam.store.group_commit import NOT_ACTIVE
 from services.ipam.store.topology_feed import TopologyFeed
 from tests.conftest import Store
+from tests.contract.common_etcd.proxy import Proxy
 from tests.contract.ipam.leading import Parts, leading, texts
-from tests.support.ipam_process import drop_nodes, seed
+from tests.support.ipam_process import drop_nodes, poll, seed
 from tests.support.topologies import layout, network, node
 
 
@@ -164,6 +169,63 @@ async def test_who_was_deposed_writes_nothing_and_says_so(parts: Parts) -> None:
     assert await pages(parts) == before
     with pytest.raises(Unavailable):
         await parts.ask("c")
+
+
+async def test_who_was_deposed_before_it_knew_does_not_say_that_nothing_was_decided(
+    store: Store,
+) -> None:
+    """Else whoever passed the call on has the next one do it again, unseen by the caller."""
+    async with (
+        Proxy(store.endpoint) as proxy,
+        EtcdClient([proxy.endpoint], timeout=1) as slow,
+    ):
+        await seed(
+            store.client, store.keys, layout([network("net", "10.0.0.0/24", 29)]), [node("h1")]
+        )
+        async with leading(replace(store, client=slow)) as parts:
+            assert await parts.ask("a") == ["10.0.0.0"]
+            before = await store.client.range(store.keys.blocks)
+            proxy.hold_back_answers()
+            asked = asyncio.create_task(parts.ask("b"))
+
+            async def carried_out() -> bool:
+                return (await store.client.range(store.keys.blocks)).items != before.items
+
+            await poll(carried_out, 60, what="the transaction")
+            await store.client.put(store.keys.commit, b"somebody else")
+            proxy.cut()  # the answer never comes
+            proxy.speak()
+            (refused,) = await asked
+            assert isinstance(refused, Unavailable)
+            assert refused.reason == STORE_OUTCOME_UNKNOWN
+            with pytest.raises(Deposed):
+                await parts.task
+
+
+async def test_who_is_stopped_while_it_writes_does_not_say_that_nothing_was_decided(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it hears that another replica was elected: the transaction may come through."""
+    transact, written = parts.store.client.transact, asyncio.Event()
+
+    async def lost(*arguments: Any) -> Outcome:
+        await transact(*arguments)
+        written.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(parts.store.client, "transact", lost)
+    asked = asyncio.create_task(parts.ask("a"))
+    await written.wait()
+    waiting = asyncio.create_task(parts.ask("b"))
+    await asyncio.sleep(0)
+    parts.task.cancel()
+    reasons = [error.reason for error in (*await asked, *await waiting) if _is_unavailable(error)]
+    assert reasons == [STORE_OUTCOME_UNKNOWN, NOT_ACTIVE]
+
+
+def _is_unavailable(result: object) -> TypeGuard[Unavailable]:
+    return isinstance(result, Unavailable)
 
 
 async def test_all_that_waits_goes_into_one_transaction(parts: Parts) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.objects import Pods
-from tests.kubernetes.romana import WIRES, Romana
+from tests.kubernetes.romana import EXTENDER, WIRES, Romana
 from tests.kubernetes.shell import until
 
 FOLDER = Path(os.environ.get("ROMANA_KUBERNETES_TEST_DIR", "/var/tmp/romana-kubernetes-test"))
@@ -37,7 +37,7 @@ def romana() -> Iterator[Romana]:
     if KEEP and (FOLDER / "run").exists():
         yield Romana(Cluster.known(FOLDER))
         return
-    cluster = Cluster.up(FOLDER, nodes=NODES, wires=WIRES)
+    cluster = Cluster.up(FOLDER, nodes=NODES, wires=WIRES, extender=EXTENDER)
     made = Romana(cluster)
     try:
         made.up()

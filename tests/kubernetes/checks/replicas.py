@@ -51,7 +51,9 @@ def test_pods_start_while_no_controller_runs_if_their_node_knows_them(
     until("another sandbox", lambda: romana.sandbox("node-1", pods.endpoint("web")) != sandbox)
     pods.wait(("default", "web"))
     assert pods.address("web") == address
-    pods.cluster.apply(pod("new", node="node-1"))
+    new = pod("new")
+    new["spec"]["nodeName"] = "node-1"  # nobody there to say where it may go
+    pods.cluster.apply(new)
     until("kubelet to say why", lambda: "waited 5 s" in str(pods.cluster.get("events")))
     for controller in CONTROLLERS:
         romana.cluster.start(CONTROL, controller)

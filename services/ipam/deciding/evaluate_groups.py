@@ -1,0 +1,141 @@
+"""Where there is room for an owner, by groups: for schedulers that know where their nodes are.
+
+It costs as much as there are groups and holdings, not as there are nodes: a scheduler of thousands
+of nodes asks for every pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.common.errors import NotFound
+from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
+from services.ipam.deciding.allocation import refuse
+from services.ipam.deciding.evaluate import available
+from services.ipam.ledger.areas import Area, Owner
+from services.ipam.ledger.ground import owner_of
+from services.ipam.ledger.state import State
+from services.ipam.model import Refused, Want, Why
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRoom:
+    """What any node of a group can get there."""
+
+    network: NetworkName
+    group: GroupPath
+    free: int = 0
+    """Addresses that nobody holds."""
+    refused: Refused | None = None
+    """Why it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolderRoom:
+    """What a node can get besides, of blocks that the owner holds there."""
+
+    network: NetworkName
+    node: NodeName
+    free: int
+
+
+@dataclass(slots=True)
+class Rooms:
+    """The answer."""
+
+    groups: list[GroupRoom] = field(default_factory=list)
+    """In the order in which networks are tried."""
+    holders: list[HolderRoom] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    """Networks that are out of the question for every node."""
+
+
+class GroupEvaluating:
+    """Evaluates all groups for an owner, one after the other; the answer is in `rooms`."""
+
+    def __init__(self, tenant: Tenant, segment: Segment, want: Want) -> None:
+        self._owner = Owner(NodeName(""), tenant, segment)
+        self._want = want
+        self.rooms = Rooms()
+
+    def begin(self, state: State) -> Sequence[tuple[NetworkName, GroupPath]]:
+        """The groups to look at; raises NotFound for an unknown network."""
+        want, tenant = self._want, self._owner.tenant
+        if want.network is not None and want.network not in state.spaces:
+            raise NotFound(
+                f"there is no network {want.network!r}",
+                reason="NETWORK_NOT_FOUND",
+                metadata={"field": "network", "network": want.network},
+            )
+        places = []
+        for name in _in_order(state, tenant):
+            space = state.spaces[name]
+            if want.network not in {None, name}:
+                continue
+            if not space.network.allows(tenant):
+                self.rooms.refused.append(Refused(name, Why.NOT_THIS_TENANT))
+            elif want.bits not in {0, space.bits}:
+                self.rooms.refused.append(Refused(name, Why.OTHER_FAMILY))
+            else:
+                places += [(name, path) for path in space.areas]
+        return places
+
+    def look(self, state: State, place: tuple[NetworkName, GroupPath], now: int) -> None:
+        """Evaluates a group, if it is still there; `now` is the time by which addresses rest, in
+        milliseconds."""
+        space = state.spaces.get(place[0])
+        area = None if space is None else space.areas.get(place[1])
+        if area is None:
+            return
+        if self._want.address is None:
+            _any(self.rooms, area, self._owner, now)
+        else:
+            _exactly(self.rooms, state, area, self._owner, self._want.address)
+
+
+def _in_order(state: State, tenant: Tenant) -> Sequence[NetworkName]:
+    """Those that name the tenant first."""
+    networks = state.layout.networks
+    named = [network.name for network in networks if tenant in network.tenants]
+    return [*named, *(network.name for network in networks if tenant not in network.tenants)]
+
+
+def _any(rooms: Rooms, area: Area, owner: Owner, now: int) -> None:
+    name = area.network.name
+    free = area.free()
+    refused = None if free else refuse(area, owner, now)
+    rooms.groups.append(GroupRoom(name, area.path, free, refused))
+    _, tenant, segment = owner
+    for (node, of_tenant, of_segment), holding in area.holdings.items():
+        if of_tenant == tenant and of_segment == segment:
+            in_blocks = sum(available(block, area, now) for block in holding.blocks)
+            if in_blocks:
+                rooms.holders.append(HolderRoom(name, node, in_blocks))
+
+
+def _exactly(rooms: Rooms, state: State, area: Area, owner: Owner, address: int) -> None:
+    """One address: nobody's, or of a block that one node holds."""
+    name = area.network.name
+    why: Why | None = None
+    if not area.base <= address < area.stop:
+        why = Why.ADDRESS_OUTSIDE
+    else:
+        slot = area.slot(address)
+        offset = address - area.slot_base(slot)
+        block = state.index.blocks.get((name, area.slot_base(slot)))
+        if block is None:
+            if not area.space.is_free(slot) or area.partial.get(slot, 0) >> offset & 1:
+                why = Why.ADDRESS_RESERVED
+        elif block.area is not area:
+            why = Why.STRANDED
+        elif block.reserved >> offset & 1:
+            why = Why.ADDRESS_RESERVED
+        elif block.names[offset] is not None:
+            why = Why.ADDRESS_IN_USE
+        else:
+            why = Why.BLOCK_HELD_BY_OTHER
+            if owner_of(block)[1:] == owner[1:]:
+                rooms.holders.append(HolderRoom(name, block.node, 1))
+    refused = None if why is None else Refused(name, why, area.path)
+    rooms.groups.append(GroupRoom(name, area.path, 0 if refused else 1, refused))

@@ -1,0 +1,94 @@
+"""Follows where nodes are, by topology's watch: everything, then every change."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import grpc.aio
+import structlog
+from romana.topology.v1 import node_pb2, topology_pb2
+from romana.topology.v1 import topology_service_pb2 as pb
+
+from services.common.backoff import Backoff, BackoffPolicy
+from services.common.model.names import GroupPath, NetworkName, NodeName
+from services.common.rpc.status import error_of
+from services.kubernetes.scheduling.places import Place, Places
+
+if TYPE_CHECKING:
+    from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
+
+log = structlog.get_logger(__name__)
+
+RETRY: Final = BackoffPolicy(initial=0.1, maximum=5.0)
+
+
+class PlacesFollower:
+    """The watch."""
+
+    def __init__(self, stubs: Sequence[TopologyServiceAsyncStub]) -> None:
+        """`stubs`: of replicas, of which any will do."""
+        self._stubs = stubs
+        self._topology_of: dict[NetworkName, str] = {}
+        self._nodes: dict[NodeName, node_pb2.Node] = {}
+        self._places: dict[NodeName, Place] = {}
+        self.places: Places | None = None
+        """None: not all nodes have been heard of yet."""
+
+    async def run(self) -> None:
+        """Follows for ever."""
+        backoff = Backoff(RETRY, random.random)
+        turn = 0
+        while True:
+            try:
+                await self._follow(self._stubs[turn % len(self._stubs)], backoff)
+            except grpc.aio.AioRpcError as error:
+                log.warning("places_not_followed", message=error_of(error).message)
+            turn += 1
+            await asyncio.sleep(backoff.failed())
+
+    async def _follow(self, stub: TopologyServiceAsyncStub, backoff: Backoff) -> None:
+        heard: set[NodeName] | None = set()
+        async for message in stub.WatchTopology(pb.WatchTopologyRequest()):
+            backoff.succeeded()
+            if message.HasField("spec"):
+                self._take_spec(message.spec)
+            for node in message.updated_nodes:
+                name = NodeName(node.name)
+                self._nodes[name] = node
+                self._places[name] = self._place(node)
+                if heard is not None:
+                    heard.add(name)
+            for gone in message.removed_nodes:
+                self._forget(NodeName(gone))
+            if heard is None:
+                self.places = Places(dict(self._places))
+            elif message.in_sync:
+                for name in self._nodes.keys() - heard:
+                    self._forget(name)
+                heard = None
+                self.places = Places(dict(self._places))
+
+    def _take_spec(self, spec: topology_pb2.TopologySpec) -> None:
+        self._topology_of = {
+            NetworkName(network): topology.name
+            for topology in spec.topologies
+            for network in topology.networks
+        }
+        self._places = {name: self._place(node) for name, node in self._nodes.items()}
+
+    def _place(self, node: node_pb2.Node) -> Place:
+        placements = {one.topology: GroupPath(one.group) for one in node.placements}
+        groups = {
+            NetworkName(network): placements[topology]
+            for network in node.networks
+            if (topology := self._topology_of.get(NetworkName(network))) in placements
+        }
+        attached = {NetworkName(one.network) for one in node.attachments}
+        return Place(groups, frozenset(attached - groups.keys()))
+
+    def _forget(self, name: NodeName) -> None:
+        self._nodes.pop(name, None)
+        self._places.pop(name, None)

@@ -1,0 +1,115 @@
+"""What the controller asks of ipam. Protobuf messages stop here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from romana.ipam.v1 import allocation_pb2, utilization_pb2
+from romana.ipam.v1 import ipam_service_pb2 as pb
+
+from services.common.errors import NotFound
+from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
+from services.common.rpc.enums import FAMILIES
+from services.kubernetes.calls.replicas import Replicas
+from services.kubernetes.scheduling.rooms import Lack, Rooms
+from services.kubernetes.wanted.values import AddressWish, WantedEndpoint
+
+if TYPE_CHECKING:
+    from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
+
+_LACKS: Final[Mapping[int, Lack]] = MappingProxyType(
+    {
+        utilization_pb2.REFUSAL_NOT_THIS_TENANT: Lack.OTHER_TENANTS,
+        utilization_pb2.REFUSAL_OTHER_FAMILY: Lack.OTHER_FAMILY,
+        utilization_pb2.REFUSAL_NODE_NOT_ATTACHED: Lack.NOT_ATTACHED,
+        utilization_pb2.REFUSAL_NO_GROUP: Lack.NO_GROUP,
+        utilization_pb2.REFUSAL_GROUP_FULL: Lack.FULL,
+        utilization_pb2.REFUSAL_RESERVED: Lack.RESERVED,
+        utilization_pb2.REFUSAL_RESTING: Lack.RESTING,
+        utilization_pb2.REFUSAL_ADDRESS_IN_USE: Lack.ADDRESS_IN_USE,
+        utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER: Lack.ADDRESS_HELD,
+        utilization_pb2.REFUSAL_ADDRESS_OUTSIDE: Lack.ADDRESS_OUTSIDE,
+        utilization_pb2.REFUSAL_STRANDED: Lack.STRANDED,
+    }
+)
+
+
+class IpamCalls:
+    """Raises RomanaErrors."""
+
+    def __init__(self, replicas: Replicas[IpamServiceAsyncStub]) -> None:
+        self._replicas = replicas
+
+    async def rooms(self, tenant: Tenant, segment: Segment, wish: AddressWish) -> Rooms:
+        """Where there is room for an address; NotFound for an unknown network."""
+        request = pb.EvaluateGroupsRequest(tenant=tenant, segment=segment, address=_spec(wish))
+        return _rooms(await self._replicas.call(lambda stub: stub.EvaluateGroups, request))
+
+    async def allocate(self, endpoint: WantedEndpoint, node: NodeName) -> tuple[list[str], bool]:
+        """The addresses, and whether the name had them already.
+
+        Raises Exhausted if there is none, AlreadyExists if the name has others.
+        """
+        spec = allocation_pb2.AllocationSpec(
+            name=endpoint.allocation or endpoint.name,
+            node=node,
+            tenant=endpoint.tenant,
+            segment=endpoint.segment,
+            addresses=map(_spec, endpoint.addresses),
+        )
+        answer = await self._replicas.call(
+            lambda stub: stub.AllocateAddress, pb.AllocateAddressRequest(spec=spec)
+        )
+        return [one.address for one in answer.allocations], answer.existed
+
+    async def release(self, name: str, node: NodeName | None = None) -> list[str]:
+        """Gives back what a name has; WrongState if a node is named and it is on another."""
+        spec = pb.ReleaseSpec(name=name, node=node or "")
+        answer = await self._replicas.call(
+            lambda stub: stub.ReleaseAddress, pb.ReleaseAddressRequest(spec=spec)
+        )
+        return list(answer.addresses)
+
+    async def node_of(self, name: str) -> NodeName | None:
+        """The node that a name has addresses on; None: it has none."""
+        try:
+            answer = await self._replicas.call(
+                lambda stub: stub.GetAddress, pb.GetAddressRequest(name=name)
+            )
+        except NotFound:
+            return None
+        return NodeName(answer.allocations[0].node)
+
+
+def _spec(wish: AddressWish) -> allocation_pb2.AddressSpec:
+    return allocation_pb2.AddressSpec(
+        network=wish.network, family=FAMILIES[wish.family], address=wish.address
+    )
+
+
+def _rooms(answer: pb.EvaluateGroupsResponse) -> Rooms:
+    free: dict[tuple[NetworkName, GroupPath], int] = {}
+    lacks: dict[tuple[NetworkName, GroupPath], Lack] = {}
+    networks: dict[NetworkName, None] = {}
+    for group in answer.groups:
+        key = (NetworkName(group.network), GroupPath(group.group))
+        networks[key[0]] = None
+        free[key] = group.free_addresses
+        if group.HasField("refusal"):
+            lacks[key] = _lack(group.refusal)
+    return Rooms(
+        tuple(networks),
+        free,
+        lacks,
+        {
+            (NetworkName(one.network), NodeName(one.node)): one.free_addresses
+            for one in answer.holders
+        },
+        {NetworkName(one.network): _lack(one) for one in answer.refusals},
+    )
+
+
+def _lack(refusal: utilization_pb2.NetworkRefusal) -> Lack:
+    return _LACKS.get(refusal.refusal, Lack.FULL)

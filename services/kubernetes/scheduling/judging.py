@@ -1,0 +1,110 @@
+"""Which nodes a pod may go to, why not to the others, and which are the best. Pure.
+
+A node fits if it has room for each address that the pod wants. What it lacks for good (it is not on
+the network, the network is not this tenant's) is told from what may come (an address is freed):
+kube-scheduler looks for pods to evict only for the latter. Nodes that lack the same are told in the
+same words, so that they are counted together in the pod's event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from services.common.model.names import NodeName
+from services.kubernetes.scheduling.places import Place, Places
+from services.kubernetes.scheduling.rooms import Lack, Rooms
+
+BEST = 10
+"""What kube-scheduler's extenders give at most."""
+UNKNOWN = "Romana does not know the node"
+
+
+@dataclass(slots=True)
+class Judged:
+    """The nodes that were asked about."""
+
+    fit: list[NodeName] = field(default_factory=list)
+    failed: dict[NodeName, str] = field(default_factory=dict)
+    """May fit once addresses are freed."""
+    unresolvable: dict[NodeName, str] = field(default_factory=dict)
+    """Will not fit whatever pods go."""
+
+
+def judge(rooms: Sequence[Rooms], places: Places, nodes: Iterable[NodeName]) -> Judged:
+    """Judges nodes by the rooms for each address that is wanted."""
+    judged = Judged()
+    for name in nodes:
+        place = places.nodes.get(name)
+        if place is None:
+            judged.unresolvable[name] = UNKNOWN
+            continue
+        for one in rooms:
+            if not _free(one, place, name):
+                why, is_for_good = _lacks(one, place)
+                (judged.unresolvable if is_for_good else judged.failed)[name] = why
+                break
+        else:
+            judged.fit.append(name)
+    return judged
+
+
+def score(rooms: Sequence[Rooms], places: Places, nodes: Sequence[NodeName]) -> list[int]:
+    """0 to 10 for each node.
+
+    The most for one that has room in blocks that it holds, so that these are filled; then by what
+    is free.
+    """
+    found = [_least(rooms, places.nodes.get(name), name) for name in nodes]
+    most = max((free for free, _ in found), default=0)
+    return [BEST if held else 1 + (BEST - 2) * free // most if free else 0 for free, held in found]
+
+
+def _least(rooms: Sequence[Rooms], place: Place | None, node: NodeName) -> tuple[int, bool]:
+    """What is free for the address for which least is, and whether each is in a block that the
+    owner has there."""
+    if place is None:
+        return 0, False
+    least, all_held = -1, True
+    for one in rooms:
+        free = held = 0
+        for network in one.networks:
+            group = place.groups.get(network)
+            if group is not None:
+                held = one.held.get((network, node), 0)
+                free = held + one.free.get((network, group), 0)
+                if free:
+                    break
+        all_held = all_held and held > 0
+        if least < 0 or free < least:
+            least = free
+    return max(least, 0), all_held and least > 0
+
+
+def _free(rooms: Rooms, place: Place, node: NodeName) -> int:
+    """Of the first network that has any."""
+    for network in rooms.networks:
+        group = place.groups.get(network)
+        if group is not None:
+            count = rooms.free.get((network, group), 0) + rooms.held.get((network, node), 0)
+            if count:
+                return count
+    return 0
+
+
+def _lacks(rooms: Rooms, place: Place) -> tuple[str, bool]:
+    """What to say of a node that has no room, and whether that is for good."""
+    temporary: list[str] = []
+    lasting: list[str] = []
+    for network in rooms.networks:
+        group = place.groups.get(network)
+        if group is None:
+            lack = Lack.NO_GROUP if network in place.unplaced else Lack.NOT_ATTACHED
+            lasting.append(f"{network}: {lack}")
+            continue
+        lack = rooms.lacks.get((network, group), Lack.FULL)
+        (lasting if lack.is_for_good else temporary).append(f"{network}: {lack} in {group}")
+    if temporary:
+        return "; ".join(temporary), False
+    lasting += [f"{network}: {lack}" for network, lack in rooms.excluded.items()]
+    return "; ".join(lasting) or "there is no network", True

@@ -1,0 +1,108 @@
+"""Evaluation by groups says what evaluation by nodes does."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from services.common.errors import NotFound, RomanaError
+from services.common.model.names import NodeName, Segment, Tenant
+from services.ipam.deciding.evaluate_groups import GroupEvaluating, Rooms
+from services.ipam.model import Want, Why
+from tests.support.ipam_world import World, want
+from tests.support.topologies import layout, network, node
+
+GROUPS = {
+    "one": {"net": "10.0.0.0/29", "own": "10.1.0.0/30", "six": "fd00::/126"},
+    "two": {"net": "10.0.0.8/29", "own": "10.1.0.4/30", "six": "fd00::4/126"},
+}
+NETWORKS = [
+    network("net", "10.0.0.0/28", 31, gateway="10.0.0.1"),
+    network("own", "10.1.0.0/29", 31, tenants=["mine"]),
+    network("six", "fd00::/125", 127),
+]
+NODES = [node("a", "one"), node("b", "one", on=["net"]), node("c", "two"), node("d", None)]
+
+
+ANYTHING = Want()
+
+
+def groups(it: World, wanted: Want = ANYTHING, tenant: str = "mine") -> Rooms:
+    evaluating = GroupEvaluating(Tenant(tenant), Segment(""), wanted)
+    for place in evaluating.begin(it.state):
+        evaluating.look(it.state, place, it.now)
+    return evaluating.rooms
+
+
+def fits(it: World, rooms: Rooms, name: str) -> bool:
+    """As a scheduler judges that knows where its nodes are."""
+    there = it.state.nodes[NodeName(name)]
+    group = next(iter(there.placements.values()), None)
+    free = any(
+        room.refused is None and room.group == group and there.is_attached(room.network)
+        for room in rooms.groups
+    )
+    return free or any(room.node == name for room in rooms.holders)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_same_nodes_fit(seed: int) -> None:
+    draw = random.Random(seed)
+    it = World(layout(NETWORKS, GROUPS), NODES)
+    for number in range(draw.randrange(30)):
+        try:
+            it.one(f"n{number}", draw.choice("abc"), tenant=draw.choice(["mine", "other"]))
+        except RomanaError:
+            continue
+        if draw.random() < 0.3:
+            it.release(f"n{number}")
+    for tenant in ("mine", "other"):
+        for wanted in (Want(), want("net"), want("own"), want("six")):
+            rooms = groups(it, wanted, tenant)
+            found = it.evaluate(want=wanted, tenant=tenant)
+            assert {one.node: one.fits for one in found} == {
+                name: fits(it, rooms, name) for name in "abcd"
+            }
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_an_address_fits_where_it_can_be_had(seed: int) -> None:
+    draw = random.Random(seed)
+    it = World(layout(NETWORKS, GROUPS), NODES)
+    it.reserve("r", "net", "10.0.0.6")
+    for number in range(draw.randrange(12)):
+        try:
+            it.one(f"n{number}", draw.choice("abc"), tenant=draw.choice(["mine", "other"]))
+        except RomanaError:
+            continue
+    wanted = want("net", address=f"10.0.0.{draw.randrange(16)}")
+    rooms = groups(it, wanted)
+    fitting = {name: fits(it, rooms, name) for name in "abcd"}
+    for name in "abcd":
+        try:
+            it.allocate("it", name, "mine", "", wanted)
+        except RomanaError:
+            had = False
+        else:
+            had = True
+            it.release("it")
+            it.wait(60)
+            it.tidy()
+        assert had == fitting[name], (name, wanted, rooms)
+
+
+def test_networks_that_are_out_of_the_question_are_named_once() -> None:
+    it = World(layout(NETWORKS, GROUPS), NODES)
+    rooms = groups(it, want(family=4), "other")
+    assert [(one.network, one.why) for one in rooms.refused] == [
+        ("own", Why.NOT_THIS_TENANT),
+        ("six", Why.OTHER_FAMILY),
+    ]
+    with pytest.raises(NotFound):
+        groups(it, want("nowhere"))
+
+
+def test_networks_that_name_the_tenant_come_first() -> None:
+    it = World(layout(NETWORKS, GROUPS), NODES)
+    assert list(dict.fromkeys(room.network for room in groups(it).groups)) == ["own", "net", "six"]
