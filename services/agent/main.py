@@ -6,12 +6,14 @@ import asyncio
 import gc
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import grpc.aio
 import structlog
 from prometheus_client import CollectorRegistry
 from romana.agent.v1 import agent_service_pb2_grpc
 
+from services.agent.endpoints.collecting import collect
 from services.agent.kept import Kept
 from services.agent.kernel.drivers import Kernel
 from services.agent.kernel.foreign_forwarding import closed_chains
@@ -141,6 +143,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     if policy is not None:
         life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
         tasks |= policy.tasks
+        tasks["collecting"] = partial(collect, built.endpoints, policy.wanted)
     if settings.register_node:
         channel = open_channel(
             settings.topology, tls=settings.tls.files(), insecure=settings.insecure

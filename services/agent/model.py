@@ -70,6 +70,8 @@ class WantedEndpoint:
     """Its addresses are no longer wanted once it is detached."""
     refusal: str = ""
     """Why it must not be attached; empty: it may be."""
+    is_gone: bool = False
+    """What is left of it here is detached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
@@ -17,6 +17,7 @@ from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.serving import serve_metrics
 from services.kubernetes.api.extender import Extender
 from services.kubernetes.api.http_server import HttpServer
+from services.kubernetes.api.webhook import TopologyWebhook
 from services.kubernetes.calls.follow_topology import PlacesFollower
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.policy import PolicyCalls
@@ -25,20 +26,39 @@ from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer, load_config
 from services.kubernetes.cluster.fresh import FreshReads
 from services.kubernetes.cluster.informer import Informer
-from services.kubernetes.cluster.kinds import SIGNING_REQUESTS, WORDS
+from services.kubernetes.cluster.kinds import NETWORKS, SIGNING_REQUESTS, TOPOLOGIES, WORDS
 from services.kubernetes.cluster.lease import LeaseElection
 from services.kubernetes.cluster.recorder import Recorder
+from services.kubernetes.control.apply_topology import TopologyApplier
 from services.kubernetes.control.binding import Binder
-from services.kubernetes.control.followed import follow
-from services.kubernetes.control.leading import Leading, Teller
+from services.kubernetes.control.collecting import Collecting
+from services.kubernetes.control.followed import Followed, follow
+from services.kubernetes.control.leading import Leading
+from services.kubernetes.control.show_networks import NetworkShowing
 from services.kubernetes.control.sign_nodes import Authority, NodeSigner
 from services.kubernetes.control.tell_policy import PolicyTeller
 from services.kubernetes.control.tell_topology import TopologyTeller
 from services.kubernetes.control.waiting import Waiting
 from services.kubernetes.metrics import ControllerMetrics
+from services.kubernetes.scheduling.places import Places
 from services.kubernetes.settings import KubernetesSettings
 
 DRAIN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loops of a replica have in common."""
+
+    server: ApiServer
+    fresh: FreshReads
+    followed: Followed
+    recorder: Recorder
+    metrics: ControllerMetrics
+    policy: PolicyCalls
+    topology: TopologyCalls
+    ipam: IpamCalls
+    places: PlacesFollower
 
 
 async def serve(life: Lifecycle, settings: KubernetesSettings) -> None:
@@ -56,80 +76,120 @@ async def serve(life: Lifecycle, settings: KubernetesSettings) -> None:
     )
     life.on_stop(Phase.RELEASE, "lease", election.resign)
     metrics = ControllerMetrics(registry, WORDS, lambda: election.is_leader)
-    followed = follow(server, metrics)
+    parts = _parts(life, settings, server, metrics)
+    followed = parts.followed
     await serve_metrics(life, settings.metrics.address, registry, lambda: followed.is_in_sync)
-    recorder = Recorder(server)
     leading = Leading(election, followed)
     followed.on_following(leading.kick)
-    tls = settings.tls.files()
-    policy = Replicas(PolicyServiceStub, settings.policy, tls, insecure=settings.insecure)
-    topology = Replicas(TopologyServiceStub, settings.topology, tls, insecure=settings.insecure)
-    life.on_stop(Phase.CLOSE, "policy", policy.close)
-    life.on_stop(Phase.CLOSE, "topology", topology.close)
-
-    def tell_policy(changed: Callable[[], None]) -> Teller:
-        return PolicyTeller(
-            followed,
-            PolicyCalls(policy),
-            recorder,
-            metrics,
-            changed,
-            segment_label=settings.segment_label,
-        )
-
-    def tell_topology(changed: Callable[[], None]) -> Teller:
-        return TopologyTeller(
-            followed,
-            TopologyCalls(topology),
-            FreshReads(server),
-            recorder,
-            metrics,
-            changed,
-            force=settings.force_node_deletion,
-        )
-
-    ipam = Replicas(IpamServiceStub, settings.ipam, tls, insecure=settings.insecure)
-    life.on_stop(Phase.CLOSE, "ipam", ipam.close)
-    places = PlacesFollower(topology.stubs)
-    waiting = Waiting(server, followed, IpamCalls(ipam), lambda: places.places)
-    binder = Binder(
-        server,
-        followed,
-        FreshReads(server),
-        IpamCalls(ipam),
-        waiting,
-        segment_label=settings.segment_label,
-    )
-    extender = Extender(
-        followed,
-        IpamCalls(ipam),
-        lambda: places.places,
-        binder,
-        waiting,
-        segment_label=settings.segment_label,
-    )
-    http = HttpServer(extender.handlers)
-    await http.start(settings.extender.address, settings.extender.context())
-    life.on_stop(Phase.DRAIN, "extender", lambda: http.stop(DRAIN_SECONDS))
-    life.start("places", places.run())
-    life.start("waiting", waiting.run())
-    leading.add("policy", tell_policy)
-    leading.add("topology", tell_topology)
-    if (folder := settings.authority.folder) is not None:
-        authority = Authority(folder, settings.authority.namespace, settings.authority.account)
-        requests = Informer(server, SIGNING_REQUESTS, metrics)
-
-        def sign_nodes(changed: Callable[[], None]) -> Teller:
-            return NodeSigner(requests, server, changed, authority)
-
-        leading.add("nodes' certificates", sign_nodes)
-        life.start("certificatesigningrequests", requests.run())
+    _lead(life, settings, parts, leading)
+    await _serve_extender(life, settings, parts)
+    await _serve_webhook(life, settings, parts)
+    life.start("places", parts.places.run())
     for name, task in followed.tasks.items():
         life.start(name, task)
-    life.start("events", recorder.run())
+    life.start("events", parts.recorder.run())
     life.start("lease", election.run())
     life.start("leading", leading.run())
     life.start("lag", LoopLag(registry).run())
+
+
+def _parts(
+    life: Lifecycle, settings: KubernetesSettings, server: ApiServer, metrics: ControllerMetrics
+) -> Parts:
+    tls, insecure = settings.tls.files(), settings.insecure
+    policy = Replicas(PolicyServiceStub, settings.policy, tls, insecure=insecure)
+    topology = Replicas(TopologyServiceStub, settings.topology, tls, insecure=insecure)
+    ipam = Replicas(IpamServiceStub, settings.ipam, tls, insecure=insecure)
+    life.on_stop(Phase.CLOSE, "policy", policy.close)
+    life.on_stop(Phase.CLOSE, "topology", topology.close)
+    life.on_stop(Phase.CLOSE, "ipam", ipam.close)
+    return Parts(
+        server,
+        FreshReads(server),
+        follow(server, metrics),
+        Recorder(server),
+        metrics,
+        PolicyCalls(policy),
+        TopologyCalls(topology),
+        IpamCalls(ipam),
+        PlacesFollower(topology.stubs),
+    )
+
+
+def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: Leading) -> None:
+    """What only the elected replica does."""
+    policy = leading.add(
+        "policy",
+        lambda changed: PolicyTeller(
+            parts.followed,
+            parts.policy,
+            parts.fresh,
+            parts.recorder,
+            parts.metrics,
+            changed,
+            segment_label=settings.segment_label,
+        ),
+    )
+    leading.add(
+        "topology",
+        lambda changed: TopologyTeller(
+            parts.followed,
+            parts.topology,
+            parts.fresh,
+            parts.recorder,
+            parts.metrics,
+            changed,
+            force=settings.force_node_deletion,
+        ),
+    )
+    topologies = Informer(parts.server, TOPOLOGIES, parts.metrics)
+    leading.add(
+        "topology file",
+        lambda changed: TopologyApplier(topologies, parts.topology, parts.server, changed),
+    )
+    life.start("romanatopologies", topologies.run())
+    networks = Informer(parts.server, NETWORKS, parts.metrics)
+    showing = NetworkShowing(networks, parts.topology, parts.ipam, parts.server)
+    leading.also("networks", showing.run)
+    life.start("romananetworks", networks.run())
+    collecting = Collecting(parts.ipam, parts.policy, parts.fresh, parts.metrics, policy.node_of)
+    leading.also("leaks", collecting.run)
+    if (folder := settings.authority.folder) is not None:
+        authority = Authority(folder, settings.authority.namespace, settings.authority.account)
+        requests = Informer(parts.server, SIGNING_REQUESTS, parts.metrics)
+        leading.add(
+            "nodes' certificates",
+            lambda changed: NodeSigner(requests, parts.server, changed, authority),
+        )
+        life.start("certificatesigningrequests", requests.run())
+
+
+async def _serve_webhook(life: Lifecycle, settings: KubernetesSettings, parts: Parts) -> None:
+    """What every replica does for the API server, if it has a certificate for it."""
+    context = settings.webhook.context()
+    if context is None:
+        return
+    http = HttpServer(TopologyWebhook(parts.topology).handlers)
+    await http.start(settings.webhook.address, context)
+    life.on_stop(Phase.DRAIN, "webhook", lambda: http.stop(DRAIN_SECONDS))
+
+
+async def _serve_extender(life: Lifecycle, settings: KubernetesSettings, parts: Parts) -> None:
+    """What every replica does for kube-scheduler."""
+
+    def places() -> Places | None:
+        return parts.places.places
+
+    waiting = Waiting(parts.server, parts.followed, parts.ipam, places)
+    label = settings.segment_label
+    binder = Binder(
+        parts.server, parts.followed, parts.fresh, parts.ipam, waiting, segment_label=label
+    )
+    extender = Extender(parts.followed, parts.ipam, places, binder, waiting, segment_label=label)
+    http = HttpServer(extender.handlers)
+    await http.start(settings.extender.address, settings.extender.context())
+    life.on_stop(Phase.DRAIN, "extender", lambda: http.stop(DRAIN_SECONDS))
+    life.start("waiting", waiting.run())
 
 
 def main(arguments: list[str]) -> int:

@@ -16,6 +16,8 @@ class What(StrEnum):
     POLICY = "policy"
     ENDPOINT = "endpoint"
     NODE = "node"
+    ADDRESS = "address"
+    """That nobody gave back."""
 
 
 class Outcome(StrEnum):

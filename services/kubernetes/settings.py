@@ -68,6 +68,32 @@ class ExtenderSettings(Section):
         return context
 
 
+class WebhookSettings(Section):
+    """Where the API server asks before it takes a topology; it asks with TLS only."""
+
+    address: Address = "127.0.0.1:9652"
+    certificate: Path | None = None
+    """Empty: it is not served."""
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> WebhookSettings:
+        if (self.certificate is None) is not (self.key is None):
+            raise ValueError("certificate and key come together")
+        return self
+
+    def context(self) -> ssl.SSLContext | None:
+        """For the server; None: it is not served. Raises InvalidInput."""
+        if self.certificate is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidInput.at("webhook", f"its certificate cannot be read: {error}") from error
+        return context
+
+
 class LeaseSettings(Section):
     """By which one of several replicas is elected."""
 
@@ -108,6 +134,7 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
     insecure: bool = False
     """Speak to other machines without TLS."""
     extender: ExtenderSettings = ExtenderSettings()
+    webhook: WebhookSettings = WebhookSettings()
     lease: LeaseSettings = LeaseSettings()
     authority: AuthoritySettings = AuthoritySettings()
     identity: str = Field(default_factory=_identity, min_length=1)

@@ -175,6 +175,8 @@ class WantedAttachment:
     """Its addresses are given back when it is detached."""
     refusal: str = ""
     """Why it must not be attached; empty: it may be."""
+    is_gone: bool = False
+    """What is left of it on the node is detached."""
 
 
 @dataclass(frozen=True, slots=True)

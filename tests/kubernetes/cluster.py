@@ -138,6 +138,11 @@ class Cluster:
         """`kubectl apply`."""
         self.kubectl("apply", "-f", "-", input=listed(objects))
 
+    def dry(self, *arguments: object) -> Any:
+        """The object that `kubectl create` would make."""
+        create = ("create", "--dry-run=client", "-o", "json", *arguments)
+        return json.loads(self.kubectl(*create).stdout)
+
     def get(self, *arguments: object) -> Any:
         """`kubectl get -o json`."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)

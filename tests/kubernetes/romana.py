@@ -23,6 +23,7 @@ from tests.kubernetes.files import ROMANA, kubeconfig
 from tests.kubernetes.hosts import CONTROL, OUTSIDE
 from tests.kubernetes.shell import sh, until
 
+HERE: Final = Path(__file__).parent
 ROOT: Final = Path(__file__).parents[2]
 RBAC: Final = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
 WIRES: Final = {"blue": "10.20.0.0/24", "green": "10.30.0.0/24", "tiny": "10.40.0.0/28"}
@@ -30,6 +31,8 @@ TINY_NODES: Final = ("node-1", "node-2")
 TINY: Final = 10
 """Addresses: neither the first and last, the gateway's, nor the nodes' own."""
 EXTENDER: Final = "http://127.0.0.1:9650"
+WEBHOOK: Final = "https://172.30.0.2:9660"
+"""Of the first replica, as the extender is."""
 PODS: Final = ipaddress.IPv4Network("10.60.0.0/16")
 PORTS: Final = {"topology": 9610, "ipam": 9620, "policy": 9630}
 VARIABLES: Final = {
@@ -98,6 +101,10 @@ class Romana:
         found = self.call("ipam", "ListAddresses", page_size=5000).get("allocations", ())
         return {one["address"]: one for one in found}
 
+    def names(self) -> set[str]:
+        """Names that have addresses."""
+        return {one["name"] for one in self.allocations().values()}
+
     def addresses(self) -> list[str]:
         """What ipam has given."""
         return list(self.allocations())
@@ -138,6 +145,18 @@ class Romana:
         """The container that an endpoint is in; empty: none."""
         found = (one["spec"] for one in self.journal(node) if one["spec"]["name"] == endpoint)
         return next((spec["container"] for spec in found), "")
+
+    def ask_from(self, node: str, endpoint: str, address: str) -> str:
+        """What answers a pod that asks, without the API server's help."""
+        found = [one["spec"] for one in self.journal(node) if one["spec"]["name"] == endpoint]
+        probe = (HERE / "probe.py", "ask", "tcp", address, 80)
+        line = ("nsenter", f"--net={found[0]['namespace']}", *probe)
+        return self.cluster.run(node, *line, check=False).stdout.rpartition("  (")[0]
+
+    def restart_agent(self, node: str) -> None:
+        """Ends an agent, starts it, and waits until it is ready."""
+        self.cluster.restart(node, "agent")
+        self.wait_for_agent(node)
 
     def kill_sandbox(self, node: str, container: str) -> None:
         """Ends a pod's sandbox, as when its machine is short of memory."""
@@ -290,6 +309,9 @@ class Romana:
                     "LEASE__SECONDS": str(LEASE_SECONDS),
                     "METRICS__ADDRESS": f"127.0.0.1:{METRICS[name]}",
                     "EXTENDER__ADDRESS": f"127.0.0.1:{METRICS[name] - 1}",
+                    "WEBHOOK__ADDRESS": f"{self._address}:{METRICS[name] + 9}",
+                    "WEBHOOK__CERTIFICATE": f"{hosts.run}/pki/romana.crt",
+                    "WEBHOOK__KEY": f"{hosts.run}/pki/romana.key",
                 },
             )
         self._define_python("agent", "agent", replicas)

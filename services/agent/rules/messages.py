@@ -143,6 +143,7 @@ def _wanted(message: sync_rules_pb2.WantedEndpoint) -> WantedEndpoint:
         attachment.allocation,
         attachment.ending,
         attachment.refusal,
+        attachment.gone,
     )
 
 

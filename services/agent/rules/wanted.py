@@ -18,6 +18,8 @@ class WantedEndpoints:
     def __init__(self) -> None:
         self._known: dict[EndpointName, WantedEndpoint] = {}
         self._awaited: dict[EndpointName, asyncio.Event] = {}
+        self._gone: set[EndpointName] = set()
+        self._some_gone = asyncio.Event()
 
     def update(self, updated: Mapping[str, WantedEndpoint], removed: Iterable[str]) -> None:
         """Takes in what is new, and the ids of what is gone, ours or not."""
@@ -26,6 +28,9 @@ class WantedEndpoints:
                 self._known.pop(EndpointName(identity.removeprefix(PREFIX)), None)
         for one in updated.values():
             self._known[one.name] = one
+            if one.is_gone:
+                self._gone.add(one.name)
+                self._some_gone.set()
             if (event := self._awaited.get(one.name)) is not None:
                 event.set()
 
@@ -41,7 +46,14 @@ class WantedEndpoints:
     def keeps(self, name: EndpointName) -> bool:
         """Whether it will want its addresses after it was detached."""
         wanted = self._known.get(name)
-        return wanted is not None and not wanted.is_ending
+        return wanted is not None and not (wanted.is_ending or wanted.is_gone)
+
+    async def gone(self) -> set[EndpointName]:
+        """Those that are no more, as soon as there are some that were not asked for before."""
+        await self._some_gone.wait()
+        self._some_gone.clear()
+        found, self._gone = self._gone, set()
+        return found
 
     async def wait(self, name: EndpointName, seconds: float) -> WantedEndpoint | None:
         """One of them, as soon as it is known; None: not within that time."""

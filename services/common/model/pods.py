@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from services.common.model.names import ENDPOINT_NAME_BYTES, EndpointName
@@ -13,6 +14,25 @@ def pod_endpoint(namespace: str, name: str, uid: str) -> EndpointName:
     """Such as "pod/default/web-0/6f1d..."; a long name is cut, since the UID alone is unique."""
     rest = f"{_PREFIX}/{namespace}//{uid}"
     return EndpointName(f"{_PREFIX}/{namespace}/{name[: ENDPOINT_NAME_BYTES - len(rest)]}/{uid}")
+
+
+@dataclass(frozen=True, slots=True)
+class PodName:
+    """Whose endpoint it is."""
+
+    namespace: str
+    name: str
+    """Perhaps only its beginning."""
+    uid: str
+    is_cut: bool
+
+
+def parse_pod_endpoint(name: str) -> PodName | None:
+    """The pod of an endpoint; None: it is another kind of endpoint."""
+    if not is_pod(name):
+        return None
+    _, namespace, pod, uid = name.split("/")
+    return PodName(namespace, pod, uid, is_cut=len(name) >= ENDPOINT_NAME_BYTES)
 
 
 def is_pod(name: str) -> bool:

@@ -13,6 +13,7 @@ from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
 from services.common.rpc.enums import FAMILIES
 from services.kubernetes.calls.replicas import Replicas
+from services.kubernetes.objects.networks import GroupUse, NetworkUse
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 from services.kubernetes.wanted.values import AddressWish, WantedEndpoint
 
@@ -34,6 +35,11 @@ _LACKS: Final[Mapping[int, Lack]] = MappingProxyType(
         utilization_pb2.REFUSAL_STRANDED: Lack.STRANDED,
     }
 )
+
+
+PAGE: Final = 5000
+NUMBER_MOST: Final = (1 << 53) - 1
+"""That every reader of JSON takes for what it is."""
 
 
 class IpamCalls:
@@ -72,6 +78,24 @@ class IpamCalls:
         )
         return list(answer.addresses)
 
+    async def allocations(self) -> dict[str, NodeName]:
+        """Names that have addresses, with their nodes."""
+        found: dict[str, NodeName] = {}
+        request = pb.ListAddressesRequest(page_size=PAGE)
+        while True:
+            answer = await self._replicas.call(lambda stub: stub.ListAddresses, request)
+            found |= {one.name: NodeName(one.node) for one in answer.allocations}
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
+    async def utilization(self) -> dict[str, NetworkUse]:
+        """How full networks and their leaf groups are, by network."""
+        answer = await self._replicas.call(
+            lambda stub: stub.GetUtilization, pb.GetUtilizationRequest()
+        )
+        return {one.network: _use(one) for one in answer.networks}
+
     async def node_of(self, name: str) -> NodeName | None:
         """The node that a name has addresses on; None: it has none."""
         try:
@@ -81,6 +105,28 @@ class IpamCalls:
         except NotFound:
             return None
         return NodeName(answer.allocations[0].node)
+
+
+def _use(message: utilization_pb2.NetworkUtilization) -> NetworkUse:
+    usage = message.usage
+    parents = {one.group.rpartition("/")[0] for one in message.groups}
+    return NetworkUse(
+        usage.used,
+        _left(usage),
+        usage.resting,
+        usage.reserved,
+        tuple(
+            GroupUse(one.group, one.prefix, one.usage.used, _left(one.usage), one.nodes)
+            for one in message.groups
+            if one.group not in parents
+        ),
+    )
+
+
+def _left(usage: utilization_pb2.Usage) -> int:
+    """What can be had; cut to what JSON's numbers hold."""
+    left = usage.size - usage.used - usage.resting - usage.reserved
+    return max(0, min(left, NUMBER_MOST))
 
 
 def _spec(wish: AddressWish) -> allocation_pb2.AddressSpec:

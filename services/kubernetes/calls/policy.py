@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from google.rpc import status_pb2
@@ -13,7 +13,7 @@ from romana.policy.v1 import endpoint_pb2
 from romana.policy.v1 import policy_service_pb2 as pb
 
 from services.common.errors import NotFound, RomanaError
-from services.common.model.names import EndpointName, Tenant
+from services.common.model.names import EndpointName, NodeName, Tenant
 from services.common.model.network import Isolation
 from services.common.model.pods import is_pod
 from services.common.rpc.enums import FAMILIES
@@ -76,10 +76,44 @@ class PolicyCalls:
         answer = await self._replicas.call(lambda stub: stub.PutEndpoints, request)
         return _errors(answer.results)
 
-    async def delete_endpoint(self, name: EndpointName) -> None:
-        """Takes back what was said; succeeds if it was nothing."""
-        request = pb.DeleteEndpointRequest(name=name)
-        await self._replicas.call(lambda stub: stub.DeleteEndpoint, request)
+    async def end_endpoint(self, name: EndpointName, *, gone: bool) -> bool:
+        """Takes back what was said, unless it is attached: then it is said that it ends, or with
+        `gone` that it is no more. Whether it is attached."""
+        endpoint = await self._endpoint(name)
+        if endpoint is None or not endpoint.etag:
+            return False  # nothing was said
+        if not endpoint.addresses or not endpoint.HasField("wanted"):
+            request = pb.DeleteEndpointRequest(name=name, etag=endpoint.etag)
+            await self._replicas.call(lambda stub: stub.DeleteEndpoint, request)
+            return False
+        wanted = endpoint.wanted
+        if (wanted.ending, wanted.gone) != (True, gone):
+            wanted.ending, wanted.gone = True, gone
+            told = pb.PutEndpointsRequest(endpoints=[endpoint])
+            results = await self._replicas.call(lambda stub: stub.PutEndpoints, told)
+            for error in _errors(results.results):
+                if error is not None:
+                    raise error
+        return True
+
+    async def attached(self, name: EndpointName) -> bool:
+        """Whether a node has it."""
+        endpoint = await self._endpoint(name)
+        return endpoint is not None and bool(endpoint.addresses)
+
+    async def connected(self, nodes: Iterable[NodeName]) -> set[NodeName]:
+        """Those of these nodes whose agents have a stream now, so that what they have is known."""
+        request = pb.GetRealizationRequest(nodes=nodes, nodes_only=True)
+        answer = await self._replicas.call(lambda stub: stub.GetRealization, request)
+        return {NodeName(one.node) for one in answer.nodes if one.connected}
+
+    async def _endpoint(self, name: EndpointName) -> endpoint_pb2.PolicyEndpoint | None:
+        request = pb.GetEndpointRequest(name=name)
+        try:
+            answer = await self._replicas.call(lambda stub: stub.GetEndpoint, request)
+        except NotFound:
+            return None
+        return answer.endpoint
 
     async def endpoints(self) -> set[EndpointName]:
         """Pods of which something was said."""

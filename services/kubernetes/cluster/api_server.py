@@ -38,6 +38,7 @@ _KEEPALIVE: Final = (
 """A connection that leads nowhere any more is noticed within 20 s."""
 
 _JSON: Final = {"Content-Type": "application/json"}
+_APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 
 T = TypeVar("T")
 
@@ -109,12 +110,17 @@ class ApiServer:
 
     async def post(self, path: str, body: object) -> None:
         """Makes an object whose answer does not matter."""
-        try:
-            answer = await self._http.post(path, content=msgspec.json.encode(body), headers=_JSON)
-        except httpx2.HTTPError as error:
-            raise _broken(error) from error
-        if not answer.is_success:
-            raise refusal(answer.status_code, answer.content)
+        await self._change("POST", path, {}, msgspec.json.encode(body), _JSON)
+
+    async def apply(self, path: str, body: object) -> None:
+        """Makes the object at a path as said, as far as it is said, whoever said otherwise."""
+        parameters = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        content = msgspec.json.encode(body)
+        await self._change("PATCH", path, parameters, content, _APPLY)
+
+    async def delete(self, path: str) -> None:
+        """Removes an object; NotFound if there is none."""
+        await self._change("DELETE", path, {}, b"", _JSON)
 
     def watch(
         self, path: str, parameters: Mapping[str, str], seconds: int
@@ -127,6 +133,23 @@ class ApiServer:
             params={**parameters, "watch": "true", "timeoutSeconds": str(seconds)},
             timeout=timeout,
         )
+
+    async def _change(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        content: bytes,
+        headers: Mapping[str, str],
+    ) -> None:
+        try:
+            answer = await self._http.request(
+                method, path, params=dict(parameters), content=content, headers=dict(headers)
+            )
+        except httpx2.HTTPError as error:
+            raise _broken(error) from error
+        if not answer.is_success:
+            raise refusal(answer.status_code, answer.content)
 
     async def call(self, request: Callable[[lightkube.AsyncClient], Awaitable[T]]) -> T:
         """Does something with single objects."""

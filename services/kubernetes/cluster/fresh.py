@@ -7,8 +7,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from services.common.errors import NotFound, Unavailable
+from services.common.model.names import EndpointName
+from services.common.model.pods import parse_pod_endpoint
 from services.kubernetes.cluster.api_server import ApiServer
-from services.kubernetes.cluster.informer import Keyed, Kind
+from services.kubernetes.cluster.informer import Keyed, Kind, pages
+from services.kubernetes.cluster.kinds import PODS
+from services.kubernetes.wanted.endpoints import is_endpoint
 
 PAGE: Final = 500
 
@@ -20,6 +24,32 @@ class FreshReads:
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
+
+    async def is_gone(self, endpoint: EndpointName) -> bool:
+        """Whether the pod of an endpoint is no more, or has ended."""
+        return await self.node_of(endpoint) is None
+
+    async def node_of(self, endpoint: EndpointName) -> str | None:
+        """The node that the pod of an endpoint is bound to; empty: not yet to any. None: it is no
+        more, or has ended."""
+        pod = parse_pod_endpoint(endpoint)
+        if pod is None:
+            raise ValueError(f"{endpoint!r} is no pod's")
+        if pod.is_cut:
+            found = await self._all(PODS, pod.namespace)
+        else:
+            one = await self.get(PODS, f"{pod.namespace}/{pod.name}")
+            found = [] if one is None else [one]
+        nodes = (one.node for one in found if one.uid == pod.uid and is_endpoint(one))
+        return next(nodes, None)
+
+    async def _all(self, kind: Kind[T], namespace: str) -> list[T]:
+        base, _, plural = kind.path.rpartition("/")
+        path = f"{base}/namespaces/{namespace}/{plural}"
+        found: list[T] = []
+        async for page in pages(self._server, path, PAGE):
+            found += [kind.read(item)[0] for item in page.items or ()]
+        return found
 
     async def get(self, kind: Kind[T], key: str) -> T | None:
         """An object by NAMESPACE/NAME, or NAME; None: there is none."""

@@ -58,13 +58,17 @@ W = TypeVar("W", bound=_Sent)
 T = TypeVar("T", bound=Keyed)
 
 
-class _ListMeta(msgspec.Struct):
+class ListMetadata(msgspec.Struct):
+    """Of a list."""
+
     resource_version: str = msgspec.field(name="resourceVersion", default="")
     token: str = msgspec.field(name="continue", default="")
 
 
-class _List(msgspec.Struct):
-    metadata: _ListMeta
+class ListPage(msgspec.Struct):
+    """A page of a list."""
+
+    metadata: ListMetadata
     items: list[msgspec.Raw] | None = None
 
 
@@ -81,7 +85,7 @@ class _Error(msgspec.Struct):
     code: int = 0
 
 
-_lists = msgspec.json.Decoder(_List)
+_lists = msgspec.json.Decoder(ListPage)
 _events = msgspec.json.Decoder(_Event)
 _bookmarks = msgspec.json.Decoder(_Bookmark)
 _errors = msgspec.json.Decoder(_Error)
@@ -220,19 +224,16 @@ class Informer(Generic[T]):
     async def _list(self) -> None:
         """Reads all objects at one version; what is no longer among them is gone."""
         found: dict[str, T | None] = {}
-        parameters = {"limit": str(self._page)}
-        while True:
-            answer = _lists.decode(await self._server.get(self._kind.path, parameters))
-            for item in answer.items or ():
+        version = ""
+        async for page in pages(self._server, self._kind.path, self._page):
+            version = page.metadata.resource_version
+            for item in page.items or ():
                 read = self._read(item)
                 if read is not None:
                     found[read[0].key] = read[0]
                 elif (key := _bookmarks.decode(item).metadata.key) in self._items:
                     found[key] = self._items[key]
-            if not answer.metadata.token:
-                break
-            parameters["continue"] = answer.metadata.token
-        self._version = answer.metadata.resource_version
+        self._version = version
         self.is_known = True
         gone: dict[str, T | None] = dict.fromkeys(self._items.keys() - found.keys())
         self._put({**gone, **found})
@@ -310,6 +311,17 @@ class Informer(Generic[T]):
                 self._observer.changed(self._kind.path, len(changes))
             for listener in self._listeners:
                 listener(changes)
+
+
+async def pages(server: ApiServer, path: str, most: int) -> AsyncGenerator[ListPage, None]:
+    """All objects, at one version; Gone if that is too old before the last page was asked for."""
+    parameters = {"limit": str(most)}
+    while True:
+        page = _lists.decode(await server.get(path, parameters))
+        yield page
+        if not page.metadata.token:
+            return
+        parameters["continue"] = page.metadata.token
 
 
 async def _lines(answer: httpx2.Response) -> AsyncGenerator[Sequence[bytes], None]:

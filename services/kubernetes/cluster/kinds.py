@@ -6,6 +6,7 @@ from typing import Final
 
 from services.kubernetes.cluster.informer import Kind
 from services.kubernetes.objects.namespaces import Namespace, NamespaceObject, namespace_of
+from services.kubernetes.objects.networks import NetworkObject, NetworkResource, network_of
 from services.kubernetes.objects.nodes import Node, NodeObject, node_of
 from services.kubernetes.objects.pods import Pod, PodObject, pod_of
 from services.kubernetes.objects.policies import (
@@ -18,6 +19,7 @@ from services.kubernetes.objects.signing_requests import (
     SigningRequestObject,
     signing_request_of,
 )
+from services.kubernetes.objects.topologies import TopologyObject, TopologyResource, topology_of
 
 NAMESPACES: Final[Kind[Namespace]] = Kind("/api/v1/namespaces", NamespaceObject, namespace_of)
 NODES: Final[Kind[Node]] = Kind("/api/v1/nodes", NodeObject, node_of)
@@ -30,11 +32,19 @@ SIGNING_REQUESTS: Final[Kind[SigningRequest]] = Kind(
     SigningRequestObject,
     signing_request_of,
 )
+TOPOLOGIES: Final[Kind[TopologyResource]] = Kind(
+    "/apis/romana.io/v1alpha1/romanatopologies", TopologyObject, topology_of
+)
+NETWORKS: Final[Kind[NetworkResource]] = Kind(
+    "/apis/romana.io/v1alpha1/romananetworks", NetworkObject, network_of
+)
 
 WORDS: Final = {
     NAMESPACES.path: "namespaces",
     NODES.path: "nodes",
     PODS.path: "pods",
     NETWORK_POLICIES.path: "networkpolicies",
+    TOPOLOGIES.path: "romanatopologies",
+    NETWORKS.path: "romananetworks",
     SIGNING_REQUESTS.path: "certificatesigningrequests",
 }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -44,6 +44,9 @@ class Teller(Protocol):
         ...
 
 
+T = TypeVar("T", bound=Teller)
+
+
 class Leading:
     """The loops of the elected replica."""
 
@@ -51,11 +54,18 @@ class Leading:
         self._election = election
         self._followed = followed
         self._tellers: dict[str, tuple[Teller, asyncio.Event]] = {}
+        self._others: dict[str, Callable[[], Coroutine[object, object, None]]] = {}
 
-    def add(self, service: str, make: Callable[[Callable[[], None]], Teller]) -> None:
+    def add(self, service: str, make: Callable[[Callable[[], None]], T]) -> T:
         """Adds a teller, which is made with what it calls when there is something to tell."""
         kick = asyncio.Event()
-        self._tellers[service] = (make(kick.set), kick)
+        teller = make(kick.set)
+        self._tellers[service] = (teller, kick)
+        return teller
+
+    def also(self, name: str, work: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Has something else done by the elected replica, for ever."""
+        self._others[name] = work
 
     def kick(self) -> None:
         """Looks whether there is something to tell. Returns at once."""
@@ -82,6 +92,8 @@ class Leading:
         async with asyncio.TaskGroup() as group:
             for service, (teller, kick) in self._tellers.items():
                 group.create_task(self._tell(service, teller, kick), name=f"tell {service}")
+            for name, work in self._others.items():
+                group.create_task(work(), name=name)
 
     async def _tell(self, service: str, teller: Teller, kick: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()

@@ -18,7 +18,9 @@ import structlog
 from services.common.errors import InvalidInput, RomanaError
 from services.common.model.names import EndpointName, Tenant
 from services.kubernetes.calls.policy import PolicyCalls
+from services.kubernetes.cluster.fresh import FreshReads
 from services.kubernetes.cluster.informer import Change
+from services.kubernetes.cluster.kinds import NAMESPACES, NETWORK_POLICIES
 from services.kubernetes.cluster.recorder import Recorder
 from services.kubernetes.control import notes
 from services.kubernetes.control.dirty import Dirty
@@ -40,6 +42,8 @@ POLICIES: Final = 50
 """In one request; if one of them is refused, each is tried alone."""
 AT_ONCE: Final = 16
 """Deletions of endpoints in flight."""
+LINGER_SECONDS: Final = 30.0
+"""For which a pod that is gone may still be attached, before its node is told to detach it."""
 
 
 class PolicyTeller:
@@ -49,6 +53,7 @@ class PolicyTeller:
         self,
         followed: Followed,
         calls: PolicyCalls,
+        fresh: FreshReads,
         recorder: Recorder,
         metrics: ControllerMetrics,
         changed: Callable[[], None],
@@ -58,18 +63,27 @@ class PolicyTeller:
         """`changed` is called when there is something to tell."""
         self._followed = followed
         self._calls = calls
+        self._fresh = fresh
         self._recorder = recorder
         self._metrics = metrics
         self._changed = changed
         self._segment_label = segment_label
         self._pods: dict[EndpointName, str] = {}
         """Pods that are endpoints: NAMESPACE/NAME by the endpoint's name."""
+        self._lingering: dict[EndpointName, float] = {}
+        """Pods that are gone and still attached, and when that was seen first."""
         self._tenants_marked: Dirty[str] = Dirty()
         self._policies_marked: Dirty[str] = Dirty()
         self._endpoints_marked: Dirty[EndpointName] = Dirty()
         followed.namespaces.on_change(self._take_namespaces)
         followed.policies.on_change(self._take_policies)
         followed.pods.on_change(self._take_pods)
+
+    def node_of(self, name: EndpointName) -> str | None:
+        """The node that the pod of an endpoint is bound to; empty: not yet to any. None: there is
+        no such pod."""
+        key = self._pods.get(name)
+        return None if key is None else self._followed.pods.items[key].node
 
     @property
     def backlog(self) -> int:
@@ -85,15 +99,19 @@ class PolicyTeller:
     async def mark_strays(self) -> None:
         """What policy has of ours and the cluster has not; raises RomanaErrors."""
         followed = self._followed
-        tenants = await self._calls.tenants()
-        self._tenants_marked.mark(tenants - followed.namespaces.items.keys())
-        policies = await self._calls.policies()
-        self._policies_marked.mark(policies - followed.policies.items.keys())
-        endpoints = await self._calls.endpoints()
-        self._endpoints_marked.mark(endpoints - self._pods.keys())
+        for tenant in await self._calls.tenants() - followed.namespaces.items.keys():
+            if await self._fresh.get(NAMESPACES, tenant) is None:
+                self._tenants_marked.mark([tenant])
+        for policy in await self._calls.policies() - followed.policies.items.keys():
+            if await self._fresh.get(NETWORK_POLICIES, policy) is None:
+                self._policies_marked.mark([policy])
+        for endpoint in await self._calls.endpoints() - self._pods.keys():
+            if await self._fresh.is_gone(endpoint):
+                self._endpoints_marked.mark([endpoint])
 
     def mark_postponed(self) -> None:
-        """Nothing is postponed: who is refused is told of anew when his object changes."""
+        """Pods that are gone and still attached; who is refused is told of when he changes."""
+        self._endpoints_marked.mark(self._lingering)
 
     async def tell(self) -> bool:
         """Tells some of it; whether there is more. What failed is marked again, and raised."""
@@ -199,13 +217,12 @@ class PolicyTeller:
 
     def _take_pods(self, changes: Sequence[Change[Pod]]) -> None:
         for change in changes:
-            for pod in (change.before, change.after):
-                if pod is not None:
-                    self._endpoints_marked.mark((pod.endpoint,))
-            if change.before is not None:
-                self._pods.pop(change.before.endpoint, None)
-            if change.after is not None and is_endpoint(change.after):
-                self._pods[change.after.endpoint] = change.key
+            before, after = change.before, change.after
+            if before is not None and self._pods.pop(before.endpoint, None) is not None:
+                self._endpoints_marked.mark([before.endpoint])
+            if after is not None and is_endpoint(after):
+                self._pods[after.endpoint] = change.key
+                self._endpoints_marked.mark([after.endpoint])
         self._changed()
 
     async def _tell_endpoints(self, names: Sequence[EndpointName]) -> None:
@@ -229,8 +246,18 @@ class PolicyTeller:
             for (pod, _), error in zip(there, answers, strict=True):
                 self._answered(What.ENDPOINT, pod, error)
         for start in range(0, len(gone), AT_ONCE):
-            await asyncio.gather(*map(self._calls.delete_endpoint, gone[start : start + AT_ONCE]))
-        self._metrics.told(What.ENDPOINT, Outcome.DONE, len(gone))
+            await asyncio.gather(*map(self._end, gone[start : start + AT_ONCE]))
+
+    async def _end(self, name: EndpointName) -> None:
+        """Takes back what was said of a pod that is gone, once it is detached: it keeps its labels
+        until then. kubelet has it detached as a rule, and its node else."""
+        now = asyncio.get_running_loop().time()
+        since = self._lingering.get(name, now)
+        if await self._calls.end_endpoint(name, gone=now - since >= LINGER_SECONDS):
+            self._lingering.setdefault(name, now)
+            return
+        self._lingering.pop(name, None)
+        self._metrics.told(What.ENDPOINT, Outcome.DONE)
 
     def _answered(
         self, what: What, item: Namespace | NetworkPolicy | Pod, error: RomanaError | None

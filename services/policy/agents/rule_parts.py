@@ -47,4 +47,5 @@ def wanted(value: WantedAttachment) -> endpoint_pb2.WantedAttachment:
         allocation=value.allocation,
         ending=value.is_ending,
         refusal=value.refusal,
+        gone=value.is_gone,
     )

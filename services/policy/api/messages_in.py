@@ -147,6 +147,7 @@ def _wanted(
         wanted.allocation,
         wanted.ending,
         wanted.refusal,
+        wanted.gone,
     )
 
 

@@ -88,6 +88,7 @@ class WantedDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     allocation: str = ""
     ending: bool = False
     refusal: str = ""
+    gone: bool = False
 
 
 class EndpointDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -216,6 +217,7 @@ def _from_wanted(wanted: WantedAttachment | None) -> WantedDocument | None:
         allocation=wanted.allocation,
         ending=wanted.is_ending,
         refusal=wanted.refusal,
+        gone=wanted.is_gone,
     )
 
 
@@ -235,6 +237,7 @@ def _to_wanted(record: WantedDocument | None) -> WantedAttachment | None:
         allocation=record.allocation,
         is_ending=record.ending,
         refusal=record.refusal,
+        is_gone=record.gone,
     )
 
 

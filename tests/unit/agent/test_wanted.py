@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+
+import pytest
 
 from services.agent.model import WantedEndpoint
 from services.agent.rules.wanted import WantedEndpoints
@@ -42,3 +45,13 @@ def test_addresses_are_kept_for_what_is_wanted_and_does_not_end() -> None:
     assert known.keeps(NAME)
     known.update({f"wanted/{NAME}": wanted(is_ending=True)}, ())
     assert not known.keeps(NAME)
+
+
+async def test_those_that_are_gone_are_told_once() -> None:
+    known = WantedEndpoints()
+    known.update({f"wanted/{NAME}": replace(wanted(), is_gone=True)}, ())
+    assert not known.keeps(NAME)
+    assert await known.gone() == {NAME}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await known.gone()
