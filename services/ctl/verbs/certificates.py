@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.common.certificates.authority import AUTHORITY_DAYS, CERTIFICATE_DAYS, Subject
-from services.common.rpc.identity import NODE_URI, URI
+from services.common.rpc.identity import NODE_URI, URI, Role
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column, Screen
 from services.ctl.calls.verb import FormatOption, finish, group
@@ -27,16 +26,6 @@ app.command("kubernetes")(cluster.kubernetes)
 app.command("request")(cluster.request)
 
 SOON_DAYS = 30
-
-
-class RoleName(StrEnum):
-    """What a certificate may be for."""
-
-    OPERATOR = "operator"
-    SERVICE = "service"
-    ORCHESTRATOR = "orchestrator"
-    READER = "reader"
-    NODE = "node"
 
 
 FolderOption = Annotated[
@@ -115,7 +104,7 @@ def init(
 @app.command("issue")
 def issue(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of a node, a service or a person.")],
-    role_name: Annotated[RoleName, typer.Option("--role", help="What its owner may do.")],
+    role_name: Annotated[Role, typer.Option("--role", help="What its owner may do.")],
     folder: FolderOption = DEFAULT_FOLDER,
     host: Annotated[
         list[str] | None,
@@ -147,11 +136,11 @@ def issue(
       romana certificates issue alice --role operator --days 30
       romana certificates issue qa-1 --role node --csr qa-1.csr
     """
-    uri = NODE_URI + name if role_name is RoleName.NODE else URI + role_name
+    uri = NODE_URI + name if role_name is Role.NODE else URI + role_name
     subject = Subject(name, (uri,), tuple(host or ()))
 
     def made(now: datetime) -> list[Issued]:
-        if role_name is RoleName.SERVICE and not subject.hosts:
+        if role_name is Role.SERVICE and not subject.hosts:
             raise usage(
                 "a service's certificate needs --host: the names or addresses it is called by"
             )

@@ -1,6 +1,6 @@
 """Reads documents with policies and tenants, in whichever form they are written.
 
-Three forms, told apart by content: our own (`own_form`), Kubernetes' objects (`kubernetes`), and
+Three forms, told apart by content: our own (`own`), Kubernetes' objects (`kubernetes`), and
 the earlier Romana's JSON (`romana_v2`). Field paths in errors are those of the document, with its
 line where it is known. In a text of several YAML documents a path begins with the number of the
 document: `[1].spec.podSelector`.

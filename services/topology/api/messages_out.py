@@ -1,4 +1,4 @@
-"""Makes protobuf messages of the domain's values. The other way is in `wire_in`."""
+"""Makes protobuf messages of the domain's values. The other way is in `messages_in`."""
 
 from __future__ import annotations
 
