@@ -37,6 +37,8 @@ NEXTHOPS: Final = 1 << 28
 
 ALIAS: Final = "romana"
 """Begins the alias of every link that we make."""
+LINK_GROUP: Final = 0x726F6D61
+"""Of VLAN links that we make: "roma"."""
 
 
 def our_table(table: int) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_interface
@@ -16,13 +17,16 @@ from lab import probe
 from lab.capture import Capture
 from lab.fabric import FABRIC, ROUTER, Fabric, down, vlan_link
 from lab.file import parse
-from lab.namespaces import call, ip, name_of, path_of
+from lab.namespaces import call, ip, name_of, path_of, run
 from lab.probe import Outcome
 from lab.spec import TRUNK_INTERFACE, Lab, Node
 from services.agent.kernel.diff import Step
-from services.agent.kernel.links import Links
+from services.agent.kernel.interfaces import Interfaces
+from services.agent.kernel.iproute import Routing
 from services.agent.kernel.netlink import Netlink
+from services.agent.kernel.numbers import LINK_GROUP
 from services.agent.kernel.state import Key, Kind, Value, VlanLink
+from services.agent.kernel.vlan_links import VLAN_ALIAS, VlanLinks
 from tests.vm.vlan.needs import TRUNK
 
 T = TypeVar("T")
@@ -57,17 +61,23 @@ def wanted(lab: Lab, node: Node) -> dict[Key, Value]:
     }
 
 
-def with_links(lab: Lab, node: str, work: Callable[[Links], T]) -> T:
+def with_links(lab: Lab, node: str, work: Callable[[VlanLinks], T]) -> T:
     """Does something with the agent's driver in a node's namespace."""
 
     def inside() -> T:
-        netlink = Netlink()
+        routing = Routing()
         try:
-            return work(Links(netlink))
+            with Netlink() as netlink:
+                return work(VlanLinks(Interfaces(netlink), routing))
         finally:
-            netlink.close()
+            routing.close()
 
     return call(path_of(lab.name, node), inside)
+
+
+def names_of(lab: Lab, node: str) -> set[str]:
+    found = json.loads(run(["ip", "-json", "-netns", name_of(lab.name, node), "link"]))
+    return {link["ifname"] for link in found}
 
 
 def make_links(lab: Lab, node: Node) -> None:
@@ -99,11 +109,25 @@ def test_the_agent_removes_and_remakes_only_its_own(lab: Lab) -> None:
     ip([f"link add link {TRUNK_INTERFACE} name theirs type vlan id 99"], namespace=name)
     removal = Step(Kind.LINK, {}, {}, {"vlan40": None, "theirs": None})
     assert with_links(lab, "n1", lambda links: links.apply(removal)) == {}
-    assert {"theirs", TRUNK_INTERFACE, "vlan20"} <= {*with_links(lab, "n1", Links.interfaces)}
-    assert {*with_links(lab, "n1", Links.read)} == {"vlan20"}
+    assert {"theirs", TRUNK_INTERFACE, "vlan20"} <= names_of(lab, "n1")
+    assert {*with_links(lab, "n1", VlanLinks.read)} == {"vlan20"}
     ip(["link del theirs"], namespace=name)
     make_links(lab, node)
-    assert {*with_links(lab, "n1", Links.read)} == {"vlan20", "vlan40"}
+    assert {*with_links(lab, "n1", VlanLinks.read)} == {"vlan20", "vlan40"}
+
+
+def test_a_link_that_was_made_and_not_finished_is_known_as_ours(lab: Lab) -> None:
+    """As a crash between making it and its alias leaves it."""
+    (node,) = (each for each in lab.nodes if each.name == "n1")
+    name = name_of(lab.name, node.name)
+    ip(["link del vlan40"], namespace=name)
+    vlan = lab.network("production")
+    command = f"{vlan_link(vlan)}".replace(" type vlan", f" group {LINK_GROUP} type vlan")
+    ip([command], namespace=name)
+    make_links(lab, node)
+    assert with_links(lab, "n1", VlanLinks.read) == wanted(lab, node)
+    (link,) = json.loads(run(["ip", "-json", "-netns", name, "link", "show", "vlan40"]))
+    assert link["ifalias"] == VLAN_ALIAS
 
 
 async def test_nodes_reach_each_other_on_a_vlan_that_both_are_on(lab: Lab) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from services.agent.kernel import netlink
-from services.agent.kernel.netlink import attribute, attributes, text
+from services.agent.kernel import codec
+from services.agent.kernel.codec import attribute, attributes, text
 from services.agent.kernel.nftables.expressions import (
     GOTO,
     LIST_ELEMENT,
@@ -88,7 +88,7 @@ _BY_TYPE: Final = {_shape_type(element)[0]: element for element in Element}
 
 def request(kind: int, body: bytes, flags: int = 0, *, table: str = TABLE) -> bytes:
     """An operation on something in our table; its sequence number is set by `batch`."""
-    return netlink.message(kind, flags, 0, _HEADER + text(1, table) + body)
+    return codec.message(kind, flags, 0, _HEADER + text(1, table) + body)
 
 
 def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
@@ -97,7 +97,7 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
     What begins it has number `first`, the operations the following.
     """
     edge = struct.pack("!BBH", 0, 0, 10)
-    data = bytearray(netlink.message(_BEGIN, 0, first, edge))
+    data = bytearray(codec.message(_BEGIN, 0, first, edge))
     sequence, last = first, 0
     for operation in operations:
         sequence += 1
@@ -105,8 +105,8 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
         data += operation
         struct.pack_into("=I", data, last + 8, sequence)
     flags = struct.unpack_from("=H", data, last + 6)[0]
-    struct.pack_into("=H", data, last + 6, flags | netlink.ACK)
-    data += netlink.message(_END, 0, sequence + 1, edge)
+    struct.pack_into("=H", data, last + 6, flags | codec.ACK)
+    data += codec.message(_END, 0, sequence + 1, edge)
     return data, sequence
 
 
@@ -115,7 +115,7 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
 
 def new_table(flags: int) -> bytes:
     """Makes the table, or takes over one that has no owner."""
-    return request(NEW_TABLE, number(2, flags), netlink.CREATE)
+    return request(NEW_TABLE, number(2, flags), codec.CREATE)
 
 
 def delete_table() -> bytes:
@@ -130,7 +130,7 @@ def new_chain(name: str, base: Base | None) -> bytes:
         body += nested(4, number(1, base.hook) + number(2, base.priority))
         body += number(5, 1)  # the policy: accept
         body += text(7, base.kind)
-    return request(NEW_CHAIN, body, netlink.CREATE)
+    return request(NEW_CHAIN, body, codec.CREATE)
 
 
 def delete_chain(name: str) -> bytes:
@@ -150,7 +150,7 @@ def new_rules(name: str, chain: Chain) -> Iterator[bytes]:
         yield request(
             NEW_RULE,
             text(2, name) + nested(4, expressions) + attribute(7, _comment(rule)),
-            netlink.CREATE | _APPEND,
+            codec.CREATE | _APPEND,
         )
 
 
@@ -169,7 +169,7 @@ def _tag(comment: bytes) -> str:
 
 def new_counter(name: str) -> bytes:
     """Makes a counter, or does nothing if it is there."""
-    return request(NEW_OBJECT, text(2, name) + number(3, _COUNTER) + nested(4, b""), netlink.CREATE)
+    return request(NEW_OBJECT, text(2, name) + number(3, _COUNTER) + nested(4, b""), codec.CREATE)
 
 
 def delete_counter(name: str) -> bytes:
@@ -197,7 +197,7 @@ def new_set(name: str, shape: Shape, identity: int) -> bytes:
         # NFTNL_UDATA_SET_KEYBYTEORDER, so that nft lists it: 1 is the machine's, 2 the network's
         order = 1 if shape.element is Element.INTERFACE else 2
         body += attribute(13, struct.pack("=BBI", 0, 4, order))
-    return request(NEW_SET, body, netlink.CREATE)
+    return request(NEW_SET, body, codec.CREATE)
 
 
 def delete_set(name: str) -> bytes:
@@ -213,7 +213,7 @@ def elements(kind: int, name: str, items: Elements, shape: Shape) -> Iterator[by
             packed = b"".join(_element(key, chain, shape) for key, chain in part)
         else:
             packed = _plain(part)
-        yield request(kind, text(2, name) + nested(3, packed), netlink.CREATE)
+        yield request(kind, text(2, name) + nested(3, packed), codec.CREATE)
 
 
 def _plain(part: list[tuple[bytes, str]]) -> bytes:
@@ -247,7 +247,7 @@ def question(body: bytes = b"") -> bytes:
 
 def parts(data: bytes, kind: int) -> Iterator[dict[int, bytes]]:
     """Attributes of each message of a kind that is about our table."""
-    for found, _, start, end in netlink.messages(data):
+    for found, _, start, end in codec.messages(data):
         if found != kind or data[start] != INET:
             continue
         read = attributes(data, start + 4, end)
