@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import pytest
 
-from lab import probe
+from lab import links, probe
 from lab.capture import Capture
-from lab.fabric import FABRIC, ROUTER, Fabric, down, vlan_link
+from lab.fabric import FABRIC, ROUTER, Fabric, down
 from lab.file import parse
-from lab.namespaces import call, ip, name_of, path_of, run
+from lab.namespaces import call, name_of, path_of, run
 from lab.probe import Outcome
 from lab.spec import TRUNK_INTERFACE, Lab, Node
 from services.agent.kernel.diff import Step
@@ -75,14 +75,19 @@ def with_links(lab: Lab, node: str, work: Callable[[VlanLinks], T]) -> T:
     return call(path_of(lab.name, node), inside)
 
 
+def at(lab: Lab, host: str, command: str) -> str:
+    """What `ip` says in a host's namespace."""
+    return run(["ip", "-json", "-netns", name_of(lab.name, host), *command.split()])
+
+
 def names_of(lab: Lab, node: str) -> set[str]:
-    found = json.loads(run(["ip", "-json", "-netns", name_of(lab.name, node), "link"]))
+    found = json.loads(at(lab, node, "link"))
     return {link["ifname"] for link in found}
 
 
 def make_links(lab: Lab, node: Node) -> None:
     step = Step(Kind.LINK, wanted(lab, node), {}, {})
-    assert with_links(lab, node.name, lambda links: links.apply(step)) == {}
+    assert with_links(lab, node.name, lambda driver: driver.apply(step)) == {}
 
 
 @pytest.fixture(scope="module")
@@ -93,25 +98,24 @@ def lab() -> Iterator[Lab]:
     for node in made.nodes:
         make_links(made, node)
         gateway = made.network("test").gateway
-        ip([f"route add default via {gateway}"], namespace=name_of(made.name, node.name))
+        at(made, node.name, f"route add default via {gateway}")
     yield made
     down(made.name)
 
 
 def test_the_agent_reads_back_the_links_that_it_made(lab: Lab) -> None:
     for node in lab.nodes:
-        assert with_links(lab, node.name, lambda links: links.read()) == wanted(lab, node)
+        assert with_links(lab, node.name, lambda driver: driver.read()) == wanted(lab, node)
 
 
 def test_the_agent_removes_and_remakes_only_its_own(lab: Lab) -> None:
     (node,) = (each for each in lab.nodes if each.name == "n1")
-    name = name_of(lab.name, node.name)
-    ip([f"link add link {TRUNK_INTERFACE} name theirs type vlan id 99"], namespace=name)
+    at(lab, "n1", f"link add link {TRUNK_INTERFACE} name theirs type vlan id 99")
     removal = Step(Kind.LINK, {}, {}, {"vlan40": None, "theirs": None})
-    assert with_links(lab, "n1", lambda links: links.apply(removal)) == {}
+    assert with_links(lab, "n1", lambda driver: driver.apply(removal)) == {}
     assert {"theirs", TRUNK_INTERFACE, "vlan20"} <= names_of(lab, "n1")
     assert {*with_links(lab, "n1", VlanLinks.read)} == {"vlan20"}
-    ip(["link del theirs"], namespace=name)
+    at(lab, "n1", "link del theirs")
     make_links(lab, node)
     assert {*with_links(lab, "n1", VlanLinks.read)} == {"vlan20", "vlan40"}
 
@@ -119,14 +123,12 @@ def test_the_agent_removes_and_remakes_only_its_own(lab: Lab) -> None:
 def test_a_link_that_was_made_and_not_finished_is_known_as_ours(lab: Lab) -> None:
     """As a crash between making it and its alias leaves it."""
     (node,) = (each for each in lab.nodes if each.name == "n1")
-    name = name_of(lab.name, node.name)
-    ip(["link del vlan40"], namespace=name)
-    vlan = lab.network("production")
-    command = f"{vlan_link(vlan)}".replace(" type vlan", f" group {LINK_GROUP} type vlan")
-    ip([command], namespace=name)
+    at(lab, "n1", "link del vlan40")
+    made = f"link add link {TRUNK_INTERFACE} name vlan40 group {LINK_GROUP}"
+    at(lab, "n1", f"{made} type vlan id {lab.network('production').vlan_id}")
     make_links(lab, node)
     assert with_links(lab, "n1", VlanLinks.read) == wanted(lab, node)
-    (link,) = json.loads(run(["ip", "-json", "-netns", name, "link", "show", "vlan40"]))
+    (link,) = json.loads(at(lab, "n1", "link show vlan40"))
     assert link["ifalias"] == VLAN_ALIAS
 
 
@@ -161,13 +163,13 @@ async def test_another_vlan_is_reached_through_the_router_where_it_allows(lab: L
 async def test_a_port_carries_only_its_vlans(lab: Lab) -> None:
     """n2 is not on production: a link with that tag leads nowhere."""
     vlan = lab.network("production")
-    ip(
+    links.make(
+        path_of(lab.name, "n2"),
         [
-            vlan_link(vlan),
-            f"link set {vlan.interface} up",
-            f"address add 10.40.0.99/24 dev {vlan.interface}",
+            links.VlanLink(vlan.interface, TRUNK_INTERFACE, vlan.vlan_id),
+            links.Up(vlan.interface),
+            links.Own("10.40.0.99/24", vlan.interface),
         ],
-        namespace=name_of(lab.name, "n2"),
     )
     echoed = await probe.ping(path_of(lab.name, "n2"), ip_address("10.40.0.11"), timeout=1)
     assert echoed.outcome is not Outcome.ANSWERED
