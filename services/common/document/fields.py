@@ -169,6 +169,10 @@ class Fields:
                 self._findings.lines[at] = item.line
             yield item, at
 
+    def part(self, name: str) -> Fields:
+        """The fields of a mapping in this one; none if it is not given."""
+        return Fields(self._get(name) or Table(), self.path(name), self._findings)
+
     def ignore(self, *names: str) -> None:
         """Fields that may be there and mean nothing."""
         self._known.update(names)
