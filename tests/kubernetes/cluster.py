@@ -300,6 +300,8 @@ class Cluster:
             f"--service-account-signing-key-file={pki}/sa.key",
             f"--service-account-key-file={pki}/sa.key",
             "--allow-privileged=true",
+            # no kube-proxy is beside it: it asks webhooks at their pods' addresses
+            "--enable-aggregator-routing=true",
             "--profiling=false",
             f"--cert-dir={self.hosts.home(CONTROL)}/certs",
         ]

@@ -128,6 +128,11 @@ class Romana:
         found = self.call("policy", "ListPolicies", page_size=1000).get("policies", ())
         return [one["name"] for one in found]
 
+    def is_connected(self, node: str) -> bool:
+        """Whether a node's agent has a stream of rules."""
+        found = self.call("policy", "GetRealization", nodes=[node], nodes_only=True)
+        return any(one.get("connected") for one in found.get("nodes", ()))
+
     def links(self) -> list[str]:
         """Endpoints' links on all nodes."""
         found = []
