@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from services.kubernetes.objects.nodes import GROUP_LABEL, NOT_READY_TAINT
 from tests.kubernetes.checks.conftest import figures
@@ -16,13 +15,6 @@ def reasons(pods: Pods, name: str) -> str:
     """What kube-scheduler says of a pod."""
     events = pods.cluster.get("events", f"--field-selector=involvedObject.name={name}")["items"]
     return "; ".join(one["message"] for one in events if one["reason"] == "FailedScheduling")
-
-
-def crowd(name: str, count: int) -> dict[str, Any]:
-    """A Deployment on the tiny network."""
-    made = deployment(name, count)
-    made["spec"]["template"]["metadata"]["annotations"] = {"romana.io/network": "tiny"}
-    return made
 
 
 def phases(pods: Pods, app: str) -> dict[str, int]:
@@ -66,7 +58,7 @@ def test_pods_of_their_nodes_own_network_are_bound_too(pods: Pods) -> None:
 
 
 def test_no_pod_is_bound_without_an_address(pods: Pods, romana: Romana) -> None:
-    pods.cluster.apply(crowd("crowd", 30))
+    pods.cluster.apply(deployment("crowd", 30, network="tiny"))
     until(
         "all addresses to be in use",
         lambda: phases(pods, "crowd") == {"running": TINY, "waiting": 30 - TINY, "stuck": 0},
