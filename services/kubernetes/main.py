@@ -11,6 +11,7 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
@@ -69,6 +70,7 @@ class Parts:
 async def serve(life: Lifecycle, settings: KubernetesSettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("kubernetes")
+    CertificateCollector({"calls": settings.tls.files()}, registry)
     server = ApiServer(load_config(settings.kubeconfig))
     life.on_stop(Phase.CLOSE, "API server", server.close)
     lease = settings.lease
