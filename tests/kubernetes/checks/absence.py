@@ -1,4 +1,4 @@
-"""While the API server is away, and when it has forgotten what was, nothing is lost or given back."""
+"""While the API server is away, or has forgotten what was, nothing is lost or given back."""
 
 from __future__ import annotations
 
