@@ -45,9 +45,7 @@ class ApiCalls:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> float:
         """When it was answered; raises Failed if it was refused."""

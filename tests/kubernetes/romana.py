@@ -172,8 +172,8 @@ class Romana:
     def namespace_of(self, node: str, endpoint: str) -> Path:
         """A pod's network namespace, for processes of this machine."""
         found = [one["spec"] for one in self.journal(node) if one["spec"]["name"] == endpoint]
-        inner = Path(found[0]["namespace"]).relative_to("/")
-        return Path(f"/proc/{self.cluster.hosts.pid(node)}/root") / inner
+        inner = found[0]["namespace"].removeprefix("/var")  # a link, which would lead elsewhere
+        return Path(f"/proc/{self.cluster.hosts.pid(node)}/root{inner}")
 
     def ask_from(self, node: str, endpoint: str, address: str) -> str:
         """What answers a pod that asks, without the API server's help."""

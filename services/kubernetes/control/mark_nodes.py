@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from lightkube.resources.core_v1 import Node as NodeResource
 from lightkube.types import PatchType
 
 from services.common.backoff import Backoff, BackoffPolicy
-from services.common.errors import NotFound, RomanaError
+from services.common.errors import Conflict, InvalidInput, NotFound, RomanaError
 from services.common.model.names import NodeName
 from services.kubernetes.calls.policy import PolicyCalls
 from services.kubernetes.cluster.api_server import ApiServer
@@ -62,28 +62,40 @@ class NodeMarking:
     async def look(self) -> None:
         """Makes them as they have to be; raises RomanaErrors."""
         nodes = list(self._nodes.items.values())
-        waiting = [NodeName(node.name) for node in nodes if node.awaits_agent]
+        waiting = [NodeName(node.name) for node in nodes if node.agent_taint is not None]
         ready = await self._policy.ready(waiting) if waiting else set()
         places = self._places()
         for node in nodes:
-            change: dict[str, object] = {}
+            name = NodeName(node.name)
             if places is not None:
-                place = places.nodes.get(NodeName(node.name))
+                place = places.nodes.get(name)
                 group = None if place is None else place.label
                 if group != node.labels.get(GROUP_LABEL):
-                    change["metadata"] = {"labels": {GROUP_LABEL: group}}
-            if NodeName(node.name) in ready:
-                change["spec"] = {"taints": [{"$patch": "delete", "key": NOT_READY_TAINT}]}
-            if change:
-                await self._write(node, change)
+                    await self._label(node, group)
+            if name in ready:
+                await self._admit(node)
 
-    async def _write(self, node: Node, change: dict[str, object]) -> None:
+    async def _label(self, node: Node, group: str | None) -> None:
+        change = {"metadata": {"labels": {GROUP_LABEL: group}}}
+        if await self._patch(node, change, PatchType.MERGE):
+            log.info("node_labelled", node=node.name, group=group)
+
+    async def _admit(self, node: Node) -> None:
+        path = f"/spec/taints/{node.agent_taint}"
+        change = [
+            {"op": "test", "path": f"{path}/key", "value": NOT_READY_TAINT},
+            {"op": "remove", "path": path},
+        ]
+        if await self._patch(node, change, PatchType.JSON):
+            log.info("node_admitted", node=node.name)
+
+    async def _patch(self, node: Node, change: Any, how: PatchType) -> bool:
+        """Whether it is as it was known to be; else it is heard of soon how it is."""
         try:
             await self._server.call(
-                lambda client: client.patch(
-                    NodeResource, node.name, change, patch_type=PatchType.STRATEGIC
-                )
+                lambda client: client.patch(NodeResource, node.name, change, patch_type=how)
             )
-        except NotFound:
-            return
-        log.info("node_marked", node=node.name, parts=sorted(change))
+        except (NotFound, Conflict, InvalidInput) as error:
+            log.info("node_not_marked", node=node.name, message=error.message)
+            return False
+        return True

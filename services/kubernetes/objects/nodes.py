@@ -56,8 +56,8 @@ class Node:
     """Ours, without the prefix."""
     addresses: tuple[Address, ...]
     """Internal ones, in the node's order; several families or none."""
-    awaits_agent: bool = False
-    """It has the taint that keeps pods away until its agent is ready."""
+    agent_taint: int | None = None
+    """Which of its taints keeps pods away until its agent is ready; None: none does."""
 
     @property
     def key(self) -> str:
@@ -78,7 +78,14 @@ def node_of(item: NodeObject) -> Node:
             for one in item.status.addresses or ()
             if one.type == INTERNAL and _is_address(one.address)
         ),
-        awaits_agent=any(one.key == NOT_READY_TAINT for one in item.spec.taints or ()),
+        agent_taint=next(
+            (
+                place
+                for place, taint in enumerate(item.spec.taints or ())
+                if taint.key == NOT_READY_TAINT
+            ),
+            None,
+        ),
     )
 
 

@@ -22,14 +22,13 @@ def probing(romana: Romana, node: str, endpoint: str, address: str) -> Iterator[
     where = romana.namespace_of(node, endpoint)
     line = (sys.executable, HERE / "probe.py", "until", "tcp", address, str(PORT))
     command = ["nsenter", f"--net={where}", *map(str, line), "--timeout", "600"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield answers
-        if process.poll() is not None:
-            answers.append(process.communicate()[0])
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield answers
+            if process.poll() is not None:
+                answers.append(process.communicate()[0])
+        finally:
+            process.kill()
 
 
 def test_a_denied_peer_never_reaches_a_pod(pods: Pods, romana: Romana) -> None:
