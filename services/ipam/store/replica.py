@@ -27,7 +27,7 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
 from services.common.model.names import NodeName
-from services.common.process.gc_tuning import release, settle
+from services.common.process.gc_tuning import freeze_heap, unfreeze_heap
 from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.deciding.commands import CloseRested, Command, Result
@@ -353,7 +353,7 @@ class Replica:
         self._releases = NodeReleases(
             committer, self.ledger, self._feed.view, self._release_grace, self._observer.released
         )
-        settle()
+        freeze_heap()
         self._notify()
         try:
             async with asyncio.TaskGroup() as group:
@@ -395,7 +395,7 @@ class Replica:
         self._take_topology()
         self._tell(None)
         self._notify()
-        release()
+        unfreeze_heap()
 
     def _on_topology(self, batch: WatchBatch) -> None:
         self._feed.push(batch)
@@ -420,7 +420,7 @@ class Replica:
                 self._reset()
             codec.take_batch(self.keys, batch, self.ledger, self._unreadable)
             self._loaded = True
-            asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
+            asyncio.get_running_loop().call_soon(freeze_heap)  # when the snapshot is gone
             self._notify()
             self._tell(None)
         elif batch.events:
