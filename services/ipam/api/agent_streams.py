@@ -109,7 +109,7 @@ class Syncing:
         replica = self._replica
         if not self._wanted or not replica.loaded:
             return  # streams stay as they are until all is read
-        self._routes.update(replica.ledger, replica.take_changed_nodes())
+        self._routes.update(replica.ledger, replica.drain_changed_nodes())
         self.hub.flush(replica.floor)
 
 
