@@ -21,7 +21,8 @@ from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
 from services.common.store.unreadable_metrics import UnreadableCollector
 from services.topology.api.service import Identity, TopologyService
-from services.topology.forms.apply_request import Asked, read_initial
+from services.topology.forms.apply_request import ApplyRequest
+from services.topology.forms.initial import read_initial
 from services.topology.metrics import TopologyMetrics
 from services.topology.settings import TopologySettings
 from services.topology.store.apply import ApplyOptions, TopologyChanges
@@ -64,7 +65,7 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     server.set_serving(serving=True)
 
 
-async def _apply_initial(topology: TopologyChanges, initial: Asked) -> None:
+async def _apply_initial(topology: TopologyChanges, initial: ApplyRequest) -> None:
     current_request.set("initial-topology")
     applied = await topology.apply(initial, ApplyOptions(only_first=True))
     if not applied.changed:
