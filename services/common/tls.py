@@ -83,15 +83,6 @@ class TlsFiles:
             _read("key", self.key),
         )
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Those of a server that demands a client certificate; renewed files are taken.
-
-        Raises InvalidInput if a file cannot be used.
-        """
-        followed = FollowedFiles(self)
-        followed.current().check()
-        return followed.server_credentials()
-
 
 class FollowedFiles:
     """What the files hold now, or held when they last could be used. May be asked by any thread.

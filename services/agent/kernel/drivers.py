@@ -16,6 +16,7 @@ from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Driver, Problems
 from services.agent.kernel.interfaces import Interfaces
 from services.agent.kernel.iproute import Routing
+from services.agent.kernel.marking import Marking
 from services.agent.kernel.neighbours import Neighbours
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.nexthops import Nexthops
@@ -38,6 +39,7 @@ class Kernel:
         self._netlink: Netlink | None = None
         self._routing: Routing | None = None
         self._interfaces: Interfaces | None = None
+        self._marking = Marking()
         self._drivers: dict[Kind, Driver] = {}
 
     async def start(self) -> frozenset[int]:
@@ -73,6 +75,7 @@ class Kernel:
             Routes(netlink),
             Rules(routing),
             Neighbours(netlink),
+            self._marking,
         ):
             self._drivers[driver.kind] = driver
         return frozenset({netlink.port, routing.port})
@@ -82,6 +85,7 @@ class Kernel:
             self._netlink.close()
         if self._routing is not None:
             self._routing.close()
+        self._marking.close()
 
     def interfaces(self, look: Look | None = None) -> Mapping[str, Interface]:
         """All interfaces, anybody's; with `look`, all but those as they were."""

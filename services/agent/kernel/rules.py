@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from pyroute2 import IPRoute
 
+from services.agent.kernel import marks
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.iproute import Routing
@@ -34,10 +35,13 @@ _ACTION_OF: Final = {
 _INVERT: Final = 2
 """FIB_RULE_INVERT, a flag."""
 _NO_SUPPRESS: Final = 0xFFFFFFFF
+_SUPPRESSED: Final = frozenset({0, 31, 127, _NO_SUPPRESS})
+"""Default routes; all but those to a host."""
 _KNOWN: Final = frozenset(
     f"FRA_{name}"
     for name in (
-        *("DST", "SRC", "IIFNAME", "GOTO", "PRIORITY", "SUPPRESS_PREFIXLEN", "TABLE", "PROTOCOL"),
+        *("DST", "SRC", "IIFNAME", "GOTO", "PRIORITY", "FWMARK", "FWMASK", "SUPPRESS_PREFIXLEN"),
+        *("TABLE", "PROTOCOL"),
     )
 )
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -100,8 +104,10 @@ def _perform(command: str, rule: Rule, ip: IPRoute) -> None:
             options |= {name: str(prefix.network_address), f"{name}_len": prefix.prefixlen}
     if rule.interface:
         options["iifname"] = rule.interface
-    if rule.suppress_default:
-        options["suppress_prefixlen"] = 0
+    if rule.suppressed is not None:
+        options["suppress_prefixlen"] = rule.suppressed
+    if rule.mask:
+        options |= {"fwmark": rule.mark, "fwmask": rule.mask}
     ip.rule(
         command,
         family=_FAMILIES[rule.family],
@@ -119,12 +125,14 @@ def _rule(version: int, message: Mapping[str, Any]) -> Rule | None:
     if not owns(priority, found.get("FRA_PROTOCOL", 0)):
         return None
     suppress = found.get("FRA_SUPPRESS_PREFIXLEN", _NO_SUPPRESS)
+    mask = found.get("FRA_FWMASK", 0)
     if (
         found.keys() - _KNOWN
         or message["tos"]
         or message["action"] not in _ACTION_OF
         or message["flags"] & _INVERT
-        or suppress not in {0, _NO_SUPPRESS}
+        or suppress not in _SUPPRESSED
+        or mask & ~marks.OURS
     ):
         return None
     try:
@@ -135,9 +143,11 @@ def _rule(version: int, message: Mapping[str, Any]) -> Rule | None:
             _prefix(found.get("FRA_SRC"), message["src_len"]),
             _prefix(found.get("FRA_DST"), message["dst_len"]),
             found.get("FRA_IIFNAME", ""),
-            suppress != _NO_SUPPRESS,
+            None if suppress == _NO_SUPPRESS else suppress,
             _ACTION_OF[message["action"]],
             found.get("FRA_GOTO", 0),
+            found.get("FRA_FWMARK", 0),
+            mask,
         )
     except ValueError:  # bits beyond a prefix
         return None

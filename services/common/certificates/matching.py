@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from services.common.certificates.revocation import revoked
 from services.common.errors import InvalidInput
 
 
@@ -29,6 +30,7 @@ def check_pair(ca: bytes, certificate: bytes, key: bytes) -> None:
         private = load_pem_private_key(key, None)
     except (ValueError, TypeError) as error:
         raise InvalidInput.at("tls.key", f"no private key in PEM: {error}") from error
+    revoked(ca)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     own = x509.load_pem_x509_certificates(certificate)[0].public_key()
     if own.public_bytes(*form) != private.public_key().public_bytes(*form):

@@ -13,10 +13,10 @@ from typing import Final
 from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName, Tenant
 from services.common.model.node import Node
-from services.ipam.ledger.areas import Area, Interval, Owner
+from services.ipam.ledger.areas import Area, Interval
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Index, Place
-from services.ipam.ledger.spaces import NetworkSpace, shapes
+from services.ipam.ledger.network_areas import NetworkAreas, shapes
 from services.ipam.slots.coverage import Run
 
 AREAS_CACHED: Final = 100_000
@@ -42,9 +42,11 @@ class Ground:
     def __init__(self) -> None:
         self.index = Index()
         self.layout = Layout()
-        self.spaces: dict[NetworkName, NetworkSpace] = {}
+        self.networks: dict[NetworkName, NetworkAreas] = {}
         """In file order."""
         self.nodes: dict[NodeName, Node] = {}
+        self.unreadable_nodes: frozenset[NodeName] = frozenset()
+        """Nodes that are there, and of which nothing could be read."""
         self.reservations: dict[str, Reservation] = {}
         self.strays: dict[Place, Block] = {}
         """Blocks that lie outside of every area."""
@@ -68,31 +70,31 @@ class Ground:
         """Takes over networks and groups."""
         for (place, _), bits in self.unreadable.items():
             self._restore_slot(place, bits)
-        fixed = {space.name: set(space.fixed_reservations()) for space in self.spaces.values()}
-        before, self.spaces, self.layout = self.spaces, {}, layout
+        fixed = {net.name: set(net.fixed_reservations()) for net in self.networks.values()}
+        before, self.networks, self.layout = self.networks, {}, layout
         new: list[Area] = []
         gone: list[Area] = []
-        furnish: list[NetworkSpace] = []
+        furnish: list[NetworkAreas] = []
         for shape in shapes(layout):
-            space = before.get(shape.network.name)
-            if space is None or space.division != shape.division:
-                space = NetworkSpace(shape)
-                furnish.append(space)
+            net = before.get(shape.network.name)
+            if net is None or net.division != shape.division:
+                net = NetworkAreas(shape)
+                furnish.append(net)
             else:
-                del before[space.name]
-            come, left = space.take(shape)
+                del before[net.name]
+            come, left = net.reshape(shape)
             new += come
             gone += left
-            self.spaces[space.name] = space
-        gone += [area for space in before.values() for area in space.areas.values()]
+            self.networks[net.name] = net
+        gone += [area for net in before.values() for area in net.areas.values()]
         self._furnish(furnish)
-        for space in self.spaces.values():
-            if space not in furnish:
-                self._exchange(space.name, fixed[space.name], set(space.fixed_reservations()))
+        for net in self.networks.values():
+            if net not in furnish:
+                self._exchange(net.name, fixed[net.name], set(net.fixed_reservations()))
         for (place, _), bits in self.unreadable.items():
             self._reserve_slot(place, bits)
         if new or gone:
-            self._resettle(new, gone)
+            self._find_areas(new, gone)
         self._ground_changed()
         self._forget_areas()
 
@@ -130,6 +132,13 @@ class Ground:
         for interval in reservation.intervals:
             self._reserve(reservation.network, interval)
 
+    def put_reservation(self, name: str, reservation: Reservation | None) -> None:
+        """Sets a reservation, or ends it."""
+        if reservation is None:
+            self.drop_reservation(name)
+        else:
+            self.set_reservation(reservation)
+
     def drop_reservation(self, name: str) -> None:
         """Ends a reservation."""
         reservation = self.reservations.pop(name, None)
@@ -137,12 +146,16 @@ class Ground:
             for interval in reservation.intervals:
                 self._restore(reservation.network, interval)
 
-    def take_moved(self) -> Sequence[Place]:
+    def drain_moved(self) -> Sequence[Place]:
         """Blocks that the topology may have moved or stranded since this was called."""
         moved, self.moved = tuple(self.moved), {}
         return moved
 
     # Looking.
+
+    def has_node(self, name: NodeName) -> bool:
+        """Says whether there is such a node, readable or not."""
+        return name in self.nodes or name in self.unreadable_nodes
 
     def areas_for(
         self, node: Node, tenant: Tenant, network: NetworkName | None, bits: int
@@ -166,11 +179,11 @@ class Ground:
 
     def area_of_node(self, node: Node, network: NetworkName) -> Area | None:
         """The node's group on a network; None if it is in none, or not attached."""
-        space = self.spaces.get(network)
-        if space is None or not node.is_attached(network):
+        net = self.networks.get(network)
+        if net is None or not node.is_attached(network):
             return None
-        path = node.placements.get(space.topology)
-        return space.areas.get(path) if path is not None else None
+        path = node.placements.get(net.topology)
+        return net.areas.get(path) if path is not None else None
 
     def is_stranded(self, block: Block) -> bool:
         """Says whether a block lies outside its node's group, so that nothing is taken from it."""
@@ -181,7 +194,7 @@ class Ground:
 
     def held(self, network: NetworkName, interval: Interval) -> Iterator[Block]:
         """The blocks of a network's areas that have addresses in common with an interval."""
-        for area in self.spaces[network].overlapped(*interval):
+        for area in self.networks[network].overlapped(*interval):
             first = area.slot(max(interval.start, area.base))
             last = area.slot(min(interval.stop, area.stop) - 1)
             yield from self._held(area, first, last)
@@ -192,7 +205,7 @@ class Ground:
         """Areas, or what is reserved in them, changed."""
         self.version += 1
 
-    def _settle(self, block: Block) -> None:
+    def _find_area(self, block: Block) -> None:
         """Finds the area of a block that was inserted."""
         area = self._area_at(block.place, block.length)
         if area is None:
@@ -200,10 +213,10 @@ class Ground:
         else:
             slot = area.slot(block.base)
             block.reserve(area.reserved_offsets(slot))
-            area.space.take(slot, block.node)
+            area.pool.take(slot, block.node)
             self._join(block, area)
 
-    def _resettle(self, new: Sequence[Area], gone: Iterable[Area]) -> None:
+    def _find_areas(self, new: Sequence[Area], gone: Iterable[Area]) -> None:
         """Finds the areas of blocks that have lost theirs, and of strays."""
         fresh = {id(area) for area in new}
         lost = [
@@ -231,12 +244,12 @@ class Ground:
                 self._stray(block)
         for block in lost:
             if homes[block.place] is not None:
-                self._settle(block)
+                self._find_area(block)
         self.moved.update(dict.fromkeys(block.place for block in lost))
         for place, (length, number) in self.returned.items():
             area = self._area_at(place, length)
             if area is not None and id(area) in fresh:
-                area.space.note_returned(area.slot(place[1]), number)
+                area.pool.note_returned(area.slot(place[1]), number)
 
     def _stray(self, block: Block) -> None:
         """Says that a block lies outside of every area: nobody gets its addresses elsewhere."""
@@ -252,20 +265,20 @@ class Ground:
 
     def _under(self, block: Block) -> Iterator[Area]:
         """The areas that a stray block has addresses in common with."""
-        for space in self.spaces.values():
-            if space.bits == block.bits:
-                yield from space.overlapped(block.base, block.base + block.size)
+        for net in self.networks.values():
+            if net.bits == block.bits:
+                yield from net.overlapped(block.base, block.base + block.size)
 
     def _shut(self, block: Block, areas: Iterable[Area]) -> None:
         for area in areas:
             first, count = _slots_under(block, area)
-            area.space.block(first, count)
+            area.pool.withhold(first, count)
             self._refit(area, first, first + count - 1)
 
     def _open(self, block: Block, areas: Iterable[Area]) -> None:
         for area in areas:
             first, count = _slots_under(block, area)
-            area.space.unblock(first, count)
+            area.pool.restore(first, count)
             self._refit(area, first, first + count - 1)
 
     def _join(self, block: Block, area: Area | None) -> None:
@@ -275,7 +288,7 @@ class Ground:
             area.blocks += 1
             area.used += block.used
             area.resting += block.resting
-            area.holding(owner_of(block)).blocks.add(block)
+            area.holding(block.owner).blocks.add(block)
             self._note(block)
 
     def _part(self, block: Block) -> None:
@@ -285,7 +298,7 @@ class Ground:
             area.blocks -= 1
             area.used -= block.used
             area.resting -= block.resting
-            owner = owner_of(block)
+            owner = block.owner
             holding = area.holdings[owner]
             holding.remove(block)
             if not holding.blocks:
@@ -296,14 +309,14 @@ class Ground:
         area = block.area
         if area is None:
             return
-        area.holding(owner_of(block)).note(block)
+        area.holding(block.owner).note(block)
         area.note_empty(block)
 
     def _area_at(self, place: Place, length: int) -> Area | None:
         """The area of which a block is a slot."""
         network, base = place
-        space = self.spaces.get(network)
-        area = space.area_of(base) if space is not None else None
+        net = self.networks.get(network)
+        area = net.area_of(base) if net is not None else None
         return area if area is not None and area.network.block_length == length else None
 
     def _addresses(self, node: Node) -> set[tuple[NetworkName, Interval]]:
@@ -312,25 +325,25 @@ class Ground:
         for address in {node.address, *(item.address for item in node.declared)}:
             if address is not None:
                 value, bits = int(address), address.max_prefixlen
-                for space in self.spaces.values():
-                    if space.base <= value < space.stop and space.bits == bits:
-                        found.add((space.name, Interval(value, value + 1)))
+                for net in self.networks.values():
+                    if net.base <= value < net.stop and net.bits == bits:
+                        found.add((net.name, Interval(value, value + 1)))
         return found
 
-    def _furnish(self, spaces: Sequence[NetworkSpace]) -> None:
+    def _furnish(self, nets: Sequence[NetworkAreas]) -> None:
         """Sets aside what is to be in networks that were made anew; they have no blocks yet."""
-        for space in spaces:
-            for interval in space.fixed_reservations():
-                space.reserve(interval)
+        for net in nets:
+            for interval in net.fixed_reservations():
+                net.reserve(interval)
             for reservation in self.reservations.values():
-                if reservation.network == space.name:
+                if reservation.network == net.name:
                     for interval in reservation.intervals:
-                        space.reserve(interval)
-        names = {space.name for space in spaces}
-        for node in self.nodes.values() if spaces else ():
+                        net.reserve(interval)
+        names = {net.name for net in nets}
+        for node in self.nodes.values() if nets else ():
             for network, interval in self._addresses(node):
                 if network in names:
-                    self.spaces[network].reserve(interval)
+                    self.networks[network].reserve(interval)
 
     def _exchange(self, network: NetworkName, before: set[Interval], after: set[Interval]) -> None:
         for interval in before - after:
@@ -340,15 +353,15 @@ class Ground:
 
     def _reserve(self, network: NetworkName, interval: Interval) -> None:
         """Sets addresses aside, in held blocks too."""
-        space = self.spaces.get(network)
-        if space is not None:
-            self._refit_runs(space.reserve(interval))
+        net = self.networks.get(network)
+        if net is not None:
+            self._refit_runs(net.reserve(interval))
 
     def _restore(self, network: NetworkName, interval: Interval) -> None:
         """Undoes `_reserve`."""
-        space = self.spaces.get(network)
-        if space is not None:
-            self._refit_runs(space.restore(interval))
+        net = self.networks.get(network)
+        if net is not None:
+            self._refit_runs(net.restore(interval))
 
     def _reserve_slot(self, place: Place, bits: int) -> None:
         """Sets aside the slot that a block begins in, if a network has it."""
@@ -364,8 +377,8 @@ class Ground:
 
     def _slot_at(self, place: Place, bits: int) -> Interval | None:
         """The addresses of the slot that a block begins in; None if no network has it."""
-        space = self.spaces.get(place[0])
-        area = space.area_of(place[1]) if space is not None and space.bits == bits else None
+        net = self.networks.get(place[0])
+        area = net.area_of(place[1]) if net is not None and net.bits == bits else None
         if area is None:
             return None
         slot = area.slot(place[1])
@@ -380,7 +393,7 @@ class Ground:
         """Tells the blocks that hold some slots what is reserved of them."""
         for block in self._held(area, first, last):
             if block.reserve(area.reserved_offsets(area.slot(block.base))):
-                area.holding(owner_of(block)).note_again(block)
+                area.holding(block.owner).note_again(block)
 
     def _held(self, area: Area, first: int, last: int) -> Iterator[Block]:
         if last - first < area.blocks:
@@ -399,11 +412,6 @@ class Ground:
 
     def _forget_areas_of(self, node: NodeName) -> None:
         self._areas_cached -= len(self._areas.pop(node, ()))
-
-
-def owner_of(block: Block) -> Owner:
-    """Who holds a block."""
-    return Owner(block.node, block.tenant, block.segment)
 
 
 def _slots_under(block: Block, area: Area) -> tuple[int, int]:

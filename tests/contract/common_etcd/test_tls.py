@@ -159,8 +159,4 @@ def test_a_missing_file_is_named(ours: TlsFiles, tmp_path: Path) -> None:
 def test_a_file_that_is_not_pem_is_named(ours: TlsFiles, tmp_path: Path) -> None:
     (tmp_path / "ca").write_bytes(b"\x30\x82")
     with pytest.raises(InvalidInput, match=r"tls\.ca: .* is not a PEM file"):
-        TlsFiles(tmp_path / "ca", ours.certificate, ours.key).server_credentials()
-
-
-def test_server_credentials_are_made(ours: TlsFiles) -> None:
-    assert ours.server_credentials() is not None
+        TlsFiles(tmp_path / "ca", ours.certificate, ours.key).read()

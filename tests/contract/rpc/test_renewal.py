@@ -161,6 +161,47 @@ async def test_no_call_fails_while_certificates_are_renewed(site: Site) -> None:
         await load.goes_on()
 
 
+async def test_no_call_fails_while_another_authority_takes_over(site: Site) -> None:
+    async with loaded(site) as (server, load):
+        for step in (
+            lambda: site.folder.authorities.prepare("", site.now, days=2),
+            lambda: site.folder.switch_authority(site.now, days=1),
+            lambda: site.folder.finish_authority(site.now),
+        ):
+            step()
+            await until_shown(server, site, site.serial("ipam"))
+            await load.seen(site.serial("me"))
+            await load.goes_on()
+        assert len(site.folder.authorities.all()) == 1
+
+
+async def test_a_revoked_certificate_is_refused_and_its_stream_ends(site: Site) -> None:
+    probe = Probe()
+    site.folder.issue(Subject("other", ("romana:operator",)), site.now, days=1)
+    async with serving(site, probe) as server:
+        address = str(server.addresses[0])
+        async with (
+            open_channel(address, tls=site.files("other")) as theirs,
+            open_channel(address, tls=site.files("me")) as ours,
+        ):
+            stub = ProbeStub(theirs)
+            await stub.unary(StringValue(value="x"))
+            stream = stub.echo()
+            await stream.write(StringValue(value="x"))
+            assert (await stream.read()).value == "x"
+            site.renew("other")
+            await ProbeStub(ours).unary(StringValue(value="x"))
+            site.folder.revoke("other", site.now)
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await stream.read()
+            assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.unary(StringValue(value="x"))
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert "revoked" in (refused.value.details() or "")
+            await ProbeStub(ours).unary(StringValue(value="x"))
+
+
 async def test_a_key_without_its_certificate_is_not_taken(site: Site, tmp_path: Path) -> None:
     now = [0.0]
     files = FollowedFiles(site.files("me"), lambda: now[0])

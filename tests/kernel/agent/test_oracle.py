@@ -82,16 +82,23 @@ async def test_routes_and_rules(made: Namespaces, version: int, tmp_path: Path) 
     )
     address, whole = str(net.host(2)), ipaddress.ip_network(subnet)
     to = {"dst": str(whole.network_address), "dstlen": whole.prefixlen}
+    of_host, of_way = ({"fwmark": mark, "fwmask": "0x1f0000"} for mark in ("0x10000", "0x150000"))
+    of_main = {"fwmark": "0x100000", "fwmask": "0x100000"}
+    hosts_only = {"table": "main", "suppress_prefixlen": 31 if version == 4 else 127}
     assert [
         {key: value for key, value in rule.items() if key != "protocol"}
         for rule in rules
         if rule.get("protocol") == str(PROTOCOL)
     ] == [
         {"priority": 11410, "src": address, "table": "main", "suppress_prefixlen": 0},
+        {"priority": 11411, "src": "all", **of_host, **hosts_only},
+        {"priority": 11411, "src": "all", **of_way, "iif": "e-v", **hosts_only},
+        {"priority": 11413, "src": "all", **of_way, "table": str(table)},
         {"priority": 11415, "src": "all", **to, "goto": 11420},
         {"priority": 11416, "src": "all", "iif": "e-v", "goto": 11440},
         {"priority": 11420, "src": "all", "iif": "e-v", "table": str(table)},
         {"priority": 11422, "src": "all", "iif": "e-v", "action": "unreachable"},
+        {"priority": 11425, "src": "all", **of_main, "goto": 11440},
         {"priority": 11430, "src": to["dst"], "srclen": to["dstlen"], "table": str(table)},
         {"priority": 11440, "src": "all", "nop": None},
     ]
