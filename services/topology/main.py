@@ -8,9 +8,9 @@ import uuid
 import structlog
 from romana.topology.v1 import topology_service_pb2_grpc
 
+from services.common.etcd.client import open_store
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.etcd.opening import open_store
 from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle

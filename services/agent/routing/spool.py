@@ -102,8 +102,12 @@ class Spool:
             return Receiver()
 
     def save_numbers(self, numbers: Numbers) -> None:
-        """Writes table numbers and nexthop ids; raises OSError."""
-        document = {"tables": dict(numbers.tables), "nexthops": dict(numbers.nexthops)}
+        """Writes them; raises OSError."""
+        document = {
+            "tables": dict(numbers.tables),
+            "nexthops": dict(numbers.nexthops),
+            "ways": dict(numbers.ways),
+        }
         write_atomic(self._numbers, json.dumps(document, sort_keys=True).encode())
 
     def load_numbers(self) -> Numbers:
@@ -112,7 +116,7 @@ class Spool:
             document = msgspec.json.decode(
                 self._numbers.read_bytes(), type=dict[str, dict[str, int]]
             )
-            return Numbers(document["tables"], document["nexthops"])
+            return Numbers(document["tables"], document["nexthops"], document.get("ways", {}))
         except FileNotFoundError:
             return Numbers.none()
         except (OSError, KeyError, msgspec.MsgspecError) as error:

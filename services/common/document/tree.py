@@ -126,7 +126,7 @@ def _read_yaml(text: str, *, single: bool) -> list[Tree]:
     builder = _Builder(single=single)
     try:
         for event in yaml.parse(text, Loader=YamlLoader):
-            builder.take(event)
+            builder.add(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = error.problem or error.context or "not YAML"
@@ -200,7 +200,7 @@ class _Builder:
         self._starts: list[int] = []
         self._nodes = 0
 
-    def take(self, event: yaml.Event) -> None:
+    def add(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
             if self._single and self.roots:
                 raise self._wrong(event, "there is more than one document")
