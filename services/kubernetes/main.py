@@ -38,6 +38,7 @@ from services.kubernetes.control.collecting import Collecting
 from services.kubernetes.control.followed import Followed, follow
 from services.kubernetes.control.leading import Leading
 from services.kubernetes.control.mark_nodes import NodeMarking
+from services.kubernetes.control.show_in_force import InForceShowing
 from services.kubernetes.control.show_networks import NetworkShowing
 from services.kubernetes.control.sign_nodes import Authority, NodeSigner
 from services.kubernetes.control.tell_policy import PolicyTeller
@@ -137,6 +138,8 @@ def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: 
             segment_label=settings.segment_label,
         ),
     )
+    in_force = InForceShowing(parts.followed, policy, parts.policy, parts.server, parts.recorder)
+    leading.also("policies in force", in_force.run)
     leading.add(
         "topology",
         lambda changed: TopologyTeller(

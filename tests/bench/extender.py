@@ -22,7 +22,13 @@ from services.kubernetes.api.extender import Extender
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.cluster.informer import Informer
-from services.kubernetes.cluster.kinds import NAMESPACES, NETWORK_POLICIES, NODES, PODS
+from services.kubernetes.cluster.kinds import (
+    CLUSTER_NETWORK_POLICIES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    NODES,
+    PODS,
+)
 from services.kubernetes.control.followed import Followed
 from services.kubernetes.objects.namespaces import Namespace
 from services.kubernetes.scheduling.places import Place, Places
@@ -78,6 +84,7 @@ async def ask(site: Site, address: str, rounds: int) -> Mapping[str, list[float]
         known(NODES, {}),
         known(PODS, {}),
         known(NETWORK_POLICIES, {}),
+        known(CLUSTER_NETWORK_POLICIES, {}),
     )
     places = Places(
         {

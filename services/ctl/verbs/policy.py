@@ -411,6 +411,8 @@ def _show_changes(session: Session, answer: api.ApplyPoliciesResponse) -> None:
     same = len(answer.changes) - len(changed)
     if same:
         session.note(f"{count(same, 'resource')} unchanged")
+    for warning in answer.warnings:
+        session.note(f"{warning.policy}: {warning.field}: {warning.message}")
 
 
 def _write(value: dict[str, object], form: ExportFormat) -> None:
