@@ -15,6 +15,7 @@ from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Driver, Problems
 from services.agent.kernel.links import Links
+from services.agent.kernel.marking import Marking
 from services.agent.kernel.neighbours import Neighbours
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.nexthops import Nexthops
@@ -35,6 +36,7 @@ class Kernel:
         self._thread = ThreadPoolExecutor(1, "romana-kernel", initializer=enter)
         self._netlink: Netlink | None = None
         self._links: Links | None = None
+        self._marking = Marking()
         self._drivers: dict[Kind, Driver] = {}
 
     async def start(self) -> int:
@@ -49,6 +51,7 @@ class Kernel:
         """Closes the socket when what was begun is done."""
         if self._netlink is not None:
             await self.run(self._netlink.close)
+            await self.run(self._marking.close)
         self._thread.shutdown()
 
     async def run(self, work: Callable[[], _T]) -> _T:
@@ -70,6 +73,7 @@ class Kernel:
             Routes(self._netlink),
             Rules(self._netlink),
             Neighbours(self._netlink),
+            self._marking,
         ):
             self._drivers[driver.kind] = driver
         return self._netlink.port

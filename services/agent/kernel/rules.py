@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.kernel import netlink
+from services.agent.kernel import marks, netlink
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
@@ -21,12 +21,17 @@ NEW: Final = 32
 DELETE: Final = 33
 GET: Final = 34
 
-_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL = 1, 2, 3, 4, 6, 14, 15, 21
+_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _MARK = 1, 2, 3, 4, 6, 10
+_SUPPRESS, _TABLE, _MASK, _PROTOCOL = 14, 15, 16, 21
 _ACTIONS: Final = {Action.LOOKUP: 1, Action.GOTO: 2, Action.NOP: 3, Action.UNREACHABLE: 7}
 _ACTION_OF: Final = {number: action for action, number in _ACTIONS.items()}
 _INVERT: Final = 2
 _NO_SUPPRESS: Final = 0xFFFFFFFF
-_KNOWN: Final = frozenset({_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _SUPPRESS, _TABLE, _PROTOCOL})
+_SUPPRESSED: Final = frozenset({0, 31, 127, _NO_SUPPRESS})
+"""Default routes; all but those to a host."""
+_KNOWN: Final = frozenset(
+    {_DST, _SRC, _IIFNAME, _GOTO, _PRIORITY, _MARK, _SUPPRESS, _TABLE, _MASK, _PROTOCOL}
+)
 _MESSAGE = struct.Struct("=BBBBBBBBI")
 """fib_rule_hdr: family, destination and source length, tos, table, two reserved, action, flags."""
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -92,8 +97,10 @@ def _message(kind: int, flags: int, sequence: int, rule: Rule) -> bytes:
         body += netlink.attribute(_SRC, rule.source.network_address.packed)
     if rule.interface:
         body += netlink.text(_IIFNAME, rule.interface)
-    if rule.suppress_default:
-        body += netlink.number(_SUPPRESS, 0)
+    if rule.suppressed is not None:
+        body += netlink.number(_SUPPRESS, rule.suppressed)
+    if rule.mask:
+        body += netlink.number(_MARK, rule.mark) + netlink.number(_MASK, rule.mask)
     return netlink.message(kind, flags, sequence, body)
 
 
@@ -113,12 +120,14 @@ def _rule(data: bytes, start: int, end: int) -> Rule | None:
     if not owns(priority, found.get(_PROTOCOL, b"\0")[0]) or family not in _VERSIONS:
         return None
     suppress = int.from_bytes(found.get(_SUPPRESS, b"\xff" * 4), "little")
+    mask = int.from_bytes(found.get(_MASK, b""), "little")
     if (
         found.keys() - _KNOWN
         or tos
         or number not in _ACTION_OF
         or flags & _INVERT
-        or suppress not in {0, _NO_SUPPRESS}
+        or suppress not in _SUPPRESSED
+        or mask & ~marks.OURS
     ):
         return None
     try:
@@ -129,9 +138,11 @@ def _rule(data: bytes, start: int, end: int) -> Rule | None:
             _prefix(found.get(_SRC), source),
             _prefix(found.get(_DST), destination),
             found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
-            suppress != _NO_SUPPRESS,
+            None if suppress == _NO_SUPPRESS else suppress,
             _ACTION_OF[number],
             int.from_bytes(found.get(_GOTO, b""), "little"),
+            int.from_bytes(found.get(_MARK, b""), "little"),
+            mask,
         )
     except ValueError:  # bits beyond a prefix, or a name that is no text
         return None

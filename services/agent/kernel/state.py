@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from types import MappingProxyType
 
+from services.agent.kernel.nftables.contents import Contents
 from services.agent.kernel.numbers import ALIAS
 from services.common.model.network import Address, Prefix
 
@@ -114,11 +115,14 @@ class Rule:
     destination: Prefix | None = None
     interface: str = ""
     """The one that a packet came in by; empty: any."""
-    suppress_default: bool = False
-    """Whether a default route found by it does not count."""
+    suppressed: int | None = None
+    """Routes found by it do not count whose prefix is this short; None: all do."""
     action: Action = Action.LOOKUP
     target: int = 0
     """Of GOTO: a priority."""
+    mark: int = 0
+    mask: int = 0
+    """Which bits of packets' marks are compared; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class Kind(enum.Enum):
     ROUTE = "route"
     RULE = "rule"
     PROXY = "proxy"
+    MARKING = "marking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,8 @@ class State:
     routes: Mapping[bytes, bytes] = field(default_factory=dict)
     rules: Mapping[Rule, None] = field(default_factory=dict)
     proxies: Mapping[Proxy, None] = field(default_factory=dict)
+    marking: Mapping[str, Contents] = field(default_factory=dict)
+    """The table by which packets get marks, by its name."""
 
     def of(self, kind: Kind) -> Objects:
         """The objects of one kind."""
@@ -171,5 +178,6 @@ _FIELDS: Mapping[Kind, str] = MappingProxyType(
         Kind.ROUTE: "routes",
         Kind.RULE: "rules",
         Kind.PROXY: "proxies",
+        Kind.MARKING: "marking",
     }
 )
