@@ -211,8 +211,8 @@ class Ledger(Ground):
         self._part(block)
         self.index.remove(block)
         self.ticks += 2
-        area.space.give_back(slot, block.node, self.ticks - 1)
-        queued = area.space.take(slot, node)
+        area.pool.give_back(slot, block.node, self.ticks - 1)
+        queued = area.pool.take(slot, node)
         new = self.index.make(block.place, block.length, block.bits, owner, born=self.ticks)
         new.take_over(block)
         self.index.insert(new)
@@ -225,8 +225,8 @@ class Ledger(Ground):
         def undo() -> None:
             self._part(new)
             self.index.remove(new)
-            area.space.untake(slot, node, queued)
-            area.space.take(slot, block.node)
+            area.pool.untake(slot, node, queued)
+            area.pool.take(slot, block.node)
             # the same again: by `opened` and `ripening` the block is in its lists
             area.holdings.setdefault(block.owner, holding)
             self.index.insert(block)
