@@ -14,6 +14,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 from services.common.process.command import run_service
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.serving import serve_metrics
 from services.kubernetes.api.extender import Extender
 from services.kubernetes.api.http_server import HttpServer
@@ -21,7 +22,6 @@ from services.kubernetes.api.webhook import TopologyWebhook
 from services.kubernetes.calls.follow_topology import PlacesFollower
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.policy import PolicyCalls
-from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer, load_config
 from services.kubernetes.cluster.fresh import FreshReads
@@ -187,7 +187,7 @@ async def _serve_extender(life: Lifecycle, settings: KubernetesSettings, parts: 
     )
     extender = Extender(parts.followed, parts.ipam, places, binder, waiting, segment_label=label)
     http = HttpServer(extender.handlers)
-    await http.start(settings.extender.address, settings.extender.context())
+    await http.start(settings.extender.address, settings.extender.context("extender.address"))
     life.on_stop(Phase.DRAIN, "extender", lambda: http.stop(DRAIN_SECONDS))
     life.start("waiting", waiting.run())
 

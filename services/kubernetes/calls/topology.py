@@ -15,7 +15,7 @@ from services.common.errors import NotFound
 from services.common.model.names import NodeName
 from services.common.model.node import Attachment
 from services.common.rpc.enums import ATTACHMENT_MODE_OF
-from services.kubernetes.calls.replicas import Replicas
+from services.common.rpc.replicas import Replicas
 from services.kubernetes.objects.networks import NetworkSpec
 from services.kubernetes.wanted.values import WantedNode
 

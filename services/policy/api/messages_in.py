@@ -51,6 +51,8 @@ from services.policy.model import (
 
 MAX_POLICY_BYTES: Final = 2 * MAX_SIZE
 """Of a policy's message: more is refused without a look at it."""
+NAMES_MOST: Final = 1_000
+"""In a filter."""
 
 _OPERATORS: Final = {number: operator for operator, number in messages_out.OPERATORS.items()}
 _ISOLATIONS: Final = {number: isolation for isolation, number in messages_out.ISOLATIONS.items()}
@@ -171,7 +173,9 @@ class EndpointFilter:
 
 
 def endpoint_filter(message: api.EndpointFilter) -> EndpointFilter:
-    """Which endpoints."""
+    """Which endpoints; by name is looked up where they are. Raises InvalidInput."""
+    if len(message.names) > NAMES_MOST:
+        raise InvalidInput.at("names", f"{len(message.names)} are more than {NAMES_MOST}")
     return EndpointFilter(message.node, message.tenant, message.segment, dict(message.labels))
 
 

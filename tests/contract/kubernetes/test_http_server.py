@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import InvalidInput, WrongState
+from services.common.process.http_settings import ServerTlsSettings
 from services.kubernetes.api.http_server import HttpServer
-from services.kubernetes.settings import ExtenderSettings, ServerTlsSettings
+from services.kubernetes.settings import ExtenderSettings
 from tests.support.certificates import Authority
 
 
@@ -85,9 +86,12 @@ async def test_a_port_that_is_taken_is_said(port: int) -> None:
 
 def test_other_machines_are_served_with_tls_or_expressly_without() -> None:
     with pytest.raises(InvalidInput):
-        ExtenderSettings(address="192.0.2.1:9650").context()
-    assert ExtenderSettings(address="192.0.2.1:9650", insecure=True).context() is None
-    assert ExtenderSettings().context() is None
+        ExtenderSettings(address="192.0.2.1:9650").context("extender.address")
+    assert (
+        ExtenderSettings(address="192.0.2.1:9650", insecure=True).context("extender.address")
+        is None
+    )
+    assert ExtenderSettings().context("extender.address") is None
 
 
 async def test_with_tls_callers_show_a_certificate(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ async def test_with_tls_callers_show_a_certificate(tmp_path: Path) -> None:
     tls = ServerTlsSettings(ca=files.ca, certificate=files.certificate, key=files.key)
     server = HttpServer(HANDLERS)
     settings = ExtenderSettings(tls=tls)
-    bound = await server.start("127.0.0.1:0", settings.context())
+    bound = await server.start("127.0.0.1:0", settings.context("extender.address"))
 
     def work(*, shows: bool) -> int:
         context = ssl.create_default_context(cafile=str(files.ca))
