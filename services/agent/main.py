@@ -33,6 +33,7 @@ from services.agent.wiring.endpoints import build_endpoints
 from services.agent.wiring.registering import build_registering
 from services.agent.wiring.rules import PolicyPart, build_policy
 from services.common.model.node import Attachment
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
@@ -55,6 +56,7 @@ _FLAGS = (
 async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("agent")
+    CertificateCollector({"calls": settings.tls.files()}, registry)
     metrics = AgentMetrics(registry)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     StateLock(settings.state_dir)  # until this process ends

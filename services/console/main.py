@@ -50,17 +50,19 @@ async def serve(life: Lifecycle, settings: ConsoleSettings) -> None:
         prometheus = Prometheus(settings.prometheus)
         life.on_stop(Phase.CLOSE, "prometheus", prometheus.close)
     listen = settings.listen
-    context = listen.context("listen.address")
+    serving = listen.serving("listen.address")
     app = application(
         world,
         prometheus,
         hosts(listen.address, listen.names),
         allow_changes=settings.allow_changes,
-        tls=context is not None,
+        tls=serving is not None,
     )
-    server = ConsoleServer(app, context)
+    server = ConsoleServer(app, serving.context if serving is not None else None)
     await server.start(listen.address)
     life.on_stop(Phase.DRAIN, "server", server.stop)
+    if serving is not None:
+        life.start("TLS", serving.run())
     for name, task in world.tasks().items():
         life.start(name, task)
     life.start("lag", LoopLag(registry).run())

@@ -10,6 +10,7 @@ from romana.ipam.v1 import ipam_service_pb2_grpc
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.gc_tuning import tune
 from services.common.process.lifecycle import Lifecycle, Phase
@@ -25,7 +26,7 @@ from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.forwarding import Forwarding
 from services.ipam.api.service import IpamService
-from services.ipam.deciding.own_node import NodeBounds
+from services.ipam.deciding.commands import NodeBounds
 from services.ipam.metrics import IpamMetrics, ReplicaCollector
 from services.ipam.model import NoAddress
 from services.ipam.settings import IpamSettings
@@ -36,6 +37,9 @@ from services.ipam.store.replica import Identity, Replica
 async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("ipam")
+    CertificateCollector(
+        {"calls": settings.listen.tls.files(), "etcd": settings.etcd.tls.files()}, registry
+    )
     listen = settings.listen
     client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import uuid
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from services.common.errors import InvalidInput
 from services.common.process.http_settings import HttpListenSettings
+from services.common.process.serving_tls import ServingFiles, ServingTls
 from services.common.process.settings import (
     Address,
     Listed,
@@ -23,7 +22,8 @@ from services.kubernetes.wanted.endpoints import SEGMENT_LABEL
 
 
 class ExtenderSettings(HttpListenSettings):
-    """Where kube-scheduler's extender is served; its callers have pods bound."""
+    """Where kube-scheduler's extender is served: callers, with the role of an orchestrator, have
+    pods bound."""
 
     address: Address = "127.0.0.1:9650"
 
@@ -42,16 +42,11 @@ class WebhookSettings(Section):
             raise ValueError("certificate and key come together")
         return self
 
-    def context(self) -> ssl.SSLContext | None:
+    def serving(self) -> ServingTls | None:
         """For the server; None: it is not served. Raises InvalidInput."""
-        if self.certificate is None:
+        if self.certificate is None or self.key is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidInput.at("webhook", f"its certificate cannot be read: {error}") from error
-        return context
+        return ServingTls(ServingFiles(self.certificate, self.key))
 
 
 class LeaseSettings(Section):

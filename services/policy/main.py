@@ -13,6 +13,7 @@ from services.common.etcd.election import Election
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.gc_tuning import tune
 from services.common.process.lifecycle import Lifecycle, Phase
@@ -43,6 +44,9 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("policy")
+    CertificateCollector(
+        {"calls": settings.listen.tls.files(), "etcd": settings.etcd.tls.files()}, registry
+    )
     listen = settings.listen
     client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)

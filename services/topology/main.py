@@ -11,6 +11,7 @@ from romana.topology.v1 import topology_service_pb2_grpc
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
 from services.common.etcd.opening import open_store
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle
 from services.common.process.logs import current_request
@@ -35,6 +36,9 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     """Starts everything; the life cycle stops it."""
     initial = read_initial(settings.initial_topology) if settings.initial_topology else None
     registry = new_registry("topology")
+    CertificateCollector(
+        {"calls": settings.listen.tls.files(), "etcd": settings.etcd.tls.files()}, registry
+    )
     client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)
     server = RpcServer(RpcMetrics(registry))

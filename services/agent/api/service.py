@@ -13,7 +13,7 @@ from romana.agent.v1 import agent_service_pb2 as pb
 from romana.agent.v1 import agent_service_pb2_grpc
 
 from services.agent.api import messages
-from services.agent.endpoints.attach import Endpoints
+from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.routing.reconcile import Reconciler
 from services.agent.status import NodeStatus
 from services.common.errors import InvalidInput

@@ -13,7 +13,7 @@ import structlog
 
 from services.agent.cni import protocol
 from services.agent.cni.protocol import CniError, Command, Request
-from services.agent.endpoints.attach import Endpoints
+from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.records import Records
 from services.agent.model import WantedEndpoint
 from services.agent.routing.reconcile import Reconciler

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import structlog
 
-from services.agent.endpoints.attach import Endpoints
+from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.rules.wanted import WantedEndpoints
 from services.common.errors import RomanaError
 

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from services.agent.endpoints.spec import EndpointSpec, Record, Step, local_endpoint
+from services.agent.endpoints.spec import EndpointSpec, Record, Stage, local_endpoint
 from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.endpoint_names import file_name
 from services.agent.model import EndpointAddress
@@ -77,7 +77,7 @@ class Journal:
                     path.replace(path.with_suffix(BAD))
                     continue
                 if suffix == DETACHING:
-                    record = replace(record, step=Step.DETACHING)
+                    record = replace(record, stage=Stage.DETACHING)
                 found[record.spec.name] = record
         for path in self._folder.glob(".*.new"):
             path.unlink()
@@ -99,7 +99,7 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
-            if record.step is Step.DETACHING and _renamed(path, path.with_suffix(DETACHING)):
+            if record.stage is Stage.DETACHING and _renamed(path, path.with_suffix(DETACHING)):
                 log.warning("journal_unwritable", file=str(path), error=error.strerror)
                 return
             raise _unwritable(path, error) from error
@@ -172,7 +172,7 @@ class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file. Unknown fields are ignored, so that the version before can read it."""
 
     spec: EndpointSpec
-    step: Step
+    step: Stage
     attached: _Attached | None = None
 
 
@@ -191,14 +191,14 @@ def encode(record: Record) -> bytes:
             instance=endpoint.instance,
             beside=endpoint.beside,
         )
-    return msgspec.json.encode(_Document(record.spec, record.step, attached)) + b"\n"
+    return msgspec.json.encode(_Document(record.spec, record.stage, attached)) + b"\n"
 
 
 def decode(content: bytes) -> Record:
     """Reads `encode`'s bytes; raises msgspec.DecodeError or ValueError."""
     document = msgspec.json.decode(content, type=_Document)
     attached = document.attached
-    if attached is None and document.step is Step.ATTACHED:
+    if attached is None and document.step is Stage.ATTACHED:
         raise ValueError("it is attached and does not say how")
     endpoint = None
     if attached is not None:

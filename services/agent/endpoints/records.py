@@ -8,7 +8,7 @@ from types import MappingProxyType
 import structlog
 
 from services.agent.endpoints.journal import Journal
-from services.agent.endpoints.spec import Record, Step
+from services.agent.endpoints.spec import Record, Stage
 from services.agent.model import LocalEndpoint
 from services.common.errors import WrongState
 from services.common.model.names import EndpointName
@@ -36,7 +36,7 @@ class Records:
     def attached(self, name: EndpointName) -> LocalEndpoint | None:
         """The endpoint, if it is attached."""
         record = self._records.get(name)
-        return record.endpoint if record is not None and record.step is Step.ATTACHED else None
+        return record.endpoint if record is not None and record.stage is Stage.ATTACHED else None
 
     def load(self) -> None:
         """Reads the journal."""

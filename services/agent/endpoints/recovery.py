@@ -15,10 +15,10 @@ from typing import Final
 
 import structlog
 
-from services.agent.endpoints.attach import Endpoints
 from services.agent.endpoints.ipam_client import IpamClient
+from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.records import Records
-from services.agent.endpoints.spec import Record, Step
+from services.agent.endpoints.spec import Record, Stage
 from services.agent.endpoints.standing import Concern, Standing
 from services.agent.endpoints.upkeep import Upkeep
 from services.agent.kernel import endpoint_names
@@ -64,7 +64,7 @@ class Recovery:
         links = {link.name: link for link in await self._links.ours()}
         for name, record in list(self._records.all.items()):
             endpoint = record.endpoint
-            if record.step is not Step.ATTACHED:
+            if record.stage is not Stage.ATTACHED:
                 await self._withdraw(record)
                 continue
             assert endpoint is not None
@@ -111,8 +111,8 @@ class Recovery:
         """Takes the link away at once; addresses follow when ipam is there."""
         if record.spec.namespace:
             await self._links.delete(endpoint_names.host_interface(record.spec.name))
-        if record.step is Step.BEGUN:
-            withdrawn = Record(record.spec, Step.DETACHING)
+        if record.stage is Stage.BEGUN:
+            withdrawn = Record(record.spec, Stage.DETACHING)
             try:
                 await self._records.write(withdrawn)
             except WrongState as error:  # the file says that it was begun: the same comes of that
@@ -123,7 +123,7 @@ class Recovery:
     async def _finish(self) -> bool:
         """Whether something is still unfinished."""
         pending = [
-            name for name, record in self._records.all.items() if record.step is Step.DETACHING
+            name for name, record in self._records.all.items() if record.stage is Stage.DETACHING
         ]
         for name in pending:
             try:

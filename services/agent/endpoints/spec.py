@@ -51,7 +51,7 @@ class EndpointSpec:
         return self.allocation or self.name
 
 
-class Step(StrEnum):
+class Stage(StrEnum):
     """How far it has come. Names, links and addresses follow from the endpoint's name, so what
     lies between begun and done needs no record to be found again."""
 
@@ -67,7 +67,7 @@ class Record:
     """One endpoint in the journal."""
 
     spec: EndpointSpec
-    step: Step
+    stage: Stage
     endpoint: LocalEndpoint | None = None
     """When attached, or on its way to be detached."""
 

@@ -12,10 +12,11 @@ from typing import Final
 
 import structlog
 
-from services.agent.endpoints.attach import Endpoints
+from services.agent.endpoints.addressing import Addressing
+from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.ownership import Ownership
 from services.agent.endpoints.records import Records
-from services.agent.endpoints.spec import Record, Step, wiring
+from services.agent.endpoints.spec import Record, Stage, wiring
 from services.agent.endpoints.standing import Concern, Standing
 from services.agent.kernel.rtnetlink import Link
 from services.agent.kernel.veth import Links
@@ -39,10 +40,12 @@ class Upkeep:
         endpoints: Endpoints,
         records: Records,
         links: Links,
+        addressing: Addressing,
         standing: Standing,
         ownership: Ownership,
     ) -> None:
         self._endpoints = endpoints
+        self._addressing = addressing
         self._records = records
         self._links = links
         self._standing = standing
@@ -60,8 +63,7 @@ class Upkeep:
         there = await self._links.all()
         self._turn = (self._turn + 1) % TURNS
         seen, self._seen = self._seen, {}
-        doubtful = set(self._endpoints.doubtful)
-        self._endpoints.doubtful.clear()
+        doubtful = self._endpoints.doubtful()
         for number, (name, endpoint) in enumerate(list(self._standing.endpoints.items())):
             link = self._seen[name] = there.get(endpoint.host_interface)
             if (
@@ -93,7 +95,7 @@ class Upkeep:
     def _attached(self, name: EndpointName) -> LocalEndpoint | None:
         """The endpoint, unless something is being done with it; one without a record, too."""
         record = self._records.all.get(name)
-        if record is not None and record.step is not Step.ATTACHED:
+        if record is not None and record.stage is not Stage.ATTACHED:
             return None
         return self._standing.endpoints.get(name)
 
@@ -147,9 +149,9 @@ class Upkeep:
         record = self._records.all.get(name)
         if record is not None and made != endpoint:
             try:
-                await self._records.write(Record(record.spec, Step.ATTACHED, made))
+                await self._records.write(Record(record.spec, Stage.ATTACHED, made))
             except WrongState as error:
                 log.warning("endpoint_not_noted", endpoint=name, message=error.message)
         self._standing.put(made)
         if self._standing.clear(name, Concern.LINK):
-            await self._endpoints.announce(made)
+            await self._addressing.announce(made.addresses)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from services.agent.endpoints.spec import Record, Step
+from services.agent.endpoints.spec import Record, Stage
 from services.common.model.names import EndpointName
 
 
@@ -55,7 +55,7 @@ class Guard(Protocol):
 
 
 STATES: Final = {
-    Step.BEGUN: State.ATTACHING,
-    Step.ATTACHED: State.ATTACHED,
-    Step.DETACHING: State.DETACHING,
+    Stage.BEGUN: State.ATTACHING,
+    Stage.ATTACHED: State.ATTACHED,
+    Stage.DETACHING: State.DETACHING,
 }

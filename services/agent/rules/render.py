@@ -20,17 +20,17 @@ Dispatch is by maps, so its cost does not depend on the number of endpoints; rul
 that all endpoints share.
 
 Rules of operators' own belong into a table of theirs, whose chains the kernel asks before ours at a
-priority below 0: what they drop is dropped; what they mark with `OPERATOR_MARK` we let through.
+priority below 0: what they drop is dropped; what they mark with `marks.OPERATORS` we let through.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Final
 
+from services.agent.kernel import marks
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import (
     Base,
@@ -68,8 +68,6 @@ from services.agent.rules.resources import NetworkRules
 from services.common.model.failsafe import Failsafe, Port
 from services.common.model.rules import Direction, GroupId, Mode, Profile, RuleSetId, Tier
 
-OPERATOR_MARK: Final = 0x524F4D41
-"""What a packet is marked with that no policy is asked about: "ROMA"."""
 ENDED_SECONDS: Final = 600
 """How long the flow of a connection that was ended is kept, from the last packet of it."""
 ENDED_MOST: Final = 262_144
@@ -93,6 +91,11 @@ _MULTICAST: Final = IPv6Network("ff00::/8")
 _NAMES: Final = {4: table_names.SOURCES_4, 6: table_names.SOURCES_6}
 _GUARDED: Final = {Direction.INGRESS: table_names.ANSWERING, Direction.EGRESS: table_names.ASKING}
 _LENGTH_6: Final = 16
+_OPERATORS: Final = Is(
+    Key.MARK,
+    marks.native(marks.OPERATORS & marks.OPERATORS_MASK),
+    marks.native(marks.OPERATORS_MASK),
+)
 
 FIXED_SETS: Final[Mapping[str, Shape]] = {
     table_names.INTERFACES: Shape(Element.INTERFACE),
@@ -183,7 +186,7 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
     made.chains[table_names.STRANGE] = Chain((*_link_local(spoofed), spoofed))
     begin = (
         _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
-        _rule("operators", Is(Key.MARK, _native(OPERATOR_MARK)), Verdict.ACCEPT),
+        _rule("operators", _OPERATORS, Verdict.ACCEPT),
     )
     judged = (
         _rule("endpoint", Dispatch(Key.INPUT, table_names.FROM_ENDPOINT)),
@@ -334,7 +337,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
     loopback = interface_key("lo")
     begin = (
         _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
-        _rule("operators", Is(Key.MARK, _native(OPERATOR_MARK)), Verdict.ACCEPT),
+        _rule("operators", _OPERATORS, Verdict.ACCEPT),
         *_neighbours(),
     )
     made.chains[table_names.NODE_INPUT] = Chain(
@@ -410,7 +413,7 @@ def _rule(note: str, *statements: Statement) -> Rule:
 
 
 def _state(bits: int) -> Is:
-    return Is(Key.CONNECTION_STATE, _native(0), _native(bits), inverted=True)
+    return Is(Key.CONNECTION_STATE, marks.native(0), marks.native(bits), inverted=True)
 
 
 def _within(key: Key, prefix: IPv6Network) -> Is:
@@ -422,10 +425,6 @@ def _link_address(mac: str) -> bytes:
     packed = bytes.fromhex(mac.replace(":", ""))
     identifier = bytes((packed[0] ^ 2,)) + packed[1:3] + b"\xff\xfe" + packed[3:]
     return _LINK_LOCAL.network_address.packed[:8] + identifier
-
-
-def _native(value: int) -> bytes:
-    return value.to_bytes(4, sys.byteorder)
 
 
 def local_elements(

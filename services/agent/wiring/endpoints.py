@@ -20,11 +20,12 @@ import grpc.aio
 from services.agent.api.service import AgentService
 from services.agent.cni.server import CniServer
 from services.agent.endpoints.addressing import Addressing
-from services.agent.endpoints.attach import Endpoints
 from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.journal import Journal
+from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.observers import EndpointObserver
 from services.agent.endpoints.ownership import Ownership
+from services.agent.endpoints.parts import Parts
 from services.agent.endpoints.records import Records
 from services.agent.endpoints.recovery import Recovery
 from services.agent.endpoints.standing import Standing
@@ -83,7 +84,7 @@ def build_endpoints(
         attachments: The node's interfaces on networks, as they are now.
         status: What the data plane says of itself.
         probes: How to ask for duplicates on `onlink` networks.
-        passed: See `Endpoints`.
+        passed: See `Parts`.
         conflicted: See `Addressing`.
         observer: Is told how attaching and detaching went.
         guard: Keeps endpoints closed until their rules are in force; None: there is no policy.
@@ -98,19 +99,19 @@ def build_endpoints(
     records = Records(Journal(state_dir / "endpoints"))
     standing = Standing(reconciler)
     ownership = Ownership(node, addressing, standing, lambda: reconciler.remote)
-    endpoints = Endpoints(
+    parts = Parts(
         records,
         links,
         addressing,
         reconciler,
         standing,
         ownership,
-        observer=observer,
-        guard=guard,
-        keeps=None if wanted is None else wanted.keeps,
+        guard,
+        keeps=(lambda _: False) if wanted is None else wanted.keeps,
         passed=passed,
     )
-    upkeep = Upkeep(endpoints, records, links, standing, ownership)
+    endpoints = Endpoints(parts, observer=observer)
+    upkeep = Upkeep(endpoints, records, links, addressing, standing, ownership)
     reconciler.require(lambda: (records.unwritable,) if records.unwritable else ())
     return Built(
         endpoints=endpoints,

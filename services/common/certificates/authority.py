@@ -7,6 +7,7 @@ are on the curve P-256. Pure: time is an argument, files are others' business.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -15,7 +16,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -118,6 +119,48 @@ def signing_request(name: str) -> Pair:
     return Pair(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), _key_bytes(key))
 
 
+def list_of_revoked(authority: Pair, serials: Iterable[int], now: datetime) -> bytes:
+    """What the authority takes back, in the form of a CRL, PEM (RFC 5280, section 5)."""
+    issuer = x509.load_pem_x509_certificate(authority.certificate)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.subject)
+        .last_update((now - _EARLIER).astimezone(UTC))
+        .next_update(issuer.not_valid_after_utc)
+    )
+    for serial in sorted(serials):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+        builder = builder.add_revoked_certificate(entry.build())
+    signer = _private_key(authority)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def is_key_of(key: bytes, certificate: bytes) -> bool:
+    """Whether a private key is the certificate's, the first of a chain."""
+    own = load_pem_private_key(key, None).public_key()
+    return own == x509.load_pem_x509_certificates(certificate)[0].public_key()
+
+
+def issued_by(certificate: bytes, authority: bytes) -> bool:
+    """Whether an authority has signed a certificate."""
+    try:
+        x509.load_pem_x509_certificates(certificate)[0].verify_directly_issued_by(
+            x509.load_pem_x509_certificate(authority)
+        )
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def split(bundle: bytes) -> list[bytes]:
+    """The certificates of a file, each by itself; raises InvalidInput."""
+    try:
+        found = x509.load_pem_x509_certificates(bundle)
+    except ValueError as error:
+        raise InvalidInput.at("certificate", f"no certificate in PEM: {error}") from error
+    return [one.public_bytes(Encoding.PEM) for one in found]
+
+
 def facts(certificate: bytes) -> Facts:
     """Reads a certificate, the first of a chain; raises InvalidInput."""
     try:
@@ -145,8 +188,7 @@ def _sign(
     authority: Pair, subject: Subject, key: ec.EllipticCurvePublicKey, now: datetime, days: int
 ) -> bytes:
     issuer = x509.load_pem_x509_certificate(authority.certificate)
-    signer = load_pem_private_key(authority.key, None)
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    signer = _private_key(authority)
     until = min(now + timedelta(days=days), issuer.not_valid_after_utc)
     names = [*map(x509.UniformResourceIdentifier, subject.uris), *map(_host, subject.hosts)]
     made = (
@@ -166,6 +208,14 @@ def _sign(
         )
     )
     return made.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def _private_key(pair: Pair) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+    """Ours are on a curve; an authority that was made elsewhere may have RSA."""
+    key = load_pem_private_key(pair.key, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise InvalidInput.at("key", "an authority's key is on an elliptic curve, or RSA")
+    return key
 
 
 def _builder(

@@ -22,7 +22,7 @@ from services.common.errors import InvalidInput
 from services.common.etcd.definitions import rpc_pb2, rpc_pb2_grpc
 from services.common.etcd.errors import unavailable
 from services.common.grpc_channel import make_blocking_channel, make_channel
-from services.common.tls import TlsFiles
+from services.common.tls import FollowedFiles, TlsFiles
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ class Endpoints:
         ]
         if not all(self._targets) or not self._targets:
             raise InvalidInput.at("endpoints", "at least one endpoint, as host:port")
-        self._credentials = tls.channel_credentials() if tls else None
+        self._files = FollowedFiles(tls) if tls else None
         self._options = (*_options(keepalive), *(tls.channel_options if tls else ()))
         self._made: dict[int, Endpoint] = {}
         self._index = 0
@@ -127,7 +127,7 @@ class Endpoints:
         return self._made[self._index]
 
     def _make(self, target: str) -> Endpoint:
-        return Endpoint(target, make_channel(target, self._credentials, self._options))
+        return Endpoint(target, make_channel(target, self._files, self._options))
 
     @property
     def targets(self) -> Sequence[str]:
@@ -136,7 +136,7 @@ class Endpoints:
 
     def make_blocking_channel(self, target: str) -> grpc.Channel:
         """A channel to a member for a thread of its own."""
-        return make_blocking_channel(target, self._credentials, self._options)
+        return make_blocking_channel(target, self._files, self._options)
 
     def failed(self, endpoint: Endpoint, reason: str) -> bool:
         """Moves on from `endpoint`, unless somebody did so already; returns whether it did."""

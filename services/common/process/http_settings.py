@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 
 from pydantic import model_validator
 
 from services.common.errors import InvalidInput
+from services.common.process.serving_tls import ServingFiles, ServingTls
 from services.common.process.settings import Address, Section
 from services.common.socket_address import parse_address
 
@@ -16,7 +16,7 @@ class ServerTlsSettings(Section):
     """Files of a server, all PEM; none: in the clear."""
 
     ca: Path | None = None
-    """Of the authorities whose certificates callers show."""
+    """Of the authorities whose certificates callers show, with a role."""
     certificate: Path | None = None
     key: Path | None = None
 
@@ -26,17 +26,11 @@ class ServerTlsSettings(Section):
             raise ValueError("ca, certificate and key come together")
         return self
 
-    def context(self) -> ssl.SSLContext | None:
-        """For a server; None: in the clear. Raises InvalidInput."""
-        if self.certificate is None:
+    def files(self) -> ServingFiles | None:
+        """None: in the clear."""
+        if self.certificate is None or self.key is None:
             return None
-        try:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
-            context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidInput(f"the files of TLS cannot be read: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
+        return ServingFiles(self.certificate, self.key, self.ca)
 
 
 class HttpListenSettings(Section):
@@ -47,7 +41,7 @@ class HttpListenSettings(Section):
     insecure: bool = False
     """Serve other machines without TLS."""
 
-    def context(self, path: str) -> ssl.SSLContext | None:
+    def serving(self, path: str) -> ServingTls | None:
         """For the server; None: in the clear.
 
         Args:
@@ -56,7 +50,7 @@ class HttpListenSettings(Section):
         Raises:
             InvalidInput: Files that cannot be read, or other machines and no files.
         """
-        context = self.tls.context()
-        if context is None and not (parse_address(self.address).is_local or self.insecure):
+        files = self.tls.files()
+        if files is None and not (parse_address(self.address).is_local or self.insecure):
             raise InvalidInput.at(path, f"{self.address} is for other machines: give TLS files")
-        return context
+        return None if files is None else ServingTls(files)

@@ -11,7 +11,7 @@ from services.common.errors import InvalidInput
 from services.common.grpc_channel import make_channel
 from services.common.rpc.options import CLIENT_OPTIONS
 from services.common.socket_address import UnixAddress, parse_address
-from services.common.tls import TlsFiles
+from services.common.tls import FollowedFiles, TlsFiles
 
 _ON_A_PATH: Final[Sequence[tuple[str, int | str]]] = (
     ("grpc.ssl_target_name_override", "localhost"),
@@ -36,7 +36,7 @@ def open_channel(
     if tls is not None:
         name = _ON_A_PATH if isinstance(address, UnixAddress) else tls.channel_options
         options = (*CLIENT_OPTIONS, *name)
-        return make_channel(str(address), tls.channel_credentials(), options)
+        return make_channel(str(address), FollowedFiles(tls), options)
     if not (address.is_local or insecure):
         raise InvalidInput(
             f"{target} is not on this machine: give TLS files, or --insecure to do without",

@@ -32,6 +32,7 @@ from services.common.process.logs import current_request
 from services.common.rpc.draining import Draining
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
 from services.common.rpc.request_id import REQUEST_ID_KEY, of_metadata, take_from
+from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
 from services.common.sizes import MESSAGE_BYTES
@@ -52,8 +53,15 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 class CallWrapper:
     """Wraps the handlers of one server."""
 
-    def __init__(self, metrics: RpcMetrics, encoder: StatusEncoder, draining: Draining) -> None:
+    def __init__(
+        self,
+        metrics: RpcMetrics,
+        encoder: StatusEncoder,
+        draining: Draining,
+        revoked: RevokedCertificates,
+    ) -> None:
         """Request ids made here share a random prefix, which tells processes apart."""
+        self._revoked = revoked
         self._metrics = metrics
         self._encoder = encoder
         self._draining = draining
@@ -86,7 +94,10 @@ class CallWrapper:
         """
         streams = handler.request_streaming or handler.response_streaming
         decode = _decoder(handler)
-        behaviour = guarded(method, _behaviour(handler))
+        behaviour = _behaviour(handler)
+        if streams:
+            behaviour = self._revoked.ending(behaviour)
+        behaviour = guarded(method, behaviour, self._revoked)
         if not handler.request_streaming:
             # not left to grpc, which would answer UNKNOWN past all that is done here
             behaviour, decode = _decoding(decode, behaviour), None

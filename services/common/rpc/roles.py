@@ -20,16 +20,20 @@ from services.common.rpc.identity import (
     caller_of,
     not_this_node,
 )
+from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.role_table import NOBODY, ROWS, Row
 
 
-def guarded(method: str, behaviour: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
+def guarded(
+    method: str, behaviour: Callable[[Any, Context], Any], revoked: RevokedCertificates
+) -> Callable[[Any, Context], Any]:
     """A handler that refuses callers who may not call `method`, `package.Service/Method`."""
     row = ROWS.get(method, NOBODY)
 
     async def checked(request: object, context: Context) -> object:
         caller = caller_of(context)
         if caller is not None:
+            revoked.check(context)
             check(row, caller, request)
         return await behaviour(request, context)
 

@@ -31,9 +31,10 @@ from services.common.rpc.health import Health
 from services.common.rpc.interceptors import CallWrapper, Handler
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.options import SERVER_OPTIONS
+from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.status import StatusEncoder
 from services.common.socket_address import SocketAddress, TcpAddress, UnixAddress, parse_address
-from services.common.tls import TlsFiles
+from services.common.tls import FollowedFiles, TlsFiles
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,11 @@ class RpcServer:
         self.draining = Draining()
         """For stream handlers: set when the stop begins."""
         self._health = Health(self.draining)
-        self._wrapper = CallWrapper(metrics, encoder or StatusEncoder(), self.draining)
+        self._revoked = RevokedCertificates()
+        self._ending: asyncio.Task[None] | None = None
+        self._wrapper = CallWrapper(
+            metrics, encoder or StatusEncoder(), self.draining, self._revoked
+        )
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._names: list[str] = []
         self._addresses: list[SocketAddress] = []
@@ -130,6 +135,7 @@ class RpcServer:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer, ends_on_drain=True
         )
         await self._server.start()
+        self._ending = asyncio.create_task(self._revoked.run(), name="streams of the revoked")
         log.info(
             "rpc_listening",
             addresses=[str(address) for address in self._addresses],
@@ -164,6 +170,9 @@ class RpcServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._wrapper.idle()
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.gather(self._ending, return_exceptions=True)
         await self._server.stop(max(deadline - asyncio.get_running_loop().time(), 0))
         for address in self._addresses:
             if isinstance(address, UnixAddress):
@@ -188,7 +197,10 @@ class RpcServer:
         try:
             if tls is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, tls.server_credentials())
+            files = FollowedFiles(tls)
+            files.current().check()
+            self._revoked.follow(files)
+            return self._server.add_secure_port(address, files.server_credentials())
         except RuntimeError as error:
             raise _taken(address) from error
 

@@ -85,7 +85,8 @@ def _ask(ctx: typer.Context, service: str, asking: Asking) -> list[str]:
             policy=typed.get("policy_address", ""),
         )
         target = {"topology": found.topology, "ipam": found.ipam, "policy": found.policy}[service]
-        tls = TlsFiles(files[0], files[1], files[2]) if len(files) == len(TLS_OPTIONS) else None
+        named = TlsFiles(files[0], files[1], files[2]) if len(files) == len(TLS_OPTIONS) else None
+        tls = named or found.tls
         async with (
             asyncio.timeout(PATIENCE),
             open_channel(target, tls=tls, insecure=ctx.params.get("insecure", False)) as channel,

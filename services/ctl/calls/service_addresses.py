@@ -18,12 +18,17 @@ from services.common.process.environment import (
     POLICY_VARIABLE,
     TOPOLOGY_VARIABLE,
 )
+from services.common.tls import TlsFiles
 
 TOPOLOGY_PORT = 9610
 IPAM_PORT = 9620
 POLICY_PORT = 9630
 
 FILE_NAME = "endpoints.json"
+CERTIFICATES = "certificates"
+"""Folder of the authority in a data directory of a cluster with TLS."""
+OPERATOR = "operator"
+"""Name of the certificate that the command shows to such a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class Endpoints:
     topology: str
     ipam: str
     policy: str = f"127.0.0.1:{POLICY_PORT}"
+    tls: TlsFiles | None = None
+    """Where some of them are those of a cluster of `romana up --tls`: an operator's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,16 @@ class Cluster:
     """Comma-separated endpoints."""
     policy: str = ""
     policy_metrics: str = ""
+    certificates: str = ""
+    """The folder of its authority; empty: without TLS."""
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """An operator's files; None: without TLS."""
+        if not self.certificates:
+            return None
+        folder = Path(self.certificates)
+        return TlsFiles(folder / "ca.pem", folder / f"{OPERATOR}.pem", folder / f"{OPERATOR}.key")
 
 
 def find(
@@ -57,16 +74,19 @@ def find(
     topology = topology or environment.get(TOPOLOGY_VARIABLE, "")
     ipam = ipam or environment.get(IPAM_VARIABLE, "")
     policy = policy or environment.get(POLICY_VARIABLE, "")
+    tls = None
     if not (topology and ipam and policy):
         cluster = running(data_dir(environment))
         if cluster is not None:
             topology = topology or cluster.topology
             ipam = ipam or cluster.ipam
             policy = policy or cluster.policy
+            tls = cluster.tls
     return Endpoints(
         topology or f"127.0.0.1:{TOPOLOGY_PORT}",
         ipam or f"127.0.0.1:{IPAM_PORT}",
         policy or f"127.0.0.1:{POLICY_PORT}",
+        tls,
     )
 
 

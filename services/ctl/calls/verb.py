@@ -173,14 +173,15 @@ def finish(main: Callable[[], Coroutine[object, object, ExitCode | None]], *, fo
 
 def choices_of(given: dict[str, Argument]) -> Choices:
     """The common options as one value."""
+    endpoints = service_addresses.find(
+        str(given.get("topology_address") or ""),
+        str(given.get("ipam_address") or ""),
+        os.environ,
+        policy=str(given.get("policy_address") or ""),
+    )
     return Choices(
-        endpoints=service_addresses.find(
-            str(given.get("topology_address") or ""),
-            str(given.get("ipam_address") or ""),
-            os.environ,
-            policy=str(given.get("policy_address") or ""),
-        ),
-        tls=tls_files(given),
+        endpoints=endpoints,
+        tls=tls_files(given) or endpoints.tls,
         insecure=bool(given.get("insecure", False)),
         timeout=float(str(given.get("timeout", 10.0))),
         form=Format(str(given.get("output", Format.TABLE))),

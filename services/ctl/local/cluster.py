@@ -22,9 +22,11 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.rpc.channel import open_channel
+from services.common.tls import TlsFiles
 from services.ctl.calls.service_addresses import Cluster
 from services.ctl.failures.failure import Failure, of_call
 from services.ctl.local.child import Child, Program
+from services.ctl.local.cluster_tls import ClusterTls
 from services.ctl.local.data_dir import check_port_free
 
 LOOPBACK = "127.0.0.1"
@@ -60,6 +62,8 @@ class Plan:
     etcd: str
     """Comma-separated endpoints of an etcd that runs already; empty: start one."""
     log_level: str
+    tls: ClusterTls | None = None
+    """None: everything is in the clear, on loopback."""
 
 
 class Running:
@@ -77,6 +81,7 @@ class Running:
         plan = self._plan
         endpoints = plan.etcd or await self._start_etcd()
         ports = plan.ports
+        own = plan.tls.operator if plan.tls is not None else None
         for name, port, metrics in (
             ("topology", ports.topology, ports.topology_metrics),
             ("ipam", ports.ipam, ports.ipam_metrics),
@@ -87,12 +92,12 @@ class Running:
             await child.start()
         await self.unless_ended(
             asyncio.gather(
-                _serving("topology", f"{LOOPBACK}:{ports.topology}"),
-                _serving("ipam", f"{LOOPBACK}:{ports.ipam}"),
-                _serving("policy", f"{LOOPBACK}:{ports.policy}"),
+                _serving("topology", f"{LOOPBACK}:{ports.topology}", own),
+                _serving("ipam", f"{LOOPBACK}:{ports.ipam}", own),
+                _serving("policy", f"{LOOPBACK}:{ports.policy}", own),
             )
         )
-        await self.unless_ended(_active(f"{LOOPBACK}:{ports.ipam}"))
+        await self.unless_ended(_active(f"{LOOPBACK}:{ports.ipam}", own))
         return Cluster(
             pid=os.getpid(),
             topology=f"{LOOPBACK}:{ports.topology}",
@@ -102,6 +107,7 @@ class Running:
             etcd=endpoints,
             policy=f"{LOOPBACK}:{ports.policy}",
             policy_metrics=f"{LOOPBACK}:{ports.policy_metrics}",
+            certificates=str(plan.tls.romana.path) if plan.tls is not None else "",
         )
 
     async def unless_ended(self, work: Awaitable[object]) -> None:
@@ -131,10 +137,10 @@ class Running:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def until_stopped(self) -> None:
+    async def until_stopped(self, meanwhile: Awaitable[object]) -> None:
         """Returns when a stop is requested; raises Failure when a child ends before."""
         with contextlib.suppress(Stopped):
-            await self.unless_ended(asyncio.Event().wait())
+            await self.unless_ended(meanwhile)
 
     async def stop(self) -> None:
         """Stops what was started, the last first."""
@@ -149,7 +155,8 @@ class Running:
             child.kill()
 
     async def _start_etcd(self) -> str:
-        etcd = LocalEtcd(self._plan.folder / "etcd", EtcdOptions())
+        tls = self._plan.tls.store if self._plan.tls is not None else None
+        etcd = LocalEtcd(self._plan.folder / "etcd", EtcdOptions(tls=tls))
         await etcd.start()
         self._etcd = etcd
         return etcd.endpoint
@@ -191,15 +198,32 @@ def _program(name: str, port: int, metrics: int, etcd: str, plan: Plan) -> Progr
             f"{prefix}ETCD__ENDPOINTS": etcd,
             f"{prefix}LOG__LEVEL": plan.log_level,
             f"{prefix}LOG__FORMAT": "json",
+            **_tls_settings(prefix, plan),
         },
     )
 
 
-async def _serving(name: str, address: str) -> None:
+def _tls_settings(prefix: str, plan: Plan) -> dict[str, str]:
+    """An etcd that runs already has its own way."""
+    if plan.tls is None:
+        return {}
+    uses = {"LISTEN": plan.tls.services} | ({} if plan.etcd else {"ETCD": plan.tls.store})
+    return {
+        f"{prefix}{use}__TLS__{field}": str(path)
+        for use, files in uses.items()
+        for field, path in (
+            ("CA", files.ca),
+            ("CERTIFICATE", files.certificate),
+            ("KEY", files.key),
+        )
+    }
+
+
+async def _serving(name: str, address: str, tls: TlsFiles | None) -> None:
     """Polls a service's health until it serves; raises Failure if it takes too long."""
     state = "does not answer"
     try:
-        async with asyncio.timeout(START_TIMEOUT), open_channel(address) as channel:
+        async with asyncio.timeout(START_TIMEOUT), open_channel(address, tls=tls) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while True:
                 try:
@@ -217,10 +241,10 @@ async def _serving(name: str, address: str) -> None:
         ) from None
 
 
-async def _active(address: str) -> None:
+async def _active(address: str, tls: TlsFiles | None) -> None:
     """Polls ipam until a replica is elected: before that it serves, but takes no writes."""
     try:
-        async with asyncio.timeout(START_TIMEOUT), open_channel(address) as channel:
+        async with asyncio.timeout(START_TIMEOUT), open_channel(address, tls=tls) as channel:
             stub = IpamServiceStub(channel)
             while not (await stub.GetStatus(api.GetStatusRequest())).active_address:  # noqa: ASYNC110  # on the far side
                 await asyncio.sleep(POLL_INTERVAL)

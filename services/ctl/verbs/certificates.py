@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -12,75 +11,25 @@ import typer
 from services.common.certificates.authority import AUTHORITY_DAYS, CERTIFICATE_DAYS, Subject
 from services.common.rpc.identity import NODE_URI, URI, Role
 from services.common.terminal.plural import count
-from services.common.terminal.table import Column, Screen
-from services.ctl.calls.verb import FormatOption, finish, group
-from services.ctl.failures.exit_codes import ExitCode
+from services.common.terminal.table import Screen
+from services.ctl.calls.verb import FormatOption, YesOption, group
 from services.ctl.failures.failure import usage
-from services.ctl.local.certificate_folder import AUTHORITY, CertificateFolder, Issued
+from services.ctl.local.certificate_folder import CertificateFolder, Issued
+from services.ctl.verbs import certificates_authority
 from services.ctl.verbs import certificates_kubernetes as cluster
-from services.ctl.views.output import Format, Json, Output
+from services.ctl.verbs.certificates_shown import DaysOption, FolderOption, chosen, show
+from services.ctl.views.output import Format
 
 app = group("Certificates for mutual TLS: an authority, services, nodes and people.")
 
+app.add_typer(certificates_authority.app, name="authority")
 app.command("kubernetes")(cluster.kubernetes)
 app.command("request")(cluster.request)
-
-SOON_DAYS = 30
-
-
-FolderOption = Annotated[
-    Path,
-    typer.Option(
-        "--dir",
-        metavar="DIR",
-        envvar="ROMANA_CERTIFICATES",
-        help="The authority's folder: keep it where nobody else reads.",
-    ),
-]
-DaysOption = Annotated[int, typer.Option("--days", min=1, max=36500, help="How long it is good.")]
-DEFAULT_FOLDER = Path("romana-certificates")
-
-
-def columns(now: datetime) -> tuple[Column[Issued], ...]:
-    """What is shown of a certificate."""
-    return (
-        Column("NAME", lambda item: item.name),
-        Column("ROLE", role),
-        Column("HOSTS", lambda item: ", ".join(item.facts.hosts)),
-        Column("EXPIRES", lambda item: f"{item.facts.not_after:%Y-%m-%d}"),
-        Column("LEFT", lambda item: left(item.left(now)), right=True),
-        Column("FILE", lambda item: str(item.path), wide=True),
-    )
-
-
-def document(item: Issued) -> dict[str, Json]:
-    """A certificate for programs."""
-    return {
-        "name": item.name,
-        "roles": list(item.facts.uris),
-        "hosts": list(item.facts.hosts),
-        "serial": f"{item.facts.serial:x}",
-        "notBefore": item.facts.not_before.isoformat(),
-        "notAfter": item.facts.not_after.isoformat(),
-        "certificate": str(item.path),
-    }
-
-
-def role(item: Issued) -> str:
-    """In words."""
-    if item.name == AUTHORITY:
-        return "authority"
-    return ", ".join(uri.removeprefix(URI) for uri in item.facts.uris)
-
-
-def left(time: timedelta) -> str:
-    """In days."""
-    return "expired" if time < timedelta() else count(time.days, "day")
 
 
 @app.command("init")
 def init(
-    folder: FolderOption = DEFAULT_FOLDER,
+    folder: FolderOption = None,
     name: Annotated[
         str, typer.Option("--name", metavar="TEXT", help="Of the authority.")
     ] = "romana",
@@ -95,17 +44,17 @@ def init(
       romana certificates init --dir /root/romana-certificates --days 1825
     """
 
-    def made(now: datetime) -> list[Issued]:
-        return [CertificateFolder(folder).init(name, now, days)]
+    def made(there: CertificateFolder, now: datetime) -> list[Issued]:
+        return [there.init(name, now, days)]
 
-    _show(made, output)
+    show(folder, made, output)
 
 
 @app.command("issue")
 def issue(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of a node, a service or a person.")],
     role_name: Annotated[Role, typer.Option("--role", help="What its owner may do.")],
-    folder: FolderOption = DEFAULT_FOLDER,
+    folder: FolderOption = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,57 +88,86 @@ def issue(
     uri = NODE_URI + name if role_name is Role.NODE else URI + role_name
     subject = Subject(name, (uri,), tuple(host or ()))
 
-    def made(now: datetime) -> list[Issued]:
+    def made(there: CertificateFolder, now: datetime) -> list[Issued]:
         if role_name is Role.SERVICE and not subject.hosts:
             raise usage(
                 "a service's certificate needs --host: the names or addresses it is called by"
             )
-        there = CertificateFolder(folder)
         if request is not None:
             return [there.sign(request.read_bytes(), subject, now, days)]
         return [there.issue(subject, now, days)]
 
-    _show(made, output)
+    show(folder, made, output)
 
 
 @app.command("renew")
 def renew(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="None: all that end soon.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="None: all of whose life a fifth is left."),
     ] = None,
-    folder: FolderOption = DEFAULT_FOLDER,
+    folder: FolderOption = None,
     within: Annotated[
-        int, typer.Option("--within", metavar="DAYS", min=0, help="What `soon` means.")
-    ] = SOON_DAYS,
+        int | None,
+        typer.Option("--within", metavar="DAYS", min=0, help="All that end within so many days."),
+    ] = None,
     days: DaysOption = CERTIFICATE_DAYS,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Issues certificates anew, with new keys, for the same roles and hosts.
 
+    Processes take the files without a restart, wherever they are copied to. What was there before
+    goes on being good until it ends.
+
     \b
     Examples:
-      romana certificates renew                all that end within 30 days
+      romana certificates renew                all of whose life a fifth is left
       romana certificates renew qa-1 ipam-1
     """
 
-    def made(now: datetime) -> list[Issued]:
-        there = CertificateFolder(folder)
-        chosen = names or [
-            item.name
-            for item in there.all()
-            if item.name != AUTHORITY
-            and there.key(item.name).exists()
-            and item.left(now) < timedelta(days=within)
-        ]
-        return [there.renew(name, now, days) for name in chosen]
+    def made(there: CertificateFolder, now: datetime) -> list[Issued]:
+        soon = there.due(now) if within is None else there.ending(now + timedelta(days=within))
+        return [there.renew(name, now, days) for name in names or soon]
 
-    _show(made, output, empty=f"nothing ends within {count(within, 'day')}")
+    show(
+        folder,
+        made,
+        output,
+        empty="nothing ends soon"
+        if within is None
+        else f"nothing ends within {count(within, 'day')}",
+    )
+
+
+@app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of a node, a service or a person.")],
+    folder: FolderOption = None,
+    yes: YesOption = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Takes back what a name has and had before: services refuse it.
+
+    They know it from ca.pem, which has a list of what was revoked from now on: copy it to all
+    machines with services, they take it without a restart. Calls are refused and streams ended as
+    soon as it is there. NAME can be issued again.
+
+    \b
+    Examples:
+      romana certificates revoke qa-1
+    """
+
+    def made(there: CertificateFolder, now: datetime) -> list[Issued]:
+        there.issued(name)
+        if not yes and Screen().interactive:
+            typer.confirm(f"Revoke {name}? That cannot be undone", abort=True, err=True)
+        return there.revoke(name, now)
+
+    show(folder, made, output, after="Copy ca.pem to all machines with services")
 
 
 @app.command("list")
-def list_certificates(
-    folder: FolderOption = DEFAULT_FOLDER, output: FormatOption = Format.TABLE
-) -> None:
+def list_certificates(folder: FolderOption = None, output: FormatOption = Format.TABLE) -> None:
     """Lists what was issued, and when it ends.
 
     \b
@@ -198,20 +176,9 @@ def list_certificates(
       romana certificates list -o json
     """
 
-    def found(_: datetime) -> list[Issued]:
-        return CertificateFolder(folder).all()
-
-    _show(
-        found, output, empty=f"nothing in {folder}: `romana certificates init` makes an authority"
+    show(
+        folder,
+        lambda there, now: [*there.all(), *there.revoked(now)],
+        output,
+        empty=f"nothing in {chosen(folder)}: `romana certificates init` makes an authority",
     )
-
-
-def _show(made: Callable[[datetime], list[Issued]], form: Format, *, empty: str = "") -> None:
-    async def main() -> ExitCode | None:
-        now = datetime.now(UTC)
-        Output(form, Screen()).listing(
-            made(now), columns(now), document=document, name=lambda item: item.name, empty=empty
-        )
-        return None
-
-    finish(main, form=form)

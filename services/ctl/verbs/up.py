@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +25,7 @@ from services.ctl.calls.verb import FormatOption, finish, single
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
 from services.ctl.local.cluster import Plan, Ports, Stopped, cluster
+from services.ctl.local.cluster_tls import cluster_tls, has_tls
 from services.ctl.local.data_dir import locked
 from services.ctl.verbs.topology import BUILTINS, Builtin, read_text
 from services.ctl.views.log_lines import compact
@@ -75,6 +78,14 @@ def up(
     + 1,
     ipam_metrics_port: Annotated[int, _port("Its metrics")] = service_addresses.IPAM_PORT + 1,
     policy_metrics_port: Annotated[int, _port("Its metrics")] = service_addresses.POLICY_PORT + 1,
+    tls: Annotated[
+        bool | None,
+        typer.Option(
+            "--tls/--no-tls",
+            help="Mutual TLS, with certificates of an authority of its own; every other `romana` "
+            "of the same user uses them by itself.  [default: as it was started before]",
+        ),
+    ] = None,
     initial_topology: Annotated[
         str,
         typer.Option(metavar="FILE|flat|kubeadm", help="Apply this if there is no topology yet."),
@@ -90,6 +101,7 @@ def up(
     \b
     Examples:
       romana up --initial-topology flat
+      romana up --tls
       romana up --data-dir ./romana-data --topology-port 0 --ipam-port 0 --policy-port 0
       romana up --etcd 10.0.0.5:2379,10.0.0.6:2379
     """
@@ -102,11 +114,14 @@ def up(
         policy_metrics=policy_metrics_port or free_port(),
     )
     screen = Screen()
+    folder = (data_dir or service_addresses.data_dir(os.environ)).expanduser().absolute()
+    secure = has_tls(folder) if tls is None else tls
     plan = Plan(
-        folder=(data_dir or service_addresses.data_dir(os.environ)).expanduser().absolute(),
+        folder=folder,
         ports=ports,
         etcd=etcd,
         log_level=log_level,
+        tls=cluster_tls(folder) if secure else None,
     )
     finish(lambda: _run(plan, initial_topology, Output(output, screen)), form=output)
 
@@ -115,6 +130,8 @@ async def _run(plan: Plan, initial: str, out: Output) -> ExitCode:
     request = initial_request(initial)
     with locked(plan.folder):
         plan.ports.check()
+        if plan.tls is not None:
+            plan.tls.make(datetime.now(UTC))
         try:
             async with cluster(plan, lambda name, line: _relay(out.screen, name, line)) as running:
                 found = await running.start()
@@ -123,7 +140,7 @@ async def _run(plan: Plan, initial: str, out: Output) -> ExitCode:
                 service_addresses.publish(plan.folder, found)
                 _announce(out, found, plan.folder)
                 try:
-                    await running.until_stopped()
+                    await running.until_stopped(_meanwhile(plan, out.screen))
                 finally:
                     service_addresses.withdraw(plan.folder)
                     out.screen.note("Stopping ...")
@@ -135,6 +152,13 @@ async def _run(plan: Plan, initial: str, out: Output) -> ExitCode:
             out.screen.note(f"Error: {error.message}", style="bold red")
             return ExitCode.NEGATIVE
     return ExitCode.OK
+
+
+async def _meanwhile(plan: Plan, screen: Screen) -> None:
+    if plan.tls is None:
+        await asyncio.Event().wait()
+    else:
+        await plan.tls.keep(screen.note)
 
 
 def initial_request(text: str) -> api.ApplyTopologyRequest | None:
@@ -153,7 +177,9 @@ def initial_request(text: str) -> api.ApplyTopologyRequest | None:
 async def _apply_first(found: Cluster, request: api.ApplyTopologyRequest, screen: Screen) -> None:
     """Applies the initial topology unless there is one."""
     choices = Choices(
-        Endpoints(found.topology, found.ipam, found.policy), request_id="up-initial-topology"
+        Endpoints(found.topology, found.ipam, found.policy),
+        tls=found.tls,
+        request_id="up-initial-topology",
     )
     async with Session(choices) as session:
         topology = session.topology
@@ -170,15 +196,21 @@ def _announce(out: Output, found: Cluster, folder: Path) -> None:
     if out.for_programs:
         out.event({**asdict(found)})
         return
+    scheme = "https" if found.certificates else "http"
     parts = [
         ("topology", found.topology, f"http://{found.topology_metrics}/metrics"),
         ("ipam", found.ipam, f"http://{found.ipam_metrics}/metrics"),
         ("policy", found.policy, f"http://{found.policy_metrics}/metrics"),
-        ("etcd", found.etcd, f"http://{found.etcd.partition(',')[0]}/metrics"),
+        ("etcd", found.etcd, f"{scheme}://{found.etcd.partition(',')[0]}/metrics"),
     ]
     out.screen.table(parts, COLUMNS, wide=True)
     sys.stdout.flush()
     out.screen.note(f"Everything serves. Data is in {folder}. Ctrl-C ends it.")
+    if found.certificates:
+        out.screen.note(
+            "A node's certificate: romana certificates issue NODE --role node; they are in "
+            f"{found.certificates}"
+        )
 
 
 def _relay(screen: Screen, name: str, line: str) -> None:

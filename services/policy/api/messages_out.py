@@ -30,13 +30,13 @@ from services.policy.store.feed import Entry
 
 EndpointMessage: TypeAlias = endpoint_pb2.PolicyEndpoint
 
-OPERATORS: Final = {
+_OPERATORS: Final = {
     Operator.IN: selector_pb2.LABEL_OPERATOR_IN,
     Operator.NOT_IN: selector_pb2.LABEL_OPERATOR_NOT_IN,
     Operator.EXISTS: selector_pb2.LABEL_OPERATOR_EXISTS,
     Operator.DOES_NOT_EXIST: selector_pb2.LABEL_OPERATOR_DOES_NOT_EXIST,
 }
-ISOLATIONS: Final = {
+_ISOLATIONS: Final = {
     None: endpoint_pb2.ISOLATION_UNSPECIFIED,
     Isolation.NONE: endpoint_pb2.ISOLATION_NONE,
     Isolation.TENANT: endpoint_pb2.ISOLATION_TENANT,
@@ -75,7 +75,7 @@ def tenant(entry: Entry[TenantRecord]) -> endpoint_pb2.Tenant:
     return endpoint_pb2.Tenant(
         name=value.name,
         labels=dict(value.labels),
-        isolation=ISOLATIONS[value.isolation],
+        isolation=_ISOLATIONS[value.isolation],
         etag=etag(entry.revision),
     )
 
@@ -163,7 +163,7 @@ def _labels(value: LabelSelector) -> selector_pb2.LabelSelector | None:
             message.match_labels[one.key] = one.values[0]
         else:
             message.match_expressions.add(
-                key=one.key, operator=OPERATORS[one.operator], values=one.values
+                key=one.key, operator=_OPERATORS[one.operator], values=one.values
             )
     return message
 

@@ -1,4 +1,6 @@
-"""Reads our own form of policies, tenants and endpoints: the API's fields, as YAML or JSON.
+"""Reads our own form of policies, tenants and endpoints: the API's messages, as YAML or JSON.
+
+The API itself reads requests by this, as trees of messages: it is the one reader.
 
     tenants:
       - {name: shop, labels: {team: web}, isolation: tenant}
@@ -48,6 +50,8 @@ from services.policy.model import (
     Rule,
     Target,
     TenantRecord,
+    WantedAddress,
+    WantedAttachment,
 )
 
 T = TypeVar("T")
@@ -57,6 +61,7 @@ MODES: Final = {mode.value: mode for mode in Mode}
 ACTIONS: Final = {action.value: action for action in Action}
 DIRECTIONS: Final = {direction.value: direction for direction in Direction}
 PROTOCOLS: Final = {protocol.value: protocol for protocol in Protocol}
+FAMILIES: Final = {"ipv4": 4, "ipv6": 6}
 ISOLATIONS: Final = {isolation.value: isolation for isolation in Isolation}
 _PREFIXES: Final = (
     "policy_tier_",
@@ -65,6 +70,7 @@ _PREFIXES: Final = (
     "rule_action_",
     "protocol_",
     "isolation_",
+    "family_",
 )
 _TARGETS: Final = ("endpoints", "nodes")
 _PEERS: Final = ("endpoints", "cidr", "nodes", "network", "any")
@@ -117,11 +123,47 @@ def read_endpoint(tree: Tree, at: str, findings: Findings) -> Read[Endpoint]:
         labels=fields.mapping("labels"),
         ports=tuple(_named_port(item, place, findings) for item, place in fields.each("ports")),
         node=NodeName(node) if node else None,
-        addresses=read_addresses(fields, "addresses", findings),
+        addresses=tuple(dict.fromkeys(read_addresses(fields, "addresses", findings))),
+        wanted=_wanted(fields, findings),
+        instance=fields.text("instance"),
+        labels_follow=fields.truth("labels_follow"),
     )
     fields.ignore("etag")
     fields.end()
     return Read(endpoint, at)
+
+
+def _wanted(parent: Fields, findings: Findings) -> WantedAttachment | None:
+    tree = parent.child("wanted")
+    if tree is None:
+        return None
+    fields = Fields(tree, parent.path("wanted"), findings)
+    wanted = WantedAttachment(
+        node=NodeName(fields.text("node")),
+        addresses=tuple(
+            _wanted_address(item, at, findings) for item, at in fields.each("addresses")
+        ),
+        allocation=fields.text("allocation"),
+        is_ending=fields.truth("ending"),
+        refusal=fields.text("refusal"),
+        is_gone=fields.truth("gone"),
+    )
+    fields.end()
+    return wanted
+
+
+def _wanted_address(tree: Tree, at: str, findings: Findings) -> WantedAddress:
+    fields = Fields(tree, at, findings)
+    network, address = fields.text("network"), fields.text("address")
+    wanted = WantedAddress(
+        network=NetworkName(network) if network else None,
+        family=word(fields, "family", FAMILIES, findings, 0),
+        address=parse_address(address, fields.path("address"), findings.problems)
+        if address
+        else None,
+    )
+    fields.end()
+    return wanted
 
 
 def read_addresses(
@@ -140,14 +182,18 @@ def word(
     fields: Fields, name: str, words: Mapping[str, T], findings: Findings, default: T | None
 ) -> T:
     """Reads one of a few words; nothing and the API's "unspecified" are the default."""
-    text = fields.text(name)
+    return spoken(fields.text(name), fields.path(name), words, findings, default)
+
+
+def spoken(text: str, at: str, words: Mapping[str, T], findings: Findings, default: T | None) -> T:
+    """One of a few words."""
     found = text.lower()
     for known in _PREFIXES:
         found = found.removeprefix(known)
     if found in words:
         return words[found]
     if found not in {"", "unspecified"}:
-        findings.wrong(fields.path(name), f"{text[:80]!r} is not one of {', '.join(words)}")
+        findings.wrong(at, f"{text[:80]!r} is not one of {', '.join(words)}")
     return default  # type: ignore[return-value]  # None only where T allows it
 
 
@@ -162,13 +208,9 @@ class _Reader:
     def rules(self, fields: Fields) -> dict[Direction, tuple[Rule, ...]]:
         """The rules, by the directions that the policy governs."""
         asked = {
-            DIRECTIONS.get(text.lower().removeprefix("policy_direction_"))
-            for text in fields.texts("directions")
+            spoken(text, f"{fields.path('directions')}[{n}]", DIRECTIONS, self._findings, None)
+            for n, text in enumerate(fields.texts("directions"))
         }
-        if None in asked:
-            self._findings.wrong(
-                fields.path("directions"), f"each is one of {', '.join(DIRECTIONS)}"
-            )
         found = {
             direction: tuple(
                 self._rule(item, f"{direction}[{number}]")

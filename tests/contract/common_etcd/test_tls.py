@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.common.errors import InvalidInput, Unavailable
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.process import EtcdOptions, LocalEtcd
+from services.common.etcd.lease_keeper import clock
+from services.common.etcd.process import EtcdOptions, LocalEtcd, free_port
 from services.common.tls import TlsFiles
 
 
@@ -103,17 +107,56 @@ async def test_plain_text_to_a_secure_member_is_refused(secure_etcd: LocalEtcd) 
             await client.get("/a")
 
 
+async def test_a_client_goes_on_when_the_authority_was_replaced(
+    tmp_path: Path, ours: TlsFiles, theirs: TlsFiles
+) -> None:
+    ports = EtcdOptions(client_port=free_port(), peer_port=free_port())
+    first = LocalEtcd(tmp_path / "etcd", replace(ports, tls=ours))
+    await first.start()
+    names = ("ca", "certificate", "key")
+    used = TlsFiles(*(tmp_path / name for name in names))
+
+    def put(files: TlsFiles) -> None:
+        for name in names:
+            made = tmp_path / "made"
+            made.write_bytes(getattr(files, name).read_bytes())
+            made.replace(getattr(used, name))
+
+    put(ours)
+    async with contextlib.AsyncExitStack() as stack:
+        client = EtcdClient([first.endpoint], tls=used, timeout=5)
+        stack.push_async_callback(client.close)
+        await client.put("/a", b"1")
+        lease = await client.grant_lease(60)
+        keeper = await stack.enter_async_context(client.keep_lease_alive(lease, 60, clock()))
+        first.stop()
+        second = LocalEtcd(tmp_path / "etcd", replace(ports, tls=theirs))
+        await second.start()
+        try:
+            put(theirs)
+            while True:
+                try:
+                    found = await client.get("/a")
+                except Unavailable:
+                    continue  # until the next look at the files
+                assert found is not None
+                break
+            now = clock()
+            while clock() + keeper.remaining < now + 60:
+                assert not keeper.over.is_set()
+                keeper.alive()
+                await asyncio.sleep(0.01)
+        finally:
+            second.kill()
+
+
 def test_a_missing_file_is_named(ours: TlsFiles, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"tls\.key: cannot read .*nothing") as caught:
-        TlsFiles(ours.ca, ours.certificate, tmp_path / "nothing").channel_credentials()
+        TlsFiles(ours.ca, ours.certificate, tmp_path / "nothing").read()
     assert caught.value.violations[0].path == "tls.key"
 
 
 def test_a_file_that_is_not_pem_is_named(ours: TlsFiles, tmp_path: Path) -> None:
     (tmp_path / "ca").write_bytes(b"\x30\x82")
     with pytest.raises(InvalidInput, match=r"tls\.ca: .* is not a PEM file"):
-        TlsFiles(tmp_path / "ca", ours.certificate, ours.key).server_credentials()
-
-
-def test_server_credentials_are_made(ours: TlsFiles) -> None:
-    assert ours.server_credentials() is not None
+        TlsFiles(tmp_path / "ca", ours.certificate, ours.key).read()

@@ -10,7 +10,7 @@ from services.agent.endpoints.journal import BAD, Journal, decode, encode
 from services.agent.endpoints.spec import (
     EndpointSpec,
     Record,
-    Step,
+    Stage,
     local_endpoint,
     unknown,
 )
@@ -42,10 +42,10 @@ ENDPOINT = local_endpoint(
     instance="0123456789abcdef",
 )
 RECORDS = [
-    Record(SPEC, Step.BEGUN),
-    Record(SPEC, Step.ATTACHED, ENDPOINT),
-    Record(SPEC, Step.DETACHING, ENDPOINT),
-    Record(unknown(EndpointName("x")), Step.DETACHING),
+    Record(SPEC, Stage.BEGUN),
+    Record(SPEC, Stage.ATTACHED, ENDPOINT),
+    Record(SPEC, Stage.DETACHING, ENDPOINT),
+    Record(unknown(EndpointName("x")), Stage.DETACHING),
 ]
 
 
@@ -62,7 +62,7 @@ async def test_the_last_record_of_a_name_counts(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "made" / "here")
     for record in RECORDS[:3]:
         await journal.write(record)
-    other = Record(replace(SPEC, name=EndpointName("a")), Step.BEGUN)
+    other = Record(replace(SPEC, name=EndpointName("a")), Stage.BEGUN)
     await journal.write(other)
     assert Journal(tmp_path / "made" / "here").read() == [other, RECORDS[2]]
     await journal.drop(SPEC.name)
@@ -97,12 +97,12 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 async def test_what_cannot_be_written_is_renamed(tmp_path: Path) -> None:
     """A disk that is full takes no file, and a name all the same."""
     journal = Journal(tmp_path)
-    attached = Record(SPEC, Step.ATTACHED, ENDPOINT)
+    attached = Record(SPEC, Stage.ATTACHED, ENDPOINT)
     await journal.write(attached)
     (path,) = files(tmp_path)
     in_the_way = tmp_path / f".{path.name}.new"
     in_the_way.mkdir()
-    detaching = Record(SPEC, Step.DETACHING, ENDPOINT)
+    detaching = Record(SPEC, Stage.DETACHING, ENDPOINT)
     for _ in range(2):
         await journal.write(detaching)
     with pytest.raises(WrongState):

@@ -19,6 +19,7 @@ from romana.topology.v1 import node_pb2, topology_service_pb2
 
 from services.common.errors import Forbidden
 from services.common.rpc.identity import Context, Role
+from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.role_table import ROWS, as_markdown
 from services.common.rpc.roles import bound, guarded
 from tests.support.callers import Certificate
@@ -47,7 +48,7 @@ async def done(request: object, context: Context) -> object:
 
 
 def call(method: str, caller: Certificate, request: object = None) -> None:
-    asyncio.run(guarded(method, done)(request, caller.context))
+    asyncio.run(guarded(method, done, RevokedCertificates())(request, caller.context))
 
 
 def refused(method: str, caller: Certificate, request: object = None) -> str:

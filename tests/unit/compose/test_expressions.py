@@ -26,7 +26,19 @@ PROMETHEUS = {"up", "ALERTS"}
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 WORDS = {
     *("abs", "absent", "and", "by", "count", "deriv", "histogram_quantile", "increase", "max"),
-    *("min", "on", "or", "predict_linear", "rate", "sum", "topk", "unless", "vector", "without"),
+    *(
+        "min",
+        "on",
+        "or",
+        "predict_linear",
+        "rate",
+        "sum",
+        "time",
+        "topk",
+        "unless",
+        "vector",
+        "without",
+    ),
 }
 GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
 

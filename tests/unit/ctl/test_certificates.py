@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.certificates.revocation import revoked
 from services.ctl.main import run
 
 
@@ -19,7 +20,7 @@ class Folder:
 
     def __call__(self, verb: str, *arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
-            run(["certificates", verb, "--dir", str(self.path), *arguments])
+            run(["certificates", verb, *arguments, "--dir", str(self.path)])
         captured = self._capsys.readouterr()
         return int(ended.value.code or 0), captured.out, captured.err
 
@@ -84,7 +85,7 @@ def test_a_name_has_one_certificate_until_it_is_renewed(romana: Folder) -> None:
     before = romana.listed()["qa-1"]
     assert romana("issue", "qa-1", "--role", "node")[0] == 4
     assert romana("renew", "--within", "5")[2].strip() == "nothing ends within 5 days"
-    assert romana("renew")[0] == 0
+    assert romana("renew", "--within", "30")[0] == 0
     after = romana.listed()["qa-1"]
     assert after["roles"] == before["roles"]
     assert after["serial"] != before["serial"]
@@ -108,3 +109,50 @@ def test_a_key_that_stays_on_its_node_is_signed(romana: Folder, tmp_path: Path) 
     code, _, err = romana("renew", "n1")
     assert code == 2
     assert "signing request" in err
+
+
+def test_one_authority_replaces_another_in_three_steps(romana: Folder) -> None:
+    romana("issue", "qa-1", "--role", "node")
+    before = romana.listed()["qa-1"]["serial"]
+    assert romana("authority", "switch")[0] != 0
+    assert romana("authority", "prepare")[0] == 0
+    assert romana("authority", "prepare")[0] != 0
+    assert list(romana.listed()) == ["ca", "ca-next", "qa-1"]
+    assert romana("authority", "switch")[0] == 0
+    assert list(romana.listed()) == ["ca", "ca-old", "qa-1"]
+    assert romana.listed()["qa-1"]["serial"] != before
+    assert romana("authority", "finish")[0] == 0
+    assert list(romana.listed()) == ["ca", "qa-1"]
+    assert romana.path.joinpath("ca.pem").read_bytes().count(b"BEGIN CERTIFICATE") == 1
+
+
+def test_an_authority_stays_while_its_certificates_do(romana: Folder) -> None:
+    romana("issue", "qa-1", "--role", "node")
+    romana("authority", "prepare")
+    (romana.path / "qa-1.key").unlink()  # it is elsewhere
+    romana("authority", "switch")
+    code, _, err = romana("authority", "finish")
+    assert code != 0
+    assert "qa-1" in err
+    assert list(romana.listed()) == ["ca", "ca-old", "qa-1"]
+
+
+def test_what_a_name_had_before_is_revoked_with_it(romana: Folder) -> None:
+    romana("issue", "qa-1", "--role", "node")
+    romana("issue", "qa-2", "--role", "node")
+    serials = [int(str(romana.listed()["qa-1"]["serial"]), 16)]
+    romana("renew", "qa-1")
+    serials.append(int(str(romana.listed()["qa-1"]["serial"]), 16))
+    code, out, err = romana("revoke", "qa-1", "--yes")
+    assert code == 0, err
+    assert out.count("revoked") == 2
+    assert romana("issue", "qa-1", "--role", "node")[0] == 0
+    assert romana("revoke", "qa-2", "--yes")[0] == 0
+    assert romana("revoke", "ca", "--yes")[0] == 2
+    found = {one.serial for one in revoked((romana.path / "ca.pem").read_bytes())}
+    assert len(found) == 3
+    assert set(serials) <= found
+    romana("authority", "prepare")
+    romana("authority", "switch")
+    romana("revoke", "qa-1", "--yes")  # of both authorities
+    assert len(revoked((romana.path / "ca.pem").read_bytes())) == 5

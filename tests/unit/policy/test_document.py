@@ -155,7 +155,7 @@ def test_what_the_api_prints_is_read() -> None:
          "'gre' is not one of"),
         (f"{MINIMAL}, ingress: [{{ports: [{{port: 80}}]}}]", "ingress[0].ports[0].protocol",
          "missing"),
-        (f"{MINIMAL}, directions: [up]", "directions", "each is one of"),
+        (f"{MINIMAL}, directions: [up]", "directions[0]", "'up' is not one of ingress"),
         (f"{MINIMAL}, directions: [ingress], egress: [{{}}]", "egress", "leave egress out"),
         ("targets: [{endpoints: {labels: {match_expressions: [{key: a, operator: Like}]}}}]",
          "targets[0].endpoints.labels.match_expressions[0].operator", "not one of In"),

@@ -1,0 +1,32 @@
+"""Who has which bits of marks: of packets and of connections alike, so that none has another's.
+
+    0x00004000   kube-proxy's: this packet is to be masqueraded. Read, never written
+    0x00008000   kube-proxy's: this packet is to be dropped
+    0x00002000   the plug-in portmap's: this packet is to be masqueraded
+    0x001f0000   WAYS: which way replies of a translated connection go
+    0x3fe00000   STEERING: which device a connection is led through
+    the rest     anybody's: nothing here reads or writes it
+
+Only bits of one's own are compared and set, the others stay as they are. `OPERATORS` is older than
+this order and a whole mark: it is known by the bits of it that are nobody's here, and the value
+that it has in STEERING stands for no device.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+ALL: Final = 0xFFFFFFFF
+MASQUERADED: Final = 0x00004000
+WAYS: Final = 0x001F0000
+STEERING: Final = 0x3FE00000
+
+OPERATORS: Final = 0x524F4D41
+"""What an operator's own rules mark a packet with that no policy is asked about: "ROMA"."""
+OPERATORS_MASK: Final = ALL & ~(WAYS | STEERING)
+
+
+def native(value: int) -> bytes:
+    """As the kernel compares marks."""
+    return value.to_bytes(4, sys.byteorder)
