@@ -29,6 +29,7 @@ COMMAND = (sys.executable, "-m", "services.ctl.main")
 OPTIONS = (
     *("--topology-port", "0", "--ipam-port", "0", "--policy-port", "0"),
     *("--topology-metrics-port", "0", "--ipam-metrics-port", "0", "--policy-metrics-port", "0"),
+    *("--console-port", "0"),
 )
 
 
@@ -46,6 +47,8 @@ class LocalCluster:
     etcd: str
     topology_metrics: str
     ipam_metrics: str
+    console: str
+    """URL."""
     log: Path
     """What `romana up` and its children write to standard error."""
 
@@ -124,6 +127,7 @@ async def _announced(process: asyncio.subprocess.Process, folder: Path, log: Pat
         said["etcd"],
         said["topology_metrics"],
         said["ipam_metrics"],
+        said["console"],
         log,
     )
 

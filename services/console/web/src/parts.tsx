@@ -82,6 +82,9 @@ export function Waiting({ what }: { what: string }) {
   );
 }
 
+// Columns of numbers.
+const NUMBERS = new Set(["In use", "Resting", "Applied", "Packets a second"]);
+
 export function Table({
   columns,
   children,
@@ -98,7 +101,9 @@ export function Table({
         <thead>
           <tr>
             {columns.map((each) => (
-              <th scope="col">{each}</th>
+              <th scope="col" class={NUMBERS.has(each) ? "right" : ""}>
+                {each}
+              </th>
             ))}
           </tr>
         </thead>

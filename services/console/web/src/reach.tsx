@@ -167,7 +167,7 @@ function verdict(allowed: number, pairs: number): string {
 }
 
 function word(allowed: number, pairs: number): string {
-  return { none: "–", allow: "all", some: "some", deny: "none" }[verdict(allowed, pairs)] ?? "";
+  return { none: "–", allow: "yes", some: "some", deny: "no" }[verdict(allowed, pairs)] ?? "";
 }
 
 function Endpoints({ value, protocol, port }: { value: ByEndpoint; protocol: string; port: string }) {
