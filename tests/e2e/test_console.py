@@ -15,9 +15,13 @@ from urllib.parse import quote
 import httpx2
 import pytest
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
+from romana.topology.v1 import node_pb2
+from romana.topology.v1 import topology_service_pb2 as topology_api
+from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.common.etcd.process import LocalEtcd
 from services.common.rpc.channel import open_channel
+from services.common.sync.model import Failure
 from tests.support.console_site import HOSTILE, TOPOLOGY, Site, agents, allocate, fill, running
 
 WAIT = 60.0
@@ -124,7 +128,7 @@ def test_a_plan_changes_nothing_and_is_applied_only_as_it_was_seen(site: Site) -
     assert done.status_code == 200, done.text
     site.until(
         lambda: any(
-            each["kind"] == "topology" and "test" in each["what"]
+            each["kind"] == "topology" and "network test: cidr changed" in each["details"]
             for each in site.get("/api/changes")["changes"]
         ),
         "the change to be listed",
@@ -162,12 +166,13 @@ async def test_a_change_is_told_and_followed_to_the_nodes(site: Site) -> None:
 
 
 async def test_a_node_that_cannot_apply_is_named_with_the_reason(site: Site) -> None:
-    from services.common.sync.model import Failure
-
     async with agents(site) as routes:
         routes["n2"].failing = (Failure("network/production", "NO_LINK", "there is no eth7"),)
-        async with open_channel(site.address("ipam")) as channel:
-            await allocate(IpamServiceStub(channel), "late", "n1", "late")
+        async with open_channel(site.address("topology")) as channel:
+            moved = node_pb2.Node(name="n3", address="192.0.2.33", labels={"rack": "rack-2"})
+            moved.empty_attachments = node_pb2.EMPTY_ATTACHMENTS_EVERY_NETWORK
+            update = topology_api.UpdateNodeRequest(node=moved)
+            await TopologyServiceStub(channel).UpdateNode(update)
 
         def lagging() -> Any:
             rows = site.get("/api/nodes?state=failing")["nodes"]

@@ -20,6 +20,7 @@ from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import (
     Allocate,
     Allocated,
+    Move,
     NodeBounds,
     Release,
     Released,
@@ -192,6 +193,17 @@ def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
         Segment(spec.segment),
         NodeName(spec.node) if spec.node else None,
     )
+
+
+def parse_move(request: ipam_service_pb2.MoveAddressRequest) -> Move:
+    """Reads what is to move; raises InvalidInput."""
+    violations = [
+        *names.endpoint_name(request.name, "name"),
+        *names.subject_name(request.node, "node"),
+    ]
+    if violations:
+        raise InvalidInput.of(violations)
+    return Move(EndpointName(request.name), NodeName(request.node))
 
 
 def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:
@@ -372,8 +384,8 @@ def block(item: Block, ledger: Ledger) -> block_pb2.Block:
 def reservation(item: Reservation, ledger: Ledger) -> block_pb2.Reservation:
     """A reservation, and how many of its addresses are in use all the same."""
     in_use = 0
-    space = ledger.spaces.get(item.network)
-    for interval in item.intervals if space is not None else ():
+    net = ledger.networks.get(item.network)
+    for interval in item.intervals if net is not None else ():
         for held in ledger.held(item.network, interval):
             in_use += sum(
                 interval.start <= held.base + offset < interval.stop for offset, _ in held.in_use()

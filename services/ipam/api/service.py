@@ -40,6 +40,7 @@ from services.ipam.deciding.commands import (
     Command,
     CreateReservation,
     DeleteReservation,
+    Moved,
     NodeBounds,
     Released,
     Result,
@@ -221,6 +222,24 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._trail.add(commands, results, context)
         return results
 
+    async def MoveAddress(
+        self, request: pb.MoveAddressRequest, context: Context
+    ) -> pb.MoveAddressResponse:
+        command = messages.parse_move(request)
+
+        async def here() -> pb.MoveAddressResponse:
+            result = await self._submit(command)
+            assert isinstance(result, Moved)
+            self._trail.add((command,), (result,), context)
+            return pb.MoveAddressResponse(
+                allocations=map(messages.allocation, result.allocations),
+                from_node=result.from_node,
+            )
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.MoveAddress, request), context
+        )
+
     # Release.
 
     async def ReleaseAddress(
@@ -380,7 +399,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.GetUtilizationRequest, context: Context
     ) -> pb.GetUtilizationResponse:
         ledger = await self._replica.committed()
-        if request.network and request.network not in ledger.spaces:
+        if request.network and request.network not in ledger.networks:
             raise NotFound(
                 f"there is no network {request.network!r}",
                 reason="NETWORK_NOT_FOUND",

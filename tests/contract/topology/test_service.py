@@ -22,7 +22,8 @@ from services.common.process.version import version
 from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.rpc.status import error_of
 from services.common.sizes import TRANSACTION_OPERATIONS
-from services.topology.forms.apply_request import Asked, read_initial
+from services.topology.forms.apply_request import ApplyRequest
+from services.topology.forms.initial import read_initial
 from services.topology.store import planning
 from services.topology.store.apply import ApplyOptions
 from services.topology.store.store import Known
@@ -178,9 +179,9 @@ def held_plan(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The next plan of a topology goes on when the event is set."""
     go_on, original = threading.Event(), planning.plan_by
 
-    def held(asked: Asked, known: Known) -> planning.Planned:
+    def held(request: ApplyRequest, known: Known) -> planning.Planned:
         monkeypatch.setattr(planning, "plan_by", original)
-        planned = original(asked, known)
+        planned = original(request, known)
         assert go_on.wait(30)
         return planned
 
