@@ -13,6 +13,7 @@ from services.common.model import names
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.ipam.deciding.commands import (
     Allocate,
+    Move,
     NodeBounds,
     Release,
 )
@@ -147,6 +148,17 @@ def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
         Segment(spec.segment),
         NodeName(spec.node) if spec.node else None,
     )
+
+
+def parse_move(request: ipam_service_pb2.MoveAddressRequest) -> Move:
+    """Raises InvalidInput."""
+    violations = [
+        *names.endpoint_name(request.name, "name"),
+        *names.subject_name(request.node, "node"),
+    ]
+    if violations:
+        raise InvalidInput.of(violations)
+    return Move(EndpointName(request.name), NodeName(request.node))
 
 
 def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:

@@ -40,6 +40,7 @@ from services.ipam.deciding.commands import (
     Command,
     CreateReservation,
     DeleteReservation,
+    Moved,
     NodeBounds,
     Released,
     Result,
@@ -220,6 +221,24 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._metrics.allocated(results)
         self._trail.add(commands, results, context)
         return results
+
+    async def MoveAddress(
+        self, request: pb.MoveAddressRequest, context: Context
+    ) -> pb.MoveAddressResponse:
+        command = messages_in.parse_move(request)
+
+        async def here() -> pb.MoveAddressResponse:
+            result = await self._submit(command)
+            assert isinstance(result, Moved)
+            self._trail.add((command,), (result,), context)
+            return pb.MoveAddressResponse(
+                allocations=map(messages_out.allocation, result.allocations),
+                from_node=result.from_node,
+            )
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.MoveAddress, request), context
+        )
 
     # Release.
 

@@ -236,6 +236,12 @@ class Block:
                 return index, item
         raise ValueError(f"{self} offset {offset} is neither free nor resting")
 
+    def take_over(self, other: Block) -> None:
+        """Has the same in use, at rest and reserved as another one, which is no longer held."""
+        self.free, self.reserved, self.used = other.free, other.reserved, other.used
+        self.names, self.times, self.ordinals = other.names, other.times, other.ordinals
+        self.rest = other.rest
+
     def reserve(self, mask: int) -> bool:
         """Says which offsets are reserved, instead of those before.
 
