@@ -84,8 +84,8 @@ class Cluster:
         """Namespaces of the core router and those of racks, by name."""
         return {name: self.path(name) for name in (ROUTER, *self.routing.racks)}
 
-    async def up(self, said: Callable[[str], None] = lambda _: None) -> None:
-        """Makes all of it, or nothing; `said` is told what is there.
+    async def up(self, report: Callable[[str], None] = lambda _: None) -> None:
+        """Makes all of it, or nothing; `report` is told what is there.
 
         Raises:
             WrongState: This machine cannot, or a lab of that name is there.
@@ -96,21 +96,21 @@ class Cluster:
             raise WrongState(f"a lab needs {lacking}", "LAB_CAPABILITY", {"missing": lacking})
         Fabric(self.lab, self.routing).up()
         try:
-            said(self._extent())
+            report(self._extent())
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(mode=0o700, parents=True)
             (self.folder / FILE).write_text(self._text)
             for name in CONTROL_PROGRAMS:
                 self.start(name)
             await self._provision()
-            said("etcd, topology, ipam and policy")
+            report("etcd, topology, ipam and policy")
             for node in self.lab.nodes:
                 self.start(node.name)
             await asyncio.gather(*(self._agent_ready(node.name) for node in self.lab.nodes))
-            said(f"{len(self.lab.nodes)} agents")
+            report(f"{len(self.lab.nodes)} agents")
             for endpoint in self.lab.endpoints:
                 await self.attach(endpoint)
-            said(f"{len(self.lab.endpoints)} endpoints")
+            report(f"{len(self.lab.endpoints)} endpoints")
         except BaseException:
             self.down()
             raise
@@ -224,14 +224,14 @@ class Cluster:
             if ready.done():
                 await ready
                 return
-            said = f"the agent of {node} ended"
+            why = f"the agent of {node} ended"
         except Unavailable as error:
-            said = error.message
+            why = error.message
         finally:
             ready.cancel()
             await asyncio.gather(ready, return_exceptions=True)
         raise Unavailable(
-            f"{said}; its log:\n{self.processes.tail(program.name)}", "AGENT_NOT_READY"
+            f"{why}; its log:\n{self.processes.tail(program.name)}", "AGENT_NOT_READY"
         )
 
     async def _provision(self) -> None:

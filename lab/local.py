@@ -119,15 +119,15 @@ async def _announced(process: asyncio.subprocess.Process, folder: Path, log: Pat
         line = b""
     if not line:
         raise NotStarted(f"the cluster did not start; the end of its log:\n{tail(log)}")
-    said = json.loads(line)
+    ready = json.loads(line)
     return LocalCluster(
         folder,
-        said["topology"],
-        said["ipam"],
-        said["etcd"],
-        said["topology_metrics"],
-        said["ipam_metrics"],
-        said["console"],
+        ready["topology"],
+        ready["ipam"],
+        ready["etcd"],
+        ready["topology_metrics"],
+        ready["ipam_metrics"],
+        ready["console"],
         log,
     )
 

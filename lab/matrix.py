@@ -125,7 +125,7 @@ def expected_routers(source: Host, destination: Host) -> tuple[str, ...]:
     return tuple(name for name in (source.rack, ROUTER, destination.rack) if name)
 
 
-async def settled(
+async def until_steady(
     lab: Lab, hosts: Sequence[Host], routers: Mapping[str, Path], within: float
 ) -> list[Crossing]:
     """Measures until all is as expected, or for `within` seconds; returns the last matrix."""

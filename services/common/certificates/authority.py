@@ -102,9 +102,9 @@ def sign(
         InvalidInput: The request is none, or was not signed by its key.
     """
     try:
-        asked = x509.load_pem_x509_csr(request)
-        proved = asked.is_signature_valid
-        key = asked.public_key()
+        signing_request = x509.load_pem_x509_csr(request)
+        proved = signing_request.is_signature_valid
+        key = signing_request.public_key()
     except (ValueError, InvalidSignature) as error:
         raise InvalidInput.at("request", f"not a signing request in PEM: {error}") from error
     if not proved or not isinstance(key, ec.EllipticCurvePublicKey):

@@ -25,14 +25,14 @@ class StoreCounters:
     """Answers that were not believed: another cluster's, or from before what was seen."""
 
 
-class Observer(Protocol):
+class RequestObserver(Protocol):
     """Told of every request as it ends."""
 
     def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
         """Takes the client's method name and how long it took, retries included."""
 
 
-class NoObserver:
+class NoRequestObserver:
     def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
         pass
 

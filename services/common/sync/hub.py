@@ -43,7 +43,7 @@ class Status:
     """Unix time of the last acknowledgment, or of the connect."""
 
 
-class Observer(Protocol):
+class HubObserver(Protocol):
     """Is told what happens, for metrics."""
 
     def begun(self, *, resumed: bool) -> None:
@@ -65,7 +65,7 @@ class Stream:
     )  # fmt: skip
 
     def __init__(
-        self, hello: Hello, sender: Sender, observer: Observer, clock: Callable[[], float]
+        self, hello: Hello, sender: Sender, observer: HubObserver, clock: Callable[[], float]
     ) -> None:
         self.hello = hello
         self.sender = sender
@@ -120,7 +120,7 @@ class Hub:
     """The streams of one source."""
 
     def __init__(
-        self, source: Source, observer: Observer, clock: Callable[[], float] = time.monotonic
+        self, source: Source, observer: HubObserver, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.source = source
         self._observer = observer

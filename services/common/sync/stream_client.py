@@ -40,7 +40,7 @@ STABLE_SECONDS: Final = 5.0
 """A stream that stood for so long, and then ended, is no failure in a row."""
 
 
-class Observer(Protocol):
+class StreamObserver(Protocol):
     """Is told how the stream fares."""
 
     def connected(self, peer: str) -> None:
@@ -77,7 +77,7 @@ class StreamClient(Generic[V]):
         version: str,
         apply: Callable[[Batch[V]], Awaitable[Iterable[Failure]]],
         peers: Sequence[Peer[V]],
-        observer: Observer | None = None,
+        observer: StreamObserver | None = None,
         policy: BackoffPolicy = RECONNECT,
         draw: Callable[[], float] = random.random,
     ) -> None:

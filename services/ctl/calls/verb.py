@@ -173,15 +173,15 @@ def finish(main: Callable[[], Coroutine[object, object, ExitCode | None]], *, fo
 
 def common_options(given: dict[str, Argument]) -> CommonOptions:
     """The common options as one value."""
-    endpoints = service_addresses.find(
+    addresses = service_addresses.find(
         str(given.get("topology_address") or ""),
         str(given.get("ipam_address") or ""),
         os.environ,
         policy=str(given.get("policy_address") or ""),
     )
     return CommonOptions(
-        endpoints=endpoints,
-        tls=tls_files(given) or endpoints.tls,
+        addresses=addresses,
+        tls=tls_files(given) or addresses.tls,
         insecure=bool(given.get("insecure", False)),
         timeout=float(str(given.get("timeout", 10.0))),
         form=Format(str(given.get("output", Format.TABLE))),

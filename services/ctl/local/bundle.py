@@ -134,7 +134,7 @@ def packed(folder: str, parts: Iterable[Part], now: float) -> bytes:
 
 
 async def _run(path: str, command: Sequence[str], wanted: Wanted) -> Part:
-    """What a program prints; what it complained of is the problem."""
+    """What a program prints; what it complaints of is the problem."""
     try:
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -147,13 +147,13 @@ async def _run(path: str, command: Sequence[str], wanted: Wanted) -> Part:
         return Part(path, b"", f"{command[0]}: {error.strerror}")
     try:
         async with asyncio.timeout(wanted.timeout):
-            said, complained = await child.communicate()
+            output, complaints = await child.communicate()
     except TimeoutError:
         child.kill()
         await child.communicate()
         return Part(path, b"", f"no end within {wanted.timeout:g} s")
-    problem = complained.decode(errors="replace").strip() or f"exit code {child.returncode}"
-    return Part(path, said, problem if child.returncode else "")
+    problem = complaints.decode(errors="replace").strip() or f"exit code {child.returncode}"
+    return Part(path, output, problem if child.returncode else "")
 
 
 async def _scraped(name: str, address: str, wanted: Wanted) -> Part:

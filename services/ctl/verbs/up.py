@@ -19,7 +19,7 @@ from services.common.etcd.process import free_port
 from services.common.process import environment
 from services.common.terminal.table import Column, Screen
 from services.ctl.calls import service_addresses
-from services.ctl.calls.service_addresses import Cluster, Endpoints
+from services.ctl.calls.service_addresses import Cluster, ServiceAddresses
 from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.calls.verb import FormatOption, finish, single
 from services.ctl.failures.exit_codes import ExitCode
@@ -182,7 +182,7 @@ def initial_request(text: str) -> api.ApplyTopologyRequest | None:
 async def _apply_first(found: Cluster, request: api.ApplyTopologyRequest, screen: Screen) -> None:
     """Applies the initial topology unless there is one."""
     common = CommonOptions(
-        Endpoints(found.topology, found.ipam, found.policy),
+        ServiceAddresses(found.topology, found.ipam, found.policy),
         tls=found.tls,
         request_id="up-initial-topology",
     )

@@ -44,14 +44,14 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
     pages = await replica.read_pages()
     ledger = await replica.committed()
     run = _Run(replica, ledger, Check(ledger, pages.revision), pages)
-    work, told, done = run.work(), 0, False
+    work, reported, done = run.work(), 0, False
     while not done:
         async with turns.piece() as piece:
             await run.is_same()
             piece.begin()
             done = not any(piece.is_over for _ in work)
-        if run.looked_at - told >= CHUNK:
-            told = run.looked_at
+        if run.looked_at - reported >= CHUNK:
+            reported = run.looked_at
             yield run.progress()
     for stored in run.suspects:
         run.findings.extend(await run.look_again(stored))

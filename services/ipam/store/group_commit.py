@@ -63,7 +63,7 @@ BUDGET_LEAST: Final = 1
 """Operations: a transaction that is too large is divided, down to one command."""
 
 
-class Observer(Protocol):
+class CommitObserver(Protocol):
     """Is told of transactions."""
 
     def committed(self, commands: int, operations: int, seconds: float) -> None:
@@ -101,7 +101,7 @@ class Committer:
         on_commit: Callable[[Sequence[Place], Revision], None],
         on_nodes: Callable[[], None],
         now: Callable[[], int],
-        observer: Observer,
+        observer: CommitObserver,
     ) -> None:
         """Nothing happens before `run`.
 

@@ -38,7 +38,7 @@ from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
 from services.ipam.store.clock import RestClock
 from services.ipam.store.fenced_transactions import Deposed, Leadership
-from services.ipam.store.group_commit import NOT_ACTIVE, Committer, Observer
+from services.ipam.store.group_commit import NOT_ACTIVE, CommitObserver, Committer
 from services.ipam.store.node_releases import NodeReleases
 from services.ipam.store.topology_feed import TopologyFeed
 
@@ -81,7 +81,7 @@ class Replica:
         identity: Identity,
         *,
         ttl: int,
-        observer: Observer,
+        observer: CommitObserver,
         release_grace: float = RELEASE_GRACE_SECONDS,
     ) -> None:
         """Nothing happens before `run`.
