@@ -10,6 +10,7 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.gc_tuning import tune
 from services.common.process.lifecycle import Lifecycle, Phase
@@ -44,6 +45,7 @@ async def serve(life: Lifecycle, settings: ConsoleSettings) -> None:
     }
     world = World(remote, addresses)
     ConsoleCollector(world, registry)
+    CertificateCollector({"calls": tls}, registry)
     await serve_metrics(life, settings.metrics.address, registry, lambda: world.is_known)
     prometheus = None
     if settings.prometheus:

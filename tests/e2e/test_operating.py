@@ -22,6 +22,7 @@ from services.agent.rules.firewall import Firewall
 from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.console.follow.world import Remote, World
@@ -57,6 +58,7 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     enforcement = Enforcement(firewall, Ending(firewall), Failsafe())
     PolicyCollector(enforcement, lambda: False, registry)
     RpcMetrics(registry)
+    CertificateCollector({}, registry)
     LoopLag(registry)
     return kinds(generate_latest(registry).decode())
 
