@@ -38,8 +38,6 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A cluster that serves."""
-
     folder: Path
     topology: str
     ipam: str

@@ -55,8 +55,6 @@ RACK_INTERFACE = "rack0"
 
 
 class Protocol(StrEnum):
-    """What an access rule lets pass."""
-
     ANY = "any"
     ICMP = "icmp"
     TCP = "tcp"
@@ -230,7 +228,6 @@ class Lab(_Part):
         return self.node(node).rack if self.network(network).is_routed else ""
 
     def management(self, name: str) -> IPv4Address:
-        """A node's address on the management network."""
         return MANAGEMENT[2 + [node.name for node in self.nodes].index(name)]
 
     def transfer(self, rack: str, version: int) -> tuple[Address, Address]:

@@ -87,19 +87,15 @@ class RenewingChannel(grpc.aio.Channel):
         await self.current().channel.channel_ready()
 
     def unary_unary(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "unary_unary", arguments, named)
 
     def unary_stream(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "unary_stream", arguments, named)
 
     def stream_unary(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "stream_unary", arguments, named)
 
     def stream_stream(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "stream_stream", arguments, named)
 
     def current(self) -> _Channel:

@@ -56,8 +56,6 @@ ANY: Final = (AddressSpec(),)
 
 
 class AllocatedAddress(Struct, frozen=True, gc=False):
-    """One address in use."""
-
     address: int
     bits: int
     network: NetworkName
@@ -98,8 +96,6 @@ class Why(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why one network gave no address."""
-
     network: NetworkName
     why: Why
     group: GroupPath | None = None
@@ -138,5 +134,4 @@ def parse_address(text: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=65_536)
 def prefix_text(base: int, length: int, bits: int) -> str:
-    """CIDR notation."""
     return f"{address_text(base, bits)}/{length}"

@@ -15,8 +15,6 @@ Revision = int
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A key as stored."""
-
     key: str
     value: bytes
     create_revision: Revision = 0
@@ -37,8 +35,6 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Writes a key."""
-
     key: str
     value: bytes
     lease: int = 0
@@ -75,8 +71,6 @@ class Field(Enum):
 
 
 class Relation(Enum):
-    """How it must compare."""
-
     EQUAL = auto()
     LESS = auto()
     GREATER = auto()
@@ -99,8 +93,6 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a transaction did."""
-
     succeeded: bool
     """All conditions held and the operations were carried out."""
     revision: Revision
@@ -111,8 +103,6 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of one key."""
-
     key: str
     item: KeyValue | None
     """None: it was deleted."""

@@ -76,7 +76,6 @@ class Network:
         return own
 
     def allows(self, tenant: Tenant) -> bool:
-        """Says whether the tenant may use it."""
         return not self.tenants or tenant in self.tenants
 
 

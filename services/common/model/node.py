@@ -58,7 +58,6 @@ class Node:
 
     @property
     def declared(self) -> tuple[Attachment, ...]:
-        """The attachments that somebody declared."""
         return self.attachments or ()
 
     def is_attached(self, network: NetworkName) -> bool:

@@ -63,7 +63,6 @@ class Caller:
 
     @property
     def uris(self) -> Sequence[str]:
-        """What its certificate says."""
         others = sorted(URI + role for role in self.roles - {Role.NODE})
         return [*others, *sorted(NODE_URI + node for node in self.nodes)]
 

@@ -43,7 +43,6 @@ class SiblingReplicas(Generic[Answer]):
         return [answer for answer in answers if answer is not None]
 
     async def close(self) -> None:
-        """Closes all channels."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()

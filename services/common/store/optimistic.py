@@ -34,8 +34,6 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[T]):
-    """What to do, and what to answer once it is done."""
-
     answer: T
     writes: Sequence[Operation] = ()
     """In one transaction."""
@@ -47,7 +45,6 @@ class Decision(Generic[T]):
 
     @property
     def is_empty(self) -> bool:
-        """Says whether there is nothing to write."""
         return not self.writes and not self.later
 
 

@@ -132,7 +132,6 @@ class Hub:
 
     @property
     def streams(self) -> Iterable[Stream]:
-        """Those that stand."""
         return self._streams.values()
 
     def is_current(self, node: str) -> bool:
@@ -170,7 +169,6 @@ class Hub:
         return stream
 
     def close(self, stream: Stream) -> None:
-        """Says that a stream has ended."""
         if self._streams.get(stream.hello.node) is stream:
             self._remove(stream)
             self._gone[stream.hello.node] = _status(stream, connected=False)
@@ -234,5 +232,4 @@ def _draining() -> Unavailable:
 
 
 def topics_text(topics: Topics | None) -> str:
-    """For the log."""
     return "not registered" if topics is None else ", ".join(sorted(topics)) or "none"

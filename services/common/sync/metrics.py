@@ -46,7 +46,6 @@ class SyncMetrics:
         self._starts["resumed" if resumed else "snapshot"].inc()
 
     def sent(self, phase: str) -> None:
-        """A response was sent."""
         self._messages[phase].inc()
 
     def applied(self, seconds: float) -> None:

@@ -44,7 +44,7 @@ class StreamObserver(Protocol):
     """Is told how the stream fares."""
 
     def connected(self, peer: str) -> None:
-        """A replica answered."""
+        pass
 
     def disconnected(self, error: RomanaError) -> None:
         """The stream ended, or did not come about."""

@@ -49,7 +49,6 @@ class Screen:
         return self.err.is_terminal and sys.stdin.isatty()
 
     def table(self, items: Sequence[T], columns: Sequence[Column[T]], *, wide: bool) -> None:
-        """Prints a table."""
         _print(self.out, drawn(items, columns, wide=wide))
 
     def problem_table(self, items: Sequence[T], columns: Sequence[Column[T]]) -> None:

@@ -56,8 +56,6 @@ class Listed(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
-    """How all calls of a run are made."""
-
     timeout: float
     """Seconds."""
     request_id: str

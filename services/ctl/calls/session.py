@@ -77,21 +77,18 @@ class Session:
 
     @cached_property
     def topology(self) -> Remote[TopologyServiceAsyncStub]:
-        """The topology service."""
         address = self.common.addresses.topology
         channel = self._channel(address)
         return Remote("topology", address, channel, TopologyServiceStub(channel), self._call_policy)
 
     @cached_property
     def ipam(self) -> Remote[IpamServiceAsyncStub]:
-        """The ipam service."""
         address = self.common.addresses.ipam
         channel = self._channel(address)
         return Remote("ipam", address, channel, IpamServiceStub(channel), self._call_policy)
 
     @cached_property
     def policy(self) -> Remote[PolicyServiceAsyncStub]:
-        """The policy service."""
         address = self.common.addresses.policy
         channel = self._channel(address)
         return Remote("policy", address, channel, PolicyServiceStub(channel), self._call_policy)

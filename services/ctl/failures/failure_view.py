@@ -64,7 +64,6 @@ def show(failure: Failure, *, form: Format) -> None:
 
 
 def document(failure: Failure) -> dict[str, Json]:
-    """A failure as JSON values."""
     return {
         "status": failure.status,
         "reason": failure.reason,

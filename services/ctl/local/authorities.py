@@ -28,13 +28,10 @@ _NUMBERED: Final = re.compile(r"(.*)-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """Those of one folder."""
-
     path: Path
 
     @property
     def file(self) -> Path:
-        """What peers are given."""
         return self.path / f"{SIGNS}.pem"
 
     def all(self) -> Mapping[str, Pair]:

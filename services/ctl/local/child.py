@@ -29,8 +29,6 @@ STOP_TIMEOUT = 35.0
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run."""
-
     name: str
     module: str
     environment: Mapping[str, str]
@@ -91,7 +89,6 @@ class Child:
         await self._drained()
 
     def kill(self) -> None:
-        """Ends it at once."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:

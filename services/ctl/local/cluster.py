@@ -55,8 +55,6 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run."""
-
     folder: Path
     ports: Ports
     etcd: str
@@ -150,7 +148,6 @@ class Running:
             await asyncio.to_thread(self._etcd.stop)
 
     def kill(self) -> None:
-        """Stops everything at once."""
         for child in self._children:
             child.kill()
 

@@ -45,8 +45,6 @@ _USERS: Final = (
 
 
 class Outcome(StrEnum):
-    """What was done about a certificate."""
-
     MADE = "made"
     RENEWED = "renewed"
     KEPT = "kept"
@@ -54,8 +52,6 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A certificate that there has to be."""
-
     secret: str
     authority: str
     subject: Subject
@@ -63,8 +59,6 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one."""
-
     secret: str
     outcome: Outcome
     facts: Facts

@@ -30,8 +30,6 @@ _LOOK: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterTls:
-    """The folders of both authorities."""
-
     romana: CertificateFolder
     etcd: CertificateFolder
 
@@ -42,7 +40,6 @@ class ClusterTls:
 
     @property
     def operator(self) -> TlsFiles:
-        """What the command shows."""
         return _files(self.romana, OPERATOR)
 
     @property

@@ -55,7 +55,6 @@ class Output:
 
     @property
     def wide(self) -> bool:
-        """Tables show all columns."""
         return self.form is Format.WIDE
 
     def value(self, value: Json) -> None:
@@ -74,7 +73,6 @@ class Output:
         sys.stdout.flush()
 
     def line(self, text: str = "") -> None:
-        """Writes a line for people."""
         self.screen.line(text)
 
     def sheet(self, table: Table) -> None:

@@ -27,7 +27,6 @@ class Twice:
 
     @property
     def address(self) -> int:
-        """The address."""
         return self.place[1] + self.offset
 
 
@@ -54,7 +53,6 @@ class OwnAddresses:
         self.found: list[Twice] = []
 
     def network(self, network: Network) -> None:
-        """Adds a network's own addresses."""
         for address in network.own_addresses():
             what = "the gateway" if address == network.gateway else "an edge of the subnet"
             self._owners[_key(address)] = _Owner(
@@ -62,7 +60,6 @@ class OwnAddresses:
             )
 
     def node(self, node: Node) -> None:
-        """Adds a node's addresses."""
         for address in _addresses(node):
             self._owners[_key(address)] = _Owner(f"an address of node {node.name!r}", node.name)
 

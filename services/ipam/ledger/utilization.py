@@ -25,7 +25,6 @@ class Usage:
     """Addresses in blocks that are held."""
 
     def add(self, other: Usage) -> None:
-        """Adds what another counts."""
         self.size += other.size
         self.used += other.used
         self.resting += other.resting
@@ -34,7 +33,6 @@ class Usage:
         self.held += other.held
 
     def add_block(self, block: Block) -> None:
-        """Counts a block."""
         self.size += block.size
         self.held += block.size
         self.used += block.used
@@ -45,8 +43,6 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class GroupUsage:
-    """A group on one network."""
-
     path: GroupPath
     prefix: str
     usage: Usage
@@ -55,8 +51,6 @@ class GroupUsage:
 
 @dataclass(frozen=True, slots=True)
 class NetworkUsage:
-    """A network."""
-
     network: NetworkName
     cidr: str
     usage: Usage

@@ -61,8 +61,6 @@ Listener = Callable[[Sequence[Place] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this replica is."""
-
     replica: str
     """Unique."""
     address: str
@@ -128,7 +126,6 @@ class Replica:
 
     @property
     def candidates(self) -> frozenset[str]:
-        """Where all replicas are reached, this one included."""
         return frozenset(item.value.decode() for item in self._election.candidates)
 
     @property
@@ -162,7 +159,6 @@ class Replica:
 
     @property
     def unreadable(self) -> Mapping[str, Unreadable]:
-        """Records that cannot be read, by key."""
         return {**self._unreadable, **self._feed.view.unreadable}
 
     @property
@@ -347,7 +343,6 @@ class Replica:
         )
 
     async def _lead(self, committer: Committer) -> None:
-        """Decides until deposed."""
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
         self._releases = NodeReleases(
