@@ -40,8 +40,6 @@ class Part:
 
 
 class Cluster:
-    """One lab by its file's text."""
-
     def __init__(
         self,
         text: str,

@@ -52,7 +52,6 @@ class LocalCluster:
         return environment(self.folder / "data")
 
     def log_tail(self) -> str:
-        """The last lines of the log."""
         return tail(self.log)
 
 

@@ -64,7 +64,6 @@ def name_of(lab: str, host: str) -> str:
 
 
 def path_of(lab: str, host: str) -> Path:
-    """What is opened to enter it."""
     return FOLDER / name_of(lab, host)
 
 

@@ -69,8 +69,6 @@ class Mode(StrEnum):
 
 
 class _Part(BaseModel):
-    """A mapping of the file."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -144,8 +142,6 @@ class Rack(_Part):
 
 
 class Node(_Part):
-    """A machine with an agent."""
-
     name: str
     addresses: Mapping[str, Address]
     """Its own, by network: the VLANs that it is on; for routed networks, that in the rack."""

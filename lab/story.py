@@ -28,8 +28,6 @@ class Unexpected(Exception):
 
 
 class Story:
-    """Tells what happens, on standard output."""
-
     def __init__(self) -> None:
         self._screen = Screen()
         self._steps = 0
@@ -38,7 +36,6 @@ class Story:
         self._screen.line(Text(text, style="bold"))
 
     def picture(self, text: str) -> None:
-        """A drawing, as it is."""
         self._screen.line()
         self._screen.line(Text(text, style="cyan", no_wrap=True))
 

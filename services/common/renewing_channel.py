@@ -83,7 +83,6 @@ class RenewingChannel(grpc.aio.Channel):
         await self.current().channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
-        """Returns when it is connected."""
         await self.current().channel.channel_ready()
 
     def unary_unary(self, *arguments: Any, **named: Any) -> Any:

@@ -124,7 +124,6 @@ class ReplicaCollector(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Addresses per network and prefix group."""
         addresses = GaugeMetricFamily(
             "romana_ipam_addresses",
             "Addresses of a leaf prefix group by state: used, resting, reserved, held (in blocks).",

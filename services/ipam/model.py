@@ -42,8 +42,6 @@ class Owner(NamedTuple):
 
 
 class AddressSpec(NamedTuple):
-    """One address that is asked for."""
-
     network: NetworkName | None = None
     """None: the tenant's networks in the order they are tried."""
     bits: int = 0

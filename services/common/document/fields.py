@@ -183,7 +183,6 @@ class Fields:
         self._ignored.update(names)
 
     def end(self) -> None:
-        """Refuses what was not asked for."""
         for name, tree in self._items.items():
             if name not in self._known | self._ignored:
                 near = difflib.get_close_matches(name, self._known, n=1)

@@ -60,8 +60,6 @@ Operation = Put | Delete | Get
 
 
 class Field(Enum):
-    """What a comparison looks at."""
-
     CREATE = auto()
     """create_revision; 0 for a key that is not there."""
     MOD = auto()

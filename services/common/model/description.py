@@ -73,7 +73,6 @@ def describe(model: type) -> tuple[Field, ...]:
 
 
 def output_only(model: type) -> frozenset[str]:
-    """The names of such fields."""
     return frozenset(field.name for field in describe(model) if field.output_only)
 
 

@@ -45,8 +45,6 @@ class Isolation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A CIDR to allocate from."""
-
     name: NetworkName
     cidr: Prefix
     block_length: int

@@ -72,7 +72,6 @@ class Protocol(StrEnum):
 
     @property
     def has_ports(self) -> bool:
-        """Says whether it knows ports."""
         return self in {Protocol.TCP, Protocol.UDP, Protocol.SCTP}
 
 
@@ -197,8 +196,6 @@ class GroupBlock:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The first packet of a connection."""
-
     source: Address
     destination: Address
     protocol: Protocol | int

@@ -103,8 +103,6 @@ class EtcdSettings(Section):
 
 
 class ListenSettings(Section):
-    """Where the API is served."""
-
     address: Address
     tls: TlsSettings = TlsSettings()
     insecure: bool = False

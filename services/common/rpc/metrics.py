@@ -64,7 +64,6 @@ class RpcMetrics(Collector):
         return metrics
 
     def collect(self) -> Iterator[Metric]:
-        """The families as they are now."""
         label = ["method"]
         started = CounterMetricFamily("romana_rpc_started", "Calls begun.", labels=label)
         handled = CounterMetricFamily(

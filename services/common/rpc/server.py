@@ -66,7 +66,6 @@ class RpcServer:
 
     @property
     def serving(self) -> bool:
-        """What the health service says."""
         return self._health.serving
 
     @property

@@ -21,8 +21,6 @@ Answer = TypeVar("Answer")
 
 
 class SiblingReplicas(Generic[Answer]):
-    """Channels to the other replicas."""
-
     def __init__(
         self, addresses: Callable[[], Set[str]], tls: TlsFiles | None, *, insecure: bool
     ) -> None:

@@ -50,8 +50,6 @@ class Decision(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Committed(Generic[T]):
-    """A decision that was carried out."""
-
     answer: T
     revision: Revision = 0
     """At which; 0: nothing was to do."""

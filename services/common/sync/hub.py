@@ -44,8 +44,6 @@ class Status:
 
 
 class HubObserver(Protocol):
-    """Is told what happens, for metrics."""
-
     def begun(self, *, resumed: bool) -> None:
         """An agent was resumed, or got a snapshot."""
 
@@ -57,8 +55,6 @@ class HubObserver(Protocol):
 
 
 class Stream:
-    """One stream of one agent."""
-
     __slots__ = (
         "_clock", "_observer", "ended", "hello", "sender", "sent_at", "task", "update_time", "wake",
         "writing",
@@ -117,8 +113,6 @@ class Stream:
 
 
 class Hub:
-    """The streams of one source."""
-
     def __init__(
         self, source: Source, observer: HubObserver, clock: Callable[[], float] = time.monotonic
     ) -> None:

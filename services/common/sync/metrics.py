@@ -49,7 +49,6 @@ class SyncMetrics:
         self._messages[phase].inc()
 
     def applied(self, seconds: float) -> None:
-        """An agent has applied a change."""
         self._lag.observe(seconds)
 
 

@@ -94,7 +94,6 @@ def ack(value: Ack) -> pb.Ack:
 
 
 def failure(value: Failure) -> pb.Failure:
-    """A resource that is not applied."""
     return pb.Failure(resource=value.resource, reason=value.reason, message=value.message)
 
 

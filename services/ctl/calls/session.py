@@ -38,8 +38,6 @@ Resource = TypeVar("Resource", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class CommonOptions:
-    """The options that every verb has."""
-
     addresses: ServiceAddresses
     tls: TlsFiles | None = None
     insecure: bool = False

@@ -42,7 +42,6 @@ EXHAUSTION_COLUMNS: tuple[Column[utilization_pb2.NetworkRefusal], ...] = (
 
 
 def show(failure: Failure, *, form: Format) -> None:
-    """Writes a failure to stderr."""
     if form in {Format.JSON, Format.YAML}:
         sys.stderr.write(json.dumps({"error": document(failure)}, indent=2) + "\n")
         return

@@ -125,7 +125,6 @@ class Authorities:
         write_atomic(self.file, b"".join((*bundle, *lists)))
 
     def revoked(self) -> frozenset[Revoked]:
-        """What has been taken back."""
         return revocation.revoked(self.file.read_bytes())
 
     def _revoked_by(self, pair: Pair) -> set[int]:

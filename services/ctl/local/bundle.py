@@ -70,8 +70,6 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of the bundle."""
-
     path: str
     content: bytes
     problem: str = ""

@@ -36,8 +36,6 @@ class Program:
 
 
 class Child:
-    """One run of a program."""
-
     def __init__(self, program: Program, relay: Callable[[str, str], None]) -> None:
         """`relay` gets the name and each line that the program writes."""
         self.name = program.name

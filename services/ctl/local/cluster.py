@@ -37,8 +37,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the parts listen on loopback."""
-
     topology: int
     ipam: int
     policy: int

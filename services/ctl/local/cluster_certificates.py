@@ -66,8 +66,6 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """How long certificates are good."""
-
     days: int
     within: int
     """Days before its end, in which one is renewed."""
@@ -97,8 +95,6 @@ def is_due(data: Mapping[str, bytes], leaf: Leaf, ours: Pair, now: datetime, wit
 
 
 class ClusterCertificates:
-    """The Secrets of a namespace."""
-
     def __init__(self, server: ApiServer, namespace: str) -> None:
         self._server = server
         self._namespace = namespace

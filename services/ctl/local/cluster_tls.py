@@ -44,7 +44,6 @@ class ClusterTls:
 
     @property
     def store(self) -> TlsFiles:
-        """What etcd and its clients show."""
         return _files(self.etcd, ETCD)
 
     def make(self, now: datetime) -> None:
@@ -84,7 +83,6 @@ class ClusterTls:
 
 
 def cluster_tls(data: Path) -> ClusterTls:
-    """Those of a data directory."""
     return ClusterTls(
         CertificateFolder(data / CERTIFICATES), CertificateFolder(data / ETCD_CERTIFICATES)
     )

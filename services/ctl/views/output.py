@@ -76,7 +76,6 @@ class Output:
         self.screen.line(text)
 
     def sheet(self, table: Table) -> None:
-        """Writes something drawn for people."""
         self.screen.print(table)
 
     def listing(

@@ -32,8 +32,6 @@ class Twice:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Who else has an address."""
-
     what: str
     """For people."""
     node: NodeName | None = None

@@ -67,7 +67,6 @@ class Ground:
     # What topology and reservations say.
 
     def set_layout(self, layout: Layout) -> None:
-        """Takes over networks and groups."""
         for (place, _), bits in self.unreadable.items():
             self._restore_slot(place, bits)
         fixed = {net.name: set(net.fixed_reservations()) for net in self.networks.values()}

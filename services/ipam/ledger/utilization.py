@@ -14,8 +14,6 @@ from services.ipam.ledger.network_areas import NetworkAreas
 
 @dataclass(slots=True)
 class Usage:
-    """Counts of addresses, and of blocks."""
-
     size: int = 0
     used: int = 0
     resting: int = 0

@@ -125,7 +125,6 @@ class RoutesView:
             part.area = None
 
     def sync(self, ledger: Ledger) -> None:
-        """Brings all routes up to date."""
         if self._ledger is not ledger or self._version != ledger.version:
             self._realign(ledger)
         self._take_blocks(ledger)

@@ -99,7 +99,6 @@ class _Run:
             self.suspects.append(stored)
 
     async def look_again(self, stored: StoredPage) -> Sequence[Finding]:
-        """Says whether a suspect still differs."""
         keys = self._replica.keys
         key = keys.block(*stored.place, stored.page, stored.bits)
         for _ in range(ATTEMPTS):

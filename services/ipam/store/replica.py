@@ -121,7 +121,6 @@ class Replica:
 
     @property
     def loaded(self) -> bool:
-        """Memory has been read whole."""
         return self._loaded and self._feed.in_sync
 
     @property
@@ -141,7 +140,6 @@ class Replica:
 
     @property
     def active_address(self) -> str | None:
-        """Where the active replica is reached."""
         leader = self._election.leader
         return leader.value.decode() if leader is not None else None
 
@@ -163,7 +161,6 @@ class Replica:
 
     @property
     def waiting(self) -> int:
-        """Commands that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
 
     def now(self) -> int:
@@ -409,7 +406,6 @@ class Replica:
             self._tell(moved)
 
     def _on_batch(self, batch: WatchBatch) -> None:
-        """What the active replica wrote."""
         if isinstance(batch, Snapshot):
             if self._loaded:
                 self._reset()
