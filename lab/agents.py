@@ -98,7 +98,6 @@ class Agent:
         raise Unavailable(f"the agent of {self.node} is not ready: {why}", "AGENT_NOT_READY")
 
     async def status(self) -> api.GetStatusResponse:
-        """What it says about itself."""
         async with open_channel(self._target) as channel:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
             try:
@@ -130,7 +129,6 @@ class Agent:
         return self._attached(answer.endpoint)
 
     async def detach(self, name: str) -> None:
-        """Detaches it and gives its addresses back."""
         async with open_channel(self._target) as channel:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
             try:
@@ -141,7 +139,6 @@ class Agent:
                 raise error_of(error) from error
 
     async def endpoints(self) -> list[Attached]:
-        """Those that it has."""
         found: list[Attached] = []
         token = ""
         async with open_channel(self._target) as channel:

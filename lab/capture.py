@@ -71,7 +71,6 @@ class Capture:
         return [*self._read()]
 
     def close(self) -> None:
-        """Ends it."""
         self._socket.close()
 
     def _read(self) -> Iterator[Sighting]:

@@ -34,16 +34,12 @@ CONTROL_PROGRAMS = ("etcd", "topology", "ipam", "policy")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A program of the lab."""
-
     name: str
     host: str
     pid: int | None
 
 
 class Cluster:
-    """One lab by its file's text."""
-
     def __init__(
         self,
         text: str,
@@ -71,12 +67,10 @@ class Cluster:
         self._patience = patience
 
     def path(self, host: str) -> Path:
-        """Of a namespace."""
         return path_of(self.lab.name, host)
 
     @property
     def router(self) -> Path:
-        """Of the core router's namespace."""
         return self.path(ROUTER)
 
     @property
@@ -116,7 +110,6 @@ class Cluster:
             raise
 
     def _extent(self) -> str:
-        """What the fabric consists of."""
         lab = self.lab
         parts = [count(len(lab.vlans), "VLAN")] if lab.vlans else []
         if lab.racks:
@@ -139,16 +132,13 @@ class Cluster:
         return agents.program(name, self.folder)
 
     def start(self, name: str) -> None:
-        """Starts a program, unless it runs."""
         self.processes.start(self.program(name))
 
     def kill(self, name: str) -> None:
-        """Kills a program as a crash would."""
         program = self.program(name)
         self.processes.kill(program.name, program.host)
 
     def parts(self) -> list[Part]:
-        """All programs, running or not."""
         names = (*CONTROL_PROGRAMS, *(node.name for node in self.lab.nodes))
         programs = [self.program(name) for name in names]
         return [
@@ -157,11 +147,9 @@ class Cluster:
         ]
 
     def is_up(self) -> bool:
-        """Whether its namespaces are there."""
         return bool(hosts_of(self.lab.name))
 
     def agent(self, node: str) -> agents.Agent:
-        """Calls to a node's agent."""
         path = agents.socket_path(self.folder, node)
         return agents.Agent(node, path, patience=self._patience)
 
@@ -265,6 +253,5 @@ def left_over() -> list[str]:
 
 
 def remove(lab: str) -> None:
-    """Removes everything of a lab without its file."""
     down(lab)
     shutil.rmtree(FOLDER / lab, ignore_errors=True)

@@ -39,8 +39,6 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A cluster that serves."""
-
     folder: Path
     topology: str
     ipam: str
@@ -57,7 +55,6 @@ class LocalCluster:
         return environment(self.folder / "data")
 
     def log_tail(self) -> str:
-        """The last lines of the log."""
         return tail(self.log)
 
 

@@ -50,8 +50,6 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """One ping from one host to another."""
-
     source: Host
     destination: Host
     way: Way
@@ -64,8 +62,6 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All pings of one source."""
-
     source: Host
     crossings: Mapping[str, Crossing]
     """By destination."""
@@ -192,12 +188,10 @@ def columns(hosts: Sequence[Host]) -> list[Column[Row]]:
 
 
 def legend(hosts: Sequence[Host]) -> str:
-    """What the cells say."""
     return RACK_LEGEND if any(host.rack for host in hosts) else LEGEND
 
 
 def symbol(crossing: Crossing) -> str:
-    """A cell."""
     if crossing.way is not Way.ROUTER or crossing.routers == (ROUTER,):
         return SYMBOLS[crossing.way]
     count = len(crossing.routers)

@@ -40,8 +40,6 @@ LEGEND = f"+: connects to TCP port {PORT}   ·: does not"
 
 
 class Segments:
-    """The steps, one after the other."""
-
     def __init__(self, story: Story, cluster: Cluster, hosts: Sequence[Host]) -> None:
         self._story = story
         self._control = cluster.path(CONTROL)

@@ -373,15 +373,12 @@ class EtcdClient:
         self._endpoints.failed(endpoint, reason)
 
     def finished(self, operation: str, seconds: float, *, ok: bool) -> None:
-        """Counts a request."""
         self.counters.requests += 1
         self.counters.failures += not ok
         self._observer.observe(operation, seconds, ok=ok)
 
 
 class _Measured:
-    """Counts and times one request."""
-
     def __init__(self, client: EtcdClient, operation: str) -> None:
         self._client = client
         self._operation = operation

@@ -26,8 +26,6 @@ class StoreCounters:
 
 
 class RequestObserver(Protocol):
-    """Told of every request as it ends."""
-
     def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
         """Takes the client's method name and how long it took, retries included."""
 
@@ -38,8 +36,6 @@ class NoRequestObserver:
 
 
 class StoreMetrics:
-    """The observer of an `EtcdClient`."""
-
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers `romana_etcd_request_seconds` and `romana_etcd_request_failures_total`."""
         self._seconds = Histogram(

@@ -33,8 +33,6 @@ NO_RULE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """What came out."""
-
     action: Action
     """ALLOW or DENY."""
     by: RuleSet | None = None

@@ -44,8 +44,6 @@ class Status:
 
 
 class HubObserver(Protocol):
-    """Is told what happens, for metrics."""
-
     def begun(self, *, resumed: bool) -> None:
         """An agent was resumed, or got a snapshot."""
 
@@ -57,8 +55,6 @@ class HubObserver(Protocol):
 
 
 class Stream:
-    """One stream of one agent."""
-
     __slots__ = (
         "_clock", "_observer", "ended", "hello", "sender", "sent_at", "task", "update_time", "wake",
         "writing",
@@ -117,8 +113,6 @@ class Stream:
 
 
 class Hub:
-    """The streams of one source."""
-
     def __init__(
         self, source: Source, observer: HubObserver, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -132,7 +126,6 @@ class Hub:
 
     @property
     def streams(self) -> Iterable[Stream]:
-        """Those that stand."""
         return self._streams.values()
 
     def is_current(self, node: str) -> bool:
@@ -170,7 +163,6 @@ class Hub:
         return stream
 
     def close(self, stream: Stream) -> None:
-        """Says that a stream has ended."""
         if self._streams.get(stream.hello.node) is stream:
             self._remove(stream)
             self._gone[stream.hello.node] = _status(stream, connected=False)
@@ -234,5 +226,4 @@ def _draining() -> Unavailable:
 
 
 def topics_text(topics: Topics | None) -> str:
-    """For the log."""
     return "not registered" if topics is None else ", ".join(sorted(topics)) or "none"

@@ -41,10 +41,8 @@ STABLE_SECONDS: Final = 5.0
 
 
 class StreamObserver(Protocol):
-    """Is told how the stream fares."""
-
     def connected(self, peer: str) -> None:
-        """A replica answered."""
+        pass
 
     def disconnected(self, error: RomanaError) -> None:
         """The stream ended, or did not come about."""
@@ -67,8 +65,6 @@ class Peer(Generic[V]):
 
 
 class StreamClient(Generic[V]):
-    """Keeps one stream of one node."""
-
     def __init__(
         self,
         receiver: Receiver[V],

@@ -38,8 +38,6 @@ Resource = TypeVar("Resource", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class CommonOptions:
-    """The options that every verb has."""
-
     addresses: ServiceAddresses
     tls: TlsFiles | None = None
     insecure: bool = False
@@ -77,21 +75,18 @@ class Session:
 
     @cached_property
     def topology(self) -> Remote[TopologyServiceAsyncStub]:
-        """The topology service."""
         address = self.common.addresses.topology
         channel = self._channel(address)
         return Remote("topology", address, channel, TopologyServiceStub(channel), self._call_policy)
 
     @cached_property
     def ipam(self) -> Remote[IpamServiceAsyncStub]:
-        """The ipam service."""
         address = self.common.addresses.ipam
         channel = self._channel(address)
         return Remote("ipam", address, channel, IpamServiceStub(channel), self._call_policy)
 
     @cached_property
     def policy(self) -> Remote[PolicyServiceAsyncStub]:
-        """The policy service."""
         address = self.common.addresses.policy
         channel = self._channel(address)
         return Remote("policy", address, channel, PolicyServiceStub(channel), self._call_policy)

@@ -70,8 +70,6 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of the bundle."""
-
     path: str
     content: bytes
     problem: str = ""
@@ -80,8 +78,6 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the bundle is to have."""
-
     environment: Mapping[str, str]
     """Of the children: says where the services are."""
     configs: Sequence[Path]
@@ -95,7 +91,6 @@ class Wanted:
 
 
 async def collect(wanted: Wanted) -> list[Part]:
-    """All parts, by path."""
     verbs = {**VERBS, **(VERBS_OF_NODE if wanted.node else {})}
     command = (sys.executable, "-m", "services.ctl.main")
     running = [_run(path, (*command, *words), wanted) for path, words in verbs.items()]

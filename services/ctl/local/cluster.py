@@ -37,8 +37,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the parts listen on loopback."""
-
     topology: int
     ipam: int
     policy: int
@@ -58,8 +56,6 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run."""
-
     folder: Path
     ports: Ports
     etcd: str
@@ -158,7 +154,6 @@ class Running:
             await asyncio.to_thread(self._etcd.stop)
 
     def kill(self) -> None:
-        """Stops everything at once."""
         for child in self._children:
             child.kill()
 

@@ -35,8 +35,6 @@ app = single()
 
 
 class LogLevel(StrEnum):
-    """What the services log."""
-
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"

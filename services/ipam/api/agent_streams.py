@@ -35,8 +35,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Syncing:
-    """All streams of this replica."""
-
     def __init__(
         self, replica: Replica, observer: HubObserver, tls: TlsFiles | None, *, insecure: bool
     ) -> None:
@@ -83,7 +81,6 @@ class Syncing:
         )
 
     async def close(self) -> None:
-        """Closes channels."""
         await self._siblings.close()
 
     async def drain_on(self, draining: Draining, seconds: float) -> None:
@@ -116,7 +113,6 @@ class Syncing:
 async def _ask(
     nodes: Sequence[str], channel: grpc.aio.Channel, timeout: float
 ) -> pb.GetSyncStatusResponse:
-    """What another replica knows."""
     stub: IpamServiceAsyncStub = IpamServiceStub(channel)
     request = pb.GetSyncStatusRequest(nodes=nodes, local_only=True)
     return await stub.GetSyncStatus(request, timeout=timeout, metadata=passed_on())

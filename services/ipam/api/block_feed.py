@@ -20,8 +20,6 @@ CHUNK: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class BlockChanges:
-    """What to tell a client next."""
-
     updated: Sequence[Block]
     removed: Sequence[str]
     in_sync: bool

@@ -151,7 +151,6 @@ def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
 
 
 def parse_move(request: ipam_service_pb2.MoveAddressRequest) -> Move:
-    """Raises InvalidInput."""
     violations = [
         *names.endpoint_name(request.name, "name"),
         *names.subject_name(request.node, "node"),

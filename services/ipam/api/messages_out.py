@@ -112,7 +112,6 @@ class ResultWriter:
 def released(
     results: Sequence[Result], status_of: Callable[[RomanaError], status_pb2.Status]
 ) -> ipam_service_pb2.ReleaseAddressesResponse:
-    """The answer to a batch of releases."""
     fitting = fitting_statuses(results, status_of)
     answer = ipam_service_pb2.ReleaseAddressesResponse()
     for result in results:
@@ -140,7 +139,6 @@ def fitting_statuses(
 
 
 def _address(item: AllocatedAddress) -> allocation_pb2.Allocation:
-    """An address without its name and owner."""
     return allocation_pb2.Allocation(
         address=item.text,
         network=item.network,
@@ -158,7 +156,6 @@ def allocation(item: Allocation) -> allocation_pb2.Allocation:
 
 
 def block(item: Block, ledger: Ledger) -> block_pb2.Block:
-    """A block."""
     return block_pb2.Block(
         prefix=str(item),
         network=item.network,
@@ -209,7 +206,6 @@ def node_releases(ledger: Ledger) -> list[ipam_service_pb2.NodeRelease]:
 
 
 def refusal(item: Refused) -> utilization_pb2.NetworkRefusal:
-    """Why a network gave no address."""
     return utilization_pb2.NetworkRefusal(
         network=item.network,
         refusal=_REFUSALS[item.why],
@@ -221,7 +217,6 @@ def refusal(item: Refused) -> utilization_pb2.NetworkRefusal:
 
 
 def exhaustion(error: RomanaError) -> Message:
-    """The detail of a NoAddress."""
     assert isinstance(error, NoAddress)
     return utilization_pb2.Exhaustion(
         address_index=error.ordinal, networks=[refusal(item) for item in error.refusals]
@@ -229,7 +224,6 @@ def exhaustion(error: RomanaError) -> Message:
 
 
 def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
-    """What a node has to offer."""
     return utilization_pb2.NodeEvaluation(
         node=item.node,
         fits=item.fits,
@@ -243,7 +237,6 @@ def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
 
 
 def rooms(item: Rooms) -> ipam_service_pb2.EvaluateGroupsResponse:
-    """Where there is room."""
     return ipam_service_pb2.EvaluateGroupsResponse(
         groups=[
             utilization_pb2.GroupEvaluation(
@@ -303,7 +296,6 @@ def network_usage(
 
 
 def route(item: Route, ledger: Ledger) -> utilization_pb2.Route:
-    """An aggregated prefix."""
     node = ledger.nodes.get(item.node)
     address = node.address_on(item.network) if node is not None else None
     return utilization_pb2.Route(
@@ -315,7 +307,6 @@ def route(item: Route, ledger: Ledger) -> utilization_pb2.Route:
 
 
 def finding(item: Finding) -> ipam_service_pb2.Finding:
-    """Something that the check found."""
     return ipam_service_pb2.Finding(
         severity=ipam_service_pb2.SEVERITY_ERROR
         if item.is_error

@@ -70,8 +70,6 @@ OVERLOADED_PAUSE: Final = 0.05
 
 
 class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
-    """One replica's methods."""
-
     def __init__(
         self,
         replica: Replica,

@@ -23,7 +23,6 @@ class BlockFilter:
     prefix: str = ""
 
     def matches(self, block: Block) -> bool:
-        """Says whether a block is meant."""
         return (
             self.node in {"", block.node}
             and self.tenant in {"", block.tenant}

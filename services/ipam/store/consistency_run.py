@@ -25,8 +25,6 @@ ATTEMPTS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the check is."""
-
     blocks: int
     addresses: int
     total: int
@@ -61,8 +59,6 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
 
 
 class _Run:
-    """One check."""
-
     def __init__(self, replica: Replica, ledger: Ledger, check: Check, pages: Range) -> None:
         self._replica = replica
         self._ledger = ledger
@@ -103,7 +99,6 @@ class _Run:
             self.suspects.append(stored)
 
     async def look_again(self, stored: StoredPage) -> Sequence[Finding]:
-        """Says whether a suspect still differs."""
         keys = self._replica.keys
         key = keys.block(*stored.place, stored.page, stored.bits)
         for _ in range(ATTEMPTS):

@@ -64,10 +64,8 @@ BUDGET_LEAST: Final = 1
 
 
 class CommitObserver(Protocol):
-    """Is told of transactions."""
-
     def committed(self, commands: int, operations: int, seconds: float) -> None:
-        """One went through."""
+        pass
 
     def undone(self, why: str) -> None:
         """One was undone: `stale`, `store_away`, `too_large`, `deposed` or `failed`."""
@@ -148,7 +146,6 @@ class Committer:
 
     @property
     def decides(self) -> bool:
-        """Says whether something may be submitted."""
         return not (self._closing or self._ended.is_set())
 
     @property

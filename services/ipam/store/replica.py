@@ -61,8 +61,6 @@ Listener = Callable[[Sequence[Place] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this replica is."""
-
     replica: str
     """Unique."""
     address: str
@@ -123,12 +121,10 @@ class Replica:
 
     @property
     def loaded(self) -> bool:
-        """Memory has been read whole."""
         return self._loaded and self._feed.in_sync
 
     @property
     def candidates(self) -> frozenset[str]:
-        """Where all replicas are reached, this one included."""
         return frozenset(item.value.decode() for item in self._election.candidates)
 
     @property
@@ -144,7 +140,6 @@ class Replica:
 
     @property
     def active_address(self) -> str | None:
-        """Where the active replica is reached."""
         leader = self._election.leader
         return leader.value.decode() if leader is not None else None
 
@@ -162,12 +157,10 @@ class Replica:
 
     @property
     def unreadable(self) -> Mapping[str, Unreadable]:
-        """Records that cannot be read, by key."""
         return {**self._unreadable, **self._feed.view.unreadable}
 
     @property
     def waiting(self) -> int:
-        """Commands that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
 
     def now(self) -> int:
@@ -347,7 +340,6 @@ class Replica:
         )
 
     async def _lead(self, committer: Committer) -> None:
-        """Decides until deposed."""
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
         self._releases = NodeReleases(
@@ -414,7 +406,6 @@ class Replica:
             self._tell(moved)
 
     def _on_batch(self, batch: WatchBatch) -> None:
-        """What the active replica wrote."""
         if isinstance(batch, Snapshot):
             if self._loaded:
                 self._reset()
