@@ -56,8 +56,6 @@ class Plug:
 
 
 class Fabric:
-    """Makes and removes it."""
-
     def __init__(self, lab: Lab, routing: Routing | None = None) -> None:
         """Changes nothing; `routing` is needed by a lab with racks."""
         self._lab = lab
@@ -133,7 +131,6 @@ class Fabric:
         yield Bridge(MANAGEMENT_BRIDGE)
 
     def _plugs(self) -> Iterator[Plug]:
-        """Every cable."""
         lab = self._lab
         yield from self._vlan_plugs(ROUTER, lab.vlans)
         numbers = {rack.name: number for number, rack in enumerate(lab.racks)}

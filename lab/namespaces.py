@@ -60,12 +60,10 @@ def _probe() -> None:
 
 
 def name_of(lab: str, host: str) -> str:
-    """The namespace's name."""
     return f"{PREFIX}.{lab}.{host}"
 
 
 def path_of(lab: str, host: str) -> Path:
-    """What is opened to enter it."""
     return FOLDER / name_of(lab, host)
 
 
@@ -191,7 +189,6 @@ def _make(name: str) -> None:
 
 
 def processes(lab: str, host: str) -> list[int]:
-    """Ids of what runs in a namespace."""
     found = netns.ns_pids().get(name_of(lab, host), [])
     return [pid for pid in found if pid != os.getpid()]
 

@@ -379,10 +379,10 @@ async def _question(session: Session, name: str) -> str:
 
 
 def _change_labels(node: node_pb2.Node, texts: list[str]) -> None:
-    wanted, removed = option_syntax.label_changes(texts)
+    added, removed = option_syntax.label_changes(texts)
     for key in removed:
         node.labels.pop(key, None)
-    for key, value in wanted.items():
+    for key, value in added.items():
         node.labels[key] = value
 
 

@@ -299,12 +299,16 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
                 f"{name} on {node}: {why}"
                 for (node, name), why in sorted(self._feed.disputed.items())[:STATUS_MOST]
             ],
+            edition=self._feed.edition,
         )
 
     def _select(self, message: api.EndpointFilter) -> list[Endpoint]:
         """By name."""
         wanted = messages_in.endpoint_filter(message)
-        found = [one for one in self._engine.endpoints.values() if wanted.matches(one)]
+        known = self._engine.endpoints
+        names = {EndpointName(name) for name in message.names} & known.keys()
+        asked = (known[name] for name in names) if message.names else known.values()
+        found = [one for one in asked if wanted.matches(one)]
         return sorted(found, key=lambda one: one.name)
 
     def _matching(self, request: api.ListPoliciesRequest) -> Sequence[PolicyName]:
