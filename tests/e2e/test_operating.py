@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.metrics import AgentCollector, AgentMetrics
 from services.agent.model import Myself
 from services.agent.routing.reconcile import Reconciler
@@ -52,7 +52,7 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     registry = new_registry("agent")
     AgentMetrics(registry)
     PolicyMetrics(registry)
-    reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
+    reconciler = Reconciler(KernelDrivers(folder), Myself(NodeName("n1"), ()))
     AgentCollector(reconciler, lambda: False, registry)
     firewall = Firewall()
     enforcement = Enforcement(firewall, Ending(firewall), Failsafe())
