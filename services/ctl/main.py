@@ -6,6 +6,7 @@ more than Python's own start.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -96,6 +97,9 @@ def root() -> TyperGroup:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and ends the process with its exit code."""
+    # most of a short command is imports, of which nothing is garbage
+    gc.set_threshold(100_000, 50, 100)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # there are none to look for
     streams = standard_streams.guard()
     given = sys.argv[1:] if arguments is None else arguments
     if not set(given[:1]) & SERVERS:
