@@ -152,8 +152,12 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         )
         life.on_stop(Phase.CLOSE, "topology", channel.close)
         own = await asyncio.to_thread(spool.load_address)
-        registering = build_registering(settings, channel, kernel, spool, reconciler, own)
+        registering = build_registering(
+            settings, channel, kernel, spool, reconciler, own, built.letting_go.set_removed
+        )
         tasks["registering"] = registering.run
+        tasks["letting go"] = built.letting_go.run
+        reconciler.require(lambda: tuple(filter(None, (registering.removed,))))
     for name, work in tasks.items():
         kept.append(Kept(name, work))
         life.start(name, kept[-1].run())

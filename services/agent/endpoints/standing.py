@@ -29,6 +29,8 @@ class Concern(StrEnum):
     """It is gone."""
     OWNERSHIP = "ownership"
     """Ipam does not have the addresses for it."""
+    REMOVAL = "removal"
+    """Somebody has removed this node."""
     CONDITION = "condition"
     """The link is not as it shall be."""
 
