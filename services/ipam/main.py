@@ -26,7 +26,7 @@ from services.ipam.api import messages
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.forwarding import Forwarding
 from services.ipam.api.service import IpamService
-from services.ipam.deciding.own_node import NodeBounds
+from services.ipam.deciding.commands import NodeBounds
 from services.ipam.metrics import IpamMetrics, ReplicaCollector
 from services.ipam.model import NoAddress
 from services.ipam.settings import IpamSettings

@@ -10,8 +10,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from services.common.errors import Unavailable
+from services.ipam.deciding.commands import Allocated
 from services.ipam.ledger.utilization import utilization
-from services.ipam.model import Allocated, NoAddress
+from services.ipam.model import NoAddress
 from services.ipam.store.replica import Replica
 
 RESULTS = ("given", "existed", "exhausted", "refused", "unavailable")
@@ -40,7 +41,7 @@ class IpamMetrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self._items = Histogram(
+        self._commands = Histogram(
             "romana_ipam_commit_requests",
             "Requests per transaction.",
             buckets=SIZES,
@@ -65,9 +66,9 @@ class IpamMetrics:
             registry=registry,
         )
 
-    def committed(self, items: int, operations: int, seconds: float) -> None:
+    def committed(self, commands: int, operations: int, seconds: float) -> None:
         """A transaction went through."""
-        self._items.observe(items)
+        self._commands.observe(commands)
         self._operations.observe(operations)
         self._seconds.observe(seconds)
 
@@ -149,11 +150,11 @@ class ReplicaCollector(Collector):
             "Nodes that are gone while addresses are in use on them, which will be released.",
             labels=["asked"],
         )
-        asked = [release.asked for release in self._replica.state.releases.values()]
+        asked = [release.asked for release in self._replica.ledger.releases.values()]
         for value, text in ((True, "yes"), (False, "no")):
             releases.add_metric([text], asked.count(value))
-        for network in utilization(self._replica.state):
-            leaves = self._replica.state.spaces[network.network].areas
+        for network in utilization(self._replica.ledger):
+            leaves = self._replica.ledger.spaces[network.network].areas
             for group in network.groups:
                 if group.path in leaves:
                     usage, name, path = group.usage, network.network, group.path

@@ -11,7 +11,7 @@ from services.common.process.settings import (
     MetricsSettings,
     ServiceSettings,
 )
-from services.ipam.deciding.own_node import SHARE
+from services.ipam.deciding.commands import SHARE
 
 
 class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):

@@ -15,9 +15,11 @@ from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
+from services.common.rpc.identity import Role
 from services.common.rpc.serving import serve_metrics
 from services.kubernetes.api.extender import Extender
 from services.kubernetes.api.http_server import HttpServer
+from services.kubernetes.api.serving_tls import ServingTls
 from services.kubernetes.api.webhook import TopologyWebhook
 from services.kubernetes.calls.follow_topology import PlacesFollower
 from services.kubernetes.calls.ipam import IpamCalls
@@ -35,6 +37,7 @@ from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.collecting import Collecting
 from services.kubernetes.control.followed import Followed, follow
 from services.kubernetes.control.leading import Leading
+from services.kubernetes.control.mark_nodes import NodeMarking
 from services.kubernetes.control.show_networks import NetworkShowing
 from services.kubernetes.control.sign_nodes import Authority, NodeSigner
 from services.kubernetes.control.tell_policy import PolicyTeller
@@ -45,6 +48,8 @@ from services.kubernetes.scheduling.places import Places
 from services.kubernetes.settings import KubernetesSettings
 
 DRAIN_SECONDS: Final = 5.0
+SCHEDULING_ROLES: Final = frozenset({Role.ORCHESTRATOR, Role.SERVICE, Role.OPERATOR})
+"""Who may have pods bound; nodes have certificates of the same authority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,10 @@ def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: 
     showing = NetworkShowing(networks, parts.topology, parts.ipam, parts.server)
     leading.also("networks", showing.run)
     life.start("romananetworks", networks.run())
+    marking = NodeMarking(
+        parts.followed.nodes, parts.policy, parts.server, lambda: parts.places.places
+    )
+    leading.also("nodes", marking.run)
     collecting = Collecting(parts.ipam, parts.policy, parts.fresh, parts.metrics, policy.node_of)
     leading.also("leaks", collecting.run)
     if (folder := settings.authority.folder) is not None:
@@ -168,12 +177,11 @@ def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: 
 
 async def _serve_webhook(life: Lifecycle, settings: KubernetesSettings, parts: Parts) -> None:
     """What every replica does for the API server, if it has a certificate for it."""
-    context = settings.webhook.context()
-    if context is None:
+    tls = settings.webhook.serving()
+    if tls is None:
         return
     http = HttpServer(TopologyWebhook(parts.topology).handlers)
-    await http.start(settings.webhook.address, context)
-    life.on_stop(Phase.DRAIN, "webhook", lambda: http.stop(DRAIN_SECONDS))
+    await _serve_http(life, "webhook", http, settings.webhook.address, tls)
 
 
 async def _serve_extender(life: Lifecycle, settings: KubernetesSettings, parts: Parts) -> None:
@@ -188,10 +196,19 @@ async def _serve_extender(life: Lifecycle, settings: KubernetesSettings, parts: 
         parts.server, parts.followed, parts.fresh, parts.ipam, waiting, segment_label=label
     )
     extender = Extender(parts.followed, parts.ipam, places, binder, waiting, segment_label=label)
-    http = HttpServer(extender.handlers)
-    await http.start(settings.extender.address, settings.extender.context())
-    life.on_stop(Phase.DRAIN, "extender", lambda: http.stop(DRAIN_SECONDS))
+    http = HttpServer(extender.handlers, roles=SCHEDULING_ROLES)
+    tls = settings.extender.serving()
+    await _serve_http(life, "extender", http, settings.extender.address, tls)
     life.start("waiting", waiting.run())
+
+
+async def _serve_http(
+    life: Lifecycle, name: str, http: HttpServer, address: str, tls: ServingTls | None
+) -> None:
+    await http.start(address, None if tls is None else tls.context)
+    life.on_stop(Phase.DRAIN, name, lambda: http.stop(DRAIN_SECONDS))
+    if tls is not None:
+        life.start(f"certificate of the {name}", tls.run())
 
 
 def main(arguments: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import uuid
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from services.common.process.settings import (
     TlsSettings,
 )
 from services.common.socket_address import parse_address
+from services.kubernetes.api.serving_tls import ServingFiles, ServingTls
 from services.kubernetes.wanted.endpoints import SEGMENT_LABEL
 
 
@@ -26,7 +26,7 @@ class ServerTlsSettings(Section):
     """Files of a server, all PEM; none: in the clear."""
 
     ca: Path | None = None
-    """Of the authorities whose certificates callers show."""
+    """Of the authorities whose certificates callers show, with the role of an orchestrator."""
     certificate: Path | None = None
     key: Path | None = None
 
@@ -36,17 +36,11 @@ class ServerTlsSettings(Section):
             raise ValueError("ca, certificate and key come together")
         return self
 
-    def context(self) -> ssl.SSLContext | None:
-        """For a server; None: in the clear. Raises InvalidInput."""
-        if self.certificate is None:
+    def files(self) -> ServingFiles | None:
+        """None: in the clear."""
+        if self.certificate is None or self.key is None:
             return None
-        try:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
-            context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidInput(f"the files of TLS cannot be read: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
+        return ServingFiles(self.certificate, self.key, self.ca)
 
 
 class ExtenderSettings(Section):
@@ -58,14 +52,14 @@ class ExtenderSettings(Section):
     insecure: bool = False
     """Serve other machines without TLS."""
 
-    def context(self) -> ssl.SSLContext | None:
+    def serving(self) -> ServingTls | None:
         """For the server; None: in the clear. Raises InvalidInput."""
-        context = self.tls.context()
-        if context is None and not (parse_address(self.address).is_local or self.insecure):
+        files = self.tls.files()
+        if files is None and not (parse_address(self.address).is_local or self.insecure):
             raise InvalidInput.at(
                 "extender.address", f"{self.address} is for other machines: give TLS files"
             )
-        return context
+        return None if files is None else ServingTls(files)
 
 
 class WebhookSettings(Section):
@@ -82,16 +76,11 @@ class WebhookSettings(Section):
             raise ValueError("certificate and key come together")
         return self
 
-    def context(self) -> ssl.SSLContext | None:
+    def serving(self) -> ServingTls | None:
         """For the server; None: it is not served. Raises InvalidInput."""
-        if self.certificate is None:
+        if self.certificate is None or self.key is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidInput.at("webhook", f"its certificate cannot be read: {error}") from error
-        return context
+        return ServingTls(ServingFiles(self.certificate, self.key))
 
 
 class LeaseSettings(Section):

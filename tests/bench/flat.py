@@ -3,7 +3,7 @@
 Two services with the same topology, on one etcd. Rounds alternate between them: 1,000 addresses are
 allocated, eight on each of 125 nodes, which takes a new block per node in both, and released again.
 The processor time is the server's own. In memory: `allocate`, what a transaction writes, and
-`settle`, without any service.
+`saved`, without any service.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
 from services.common.etcd.keys import Keys
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
-from services.ipam.deciding import allocation
-from services.ipam.ledger.state import State
-from services.ipam.model import Release, Request
+from services.ipam.deciding.commands import Allocate, Release, Terms
+from services.ipam.deciding.execute import execute
+from services.ipam.ledger.ledger import Ledger
+from services.ipam.model import Owner
 from services.ipam.store import codec
 from tests.bench import h2
 from tests.bench.report import Row
@@ -67,6 +68,9 @@ class Side:
         self.wall.setdefault(what, []).append(done.seconds / count * 1e6)
         self.computing.setdefault(what, []).append(spent / count * 1e6)
         return done
+
+
+TERMS = Terms(0, 0, 100)
 
 
 async def measure(*, quick: bool) -> list[Row]:
@@ -144,36 +148,37 @@ def in_memory(
     site: Site, specs: Sequence[AllocationSpec], few: int, many: int, rounds: int
 ) -> tuple[float, float]:
     """Microseconds per address, with few and with many."""
-    states = {count: filled(site, count) for count in (few, many)}
-    spent: dict[int, list[float]] = {count: [] for count in states}
-    wanted = [asked(item.name, item.node) for item in specs]
+    ledgers = {count: filled(site, count) for count in (few, many)}
+    spent: dict[int, list[float]] = {count: [] for count in ledgers}
+    commands = [allocate(item.name, item.node) for item in specs]
     for at in range(5 * rounds):
-        for count in sorted(states, reverse=bool(at % 2)):
-            state = states[count]
+        for count in sorted(ledgers, reverse=bool(at % 2)):
+            ledger = ledgers[count]
             begin = time.perf_counter()
-            for start in range(0, len(wanted), 100):
-                for request in wanted[start : start + 100]:
-                    allocation.allocate(state, request, 0, 0)
-                codec.operations(Keys(), state.drain(), b"1")
-                state.settle(1)
-            spent[count].append((time.perf_counter() - begin) / len(wanted) * 1e6)
-            for request in wanted:
-                allocation.release(state, Release(request.name, None, Segment(""), None), 0)
-            state.settle(1)
+            for start in range(0, len(commands), 100):
+                for command in commands[start : start + 100]:
+                    execute(ledger, command, TERMS)
+                codec.operations(Keys(), ledger.pending(), b"1")
+                ledger.saved(1)
+            spent[count].append((time.perf_counter() - begin) / len(commands) * 1e6)
+            for command in commands:
+                execute(ledger, Release(command.name), TERMS)
+            ledger.saved(1)
     return median(spent[few]), median(spent[many])
 
 
-def filled(site: Site, count: int) -> State:
-    state = State()
-    state.set_layout(site.layout())
+def filled(site: Site, count: int) -> Ledger:
+    ledger = Ledger()
+    ledger.set_layout(site.layout())
     for node in site.node_list():
-        state.set_node(node)
+        ledger.set_node(node)
     each = PER_NODE if count < PER_NODE * site.nodes else count // site.nodes
     for number, name in enumerate(names(count)):
-        allocation.allocate(state, asked(name, site.names[number // each]), 0, 0)
-        state.settle(1)
-    return state
+        execute(ledger, allocate(name, site.names[number // each]), TERMS)
+        ledger.saved(1)
+    return ledger
 
 
-def asked(name: str, node: str) -> Request:
-    return Request(EndpointName(name), NodeName(node), Tenant("default"), Segment("web"))
+def allocate(name: str, node: str) -> Allocate:
+    owner = Owner(NodeName(node), Tenant("default"), Segment("web"))
+    return Allocate(EndpointName(name), owner)

@@ -39,11 +39,12 @@ from services.common.records.layout import encode_layout, encode_node
 from services.common.sync.source import Source
 from services.ipam.api.evaluating import evaluate
 from services.ipam.api.route_messages import ENCODING
-from services.ipam.deciding import allocation
+from services.ipam.deciding.commands import Allocate, Terms
+from services.ipam.deciding.execute import execute
 from services.ipam.ledger.areas import Interval
 from services.ipam.ledger.ground import Reservation
-from services.ipam.ledger.state import State
-from services.ipam.model import Request, Want
+from services.ipam.ledger.ledger import Ledger
+from services.ipam.model import AddressSpec, Owner
 from services.ipam.routes.source import RouteSource
 from services.ipam.routes.view import RoutesView
 from services.ipam.store.replica import Replica
@@ -101,7 +102,7 @@ class World:
 
     count: int
     keys: Keys = field(default_factory=Keys)
-    state: State = field(default_factory=State)
+    ledger: Ledger = field(default_factory=Ledger)
     revision: int = 1
 
     def __post_init__(self) -> None:
@@ -116,20 +117,18 @@ class World:
         items = [KeyValue(self.keys.layout, encode_layout(layout(networks())), 1, 1)]
         items += [self._item(item) for item in self.nodes]
         self.feed.push(Snapshot(items, 1))
-        self.feed.catch_up(self.state)
+        self.feed.catch_up(self.ledger)
 
     def fill(self) -> None:
         for item in self.nodes:
             for name in VLANS:
-                asked = Request(
+                command = Allocate(
                     EndpointName(f"{item.name}/{name}"),
-                    item.name,
-                    Tenant("t"),
-                    Segment(""),
-                    (Want(NetworkName(name)),),
+                    Owner(item.name, Tenant("t"), Segment("")),
+                    (AddressSpec(NetworkName(name)),),
                 )
-                allocation.allocate(self.state, asked, 0, 0)
-            self.state.settle(2)
+                execute(self.ledger, command, Terms(0, 0, 100))
+            self.ledger.saved(2)
         self.follow()
 
     def change(self, nodes: Sequence[Node]) -> None:
@@ -137,14 +136,14 @@ class World:
         self.revision += 1
         events = [Event(item.key, item, self.revision) for item in map(self._item, nodes)]
         self.feed.push(Changes(events, self.revision))
-        self.feed.catch_up(self.state)
+        self.feed.catch_up(self.ledger)
         self.follow()
 
     def lay_out(self, made: Layout) -> None:
         self.revision += 1
         item = KeyValue(self.keys.layout, encode_layout(made), 1, self.revision)
         self.feed.push(Changes([Event(item.key, item, self.revision)], self.revision))
-        self.feed.catch_up(self.state)
+        self.feed.catch_up(self.ledger)
         self.follow()
 
     def reserve(self) -> None:
@@ -152,15 +151,15 @@ class World:
         for network in networks():
             first = int(network.cidr.network_address) + 40_000
             interval = Interval(first, first + 100)
-            self.state.set_reservation(Reservation("r", network.name, (interval,), ("",)))
+            self.ledger.set_reservation(Reservation("r", network.name, (interval,), ("",)))
             self.follow()
-            self.state.drop_reservation("r")
+            self.ledger.drop_reservation("r")
             self.follow()
 
     def follow(self) -> None:
         """What agents are told."""
-        self.view.changed(self.state.take_moved())
-        self.routes.update(self.state, self.feed.take_touched())
+        self.view.changed(self.ledger.take_moved())
+        self.routes.update(self.ledger, self.feed.take_touched())
         self.source.flush(self.revision, 0.0)
 
     def _item(self, item: Node) -> KeyValue:
@@ -190,10 +189,10 @@ async def longest_wait(world: World, requests: int) -> float:
     """How long the event loop is kept from all else while all nodes are evaluated so often at once,
     in processor time."""
 
-    async def settled() -> State:
-        return world.state
+    async def committed() -> Ledger:
+        return world.ledger
 
-    replica = cast("Replica", SimpleNamespace(settled=settled, now=lambda: 10**12))
+    replica = cast("Replica", SimpleNamespace(committed=committed, now=lambda: 10**12))
     turns = Turns()
     request = pb.EvaluateNodesRequest(tenant="t")
     works = [asyncio.create_task(evaluate(replica, turns, request)) for _ in range(requests)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def write_all(hosts: Hosts, extender: str) -> None:
     """Writes all of it; `extender` is where kube-scheduler's is, if it has one."""
     _write_certificates(hosts)
     _write_users(hosts)
-    _write_scheduler(hosts, extender)
+    write_scheduler(hosts, {"urlPrefix": extender} if extender else None)
     for node in hosts.nodes:
         _write_node(hosts, node)
 
@@ -91,17 +92,18 @@ def _write_users(hosts: Hosts) -> None:
     (hosts.run / "pki/tokens.csv").write_text("".join(rows))
 
 
-def _write_scheduler(hosts: Hosts, extender: str) -> None:
+def write_scheduler(hosts: Hosts, extender: Mapping[str, Any] | None) -> None:
+    """kube-scheduler's; `extender`: where it is, and what else is to be said of it."""
     config: dict[str, Any] = {
         "apiVersion": "kubescheduler.config.k8s.io/v1beta1",
         "kind": "KubeSchedulerConfiguration",
         "clientConnection": {"kubeconfig": str(kubeconfig(hosts, "kube-scheduler"))},
         "leaderElection": {"leaderElect": False},
     }
-    if extender:
+    if extender is not None:
         verbs = {f"{verb}Verb": verb for verb in ("filter", "prioritize", "bind")}
-        one = {"urlPrefix": extender, **verbs, "weight": 1, "nodeCacheCapable": True}
-        config["extenders"] = [{**one, "httpTimeout": "10s"}]
+        one = {**verbs, "weight": 1, "nodeCacheCapable": True, "httpTimeout": "10s"}
+        config["extenders"] = [{**one, **extender}]
     (hosts.run / "scheduler.yaml").write_text(json.dumps(config, indent=1) + "\n")
 
 

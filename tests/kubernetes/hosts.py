@@ -42,6 +42,8 @@ class State:
     wires: dict[str, str]
     """Prefixes beside the main one, by interface."""
     pod_cidr: str = ""
+    moved: dict[str, int] = field(default_factory=dict)
+    """Last part of the main address of hosts that have another than at first."""
     pids: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Of the first process of each host, with its start time."""
 
@@ -91,6 +93,8 @@ class Hosts:
         """Its address on a wire."""
         prefix = ipaddress.IPv4Network(self.state.wires.get(wire, MAIN_PREFIX))
         number = {OUTSIDE: 1, CONTROL: 2}.get(host)
+        if wire == MAIN_WIRE:
+            number = self.state.moved.get(host, number)
         return prefix[FIRST_NODE + self.nodes.index(host) if number is None else number]
 
     def inside(self, host: str, *command: object) -> list[str]:
@@ -142,6 +146,19 @@ class Hosts:
             sh("ip", "-n", here, "addr", "add", address, "dev", wire)
             if wire == MAIN_WIRE and host != OUTSIDE:
                 sh("ip", "-n", here, "route", "add", "default", "via", self.address(OUTSIDE))
+
+    def move(self, host: str, number: int | None) -> None:
+        """Gives a host another main address, by its last part; None: the one that it had."""
+        device = ("-n", self.namespace(host), "addr")
+        length = ipaddress.IPv4Network(MAIN_PREFIX).prefixlen
+        sh("ip", *device, "del", f"{self.address(host)}/{length}", "dev", MAIN_WIRE)
+        self.state.moved.pop(host, None)
+        if number is not None:
+            self.state.moved[host] = number
+        self.save()
+        sh("ip", *device, "add", f"{self.address(host)}/{length}", "dev", MAIN_WIRE)
+        route = ("route", "replace", "default", "via", self.address(OUTSIDE))
+        sh("ip", "-n", self.namespace(host), *route)
 
     def _start(self, host: str) -> None:
         """Starts the first process of a host, which does nothing but reap."""

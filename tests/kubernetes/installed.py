@@ -32,19 +32,22 @@ class Installed:
     def values(self, **more: Any) -> Mapping[str, Any]:
         """For a cluster of three nodes without storage or a registry."""
         image = {"tag": "test"}
-        found = self.plan.topology()
-        initial = {
-            "networks": [one for one in found["networks"] if one["name"] == "pods"],
-            "topologies": [one for one in found["topologies"] if one["networks"] == ["pods"]],
-        }
         return {
             "images": {"service": image, "agent": image, "etcd": image, "pullPolicy": "Never"},
             "etcd": {
                 "storage": {"kind": "host"},
                 "nodeSelector": {"kubernetes.io/hostname": self.cluster.hosts.nodes[0]},
             },
-            "topology": {"initial": initial},
+            "topology": {"initial": self.initial()},
             **more,
+        }
+
+    def initial(self) -> dict[str, Any]:
+        """The topology file."""
+        found = self.plan.topology()
+        return {
+            "networks": [one for one in found["networks"] if one["name"] == "pods"],
+            "topologies": [one for one in found["topologies"] if one["networks"] == ["pods"]],
         }
 
     def import_images(self) -> None:

@@ -35,7 +35,7 @@ def pod(
     command: Sequence[str] = ("probe", "serve"),
     **annotations: str,
 ) -> dict[str, Any]:
-    """A pod that serves TCP 80, UDP 53 and HTTP 8080; annotations without our prefix."""
+    """A pod that serves TCP 80, UDP 53 and 7, and HTTP 8080; annotations without our prefix."""
     spec = pod_spec(command)
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
@@ -67,8 +67,15 @@ def pod_spec(command: Sequence[str] = ("probe", "serve")) -> dict[str, Any]:
     }
 
 
-def deployment(name: str, replicas: int, *, space: str = "default") -> dict[str, Any]:
-    """Of such pods."""
+def deployment(
+    name: str,
+    replicas: int,
+    *,
+    space: str = "default",
+    command: Sequence[str] = ("probe", "serve"),
+    **annotations: str,
+) -> dict[str, Any]:
+    """Of such pods; annotations, without our prefix, are theirs."""
     labels = {"app": name}
     return {
         "apiVersion": "apps/v1",
@@ -77,7 +84,10 @@ def deployment(name: str, replicas: int, *, space: str = "default") -> dict[str,
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
+            "template": {
+                "metadata": {"labels": labels, "annotations": romana(annotations)},
+                "spec": pod_spec(command),
+            },
         },
     }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Serves and asks over TCP and UDP, and asks the Kubernetes API; in pods, and in any namespace.
 
-probe serve [tcp/PORT | udp/PORT | http/PORT]...
-    answers every message with "HOSTNAME CALLER'S-ADDRESS"; http: GET /healthz, too
+probe serve [tcp/PORT | udp/PORT | http/PORT | echo/PORT]...
+    answers every message with "HOSTNAME CALLER'S-ADDRESS"; http: GET /healthz, too; echo: every UDP
+    message with itself
 probe ask tcp|udp|connect ADDRESS PORT [--count N] [--timeout SECONDS]
     prints what answers, or "timeout", "refused", "unreachable"; exit status 0 or 1.
     connect: TCP, without waiting for an answer
@@ -60,21 +61,25 @@ def serve_tcp(port: int, *, as_http: bool) -> None:
         ).start()
 
 
-def serve_udp(port: int) -> None:
+def serve_udp(port: int, *, as_echo: bool) -> None:
     name = socket.gethostname()
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         server.bind(("::", port))
         while True:
-            _, caller = server.recvfrom(4096)
-            server.sendto(f"{name} {caller[0].removeprefix('::ffff:')}\n".encode(), caller)
+            text, caller = server.recvfrom(4096)
+            if not as_echo:
+                text = f"{name} {caller[0].removeprefix('::ffff:')}\n".encode()
+            server.sendto(text, caller)
 
 
 def serve(what: list[str]) -> None:
     for item in what:
         kind, _, port = item.partition("/")
-        if kind == "udp":
-            thread = threading.Thread(target=serve_udp, args=(int(port),))
+        if kind in {"udp", "echo"}:
+            thread = threading.Thread(
+                target=serve_udp, args=(int(port),), kwargs={"as_echo": kind == "echo"}
+            )
         else:
             thread = threading.Thread(
                 target=serve_tcp, args=(int(port),), kwargs={"as_http": kind == "http"}
@@ -131,7 +136,7 @@ def main() -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     serving = verbs.add_parser("serve")
-    serving.add_argument("what", nargs="*", default=["tcp/80", "udp/53", "http/8080"])
+    serving.add_argument("what", nargs="*", default=["tcp/80", "udp/53", "http/8080", "echo/7"])
     for verb in ("ask", "until"):
         asking = verbs.add_parser(verb)
         asking.add_argument("kind", choices=["tcp", "udp", "connect"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ RBAC: Final = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
 WIRES: Final = {"blue": "10.20.0.0/24", "green": "10.30.0.0/24", "tiny": "10.40.0.0/28"}
 TINY_NODES: Final = ("node-1", "node-2")
 TINY: Final = 10
-"""Addresses: neither the first and last, the gateway's, nor the nodes' own."""
+"""Addresses: neither the first and last, the gateway's, nor those of three nodes."""
 EXTENDER: Final = "http://127.0.0.1:9650"
 WEBHOOK: Final = "https://172.30.0.2:9660"
 """Of the first replica, as the extender is."""
@@ -45,6 +45,8 @@ SERVICES: Final = ("romana-etcd", "topology", "ipam", "policy")
 CONTROLLERS: Final = ("kubernetes-1", "kubernetes-2")
 METRICS: Final = {name: 9651 + 2 * number for number, name in enumerate(CONTROLLERS)}
 LEASE_SECONDS: Final = 4
+TABLE: Final = ("inet", "romana")
+OURS: Final = ("table", "all", "proto", "114")
 _ETCD: Final = "http://127.0.0.1:2381"
 
 
@@ -63,14 +65,12 @@ class Romana:
             cluster.start(CONTROL, service)
         self._wait_for_services()
         self.run("topology", "apply", "-", text=json.dumps(self.topology()))
+        self._reserve_others()
         self.write_routes()
         cluster.kubectl("apply", "-f", RBAC)
         cluster.apply(*_admit(ROMANA))
         for node in cluster.hosts.nodes:
-            text = json.dumps(self._attachments(node))
-            cluster.kubectl(
-                "annotate", "--overwrite", "node", node, f"romana.io/attachments={text}"
-            )
+            self.annotate(node)
         for controller in CONTROLLERS:
             cluster.start(CONTROL, controller)
         for node in cluster.hosts.nodes:
@@ -79,6 +79,11 @@ class Romana:
             self.wait_for_agent(node)
             self._write_plugin(node)
         cluster.wait_ready()
+
+    def annotate(self, node: str) -> None:
+        """Says on a Node on which networks it is."""
+        text = f"romana.io/attachments={json.dumps(self._attachments(node))}"
+        self.cluster.kubectl("annotate", "--overwrite", "node", node, text)
 
     def run(self, *arguments: object, text: str = "", check: bool = True) -> str:
         """The `romana` command in control; what it prints."""
@@ -128,12 +133,30 @@ class Romana:
         found = self.call("policy", "ListPolicies", page_size=1000).get("policies", ())
         return [one["name"] for one in found]
 
+    def is_connected(self, node: str) -> bool:
+        """Whether a node's agent has a stream of rules."""
+        found = self.call("policy", "GetRealization", nodes=[node], nodes_only=True)
+        return any(one.get("connected") for one in found.get("nodes", ()))
+
     def links(self) -> list[str]:
         """Endpoints' links on all nodes."""
         found = []
         for node in self.cluster.hosts.nodes:
             links = json.loads(self.cluster.run(node, "ip", "-j", "link", "show").stdout)
             found += [f"{node} {one['ifname']}" for one in links if one["ifname"].startswith("rom")]
+        return found
+
+    def traces(self) -> Mapping[str, Sequence[str]]:
+        """What endpoints leave on nodes: records, rules, routes, chains, and members of sets."""
+        found = {}
+        for node in self.cluster.hosts.nodes:
+            table = json.loads(self.cluster.run(node, "nft", "-j", "list", "table", *TABLE).stdout)
+            found[node] = [
+                *(f"record {one['spec']['name']}" for one in self.journal(node)),
+                *sorted(self.cluster.run(node, "ip", "rule").stdout.splitlines()),
+                *sorted(self.cluster.run(node, "ip", "route", "show", *OURS).stdout.splitlines()),
+                *sorted(_traces_of_rules(table)),
+            ]
         return found
 
     def journal(self, node: str) -> list[Mapping[str, Any]]:
@@ -145,6 +168,12 @@ class Romana:
         """The container that an endpoint is in; empty: none."""
         found = (one["spec"] for one in self.journal(node) if one["spec"]["name"] == endpoint)
         return next((spec["container"] for spec in found), "")
+
+    def namespace_of(self, node: str, endpoint: str) -> Path:
+        """A pod's network namespace, for processes of this machine."""
+        found = [one["spec"] for one in self.journal(node) if one["spec"]["name"] == endpoint]
+        inner = found[0]["namespace"].removeprefix("/var")  # a link, which would lead elsewhere
+        return Path(f"/proc/{self.cluster.hosts.pid(node)}/root{inner}")
 
     def ask_from(self, node: str, endpoint: str, address: str) -> str:
         """What answers a pod that asks, without the API server's help."""
@@ -245,6 +274,16 @@ class Romana:
             if network != "tiny" or node in TINY_NODES
         ]
 
+    def _reserve_others(self) -> None:
+        """What is on a wire and no node's of ours."""
+        others = [
+            str(self.cluster.hosts.address(node, "tiny"))
+            for node in self.cluster.hosts.nodes
+            if node not in TINY_NODES
+        ]
+        if others:
+            self.run("reservation", "create", "others", "--network", "tiny", *others)
+
     def write_routes(self) -> None:
         """What the routers of a data center have: a route for each node's prefix."""
         hosts = self.cluster.hosts
@@ -322,6 +361,16 @@ class Romana:
         self.cluster.define(
             name, "env", *variables, sys.executable, "-m", f"services.{service}.main"
         )
+
+
+def _traces_of_rules(listed: Mapping[str, Any]) -> Iterable[str]:
+    """Chains, and the members of sets that do not leave by themselves."""
+    for item in listed["nftables"]:
+        for kind, one in item.items():
+            if kind == "chain":
+                yield f"chain {one['name']}"
+            elif kind in {"set", "map"} and "timeout" not in one.get("flags", ()):
+                yield from (f"{kind} {one['name']} {member}" for member in one.get("elem", ()))
 
 
 def _admit(user: str) -> list[dict[str, Any]]:

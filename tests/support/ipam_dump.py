@@ -7,16 +7,16 @@ import itertools
 from collections import Counter
 
 from services.common.errors import RomanaError
-from services.common.model.names import EndpointName, Segment, Tenant
-from services.ipam.deciding import allocation
+from services.common.model.names import Segment, Tenant
+from services.ipam.deciding.commands import Allocated, CloseRested
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.pages import write_page
-from services.ipam.ledger.state import State
-from services.ipam.model import Request
+from tests.support.ipam_world import allocate, carry_out
 
 
-def dump(state: State) -> dict[str, object]:
+def dump(ledger: Ledger) -> dict[str, object]:
     """Blocks with their pages, names, counters, areas."""
-    index = state.index
+    index = ledger.index
     names = {name for block in index.blocks.values() for _, name in block.in_use()}
     return {
         "blocks": {
@@ -24,7 +24,7 @@ def dump(state: State) -> dict[str, object]:
                 *(block.network, block.node, block.tenant, block.segment, block.born),
                 *(f"{block.free:b}", f"{block.reserved:b}", block.used, block.resting),
                 block.area.path if block.area is not None else None,
-                state.is_stranded(block),
+                ledger.is_stranded(block),
                 [write_page(block, page) for page in range(block.pages)],
             )
             for _, block in sorted(index.blocks.items())
@@ -37,11 +37,11 @@ def dump(state: State) -> dict[str, object]:
         "by_node": {
             node: sorted(places) for node, places in sorted(index.by_node.items()) if places
         },
-        "strays": sorted(state.strays),
+        "strays": sorted(ledger.strays),
         "returned": [
             (place, length)
             for place, (length, _) in sorted(
-                state.returned.items(), key=lambda item: (item[1][1], item[0])
+                ledger.returned.items(), key=lambda item: (item[1][1], item[0])
             )
         ],
         "areas": {
@@ -53,49 +53,50 @@ def dump(state: State) -> dict[str, object]:
                     for owner, holding in sorted(area.holdings.items())
                     if holding.blocks
                 },
-                {node: area.space.choose(node) for node in sorted(state.nodes)},
+                {node: area.space.choose(node) for node in sorted(ledger.nodes)},
             )
-            for space in state.spaces.values()
+            for space in ledger.spaces.values()
             for area in space.areas.values()
         },
     }
 
 
-def choices(state: State, now: int, most: int = 10) -> dict[str, list[list[str]]]:
+def choices(ledger: Ledger, now: int, most: int = 10) -> dict[str, list[list[str]]]:
     """What every owner would get next at three times, if nobody else came; changes nothing."""
-    owners = sorted({(block.tenant, block.segment) for block in state.index.blocks.values()})
+    owners = sorted({(block.tenant, block.segment) for block in ledger.index.blocks.values()})
     owners.append((Tenant("stranger"), Segment("")))
     found = {}
-    for later, node, owner in itertools.product((0, 3000, 60_000), sorted(state.nodes), owners):
-        trial = copy.deepcopy(state)
+    for later, node, owner in itertools.product((0, 3000, 60_000), sorted(ledger.nodes), owners):
+        trial = copy.deepcopy(ledger)
         given = []
         for number in range(most):
-            asked = Request(EndpointName(f"trial {number}"), node, *owner)
+            command = allocate(f"trial {number}", node, *owner)
             try:
-                result = allocation.allocate(trial, asked, now + later, 1)
+                result = carry_out(trial, command, now + later)
             except RomanaError as error:
                 given.append([error.reason])
                 break
-            given.append([item.text for item in result.given])
+            assert isinstance(result, Allocated)
+            given.append([item.text for item in result.addresses])
         found[f"{node} {owner} {later}"] = given
     return found
 
 
-def after_tidying(state: State, now: int) -> dict[str, object]:
+def after_closing(ledger: Ledger, now: int) -> dict[str, object]:
     """What would be left long after now, if nobody came; changes nothing."""
-    trial = copy.deepcopy(state)
-    allocation.tidy(trial, now + 3_600_000, 100_000)
-    trial.settle(1)
+    trial = copy.deepcopy(ledger)
+    carry_out(trial, CloseRested(100_000), now + 3_600_000)
+    trial.saved(1)
     return dump(trial)
 
 
-def recount(state: State) -> None:
+def recount(ledger: Ledger) -> None:
     """Asserts that what is counted as it changes equals a count of what is there."""
     used: Counter[object] = Counter()
     resting: Counter[object] = Counter()
     blocks: Counter[object] = Counter()
     addresses: Counter[tuple[int, int]] = Counter()
-    for block in state.index.blocks.values():
+    for block in ledger.index.blocks.values():
         assert block.live
         assert block.used == sum(1 for _ in block.in_use()), str(block)
         rest = {item.offset for item in block.rest or ()}
@@ -113,8 +114,8 @@ def recount(state: State) -> None:
         resting[key] += block.resting
         blocks[key] += 1
         addresses.update((block.bits, block.base + offset) for offset in range(block.size))
-    assert state.index.used == used.total()
-    for space in state.spaces.values():
+    assert ledger.index.used == used.total()
+    for space in ledger.spaces.values():
         for area in space.areas.values():
             key = id(area)
             assert (area.used, area.resting, area.blocks) == (used[key], resting[key], blocks[key])

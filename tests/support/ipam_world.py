@@ -1,56 +1,104 @@
-"""A state of ipam without a store: decisions are settled at once."""
+"""A ledger of ipam without a store: what is decided counts as stored at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.common.errors import RomanaError
 from services.common.model.layout import Layout
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.node import Node
-from services.ipam.deciding import allocation
+from services.ipam.deciding.commands import (
+    Allocate,
+    Allocated,
+    CloseRested,
+    Command,
+    NodeBounds,
+    Release,
+    Released,
+    Result,
+    Terms,
+)
 from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
+from services.ipam.deciding.execute import execute
 from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.ranges import stored_ranges
-from services.ipam.ledger.state import State
 from services.ipam.model import (
+    ANY,
     IPV4_BITS,
     IPV6_BITS,
+    AddressSpec,
     NoAddress,
-    Release,
-    Request,
-    Want,
+    Owner,
     Why,
     parse_address,
 )
 
+KEYS_MOST = 100_000
+
+
+def terms(now: int, keys_most: int = KEYS_MOST) -> Terms:
+    """`now` in milliseconds; addresses are stamped with the same second."""
+    return Terms(now, now // 1000, keys_most)
+
+
+def allocate(
+    name: str,
+    node: str = "h1",
+    tenant: str = "t",
+    segment: str = "",
+    addresses: Sequence[AddressSpec] = ANY,
+    bounds: NodeBounds | None = None,
+) -> Allocate:
+    owner = Owner(NodeName(node), Tenant(tenant), Segment(segment))
+    return Allocate(EndpointName(name), owner, addresses, bounds)
+
+
+def carry_out(ledger: Ledger, command: Command, now: int = 0) -> Result:
+    """Executes a command; raises what it is refused for."""
+    result = execute(ledger, command, terms(now))
+    if isinstance(result, RomanaError):
+        raise result
+    return result
+
 
 class World:
-    """Asks a state in words."""
+    """Asks a ledger in words."""
 
     def __init__(self, layout: Layout, nodes: Sequence[Node], *, now: int = 1_000_000_000) -> None:
-        self.state = State()
+        self.ledger = Ledger()
         self.now = now
         """Unix time in milliseconds."""
         self.revision = 1
-        self.state.set_layout(layout)
+        self.ledger.set_layout(layout)
         for node in nodes:
-            self.state.set_node(node)
+            self.ledger.set_node(node)
 
-    def settle(self) -> None:
+    def save(self) -> None:
         """What a transaction that came through does."""
         self.revision += 1
-        self.state.settle(self.revision)
+        self.ledger.saved(self.revision)
+
+    def carry_out(self, command: Command) -> Result:
+        """Executes a command, which is stored then; raises what it is refused for."""
+        result = carry_out(self.ledger, command, self.now)
+        self.save()
+        return result
 
     def allocate(
-        self, name: str, node: str = "h1", tenant: str = "t", segment: str = "", *wants: Want
+        self,
+        name: str,
+        node: str = "h1",
+        tenant: str = "t",
+        segment: str = "",
+        *specs: AddressSpec,
+        bounds: NodeBounds | None = None,
     ) -> list[str]:
-        """Allocates and settles; returns the addresses as text."""
-        asked = Request(
-            EndpointName(name), NodeName(node), Tenant(tenant), Segment(segment), wants or (Want(),)
-        )
-        result = allocation.allocate(self.state, asked, self.now, self.now // 1000)
-        self.settle()
-        return [item.text for item in result.given]
+        """Allocates; returns the addresses as text."""
+        result = self.carry_out(allocate(name, node, tenant, segment, specs or ANY, bounds))
+        assert isinstance(result, Allocated)
+        return [item.text for item in result.addresses]
 
     def one(self, name: str, node: str = "h1", tenant: str = "t", segment: str = "") -> str:
         """Allocates one address."""
@@ -76,21 +124,20 @@ class World:
         segment: str = "",
         node: str | None = None,
     ) -> list[str]:
-        """Releases and settles; returns the addresses as text."""
-        asked = Release(
+        """Releases; returns the addresses as text."""
+        command = Release(
             EndpointName(name),
             Tenant(tenant) if tenant else None,
             Segment(segment),
             NodeName(node) if node else None,
         )
-        result = allocation.release(self.state, asked, self.now)
-        self.settle()
-        return [item.text for item in result.given]
+        result = self.carry_out(command)
+        assert isinstance(result, Released)
+        return [item.text for item in result.addresses]
 
-    def tidy(self, most: int = 1000) -> None:
+    def close_rested(self, most: int = 1000) -> None:
         """What runs every second."""
-        allocation.tidy(self.state, self.now, most)
-        self.settle()
+        self.carry_out(CloseRested(most))
 
     def wait(self, seconds: float) -> None:
         """Lets time pass."""
@@ -98,39 +145,39 @@ class World:
 
     def reserve(self, name: str, network: str, *ranges: str) -> None:
         """Sets addresses aside."""
-        self.state.set_reservation(
+        self.ledger.set_reservation(
             Reservation(name, NetworkName(network), stored_ranges(ranges), ranges)
         )
 
     def evaluate(self, tenant: str = "t", segment: str = "", **rest: object) -> list[Evaluation]:
         """Evaluates all nodes, or those of `nodes`, for `want`."""
-        want = rest.get("want", Want())
+        want = rest.get("want", AddressSpec())
         nodes = rest.get("nodes")
-        assert isinstance(want, Want)
+        assert isinstance(want, AddressSpec)
         assert nodes is None or isinstance(nodes, list)
         evaluating = Evaluating(Tenant(tenant), Segment(segment), want)
-        names = self.state.nodes if nodes is None else nodes
-        found = [evaluating.look(self.state, name, self.now) for name in names]
+        names = self.ledger.nodes if nodes is None else nodes
+        found = [evaluating.look(self.ledger, name, self.now) for name in names]
         best_first(found)
         return found
 
     def blocks(self) -> list[str]:
         """The blocks that are held, by address."""
-        return [str(self.state.index.blocks[place]) for place in sorted(self.state.index.blocks)]
+        return [str(self.ledger.index.blocks[place]) for place in sorted(self.ledger.index.blocks)]
 
     def addresses(self, name: str) -> list[str]:
         """What a name has."""
-        return [block.given(offset).text for block, offset in self.state.index.places(name)]
+        return [block.allocated(offset).text for block, offset in self.ledger.index.places(name)]
 
     def why(self, error: NoAddress) -> dict[str, Why]:
         """Why each network gave nothing."""
         return {item.network: item.why for item in error.refusals}
 
 
-def want(network: str | None = None, *, family: int = 0, address: str | None = None) -> Want:
+def want(network: str | None = None, *, family: int = 0, address: str | None = None) -> AddressSpec:
     """One address; `family` is 4, 6 or 0."""
     bits = {0: 0, 4: IPV4_BITS, 6: IPV6_BITS}[family]
     number = None
     if address is not None:
         number, bits = parse_address(address)
-    return Want(NetworkName(network) if network else None, bits, number)
+    return AddressSpec(NetworkName(network) if network else None, bits, number)

@@ -7,6 +7,7 @@ its role, and whoever has one of the second may do anything in etcd. Nodes have 
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.apps_v1 import DaemonSet, Deployment, StatefulSet
 from lightkube.resources.core_v1 import Secret
 from lightkube.types import PatchType
@@ -28,6 +30,8 @@ AUTHORITY: Final = "romana-authority"
 ETCD_AUTHORITY: Final = "romana-etcd-authority"
 CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
 """As in Secrets that cert-manager makes."""
+WEBHOOKS, WEBHOOK = "romana", "topologies.romana.io"
+"""What the API server asks, and under which name: as in deploy/kubernetes/webhook.yaml."""
 RESTARTED: Final = "romana.io/certificates-renewed"
 _USERS: Final = (
     (StatefulSet, "romana-etcd"),
@@ -85,6 +89,7 @@ def leaves(hosts: Sequence[str]) -> tuple[Leaf, ...]:
         Leaf("romana-etcd-tls", ETCD_AUTHORITY, Subject("romana-etcd", (), tuple(hosts))),
         Leaf("romana-service-tls", AUTHORITY, subject(Role.SERVICE, *hosts)),
         Leaf("romana-operator-tls", AUTHORITY, subject(Role.OPERATOR)),
+        Leaf("romana-scheduler-tls", AUTHORITY, subject(Role.ORCHESTRATOR)),
     )
 
 
@@ -114,6 +119,7 @@ class ClusterCertificates:
         done += [
             await self._leaf(leaf, authorities[leaf.authority], now, term) for leaf in leaves(hosts)
         ]
+        await self._tell_api_server(authorities[AUTHORITY].certificate)
         if any(one.outcome is Outcome.RENEWED for one in done):
             await self._restart(now)
         return done
@@ -143,6 +149,20 @@ class ClusterCertificates:
             await self._server.call(lambda client: client.replace(found))
         outcome = Outcome.MADE if found is None else Outcome.RENEWED
         return Done(leaf.secret, outcome, authority.facts(made.certificate))
+
+    async def _tell_api_server(self, ca: bytes) -> None:
+        """By which authority it knows the webhook that it asks."""
+        bundle = {"caBundle": base64.b64encode(ca).decode()}
+        change = {"webhooks": [{"name": WEBHOOK, "clientConfig": bundle}]}
+        with contextlib.suppress(NotFound):  # an installation without it
+            await self._server.call(
+                lambda client: client.patch(
+                    ValidatingWebhookConfiguration,
+                    WEBHOOKS,
+                    change,
+                    patch_type=PatchType.STRATEGIC,
+                )
+            )
 
     async def _restart(self, now: datetime) -> None:
         """Has all begin anew that read certificates when they start."""

@@ -59,7 +59,7 @@ class Syncing:
         async def admit(hello: Hello) -> None:
             check_node(context, hello.node)
             if not self._wanted:
-                await self._replica.settled()  # raises Unavailable
+                await self._replica.committed()  # raises Unavailable
                 self._wanted = True
                 self._on_change(None)
 
@@ -109,7 +109,7 @@ class Syncing:
         replica = self._replica
         if not self._wanted or not replica.loaded:
             return  # streams stay as they are until all is read
-        self._routes.update(replica.state, replica.take_changed_nodes())
+        self._routes.update(replica.ledger, replica.take_changed_nodes())
         self.hub.flush(replica.floor)
 
 

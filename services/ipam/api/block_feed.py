@@ -46,8 +46,8 @@ class BlockFeed:
         drained = asyncio.create_task(self._draining.wait())
         drained.add_done_callback(lambda _: self._wake.set())
         try:
-            state = await self._replica.settled()
-            places: Iterable[Place] = list(state.index.blocks)
+            ledger = await self._replica.committed()
+            places: Iterable[Place] = list(ledger.index.blocks)
             in_sync = False
             while True:
                 async for changes in self._tell(list(places), in_sync=in_sync):
@@ -56,7 +56,7 @@ class BlockFeed:
                 await self._wake.wait()
                 self._wake.clear()
                 self._check()
-                await self._replica.settled()
+                await self._replica.committed()
                 self._check()
                 places, self._changed = self._changed, {}
         finally:
@@ -68,11 +68,11 @@ class BlockFeed:
         count = max(len(places), 0 if in_sync else 1)
         for start in range(0, count, CHUNK):
             if start:
-                await self._replica.settled()
+                await self._replica.committed()
                 self._check()
             updated, removed = [], []
             for place in places[start : start + CHUNK]:
-                block = self._replica.state.index.blocks.get(place)
+                block = self._replica.ledger.index.blocks.get(place)
                 if block is not None and self._wanted.matches(block):
                     updated.append(block)
                     self._told[place] = str(block)

@@ -24,7 +24,7 @@ async def evaluate(
 ) -> pb.EvaluateNodesResponse:
     """The answer to a request; a node is as it was when its piece was at work."""
     tenant, segment = messages.parse_owner(request.tenant, request.segment)
-    evaluating = Evaluating(tenant, segment, messages.parse_want(request))
+    evaluating = Evaluating(tenant, segment, messages.parse_node_evaluation(request))
     if len(request.nodes) > NODES_MOST:
         problem = f"has {len(request.nodes)}, at most {NODES_MOST} are allowed"
         raise InvalidInput.at("nodes", problem)
@@ -45,15 +45,15 @@ async def evaluate_groups(
 ) -> pb.EvaluateGroupsResponse:
     """The answer to a request; a group is as it was when its piece was at work."""
     tenant, segment = messages.parse_owner(request.tenant, request.segment)
-    evaluating = GroupEvaluating(tenant, segment, messages.parse_want_of_groups(request))
-    left = iter(evaluating.begin(await replica.settled()))
+    evaluating = GroupEvaluating(tenant, segment, messages.parse_group_evaluation(request))
+    left = iter(evaluating.begin(await replica.committed()))
     place = next(left, None)
     while place is not None:
         async with turns.piece() as piece:
-            state, now = await replica.settled(), replica.now()
+            ledger, now = await replica.committed(), replica.now()
             piece.begin()
             while place is not None and not piece.is_over:
-                evaluating.look(state, place, now)
+                evaluating.look(ledger, place, now)
                 place = next(left, None)
     return messages.rooms(evaluating.rooms)
 
@@ -62,17 +62,17 @@ async def _look(
     replica: Replica, turns: Turns, evaluating: Evaluating, asked: Sequence[str]
 ) -> list[Evaluation]:
     """Evaluates the nodes that are asked for (none: all), best first."""
-    state = await replica.settled()
-    names = list(dict.fromkeys(map(NodeName, asked))) if asked else list(state.nodes)
+    ledger = await replica.committed()
+    names = list(dict.fromkeys(map(NodeName, asked))) if asked else list(ledger.nodes)
     found: list[Evaluation] = []
     at = 0
     while at < len(names):
         async with turns.piece() as piece:
-            state, now = await replica.settled(), replica.now()
+            ledger, now = await replica.committed(), replica.now()
             piece.begin()
             while at < len(names) and not piece.is_over:
-                if asked or names[at] in state.nodes:  # it may have gone since
-                    found.append(evaluating.look(state, names[at], now))
+                if asked or names[at] in ledger.nodes:  # it may have gone since
+                    found.append(evaluating.look(ledger, names[at], now))
                 at += 1
     best_first(found)
     return found

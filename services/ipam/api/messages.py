@@ -17,28 +17,32 @@ from services.common.model.names import EndpointName, NetworkName, NodeName, Seg
 from services.common.rpc.fitting import statuses_that_fit
 from services.common.sizes import ADDRESS_BYTES
 from services.ipam.consistency.rules import Finding
-from services.ipam.deciding.commands import Result
+from services.ipam.deciding.commands import (
+    Allocate,
+    Allocated,
+    NodeBounds,
+    Release,
+    Released,
+    Result,
+)
 from services.ipam.deciding.evaluate import Evaluation
 from services.ipam.deciding.evaluate_groups import Rooms
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.ranges import parse_range
-from services.ipam.ledger.state import State
 from services.ipam.ledger.utilization import NetworkUsage, Usage
 from services.ipam.model import (
+    ADDRESSES_MOST,
     ANY,
     IPV4_BITS,
     IPV6_BITS,
-    WANTS_MOST,
-    Allocated,
+    AddressSpec,
+    AllocatedAddress,
     Allocation,
-    Given,
     NoAddress,
+    Owner,
     Refused,
-    Release,
-    Released,
-    Request,
-    Want,
     Why,
     address_text,
     parse_address,
@@ -80,67 +84,73 @@ _REFUSALS: Final = {
 
 
 @lru_cache(maxsize=65_536)
-def _are_subjects(node: str, tenant: str, segment: str) -> bool:
-    return not any(
-        True
-        for text, optional in ((node, False), (tenant, False), (segment, True))
-        for _ in names.subject_name(text, "", optional=optional)
-    )
+def _owner(node: str, tenant: str, segment: str) -> Owner | None:
+    """None: one of the names is not valid."""
+    for text, optional in ((node, False), (tenant, False), (segment, True)):
+        for _ in names.subject_name(text, "", optional=optional):
+            return None
+    return Owner(NodeName(node), Tenant(tenant), Segment(segment))
 
 
 def parse_specs(
-    specs: Iterable[allocation_pb2.AllocationSpec],
-) -> tuple[list[Request], dict[int, InvalidInput]]:
-    """Reads what a message asks for: the requests in order, and what is wrong with which spec."""
-    wanted: list[Request] = []
+    specs: Iterable[allocation_pb2.AllocationSpec], bounds: NodeBounds | None = None
+) -> tuple[list[Allocate], dict[int, InvalidInput]]:
+    """Reads what a message asks for: the commands in order, and what is wrong with which spec."""
+    commands: list[Allocate] = []
     refused: dict[int, InvalidInput] = {}
     for index, spec in enumerate(specs):
-        name, node, tenant, segment = spec.name, spec.node, spec.tenant, spec.segment
+        name, owner = spec.name, _owner(spec.node, spec.tenant, spec.segment)
         if (
-            0 < len(name) <= names.ENDPOINT_NAME_BYTES
+            owner is not None
+            and bounds is None
+            and 0 < len(name) <= names.ENDPOINT_NAME_BYTES
             and name.isascii()
             and name.isprintable()
-            and _are_subjects(node, tenant, segment)
             and not spec.addresses
         ):
-            wanted.append(Request(name, node, tenant, segment))  # type: ignore[arg-type]  # they are
+            commands.append(Allocate(name, owner))  # type: ignore[arg-type]  # it is
         else:
             try:
-                wanted.append(parse_spec(spec, f"specs[{index}]"))
+                commands.append(parse_spec(spec, f"specs[{index}]", bounds))
             except InvalidInput as error:
                 refused[index] = error
-    return wanted, refused
+    return commands, refused
 
 
-def parse_spec(spec: allocation_pb2.AllocationSpec, path: str) -> Request:
+def parse_spec(
+    spec: allocation_pb2.AllocationSpec, path: str, bounds: NodeBounds | None = None
+) -> Allocate:
     """Reads what a caller asks for; raises InvalidInput."""
-    name, node, tenant, segment = spec.name, spec.node, spec.tenant, spec.segment
-    plain = name.isascii() and name.isprintable() and _are_subjects(node, tenant, segment)
-    if not plain or not 0 < len(name) <= names.ENDPOINT_NAME_BYTES:
+    name, owner = spec.name, _owner(spec.node, spec.tenant, spec.segment)
+    plain = name.isascii() and name.isprintable() and 0 < len(name) <= names.ENDPOINT_NAME_BYTES
+    if owner is None or not plain:
         violations = [
             *names.endpoint_name(name, f"{path}.name"),
-            *names.subject_name(node, f"{path}.node"),
-            *names.subject_name(tenant, f"{path}.tenant"),
-            *names.subject_name(segment, f"{path}.segment", optional=True),
+            *names.subject_name(spec.node, f"{path}.node"),
+            *names.subject_name(spec.tenant, f"{path}.tenant"),
+            *names.subject_name(spec.segment, f"{path}.segment", optional=True),
         ]
         if violations:
             raise InvalidInput.of(violations)
-    wants = parse_wants(spec.addresses, path) if spec.addresses else ANY
-    return Request(EndpointName(name), NodeName(node), Tenant(tenant), Segment(segment), wants)
+        owner = Owner(NodeName(spec.node), Tenant(spec.tenant), Segment(spec.segment))
+    addresses = _parse_addresses(spec.addresses, path) if spec.addresses else ANY
+    return Allocate(EndpointName(name), owner, addresses, bounds)
 
 
-def parse_wants(specs: Sequence[allocation_pb2.AddressSpec], path: str) -> tuple[Want, ...]:
-    """Reads which addresses are wanted; raises InvalidInput."""
-    if len(specs) > WANTS_MOST:
+def _parse_addresses(
+    specs: Sequence[allocation_pb2.AddressSpec], path: str
+) -> tuple[AddressSpec, ...]:
+    """Reads which addresses are asked for; raises InvalidInput."""
+    if len(specs) > ADDRESSES_MOST:
         raise InvalidInput.at(
-            f"{path}.addresses", f"has {len(specs)}, at most {WANTS_MOST} allowed"
+            f"{path}.addresses", f"has {len(specs)}, at most {ADDRESSES_MOST} allowed"
         )
     return tuple(
-        _parse_want(spec, f"{path}.addresses[{index}]") for index, spec in enumerate(specs)
+        _parse_address(spec, f"{path}.addresses[{index}]") for index, spec in enumerate(specs)
     )
 
 
-def _parse_want(spec: allocation_pb2.AddressSpec, path: str) -> Want:
+def _parse_address(spec: allocation_pb2.AddressSpec, path: str) -> AddressSpec:
     violations: list[Violation] = []
     if spec.network:
         violations += names.resource_name(spec.network, f"{path}.network")
@@ -161,7 +171,7 @@ def _parse_want(spec: allocation_pb2.AddressSpec, path: str) -> Want:
             bits = family
     if violations:
         raise InvalidInput.of(violations)
-    return Want(NetworkName(spec.network) if spec.network else None, bits or 0, address)
+    return AddressSpec(NetworkName(spec.network) if spec.network else None, bits or 0, address)
 
 
 def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
@@ -195,20 +205,20 @@ def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:
     return Tenant(tenant), Segment(segment)
 
 
-def parse_want(request: ipam_service_pb2.EvaluateNodesRequest) -> Want:
+def parse_node_evaluation(request: ipam_service_pb2.EvaluateNodesRequest) -> AddressSpec:
     """Reads which kind of address a scheduler means; raises InvalidInput."""
     spec = allocation_pb2.AddressSpec(network=request.network, family=request.family)
     try:
-        return _parse_want(spec, "")
+        return _parse_address(spec, "")
     except InvalidInput as error:
         raise InvalidInput.of(
             [Violation(item.path.removeprefix("."), item.message) for item in error.violations]
         ) from None
 
 
-def parse_want_of_groups(request: ipam_service_pb2.EvaluateGroupsRequest) -> Want:
+def parse_group_evaluation(request: ipam_service_pb2.EvaluateGroupsRequest) -> AddressSpec:
     """Reads which address a scheduler means; raises InvalidInput."""
-    return _parse_want(request.address, "address")
+    return _parse_address(request.address, "address")
 
 
 def parse_reservation(message: block_pb2.Reservation) -> Reservation:
@@ -274,18 +284,20 @@ class ResultWriter:
         """Appends one result each, in order."""
         append, shape, one = self._into.append, self._shape, self._one
         for result in results:
-            if type(result) is Allocated and not result.existed and len(result.given) == 1:
-                address, bits, network, base, length, time = result.given[0]
+            if type(result) is Allocated and not result.existed and len(result.addresses) == 1:
+                (item,) = result.addresses
+                base, bits, time, network = item.block_base, item.bits, item.time, item.network
                 if self._same != (base, bits, time, network):
                     self._same = base, bits, time, network
                     one.network = network
-                    one.block = prefix_text(base, length, bits)
+                    one.block = prefix_text(base, item.block_length, bits)
                     one.allocate_time.CopyFrom(_timestamp(time))
-                one.address = address_text(address, bits)
+                one.address = address_text(item.address, bits)
                 append(shape)
             elif type(result) is Allocated:
                 self._into.add(
-                    allocations=[_given(item) for item in result.given], existed=result.existed
+                    allocations=[_address(item) for item in result.addresses],
+                    existed=result.existed,
                 )
             else:
                 assert isinstance(result, RomanaError)
@@ -300,7 +312,7 @@ def released(
     answer = ipam_service_pb2.ReleaseAddressesResponse()
     for result in results:
         if isinstance(result, Released):
-            answer.results.add(addresses=[item.text for item in result.given])
+            answer.results.add(addresses=[item.text for item in result.addresses])
         else:
             assert isinstance(result, RomanaError)
             answer.results.add(status=fitting(result))
@@ -316,13 +328,13 @@ def fitting_statuses(
         if isinstance(result, RomanaError):
             errors += 1
         elif isinstance(result, Allocated | Released):
-            addresses += len(result.given)
+            addresses += len(result.addresses)
     if not errors:
         return status_of
     return statuses_that_fit(errors, addresses * ADDRESS_BYTES, status_of)
 
 
-def _given(item: Given) -> allocation_pb2.Allocation:
+def _address(item: AllocatedAddress) -> allocation_pb2.Allocation:
     """An address without its name and owner."""
     return allocation_pb2.Allocation(
         address=item.text,
@@ -332,21 +344,15 @@ def _given(item: Given) -> allocation_pb2.Allocation:
     )
 
 
-def full(item: Given, request: Request) -> allocation_pb2.Allocation:
-    """An address with the name and owner that asked for it."""
-    message = _given(item)
-    message.name, message.node = request.name, request.node
-    message.tenant, message.segment = request.tenant, request.segment
+def allocation(item: Allocation) -> allocation_pb2.Allocation:
+    """An address in use, with its name and owner."""
+    message = _address(item.address)
+    message.name = item.name
+    message.node, message.tenant, message.segment = item.owner
     return message
 
 
-def allocation(item: Allocation) -> allocation_pb2.Allocation:
-    """An address in use."""
-    name, node, tenant, segment, what = item
-    return full(what, Request(name, node, tenant, segment))
-
-
-def block(item: Block, state: State) -> block_pb2.Block:
+def block(item: Block, ledger: Ledger) -> block_pb2.Block:
     """A block."""
     return block_pb2.Block(
         prefix=str(item),
@@ -358,17 +364,17 @@ def block(item: Block, state: State) -> block_pb2.Block:
         size=item.size,
         used=item.used,
         resting=item.resting,
-        stranded=state.is_stranded(item),
+        stranded=ledger.is_stranded(item),
         revision=item.revision,
     )
 
 
-def reservation(item: Reservation, state: State) -> block_pb2.Reservation:
+def reservation(item: Reservation, ledger: Ledger) -> block_pb2.Reservation:
     """A reservation, and how many of its addresses are in use all the same."""
     in_use = 0
-    space = state.spaces.get(item.network)
+    space = ledger.spaces.get(item.network)
     for interval in item.intervals if space is not None else ():
-        for held in state.held(item.network, interval):
+        for held in ledger.held(item.network, interval):
             in_use += sum(
                 interval.start <= held.base + offset < interval.stop for offset, _ in held.in_use()
             )
@@ -383,17 +389,17 @@ def reservation(item: Reservation, state: State) -> block_pb2.Reservation:
     )
 
 
-def node_releases(state: State) -> list[ipam_service_pb2.NodeRelease]:
+def node_releases(ledger: Ledger) -> list[ipam_service_pb2.NodeRelease]:
     """What is in use on nodes that are gone."""
     return [
         ipam_service_pb2.NodeRelease(
             node=node,
-            addresses=sum(block.used for block in state.index.by_node.get(node, {}).values()),
+            addresses=sum(block.used for block in ledger.index.by_node.get(node, {}).values()),
             asked=release.asked,
             notice_time=Timestamp(seconds=release.noticed),
             due_time=Timestamp(seconds=release.due),
         )
-        for node, release in sorted(state.releases.items())[:RELEASES_MOST]
+        for node, release in sorted(ledger.releases.items())[:RELEASES_MOST]
     ]
 
 
@@ -413,7 +419,7 @@ def exhaustion(error: RomanaError) -> Message:
     """The detail of a NoAddress."""
     assert isinstance(error, NoAddress)
     return utilization_pb2.Exhaustion(
-        address_index=error.want, networks=[refusal(item) for item in error.refusals]
+        address_index=error.ordinal, networks=[refusal(item) for item in error.refusals]
     )
 
 
@@ -491,9 +497,9 @@ def network_usage(
     )
 
 
-def route(item: Route, state: State) -> utilization_pb2.Route:
+def route(item: Route, ledger: Ledger) -> utilization_pb2.Route:
     """An aggregated prefix."""
-    node = state.nodes.get(item.node)
+    node = ledger.nodes.get(item.node)
     address = node.address_on(item.network) if node is not None else None
     return utilization_pb2.Route(
         network=item.network,

@@ -33,21 +33,23 @@ from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
 from services.ipam.api.reading_ahead import ReadingAhead
 from services.ipam.api.trail import Trail
-from services.ipam.deciding.batch import together
+from services.ipam.deciding.batch import by_owner
 from services.ipam.deciding.commands import (
-    AgentsRequest,
-    DropReservation,
-    Item,
+    Allocate,
+    Allocated,
+    Command,
+    CreateReservation,
+    DeleteReservation,
+    NodeBounds,
+    Released,
     Result,
-    SetReservation,
 )
-from services.ipam.deciding.own_node import NodeBounds
 from services.ipam.ledger.index import allocation
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
-from services.ipam.ledger.state import State
 from services.ipam.ledger.utilization import detail, utilization
 from services.ipam.metrics import IpamMetrics
-from services.ipam.model import Allocated, Released, Request, parse_address
+from services.ipam.model import Allocation, parse_address
 from services.ipam.store.consistency_run import audit
 from services.ipam.store.group_commit import OVERLOADED
 from services.ipam.store.replica import Replica
@@ -96,16 +98,19 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def AllocateAddress(
         self, request: pb.AllocateAddressRequest, context: Context
     ) -> pb.AllocateAddressResponse:
-        wanted = messages.parse_spec(request.spec, "spec")
-        items = self._on_behalf(bound(_METHODS + "AllocateAddress", context), (wanted,))
+        bounds = self._bounds_of(bound(_METHODS + "AllocateAddress", context))
+        command = messages.parse_spec(request.spec, "spec", bounds)
 
         async def here() -> pb.AllocateAddressResponse:
-            result = (await self._submit(items, context))[0]
+            result = (await self._allocate((command,), context))[0]
             if isinstance(result, RomanaError):
                 raise result
             assert isinstance(result, Allocated)
             return pb.AllocateAddressResponse(
-                allocations=[messages.full(item, wanted) for item in result.given],
+                allocations=[
+                    messages.allocation(Allocation(command.name, command.owner, address))
+                    for address in result.addresses
+                ],
                 existed=result.existed,
             )
 
@@ -117,9 +122,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.AllocateAddressesRequest, context: Context
     ) -> pb.AllocateAddressesResponse:
         _check_specs(request.specs)
-        nodes = bound(_METHODS + "AllocateAddresses", context)
+        bounds = self._bounds_of(bound(_METHODS + "AllocateAddresses", context))
         answer = pb.AllocateAddressesResponse()
-        await self._allocate_many(request.specs, answer.results, context, nodes)
+        await self._allocate_many(request.specs, answer.results, context, bounds)
         return answer
 
     async def AllocateStream(
@@ -156,16 +161,13 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         specs: Sequence[AllocationSpec],
         into: RepeatedCompositeFieldContainer[pb.AllocateResult],
         context: Context,
-        bound_to: frozenset[NodeName] | None = None,
+        bounds: NodeBounds | None = None,
     ) -> None:
         """Appends one result per spec, in order."""
 
         async def here() -> None:
-            wanted, refused = messages.parse_specs(specs)
-            if bound_to is not None:
-                results = await self._submit(self._on_behalf(bound_to, wanted), context)
-            else:
-                results = await self._submit_together(wanted, context) if wanted else []
+            commands, refused = messages.parse_specs(specs, bounds)
+            results = await self._allocate_by_owner(commands, context) if commands else []
             for index in sorted(refused):
                 results.insert(index, refused[index])
             status_of = messages.fitting_statuses(results, self._encoder.status_of)
@@ -178,7 +180,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             if left:
                 answer = pb.AllocateAddressesResponse()
                 rest = [specs[index] for index in left]
-                await self._allocate_many(rest, answer.results, context, bound_to)
+                await self._allocate_many(rest, answer.results, context, bounds)
                 for index, result in zip(left, answer.results, strict=True):
                     into[index].CopyFrom(result)
 
@@ -195,30 +197,28 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             return ()
         return [index for index, result in enumerate(results) if undecided(result)]
 
-    async def _submit_together(self, wanted: Sequence[Request], context: Context) -> list[Result]:
-        """Has what one owner wants decided in a row: it fills one block after the other, and takes
-        fewer documents. Results are in the order of the requests."""
-        order = together(wanted)
+    async def _allocate_by_owner(
+        self, commands: Sequence[Allocate], context: Context
+    ) -> list[Result]:
+        """Has commands of one owner executed in a row: they fill one block after the other, and
+        take fewer documents. Results are in the order of the commands."""
+        order = by_owner(commands)
         if order is None:
-            return await self._submit(wanted, context)
-        found = await self._submit([wanted[index] for index in order], context)
-        results: list[Result] = [None] * len(wanted)
+            return await self._allocate(commands, context)
+        found = await self._allocate([commands[index] for index in order], context)
+        results: list[Result] = [None] * len(commands)
         for index, result in zip(order, found, strict=True):
             results[index] = result
         return results
 
-    def _on_behalf(
-        self, bound_to: frozenset[NodeName] | None, wanted: Sequence[Request]
-    ) -> Sequence[Item]:
-        """What an agent asks for is bounded."""
-        if bound_to is None:
-            return wanted
-        return [AgentsRequest(request, self._bounds) for request in wanted]
+    def _bounds_of(self, nodes: frozenset[NodeName] | None) -> NodeBounds | None:
+        """An agent that asks with its node's certificate has bounds."""
+        return None if nodes is None else self._bounds
 
-    async def _submit(self, wanted: Sequence[Item], context: Context) -> list[Result]:
-        results = await self._replica.submit(wanted)
+    async def _allocate(self, commands: Sequence[Allocate], context: Context) -> list[Result]:
+        results = await self._replica.submit(commands)
         self._metrics.allocated(results)
-        self._trail.add(wanted, results, context)
+        self._trail.add(commands, results, context)
         return results
 
     # Release.
@@ -226,14 +226,14 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def ReleaseAddress(
         self, request: pb.ReleaseAddressRequest, context: Context
     ) -> pb.ReleaseAddressResponse:
-        item = messages.parse_release(request.spec, "spec")
+        command = messages.parse_release(request.spec, "spec")
 
         async def here() -> pb.ReleaseAddressResponse:
-            result = await self._one(item)
+            result = await self._submit(command)
             assert isinstance(result, Released)
-            self._trail.add((item,), (result,), context)
-            self._metrics.released(len(result.given))
-            return pb.ReleaseAddressResponse(addresses=[item.text for item in result.given])
+            self._trail.add((command,), (result,), context)
+            self._metrics.released(len(result.addresses))
+            return pb.ReleaseAddressResponse(addresses=[item.text for item in result.addresses])
 
         return await self._forwarding.answer(
             here, lambda other: other.ask(other.stub.ReleaseAddress, request), context
@@ -246,18 +246,19 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
         async def here() -> pb.ReleaseAddressesResponse:
             results: list[Result] = []
-            items: dict[int, Item] = {}
+            commands: dict[int, Command] = {}
             for index, spec in enumerate(request.specs):
                 results.append(None)
                 try:
-                    items[index] = messages.parse_release(spec, f"specs[{index}]")
+                    commands[index] = messages.parse_release(spec, f"specs[{index}]")
                 except InvalidInput as error:
                     results[index] = error
-            found = await self._replica.submit([*items.values()]) if items else ()
-            self._trail.add([*items.values()], found, context)
-            for index, result in zip(items, found, strict=True):
+            found = await self._replica.submit([*commands.values()]) if commands else ()
+            self._trail.add([*commands.values()], found, context)
+            for index, result in zip(commands, found, strict=True):
                 results[index] = result
-            self._metrics.released(sum(len(it.given) for it in found if isinstance(it, Released)))
+            released = (len(it.addresses) for it in found if isinstance(it, Released))
+            self._metrics.released(sum(released))
             answer = messages.released(results, self._encoder.status_of)
             left = self._left_over(results)
             if left:
@@ -276,15 +277,17 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def CreateReservation(
         self, request: pb.CreateReservationRequest, context: Context
     ) -> pb.CreateReservationResponse:
-        wanted = messages.parse_reservation(request.reservation)
+        reservation = messages.parse_reservation(request.reservation)
         nodes = bound(_METHODS + "CreateReservation", context)
         if nodes is not None:
-            wanted = replace(wanted, node=min(nodes))
+            reservation = replace(reservation, node=min(nodes))
 
         async def here() -> pb.CreateReservationResponse:
-            await self._one(SetReservation(wanted, request.allow_in_use))
-            state = await self._replica.settled()
-            return pb.CreateReservationResponse(reservation=messages.reservation(wanted, state))
+            await self._submit(CreateReservation(reservation, request.allow_in_use))
+            ledger = await self._replica.committed()
+            return pb.CreateReservationResponse(
+                reservation=messages.reservation(reservation, ledger)
+            )
 
         return await self._forwarding.answer(
             here, lambda other: other.ask(other.stub.CreateReservation, request), context
@@ -294,7 +297,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.DeleteReservationRequest, context: Context
     ) -> pb.DeleteReservationResponse:
         async def here() -> pb.DeleteReservationResponse:
-            await self._one(DropReservation(request.name))
+            await self._submit(DeleteReservation(request.name))
             return pb.DeleteReservationResponse()
 
         return await self._forwarding.answer(
@@ -306,15 +309,15 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> pb.ListReservationsResponse:
         after = read_token(request.page_token, (str,))
         most = _page_size(request.page_size, 100, 1000)
-        state = await self._replica.settled()
+        ledger = await self._replica.committed()
         names = sorted(
             name
-            for name, item in state.reservations.items()
+            for name, item in ledger.reservations.items()
             if request.network in {"", item.network} and (after is None or name > str(after[0]))
         )
         page = names[:most]
         return pb.ListReservationsResponse(
-            reservations=[messages.reservation(state.reservations[name], state) for name in page],
+            reservations=[messages.reservation(ledger.reservations[name], ledger) for name in page],
             next_page_token=make_token(page[-1]) if len(names) > most else "",
         )
 
@@ -323,8 +326,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def GetAddress(
         self, request: pb.GetAddressRequest, context: Context
     ) -> pb.GetAddressResponse:
-        state = await self._replica.settled()
-        places = _find(state, request)
+        ledger = await self._replica.committed()
+        places = _find(ledger, request)
         own = bound(_METHODS + "GetAddress", context)
         if not places or (own is not None and places[0][0].node not in own):
             what = request.name or request.address
@@ -340,12 +343,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def ListAddresses(
         self, request: pb.ListAddressesRequest, context: Context
     ) -> pb.ListAddressesResponse:
-        wanted = BlockFilter(
+        block_filter = BlockFilter(
             request.node, request.tenant, request.segment, request.network, request.block
         )
-        state = await self._replica.settled()
+        ledger = await self._replica.committed()
         most = _page_size(request.page_size, 1000, 5000)
-        places, more = list_addresses(state, wanted, _place(request.page_token), most)
+        places, more = list_addresses(ledger, block_filter, _place(request.page_token), most)
         return pb.ListAddressesResponse(
             allocations=[messages.allocation(allocation(*place)) for place in places],
             next_page_token=make_token(*more) if more else "",
@@ -354,12 +357,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def ListBlocks(
         self, request: pb.ListBlocksRequest, context: Context
     ) -> pb.ListBlocksResponse:
-        wanted = BlockFilter(request.node, request.tenant, request.segment, request.network)
-        state = await self._replica.settled()
+        block_filter = BlockFilter(request.node, request.tenant, request.segment, request.network)
+        ledger = await self._replica.committed()
         most = _page_size(request.page_size, 1000, 5000)
-        blocks, more = list_blocks(state, wanted, _place(request.page_token), most)
+        blocks, more = list_blocks(ledger, block_filter, _place(request.page_token), most)
         return pb.ListBlocksResponse(
-            blocks=[messages.block(item, state) for item in blocks],
+            blocks=[messages.block(item, ledger) for item in blocks],
             next_page_token=make_token(*more) if more else "",
         )
 
@@ -376,19 +379,19 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context
     ) -> pb.GetUtilizationResponse:
-        state = await self._replica.settled()
-        if request.network and request.network not in state.spaces:
+        ledger = await self._replica.committed()
+        if request.network and request.network not in ledger.spaces:
             raise NotFound(
                 f"there is no network {request.network!r}",
                 reason="NETWORK_NOT_FOUND",
                 metadata={"field": "network", "network": request.network},
             )
-        usages = utilization(state, NetworkName(request.network) if request.network else None)
+        usages = utilization(ledger, NetworkName(request.network) if request.network else None)
         if request.include_nodes or request.include_owners:
-            detail(state, usages)
+            detail(ledger, usages)
         routes = self._replica.routes
         if request.include_nodes:
-            routes.sync(state)
+            routes.sync(ledger)
         return pb.GetUtilizationResponse(
             networks=[
                 messages.network_usage(
@@ -405,19 +408,19 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def GetNodeRoutes(
         self, request: pb.GetNodeRoutesRequest, context: Context
     ) -> pb.GetNodeRoutesResponse:
-        state = await self._replica.settled()
+        ledger = await self._replica.committed()
         node = NodeName(request.node)
-        if node not in state.nodes:
+        if node not in ledger.nodes:
             raise NotFound(
                 f"node {node!r} is not registered",
                 reason="NODE_NOT_FOUND",
                 metadata={"field": "node", "node": node},
             )
         routes = self._replica.routes
-        routes.sync(state)
+        routes.sync(ledger)
         return pb.GetNodeRoutesResponse(
-            own=[messages.route(item, state) for item in routes.own(node)],
-            remote=[messages.route(item, state) for item in routes.remote(state, node)],
+            own=[messages.route(item, ledger) for item in routes.own(node)],
+            remote=[messages.route(item, ledger) for item in routes.remote(ledger, node)],
         )
 
     async def SyncRoutes(  # type: ignore[override]  # it uses context.read and context.write
@@ -433,12 +436,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def WatchBlocks(
         self, request: pb.WatchBlocksRequest, context: Context
     ) -> AsyncIterator[pb.WatchBlocksResponse]:
-        wanted = BlockFilter(node=request.node, network=request.network)
-        feed = BlockFeed(self._replica, wanted, self._draining)
+        block_filter = BlockFilter(node=request.node, network=request.network)
+        feed = BlockFeed(self._replica, block_filter, self._draining)
         async for changes in feed.follow():
-            state = self._replica.state
+            ledger = self._replica.ledger
             yield pb.WatchBlocksResponse(
-                updated=[messages.block(item, state) for item in changes.updated],
+                updated=[messages.block(item, ledger) for item in changes.updated],
                 removed=changes.removed,
                 in_sync=changes.in_sync,
                 revision=changes.revision,
@@ -470,17 +473,17 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             active_address=replica.active_address or "",
             epoch=replica.identity.epoch,
             revision=replica.revision,
-            addresses=replica.state.index.used,
-            blocks=len(replica.state.index.blocks),
+            addresses=replica.ledger.index.used,
+            blocks=len(replica.ledger.index.blocks),
             version=version(),
             unreadable=named(replica.unreadable),
-            releases=messages.node_releases(replica.state),
+            releases=messages.node_releases(replica.ledger),
         )
 
     # How writes get to the active replica.
 
-    async def _one(self, item: Item) -> Result:
-        result = (await self._replica.submit((item,)))[0]
+    async def _submit(self, command: Command) -> Result:
+        result = (await self._replica.submit((command,)))[0]
         if isinstance(result, RomanaError):
             raise result
         return result
@@ -511,17 +514,17 @@ def _place(token: str) -> tuple[NetworkName, int] | None:
     return (NetworkName(str(place[0])), int(place[1])) if place is not None else None
 
 
-def _find(state: State, request: pb.GetAddressRequest) -> Sequence[tuple[Any, int]]:
+def _find(ledger: Ledger, request: pb.GetAddressRequest) -> Sequence[tuple[Any, int]]:
     kind = request.WhichOneof("key")
     if kind == "name":
-        return state.index.places(EndpointName(request.name))
+        return ledger.index.places(EndpointName(request.name))
     if kind is None:
         raise InvalidInput.at("key", "is missing: give a name or an address")
     try:
         address, bits = parse_address(request.address)
     except ValueError as error:
         raise InvalidInput.at("address", str(error)) from None
-    block = state.index.block_of(address, bits)
+    block = ledger.index.block_of(address, bits)
     if block is None or block.names[address - block.base] is None:
         return ()
     return ((block, address - block.base),)

@@ -13,13 +13,19 @@ import grpc.aio
 
 from services.common.process.logs import LogEntry, current_request, write_entries
 from services.common.rpc.identity import caller_text
-from services.ipam.deciding.commands import AgentsRequest, Item, Result
-from services.ipam.model import Allocated, Release, Released, Request
+from services.ipam.deciding.commands import (
+    Allocate,
+    Allocated,
+    Command,
+    Release,
+    Released,
+    Result,
+)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class Allocation(LogEntry, frozen=True, kw_only=True):
+class AllocationEntry(LogEntry, frozen=True, kw_only=True):
     """An address was allocated."""
 
     event: str = "address_allocated"
@@ -48,38 +54,35 @@ class Trail:
     def __init__(self) -> None:
         self._entries: list[LogEntry] = []
 
-    def add(self, items: Sequence[Item], results: Sequence[Result], context: Context) -> None:
-        """Says what became of what a call asked for."""
+    def add(self, commands: Sequence[Command], results: Sequence[Result], context: Context) -> None:
+        """Says what became of a call's commands."""
         caller, request_id = caller_text(context), current_request.get("")
         before = len(self._entries)
-        for item, result in zip(items, results, strict=True):
-            if type(result) is Allocated and not result.existed:
-                request = item.request if isinstance(item, AgentsRequest) else item
-                assert isinstance(request, Request)
+        for command, result in zip(commands, results, strict=True):
+            if type(command) is Allocate and type(result) is Allocated and not result.existed:
                 self._entries += [
-                    Allocation(
+                    AllocationEntry(
                         request_id=request_id,
-                        address=given.text,
-                        name=request.name,
-                        node=request.node,
-                        tenant=request.tenant,
-                        segment=request.segment,
-                        network=given.network,
+                        address=address.text,
+                        name=command.name,
+                        node=command.owner.node,
+                        tenant=command.owner.tenant,
+                        segment=command.owner.segment,
+                        network=address.network,
                         caller=caller,
                     )
-                    for given in result.given
+                    for address in result.addresses
                 ]
-            elif type(result) is Released:
-                assert isinstance(item, Release)
+            elif type(command) is Release and type(result) is Released:
                 self._entries += [
                     ReleaseEntry(
                         request_id=request_id,
-                        address=given.text,
-                        name=item.name,
-                        network=given.network,
+                        address=address.text,
+                        name=command.name,
+                        network=address.network,
                         caller=caller,
                     )
-                    for given in result.given
+                    for address in result.addresses
                 ]
         if self._entries and not before:
             asyncio.get_running_loop().call_soon(self._write)

@@ -12,8 +12,8 @@ from itertools import pairwise
 from services.common.model.names import NodeName
 from services.common.records.blocks import PAGE_BITS, BlockPage
 from services.ipam.ledger.index import Place
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.pages import write_page
-from services.ipam.ledger.state import State
 from services.ipam.model import prefix_text
 
 
@@ -43,13 +43,13 @@ class StoredPage:
 
 
 class Check:
-    """One pass over the store at one revision, against the state as of that revision.
+    """One pass over the store at one revision, against the ledger as of that revision.
 
     The rules among pages hold whatever happens meanwhile, since all are of one revision.
     """
 
-    def __init__(self, state: State, revision: int) -> None:
-        self._state = state
+    def __init__(self, ledger: Ledger, revision: int) -> None:
+        self._ledger = ledger
         self._revision = revision
         self.blocks = 0
         self.addresses = 0
@@ -72,9 +72,9 @@ class Check:
 
     def is_known(self, stored: StoredPage) -> bool:
         """Says whether memory has a page as it was read, or a later one."""
-        block = self._state.index.blocks.get(stored.place)
+        block = self._ledger.index.blocks.get(stored.place)
         if block is None:
-            return bool(stored.record.returned) and stored.place in self._state.returned
+            return bool(stored.record.returned) and stored.place in self._ledger.returned
         return block.revision > stored.revision or write_page(block, stored.page) == stored.record
 
     def end(self) -> Iterator[Finding | None]:
@@ -94,8 +94,8 @@ class Check:
                 if ordinals != set(range(len(ordinals)))
                 else None
             )
-        for place in list(self._state.index.blocks):
-            block = self._state.index.blocks.get(place)
+        for place in list(self._ledger.index.blocks):
+            block = self._ledger.index.blocks.get(place)
             known = block is None or not 0 < block.revision <= self._revision
             yield (
                 None
@@ -111,10 +111,10 @@ class Check:
         self._extents.setdefault(bits, []).append((base, base + size, str(stored)))
 
     def _group(self, stored: StoredPage) -> Iterator[Finding]:
-        block = self._state.index.blocks.get(stored.place)
+        block = self._ledger.index.blocks.get(stored.place)
         if block is None or block.revision > self._revision:
             return
-        if NodeName(stored.record.node) not in self._state.nodes:
+        if NodeName(stored.record.node) not in self._ledger.nodes:
             if stored.record.used:
                 yield Finding(
                     "NODE_GONE",
@@ -122,7 +122,7 @@ class Check:
                     "or cannot be read",
                     str(stored),
                 )
-        elif self._state.is_stranded(block):
+        elif self._ledger.is_stranded(block):
             yield Finding(
                 "STRANDED",
                 f"block {stored} lies outside the group of node {stored.record.node!r}",

@@ -11,7 +11,7 @@ from services.common.model.node import Node
 from services.common.records.blocks import BlockPage
 from services.ipam.consistency.rules import Finding
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.state import State
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import address_text
 
 
@@ -48,8 +48,8 @@ class OwnAddresses:
     page may be older than a node that got an address when it was free.
     """
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._owners: dict[tuple[int, int], _Owner] = {}
         self.found: list[Twice] = []
 
@@ -68,7 +68,7 @@ class OwnAddresses:
 
     def page(self, place: Place, bits: int, page: int, record: BlockPage) -> Iterator[Finding]:
         """Looks at a page; yields what an operator allowed, and keeps what nobody did."""
-        block = self._state.index.blocks.get(place)
+        block = self._ledger.index.blocks.get(place)
         for use in record.used:
             if (bits, place[1] + use.offset) in self._owners:
                 self.found.append(Twice(place, bits, page, use.offset, use.name))
@@ -79,8 +79,8 @@ class OwnAddresses:
         """What to say of an address that still is in use; None: nobody else has it any more."""
         key = (twice.bits, twice.address)
         owner = self._owners[key]
-        node = self._state.nodes.get(owner.node) if owner.node is not None else None
-        space = self._state.spaces.get(owner.network) if owner.network is not None else None
+        node = self._ledger.nodes.get(owner.node) if owner.node is not None else None
+        space = self._ledger.spaces.get(owner.network) if owner.network is not None else None
         own: set[Address] = set(_addresses(node)) if node is not None else set()
         if space is not None:
             own |= space.network.own_addresses()
@@ -94,7 +94,7 @@ class OwnAddresses:
         self, network: NetworkName, address: int, bits: int, name: str
     ) -> Iterator[Finding]:
         text = address_text(address, bits)
-        for reservation in self._state.reservations.values():
+        for reservation in self._ledger.reservations.values():
             if reservation.network == network and any(
                 start <= address < stop for start, stop in reservation.intervals
             ):

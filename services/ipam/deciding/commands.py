@@ -1,101 +1,124 @@
-"""What can be asked of the active replica, and how each is decided."""
+"""What can be asked of ipam's ledger, and what comes of it; `execute` carries commands out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
 
 from services.common.errors import RomanaError
-from services.common.model.names import NodeName
-from services.ipam.deciding import allocation, own_node
-from services.ipam.deciding.own_node import NodeBounds
+from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.ipam.ledger.ground import Reservation
-from services.ipam.ledger.knowledge import NodeRelease
-from services.ipam.ledger.state import State
-from services.ipam.model import WANTS_MOST, Allocated, NodeReleased, Release, Released, Request
+from services.ipam.ledger.unsaved import NodeRelease
+from services.ipam.model import ANY, AddressSpec, AllocatedAddress, Allocation, Owner
+
+SHARE: Final = 0.75
 
 
-@dataclass(frozen=True, slots=True)
-class AgentsRequest:
-    """What an agent asks for with its own certificate."""
+class NodeBounds(Struct, frozen=True):
+    """What a node's own certificate may take; the node's allowance counts besides."""
 
-    request: Request
-    bounds: NodeBounds
+    names: Sequence[str] = ()
+    """Patterns of names that every node may take."""
+    share: float = SHARE
+    """Of its group's addresses, that a node may hold where there are other nodes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetReservation:
-    """Sets addresses aside; refused if the name stands for others."""
+class Allocate(Struct, frozen=True, gc=False):
+    """Gives a name its addresses: all, or none."""
+
+    name: EndpointName
+    owner: Owner
+    addresses: Sequence[AddressSpec] = ANY
+    bounds: NodeBounds | None = None
+    """The node asks by itself, and may take no more; None: somebody who may allocate for all."""
+
+
+class Release(Struct, frozen=True, gc=False):
+    """Takes back all addresses of a name. Empty fields are not checked."""
+
+    name: EndpointName
+    tenant: Tenant | None = None
+    """None: neither tenant nor segment is checked."""
+    segment: Segment = Segment("")
+    node: NodeName | None = None
+
+
+class CreateReservation(Struct, frozen=True):
+    """Reserves addresses; refused if the name stands for others."""
 
     reservation: Reservation
     allow_in_use: bool = False
     """What is in use stays so until it is released."""
 
 
-@dataclass(frozen=True, slots=True)
-class DropReservation:
-    """Ends a reservation."""
-
+class DeleteReservation(Struct, frozen=True):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tidy:
+class CloseRested(Struct, frozen=True):
     """Closes blocks in which the last rest has ended."""
 
-    most: int = 32
-    """Keys to write, see `allocation.tidy`."""
+    keys_most: int = 32
+    """Keys to write, about."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlanNodeRelease:
+class PlanNodeRelease(Struct, frozen=True):
     """Writes down that what is in use on a node that is gone will be released."""
 
     node: NodeName
     plan: NodeRelease
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseNode:
+class ReleaseNode(Struct, frozen=True):
     """Releases what is in use on a node that is gone: as much as fits into a transaction."""
 
     node: NodeName
 
 
-@dataclass(frozen=True, slots=True)
-class DropNodeRelease:
+class CancelNodeRelease(Struct, frozen=True):
     """Ends a release: the node is there, or nothing is in use on it."""
 
     node: NodeName
 
 
-NodeCommand = PlanNodeRelease | ReleaseNode | DropNodeRelease
-Item = Request | AgentsRequest | Release | SetReservation | DropReservation | Tidy | NodeCommand
+NodeCommand = PlanNodeRelease | ReleaseNode | CancelNodeRelease
+Command = Allocate | Release | CreateReservation | DeleteReservation | CloseRested | NodeCommand
+
+
+class Allocated(Struct, frozen=True, gc=False):
+    """The result of Allocate."""
+
+    addresses: Sequence[AllocatedAddress]
+    """In the order in which they were asked for."""
+    existed: bool = False
+
+
+class Released(Struct, frozen=True, gc=False):
+    """The result of Release."""
+
+    addresses: Sequence[AllocatedAddress]
+
+
+class NodeReleased(Struct, frozen=True):
+    """The result of ReleaseNode."""
+
+    allocations: Sequence[Allocation]
+    """What was released in this transaction."""
+    is_done: bool
+    """Nothing is in use on the node any more."""
+
+
 Result = Allocated | Released | NodeReleased | RomanaError | None
 
 
-def perform(state: State, item: Item, now: int, stamp: int) -> Result:
-    """Decides an item that can share a transaction; for the times see `allocation.allocate`."""
-    try:
-        if type(item) is Request:
-            return allocation.allocate(state, item, now, stamp)
-        if type(item) is AgentsRequest:
-            return own_node.allocate(state, item.request, item.bounds, now, stamp)
-        if type(item) is Release:
-            return allocation.release(state, item, now)
-        assert type(item) is Tidy
-        allocation.tidy(state, now, item.most)
-    except RomanaError as error:
-        return error
-    return None
+class Terms(Struct, frozen=True):
+    """By what a transaction's commands are decided."""
 
-
-def operations_most(item: Item) -> int:
-    """How many keys an item writes at most."""
-    if type(item) is AgentsRequest:
-        item = item.request
-    if type(item) is Request:
-        return 2 * len(item.wants) + 1
-    if type(item) is Release:
-        return 2 * WANTS_MOST
-    assert type(item) is Tidy
-    return item.most + allocation.WAKE_PAGES
+    now: int
+    """The time by which addresses rest, in milliseconds."""
+    stamp: int
+    """What addresses get as the time of their allocation, Unix time in seconds."""
+    keys_most: int
+    """How many keys the transaction may write."""

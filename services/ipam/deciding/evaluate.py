@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
-from services.ipam.deciding.allocation import refuse, unusable
-from services.ipam.ledger.areas import Area, Owner
+from services.ipam.deciding.explain import refuse, unusable
+from services.ipam.ledger.areas import Area
 from services.ipam.ledger.blocks import Block
-from services.ipam.ledger.state import State
-from services.ipam.model import Refused, Want
+from services.ipam.ledger.ledger import Ledger
+from services.ipam.model import AddressSpec, Owner, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +32,23 @@ class Evaluation:
 
 
 class Evaluating:
-    """Evaluates nodes one by one, between which others may change the state."""
+    """Evaluates nodes one by one, between which others may change the ledger."""
 
-    def __init__(self, tenant: Tenant, segment: Segment, want: Want) -> None:
+    def __init__(self, tenant: Tenant, segment: Segment, spec: AddressSpec) -> None:
         self._tenant = tenant
         self._segment = segment
-        self._want = want
+        self._spec = spec
         self._free: dict[int, int] = {}
         """What each area has to give, by its id; as it was when it was first looked at."""
         self._areas: list[Area] = []
         """So that their ids stay theirs."""
 
-    def look(self, state: State, name: NodeName, now: int) -> Evaluation:
+    def look(self, ledger: Ledger, name: NodeName, now: int) -> Evaluation:
         """Evaluates a node; `now` is the time by which addresses rest, in milliseconds.
 
         Raises NotFound for an unknown network, tenant or node.
         """
-        node = state.nodes.get(name)
+        node = ledger.nodes.get(name)
         if node is None:
             raise NotFound(
                 f"node {name!r} is not registered",
@@ -57,7 +57,7 @@ class Evaluating:
             )
         owner = Owner(name, self._tenant, self._segment)
         refusals: list[Refused] = []
-        for area in state.areas_for(node, owner.tenant, self._want.network, self._want.bits):
+        for area in ledger.areas_for(node, owner.tenant, self._spec.network, self._spec.bits):
             holding = area.holdings.get(owner)
             in_blocks = (
                 sum(available(block, area, now) for block in holding.blocks) if holding else 0
@@ -74,7 +74,7 @@ class Evaluating:
                     refusals=refusals,
                 )
             refusals.append(refuse(area, owner, now))
-        refusals += unusable(state, node, owner.tenant, self._want)
+        refusals += unusable(ledger, node, owner.tenant, self._spec)
         return Evaluation(name, fits=False, refusals=refusals)
 
     def _unheld(self, area: Area) -> int:

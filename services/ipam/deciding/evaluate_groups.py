@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
-from services.ipam.deciding.allocation import refuse
 from services.ipam.deciding.evaluate import available
-from services.ipam.ledger.areas import Area, Owner
-from services.ipam.ledger.ground import owner_of
-from services.ipam.ledger.state import State
-from services.ipam.model import Refused, Want, Why
+from services.ipam.deciding.explain import refuse
+from services.ipam.ledger.areas import Area
+from services.ipam.ledger.ledger import Ledger
+from services.ipam.model import AddressSpec, Owner, Refused, Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +53,49 @@ class Rooms:
 class GroupEvaluating:
     """Evaluates all groups for an owner, one after the other; the answer is in `rooms`."""
 
-    def __init__(self, tenant: Tenant, segment: Segment, want: Want) -> None:
+    def __init__(self, tenant: Tenant, segment: Segment, spec: AddressSpec) -> None:
         self._owner = Owner(NodeName(""), tenant, segment)
-        self._want = want
+        self._spec = spec
         self.rooms = Rooms()
 
-    def begin(self, state: State) -> Sequence[tuple[NetworkName, GroupPath]]:
+    def begin(self, ledger: Ledger) -> Sequence[tuple[NetworkName, GroupPath]]:
         """The groups to look at; raises NotFound for an unknown network."""
-        want, tenant = self._want, self._owner.tenant
-        if want.network is not None and want.network not in state.spaces:
+        spec, tenant = self._spec, self._owner.tenant
+        if spec.network is not None and spec.network not in ledger.spaces:
             raise NotFound(
-                f"there is no network {want.network!r}",
+                f"there is no network {spec.network!r}",
                 reason="NETWORK_NOT_FOUND",
-                metadata={"field": "network", "network": want.network},
+                metadata={"field": "network", "network": spec.network},
             )
         places = []
-        for name in _in_order(state, tenant):
-            space = state.spaces[name]
-            if want.network not in {None, name}:
+        for name in _in_order(ledger, tenant):
+            space = ledger.spaces[name]
+            if spec.network not in {None, name}:
                 continue
             if not space.network.allows(tenant):
                 self.rooms.refused.append(Refused(name, Why.NOT_THIS_TENANT))
-            elif want.bits not in {0, space.bits}:
+            elif spec.bits not in {0, space.bits}:
                 self.rooms.refused.append(Refused(name, Why.OTHER_FAMILY))
             else:
                 places += [(name, path) for path in space.areas]
         return places
 
-    def look(self, state: State, place: tuple[NetworkName, GroupPath], now: int) -> None:
+    def look(self, ledger: Ledger, place: tuple[NetworkName, GroupPath], now: int) -> None:
         """Evaluates a group, if it is still there; `now` is the time by which addresses rest, in
         milliseconds."""
-        space = state.spaces.get(place[0])
+        space = ledger.spaces.get(place[0])
         area = None if space is None else space.areas.get(place[1])
         if area is None:
             return
-        if self._want.address is None:
+        if self._spec.address is None:
             _any(self.rooms, area, self._owner, now)
         else:
-            _exactly(self.rooms, state, area, self._owner, self._want.address)
+            _exactly(self.rooms, ledger, area, self._owner, self._spec.address)
 
 
-def _in_order(state: State, tenant: Tenant) -> Sequence[NetworkName]:
+def _in_order(ledger: Ledger, tenant: Tenant) -> Sequence[NetworkName]:
     """Those that name the tenant first."""
-    networks = state.layout.networks
+    networks = ledger.layout.networks
     named = [network.name for network in networks if tenant in network.tenants]
     return [*named, *(network.name for network in networks if tenant not in network.tenants)]
 
@@ -114,7 +113,7 @@ def _any(rooms: Rooms, area: Area, owner: Owner, now: int) -> None:
                 rooms.holders.append(HolderRoom(name, node, in_blocks))
 
 
-def _exactly(rooms: Rooms, state: State, area: Area, owner: Owner, address: int) -> None:
+def _exactly(rooms: Rooms, ledger: Ledger, area: Area, owner: Owner, address: int) -> None:
     """One address: nobody's, or of a block that one node holds."""
     name = area.network.name
     why: Why | None = None
@@ -123,7 +122,7 @@ def _exactly(rooms: Rooms, state: State, area: Area, owner: Owner, address: int)
     else:
         slot = area.slot(address)
         offset = address - area.slot_base(slot)
-        block = state.index.blocks.get((name, area.slot_base(slot)))
+        block = ledger.index.blocks.get((name, area.slot_base(slot)))
         if block is None:
             if not area.space.is_free(slot) or area.partial.get(slot, 0) >> offset & 1:
                 why = Why.ADDRESS_RESERVED
@@ -135,7 +134,7 @@ def _exactly(rooms: Rooms, state: State, area: Area, owner: Owner, address: int)
             why = Why.ADDRESS_IN_USE
         else:
             why = Why.BLOCK_HELD_BY_OTHER
-            if owner_of(block)[1:] == owner[1:]:
+            if block.owner[1:] == owner[1:]:
                 rooms.holders.append(HolderRoom(name, block.node, 1))
     refused = None if why is None else Refused(name, why, area.path)
     rooms.groups.append(GroupRoom(name, area.path, 0 if refused else 1, refused))

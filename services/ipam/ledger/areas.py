@@ -13,23 +13,16 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from services.common.model.names import GroupPath, NodeName, Segment, Tenant, TopologyName
+from services.common.model.names import GroupPath, TopologyName
 from services.common.model.network import Network, Placement
 from services.ipam.ledger.blocks import Block
+from services.ipam.model import Owner
 from services.ipam.slots.avoided import LastResort
 from services.ipam.slots.coverage import Coverage, Run
 from services.ipam.slots.placement import AggregateSpace, GroupSpace, SequentialSpace
 
 STALE_MOST: Final = 16
 """How many entries of blocks that are gone may be kept, besides as many as there are blocks."""
-
-
-class Owner(NamedTuple):
-    """Who holds a block."""
-
-    node: NodeName
-    tenant: Tenant
-    segment: Segment
 
 
 class Interval(NamedTuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.records.blocks import PAGE_BITS
-from services.ipam.model import Given, prefix_text
+from services.ipam.model import AllocatedAddress, Owner, prefix_text
 
 if TYPE_CHECKING:
     from services.ipam.ledger.areas import Area
@@ -43,7 +43,7 @@ class Left(NamedTuple):
 class Block:
     """Aligned slice of a group's prefix, held by one node and one owner.
 
-    It only keeps its own books; `State` moves addresses between the states and keeps the indexes.
+    It only keeps its own books; `Ledger` moves addresses between the states and keeps the indexes.
     """
 
     __slots__ = (
@@ -121,6 +121,10 @@ class Block:
         """It is in its holding's heap of blocks that wait for a rest to end."""
 
     @property
+    def owner(self) -> Owner:
+        return Owner(self.node, self.tenant, self.segment)
+
+    @property
     def size(self) -> int:
         """How many addresses it has."""
         return len(self.names)
@@ -143,9 +147,9 @@ class Block:
         """How many pages it has in the store, at most."""
         return ((len(self.names) - 1) >> PAGE_BITS) + 1
 
-    def given(self, offset: int) -> Given:
+    def allocated(self, offset: int) -> AllocatedAddress:
         """The address in use at an offset."""
-        return Given(
+        return AllocatedAddress(
             self.base + offset, self.bits, self.network, self.base, self.length, self.times[offset]
         )
 

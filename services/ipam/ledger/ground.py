@@ -13,7 +13,7 @@ from typing import Final
 from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName, Tenant
 from services.common.model.node import Node
-from services.ipam.ledger.areas import Area, Interval, Owner
+from services.ipam.ledger.areas import Area, Interval
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Index, Place
 from services.ipam.ledger.spaces import NetworkSpace, shapes
@@ -45,6 +45,8 @@ class Ground:
         self.spaces: dict[NetworkName, NetworkSpace] = {}
         """In file order."""
         self.nodes: dict[NodeName, Node] = {}
+        self.unreadable_nodes: frozenset[NodeName] = frozenset()
+        """Nodes that are there, and of which nothing could be read."""
         self.reservations: dict[str, Reservation] = {}
         self.strays: dict[Place, Block] = {}
         """Blocks that lie outside of every area."""
@@ -92,7 +94,7 @@ class Ground:
         for (place, _), bits in self.unreadable.items():
             self._reserve_slot(place, bits)
         if new or gone:
-            self._resettle(new, gone)
+            self._find_areas(new, gone)
         self._ground_changed()
         self._forget_areas()
 
@@ -130,6 +132,13 @@ class Ground:
         for interval in reservation.intervals:
             self._reserve(reservation.network, interval)
 
+    def put_reservation(self, name: str, reservation: Reservation | None) -> None:
+        """Sets a reservation, or ends it."""
+        if reservation is None:
+            self.drop_reservation(name)
+        else:
+            self.set_reservation(reservation)
+
     def drop_reservation(self, name: str) -> None:
         """Ends a reservation."""
         reservation = self.reservations.pop(name, None)
@@ -143,6 +152,10 @@ class Ground:
         return moved
 
     # Looking.
+
+    def has_node(self, name: NodeName) -> bool:
+        """Says whether there is such a node, readable or not."""
+        return name in self.nodes or name in self.unreadable_nodes
 
     def areas_for(
         self, node: Node, tenant: Tenant, network: NetworkName | None, bits: int
@@ -192,7 +205,7 @@ class Ground:
         """Areas, or what is reserved in them, changed."""
         self.version += 1
 
-    def _settle(self, block: Block) -> None:
+    def _find_area(self, block: Block) -> None:
         """Finds the area of a block that was inserted."""
         area = self._area_at(block.place, block.length)
         if area is None:
@@ -203,7 +216,7 @@ class Ground:
             area.space.take(slot, block.node)
             self._join(block, area)
 
-    def _resettle(self, new: Sequence[Area], gone: Iterable[Area]) -> None:
+    def _find_areas(self, new: Sequence[Area], gone: Iterable[Area]) -> None:
         """Finds the areas of blocks that have lost theirs, and of strays."""
         fresh = {id(area) for area in new}
         lost = [
@@ -231,7 +244,7 @@ class Ground:
                 self._stray(block)
         for block in lost:
             if homes[block.place] is not None:
-                self._settle(block)
+                self._find_area(block)
         self.moved.update(dict.fromkeys(block.place for block in lost))
         for place, (length, number) in self.returned.items():
             area = self._area_at(place, length)
@@ -275,7 +288,7 @@ class Ground:
             area.blocks += 1
             area.used += block.used
             area.resting += block.resting
-            area.holding(owner_of(block)).blocks.add(block)
+            area.holding(block.owner).blocks.add(block)
             self._note(block)
 
     def _part(self, block: Block) -> None:
@@ -285,7 +298,7 @@ class Ground:
             area.blocks -= 1
             area.used -= block.used
             area.resting -= block.resting
-            owner = owner_of(block)
+            owner = block.owner
             holding = area.holdings[owner]
             holding.remove(block)
             if not holding.blocks:
@@ -296,7 +309,7 @@ class Ground:
         area = block.area
         if area is None:
             return
-        area.holding(owner_of(block)).note(block)
+        area.holding(block.owner).note(block)
         area.note_empty(block)
 
     def _area_at(self, place: Place, length: int) -> Area | None:
@@ -380,7 +393,7 @@ class Ground:
         """Tells the blocks that hold some slots what is reserved of them."""
         for block in self._held(area, first, last):
             if block.reserve(area.reserved_offsets(area.slot(block.base))):
-                area.holding(owner_of(block)).note_again(block)
+                area.holding(block.owner).note_again(block)
 
     def _held(self, area: Area, first: int, last: int) -> Iterator[Block]:
         if last - first < area.blocks:
@@ -399,11 +412,6 @@ class Ground:
 
     def _forget_areas_of(self, node: NodeName) -> None:
         self._areas_cached -= len(self._areas.pop(node, ()))
-
-
-def owner_of(block: Block) -> Owner:
-    """Who holds a block."""
-    return Owner(block.node, block.tenant, block.segment)
 
 
 def _slots_under(block: Block, area: Area) -> tuple[int, int]:

@@ -12,9 +12,8 @@ from sys import intern
 from typing import Final
 
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
-from services.ipam.ledger.areas import Owner
 from services.ipam.ledger.blocks import Block
-from services.ipam.model import Allocation
+from services.ipam.model import Allocation, Owner
 
 OFFSET_BITS: Final = 16
 _OFFSETS: Final = (1 << OFFSET_BITS) - 1
@@ -156,6 +155,4 @@ def allocation(block: Block, offset: int) -> Allocation:
     """One address in use, with its name and owner."""
     name = block.names[offset]
     assert name is not None
-    return Allocation(
-        EndpointName(name), block.node, block.tenant, block.segment, block.given(offset)
-    )
+    return Allocation(EndpointName(name), block.owner, block.allocated(offset))

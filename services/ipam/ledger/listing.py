@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from services.common.model.names import NetworkName, NodeName
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.state import State
+from services.ipam.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class BlockFilter:
         )
 
 
-def blocks_after(state: State, wanted: BlockFilter, after: Place | None) -> Iterator[Block]:
+def blocks_after(ledger: Ledger, wanted: BlockFilter, after: Place | None) -> Iterator[Block]:
     """The blocks at and after a place, by network and address."""
-    index = state.index
+    index = ledger.index
     places: Sequence[Place]
     if wanted.node:
         places = sorted(index.by_node.get(NodeName(wanted.node), ()))
@@ -49,11 +49,11 @@ def blocks_after(state: State, wanted: BlockFilter, after: Place | None) -> Iter
 
 
 def list_blocks(
-    state: State, wanted: BlockFilter, after: Place | None, most: int
+    ledger: Ledger, wanted: BlockFilter, after: Place | None, most: int
 ) -> tuple[list[Block], Place | None]:
     """A page of blocks, and the place to go on at if there are more."""
     page: list[Block] = []
-    for block in blocks_after(state, wanted, after):
+    for block in blocks_after(ledger, wanted, after):
         if len(page) == most:
             return page, block.place
         page.append(block)
@@ -61,16 +61,16 @@ def list_blocks(
 
 
 def list_addresses(
-    state: State, wanted: BlockFilter, after: tuple[NetworkName, int] | None, most: int
+    ledger: Ledger, wanted: BlockFilter, after: tuple[NetworkName, int] | None, most: int
 ) -> tuple[list[tuple[Block, int]], tuple[NetworkName, int] | None]:
     """A page of addresses as block and offset, and the address to go on at if there are more."""
     page: list[tuple[Block, int]] = []
     start = None
     if after is not None:
         # the block that the address lies in begins at or before it
-        held = state.index.block_at(after[0], after[1])
+        held = ledger.index.block_at(after[0], after[1])
         start = (after[0], held.base) if held is not None else after
-    for block in blocks_after(state, wanted, start):
+    for block in blocks_after(ledger, wanted, start):
         for offset, _ in block.in_use():
             address = block.base + offset
             if after is not None and block.network == after[0] and address < after[1]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from services.common.model.layout import Group
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.spaces import NetworkSpace
-from services.ipam.ledger.state import State
 
 
 @dataclass(slots=True)
@@ -67,23 +67,23 @@ class NetworkUsage:
     """By tenant and segment."""
 
 
-def utilization(state: State, network: NetworkName | None = None) -> list[NetworkUsage]:
+def utilization(ledger: Ledger, network: NetworkName | None = None) -> list[NetworkUsage]:
     """Counts per network and group, in file order, from what areas count as they go along."""
     placed: dict[GroupPath, int] = {}
-    for node in state.nodes.values():
+    for node in ledger.nodes.values():
         for path in node.placements.values():
             placed[path] = placed.get(path, 0) + 1
     result = []
-    for name, space in state.spaces.items():
+    for name, space in ledger.spaces.items():
         if network in {None, name}:
             groups: list[GroupUsage] = []
-            topology = next(item for item in state.layout.topologies if name in item.networks)
+            topology = next(item for item in ledger.layout.topologies if name in item.networks)
             total = Usage()
             for group in topology.groups:
                 total.add(_count_group(space, group, placed, groups)[0])
             total.size = space.network.cidr.num_addresses
             total.reserved = sum(area.aside.total for area in space.areas.values())
-            for block in state.strays.values():
+            for block in ledger.strays.values():
                 if block.network == name:
                     total.add_block(block)
                     total.size -= block.size
@@ -91,10 +91,10 @@ def utilization(state: State, network: NetworkName | None = None) -> list[Networ
     return result
 
 
-def detail(state: State, usages: Sequence[NetworkUsage]) -> None:
+def detail(ledger: Ledger, usages: Sequence[NetworkUsage]) -> None:
     """Adds counts per node and owner. Costs a walk over all blocks."""
     by_name = {usage.network: usage for usage in usages}
-    for block in state.index.blocks.values():
+    for block in ledger.index.blocks.values():
         usage = by_name.get(block.network)
         if usage is not None:
             usage.nodes.setdefault(block.node, Usage()).add_block(block)

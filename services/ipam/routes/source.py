@@ -18,7 +18,7 @@ from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.network import Address, Network
 from services.common.sync.source import Source
-from services.ipam.ledger.state import State
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import prefix_text
 from services.ipam.routes.view import At, RoutesView
 
@@ -33,7 +33,7 @@ class Encoding:
 
 
 class RouteSource:
-    """Keeps a source equal to a state."""
+    """Keeps a source equal to a ledger."""
 
     def __init__(self, source: Source, view: RoutesView, encoding: Encoding) -> None:
         self._source = source
@@ -44,36 +44,36 @@ class RouteSource:
         """Of each network: what decides which nodes are on it, besides the nodes."""
         self._peers: dict[NodeName, dict[NetworkName, Address | None]] = {}
 
-    def update(self, state: State, nodes: Iterable[NodeName]) -> None:
+    def update(self, ledger: Ledger, nodes: Iterable[NodeName]) -> None:
         """Takes over what changed; `nodes`: those of which something may have changed."""
-        if state.layout is not self._layout:
-            self._layout = state.layout
-            before, self._groups = self._groups, _groups(state)
-            self._take_networks(state, before or ())
+        if ledger.layout is not self._layout:
+            self._layout = ledger.layout
+            before, self._groups = self._groups, _groups(ledger)
+            self._take_networks(ledger, before or ())
             if before != self._groups:
-                nodes = {*self._peers, *state.nodes}
+                nodes = {*self._peers, *ledger.nodes}
         for node in nodes:
-            self._take_node(state, node)
-        self._view.sync(state)
+            self._take_node(ledger, node)
+        self._view.sync(ledger)
         for at in self._view.take_moved():
             self._take_route(at)
 
-    def _take_networks(self, state: State, before: Iterable[NetworkName]) -> None:
+    def _take_networks(self, ledger: Ledger, before: Iterable[NetworkName]) -> None:
         for name in before:
-            if name not in state.spaces:
+            if name not in ledger.spaces:
                 self._source.drop(name, f"network/{name}")
-        for name, space in state.spaces.items():
+        for name, space in ledger.spaces.items():
             identity = f"network/{name}"
             value = self._encoding.network(identity, space.network, space.topology)
             self._source.put(name, identity, value)
 
-    def _take_node(self, state: State, name: NodeName) -> None:
-        node = state.nodes.get(name)
+    def _take_node(self, ledger: Ledger, name: NodeName) -> None:
+        node = ledger.nodes.get(name)
         before = self._peers.pop(name, {})
         after: dict[NetworkName, Address | None] = {}
         if node is not None:
-            for network in state.spaces:
-                if state.area_of_node(node, network) is not None:
+            for network in ledger.spaces:
+                if ledger.area_of_node(node, network) is not None:
                     after[network] = node.address_on(network)
             self._peers[name] = after
         for network in {*before, *after}:
@@ -97,5 +97,5 @@ class RouteSource:
             self._source.put(at.network, identity, value)
 
 
-def _groups(state: State) -> dict[NetworkName, tuple[TopologyName, frozenset[GroupPath]]]:
-    return {name: (space.topology, frozenset(space.areas)) for name, space in state.spaces.items()}
+def _groups(ledger: Ledger) -> dict[NetworkName, tuple[TopologyName, frozenset[GroupPath]]]:
+    return {name: (space.topology, frozenset(space.areas)) for name, space in ledger.spaces.items()}

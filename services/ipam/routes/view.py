@@ -4,9 +4,9 @@ Routes stay inside the prefix of a leaf group, so that what fills up elsewhere n
 and cover no reserved address: those belong to machines that are not nodes.
 
 `sync` brings them up to date, at the cost of what changed: of blocks that were named, and where
-something was set aside or is so no more. Only of another state does it look at all blocks, and then
-too only real changes reach the tables and `take_moved`. To be called when the state holds nothing
-that is not in the store; all else only looks.
+something was set aside or is so no more. Only of another ledger does it look at all blocks, and
+then too only real changes reach the tables and `take_moved`. To be called when the ledger holds
+nothing that is not in the store; all else only looks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from services.common.model.names import NetworkName, NodeName
 from services.ipam.ledger.areas import Area, Interval
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.state import State
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import IPV4_BITS
 from services.ipam.routes.ortc import RouteTable
 from services.ipam.routes.trie import Prefix
@@ -66,7 +66,7 @@ class _Part:
         self.length = area.length
         self.bits = area.bits
         self.area: Area | None = None
-        """None: it has not been taken over, or belongs to a state that is gone."""
+        """None: it has not been taken over, or belongs to a ledger that is gone."""
         self.table = RouteTable(area.base, area.length, area.bits)
         self._forbidden: dict[Interval, tuple[Prefix, ...]] = {}
 
@@ -111,7 +111,7 @@ class RoutesView:
     """Route tables of all areas."""
 
     def __init__(self) -> None:
-        self._state: State | None = None
+        self._ledger: Ledger | None = None
         self._version = -1
         self._parts: dict[tuple[NetworkName, str], _Part] = {}
         self._known: dict[Place, _Held] = {}
@@ -121,20 +121,20 @@ class RoutesView:
 
     def changed(self, places: Iterable[Place]) -> None:
         """Says that blocks may have come, gone, changed hands or areas."""
-        if self._state is not None:
+        if self._ledger is not None:
             self._changed.update(dict.fromkeys(places))
 
     def detach(self) -> None:
-        """Lets go of a state that is thrown away; routes stay until `sync` is told of another."""
-        self._state = None
+        """Lets go of a ledger that is thrown away; routes stay until `sync` is told of another."""
+        self._ledger = None
         for part in self._parts.values():
             part.area = None
 
-    def sync(self, state: State) -> None:
+    def sync(self, ledger: Ledger) -> None:
         """Brings all routes up to date."""
-        if self._state is not state or self._version != state.version:
-            self._realign(state)
-        self._take_blocks(state)
+        if self._ledger is not ledger or self._version != ledger.version:
+            self._realign(ledger)
+        self._take_blocks(ledger)
         for part in self._touched.values():
             changes = part.table.flush()
             network, bits = part.network, part.bits
@@ -149,7 +149,7 @@ class RoutesView:
 
     def leads_to(self, at: At) -> NodeName | None:
         """The node that a route leads to; None: there is no such route."""
-        space = self._state.spaces.get(at.network) if self._state is not None else None
+        space = self._ledger.spaces.get(at.network) if self._ledger is not None else None
         area = space.area_of(at.base) if space is not None else None
         if area is None or area.bits != at.bits:
             return None
@@ -164,13 +164,13 @@ class RoutesView:
             for base, length in sorted(part.table.prefixes_of(node))
         ]
 
-    def remote(self, state: State, node: NodeName) -> list[Route]:
+    def remote(self, ledger: Ledger, node: NodeName) -> list[Route]:
         """The routes from a node to the others on the networks it is on."""
-        origin = state.nodes[node]
+        origin = ledger.nodes[node]
         return [
             Route(part.network, base, length, part.bits, NodeName(target))
             for part in self._parts.values()
-            if state.area_of_node(origin, part.network) is not None
+            if ledger.area_of_node(origin, part.network) is not None
             for (base, length), target in sorted(part.table.routes.items())
             if target != node
         ]
@@ -183,13 +183,13 @@ class RoutesView:
             if name == network
         )
 
-    def _realign(self, state: State) -> None:
-        """Takes over the areas of a state; tables stay where the prefix is the same."""
+    def _realign(self, ledger: Ledger) -> None:
+        """Takes over the areas of a ledger; tables stay where the prefix is the same."""
         before, self._parts = self._parts, {}
-        if self._state is not state:
-            self._changed = dict.fromkeys([*self._known, *state.index.blocks])
-        self._state, self._version = state, state.version
-        for space in state.spaces.values():
+        if self._ledger is not ledger:
+            self._changed = dict.fromkeys([*self._known, *ledger.index.blocks])
+        self._ledger, self._version = ledger, ledger.version
+        for space in ledger.spaces.values():
             for area in space.areas.values():
                 key = (area.network.name, area.path)
                 part = before.get(key)
@@ -205,11 +205,11 @@ class RoutesView:
             for base, length in part.table.routes:
                 self._moved[At(network, base, length, bits)] = None
 
-    def _take_blocks(self, state: State) -> None:
+    def _take_blocks(self, ledger: Ledger) -> None:
         """Blocks that changed: first all that are gone, since others may have taken their place."""
         fresh: list[tuple[Place, _Held]] = []
         for place in self._changed:
-            block = state.index.blocks.get(place)
+            block = ledger.index.blocks.get(place)
             held = None
             if block is not None and block.area is not None:
                 part = self._parts[place[0], block.area.path]

@@ -1,4 +1,4 @@
-"""State as keys and values of the store, and back."""
+"""The ledger as keys and values of the store, and back."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.knowledge import NodeRelease
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.ranges import stored_ranges
-from services.ipam.ledger.state import PageChange, Pending, State
+from services.ipam.ledger.unsaved import NodeRelease, PageChange, Pending
 
 PAGE: Final = "page"
 RESERVATION: Final = "reservation"
@@ -48,6 +48,8 @@ def operations(keys: Keys, pending: Pending, claim: bytes) -> list[Operation]:
     writes = [page_operation(keys, change) for change in pending.pages]
     writes += [Put(keys.group_claim(area.network.name, area.path), claim) for area in pending.areas]
     writes += [Put(keys.node_claim(node), claim) for node in pending.nodes]
+    writes += [reservation_operation(keys, *change) for change in pending.reservations.items()]
+    writes += [release_operation(keys, *change) for change in pending.releases.items()]
     return writes
 
 
@@ -80,11 +82,11 @@ def release_operation(keys: Keys, node: NodeName, release: NodeRelease | None) -
 
 
 def take_batch(
-    keys: Keys, batch: WatchBatch, state: State, unreadable: UnreadableRecords
+    keys: Keys, batch: WatchBatch, ledger: Ledger, unreadable: UnreadableRecords
 ) -> list[Place]:
-    """Hands what was read to a state; returns the blocks concerned.
+    """Hands what was read to a ledger; returns the blocks concerned.
 
-    A snapshot is for an empty state. What is `unreadable` is noted and left out, but nothing is
+    A snapshot is for an empty ledger. What is `unreadable` is noted and left out, but nothing is
     handed out where a page is that cannot be read.
     """
     if isinstance(batch, Snapshot):
@@ -102,11 +104,11 @@ def take_batch(
             continue
         try:
             if kind == PAGE:
-                places[_take_page(keys, event, state)] = None
+                places[_take_page(keys, event, ledger)] = None
             elif kind == RESERVATION:
-                _take_reservation(keys, event, state)
+                _take_reservation(keys, event, ledger)
             else:
-                _take_release(keys, event, state)
+                _take_release(keys, event, ledger)
         except ValueError as error:  # RecordErrors are among them
             if event.item is not None:
                 unreadable.add(event.key, Unreadable(kind, str(error), event.revision))
@@ -124,18 +126,18 @@ def _kind(keys: Keys, key: str) -> str:
     return RESERVATION if key.startswith(keys.reservations) else ""
 
 
-def _take_page(keys: Keys, event: Event, state: State) -> Place:
+def _take_page(keys: Keys, event: Event, ledger: Ledger) -> Place:
     key = keys.parse_block(event.key)
     place = (key.network, key.base)
     if event.item is None:
-        state.drop_page(place, key.page, event.revision)
+        ledger.drop_page(place, key.page, event.revision)
     else:
         try:
             record = read_page(key, event.item)
         except RecordError:
-            state.put_unreadable(place, key.bits, key.page)
+            ledger.put_unreadable(place, key.bits, key.page)
             raise
-        state.put_page(place, key.bits, key.page, record, event.revision)
+        ledger.put_page(place, key.bits, key.page, record, event.revision)
     return place
 
 
@@ -157,21 +159,20 @@ def read_page(key: BlockKey, item: KeyValue) -> BlockPage:
     return record
 
 
-def _take_reservation(keys: Keys, event: Event, state: State) -> None:
+def _take_reservation(keys: Keys, event: Event, ledger: Ledger) -> None:
     name = event.key.removeprefix(keys.reservations)
     if event.item is None:
-        state.drop_reservation(name)
+        ledger.drop_reservation(name)
     else:
-        state.set_reservation(read_reservation(name, event.item))
+        ledger.set_reservation(read_reservation(name, event.item))
 
 
-def _take_release(keys: Keys, event: Event, state: State) -> None:
-    node = NodeName(event.key.removeprefix(keys.node_releases))
-    if event.item is None:
-        state.releases.pop(node, None)
-    else:
+def _take_release(keys: Keys, event: Event, ledger: Ledger) -> None:
+    release = None
+    if event.item is not None:
         record = decode_node_release(event.item.value)
-        state.releases[node] = NodeRelease(record.noticed, record.due, record.asked)
+        release = NodeRelease(record.noticed, record.due, record.asked)
+    ledger.put_node_release(NodeName(event.key.removeprefix(keys.node_releases)), release)
 
 
 def read_reservation(name: str, item: KeyValue) -> Reservation:

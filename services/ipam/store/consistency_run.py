@@ -14,7 +14,7 @@ from services.common.records.blocks import decode_page
 from services.common.records.errors import RecordError
 from services.ipam.consistency.rules import Check, Finding, StoredPage
 from services.ipam.consistency.twice import OwnAddresses, Twice
-from services.ipam.ledger.state import State
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.store.replica import Replica
 
 CHUNK: Final = 1000
@@ -42,8 +42,8 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
     Raises Unavailable if the store is away, or memory is read anew meanwhile.
     """
     pages = await replica.read_pages()
-    state = await replica.settled()
-    run = _Run(replica, state, Check(state, pages.revision), pages)
+    ledger = await replica.committed()
+    run = _Run(replica, ledger, Check(ledger, pages.revision), pages)
     work, told, done = run.work(), 0, False
     while not done:
         async with turns.piece() as piece:
@@ -63,12 +63,12 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
 class _Run:
     """One check."""
 
-    def __init__(self, replica: Replica, state: State, check: Check, pages: Range) -> None:
+    def __init__(self, replica: Replica, ledger: Ledger, check: Check, pages: Range) -> None:
         self._replica = replica
-        self._state = state
+        self._ledger = ledger
         self._check = check
         self._pages = pages
-        self.own = OwnAddresses(state)
+        self.own = OwnAddresses(ledger)
         self.looked_at = 0
         """Pages."""
         self.findings: list[Finding] = []
@@ -77,9 +77,9 @@ class _Run:
 
     def work(self) -> Iterator[None]:
         """All of it but the suspects; yields where it may pause."""
-        for network in self._state.layout.networks:
+        for network in self._ledger.layout.networks:
             self.own.network(network)
-        for node in list(self._state.nodes.values()):
+        for node in list(self._ledger.nodes.values()):
             self.own.node(node)
             yield
         for item in self._pages.items:
@@ -130,7 +130,7 @@ class _Run:
 
     async def is_same(self) -> None:
         """Returns when memory holds nothing undecided; raises Unavailable if it is another one."""
-        if await self._replica.settled() is not self._state:
+        if await self._replica.committed() is not self._ledger:
             raise Unavailable("this replica reads the store anew; check again", reason="RESYNC")
 
     def progress(self, *, done: bool = False) -> Progress:

@@ -15,29 +15,25 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
 from services.common.errors import RomanaError
-from services.common.etcd.keys import Keys
-from services.common.etcd.types import Compare, Field, Operation, Relation
 from services.common.model.names import NodeName
 from services.common.store.topology_view import RemovedNode, TopologyView
-from services.ipam.deciding import node_releases
 from services.ipam.deciding.commands import (
-    DropNodeRelease,
-    Item,
+    CancelNodeRelease,
+    Command,
     NodeCommand,
+    NodeReleased,
     PlanNodeRelease,
     ReleaseNode,
     Result,
 )
-from services.ipam.ledger.knowledge import NodeRelease
-from services.ipam.ledger.state import State
-from services.ipam.model import NodeReleased
-from services.ipam.store import codec
+from services.ipam.deciding.release_node import nodes_in_use
+from services.ipam.ledger.ledger import Ledger
+from services.ipam.ledger.unsaved import NodeRelease
 
 log = structlog.get_logger(__name__)
 
@@ -47,54 +43,11 @@ RETRY_SECONDS: Final = 1.0
 class Committer(Protocol):
     """Who decides commands and makes that durable."""
 
-    async def submit(self, items: Sequence[Item]) -> list[Result]:
+    async def submit(self, commands: Sequence[Command]) -> list[Result]:
         """Returns the results."""
 
-    async def settled(self) -> None:
+    async def idle(self) -> None:
         """Returns when memory holds nothing that is not in the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What a command comes to, in a transaction of its own."""
-
-    result: Result = None
-    writes: Sequence[Operation] = ()
-    conditions: Sequence[Compare] = ()
-    then: Callable[[], None] | None = None
-
-
-def carry_out(
-    command: NodeCommand, state: State, view: TopologyView, keys: Keys, now: int, most: int
-) -> Carried:
-    """Decides a command; `now` is Unix time in milliseconds, `most` the keys to write at most."""
-    node = command.node
-    gone = (Compare(keys.node(node), Field.CREATE, Relation.EQUAL, 0),)
-
-    def note(release: NodeRelease | None) -> Callable[[], None]:
-        def then() -> None:
-            if release is None:
-                state.releases.pop(node, None)
-            else:
-                state.releases[node] = release
-
-        return then
-
-    def write(release: NodeRelease | None) -> Sequence[Operation]:
-        return (codec.release_operation(keys, node, release),)
-
-    match command:
-        case DropNodeRelease():
-            return Carried(None, write(None), (), note(None))
-        case _ if view.exists(node):  # it came back meanwhile
-            return Carried()
-        case PlanNodeRelease(plan=plan):
-            return Carried(None, write(plan), gone, note(plan))
-        case ReleaseNode():
-            released = node_releases.release_some(state, node, now, most)
-            if not released.is_done:
-                return Carried(released, (), gone)
-            return Carried(released, write(None), gone, note(None))
 
 
 class NodeReleases:
@@ -103,7 +56,7 @@ class NodeReleases:
     def __init__(
         self,
         committer: Committer,
-        state: State,
+        ledger: Ledger,
         view: TopologyView,
         grace: float,
         fence: float,
@@ -114,7 +67,7 @@ class NodeReleases:
 
         Args:
             committer: of the active replica.
-            state: its memory.
+            ledger: its memory.
             view: the topology by which it decides.
             grace: seconds that a node may be gone without anybody having asked for it.
             fence: seconds that the machine of one that was removed may need to let go.
@@ -122,7 +75,7 @@ class NodeReleases:
             clock: for the grace time.
         """
         self._committer = committer
-        self._state = state
+        self._ledger = ledger
         self._view = view
         self._grace = grace
         self._fence = fence
@@ -151,10 +104,10 @@ class NodeReleases:
 
     async def _step(self) -> float | None:
         """Returns the seconds until there is something to do; None: not before `look`."""
-        await self._committer.settled()
-        gone = {node for node in node_releases.in_use(self._state) if not self._view.exists(node)}
-        for node in sorted(self._state.releases.keys() - gone):
-            await self._do(DropNodeRelease(node))
+        await self._committer.idle()
+        gone = {node for node in nodes_in_use(self._ledger) if not self._view.exists(node)}
+        for node in sorted(self._ledger.releases.keys() - gone):
+            await self._do(CancelNodeRelease(node))
             log.info("node_release_ended", node=node, node_is_there=self._view.exists(node))
         self.due = {node: due for node, due in self.due.items() if node in gone}
         for node in sorted(gone):
@@ -166,7 +119,7 @@ class NodeReleases:
         asked = removed is not None
         now = self._clock()
         wait = self._wait(removed)
-        planned = self._state.releases.get(node)
+        planned = self._ledger.releases.get(node)
         due = self.due[node] = min(self.due.get(node, now + wait), now + wait)
         if planned is None or planned.asked != asked:
             noticed = int(time.time())
@@ -190,18 +143,18 @@ class NodeReleases:
             if not isinstance(result, NodeReleased):
                 log.info("node_release_stopped", node=node, addresses=addresses)
                 return
-            for item in result.addresses:
+            for item in result.allocations:
                 log.info(
                     "address_released",
-                    address=item.given.text,
+                    address=item.address.text,
                     name=item.name,
                     node=node,
-                    tenant=item.tenant,
-                    segment=item.segment,
+                    tenant=item.owner.tenant,
+                    segment=item.owner.segment,
                     why="the node is gone",
                 )
-            self._on_released(len(result.addresses))
-            addresses += len(result.addresses)
+            self._on_released(len(result.allocations))
+            addresses += len(result.allocations)
             is_done = result.is_done
         self.due.pop(node, None)
         log.info("node_released", node=node, addresses=addresses)

@@ -30,10 +30,10 @@ from services.common.model.names import NodeName
 from services.common.process.gc_tuning import release, settle
 from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable, UnreadableRecords
-from services.ipam.deciding import allocation
-from services.ipam.deciding.commands import Item, Result, Tidy
+from services.ipam.deciding.commands import CloseRested, Command, Result
+from services.ipam.deciding.rested import has_rested
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.state import State
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
 from services.ipam.store.clock import RestClock
@@ -50,7 +50,7 @@ CONFIRM_SECONDS: Final = 5.0
 """How long memory may lag behind the store when somebody has to know that it does not."""
 DISTRUST_SECONDS: Final = 1.0
 """How long to wait before memory is read again that cannot be trusted any more."""
-TIDY_SECONDS: Final = 1.0
+CLOSE_RESTED_SECONDS: Final = 1.0
 """How often blocks are looked for in which the last rest has ended."""
 
 RELEASE_GRACE_SECONDS: Final = 300.0
@@ -98,7 +98,7 @@ class Replica:
                 until what is in use on it is released.
         """
         self.identity = identity
-        self.state = State()
+        self.ledger = Ledger()
         self.routes = RoutesView()
         self._client = client
         self.keys = keys
@@ -170,33 +170,33 @@ class Replica:
 
     @property
     def waiting(self) -> int:
-        """Items that wait for their transaction."""
+        """Commands that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
 
     def now(self) -> int:
         """The time by which addresses rest, in milliseconds."""
-        return self._clock.now(self.state.latest_rest)
+        return self._clock.now(self.ledger.latest_rest)
 
-    async def submit(self, items: Sequence[Item]) -> list[Result]:
-        """Decides items and makes that durable; raises Unavailable if this is not active."""
-        return await self._deciding().submit(items)
+    async def submit(self, commands: Sequence[Command]) -> list[Result]:
+        """Executes commands and makes that durable; raises Unavailable if this is not active."""
+        return await self._deciding().submit(commands)
 
-    async def room(self, items: int) -> None:
+    async def room(self, commands: int) -> None:
         """Waits until that many more may be submitted; raises Unavailable if this is not active."""
-        await self._deciding().room(items)
+        await self._deciding().room(commands)
 
     def _deciding(self) -> Committer:
         if self._committer is None or not self._election.is_leader:
             raise Unavailable("this replica is not the active one", reason=NOT_ACTIVE)
         return self._committer
 
-    async def settled(self) -> State:
+    async def committed(self) -> Ledger:
         """Memory, when it holds nothing that is not in the store. Read it before the next await."""
         if self._committer is not None:
-            await self._committer.settled()
+            await self._committer.idle()
         if not (self._loaded and self._feed.in_sync):
             raise Unavailable("this replica has not read the store yet", reason="NOT_IN_SYNC")
-        return self.state
+        return self.ledger
 
     async def confirm(self) -> Revision:
         """Waits until memory holds everything that is in the store now; returns its revision.
@@ -208,7 +208,7 @@ class Replica:
         follower, committer = self._follower, self._committer
         if committer is not None:
             # what it has in flight may be in the store already
-            await committer.settled()
+            await committer.idle()
             if not self._election.is_leader:
                 raise Unavailable("this replica is not the active one any more", NOT_ACTIVE)
         elif follower is not None:
@@ -339,7 +339,7 @@ class Replica:
         return Committer(
             self._client,
             self.keys,
-            self.state,
+            self.ledger,
             self._feed,
             leadership,
             reach_topology=lambda revision: self._topology.wait_for(revision, CATCH_UP_SECONDS),
@@ -355,7 +355,7 @@ class Replica:
         self._committer = committer
         self._releases = NodeReleases(
             committer,
-            self.state,
+            self.ledger,
             self._feed.view,
             self._release_grace,
             self._release_fence,
@@ -366,7 +366,7 @@ class Replica:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(committer.run(), name="commit")
-                group.create_task(self._tidy(committer), name="tidy")
+                group.create_task(self._close_rested(committer), name="close rested blocks")
                 group.create_task(self._releases.run(), name="release what is on nodes gone")
                 group.create_task(self._until_deposed(), name="until deposed")
         except* Deposed:
@@ -383,12 +383,12 @@ class Replica:
         await self._election.until(leading=False)
         raise Deposed
 
-    async def _tidy(self, committer: Committer) -> None:
+    async def _close_rested(self, committer: Committer) -> None:
         while True:
-            await asyncio.sleep(TIDY_SECONDS)
-            if allocation.is_untidy(self.state, self.now()):
+            await asyncio.sleep(CLOSE_RESTED_SECONDS)
+            if has_rested(self.ledger, self.now()):
                 with contextlib.suppress(Unavailable):
-                    await committer.submit((Tidy(),))
+                    await committer.submit((CloseRested(),))
 
     async def _watch_election(self) -> None:
         while True:
@@ -396,10 +396,10 @@ class Replica:
             await self._election.changed()
 
     def _reset(self) -> None:
-        self.state = State()
+        self.ledger = Ledger()
         self.routes.detach()
         self._loaded = False
-        self._feed.fill(self.state)
+        self._feed.fill(self.ledger)
         self._take_topology()
         self._tell(None)
         self._notify()
@@ -416,8 +416,8 @@ class Replica:
     def _take_topology(self) -> None:
         """Takes over all that was pushed, also what a committer that ended has left."""
         while self._feed.is_behind:
-            self._feed.catch_up(self.state)
-        moved = self.state.take_moved()
+            self._feed.catch_up(self.ledger)
+        moved = self.ledger.take_moved()
         if moved:
             self._tell(moved)
 
@@ -426,13 +426,13 @@ class Replica:
         if isinstance(batch, Snapshot):
             if self._loaded:
                 self._reset()
-            codec.take_batch(self.keys, batch, self.state, self._unreadable)
+            codec.take_batch(self.keys, batch, self.ledger, self._unreadable)
             self._loaded = True
             asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
             self._notify()
             self._tell(None)
         elif batch.events:
-            self._tell(codec.take_batch(self.keys, batch, self.state, self._unreadable))
+            self._tell(codec.take_batch(self.keys, batch, self.ledger, self._unreadable))
 
     def _on_nodes(self) -> None:
         if self._releases is not None:

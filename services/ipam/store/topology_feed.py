@@ -1,4 +1,4 @@
-"""What ipam knows of the topology: fed by a watch, handed to the state when nothing is pending.
+"""What ipam knows of the topology: fed by a watch, handed to the ledger when nothing is pending.
 
 Changes of areas must not happen between a decision and its transaction, so batches queue up here
 until `catch_up`.
@@ -13,7 +13,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import WatchBatch
 from services.common.model.names import NodeName
 from services.common.store.topology_view import TopologyDifference, TopologyView
-from services.ipam.ledger.state import State
+from services.ipam.ledger.ledger import Ledger
 
 
 class TopologyFeed:
@@ -23,7 +23,7 @@ class TopologyFeed:
         self.view = TopologyView(keys)
         self._queue: deque[WatchBatch] = deque()
         self.on_change: Callable[[], None] | None = None
-        """Called when the state was given something new, and holds nothing undecided."""
+        """Called when the ledger was given something new, and holds nothing undecided."""
         self._touched: dict[NodeName, None] = {}
 
     @property
@@ -35,18 +35,19 @@ class TopologyFeed:
         """Takes a batch of the watch; `catch_up` makes it count."""
         self._queue.append(batch)
 
-    def fill(self, state: State) -> None:
-        """Hands all that is known to a new state."""
-        state.nodes = dict(self.view.nodes)
-        state.set_layout(self.view.layout)
+    def fill(self, ledger: Ledger) -> None:
+        """Hands all that is known to a new ledger."""
+        ledger.nodes = dict(self.view.nodes)
+        ledger.unreadable_nodes = self.view.blank()
+        ledger.set_layout(self.view.layout)
 
     @property
     def is_behind(self) -> bool:
         """Says whether something was pushed that `catch_up` has not handed on."""
         return bool(self._queue)
 
-    def catch_up(self, state: State) -> set[NodeName]:
-        """Hands the next batch of those that were pushed to the state, if there is one.
+    def catch_up(self, ledger: Ledger) -> set[NodeName]:
+        """Hands the next batch of those that were pushed to the ledger, if there is one.
 
         Returns nodes that are gone, or removed by force. Not while decisions are pending.
         """
@@ -55,24 +56,25 @@ class TopologyFeed:
         first = not self.view.revision
         difference = self.view.take(self._queue.popleft())
         if first:
-            self.fill(state)
+            self.fill(ledger)
         else:
-            self._hand_on(difference, state)
+            self._hand_on(difference, ledger)
         self._touched.update(dict.fromkeys(sorted(difference.nodes | difference.gone)))
         if self.on_change is not None:
             self.on_change()
         gone = difference.gone | difference.removed
         return {name for name in gone if not self.view.exists(name)}
 
-    def _hand_on(self, difference: TopologyDifference, state: State) -> None:
+    def _hand_on(self, difference: TopologyDifference, ledger: Ledger) -> None:
+        ledger.unreadable_nodes = self.view.blank()
         if difference.layout:
-            state.set_layout(self.view.layout)
+            ledger.set_layout(self.view.layout)
         for name in sorted(difference.gone):
-            state.drop_node(name)
+            ledger.drop_node(name)
         for name in sorted(difference.nodes):
-            state.set_node(self.view.nodes[name])
+            ledger.set_node(self.view.nodes[name])
 
     def take_touched(self) -> Collection[NodeName]:
-        """Nodes that may have changed in the state since this was called."""
+        """Nodes that may have changed in the ledger since this was called."""
         touched, self._touched = self._touched, {}
         return touched

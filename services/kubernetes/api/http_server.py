@@ -16,6 +16,7 @@ import h11
 import structlog
 
 from services.common.errors import InvalidInput, RomanaError, WrongState
+from services.common.rpc.identity import Role, caller_of_names
 from services.common.socket_address import TcpAddress, parse_address
 
 log = structlog.get_logger(__name__)
@@ -31,8 +32,12 @@ Handler = Callable[[bytes], Awaitable[bytes]]
 class HttpServer:
     """Serves handlers by their paths."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], *, roles: frozenset[Role] | None = None
+    ) -> None:
+        """`roles`: with TLS, who is served; None: anybody."""
         self._handlers = handlers
+        self._roles = roles
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -83,12 +88,19 @@ class HttpServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER)
+        is_served = self._is_served(writer)
         while True:
             received = await _read(connection, reader)
             if received is None:
                 return
             request, body = received
-            status, content = await self._answer(request, body)
+            if is_served:
+                status, content = await self._answer(request, body)
+            else:
+                status, content = (
+                    HTTPStatus.FORBIDDEN,
+                    b'{"message": "not with this certificate"}\n',
+                )
             head = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
             response = h11.Response(status_code=status, headers=head)
             for event in (response, h11.Data(content), h11.EndOfMessage()):
@@ -97,6 +109,17 @@ class HttpServer:
             if h11.MUST_CLOSE in {connection.our_state, connection.their_state}:
                 return
             connection.start_next_cycle()
+
+    def _is_served(self, writer: asyncio.StreamWriter) -> bool:
+        certificate = writer.get_extra_info("peercert")
+        if self._roles is None or writer.get_extra_info("ssl_object") is None:
+            return True
+        found = (certificate or {}).get("subjectAltName", ())
+        caller = caller_of_names(tuple(name for kind, name in found if kind == "URI"))
+        if not caller.roles & self._roles:
+            log.warning("http_caller_refused", roles=caller.uris)
+            return False
+        return True
 
     async def _answer(self, request: h11.Request, body: bytes) -> tuple[HTTPStatus, bytes]:
         path = request.target.decode("ascii", "replace").partition("?")[0]

@@ -107,6 +107,12 @@ class PolicyCalls:
         answer = await self._replicas.call(lambda stub: stub.GetRealization, request)
         return {NodeName(one.node) for one in answer.nodes if one.connected}
 
+    async def ready(self, nodes: Iterable[NodeName]) -> set[NodeName]:
+        """Those of these nodes whose agents have a stream, and have applied what came on it."""
+        request = pb.GetRealizationRequest(nodes=nodes, nodes_only=True)
+        answer = await self._replicas.call(lambda stub: stub.GetRealization, request)
+        return {NodeName(one.node) for one in answer.nodes if one.connected and one.current}
+
     async def _endpoint(self, name: EndpointName) -> endpoint_pb2.PolicyEndpoint | None:
         request = pb.GetEndpointRequest(name=name)
         try:

@@ -17,7 +17,7 @@ from services.common.errors import Violation
 from services.common.model.names import NetworkName, NodeName, interface_name, resource_name
 from services.common.model.node import Attachment
 from services.kubernetes.objects.metadata import annotation_path
-from services.kubernetes.objects.nodes import Node
+from services.kubernetes.objects.nodes import GROUP_LABEL, Node
 from services.kubernetes.wanted.values import WantedNode
 
 ATTACHMENTS: Final = "attachments"
@@ -45,7 +45,10 @@ def node_of(node: Node) -> tuple[WantedNode, list[Violation]]:
         WantedNode(
             name=NodeName(node.name),
             address=node.addresses[0] if node.addresses else None,
-            labels={**node.labels, FOLLOWED: KUBERNETES},
+            labels={
+                **{key: text for key, text in node.labels.items() if key != GROUP_LABEL},
+                FOLLOWED: KUBERNETES,
+            },
             attachments=None if problems else attachments,
         ),
         problems,

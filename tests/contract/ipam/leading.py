@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from services.common.etcd.types import Compare, Delete, Field, Relation, Snapshot
-from services.common.model.names import EndpointName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName
 from services.common.store.unreadable import UnreadableRecords
-from services.ipam.ledger.state import State
-from services.ipam.model import Allocated, Release, Request
+from services.ipam.deciding.commands import Allocated, Release
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.store import codec
 from services.ipam.store.fenced_transactions import Leadership
 from services.ipam.store.group_commit import Committer
 from services.ipam.store.topology_feed import TopologyFeed
 from tests.conftest import Store
+from tests.support.ipam_world import allocate
 
 
 @dataclass
@@ -54,16 +55,14 @@ class Parts:
 
     store: Store
     committer: Committer
-    state: State
+    ledger: Ledger
     feed: TopologyFeed
     told: Told
     task: asyncio.Task[None]
 
     async def ask(self, *names: str, tenant: str = "t", on: str = "h1") -> list[object]:
         """Allocates; addresses as text, refusals as they are."""
-        wanted = [
-            Request(EndpointName(name), NodeName(on), Tenant(tenant), Segment("")) for name in names
-        ]
+        wanted = [allocate(name, on, tenant) for name in names]
         return texts(await self.committer.submit(wanted))
 
     async def release(self, name: str) -> None:
@@ -74,11 +73,13 @@ class Parts:
         """Has the feed learn of the topology as it is."""
         self.feed.push(await snapshot(self.store, self.feed))
         self.committer.topology_changed()
-        await self.committer.settled()
+        await self.committer.idle()
 
 
 def texts(results: Sequence[object]) -> list[object]:
-    return [result.given[0].text if isinstance(result, Allocated) else result for result in results]
+    return [
+        result.addresses[0].text if isinstance(result, Allocated) else result for result in results
+    ]
 
 
 async def snapshot(store: Store, feed: TopologyFeed) -> Snapshot:
@@ -95,11 +96,11 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
     await client.transact((), (Delete(leader),))  # a predecessor's
     created = await client.put(leader, b"here")
     revision = await client.put(keys.commit, b"begin")
-    state, feed, told = State(), TopologyFeed(keys), Told()
+    ledger, feed, told = Ledger(), TopologyFeed(keys), Told()
     stored = await client.range(keys.ipam)
-    codec.take_batch(keys, Snapshot(stored.items, stored.revision), state, UnreadableRecords())
+    codec.take_batch(keys, Snapshot(stored.items, stored.revision), ledger, UnreadableRecords())
     feed.push(await snapshot(store, feed))
-    feed.catch_up(state)
+    feed.catch_up(ledger)
 
     async def reach(reached: int) -> None:
         fresh = await snapshot(store, feed)
@@ -110,7 +111,7 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
     committer = Committer(
         client,
         keys,
-        state,
+        ledger,
         feed,
         Leadership("me", fence, lambda: True, revision),
         reach_topology=reach,
@@ -121,7 +122,7 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
     )
     task = asyncio.create_task(committer.run())
     try:
-        yield Parts(store, committer, state, feed, told, task)
+        yield Parts(store, committer, ledger, feed, told, task)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -23,15 +23,20 @@ from services.common.etcd.types import (
     Put,
     Snapshot,
 )
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName, NetworkName
 from services.common.records.blocks import decode_page
 from services.common.records.layout import encode_layout, encode_node
-from services.ipam.deciding.commands import DropReservation, Item, SetReservation
+from services.ipam.deciding.commands import (
+    Allocate,
+    Command,
+    CreateReservation,
+    DeleteReservation,
+    Release,
+)
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.ranges import stored_ranges
-from services.ipam.ledger.state import State
-from services.ipam.model import Release, Request
 from services.ipam.store.fenced_transactions import Deposed
 from services.ipam.store.group_commit import NOT_ACTIVE
 from services.ipam.store.topology_feed import TopologyFeed
@@ -39,6 +44,7 @@ from tests.conftest import Store
 from tests.contract.common_etcd.proxy import Proxy
 from tests.contract.ipam.leading import Parts, leading, texts
 from tests.support.ipam_process import drop_nodes, poll, seed
+from tests.support.ipam_world import allocate
 from tests.support.topologies import layout, network, node
 
 
@@ -71,7 +77,7 @@ async def test_a_node_that_was_deleted_before_the_commit_gets_nothing(parts: Par
     assert isinstance(refused, NotFound)
     assert parts.told.undo == ["stale"]
     assert await pages(parts) == {}
-    assert parts.state.index.used == 0
+    assert parts.ledger.index.used == 0
     assert await parts.ask("a", on="h2") == ["10.0.0.0"]
 
 
@@ -139,7 +145,7 @@ async def test_a_defect_in_one_decision_is_that_items_and_leaves_no_trace(
     assert bad.reason == "INTERNAL"
     assert good == "10.0.0.0"
     assert parts.told.defects == 1
-    assert parts.state.index.used == 1
+    assert parts.ledger.index.used == 1
     monkeypatch.setattr(Block, "enter", original)
     assert await parts.ask("bad") == ["10.0.0.1"]
 
@@ -148,7 +154,7 @@ async def test_a_defect_in_a_transaction_is_told_to_whom_it_was_for(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that it does not come again with them, and memory is not trusted any more."""
-    monkeypatch.setattr(State, "drain", _broken)
+    monkeypatch.setattr(Ledger, "pending", _broken)
     (refused,) = await parts.ask("a")
     assert isinstance(refused, RomanaError)
     assert refused.reason == "INTERNAL"
@@ -282,15 +288,12 @@ async def test_a_name_asked_for_twice_at_once_is_given_once(parts: Parts) -> Non
     assert given == [["10.0.0.0"]] * 10
     (refused,) = await parts.ask("same", tenant="u")
     assert isinstance(refused, AlreadyExists)
-    assert parts.state.index.used == 1
+    assert parts.ledger.index.used == 1
 
 
 async def test_many_owners_are_divided_into_transactions_that_etcd_takes(parts: Parts) -> None:
     await seed(parts.store.client, parts.store.keys, layout([network("net", "10.0.0.0/16", 29)]))
-    wanted = [
-        Request(EndpointName(f"n{n}"), NodeName(f"h{n % 2 + 1}"), Tenant(f"t{n}"), Segment(""))
-        for n in range(1000)
-    ]
+    wanted = [allocate(f"n{n}", f"h{n % 2 + 1}", f"t{n}") for n in range(1000)]
     given = texts(await parts.committer.submit(wanted))
     assert len(set(given)) == 1000
     assert "too_large" not in parts.told.undo
@@ -313,10 +316,7 @@ async def test_what_is_too_large_for_etcd_is_divided(narrow_store: Store) -> Non
     net = layout([network("net", "10.0.0.0/16", 29)])
     await seed(narrow_store.client, narrow_store.keys, net, [node("h1"), node("h2")])
     async with leading(narrow_store) as parts:
-        wanted = [
-            Request(EndpointName(f"{n:x>200}"), NodeName("h1"), Tenant(f"t{n}"), Segment(""))
-            for n in range(300)
-        ]
+        wanted = [allocate(f"{n:x>200}", "h1", f"t{n}") for n in range(300)]
         given = texts(await parts.committer.submit(wanted))
         assert len(set(given)) == 300
         assert "too_large" in parts.told.undo
@@ -337,18 +337,18 @@ async def test_reservations_between_allocations_take_effect_in_their_order(parts
     ranges = ("10.0.0.1-10.0.0.7",)
     made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
 
-    def want(name: str) -> Request:
-        return Request(EndpointName(name), NodeName("h1"), Tenant("t"), Segment(""))
+    def want(name: str) -> Allocate:
+        return allocate(name, "h1", "t")
 
-    items: list[Item] = [
+    commands: list[Command] = [
         want("a"),
-        SetReservation(made),
+        CreateReservation(made),
         want("b"),
-        DropReservation("r"),
+        DeleteReservation("r"),
         want("c"),
         Release(EndpointName("a")),
     ]
-    results = texts(await parts.committer.submit(items))
+    results = texts(await parts.committer.submit(commands))
     assert results[0] == "10.0.0.0"
     assert results[2] == "10.0.0.8"
     assert results[4] == "10.0.0.1"
@@ -362,15 +362,15 @@ async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
         task.cancel()
     ranges = ("10.0.0.1",)
     made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
-    assert await parts.committer.submit([SetReservation(made)]) == [None]
-    assert await parts.committer.submit([DropReservation("r")]) == [None]
+    assert await parts.committer.submit([CreateReservation(made)]) == [None]
+    assert await parts.committer.submit([DeleteReservation("r")]) == [None]
     await asyncio.gather(*gone, return_exceptions=True)
     assert parts.committer.waiting == 0
 
 
 def test_a_feed_goes_on_with_what_it_knew_of_what_it_cannot_read() -> None:
     keys = Keys("/x")
-    feed, state = TopologyFeed(keys), State()
+    feed, ledger = TopologyFeed(keys), Ledger()
     document = encode_layout(layout([network("net", "10.0.0.0/24", 29)]))
     feed.push(
         Snapshot(
@@ -379,8 +379,8 @@ def test_a_feed_goes_on_with_what_it_knew_of_what_it_cannot_read() -> None:
     )
     feed.push(Changes((Event(keys.layout, KeyValue(keys.layout, b"[", 1, 2), 2),), 2))
     while feed.is_behind:
-        assert feed.catch_up(state) == set()
-    assert list(state.spaces) == ["net"]
+        assert feed.catch_up(ledger) == set()
+    assert list(ledger.spaces) == ["net"]
     assert feed.view.layout_revision == 2
     assert set(feed.view.unreadable) == {keys.layout, f"{keys.nodes}bad"}
 
@@ -394,9 +394,9 @@ async def test_what_was_put_in_between_is_an_error_of_nobody(parts: Parts) -> No
 
 async def test_who_waits_for_memory_to_settle_never_sees_what_is_not_stored(parts: Parts) -> None:
     async def read() -> int:
-        await parts.committer.settled()
-        assert not parts.state.operations
-        return parts.state.index.used
+        await parts.committer.idle()
+        assert not parts.ledger.unsaved.operations
+        return parts.ledger.index.used
 
     asked = [asyncio.create_task(parts.ask(f"n{n}")) for n in range(50)]
     seen = 0
@@ -435,6 +435,6 @@ async def test_a_full_store_is_told_and_nothing_is_taken(tmp_path: Path) -> None
                     for use in decode_page(page).used
                 }
                 assert stored == given.keys()
-                assert parts.state.index.used == len(given)
+                assert parts.ledger.index.used == len(given)
     finally:
         server.stop()

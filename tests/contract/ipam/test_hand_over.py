@@ -10,15 +10,15 @@ import pytest
 
 from services.common.errors import RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
-from services.common.model.names import EndpointName, NodeName, Segment, Tenant
-from services.ipam.deciding.commands import Release, Result
-from services.ipam.model import Allocated, Request
+from services.common.model.names import EndpointName
+from services.ipam.deciding.commands import Allocate, Allocated, Release, Result
 from services.ipam.store.group_commit import NOT_ACTIVE
 from services.ipam.store.replica import Identity, Replica
 from tests.conftest import Store
 from tests.contract.ipam.test_take_over import Nobody
 from tests.support.ipam_dump import dump
 from tests.support.ipam_process import poll, seed
+from tests.support.ipam_world import allocate
 from tests.support.topologies import layout, network, node
 
 SECONDS = 60.0
@@ -49,25 +49,25 @@ async def two(store: Store) -> AsyncIterator[tuple[Replica, Replica]]:
         yield first, second
 
 
-def request(name: str, tenant: str = "t", on: str = "h1") -> Request:
-    return Request(EndpointName(name), NodeName(on), Tenant(tenant), Segment(""))
+def request(name: str, tenant: str = "t", on: str = "h1") -> Allocate:
+    return allocate(name, on, tenant)
 
 
 async def same(first: Replica, second: Replica) -> None:
     """Waits until both hold the same."""
-    await poll(lambda: dump(first.state) == dump(second.state), SECONDS)
+    await poll(lambda: dump(first.ledger) == dump(second.ledger), SECONDS)
 
 
 async def test_memory_goes_on_where_it_was(store: Store) -> None:
     async with two(store) as (first, second):
         await first.submit([request(f"a{n}", f"t{n % 3}") for n in range(30)])
-        state = first.state
+        state = first.ledger
         await first.hand_over()
         await poll(lambda: second.active, SECONDS)
         await second.submit([request(f"b{n}", f"t{n % 4}", "h2") for n in range(20)])
         await second.submit([Release(EndpointName(f"a{n}")) for n in range(25)])
         await same(first, second)
-        assert first.state is state  # it was not read anew
+        assert first.ledger is state  # it was not read anew
         assert first.in_sync
         assert first.active_address == "two"
         with pytest.raises(Unavailable) as refused:
@@ -88,7 +88,7 @@ async def test_what_was_not_decided_is_told_apart_and_leaves_no_trace(store: Sto
         await poll(lambda: second.active, SECONDS)
         for lane, results in enumerate(await asyncio.gather(*jobs, return_exceptions=True)):
             for n in range(3):
-                places = second.state.index.places(EndpointName(f"{lane}-{n}"))
+                places = second.ledger.index.places(EndpointName(f"{lane}-{n}"))
                 assert bool(places) == _decided(results, n)
         await same(first, second)
 

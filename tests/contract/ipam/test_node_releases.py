@@ -69,7 +69,7 @@ class World:
 
         async def so() -> bool:
             self.pass_time(passing)
-            return await self.in_use() == set(names) and not self.parts.state.releases
+            return await self.in_use() == set(names) and not self.parts.ledger.releases
 
         await poll(so, SECONDS)
         assert await self.record() is None
@@ -81,7 +81,7 @@ async def world(store: Store) -> AsyncIterator[World]:
         clock = [0.0]
         releases = NodeReleases(
             parts.committer,
-            parts.state,
+            parts.ledger,
             parts.feed.view,
             GRACE,
             FENCE,

@@ -18,13 +18,14 @@ from services.common.errors import RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.types import Changes, Delete, Put, Revision
 from services.common.etcd.watch import WatchStream
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import NetworkName, NodeName
 from services.common.records.blocks import BlockPage, PageRest, PageUse, encode
-from services.ipam.ledger.state import State
-from services.ipam.model import Allocated, Request
+from services.ipam.deciding.commands import Allocated
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.store.replica import Identity, Replica
 from tests.conftest import Store
 from tests.support.ipam_process import poll, seed
+from tests.support.ipam_world import allocate
 from tests.support.topologies import layout, network, node
 
 BASE = 10 << 24
@@ -118,11 +119,9 @@ async def take_over(store: Store, replica: Replica, client: SlowClient) -> None:
     assert not early
 
 
-async def allocate(replica: Replica, node: str, *names: str) -> list[str]:
-    results = await replica.submit(
-        [Request(EndpointName(name), NodeName(node), Tenant("t"), Segment("")) for name in names]
-    )
-    return [item.given[0].text for item in results if isinstance(item, Allocated)]
+async def addresses_of(replica: Replica, node: str, *names: str) -> list[str]:
+    results = await replica.submit([allocate(name, node, "t") for name in names])
+    return [item.addresses[0].text for item in results if isinstance(item, Allocated)]
 
 
 async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
@@ -132,22 +131,22 @@ async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
     async with standby(store, "") as (replica, _):
         await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
         await poll(lambda: replica.active, SECONDS)
-        before = weakref.ref(replica.state)
+        before = weakref.ref(replica.ledger)
 
-        def broken(_: State) -> None:
+        def broken(_: Ledger) -> None:
             monkeypatch.undo()
             raise ZeroDivisionError
 
-        monkeypatch.setattr(State, "drain", broken)
-        asked = Request(EndpointName("a"), NodeName("h1"), Tenant("t"), Segment(""))
+        monkeypatch.setattr(Ledger, "pending", broken)
+        asked = allocate("a", "h1", "t")
         (result,) = await replica.submit([asked])
         assert isinstance(result, RomanaError)
         assert result.reason == "INTERNAL"
-        await poll(lambda: replica.active and replica.state is not before(), SECONDS)
+        await poll(lambda: replica.active and replica.ledger is not before(), SECONDS)
         assert before() is None
         (result,) = await replica.submit([asked])
         assert isinstance(result, Allocated)
-        assert [item.text for item in result.given] == ["10.0.0.0"]
+        assert [item.text for item in result.addresses] == ["10.0.0.0"]
 
 
 async def test_what_was_released_by_a_clock_that_was_ahead_rests_no_longer_than_its_delay(
@@ -167,7 +166,7 @@ async def test_what_was_released_by_a_clock_that_was_ahead_rests_no_longer_than_
         )
         await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
         await poll(lambda: replica.active, SECONDS)
-        asked = Request(EndpointName("a"), NodeName("h1"), Tenant("t"), Segment(""))
+        asked = allocate("a", "h1", "t")
 
         async def given() -> bool:
             with contextlib.suppress(Unavailable):
@@ -186,7 +185,7 @@ async def test_who_takes_over_decides_only_after_all_that_was_written(store: Sto
             (), (Put(key, encode(page)), Put(store.keys.commit, b"other/1"))
         )
         await take_over(store, replica, client)
-        assert await allocate(replica, "h1", "a", "b") == ["10.0.0.0", "10.0.0.1"]
+        assert await addresses_of(replica, "h1", "a", "b") == ["10.0.0.0", "10.0.0.1"]
 
 
 async def test_who_takes_over_releases_nothing_of_a_node_that_it_has_not_heard_of_yet(
@@ -201,7 +200,7 @@ async def test_who_takes_over_releases_nothing_of_a_node_that_it_has_not_heard_o
             (), (Put(key, encode(page)), Put(store.keys.commit, b"other/1"))
         )
         await take_over(store, replica, client)
-        assert await allocate(replica, "h2", "a", "b") == ["10.0.0.0", "10.0.0.1"]
+        assert await addresses_of(replica, "h2", "a", "b") == ["10.0.0.0", "10.0.0.1"]
 
 
 async def test_nothing_is_released_of_a_node_whose_record_cannot_be_read(store: Store) -> None:
@@ -215,13 +214,13 @@ async def test_nothing_is_released_of_a_node_whose_record_cannot_be_read(store: 
     async with standby(store, "") as (replica, _):
         await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
         await poll(lambda: replica.active, SECONDS)
-        assert await allocate(replica, "h1", "b") == ["10.0.0.128"]
+        assert await addresses_of(replica, "h1", "b") == ["10.0.0.128"]
         assert list(replica.unreadable) == [store.keys.node(NodeName("h2"))]
         assert await store.client.get(key) is not None
         # repaired, it goes on with what it has
         await seed(store.client, store.keys, None, [node("h2")])
         await poll(lambda: not replica.unreadable, SECONDS)
-        assert await allocate(replica, "h2", "a", "c") == ["10.0.0.0", "10.0.0.1"]
+        assert await addresses_of(replica, "h2", "a", "c") == ["10.0.0.0", "10.0.0.1"]
 
 
 async def test_nobody_stands_for_election_before_the_layout_can_be_read(store: Store) -> None:
@@ -243,7 +242,7 @@ async def test_nobody_stands_for_election_before_the_layout_can_be_read(store: S
         assert not replica.in_sync
         await seed(store.client, store.keys, layout([network("net", "10.0.0.0/24", 29)]))
         await poll(lambda: replica.active, SECONDS)
-        assert await allocate(replica, "h1", "a") == ["10.0.0.0"]
+        assert await addresses_of(replica, "h1", "a") == ["10.0.0.0"]
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

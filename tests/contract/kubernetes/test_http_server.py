@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import InvalidInput, WrongState
+from services.common.rpc.identity import Role
+from services.common.tls import TlsFiles
 from services.kubernetes.api.http_server import HttpServer
+from services.kubernetes.api.serving_tls import ServingFiles, ServingTls
 from services.kubernetes.settings import ExtenderSettings, ServerTlsSettings
 from tests.support.certificates import Authority
 
@@ -85,33 +89,79 @@ async def test_a_port_that_is_taken_is_said(port: int) -> None:
 
 def test_other_machines_are_served_with_tls_or_expressly_without() -> None:
     with pytest.raises(InvalidInput):
-        ExtenderSettings(address="192.0.2.1:9650").context()
-    assert ExtenderSettings(address="192.0.2.1:9650", insecure=True).context() is None
-    assert ExtenderSettings().context() is None
+        ExtenderSettings(address="192.0.2.1:9650").serving()
+    assert ExtenderSettings(address="192.0.2.1:9650", insecure=True).serving() is None
+    assert ExtenderSettings().serving() is None
 
 
-async def test_with_tls_callers_show_a_certificate(tmp_path: Path) -> None:
-    files = Authority(tmp_path / "ca").issue("extender")
-    tls = ServerTlsSettings(ca=files.ca, certificate=files.certificate, key=files.key)
-    server = HttpServer(HANDLERS)
-    settings = ExtenderSettings(tls=tls)
-    bound = await server.start("127.0.0.1:0", settings.context())
+def ask_with(shows: TlsFiles | None, trusts: TlsFiles, port: int) -> tuple[int, int]:
+    """Status of a request, and the serial number of the server's certificate."""
+    context = ssl.create_default_context(cafile=str(trusts.ca))
+    context.check_hostname = False
+    if shows is not None:
+        context.load_cert_chain(shows.certificate, shows.key)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    try:
+        connection.request("POST", "/echo", b"x")
+        status = connection.getresponse().status
+        found = connection.sock.getpeercert()
+        return status, int(found["serialNumber"], 16)
+    finally:
+        connection.close()
 
-    def work(*, shows: bool) -> int:
-        context = ssl.create_default_context(cafile=str(files.ca))
-        context.check_hostname = False
-        if shows:
-            context.load_cert_chain(files.certificate, files.key)
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", bound.port, timeout=10, context=context
-        )
-        try:
-            connection.request("POST", "/echo", b"x")
-            return connection.getresponse().status
-        finally:
-            connection.close()
 
-    assert await asyncio.to_thread(work, shows=True) == 200
+async def test_with_tls_callers_show_a_certificate_with_a_role_that_is_served(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    ours = authority.issue("extender")
+    settings = ExtenderSettings(
+        tls=ServerTlsSettings(ca=ours.ca, certificate=ours.certificate, key=ours.key)
+    )
+    server = HttpServer(HANDLERS, roles=frozenset({Role.ORCHESTRATOR}))
+    tls = settings.serving()
+    assert tls is not None
+    port = (await server.start("127.0.0.1:0", tls.context)).port
+
+    async def status(shows: TlsFiles | None) -> int:
+        return (await asyncio.to_thread(ask_with, shows, ours, port))[0]
+
+    assert await status(authority.issue("scheduler", uri="romana:orchestrator")) == 200
+    assert await status(authority.issue("node", uri="romana:node:n1")) == 403
+    assert await status(authority.issue("nobody")) == 403
     with pytest.raises((OSError, http.client.HTTPException)):
-        await asyncio.to_thread(work, shows=False)
+        await status(None)
     await server.stop(1)
+
+
+async def test_a_certificate_that_was_renewed_is_served_without_a_restart(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    first, second = authority.issue("first"), authority.issue("second")
+    files = ServingFiles(tmp_path / "tls.crt", tmp_path / "tls.key")
+
+    def write(certificate: Path, key: Path) -> None:
+        shutil.copy(certificate, files.certificate)
+        shutil.copy(key, files.key)
+
+    write(first.certificate, first.key)
+    tls = ServingTls(files)
+    server = HttpServer(HANDLERS)
+    port = (await server.start("127.0.0.1:0", tls.context)).port
+
+    async def serial() -> int:
+        return (await asyncio.to_thread(ask_with, None, first, port))[1]
+
+    before = await serial()
+    assert not tls.renew()
+    write(second.certificate, first.key)  # half written
+    assert not tls.renew()
+    assert await serial() == before
+    write(second.certificate, second.key)
+    assert tls.renew()
+    assert await serial() != before
+    await server.stop(1)
+
+
+def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput):
+        ServingTls(ServingFiles(tmp_path / "none.crt", tmp_path / "none.key"))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import copy
 import ipaddress
 import json
 
+import pytest
+
 from services.common.certificates import authority
+from tests.kubernetes import files
+from tests.kubernetes.hosts import CONTROL
 from tests.kubernetes.installed import CHART, NAMESPACE, RELEASE, Installed
 from tests.kubernetes.objects import Pods, pod
 from tests.kubernetes.romana import PODS
-from tests.kubernetes.shell import until
+from tests.kubernetes.shell import Failed, until
 
+RESOURCE = "romana.io/address"
 TRIES = (
     {},
     {"tls": {"enabled": False}},
@@ -19,6 +25,7 @@ TRIES = (
     {"etcd": {"storage": {"kind": "claim", "class": "fast"}}},
     {"topology": {"initial": {}}},
     {"etcd": {"backup": {"enabled": True, "claim": "backup"}}},
+    {"crds": {"install": False}, "kubernetes": {"webhook": False, "clusterIP": "10.96.77.77"}},
 )
 
 
@@ -87,6 +94,62 @@ def test_nobody_else_gets_one(installed: Installed) -> None:
 
     until("the request to be denied", is_denied)
     installed.cluster.kubectl("delete", "certificatesigningrequest", "not-an-agent")
+
+
+def test_a_topology_that_is_wrong_is_refused_there_and_then(installed: Installed) -> None:
+    spec = installed.initial()
+    right = {
+        "apiVersion": "romana.io/v1alpha1",
+        "kind": "RomanaTopology",
+        "metadata": {"name": "romana"},
+        "spec": spec,
+    }
+    installed.cluster.apply(right)
+    wrong = copy.deepcopy(right)
+    wrong["spec"]["networks"][0]["cidr"] = "10.60.0.1/16"
+    with pytest.raises(Failed, match=r"spec\.networks\[0\]\.cidr"):
+        installed.cluster.apply(wrong)
+
+    def is_shown() -> bool:
+        shown = installed.cluster.get("romananetworks")["items"]
+        return [one["metadata"]["name"] for one in shown] == ["pods"]
+
+    until("the network to be shown", is_shown)
+
+
+def test_kube_scheduler_asks_the_extender_for_pods_that_name_the_resource(
+    installed: Installed,
+) -> None:
+    cluster = installed.cluster
+    secret = cluster.get("-n", NAMESPACE, "secret", "romana-scheduler-tls")["data"]
+    tls = {
+        "caData": secret["ca.crt"],
+        "certData": secret["tls.crt"],
+        "keyData": secret["tls.key"],
+    }
+    files.write_scheduler(
+        cluster.hosts,
+        {
+            "urlPrefix": f"https://{cluster.hosts.address('node-1')}:9650",
+            "enableHTTPS": True,
+            "tlsConfig": {"serverName": "romana", **tls},
+            "managedResources": [{"name": RESOURCE, "ignoredByScheduler": True}],
+        },
+    )
+    cluster.restart(CONTROL, "kube-scheduler")
+    pods = Pods(cluster)
+    one, nowhere, other = pod("one"), pod("nowhere", network="nowhere"), pod("other")
+    for item in (one, nowhere):
+        item["spec"]["containers"][0]["resources"] = {"limits": {RESOURCE: "1"}}
+    pods.run(one, other)
+    cluster.apply(nowhere)
+
+    def is_said() -> bool:
+        events = cluster.get("events", "--field-selector=involvedObject.name=nowhere")["items"]
+        return any("there is no network 'nowhere'" in item["message"] for item in events)
+
+    until("a reason", is_said)
+    pods.delete(one, nowhere, other)
 
 
 def test_renewed_certificates_are_taken_up(installed: Installed) -> None:

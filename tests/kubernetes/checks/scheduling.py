@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
+from services.kubernetes.objects.nodes import GROUP_LABEL, NOT_READY_TAINT
 from tests.kubernetes.checks.conftest import figures
 from tests.kubernetes.objects import Pods, deployment, network_policy, pod
 from tests.kubernetes.romana import TINY, TINY_NODES, Romana
@@ -15,13 +15,6 @@ def reasons(pods: Pods, name: str) -> str:
     """What kube-scheduler says of a pod."""
     events = pods.cluster.get("events", f"--field-selector=involvedObject.name={name}")["items"]
     return "; ".join(one["message"] for one in events if one["reason"] == "FailedScheduling")
-
-
-def crowd(name: str, count: int) -> dict[str, Any]:
-    """A Deployment on the tiny network."""
-    made = deployment(name, count)
-    made["spec"]["template"]["metadata"]["annotations"] = {"romana.io/network": "tiny"}
-    return made
 
 
 def phases(pods: Pods, app: str) -> dict[str, int]:
@@ -65,7 +58,7 @@ def test_pods_of_their_nodes_own_network_are_bound_too(pods: Pods) -> None:
 
 
 def test_no_pod_is_bound_without_an_address(pods: Pods, romana: Romana) -> None:
-    pods.cluster.apply(crowd("crowd", 30))
+    pods.cluster.apply(deployment("crowd", 30, network="tiny"))
     until(
         "all addresses to be in use",
         lambda: phases(pods, "crowd") == {"running": TINY, "waiting": 30 - TINY, "stuck": 0},
@@ -89,6 +82,27 @@ def test_no_pod_is_bound_without_an_address(pods: Pods, romana: Romana) -> None:
         f"{time.monotonic() - begun:.1f} s after its predecessor was told to end"
     )
     pods.wait(("default", "next"))
+
+
+def test_pods_are_kept_from_a_node_until_its_agent_is_ready(pods: Pods, romana: Romana) -> None:
+    cluster = romana.cluster
+    cluster.stop("node-3", "agent", signal="KILL")
+    until("its stream to be gone", lambda: not romana.is_connected("node-3"))
+    cluster.kubectl("taint", "node", "node-3", f"{NOT_READY_TAINT}=:NoSchedule")
+    cluster.apply(pod("web", node="node-3"))
+    until("a reason", lambda: NOT_READY_TAINT in reasons(pods, "web"))
+    cluster.start("node-3", "agent")
+    pods.wait(("default", "web"))
+    assert not cluster.get("node", "node-3")["spec"].get("taints")
+
+
+def test_nodes_have_their_groups_as_a_label(romana: Romana) -> None:
+    def label(node: str) -> str | None:
+        found: str | None = romana.cluster.get("node", node)["metadata"]["labels"].get(GROUP_LABEL)
+        return found
+
+    for node in romana.cluster.hosts.nodes:
+        until("the label", lambda node=node: label(node) == f"pods.{node}")
 
 
 def test_policies_hold_for_pods_that_the_extender_bound(pods: Pods) -> None:

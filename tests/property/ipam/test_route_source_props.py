@@ -8,17 +8,17 @@ from ipaddress import ip_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.errors import RomanaError
 from services.common.model.layout import Layout
-from services.common.model.names import NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.sync.source import Source
-from services.ipam.deciding.allocation import allocate, release
+from services.ipam.deciding.commands import Release
+from services.ipam.deciding.execute import execute
 from services.ipam.ledger.areas import Interval
 from services.ipam.ledger.ground import Reservation
-from services.ipam.ledger.state import State
-from services.ipam.model import ANY, Release, Request
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.routes.source import Encoding, RouteSource
 from services.ipam.routes.view import RoutesView
+from tests.support.ipam_world import allocate, terms
 from tests.support.topologies import layout, network, node
 
 
@@ -50,61 +50,56 @@ NAMES = ["h1", "h2", "h3"]
 
 class World:
     def __init__(self) -> None:
-        self.state = State()
+        self.ledger = Ledger()
         self.source = Source("epoch")
         self.view = RoutesView()
         self.routes = RouteSource(self.source, self.view, ENCODING)
-        self.state.set_layout(LAYOUTS[0])
+        self.ledger.set_layout(LAYOUTS[0])
         self.revision = 0
 
     def update(self, *nodes: str) -> None:
         self.revision += 1
-        places = self.state.settle(self.revision)
-        self.view.changed([*places, *self.state.take_moved()])
-        self.routes.update(self.state, [NodeName(name) for name in nodes])
+        places = self.ledger.saved(self.revision)
+        self.view.changed([*places, *self.ledger.take_moved()])
+        self.routes.update(self.ledger, [NodeName(name) for name in nodes])
         self.source.flush(self.revision, 0.0)
 
     def allocate(self, name: str, where: str, segment: str) -> None:
-        if where not in self.state.nodes:
+        if where not in self.ledger.nodes:
             return
-        request = Request(name, NodeName(where), Tenant("t"), Segment(segment), ANY)  # type: ignore[arg-type]
-        mark = self.state.mark()
-        try:
-            allocate(self.state, request, 0, 0)
-        except RomanaError:
-            self.state.rollback(mark)
+        execute(self.ledger, allocate(name, where, segment=segment), terms(0))
         self.update()
 
     def release(self, name: str) -> None:
-        release(self.state, Release(name), 0)  # type: ignore[arg-type]
+        execute(self.ledger, Release(EndpointName(name)), terms(0))
         self.update()
 
     def set_layout(self, number: int) -> None:
-        self.state.set_layout(LAYOUTS[number])
+        self.ledger.set_layout(LAYOUTS[number])
         self.update()
 
     def set_node(self, number: int) -> None:
-        self.state.set_node(NODES[number])
+        self.ledger.set_node(NODES[number])
         self.update(NODES[number].name)
 
     def drop_node(self, name: str) -> None:
-        self.state.drop_node(NodeName(name))
+        self.ledger.drop_node(NodeName(name))
         self.update(name)
 
     def reserve(self, first: int) -> None:
         start = int(ip_address("10.0.0.0")) + first
         intervals = (Interval(start, start + 2),)
-        self.state.set_reservation(Reservation(f"r{first}", NetworkName("net"), intervals, ("x",)))
+        self.ledger.set_reservation(Reservation(f"r{first}", NetworkName("net"), intervals, ("x",)))
         self.update()
 
     def unreserve(self, first: int) -> None:
-        self.state.drop_reservation(f"r{first}")
+        self.ledger.drop_reservation(f"r{first}")
         self.update()
 
     def check(self) -> None:
         fresh = Source("epoch")
         view = RoutesView()
-        RouteSource(fresh, view, ENCODING).update(self.state, ())
+        RouteSource(fresh, view, ENCODING).update(self.ledger, ())
         fresh.flush(1, 0.0)
         assert set(self.source.topics) == set(fresh.topics)
         for topic in fresh.topics:

@@ -1,6 +1,6 @@
-"""Random life of a state: decisions, failed transactions, changes of topology, a follower.
+"""Random life of a ledger: decisions, failed transactions, changes of topology, a follower.
 
-The leader's state is compared with a follower's, that is fed with what the transactions write, and
+The leader's ledger is compared with a follower's, that is fed with what the transactions write, and
 with one that is read from the store anew; and with itself before a transaction that failed.
 """
 
@@ -18,21 +18,29 @@ from hypothesis import strategies as st
 
 from services.common.errors import RomanaError
 from services.common.model.layout import Layout
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Mode, Placement
 from services.common.model.node import Node
 from services.common.records.blocks import BlockPage, decode_page, encode
-from services.ipam.deciding import allocation
-from services.ipam.deciding.batch import Streaks
-from services.ipam.deciding.commands import Item, Result, Tidy
-from services.ipam.deciding.commands import perform as decide
+from services.ipam.deciding.batch import Batch
+from services.ipam.deciding.commands import (
+    Allocated,
+    CloseRested,
+    Command,
+    CreateReservation,
+    DeleteReservation,
+    Release,
+    Result,
+)
+from services.ipam.deciding.execute import execute
+from services.ipam.deciding.release import names_on
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.index import Place
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.ranges import stored_ranges
-from services.ipam.ledger.state import State
-from services.ipam.model import ANY, Given, Release, Request, Want
-from tests.support.ipam_dump import after_tidying, choices, dump, recount
-from tests.support.ipam_world import World, want
+from services.ipam.model import ANY, AllocatedAddress
+from tests.support.ipam_dump import after_closing, choices, dump, recount
+from tests.support.ipam_world import World, allocate, terms, want
 from tests.support.topologies import layout, network, node
 
 DELAY = 5.0
@@ -133,8 +141,8 @@ RESERVED = (
 class Life:
     """A leader, its store and a follower."""
 
-    leader: State = field(default_factory=State)
-    follower: State = field(default_factory=State)
+    leader: Ledger = field(default_factory=Ledger)
+    follower: Ledger = field(default_factory=Ledger)
     store: dict[tuple[Place, int], tuple[int, bytes]] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -142,7 +150,7 @@ class Life:
     revision: int = 1
     marks: list[int] = field(default_factory=list)
 
-    def both(self, change: Callable[[State], None]) -> None:
+    def both(self, change: Callable[[Ledger], None]) -> None:
         """A change of topology or reservations: never while something is pending."""
         self.commit()
         change(self.leader)
@@ -151,7 +159,7 @@ class Life:
     def commit(self) -> None:
         """A transaction that comes through."""
         self.revision += 1
-        for change in self.leader.drain().pages:
+        for change in self.leader.pending().pages:
             key = (change.place, change.page)
             if change.record is None:
                 self.store.pop(key, None)
@@ -162,7 +170,7 @@ class Life:
                 self.follower.put_page(
                     change.place, change.bits, change.page, decode_page(document), self.revision
                 )
-        self.leader.settle(self.revision)
+        self.leader.saved(self.revision)
         self.marks.clear()
 
     def fail(self) -> None:
@@ -170,9 +178,9 @@ class Life:
         self.leader.rollback()
         self.marks.clear()
 
-    def reread(self) -> State:
-        """A state made of the store."""
-        made = State()
+    def reread(self) -> Ledger:
+        """A ledger made of the store."""
+        made = Ledger()
         made.nodes = {NodeName(name): item for name, item in self.nodes.items()}
         made.set_layout(self.leader.layout)
         for item in self.reservations.values():
@@ -183,15 +191,15 @@ class Life:
 
     def check(self) -> None:
         """All three are the same."""
-        assert not self.leader.operations
+        assert not self.leader.unsaved.operations
         recount(self.leader)
         expected = dump(self.leader)
         expected_choices = choices(self.leader, self.now, 5)
-        expected_end = after_tidying(self.leader, self.now)
+        expected_end = after_closing(self.leader, self.now)
         for other in (self.follower, self.reread()):
             assert dump(other) == expected
             assert choices(other, self.now, 5) == expected_choices
-            assert after_tidying(other, self.now) == expected_end
+            assert after_closing(other, self.now) == expected_end
         pages = {
             (place, 0): BlockPage(length=length, returned=number)
             for place, (length, number) in self.leader.returned.items()
@@ -235,29 +243,22 @@ steps = st.one_of(
 def perform(life: Life, step: tuple[object, ...]) -> None:  # noqa: C901 - a table
     match step:
         case ("allocate", int(number), str(name), *rest):
-            tenant, segment, wants = rest or ("t0", "", (Want(),))
-            asked = Request(
-                EndpointName(f"n{number}"),
-                NodeName(name),
-                Tenant(str(tenant)),
-                Segment(str(segment)),
-                wants,  # type: ignore[arg-type]
-            )
+            command = allocate(f"n{number}", name, *(rest or ("t0", "", ANY)))  # type: ignore[arg-type]
             before = dump(life.leader)
-            try:
-                result = allocation.allocate(life.leader, asked, life.now, 1)
-            except RomanaError:
+            result = execute(life.leader, command, terms(life.now))
+            if isinstance(result, RomanaError):
                 assert dump(life.leader) == before
             else:
-                assert result.existed or not _forbidden(life, result.given)
+                assert isinstance(result, Allocated)
+                assert result.existed or not _forbidden(life, result.addresses)
         case ("release", int(number)):
-            allocation.release(life.leader, Release(EndpointName(f"n{number}")), life.now)
+            execute(life.leader, Release(EndpointName(f"n{number}")), terms(life.now))
         case ("wait", float(seconds)):
             life.now += int(seconds * 1000)
         case ("tidy", int(most)):
-            allocation.tidy(life.leader, life.now, most)
+            execute(life.leader, CloseRested(most), terms(life.now))
         case ("mark",):
-            life.marks.append(life.leader.mark())
+            life.marks.append(life.leader.undo.mark())
         case ("rollback",) if life.marks:
             life.leader.rollback(life.marks.pop())
         case ("commit",):
@@ -267,28 +268,28 @@ def perform(life: Life, step: tuple[object, ...]) -> None:  # noqa: C901 - a tab
         case ("reserve", int(number)):
             net, ranges = RESERVED[number]
             made = Reservation(f"r{number}", NetworkName(net), stored_ranges(ranges), ranges)
-            life.both(lambda state: state.set_reservation(made))
+            life.both(lambda ledger: ledger.set_reservation(made))
             life.reservations[made.name] = made
         case ("unreserve", int(number)):
-            life.both(lambda state: state.drop_reservation(f"r{number}"))
+            life.both(lambda ledger: ledger.drop_reservation(f"r{number}"))
             life.reservations.pop(f"r{number}", None)
         case ("layout", int(number)):
-            life.both(lambda state: state.set_layout(variant(number)))
+            life.both(lambda ledger: ledger.set_layout(variant(number)))
         case ("node", str(name), int(number)):
             changed = node_variant(name, number)
-            life.both(lambda state: state.set_node(changed))
+            life.both(lambda ledger: ledger.set_node(changed))
             life.nodes[name] = changed
         case ("drop node", str(name)):
-            life.both(lambda state: state.drop_node(NodeName(name)))
+            life.both(lambda ledger: ledger.drop_node(NodeName(name)))
             life.nodes.pop(name, None)
-            for item in list(allocation.names_on(life.leader, NodeName(name))):
-                allocation.release(life.leader, item, life.now)
+            for held in list(names_on(life.leader, NodeName(name))):
+                execute(life.leader, Release(held), terms(life.now))
             life.commit()
-            assert not list(allocation.names_on(life.leader, NodeName(name)))
+            assert not list(names_on(life.leader, NodeName(name)))
     life.now += 1
 
 
-def _forbidden(life: Life, given: Sequence[Given]) -> list[str]:
+def _forbidden(life: Life, given: Sequence[AllocatedAddress]) -> list[str]:
     """Addresses that were given and must not have been."""
     found = []
     for item in given:
@@ -311,7 +312,7 @@ def _forbidden(life: Life, given: Sequence[Given]) -> list[str]:
 
 def begin() -> Life:
     life = Life()
-    life.both(lambda state: state.set_layout(variant(0)))
+    life.both(lambda ledger: ledger.set_layout(variant(0)))
     for place, name in enumerate(NODES):
         perform(life, ("node", name, place % 2))
     return life
@@ -339,35 +340,31 @@ def test_a_failed_transaction_leaves_no_trace(
         perform(life, step)
     life.commit()
     before, would = dump(life.leader), choices(life.leader, life.now, 5)
-    end, now = after_tidying(life.leader, life.now), life.now
+    end, now = after_closing(life.leader, life.now), life.now
     for step in failing:
         perform(life, step)
     life.fail()
     assert dump(life.leader) == before
     assert choices(life.leader, now, 5) == would
-    assert after_tidying(life.leader, now) == end
+    assert after_closing(life.leader, now) == end
     recount(life.leader)
 
 
 batches = st.lists(
     st.one_of(
         st.builds(
-            lambda number, node, tenant: Request(
-                EndpointName(f"b{number}"), NodeName(node), Tenant(tenant), Segment(""), ANY
-            ),
+            lambda number, node, tenant: allocate(f"b{number}", node, tenant),
             st.integers(0, 40),
             st.sampled_from(NODES),
             st.sampled_from(("t0", "t0", "t0", "t1")),
         ),
         st.builds(
-            lambda number, wants: Request(
-                EndpointName(f"b{number}"), NodeName("h0"), Tenant("t0"), Segment(""), wants
-            ),
+            lambda number, specs: allocate(f"b{number}", "h0", "t0", addresses=specs),
             st.integers(0, 40),
             st.lists(st.sampled_from(WANTS), min_size=1, max_size=3),
         ),
         st.builds(lambda number: Release(EndpointName(f"b{number}")), st.integers(0, 40)),
-        st.just(Tidy()),
+        st.just(CloseRested()),
     ),
     min_size=20,
     max_size=80,
@@ -377,7 +374,7 @@ batches = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(steps, max_size=30), batches)
 def test_requests_in_a_row_get_what_each_would_get_by_itself(
-    life_steps: list[tuple[object, ...]], batch: list[Item]
+    life_steps: list[tuple[object, ...]], commands: list[Command]
 ) -> None:
     life = begin()
     for step in life_steps:
@@ -385,23 +382,55 @@ def test_requests_in_a_row_get_what_each_would_get_by_itself(
     life.commit()
     before = dump(life.leader)
     alone = copy.deepcopy(life.leader)
-    expected = [decide(alone, item, life.now, 1) for item in batch]
+    expected = [execute(alone, command, terms(life.now)) for command in commands]
 
-    streaks, at = Streaks(life.leader, 1), 0
     results: list[Result] = []
-    while (at := streaks.run(batch, at, len(batch), results)) < len(batch):
-        results.append(decide(life.leader, batch[at], life.now, 1))
-        streaks.note(batch[at], results[at])
-        at += 1
+    assert Batch(life.leader, terms(life.now), no_defect).execute(commands, results)
 
     assert [_words(item) for item in results] == [_words(item) for item in expected]
     assert dump(life.leader) == dump(alone)
     recount(life.leader)
-    assert life.leader.operations == alone.operations
-    assert life.leader.drain().pages == alone.drain().pages
+    assert life.leader.unsaved.operations == alone.unsaved.operations
+    assert life.leader.pending().pages == alone.pending().pages
     life.leader.rollback()
     assert dump(life.leader) == before
     recount(life.leader)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(steps, max_size=30),
+    st.integers(0, len(RESERVED) - 1),
+    st.sampled_from(("create", "delete")),
+)
+def test_a_reservation_that_failed_leaves_no_trace(
+    life_steps: list[tuple[object, ...]], number: int, change: str
+) -> None:
+    life = begin()
+    for step in life_steps:
+        perform(life, step)
+    life.commit()
+    if change == "delete":
+        perform(life, ("reserve", number))
+    before, would = dump(life.leader), choices(life.leader, life.now, 5)
+    end = after_closing(life.leader, life.now)
+    net, ranges = RESERVED[number]
+    made = Reservation(f"r{number}", NetworkName(net), stored_ranges(ranges), ranges)
+    command = (
+        CreateReservation(made, allow_in_use=True)
+        if change == "create"
+        else DeleteReservation(made.name)
+    )
+    execute(life.leader, command, terms(life.now))
+    life.fail()
+    assert dump(life.leader) == before
+    assert choices(life.leader, life.now, 5) == would
+    assert after_closing(life.leader, life.now) == end
+    recount(life.leader)
+
+
+def no_defect(command: Command, error: Exception) -> RomanaError:
+    raise AssertionError(command) from error
 
 
 def _words(result: Result) -> str:
@@ -446,6 +475,6 @@ def test_two_thousand_runs_of_releases_out_of_order_lose_no_address(placement: P
         chance.shuffle(names)
         for name in names:
             assert len(it.release(name)) == 1
-        assert it.state.index.used == 0
+        assert it.ledger.index.used == 0
         assert it.blocks() == []
     assert len(set(it.fill())) == 8

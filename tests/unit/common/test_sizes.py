@@ -11,7 +11,8 @@ from services.common.model.names import GroupPath, NetworkName
 from services.common.rpc.status import StatusEncoder
 from services.common.store.transactions import Room
 from services.ipam.api import messages
-from services.ipam.model import WANTS_MOST, Allocated, Given
+from services.ipam.deciding.commands import Allocated
+from services.ipam.model import ADDRESSES_MOST, AllocatedAddress
 from services.policy.checks.policies import MAX_SIZE
 from services.topology.checks.topology import MAX_DEPTH
 from services.topology.store.claims import MAX_COMPARES
@@ -44,11 +45,11 @@ def test_what_a_batch_may_bring_is_answered_in_one_message() -> None:
     given = sizes.BATCH_ADDRESSES * sizes.ADDRESS_BYTES
     refused = sizes.BATCH_ITEMS * (sizes.STATUS_BYTES + around)
     assert given + refused <= sizes.ANSWER_BYTES < sizes.MESSAGE_BYTES
-    assert sizes.BATCH_ITEMS * WANTS_MOST * ADDRESS_TEXT + refused <= sizes.ANSWER_BYTES
+    assert sizes.BATCH_ITEMS * ADDRESSES_MOST * ADDRESS_TEXT + refused <= sizes.ANSWER_BYTES
 
 
 def test_an_address_is_answered_in_the_room_it_has() -> None:
-    given = Given((1 << 128) - 1, 128, NetworkName(NAME), (1 << 128) - 16, 124, 1 << 40)
+    given = AllocatedAddress((1 << 128) - 1, 128, NetworkName(NAME), (1 << 128) - 16, 124, 1 << 40)
     answer = pb.AllocateAddressesResponse()
     result = Allocated([given, given], existed=True)
     messages.ResultWriter(answer.results, StatusEncoder().status_of).add([result])

@@ -172,10 +172,10 @@ def test_a_block_closes_when_the_last_rest_ends_not_before() -> None:
     it.wait(5)
     it.release("n1")
     it.wait(9.999)
-    it.tidy()
+    it.close_rested()
     assert it.blocks() == ["10.0.0.0/30"]
     it.wait(0.001)
-    it.tidy()
+    it.close_rested()
     assert it.blocks() == []
 
 
@@ -186,7 +186,7 @@ def test_an_empty_block_that_came_into_use_again_stays() -> None:
     it.wait(5)
     it.one("b")
     it.wait(60)
-    it.tidy()
+    it.close_rested()
     assert it.blocks() == ["10.0.0.0/30"]
 
 

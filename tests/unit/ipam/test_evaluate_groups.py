@@ -9,7 +9,7 @@ import pytest
 from services.common.errors import NotFound, RomanaError
 from services.common.model.names import NodeName, Segment, Tenant
 from services.ipam.deciding.evaluate_groups import GroupEvaluating, Rooms
-from services.ipam.model import Want, Why
+from services.ipam.model import AddressSpec, Why
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
 
@@ -25,19 +25,19 @@ NETWORKS = [
 NODES = [node("a", "one"), node("b", "one", on=["net"]), node("c", "two"), node("d", None)]
 
 
-ANYTHING = Want()
+ANYTHING = AddressSpec()
 
 
-def groups(it: World, wanted: Want = ANYTHING, tenant: str = "mine") -> Rooms:
+def groups(it: World, wanted: AddressSpec = ANYTHING, tenant: str = "mine") -> Rooms:
     evaluating = GroupEvaluating(Tenant(tenant), Segment(""), wanted)
-    for place in evaluating.begin(it.state):
-        evaluating.look(it.state, place, it.now)
+    for place in evaluating.begin(it.ledger):
+        evaluating.look(it.ledger, place, it.now)
     return evaluating.rooms
 
 
 def fits(it: World, rooms: Rooms, name: str) -> bool:
     """As a scheduler judges that knows where its nodes are."""
-    there = it.state.nodes[NodeName(name)]
+    there = it.ledger.nodes[NodeName(name)]
     group = next(iter(there.placements.values()), None)
     free = any(
         room.refused is None and room.group == group and there.is_attached(room.network)
@@ -58,7 +58,7 @@ def test_the_same_nodes_fit(seed: int) -> None:
         if draw.random() < 0.3:
             it.release(f"n{number}")
     for tenant in ("mine", "other"):
-        for wanted in (Want(), want("net"), want("own"), want("six")):
+        for wanted in (AddressSpec(), want("net"), want("own"), want("six")):
             rooms = groups(it, wanted, tenant)
             found = it.evaluate(want=wanted, tenant=tenant)
             assert {one.node: one.fits for one in found} == {
@@ -88,7 +88,7 @@ def test_an_address_fits_where_it_can_be_had(seed: int) -> None:
             had = True
             it.release("it")
             it.wait(60)
-            it.tidy()
+            it.close_rested()
         assert had == fitting[name], (name, wanted, rooms)
 
 

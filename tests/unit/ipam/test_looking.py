@@ -78,7 +78,7 @@ def test_evaluation_of_what_does_not_exist() -> None:
 def test_evaluation_changes_nothing() -> None:
     it = world()
     it.evaluate()
-    assert not it.state.operations
+    assert not it.ledger.unsaved.operations
     assert it.blocks() == []
 
 
@@ -112,8 +112,8 @@ def test_utilization_adds_up_from_leaves_to_the_network() -> None:
     it.many(5)
     it.one("b", "h2", "u")
     it.release("n0")
-    (net,) = utilization(it.state)
-    detail(it.state, [net])
+    (net,) = utilization(it.ledger)
+    detail(it.ledger, [net])
     found = {item.path: item.usage for item in net.groups}
     assert list(found) == ["dc/zone", "dc/zone/r0", "dc/zone/r1"]
     assert [(item.nodes) for item in net.groups] == [2, 1, 1]
@@ -133,8 +133,8 @@ def test_utilization_adds_up_from_leaves_to_the_network() -> None:
 def test_stranded_blocks_of_a_network_count_for_it() -> None:
     it = world()
     it.many(5)
-    it.state.set_layout(layout([network("net", "10.0.0.0/28", 29)]))
-    (net,) = utilization(it.state)
+    it.ledger.set_layout(layout([network("net", "10.0.0.0/28", 29)]))
+    (net,) = utilization(it.ledger)
     assert (net.usage.size, net.usage.used, net.usage.blocks, net.usage.held) == (16, 5, 2, 8)
 
 
@@ -146,7 +146,7 @@ def walk(it: World, wanted: BlockFilter, most: int, meanwhile: object = None) ->
     names: list[str] = []
     after = None
     while True:
-        page, after = list_addresses(it.state, wanted, after, most)
+        page, after = list_addresses(it.ledger, wanted, after, most)
         assert len(page) <= most
         names += [str(block.names[offset]) for block, offset in page]
         if after is None:
@@ -204,11 +204,11 @@ def test_filters() -> None:
 def test_blocks_in_pages() -> None:
     it = world()
     it.many(10)
-    page, after = list_blocks(it.state, BlockFilter(), None, 2)
+    page, after = list_blocks(it.ledger, BlockFilter(), None, 2)
     assert [str(block) for block in page] == ["10.0.0.0/30", "10.0.0.4/30"]
     for number in range(4, 8):
         it.release(f"n{number}")
-    page, after = list_blocks(it.state, BlockFilter(), after, 2)
+    page, after = list_blocks(it.ledger, BlockFilter(), after, 2)
     assert ([str(block) for block in page], after) == (["10.0.0.8/30"], None)
 
 
@@ -216,5 +216,5 @@ def test_blocks_of_a_node() -> None:
     it = world()
     it.one("a", "h1")
     it.one("b", "h2")
-    page, _ = list_blocks(it.state, BlockFilter(node=NodeName("h2")), None, 10)
+    page, _ = list_blocks(it.ledger, BlockFilter(node=NodeName("h2")), None, 10)
     assert [str(block) for block in page] == ["10.0.0.4/30"]

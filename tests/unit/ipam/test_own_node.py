@@ -8,14 +8,13 @@ from dataclasses import replace
 import pytest
 
 from services.common.errors import AlreadyExists, Exhausted, Forbidden, RomanaError
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.node import Node, NodeAllowance
-from services.ipam.deciding import own_node, reservations
-from services.ipam.deciding.own_node import CONFLICTS_MOST, NodeBounds, may_take
+from services.ipam.deciding.commands import CreateReservation, NodeBounds
+from services.ipam.deciding.node_bounds import CONFLICTS_MOST, may_take
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ranges import stored_ranges
-from services.ipam.model import ANY, Request
-from tests.support.ipam_world import World
+from tests.support.ipam_world import World, carry_out
 from tests.support.topologies import layout, network, node
 
 DEFAULTS = NodeBounds()
@@ -34,10 +33,7 @@ def allowed(name: str, **allowance: object) -> Node:
 def take(
     there: World, name: str, tenant: str = "t", on: str = "n1", bounds: NodeBounds = DEFAULTS
 ) -> list[str]:
-    asked = Request(EndpointName(name), NodeName(on), Tenant(tenant), Segment(""), ANY)
-    given = own_node.allocate(there.state, asked, bounds, there.now, there.now // 1000).given
-    there.settle()
-    return [item.text for item in given]
+    return there.allocate(name, on, tenant, bounds=bounds)
 
 
 def refusal(kind: type[RomanaError], there: World, *words: str) -> str:
@@ -45,7 +41,7 @@ def refusal(kind: type[RomanaError], there: World, *words: str) -> str:
     with pytest.raises(kind) as raised:
         take(there, *words)
     assert there.blocks() == before
-    assert not there.state.operations
+    assert not there.ledger.unsaved.operations
     return raised.value.reason
 
 
@@ -140,17 +136,17 @@ def test_a_share_is_one_block_at_least() -> None:
 
 
 def set_aside(there: World, *ranges: str, on: str = "n1") -> bool:
-    wanted = Reservation(
+    reservation = Reservation(
         f"conflict-{ranges[0]}".replace("/", "-"),
         NetworkName("net"),
         stored_ranges(ranges),
         ranges,
         node=NodeName(on),
     )
-    needed = reservations.is_needed(there.state, wanted.name, wanted)
-    if needed:
-        there.state.set_reservation(wanted)
-    return needed
+    carry_out(there.ledger, CreateReservation(reservation))
+    is_new = bool(there.ledger.unsaved.operations)
+    there.save()
+    return is_new
 
 
 def test_a_node_sets_aside_only_an_address_of_its_own() -> None:

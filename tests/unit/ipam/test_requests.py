@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.errors import AlreadyExists, NotFound, WrongState
-from services.common.model.names import EndpointName, NodeName, Segment, Tenant
+from services.common.errors import (
+    AlreadyExists,
+    NotFound,
+    RomanaError,
+    WrongState,
+    internal_error,
+)
+from services.common.model.names import NetworkName
 from services.common.model.network import Mode, Placement
-from services.ipam.deciding.batch import Streaks
-from services.ipam.deciding.commands import Result, perform
-from services.ipam.model import Allocated, NoAddress, Request, Why
-from tests.support.ipam_world import World, want
+from services.ipam.deciding.batch import Batch
+from services.ipam.deciding.commands import Allocated, Command, CreateReservation, Result
+from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ranges import stored_ranges
+from services.ipam.model import AddressSpec, NoAddress, Why
+from tests.support.ipam_world import World, allocate, terms, want
 from tests.support.topologies import layout, network, node
 
 
@@ -75,7 +83,7 @@ def test_the_owner_may_ask_for_an_address_that_rests_others_may_not() -> None:
     with pytest.raises(NoAddress):
         it.allocate("other", "h2", "t", "", want(address="10.0.0.1"))
     assert it.allocate("x", "h1", "t", "", want(address="10.0.0.1")) == ["10.0.0.1"]
-    assert it.state.spaces["net"].areas["dc/all"].resting == 0
+    assert it.ledger.spaces["net"].areas["dc/all"].resting == 0
 
 
 # Several addresses.
@@ -92,12 +100,12 @@ def test_if_one_address_cannot_be_given_none_is() -> None:
     it = dual()
     for number in range(4):
         it.allocate(f"n{number}", "h2", "t", "", want(family=6))
-    used, blocks = it.state.index.used, it.blocks()
+    used, blocks = it.ledger.index.used, it.blocks()
     with pytest.raises(NoAddress) as refused:
         it.allocate("a", "h1", "t", "", want(family=4), want(family=6))
-    assert refused.value.want == 1
+    assert refused.value.ordinal == 1
     assert it.addresses("a") == []
-    assert (it.state.index.used, it.blocks()) == (used, blocks)
+    assert (it.ledger.index.used, it.blocks()) == (used, blocks)
     assert it.allocate("b", "h1", "t", "", want(family=4)) == ["10.0.0.0"]
 
 
@@ -112,7 +120,7 @@ def test_the_same_address_twice_in_one_request_is_refused() -> None:
     it = world()
     with pytest.raises(NoAddress) as refused:
         it.allocate("a", "h1", "t", "", *[want(address="10.0.0.1")] * 2)
-    assert refused.value.want == 1
+    assert refused.value.ordinal == 1
     assert it.blocks() == []
 
 
@@ -124,7 +132,7 @@ def test_the_same_request_again_gives_the_same_addresses() -> None:
     wants = (want(family=6), want("four"))
     given = it.allocate("a", "h1", "t", "s", *wants)
     assert it.allocate("a", "h1", "t", "s", *wants) == given
-    assert it.state.index.used == 2
+    assert it.ledger.index.used == 2
 
 
 def test_a_repeated_request_for_one_address_by_name_gives_it_again() -> None:
@@ -152,7 +160,7 @@ def test_a_different_request_for_a_taken_name_is_refused(asked: tuple[str, str, 
         it.allocate("a", *asked)
     assert refused.value.reason == "NAME_TAKEN"
     assert it.addresses("a") == ["10.0.0.0"]
-    assert it.state.index.used == 1
+    assert it.ledger.index.used == 1
 
 
 def test_a_released_name_may_be_used_by_anybody() -> None:
@@ -170,7 +178,7 @@ def test_release_gives_all_addresses_of_a_name_back() -> None:
     given = it.allocate("a", "h1", "t", "", want(family=4), want(family=6))
     assert it.release("a") == given
     assert it.blocks() == []
-    assert it.state.index.used == 0
+    assert it.ledger.index.used == 0
 
 
 def test_release_of_an_unknown_name_succeeds() -> None:
@@ -236,7 +244,7 @@ def test_unknown_things_leave_nothing_behind() -> None:
     for asked in (("nowhere", "t"), ("h1", "stranger")):
         with pytest.raises(NotFound):
             it.one("a", *asked)
-    assert not it.state.operations
+    assert not it.ledger.unsaved.operations
     assert it.blocks() == []
 
 
@@ -334,13 +342,13 @@ def test_the_message_says_who_where_and_why() -> None:
 def test_the_gateway_is_not_given() -> None:
     it = world(gateway="10.0.0.1")
     assert "10.0.0.1" not in it.fill()
-    assert it.state.index.used == 15
+    assert it.ledger.index.used == 15
 
 
 def test_network_and_broadcast_address_of_an_onlink_network_are_not_given() -> None:
     it = world(mode=Mode.ONLINK)
     assert {"10.0.0.0", "10.0.0.15"}.isdisjoint(it.fill())
-    assert it.state.index.used == 14
+    assert it.ledger.index.used == 14
 
 
 def test_every_address_of_a_routed_network_is_given() -> None:
@@ -362,7 +370,7 @@ def test_addresses_of_nodes_inside_a_network_are_not_given() -> None:
         ],
     )
     assert {"10.0.0.2", "10.0.0.5"}.isdisjoint(it.fill())
-    assert it.state.index.used == 14
+    assert it.ledger.index.used == 14
 
 
 def test_an_address_of_a_node_that_is_gone_is_given_again() -> None:
@@ -370,7 +378,7 @@ def test_an_address_of_a_node_that_is_gone_is_given_again() -> None:
         layout([network("net", "10.0.0.0/30", 32)]), [node("h1"), node("h2", address="10.0.0.2")]
     )
     assert len(it.fill()) == 3
-    it.state.drop_node("h2")
+    it.ledger.drop_node("h2")
     assert it.one("x") == "10.0.0.2"
 
 
@@ -378,29 +386,56 @@ def test_an_address_that_a_node_changed_to_is_not_given() -> None:
     it = World(
         layout([network("net", "10.0.0.0/30", 32)]), [node("h1"), node("h2", address="10.0.0.2")]
     )
-    it.state.set_node(node("h2", address="10.0.0.1"))
+    it.ledger.set_node(node("h2", address="10.0.0.1"))
     assert sorted(it.fill()) == ["10.0.0.0", "10.0.0.2", "10.0.0.3"]
 
 
 def test_who_is_refused_together_is_told_the_same() -> None:
     """Why nothing has room is found out once, and anew after anything else."""
     it = World(layout([network("net", "10.0.0.0/30", 30)]), [node("h1")])
-    streaks = Streaks(it.state, 0)
-    items = [
-        Request(EndpointName(f"n{n}"), NodeName("h1"), Tenant("t"), Segment("")) for n in range(8)
-    ]
     results: list[Result] = []
-    at = 0
-    while at < len(items):
-        at = streaks.run(items, at, len(items), results)
-        if at < len(items):
-            result = perform(it.state, items[at], 0, 0)
-            streaks.note(items[at], result)
-            results.append(result)
-            at += 1
+    batch = Batch(it.ledger, terms(0), no_defect)
+    assert batch.execute([allocate(f"n{number}") for number in range(8)], results)
     assert [type(result) for result in results] == [Allocated] * 4 + [NoAddress] * 4
     assert len({id(result) for result in results[4:]}) == 1
-    again = Request(EndpointName("n0"), NodeName("h1"), Tenant("t"), Segment(""))
-    assert streaks.run([again], 0, 1, results) == 0
-    other = Request(EndpointName("o"), NodeName("h1"), Tenant("u"), Segment(""))
-    assert streaks.run([other], 0, 1, results) == 0
+    others: list[Result] = []
+    assert batch.execute([allocate("n0"), allocate("o", tenant="u"), allocate("p")], others)
+    assert isinstance(others[0], Allocated)
+    assert others[0].existed
+    assert len({id(result) for result in (*others[1:], results[-1])}) == 3
+
+
+def test_what_does_not_fit_into_a_transaction_is_left_for_the_next() -> None:
+    it = World(layout([network("net", "10.0.0.0/24", 30)]), [node("h1")])
+    commands: list[Command] = [allocate(f"n{number}", tenant=f"t{number}") for number in range(9)]
+    results: list[Result] = []
+    for executed in (5, 9):
+        assert Batch(it.ledger, terms(0, 9), no_defect).execute(commands, results) == (executed > 8)
+        assert len(results) == executed
+        it.save()
+
+
+def test_a_reservation_has_a_transaction_of_its_own() -> None:
+    it = World(layout([network("net", "10.0.0.0/24", 30)]), [node("h1")])
+    made = Reservation("r", NetworkName("net"), stored_ranges(["10.0.0.1"]), ["10.0.0.1"])
+    commands: list[Command] = [allocate("a"), CreateReservation(made), allocate("b")]
+    results: list[Result] = []
+    for executed in (1, 2, 3):
+        assert Batch(it.ledger, terms(0), no_defect).execute(commands, results) == (executed > 2)
+        assert len(results) == executed
+        it.save()
+    assert it.addresses("b") == ["10.0.0.2"]
+
+
+def test_a_command_that_fails_by_a_defect_is_undone_and_the_others_are_not() -> None:
+    it = World(layout([network("net", "10.0.0.0/24", 30)]), [node("h1")])
+    results: list[Result] = []
+    broken = allocate("x", addresses=(AddressSpec(), None))  # type: ignore[arg-type]
+    batch = Batch(it.ledger, terms(0), lambda *_: internal_error())
+    assert batch.execute([allocate("a"), broken, allocate("b")], results)
+    assert [isinstance(result, Allocated) for result in results] == [True, False, True]
+    assert it.ledger.index.used == 2
+
+
+def no_defect(command: Command, error: Exception) -> RomanaError:
+    raise AssertionError(command) from error

@@ -7,11 +7,12 @@ import pytest
 from services.common.errors import AlreadyExists, InvalidInput, NotFound
 from services.common.model.names import NetworkName
 from services.common.model.network import Mode, Placement
-from services.ipam.deciding import reservations
+from services.ipam.deciding.commands import Command, CreateReservation, DeleteReservation
 from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.ranges import parse_range, stored_ranges
 from services.ipam.model import NoAddress, Why
-from tests.support.ipam_world import World
+from tests.support.ipam_world import World, carry_out
 from tests.support.topologies import layout, network, node
 
 
@@ -83,7 +84,7 @@ def test_an_ended_reservation_gives_its_addresses_back() -> None:
     it = world("10.0.0.0/30", 30)
     it.one("a")
     it.reserve("r", "net", "10.0.0.1")
-    it.state.drop_reservation("r")
+    it.ledger.drop_reservation("r")
     assert it.fill() == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
 
@@ -92,7 +93,7 @@ def test_an_address_that_rested_when_its_reservation_ended_is_given_after_its_re
     it.many(4)
     it.reserve("r", "net", "10.0.0.1")
     it.release("n1")
-    it.state.drop_reservation("r")
+    it.ledger.drop_reservation("r")
     with pytest.raises(NoAddress):
         it.one("x")
     it.wait(10)
@@ -103,9 +104,9 @@ def test_what_two_reservations_hold_is_free_when_both_have_ended() -> None:
     it = world()
     it.reserve("one", "net", "10.0.0.0/29")
     it.reserve("two", "net", "10.0.0.4/30", "10.0.0.15")
-    it.state.drop_reservation("one")
+    it.ledger.drop_reservation("one")
     assert it.fill() == [f"10.0.0.{number}" for number in (0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14)]
-    it.state.drop_reservation("two")
+    it.ledger.drop_reservation("two")
     assert len(it.fill("g")) == 5
 
 
@@ -136,24 +137,33 @@ def test_a_reservation_across_groups() -> None:
 def test_a_reservation_is_kept_for_a_network_that_comes_later() -> None:
     it = World(layout([]), [node("h1")])
     it.reserve("r", "net", "10.0.0.0/31")
-    it.state.set_layout(layout([network("net", "10.0.0.0/30", 32)]))
+    it.ledger.set_layout(layout([network("net", "10.0.0.0/30", 32)]))
     assert sorted(it.fill()) == ["10.0.0.2", "10.0.0.3"]
 
 
 # Whether one may be made.
 
 
+def changes(ledger: Ledger, command: Command) -> bool:
+    """Says whether a command changes anything, which it must not; raises what it is refused for."""
+    try:
+        carry_out(ledger, command)
+        return bool(ledger.unsaved.operations)
+    finally:
+        ledger.rollback()
+
+
 def test_the_same_reservation_again_changes_nothing() -> None:
     it = world()
     it.reserve("r", "net", "10.0.0.1")
-    assert not reservations.is_needed(it.state, "r", reservation("r", "10.0.0.1"))
+    assert not changes(it.ledger, CreateReservation(reservation("r", "10.0.0.1")))
 
 
 def test_another_reservation_of_that_name_is_refused() -> None:
     it = world()
     it.reserve("r", "net", "10.0.0.1")
     with pytest.raises(AlreadyExists) as refused:
-        reservations.is_needed(it.state, "r", reservation("r", "10.0.0.2"))
+        changes(it.ledger, CreateReservation(reservation("r", "10.0.0.2")))
     assert refused.value.reason == "RESERVATION_EXISTS"
 
 
@@ -163,22 +173,22 @@ def test_a_reservation_of_what_is_in_use_is_refused_with_the_name_that_has_it(te
     it.many(2)
     wanted = reservation("r", "10.0.0.12", text)
     with pytest.raises(AlreadyExists) as refused:
-        reservations.is_needed(it.state, "r", wanted)
+        changes(it.ledger, CreateReservation(wanted))
     assert refused.value.reason == "ADDRESS_IN_USE"
     assert refused.value.metadata["name"] in {"n0", "n1"}
     assert refused.value.metadata["field"] == "reservation.ranges[1]"
-    assert reservations.is_needed(it.state, "r", wanted, allow_in_use=True)
+    assert changes(it.ledger, CreateReservation(wanted, allow_in_use=True))
     for name in ("n0", "n1"):
         it.release(name)
-    assert reservations.is_needed(it.state, "r", wanted)
+    assert changes(it.ledger, CreateReservation(wanted))
 
 
 def test_a_reservation_of_what_is_in_use_in_a_stranded_block_is_refused() -> None:
     it = world()
     it.one("a")
-    it.state.set_layout(layout([network("net", "10.0.0.0/28", 31)]))
+    it.ledger.set_layout(layout([network("net", "10.0.0.0/28", 31)]))
     with pytest.raises(AlreadyExists) as refused:
-        reservations.is_needed(it.state, "r", reservation("r", "10.0.0.0"))
+        changes(it.ledger, CreateReservation(reservation("r", "10.0.0.0")))
     assert refused.value.metadata["name"] == "a"
 
 
@@ -192,12 +202,12 @@ def test_the_address_that_every_router_answers_for_is_not_given(cidr: str, given
 
 
 def test_ending_what_is_not_there_changes_nothing() -> None:
-    assert not reservations.is_needed(world().state, "r", None)
+    assert not changes(world().ledger, DeleteReservation("r"))
 
 
 def test_a_reservation_of_an_unknown_network_is_refused() -> None:
     with pytest.raises(NotFound):
-        reservations.is_needed(world().state, "r", reservation("r", "10.0.0.1", net="nowhere"))
+        changes(world().ledger, CreateReservation(reservation("r", "10.0.0.1", net="nowhere")))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +215,7 @@ def test_a_reservation_of_an_unknown_network_is_refused() -> None:
 )
 def test_ranges_outside_of_the_network_are_refused_with_their_place(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        reservations.is_needed(world().state, "r", reservation("r", "10.0.0.1", text))
+        changes(world().ledger, CreateReservation(reservation("r", "10.0.0.1", text)))
     assert [item.path for item in refused.value.violations] == ["reservation.ranges[1]"]
 
 

@@ -6,11 +6,14 @@ import pytest
 
 from services.common.errors import NotFound
 from services.common.model.layout import Layout
+from services.common.model.names import NodeName
 from services.common.model.network import Network, Placement
-from services.ipam.deciding import allocation
+from services.ipam.deciding.commands import CloseRested
+from services.ipam.deciding.release import names_on
+from services.ipam.deciding.rested import PAGES_AT_ONCE
 from services.ipam.model import NoAddress, Why
 from tests.support.ipam_dump import dump
-from tests.support.ipam_world import World, want
+from tests.support.ipam_world import World, carry_out, want
 from tests.support.topologies import layout, network, node
 
 
@@ -31,15 +34,15 @@ def world(**rest: object) -> World:
 def stranded(it: World) -> list[str]:
     return [
         str(block)
-        for _, block in sorted(it.state.index.blocks.items())
-        if it.state.is_stranded(block)
+        for _, block in sorted(it.ledger.index.blocks.items())
+        if it.ledger.is_stranded(block)
     ]
 
 
 def test_what_is_in_use_keeps_its_address_when_a_group_shrinks_around_it() -> None:
     it = World(layout([net()], {"one": {"net": "10.0.0.0/28"}}), [node("h1", "one")])
     it.many(2)
-    it.state.set_layout(split("10.0.0.0/29", "10.0.0.8/29"))
+    it.ledger.set_layout(split("10.0.0.0/29", "10.0.0.8/29"))
     assert stranded(it) == []
     assert it.addresses("n1") == ["10.0.0.1"]
     assert it.fill() == [f"10.0.0.{number}" for number in range(2, 8)]
@@ -48,7 +51,7 @@ def test_what_is_in_use_keeps_its_address_when_a_group_shrinks_around_it() -> No
 def test_blocks_that_a_group_left_behind_are_stranded_and_give_nothing_more() -> None:
     it = World(layout([net()], {"one": {"net": "10.0.0.0/28"}}), [node("h1", "one")])
     it.one("a")
-    it.state.set_layout(split("10.0.0.8/29", "10.0.0.0/29"))
+    it.ledger.set_layout(split("10.0.0.8/29", "10.0.0.0/29"))
     assert stranded(it) == ["10.0.0.0/30"]
     assert it.one("b") == "10.0.0.8"
     with pytest.raises(NoAddress) as refused:
@@ -64,18 +67,18 @@ def test_no_address_of_a_stranded_block_can_be_had_by_its_number(
 ) -> None:
     it = World(layout([net()]), [node("h1"), node("h2")])
     it.one("a")
-    it.state.set_layout(layout([net(block_length=length)]))
-    before = dump(it.state)
+    it.ledger.set_layout(layout([net(block_length=length)]))
+    before = dump(it.ledger)
     with pytest.raises(NoAddress) as refused:
         it.allocate("b", *owner, "", want(address=address))
     assert it.why(refused.value)["net"] in {Why.STRANDED, Why.ADDRESS_RESERVED}
-    assert dump(it.state) == before
+    assert dump(it.ledger) == before
 
 
 def test_a_node_that_moved_leaves_its_blocks_stranded() -> None:
     it = World(split("10.0.0.0/29", "10.0.0.8/29"), [node("h1", "one"), node("h2", "one")])
     it.one("a")
-    it.state.set_node(node("h1", "two"))
+    it.ledger.set_node(node("h1", "two"))
     assert stranded(it) == ["10.0.0.0/30"]
     assert it.one("b") == "10.0.0.8"
     assert it.one("c", "h2") == "10.0.0.4"
@@ -87,8 +90,8 @@ def test_a_node_that_moved_leaves_its_blocks_stranded() -> None:
 def test_a_node_that_came_back_goes_on_with_its_blocks() -> None:
     it = World(split("10.0.0.0/29", "10.0.0.8/29"), [node("h1", "one")])
     it.one("a")
-    it.state.set_node(node("h1", "two"))
-    it.state.set_node(node("h1", "one"))
+    it.ledger.set_node(node("h1", "two"))
+    it.ledger.set_node(node("h1", "one"))
     assert stranded(it) == []
     assert it.one("b") == "10.0.0.1"
 
@@ -96,7 +99,7 @@ def test_a_node_that_came_back_goes_on_with_its_blocks() -> None:
 def test_a_node_that_left_a_network_gets_nothing_there() -> None:
     it = world()
     it.one("a")
-    it.state.set_node(node("h1", on=["elsewhere"]))
+    it.ledger.set_node(node("h1", on=["elsewhere"]))
     assert stranded(it) == ["10.0.0.0/30"]
     with pytest.raises(NoAddress) as refused:
         it.one("b")
@@ -106,7 +109,7 @@ def test_a_node_that_left_a_network_gets_nothing_there() -> None:
 def test_a_network_that_is_gone_stays_listed_and_can_be_released() -> None:
     it = world()
     it.many(5)
-    it.state.set_layout(layout([]))
+    it.ledger.set_layout(layout([]))
     assert stranded(it) == ["10.0.0.0/30", "10.0.0.4/30"]
     assert it.addresses("n4") == ["10.0.0.4"]
     assert it.one("n4") == "10.0.0.4"
@@ -117,7 +120,7 @@ def test_a_network_that_is_gone_stays_listed_and_can_be_released() -> None:
 def test_a_new_network_never_gives_what_a_gone_one_still_has() -> None:
     it = world()
     it.many(5)
-    it.state.set_layout(layout([net("10.0.0.0/28", 29, "new")]))
+    it.ledger.set_layout(layout([net("10.0.0.0/28", 29, "new")]))
     assert it.fill() == [f"10.0.0.{number}" for number in range(8, 16)]
     for number in range(5):
         it.release(f"n{number}")
@@ -127,7 +130,7 @@ def test_a_new_network_never_gives_what_a_gone_one_still_has() -> None:
 def test_smaller_blocks_beside_what_is_left_of_larger_ones() -> None:
     it = world()
     it.many(5)
-    it.state.set_layout(layout([net(block_length=32)]))
+    it.ledger.set_layout(layout([net(block_length=32)]))
     assert it.fill() == [f"10.0.0.{number}" for number in range(8, 16)]
     it.release("n4")
     assert it.one("x") in {"10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"}
@@ -136,8 +139,8 @@ def test_smaller_blocks_beside_what_is_left_of_larger_ones() -> None:
 def test_a_network_that_came_back_goes_on_with_its_blocks() -> None:
     it = world()
     it.many(5)
-    it.state.set_layout(layout([]))
-    it.state.set_layout(layout([net()]))
+    it.ledger.set_layout(layout([]))
+    it.ledger.set_layout(layout([net()]))
     assert stranded(it) == []
     assert it.fill()[0] == "10.0.0.5"
 
@@ -155,11 +158,11 @@ def test_a_removed_node_leaves_no_names() -> None:
     it = world()
     it.many(6, "gone", "h2")
     it.many(2, "kept", "h1")
-    it.state.drop_node("h2")
-    for item in list(allocation.names_on(it.state, "h2")):
-        it.release(item.name, node="h2")
+    it.ledger.drop_node("h2")
+    for name in list(names_on(it.ledger, NodeName("h2"))):
+        it.release(name, node="h2")
     assert it.blocks() == ["10.0.0.8/30"]
-    assert it.state.index.used == 2
+    assert it.ledger.index.used == 2
     assert it.release("gone0") == []
     assert it.one("gone0", "h1") == "10.0.0.10"
 
@@ -167,10 +170,10 @@ def test_a_removed_node_leaves_no_names() -> None:
 def test_a_removed_nodes_blocks_with_rests_come_back_in_time() -> None:
     it = world(reuse_delay=10.0)
     it.one("a", "h2")
-    it.state.drop_node("h2")
+    it.ledger.drop_node("h2")
     it.release("a")
     it.wait(10)
-    it.tidy()
+    it.close_rested()
     assert it.blocks() == []
 
 
@@ -178,8 +181,8 @@ def test_a_shorter_delay_counts_for_what_rests_already() -> None:
     it = world(reuse_delay=3600.0)
     it.one("a")
     it.release("a")
-    it.state.set_layout(layout([net()]))
-    it.tidy()
+    it.ledger.set_layout(layout([net()]))
+    it.close_rested()
     assert it.blocks() == []
 
 
@@ -188,9 +191,9 @@ def test_a_stranded_large_block_leaves_no_pages() -> None:
     it = World(layout([large]), [node("h1")])
     it.allocate("a", "h1", "t", "", want(address="10.0.1.250"), want(address="10.0.0.3"))
     it.release("a")
-    it.state.set_layout(layout([]))
-    allocation.tidy(it.state, it.now, 1000)
-    written = {change.page: change.record for change in it.state.drain().pages}
+    it.ledger.set_layout(layout([]))
+    carry_out(it.ledger, CloseRested(1000), it.now)
+    written = {change.page: change.record for change in it.ledger.pending().pages}
     assert written == {0: None, 7: None}
 
 
@@ -206,9 +209,9 @@ def test_tidying_of_large_blocks_fits_into_a_transaction() -> None:
     it.wait(60)
     rounds = 0
     while it.blocks():
-        allocation.tidy(it.state, it.now, 32)
-        assert 0 < it.state.operations <= 32 + allocation.WAKE_PAGES
-        it.settle()
+        carry_out(it.ledger, CloseRested(32), it.now)
+        assert 0 < it.ledger.unsaved.operations <= 32 + PAGES_AT_ONCE
+        it.save()
         rounds += 1
     assert rounds >= 16
 

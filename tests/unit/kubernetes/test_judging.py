@@ -86,3 +86,10 @@ def test_blocks_are_filled_first_then_the_emptiest_group() -> None:
     some = rooms(BLUE, GREEN, free={(BLUE, ONE): 10, (GREEN, TWO): 5}, held={(GREEN, C): 1})
     assert score([some], PLACES, NODES) == [9, 9, 10, 0]
     assert score([rooms(BLUE)], PLACES, [A]) == [0]
+
+
+def test_a_place_as_a_label() -> None:
+    rack = GroupPath("dc/rack-1")
+    assert Place({BLUE: rack, NetworkName("green"): GroupPath("other")}).label == "dc.rack-1"
+    assert Place({}).label is None
+    assert Place({BLUE: GroupPath("g" * 64)}).label is None

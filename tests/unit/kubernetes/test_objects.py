@@ -8,6 +8,7 @@ import msgspec
 
 from services.common.model.pods import is_pod, pod_endpoint
 from services.kubernetes.cluster.kinds import NAMESPACES, NETWORK_POLICIES, NODES, PODS
+from services.kubernetes.objects.nodes import NOT_READY_TAINT
 from services.kubernetes.objects.pods import NamedPort, Pod
 from services.kubernetes.wanted.endpoints import is_endpoint
 
@@ -99,3 +100,13 @@ def test_endpoints_of_pods_are_told_from_others_and_are_not_too_long() -> None:
     assert len(long) == 253
     assert long.endswith("6f1d5b1e-0000-4000-8000-000000000000")
     assert is_pod(long)
+
+
+def test_a_node_knows_which_of_its_taints_is_ours() -> None:
+    def taint(*keys: str) -> int | None:
+        spec = {"taints": [{"key": key, "effect": "NoSchedule"} for key in keys]}
+        return NODES.read(raw(metadata={"name": "n1"}, spec=spec))[0].agent_taint
+
+    assert taint() is None
+    assert taint("other") is None
+    assert taint("other", NOT_READY_TAINT) == 1

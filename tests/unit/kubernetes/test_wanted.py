@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -8,7 +9,7 @@ from services.common.model.names import NetworkName
 from services.common.model.network import Isolation
 from services.common.model.node import Attachment
 from services.kubernetes.objects.namespaces import Namespace
-from services.kubernetes.objects.nodes import Node
+from services.kubernetes.objects.nodes import GROUP_LABEL, Node
 from services.kubernetes.objects.pods import Pod
 from services.kubernetes.wanted.endpoints import endpoint_of
 from services.kubernetes.wanted.nodes import node_of
@@ -136,6 +137,12 @@ def test_a_node_has_its_first_address_and_what_is_annotated() -> None:
     assert not problems
     expected = Attachment(NetworkName("blue"), "eth1.20", ip_address("10.0.0.1"), 20)
     assert wanted.attachments == (expected,)
+
+
+def test_topology_is_not_told_what_comes_from_it() -> None:
+    labels = {"zone": "a", GROUP_LABEL: "dc.rack-1"}
+    wanted, _ = node_of(replace(node(), labels=labels))
+    assert wanted.labels == {"zone": "a", "romana.io/followed-from": "kubernetes"}
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ containers:
       - --days={{ .Values.tls.days }}
       - --within={{ .Values.tls.renewWithin }}
       - --host=romana
-      {{- range list "topology" "ipam" "policy" }}
+      {{- range list "topology" "ipam" "policy" "kubernetes" }}
       - --host=romana-{{ . }}.{{ $.Release.Namespace }}.svc
       - --host={{ include "romana.at" . }}
       {{- end }}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
 from typing import Final
@@ -17,79 +16,68 @@ from typing import Final
 from services.common.errors import AlreadyExists, Exhausted, Forbidden
 from services.common.model.names import EndpointName, NodeName
 from services.common.model.node import Node
-from services.ipam.deciding import allocation
+from services.ipam.deciding.allocate import allocate
+from services.ipam.deciding.commands import Allocate, Allocated, NodeBounds, Terms
 from services.ipam.ledger.areas import Area
 from services.ipam.ledger.ground import Reservation
-from services.ipam.ledger.state import State
-from services.ipam.model import Allocated, Request
+from services.ipam.ledger.ledger import Ledger
 
 CONFLICTS_MOST: Final = 32
 """Addresses that a node may have set aside: beyond that somebody has to look."""
-SHARE: Final = 0.75
 
 _OF_CNI: Final = re.compile(r"[^/]+/[0-9a-f]{32,128}/[^/]+")
 """Network, container and interface. A container's id is long and drawn at random, so that nobody
 can take it before its container is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeBounds:
-    """What holds for every node; its allowance counts besides."""
-
-    names: Sequence[str] = ()
-    """Patterns of names that every node may take."""
-    share: float = SHARE
-    """Of its group's addresses, that a node may hold where there are other nodes."""
-
-
-def allocate(state: State, request: Request, bounds: NodeBounds, now: int, stamp: int) -> Allocated:
-    """As `allocation.allocate`, within what the node may take.
+def allocate_within(ledger: Ledger, command: Allocate, terms: Terms) -> Allocated:
+    """As `allocate`, within the bounds of the command.
 
     Raises besides: Forbidden for a name or tenant, AlreadyExists for a name of another node without
     saying whose, Exhausted if the node would hold more than its share.
     """
-    places = state.index.places(request.name)
+    places = ledger.index.places(command.name)
     if places:
-        if places[0][0].node != request.node:
+        if places[0][0].node != command.owner.node:
             raise AlreadyExists(
-                f"{request.name!r} has addresses already, elsewhere",
+                f"{command.name!r} has addresses already, elsewhere",
                 reason="NAME_TAKEN",
-                metadata={"name": request.name},
+                metadata={"name": command.name},
             )
-        return allocation.allocate(state, request, now, stamp)
-    node = state.nodes.get(request.node)
+        return allocate(ledger, command, terms)
+    bounds = command.bounds
+    assert bounds is not None
+    node = ledger.nodes.get(command.owner.node)
     if node is not None:
-        _check_request(node, request, bounds)
-    before = len(state.index.by_node.get(request.node, ()))
-    mark = state.mark()
-    allocated = allocation.allocate(state, request, now, stamp)
+        _check_name_and_tenant(node, command, bounds)
+    before = len(ledger.index.by_node.get(command.owner.node, ()))
+    allocated = allocate(ledger, command, terms)
     assert node is not None  # else it was refused
-    if len(state.index.by_node[node.name]) > before:
-        try:
-            _check_share(state, node, allocated, bounds)
-        except Exhausted:
-            state.rollback(mark)
-            raise
+    if len(ledger.index.by_node[node.name]) > before:
+        _check_share(ledger, node, allocated, bounds)
     return allocated
 
 
-def check_conflict(state: State, node: NodeName, wanted: Reservation) -> None:
+def check_conflict(ledger: Ledger, node: NodeName, reservation: Reservation) -> None:
     """Raises Forbidden unless a node sets aside an address of its own that somebody else has."""
     found = {
         block.base + offset
-        for block in state.index.by_node.get(node, {}).values()
-        if block.network == wanted.network
+        for block in ledger.index.by_node.get(node, {}).values()
+        if block.network == reservation.network
         for offset, _ in block.in_use()
     }
-    one = len(wanted.intervals) == 1 and wanted.intervals[0].stop - wanted.intervals[0].start == 1
-    if not one or wanted.intervals[0].start not in found:
+    one = (
+        len(reservation.intervals) == 1
+        and reservation.intervals[0].stop - reservation.intervals[0].start == 1
+    )
+    if not one or reservation.intervals[0].start not in found:
         raise Forbidden(
             f"the certificate of node {node!r} may only set aside an address that is allocated "
             "there",
             reason="NOT_THIS_NODE",
             metadata={"node": node},
         )
-    own = sum(1 for item in state.reservations.values() if item.node == node)
+    own = sum(1 for item in ledger.reservations.values() if item.node == node)
     if own >= CONFLICTS_MOST:
         raise Exhausted(
             f"node {node!r} has set aside {own} addresses: look at them, and delete the "
@@ -114,35 +102,36 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(translate(text.replace("[", "[[]").replace("?", "[?]")))
 
 
-def _check_request(node: Node, request: Request, bounds: NodeBounds) -> None:
+def _check_name_and_tenant(node: Node, command: Allocate, bounds: NodeBounds) -> None:
     allowance = node.allowance
-    if not may_take(request.name, node.name, (*bounds.names, *allowance.names)):
+    if not may_take(command.name, node.name, (*bounds.names, *allowance.names)):
         raise Forbidden(
-            f"the certificate of node {node.name!r} may not take the name {request.name!r}: it may "
+            f"the certificate of node {node.name!r} may not take the name {command.name!r}: it may "
             f"take those that begin with '{node.name}/', or that an operator allows by "
             "romana node update --allow-name",
             reason="NAME_NOT_ALLOWED",
-            metadata={"node": node.name, "name": request.name},
+            metadata={"node": node.name, "name": command.name},
         )
-    if allowance.tenants and request.tenant not in allowance.tenants:
+    if allowance.tenants and command.owner.tenant not in allowance.tenants:
         raise Forbidden(
-            f"the certificate of node {node.name!r} may not allocate for tenant {request.tenant!r}",
+            f"the certificate of node {node.name!r} may not allocate for tenant "
+            f"{command.owner.tenant!r}",
             reason="TENANT_NOT_ALLOWED",
-            metadata={"node": node.name, "tenant": request.tenant},
+            metadata={"node": node.name, "tenant": command.owner.tenant},
         )
 
 
-def _check_share(state: State, node: Node, allocated: Allocated, bounds: NodeBounds) -> None:
-    for network in {given.network for given in allocated.given}:
-        area = state.area_of_node(node, network)
+def _check_share(ledger: Ledger, node: Node, allocated: Allocated, bounds: NodeBounds) -> None:
+    for network in {address.network for address in allocated.addresses}:
+        area = ledger.area_of_node(node, network)
         if area is None:
             continue
         held = sum(
             block.size
-            for block in state.index.by_node[node.name].values()
+            for block in ledger.index.by_node[node.name].values()
             if block.network == network
         )
-        most = node.allowance.addresses or _share(state, node, area, bounds.share)
+        most = node.allowance.addresses or _share(ledger, node, area, bounds.share)
         if held > max(most, 1 << area.shift):
             raise Exhausted(
                 f"node {node.name!r} would hold {held} addresses of group {area.path!r} on network "
@@ -152,11 +141,11 @@ def _check_share(state: State, node: Node, allocated: Allocated, bounds: NodeBou
             )
 
 
-def _share(state: State, node: Node, area: Area, share: float) -> int:
+def _share(ledger: Ledger, node: Node, area: Area, share: float) -> int:
     """Addresses that a node may hold: all of them where it is alone."""
     size = area.stop - area.base
     beside = any(
-        other.name != node.name and state.area_of_node(other, area.network.name) is area
-        for other in state.nodes.values()
+        other.name != node.name and ledger.area_of_node(other, area.network.name) is area
+        for other in ledger.nodes.values()
     )
     return int(size * share) if beside else size

@@ -1,4 +1,4 @@
-"""Whether a reservation may be made."""
+"""Making and ending reservations."""
 
 from __future__ import annotations
 
@@ -6,62 +6,73 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
-from services.ipam.deciding.own_node import check_conflict
+from services.ipam.deciding.commands import CreateReservation, DeleteReservation
+from services.ipam.deciding.node_bounds import check_conflict
 from services.ipam.ledger.areas import Interval
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.ranges import parse_range
-from services.ipam.ledger.state import State
 from services.ipam.model import address_text
 
 
-def is_needed(
-    state: State, name: str, wanted: Reservation | None, *, allow_in_use: bool = False
-) -> bool:
-    """Says whether there is anything to do for `name` to stand for `wanted` (None: for nothing).
+def create(ledger: Ledger, command: CreateReservation) -> None:
+    """Reserves addresses, unless the name stands for them already.
 
     Raises NotFound for an unknown network, InvalidInput for ranges outside of it, AlreadyExists if
     the name stands for something else or an endpoint has one of the addresses, unless that is
     allowed, Forbidden and Exhausted for what is none of its node's.
     """
-    before = state.reservations.get(name)
-    if wanted is None:
-        return before is not None
-    if before is not None and replace(before, node=wanted.node) == wanted:
-        return False
-    if wanted.node is not None:
-        check_conflict(state, wanted.node, wanted)
+    reservation = command.reservation
+    before = ledger.reservations.get(reservation.name)
+    if before is not None and replace(before, node=reservation.node) == reservation:
+        return
+    if reservation.node is not None:
+        check_conflict(ledger, reservation.node, reservation)
     if before is not None:
         raise AlreadyExists(
-            f"reservation {name!r} stands for {', '.join(before.ranges)} of {before.network!r}",
+            f"reservation {before.name!r} stands for {', '.join(before.ranges)} of "
+            f"{before.network!r}",
             reason="RESERVATION_EXISTS",
-            metadata={"name": name, "network": before.network},
+            metadata={"name": before.name, "network": before.network},
         )
-    space = state.spaces.get(wanted.network)
+    bits = _check_ranges(ledger, reservation)
+    if not command.allow_in_use and reservation.node is None:  # a node only reserves what it has
+        _refuse_in_use(ledger, reservation, bits)
+    ledger.change_reservation(reservation.name, reservation)
+
+
+def delete(ledger: Ledger, command: DeleteReservation) -> None:
+    """Succeeds if there is none."""
+    if command.name in ledger.reservations:
+        ledger.change_reservation(command.name, None)
+
+
+def _check_ranges(ledger: Ledger, reservation: Reservation) -> int:
+    """Returns the family of the network, as its number of bits."""
+    space = ledger.spaces.get(reservation.network)
     if space is None:
         raise NotFound(
-            f"there is no network {wanted.network!r}",
+            f"there is no network {reservation.network!r}",
             reason="NETWORK_NOT_FOUND",
-            metadata={"field": "reservation.network", "network": wanted.network},
+            metadata={"field": "reservation.network", "network": reservation.network},
         )
     outside = [
         Violation(
             f"reservation.ranges[{index}]",
-            f"{text} is not inside {space.network.cidr} of network {wanted.network!r}",
+            f"{text} is not inside {space.network.cidr} of network {reservation.network!r}",
         )
-        for index, text in enumerate(wanted.ranges)
+        for index, text in enumerate(reservation.ranges)
         if not _is_inside(text, space.base, space.stop, space.bits)
     ]
     if outside:
         raise InvalidInput.of(outside)
-    if not allow_in_use and wanted.node is None:  # a node may only set aside what it has
-        _refuse_in_use(state, wanted, space.bits)
-    return True
+    return space.bits
 
 
-def _refuse_in_use(state: State, wanted: Reservation, bits: int) -> None:
-    for index, interval in enumerate(wanted.intervals):
-        for block in _blocks_in(state, wanted, interval, bits):
+def _refuse_in_use(ledger: Ledger, reservation: Reservation, bits: int) -> None:
+    for index, interval in enumerate(reservation.intervals):
+        for block in _blocks_in(ledger, reservation, interval, bits):
             for offset, name in block.in_use():
                 if interval.start <= block.base + offset < interval.stop:
                     address = address_text(block.base + offset, bits)
@@ -79,10 +90,12 @@ def _refuse_in_use(state: State, wanted: Reservation, bits: int) -> None:
                     )
 
 
-def _blocks_in(state: State, wanted: Reservation, interval: Interval, bits: int) -> Iterator[Block]:
+def _blocks_in(
+    ledger: Ledger, reservation: Reservation, interval: Interval, bits: int
+) -> Iterator[Block]:
     """The blocks that have addresses in common with an interval, strays too."""
-    yield from state.held(wanted.network, interval)
-    for block in state.strays.values():
+    yield from ledger.held(reservation.network, interval)
+    for block in ledger.strays.values():
         stop = block.base + block.size
         if block.bits == bits and block.base < interval.stop and interval.start < stop:
             yield block

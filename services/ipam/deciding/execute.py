@@ -1,0 +1,87 @@
+"""The one way in which ipam's ledger is changed by a command, alone or among others.
+
+A command takes effect in memory at once and may be undone; `Ledger.pending` says what the
+transaction is to write. Commands that share a transaction go through `batch`, which calls this.
+"""
+
+from __future__ import annotations
+
+from services.common.errors import RomanaError
+from services.ipam.deciding import release_node, reserve
+from services.ipam.deciding.allocate import allocate
+from services.ipam.deciding.commands import (
+    Allocate,
+    CancelNodeRelease,
+    CloseRested,
+    Command,
+    CreateReservation,
+    DeleteReservation,
+    PlanNodeRelease,
+    Release,
+    ReleaseNode,
+    Result,
+    Terms,
+)
+from services.ipam.deciding.node_bounds import allocate_within
+from services.ipam.deciding.release import release
+from services.ipam.deciding.rested import PAGES_AT_ONCE, close_rested
+from services.ipam.ledger.ledger import Ledger
+from services.ipam.model import ADDRESSES_MOST
+
+
+def execute(ledger: Ledger, command: Command, terms: Terms) -> Result:
+    """Carries out a command, or nothing of it: a refusal is its result."""
+    mark = ledger.undo.mark()
+    try:
+        return _carry_out(ledger, command, terms)
+    except RomanaError as error:
+        ledger.rollback(mark)
+        return error
+    except Exception:
+        ledger.rollback(mark)
+        raise
+
+
+def _carry_out(ledger: Ledger, command: Command, terms: Terms) -> Result:
+    match command:
+        case Allocate(bounds=None):
+            return allocate(ledger, command, terms)
+        case Allocate():
+            return allocate_within(ledger, command, terms)
+        case Release():
+            return release(ledger, command, terms)
+        case ReleaseNode():
+            return release_node.release_some(ledger, command, terms)
+        case CreateReservation():
+            reserve.create(ledger, command)
+        case DeleteReservation():
+            reserve.delete(ledger, command)
+        case CloseRested():
+            close_rested(ledger, command, terms)
+        case PlanNodeRelease():
+            release_node.plan(ledger, command)
+        case CancelNodeRelease():
+            release_node.cancel(ledger, command)
+    return None
+
+
+def is_alone(command: Command) -> bool:
+    """Says whether a command must have a transaction of its own.
+
+    A reservation changes areas, to which undoing others refers; what is done for a node that is
+    gone holds only if the node is.
+    """
+    return not isinstance(command, Allocate | Release | CloseRested)
+
+
+def keys_most(command: Command) -> int:
+    """How many keys a command that can share a transaction writes at most."""
+    match command:
+        case Allocate():
+            return 2 * len(command.addresses) + 1
+        case Release():
+            return 2 * ADDRESSES_MOST
+        case CloseRested():
+            return command.keys_most + PAGES_AT_ONCE
+        case _:
+            raise TypeError(f"{command} has a transaction of its own")

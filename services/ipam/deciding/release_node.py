@@ -1,0 +1,59 @@
+"""What happens to what is in use on nodes that are gone.
+
+A release is written down before it begins. That a node is gone is proved by each transaction, which
+compares its key as absent (`Unsaved.absent`); if it came back, nothing is done.
+"""
+
+from __future__ import annotations
+
+from services.common.model.names import NodeName
+from services.ipam.deciding.commands import (
+    CancelNodeRelease,
+    NodeReleased,
+    PlanNodeRelease,
+    Release,
+    ReleaseNode,
+    Terms,
+)
+from services.ipam.deciding.release import names_on, release
+from services.ipam.ledger.ledger import Ledger
+from services.ipam.model import ADDRESSES_MOST, Allocation
+
+_KEYS_EACH = 2 * ADDRESSES_MOST
+
+
+def nodes_in_use(ledger: Ledger) -> set[NodeName]:
+    """The nodes on which something is in use."""
+    return {
+        node
+        for node, blocks in ledger.index.by_node.items()
+        if any(block.used for block in blocks.values())
+    }
+
+
+def plan(ledger: Ledger, command: PlanNodeRelease) -> None:
+    if not ledger.has_node(command.node):
+        ledger.unsaved.absent.add(command.node)
+        ledger.change_node_release(command.node, command.plan)
+
+
+def cancel(ledger: Ledger, command: CancelNodeRelease) -> None:
+    ledger.change_node_release(command.node, None)
+
+
+def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeReleased | None:
+    """Releases names of a node, as many as fit; None: it is there."""
+    node = command.node
+    if ledger.has_node(node):
+        return None
+    ledger.unsaved.absent.add(node)
+    released: list[Allocation] = []
+    keys_most = terms.keys_most - 1  # its record
+    for name in names_on(ledger, node):
+        if released and ledger.unsaved.operations + _KEYS_EACH > keys_most:
+            return NodeReleased(released, is_done=False)
+        owner = ledger.index.places(name)[0][0].owner
+        found = release(ledger, Release(name, node=node), terms)
+        released += [Allocation(name, owner, address) for address in found.addresses]
+    ledger.change_node_release(node, None)
+    return NodeReleased(released, is_done=True)

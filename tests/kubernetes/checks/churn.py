@@ -1,0 +1,62 @@
+"""Pods come and go amid crashes, and nothing of them is left."""
+
+from __future__ import annotations
+
+import random
+
+from tests.kubernetes.checks.conftest import figures
+from tests.kubernetes.faults import Kills
+from tests.kubernetes.hosts import CONTROL
+from tests.kubernetes.objects import Pods, deployment
+from tests.kubernetes.romana import CONTROLLERS, Romana
+from tests.kubernetes.shell import until
+
+ROUNDS = 5
+MANY = 60
+PAUSE = 4.0
+SECONDS = 600.0
+
+
+def test_a_deployment_that_comes_and_goes_amid_crashes_leaves_nothing(
+    pods: Pods, romana: Romana
+) -> None:
+    cluster = romana.cluster
+    before = romana.traces()
+    many = deployment("many", 0, command=("sleep", "3600"))
+    cluster.apply(many)
+    on_nodes = [(node, name) for node in cluster.hosts.nodes for name in ("agent", "kubelet")]
+    in_control = ("ipam", "policy", "topology", "romana-etcd", "kube-apiserver", *CONTROLLERS)
+    seed = random.randrange(1 << 32)
+    figures.append(f"a crowd amid crashes: seed {seed}")
+
+    def running() -> int:
+        said = cluster.kubectl("get", "deployment", "many", "-o", READY, check=False).stdout
+        return int(said) if said.isdecimal() else 0 if said else -1
+
+    def there() -> bool:
+        listed = cluster.kubectl("get", "pods", "-l", "app=many", "-o", "name", check=False)
+        return bool(listed.returncode or listed.stdout)
+
+    def scale(count: int) -> bool:
+        order = ("scale", "deployment/many", f"--replicas={count}")
+        return not cluster.kubectl(*order, check=False).returncode
+
+    targets = [*on_nodes, *((CONTROL, name) for name in in_control)]
+    with Kills(cluster, targets, pause=PAUSE, seed=seed) as kills:
+        for _ in range(ROUNDS):
+            until("the order to be taken", lambda: scale(MANY))
+            took = until(
+                f"{MANY} pods to run", lambda: running() == MANY, seconds=SECONDS, pause=0.5
+            )
+            until("the order to be taken", lambda: scale(0))
+            gone = until("pods to be gone", lambda: not there(), seconds=SECONDS, pause=0.5)
+            figures.append(f"  {MANY} pods up in {took:.0f} s, gone in {gone:.0f} s")
+    figures.append(f"  {kills.count} programs killed")
+    pods.delete(many)
+    until("addresses to be given back", lambda: not romana.addresses(), seconds=240)
+    until("endpoints to be forgotten", lambda: not romana.endpoints(), seconds=240)
+    until("the nodes to be as before", lambda: romana.traces() == before, seconds=240)
+    assert romana.run("ipam", "check")
+
+
+READY = "jsonpath={.status.readyReplicas}"
