@@ -225,7 +225,7 @@ def test_a_node_in_use_is_only_removed_by_force(cluster: Up, node: str) -> None:
     assert "REACHED BY" in shown.stdout
     refused = cluster.romana("node", "remove", node)
     assert refused.returncode == 4
-    done = cluster.romana("node", "remove", node, "--force")
+    done = cluster.romana("node", "remove", node, "--force", "--machine-is-off")
     assert done.returncode == 0, done.stderr
     assert "1 address" in done.stderr
 
