@@ -20,7 +20,6 @@ from services.common.errors import InvalidInput, Violation
 from services.common.model import node as model
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
-from services.topology.checks.topology import check
 from services.topology.forms.file import read_document
 from services.topology.layout.carving import carve
 from services.topology.layout.node_index import Roster
@@ -69,10 +68,9 @@ def routing(lab: Lab, text: str) -> Routing:
 
 
 def _layout(topology: str) -> Layout:
-    document = read_document(topology)
-    spec, problems = check(document.draft)
-    problems = [*document.findings.problems, *problems]
-    layout = carve(spec, Layout(), problems)
+    request = read_document(topology)
+    problems = request.findings.problems
+    layout = carve(request.spec, Layout(), problems)
     if problems:
         raise InvalidInput.of(problems)
     return layout

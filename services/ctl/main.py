@@ -96,7 +96,7 @@ def root() -> TyperGroup:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and ends the process with its exit code."""
-    streams = standard_streams.take()
+    streams = standard_streams.guard()
     given = sys.argv[1:] if arguments is None else arguments
     if not set(given[:1]) & SERVERS:
         # gRPC's own words on refused handshakes; what they mean is in our message

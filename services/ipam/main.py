@@ -7,9 +7,9 @@ import uuid
 
 from romana.ipam.v1 import ipam_service_pb2_grpc
 
+from services.common.etcd.client import open_store
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.etcd.opening import open_store
 from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.gc_tuning import tune

@@ -154,7 +154,7 @@ class ReplicaCollector(Collector):
         for value, text in ((True, "yes"), (False, "no")):
             releases.add_metric([text], asked.count(value))
         for network in utilization(self._replica.ledger):
-            leaves = self._replica.ledger.spaces[network.network].areas
+            leaves = self._replica.ledger.networks[network.network].areas
             for group in network.groups:
                 if group.path in leaves:
                     usage, name, path = group.usage, network.network, group.path

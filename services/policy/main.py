@@ -9,10 +9,10 @@ from prometheus_client import Histogram
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import policy_service_pb2_grpc
 
+from services.common.etcd.client import open_store
 from services.common.etcd.election import Election
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.etcd.opening import open_store
 from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.gc_tuning import tune
@@ -21,7 +21,7 @@ from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
-from services.common.rpc.sibling_replicas import Others
+from services.common.rpc.sibling_replicas import SiblingReplicas
 from services.common.rpc.status import StatusEncoder
 from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
@@ -70,18 +70,18 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     own = listen.advertise or str(address)
     presence = Election(client, keys.policy_replicas, own.encode(), settings.presence_ttl)
     life.on_stop(Phase.RELEASE, "presence", presence.resign)
-    others = Others[api.GetRealizationResponse](
+    siblings = SiblingReplicas[api.GetRealizationResponse](
         lambda: {item.value.decode() for item in presence.candidates} - {own},
         listen.tls.files(),
         insecure=listen.insecure,
     )
-    life.on_stop(Phase.CLOSE, "others", others.close)
+    life.on_stop(Phase.CLOSE, "siblings", siblings.close)
     parts = Parts(
         store,
         PolicyChanges(store, metrics),
         EndpointChanges(store, metrics),
         syncing,
-        Realizing(store, syncing, others, uuid.uuid4().hex[:12]),
+        Realizing(store, syncing, siblings, uuid.uuid4().hex[:12]),
         encoder,
     )
     add = policy_service_pb2_grpc.add_PolicyServiceServicer_to_server

@@ -8,9 +8,9 @@ import uuid
 import structlog
 from romana.topology.v1 import topology_service_pb2_grpc
 
+from services.common.etcd.client import open_store
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
-from services.common.etcd.opening import open_store
 from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import Flag, run_service
 from services.common.process.lifecycle import Lifecycle
@@ -21,7 +21,8 @@ from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
 from services.common.store.unreadable_metrics import UnreadableCollector
 from services.topology.api.service import Identity, TopologyService
-from services.topology.forms.apply_request import Asked, read_initial
+from services.topology.forms.apply_request import ApplyRequest
+from services.topology.forms.initial import read_initial
 from services.topology.metrics import TopologyMetrics
 from services.topology.settings import TopologySettings
 from services.topology.store.apply import ApplyOptions, TopologyChanges
@@ -64,7 +65,7 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     server.set_serving(serving=True)
 
 
-async def _apply_initial(topology: TopologyChanges, initial: Asked) -> None:
+async def _apply_initial(topology: TopologyChanges, initial: ApplyRequest) -> None:
     current_request.set("initial-topology")
     applied = await topology.apply(initial, ApplyOptions(only_first=True))
     if not applied.changed:

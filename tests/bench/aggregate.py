@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from services.ipam.routes.ortc import RouteTable
-from services.ipam.slots.placement import AggregateSpace, SequentialSpace
+from services.ipam.slots.aggregate import AggregatePool
+from services.ipam.slots.sequential import SequentialPool
 from tests.bench.report import Row
 
 BITS = 32
@@ -57,8 +58,8 @@ class Block:
 class Cluster:
     """The least of ipam that is needed around placement and routes."""
 
-    def __init__(self, space: AggregateSpace | SequentialSpace, slots: int) -> None:
-        self.space = space
+    def __init__(self, pool: AggregatePool | SequentialPool, slots: int) -> None:
+        self.pool = pool
         self.table = RouteTable(0, BITS - (slots * SIZE - 1).bit_length(), BITS)
         self.blocks: dict[tuple[int, int], list[Block]] = {}
         self.endpoints: dict[tuple[int, int], list[Block]] = {}
@@ -72,9 +73,9 @@ class Cluster:
         block = next((b for b in blocks if b.used < SIZE), None)
         if block is None:
             begin = time.perf_counter()
-            slot = self.space.choose(name(node))
+            slot = self.pool.choose(name(node))
             if slot is not None:
-                self.space.take(slot, name(node))
+                self.pool.take(slot, name(node))
             self.placing += time.perf_counter() - begin
             if slot is None:
                 self.failed += 1
@@ -93,7 +94,7 @@ class Cluster:
             self.blocks[node, owner].remove(block)
             self.clock += 1
             begin = time.perf_counter()
-            self.space.give_back(block.slot, name(node), self.clock)
+            self.pool.give_back(block.slot, name(node), self.clock)
             self.placing += time.perf_counter() - begin
             self.route(block.slot, None)
 
@@ -156,7 +157,7 @@ def draining(case: Case, rng: random.Random) -> Iterator[Event]:
         present.append(node)
 
 
-def run(case: Case, make: type[AggregateSpace | SequentialSpace]) -> Cluster:
+def run(case: Case, make: type[AggregatePool | SequentialPool]) -> Cluster:
     rng = random.Random(4)
     cluster = Cluster(make(case.slots), case.slots)
     if case.onlink:
@@ -189,10 +190,10 @@ def report(case: Case, cluster: Cluster, baseline: Cluster) -> str:
     routes = [len(cluster.table.prefixes_of(name(node))) for node in present]
     used = sum(len(found) for found in cluster.endpoints.values())
     blocks = sum(held.values())
-    gaps = cluster.space._free
+    gaps = cluster.pool._free
     longest = gaps.longest or (0, 0)
     return (
-        f"{case.name:32} {type(cluster.space).__name__[:-5].lower():10} {blocks / case.slots:4.0%}"
+        f"{case.name:32} {type(cluster.pool).__name__[:-5].lower():10} {blocks / case.slots:4.0%}"
         f"  {blocks / len(present):6.1f} {sum(routes) / len(routes):6.2f} {max(routes):4}"
         f"  {len(cluster.table.routes) / len(baseline.table.routes):5.2f}"
         f"  {1 - used / (blocks * SIZE):5.0%} {len(gaps):5}"
@@ -243,7 +244,7 @@ async def measure(*, quick: bool) -> list[Row]:
     for case in CASES:
         if case.name in SUMMARY[:1] or (case.name in SUMMARY and not quick):
             mean = {make: routes_per_node(run(case, make)) for make in STRATEGIES}
-            low, high = mean[AggregateSpace], mean[SequentialSpace]
+            low, high = mean[AggregatePool], mean[SequentialPool]
             rows.append(
                 Row(
                     case.name,
@@ -262,20 +263,20 @@ def routes_per_node(cluster: Cluster) -> float:
     return len(cluster.table.routes) / len(nodes)
 
 
-STRATEGIES = (SequentialSpace, AggregateSpace)
+STRATEGIES = (SequentialPool, AggregatePool)
 
 
 def scale(bits: int, length: int, block_length: int, *, nodes: int, blocks: int) -> str:
     """One group with many blocks: the cost of a start, and of a change."""
     rng = random.Random(4)
     shift = bits - block_length
-    space, table = AggregateSpace(1 << block_length - length), RouteTable(0, length, bits)
+    pool, table = AggregatePool(1 << block_length - length), RouteTable(0, length, bits)
     begin = time.perf_counter()
     for number in range(blocks):
         node = name(number % nodes)
-        slot = space.choose(node)
+        slot = pool.choose(node)
         assert slot is not None
-        space.take(slot, node)
+        pool.take(slot, node)
         table.set(slot << shift, block_length, node)
     placed = time.perf_counter()
     table.flush()
@@ -283,9 +284,9 @@ def scale(bits: int, length: int, block_length: int, *, nodes: int, blocks: int)
     moved, rounds = 0, 2000
     for _ in range(rounds):
         node = name(rng.randrange(nodes))
-        slot = space.choose(node)
+        slot = pool.choose(node)
         assert slot is not None
-        space.take(slot, node)
+        pool.take(slot, node)
         table.set(slot << shift, block_length, node)
         changes = table.flush()
         moved += len(changes.updated) + len(changes.removed)
@@ -305,9 +306,9 @@ def main() -> None:
         f"  {'places/s':>9} {'flushes/s':>9}"
     )
     for case in CASES:
-        baseline = run(case, SequentialSpace)
+        baseline = run(case, SequentialPool)
         show(report(case, baseline, baseline))
-        show(report(case, run(case, AggregateSpace), baseline))
+        show(report(case, run(case, AggregatePool), baseline))
     show(scale(32, 8, 29, nodes=1_000, blocks=10_000))
     show(scale(32, 8, 29, nodes=1_000, blocks=100_000))
     show(scale(128, 48, 122, nodes=1_000, blocks=100_000))

@@ -158,8 +158,8 @@ class World:
 
     def follow(self) -> None:
         """What agents are told."""
-        self.view.changed(self.ledger.take_moved())
-        self.routes.update(self.ledger, self.feed.take_touched())
+        self.view.changed(self.ledger.drain_moved())
+        self.routes.update(self.ledger, self.feed.drain_touched())
         self.source.flush(self.revision, 0.0)
 
     def _item(self, item: Node) -> KeyValue:

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from prometheus_client import CollectorRegistry
 
+from services.common.document.tree import from_json
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Operation, Put
@@ -24,9 +25,9 @@ from services.common.model.network import Network
 from services.common.model.node import Node
 from services.common.process.logs import configure_logs
 from services.common.records.layout import encode_layout, encode_node
+from services.topology.forms.node_request import NodeRequest
 from services.topology.metrics import TopologyMetrics
-from services.topology.model.draft import NodeDraft
-from services.topology.store.nodes import NodeChanges
+from services.topology.store.nodes import NodeChanges, RegisterOptions
 from services.topology.store.store import TopologyStore
 from tests.bench.report import Row
 from tests.bench.world import median, world
@@ -98,10 +99,9 @@ async def cost(changes: NodeChanges, first: int, number: int, groups: int) -> fl
     """CPU seconds of a registration, with nodes `first` and the following."""
     begin = time.process_time()
     for at in range(first, first + number):
-        draft = NodeDraft(
-            "node", f"node-{at}", str(FIRST + at), labels={"rack": str(at * 7 % groups)}
-        )
-        await changes.register(draft, "bench", validate_only=False)
+        name, labels = f"node-{at}", {"rack": str(at * 7 % groups)}
+        tree = from_json({"name": name, "address": str(FIRST + at), "labels": labels})
+        await changes.register(NodeRequest(NodeName(name), tree), RegisterOptions())
     return (time.process_time() - begin) / number
 
 

@@ -46,17 +46,17 @@ def dump(ledger: Ledger) -> dict[str, object]:
         ],
         "areas": {
             (area.network.name, area.path): (
-                *(area.used, area.resting, area.blocks, area.free(), area.space.free),
+                *(area.used, area.resting, area.blocks, area.free(), area.pool.free),
                 area.reserved_addresses(),
                 {
                     owner: sorted(str(block) for block in holding.blocks)
                     for owner, holding in sorted(area.holdings.items())
                     if holding.blocks
                 },
-                {node: area.space.choose(node) for node in sorted(ledger.nodes)},
+                {node: area.pool.choose(node) for node in sorted(ledger.nodes)},
             )
-            for space in ledger.spaces.values()
-            for area in space.areas.values()
+            for net in ledger.networks.values()
+            for area in net.areas.values()
         },
     }
 
@@ -108,15 +108,15 @@ def recount(ledger: Ledger) -> None:
         assert not free & reserved, str(block)
         if block.area is not None:
             assert rest | taken | free | reserved == set(range(block.size)), str(block)
-            assert block.area.space.holder(block.area.slot(block.base)) == block.node
+            assert block.area.pool.holder(block.area.slot(block.base)) == block.node
         key = id(block.area) if block.area is not None else None
         used[key] += block.used
         resting[key] += block.resting
         blocks[key] += 1
         addresses.update((block.bits, block.base + offset) for offset in range(block.size))
     assert ledger.index.used == used.total()
-    for space in ledger.spaces.values():
-        for area in space.areas.values():
+    for net in ledger.networks.values():
+        for area in net.areas.values():
             key = id(area)
             assert (area.used, area.resting, area.blocks) == (used[key], resting[key], blocks[key])
             assert sum(len(holding.blocks) for holding in area.holdings.values()) == area.blocks

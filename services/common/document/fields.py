@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from services.common.document.tree import Items, Scalar, Table, Tree
 from services.common.errors import Violation
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|)")
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -50,80 +45,82 @@ class Fields:
 
     def __init__(self, tree: Tree, at: str, findings: Findings) -> None:
         self.at = at
-        self._findings = findings
+        self.findings = findings
         self._known: set[str] = set()
-        self._items: dict[str, Tree] = {}
-        if tree.line:
-            findings.lines.setdefault(at, tree.line)
+        self._ignored: set[str] = set()
+        self._items: Mapping[str, Tree] = {}
+        self._names: Mapping[str, str] = {}
         if isinstance(tree, Table):
-            self._items = tree.items
+            self.at, self._items, self._names = tree.at or at, tree.items, tree.names
         elif not (isinstance(tree, Scalar) and tree.is_null):
             findings.wrong(at, "must be a mapping of fields")
+        if tree.line:
+            findings.lines.setdefault(self.at, tree.line)
 
     def path(self, name: str) -> str:
         """The field path of a field."""
+        name = self._names.get(name, name)
         return f"{self.at}.{name}" if self.at else name
 
+    def key_path(self, name: str, key: str) -> str:
+        """The field path of an item of a mapping."""
+        return f"{self.path(name)}[{key[:80]!r}]"
+
+    def wrong(self, name: str, message: str) -> None:
+        """Adds a problem of a field."""
+        self.findings.wrong(self.path(name), message)
+
+    def add(self, problems: Iterable[Violation]) -> None:
+        self.findings.problems.extend(problems)
+
     def has(self, name: str) -> bool:
-        """Says whether the field is given."""
         return self._get(name) is not None
+
+    def is_empty(self, name: str) -> bool:
+        """Says whether it is not given, or an empty text."""
+        return not self.has(name) or self.is_scalar(name, "")
+
+    def is_scalar(self, name: str, text: str) -> bool:
+        """Says whether it is given as that text, whatever else it may be."""
+        tree = self._get(name)
+        return isinstance(tree, Scalar) and tree.text == text
+
+    def spelled(self, name: str, *others: str) -> str:
+        """By which of its names a field is given; only one may be."""
+        given = [each for each in dict.fromkeys((name, *others)) if each and self.has(each)]
+        self._known -= {*others} - {*self._items}  # nobody is to be told of them
+        if len(given) > 1:
+            self.wrong(given[1], f"says the same as {given[0]!r}")
+        return given[0] if given else name
 
     def child(self, name: str) -> Tree | None:
         """Whatever is there; None: the field is not given."""
         return self._get(name)
 
-    def text(self, *names: str) -> str:
-        """A text; the first name that is given counts, and only one may be."""
-        for name in names:
-            tree = self._get(name)
-            if isinstance(tree, Scalar):
-                return tree.text
-            if tree is not None:
-                self._findings.wrong(self.path(name), "must be a text")
+    def text(self, name: str) -> str:
+        """A text; empty: not given, or wrong."""
+        tree = self._get(name)
+        if isinstance(tree, Scalar):
+            return tree.text
+        if tree is not None:
+            self.wrong(name, "must be a text")
         return ""
 
-    def number(self, *names: str) -> int | None:
+    def number(self, name: str) -> int | None:
         """A whole number; None: not given, or wrong."""
-        given = [name for name in names if self.has(name)]
-        if len(given) > 1:
-            self._findings.wrong(self.path(given[1]), f"says the same as {given[0]!r}")
-        text = self.text(*names)
-        if not given or not text:
+        text = self.text(name)
+        if not text:
             return None
         if _NUMBER.fullmatch(text):
             return int(text)
-        self._findings.wrong(self.path(given[0]), f"{text[:80]!r} is not a whole number")
+        self.wrong(name, f"{text[:80]!r} is not a whole number")
         return None
-
-    def duration(self, name: str) -> float | None:
-        """Seconds, from text such as 30s, 500ms, 2m or a bare number of seconds."""
-        text = self.text(name)
-        if not text:
-            return None
-        match = _DURATION.fullmatch(text)
-        if match:
-            return float(match[1]) * _UNITS[match[2]]
-        self._findings.wrong(
-            self.path(name), f"{text[:80]!r} is not a duration such as '30s', '500ms' or '2m'"
-        )
-        return None
-
-    def choice(self, name: str, kind: Callable[[str], _T], default: _T, choices: str) -> _T:
-        """One of a few words, in whatever case."""
-        text = self.text(name)
-        if not text:
-            return default
-        try:
-            return kind(text.lower())
-        except ValueError:
-            self._findings.wrong(self.path(name), f"{text[:80]!r} is not one of {choices}")
-            return default
 
     def truth(self, name: str) -> bool:
         """`true` or `false`, in whatever case; false if it is not given."""
         text = self.text(name).lower()
         if text not in {"", "true", "false"}:
-            self._findings.wrong(self.path(name), f"{text[:80]!r} is not one of true, false")
+            self.wrong(name, f"{text[:80]!r} is not one of true, false")
         return text == "true"
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -133,7 +130,7 @@ class Fields:
             if isinstance(item, Scalar) and not item.is_null:
                 found.append(item.text)
             else:
-                self._findings.wrong(at, "must be a text")
+                self.findings.wrong(at, "must be a text")
         return tuple(found)
 
     def mapping(self, name: str) -> dict[str, str]:
@@ -142,18 +139,23 @@ class Fields:
         if tree is None:
             return {}
         if not isinstance(tree, Table):
-            self._findings.wrong(self.path(name), "must be a mapping of texts")
+            self.wrong(name, "must be a mapping of texts")
             return {}
         found = {}
         for key, item in tree.items.items():
-            at = f"{self.path(name)}[{key[:80]!r}]"
+            at = self.key_path(name, key)
             if item.line:
-                self._findings.lines[at] = item.line
+                self.findings.lines[at] = item.line
             if isinstance(item, Scalar):
                 found[key] = "" if item.is_null else item.text
             else:
-                self._findings.wrong(at, "must be a text")
+                self.findings.wrong(at, "must be a text")
         return found
+
+    def keys(self, name: str) -> tuple[str, ...]:
+        """The keys of a mapping, whatever it maps to."""
+        tree = self._get(name)
+        return tuple(tree.items) if isinstance(tree, Table) else ()
 
     def each(self, name: str) -> Iterator[tuple[Tree, str]]:
         """The items of a list, each with its field path."""
@@ -161,27 +163,41 @@ class Fields:
         if tree is None:
             return
         if not isinstance(tree, Items):
-            self._findings.wrong(self.path(name), "must be a list")
+            self.wrong(name, "must be a list")
             return
         for number, item in enumerate(tree.items):
             at = f"{self.path(name)}[{number}]"
+            if isinstance(item, Table) and item.at:
+                at = item.at
             if item.line:
-                self._findings.lines[at] = item.line
+                self.findings.lines[at] = item.line
             yield item, at
+
+    def part(self, name: str) -> Fields:
+        """The fields of a mapping in this one."""
+        return Fields(self._get(name) or Table(), self.path(name), self.findings)
+
+    def parts(self, name: str, *, scalar_is: str = "") -> Iterator[Fields]:
+        """The fields of each mapping in a list; `scalar_is`: the field that a scalar stands for."""
+        for item, at in self.each(name):
+            tree = item
+            if scalar_is and isinstance(item, Scalar):
+                tree = Table({scalar_is: item}, item.line)
+            yield Fields(tree, at, self.findings)
 
     def ignore(self, *names: str) -> None:
         """Fields that may be there and mean nothing."""
-        self._known.update(names)
+        self._ignored.update(names)
 
     def end(self) -> None:
         """Refuses what was not asked for."""
         for name, tree in self._items.items():
-            if name not in self._known:
+            if name not in self._known | self._ignored:
                 near = difflib.get_close_matches(name, self._known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 if tree.line:
-                    self._findings.lines[self.path(name[:80])] = tree.line
-                self._findings.wrong(self.path(name[:80]), f"there is no such field{hint}")
+                    self.findings.lines[self.path(name[:80])] = tree.line
+                self.findings.wrong(self.path(name[:80]), f"there is no such field{hint}")
 
     def _get(self, name: str) -> Tree | None:
         self._known.add(name)
@@ -189,5 +205,5 @@ class Fields:
         if tree is None or (isinstance(tree, Scalar) and tree.is_null):
             return None
         if tree.line:
-            self._findings.lines[self.path(name)] = tree.line
+            self.findings.lines[self.path(name)] = tree.line
         return tree

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -62,6 +63,10 @@ class Table:
 
     items: dict[str, Tree] = field(default_factory=dict)
     line: int = 0
+    at: str = ""
+    """Its field path, if it was made of another form of document and is somewhere else in that."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The names that fields have there, where they differ."""
 
 
 Tree = Scalar | Items | Table
@@ -99,7 +104,7 @@ def read_json(text: str) -> Tree:
         raise malformed(error.msg, error.lineno - 1, error.colno - 1) from error
     except RecursionError as error:
         raise malformed(f"nested more than {MAX_DEPTH} deep", 0, 0) from error
-    return _from_json(loaded, 0)
+    return _from_loaded(loaded, 0)
 
 
 def _read(text: str, *, single: bool) -> list[Tree]:
@@ -121,7 +126,7 @@ def _read_yaml(text: str, *, single: bool) -> list[Tree]:
     builder = _Builder(single=single)
     try:
         for event in yaml.parse(text, Loader=YamlLoader):
-            builder.take(event)
+            builder.add(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = error.problem or error.context or "not YAML"
@@ -154,6 +159,21 @@ def to_json(tree: Tree) -> Json:
             return tree.text
 
 
+def from_json(value: Json) -> Tree:
+    """The tree that stands for values of JSON; lines are not known."""
+    match value:
+        case dict():
+            return Table({key: from_json(item) for key, item in value.items()})
+        case list():
+            return Items([from_json(item) for item in value])
+        case None:
+            return Scalar("null", is_null=True)
+        case bool():
+            return Scalar(str(value).lower())
+        case _:
+            return Scalar(str(value), is_quoted=isinstance(value, str))
+
+
 def malformed(why: str, line: int, column: int) -> InvalidInput:
     """The error for a text that cannot be read; line and column are from 0."""
     place = f"line {line + 1}, column {column + 1}: {why}"
@@ -180,7 +200,7 @@ class _Builder:
         self._starts: list[int] = []
         self._nodes = 0
 
-    def take(self, event: yaml.Event) -> None:
+    def add(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
             if self._single and self.roots:
                 raise self._wrong(event, "there is more than one document")
@@ -277,7 +297,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _from_json(value: object, depth: int) -> Tree:
+def _from_loaded(value: object, depth: int) -> Tree:
     if depth > MAX_DEPTH:
         raise malformed(f"nested more than {MAX_DEPTH} deep", 0, 0)
     match value:
@@ -288,9 +308,9 @@ def _from_json(value: object, depth: int) -> Tree:
         case bool():
             return Scalar("true" if value else "false")
         case list():
-            return Items([_from_json(item, depth + 1) for item in value])
+            return Items([_from_loaded(item, depth + 1) for item in value])
         case dict():
-            return Table({str(key): _from_json(item, depth + 1) for key, item in value.items()})
+            return Table({str(key): _from_loaded(item, depth + 1) for key, item in value.items()})
         case _:
             return Scalar(str(value), is_quoted=True)
 

@@ -17,11 +17,11 @@ from typing import Protocol, Self, TypeVar
 
 import structlog
 from grpc.aio import AioRpcError, UnaryUnaryMultiCallable
+from prometheus_client import CollectorRegistry
 
 from services.common.errors import Unavailable
 from services.common.etcd import messages
 from services.common.etcd.connection import KEEPALIVE, Endpoint, Endpoints
-from services.common.etcd.counters import NoObserver, Observer, StoreCounters
 from services.common.etcd.definitions import rpc_pb2
 from services.common.etcd.errors import (
     Compacted,
@@ -34,6 +34,7 @@ from services.common.etcd.errors import (
 )
 from services.common.etcd.guard import Guard
 from services.common.etcd.lease_keeper import STALLED, LeaseKeeper
+from services.common.etcd.metrics import NoObserver, Observer, StoreCounters, StoreMetrics
 from services.common.etcd.paging import next_limit
 from services.common.etcd.types import (
     Compare,
@@ -45,6 +46,8 @@ from services.common.etcd.types import (
     Revision,
 )
 from services.common.etcd.watch import WatchStream
+from services.common.process.lifecycle import Lifecycle, Phase
+from services.common.process.settings import EtcdSettings
 from services.common.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
@@ -390,3 +393,15 @@ class _Measured:
     ) -> None:
         seconds = time.monotonic() - self.started
         self._client.finished(self._operation, seconds, ok=error is None)
+
+
+def open_store(life: Lifecycle, settings: EtcdSettings, registry: CollectorRegistry) -> EtcdClient:
+    """A client that is closed at the end, and whose requests are counted."""
+    client = EtcdClient(
+        settings.endpoints,
+        tls=settings.tls.files(),
+        timeout=settings.timeout,
+        observer=StoreMetrics(registry),
+    )
+    life.on_stop(Phase.CLOSE, "etcd", client.close)
+    return client

@@ -1,11 +1,40 @@
-"""What a process tells Prometheus about its store."""
+"""What is counted of requests to the store: by each client, and for Prometheus."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 OPERATIONS = ("get", "range", "transact", "grant_lease", "revoke_lease")
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+@dataclass(slots=True)
+class StoreCounters:
+    """Totals since the client was made."""
+
+    requests: int = 0
+    """Calls of the client's methods; a retried one counts once."""
+    failures: int = 0
+    """Of these, those that raised."""
+    reconnects: int = 0
+    """Moves to another endpoint, and streams that had to be opened again."""
+    regressions: int = 0
+    """Answers that were not believed: another cluster's, or from before what was seen."""
+
+
+class Observer(Protocol):
+    """Told of every request as it ends."""
+
+    def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
+        """Takes the client's method name and how long it took, retries included."""
+
+
+class NoObserver:
+    def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
+        pass
 
 
 class StoreMetrics:
@@ -32,7 +61,6 @@ class StoreMetrics:
         """Asking for a label takes longer than counting."""
 
     def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
-        """Takes how a request ended."""
         known = self._by_operation.get(operation) or self._seconds.labels(operation)
         known.observe(seconds)
         if not ok:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from services.common.model.description import DERIVED
 from services.common.model.names import GroupPath, NetworkName, Tenant, TopologyName
 from services.common.model.network import Network, Prefix
 
@@ -13,7 +14,7 @@ from services.common.model.network import Network, Prefix
 class Group:
     """A prefix group with its prefixes. A group without children is a leaf, which takes nodes."""
 
-    path: GroupPath
+    path: GroupPath = field(metadata=DERIVED)
     name: str
     assignment: Mapping[str, str] = field(default_factory=dict)
     """Its own labels only; those of its ancestors count too."""

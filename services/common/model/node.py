@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from services.common.model.description import OUTPUT_ONLY
 from services.common.model.names import GroupPath, NetworkName, NodeName, Tenant, TopologyName
 from services.common.model.network import Address
 
@@ -47,12 +48,12 @@ class Node:
     """None: it is on every network that its placements give, by way of its main address. Empty: it
     is on none."""
     pins: Mapping[TopologyName, GroupPath] = field(default_factory=dict)
-    placements: Mapping[TopologyName, GroupPath] = field(default_factory=dict)
+    placements: Mapping[TopologyName, GroupPath] = field(default_factory=dict, metadata=OUTPUT_ONLY)
     """The leaf it is in, per topology; a topology that it does not fit is absent."""
-    create_time: int = 0
+    create_time: int = field(default=0, metadata=OUTPUT_ONLY)
     """Unix time in seconds."""
     allowance: NodeAllowance = NodeAllowance()
-    self_reported: tuple[str, ...] = ()
+    self_reported: tuple[str, ...] = field(default=(), metadata=OUTPUT_ONLY)
     """Fields that its own agent said, sorted; see `topology.checks.own_node`."""
 
     @property

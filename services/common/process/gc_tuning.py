@@ -19,17 +19,17 @@ def tune() -> None:
     gc.set_threshold(YOUNG, MIDDLE, 100)
 
 
-def release() -> None:
+def unfreeze_heap() -> None:
     """Frees what was taken out of sight and is used no more; to be called when it is thrown away.
 
-    What `settle` froze is never garbage to the collector, however little refers to it: whoever
+    What `freeze_heap` froze is never garbage to the collector, however little refers to it: whoever
     reads the store anew would keep all that it read before.
     """
     gc.unfreeze()
     gc.collect()
 
 
-def settle() -> None:
+def freeze_heap() -> None:
     """Takes what was loaded out of the garbage collector's sight: hardly any of it is ever garbage,
     and looking through it stops the process for a second per million objects or so.
 

@@ -20,7 +20,7 @@ SECONDS: Final = 2.0
 Answer = TypeVar("Answer")
 
 
-class Others(Generic[Answer]):
+class SiblingReplicas(Generic[Answer]):
     """Channels to the other replicas."""
 
     def __init__(

@@ -133,7 +133,7 @@ class TopologyView:
             and (name := self._node_name(key)) not in self.nodes
         )
 
-    def take(self, batch: WatchBatch) -> TopologyDifference:
+    def apply_batch(self, batch: WatchBatch) -> TopologyDifference:
         """Takes over a batch of the watch."""
         if isinstance(batch, Snapshot):
             gone: list[tuple[str, KeyValue | None]] = [(key, None) for key in batch.gone]

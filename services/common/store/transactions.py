@@ -35,7 +35,7 @@ class Room:
         self._operations = TRANSACTION_OPERATIONS - len(operations)
         self._bytes = TRANSACTION_BYTES - sum(map(size_of, chain(demands, operations)))
 
-    def take(self, group: Group) -> bool:
+    def add(self, group: Group) -> bool:
         """Says whether a group fits, and takes the room for it then."""
         size = sum(map(size_of, group))
         if len(group) > self._operations or size > self._bytes:
@@ -48,7 +48,7 @@ class Room:
 def head(groups: Iterable[Group], room: Room) -> Iterator[Group]:
     """The first groups, as many as there is room for."""
     for group in groups:
-        if not room.take(group):
+        if not room.add(group):
             return
         yield group
 
@@ -63,11 +63,11 @@ def parts(
     part: list[Operation] = []
     room = Room(demands, beside)
     for operation in operations:
-        if not room.take((operation,)):
+        if not room.add((operation,)):
             if part:
                 yield part
             part, room = [], Room(demands, beside)
-            if not room.take((operation,)):
+            if not room.add((operation,)):
                 yield [operation]
                 continue
         part.append(operation)

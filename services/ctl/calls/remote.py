@@ -55,7 +55,7 @@ class Listed(Generic[Item]):
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class CallPolicy:
     """How all calls of a run are made."""
 
     timeout: float
@@ -76,16 +76,16 @@ class Remote(Generic[Stub]):
         address: str,
         channel: Channel,
         stub: Stub,
-        manner: Manner,
+        call_policy: CallPolicy,
     ) -> None:
         self.name = name
         self.address = address
         self.channel = channel
         self.stub = stub
-        self._timeout = manner.timeout
-        self._metadata = ((REQUEST_ID_KEY, manner.request_id),)
-        self._waiting = manner.waiting
-        self._tls = manner.tls
+        self._timeout = call_policy.timeout
+        self._metadata = ((REQUEST_ID_KEY, call_policy.request_id),)
+        self._waiting = call_policy.waiting
+        self._tls = call_policy.tls
 
     async def read(self, method: UnaryUnaryMultiCallable[Req, Res], request: Req) -> Res:
         """Calls an idempotent method, again while the service is unavailable."""

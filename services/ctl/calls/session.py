@@ -22,7 +22,7 @@ from services.common.rpc.channel import open_channel
 from services.common.terminal.table import Column, Screen
 from services.common.tls import TlsFiles
 from services.ctl.calls import agent_option
-from services.ctl.calls.remote import Listed, Manner, Remote
+from services.ctl.calls.remote import CallPolicy, Listed, Remote
 from services.ctl.calls.service_addresses import Endpoints
 from services.ctl.views.output import Format, Output, plain
 
@@ -37,7 +37,7 @@ Resource = TypeVar("Resource", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class CommonOptions:
     """The options that every verb has."""
 
     endpoints: Endpoints
@@ -54,14 +54,14 @@ class Choices:
 class Session:
     """What a verb works with. Channels are opened when they are first used."""
 
-    def __init__(self, choices: Choices) -> None:
-        self.choices = choices
+    def __init__(self, common: CommonOptions) -> None:
+        self.common = common
         self.screen = Screen()
-        self.out = Output(choices.form, self.screen)
-        self.request_id = choices.request_id or f"ctl-{uuid.uuid4().hex[:12]}"
+        self.out = Output(common.form, self.screen)
+        self.request_id = common.request_id or f"ctl-{uuid.uuid4().hex[:12]}"
         self._channels = AsyncExitStack()
-        self._manner = Manner(
-            choices.timeout, self.request_id, self.note, tls=choices.tls is not None
+        self._call_policy = CallPolicy(
+            common.timeout, self.request_id, self.note, tls=common.tls is not None
         )
 
     async def __aenter__(self) -> Self:
@@ -78,29 +78,29 @@ class Session:
     @cached_property
     def topology(self) -> Remote[TopologyServiceAsyncStub]:
         """The topology service."""
-        address = self.choices.endpoints.topology
+        address = self.common.endpoints.topology
         channel = self._channel(address)
-        return Remote("topology", address, channel, TopologyServiceStub(channel), self._manner)
+        return Remote("topology", address, channel, TopologyServiceStub(channel), self._call_policy)
 
     @cached_property
     def ipam(self) -> Remote[IpamServiceAsyncStub]:
         """The ipam service."""
-        address = self.choices.endpoints.ipam
+        address = self.common.endpoints.ipam
         channel = self._channel(address)
-        return Remote("ipam", address, channel, IpamServiceStub(channel), self._manner)
+        return Remote("ipam", address, channel, IpamServiceStub(channel), self._call_policy)
 
     @cached_property
     def policy(self) -> Remote[PolicyServiceAsyncStub]:
         """The policy service."""
-        address = self.choices.endpoints.policy
+        address = self.common.endpoints.policy
         channel = self._channel(address)
-        return Remote("policy", address, channel, PolicyServiceStub(channel), self._manner)
+        return Remote("policy", address, channel, PolicyServiceStub(channel), self._call_policy)
 
     def agent(self, option: str) -> Remote[AgentServiceAsyncStub]:
         """The agent of this node; `option`: where, when it was said."""
         address = agent_option.address(option)
         channel = self._channel(address)
-        return Remote("agent", address, channel, AgentServiceStub(channel), self._manner)
+        return Remote("agent", address, channel, AgentServiceStub(channel), self._call_policy)
 
     def note(self, text: str) -> None:
         """Tells a person something, on stderr."""
@@ -122,7 +122,7 @@ class Session:
     @property
     def asks(self) -> bool:
         """A person is asked before something is lost."""
-        return not self.choices.yes and self.screen.interactive
+        return not self.common.yes and self.screen.interactive
 
     def confirm(self, question: str) -> None:
         """Asks a person before something is lost; aborts on no.
@@ -133,7 +133,7 @@ class Session:
             typer.confirm(question, abort=True, err=True)
 
     def _channel(self, address: str) -> Channel:
-        choices = self.choices
-        channel = open_channel(address, tls=choices.tls, insecure=choices.insecure)
+        common = self.common
+        channel = open_channel(address, tls=common.tls, insecure=common.insecure)
         self._channels.push_async_callback(channel.close, None)
         return channel

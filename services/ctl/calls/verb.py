@@ -20,7 +20,7 @@ from services.common.errors import RomanaError
 from services.common.process import environment
 from services.common.tls import TlsFiles
 from services.ctl.calls import service_addresses
-from services.ctl.calls.session import Choices, Session
+from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.failures import failure
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
@@ -149,13 +149,13 @@ def run(
     given: dict[str, Argument],
 ) -> None:
     """Runs a verb to its exit code."""
-    choices = choices_of(given)
+    common = common_options(given)
 
     async def session() -> ExitCode | None:
-        async with Session(choices) as made:
+        async with Session(common) as made:
             return await function(made, **values)
 
-    finish(session, form=choices.form)
+    finish(session, form=common.form)
 
 
 def finish(main: Callable[[], Coroutine[object, object, ExitCode | None]], *, form: Format) -> None:
@@ -171,7 +171,7 @@ def finish(main: Callable[[], Coroutine[object, object, ExitCode | None]], *, fo
         raise typer.Exit(code)
 
 
-def choices_of(given: dict[str, Argument]) -> Choices:
+def common_options(given: dict[str, Argument]) -> CommonOptions:
     """The common options as one value."""
     endpoints = service_addresses.find(
         str(given.get("topology_address") or ""),
@@ -179,7 +179,7 @@ def choices_of(given: dict[str, Argument]) -> Choices:
         os.environ,
         policy=str(given.get("policy_address") or ""),
     )
-    return Choices(
+    return CommonOptions(
         endpoints=endpoints,
         tls=tls_files(given) or endpoints.tls,
         insecure=bool(given.get("insecure", False)),

@@ -13,7 +13,7 @@ from romana.ipam.v1 import ipam_service_pb2 as api
 from services.common.model.addresses import looks_like_address
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
-from services.ctl.calls import agents, option_syntax, options
+from services.ctl.calls import option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures import failure, failure_view
@@ -68,7 +68,7 @@ async def allocate(
     family: options.FamilyOption = "",
     address: options.AddressOption = "",
     want: options.WantOption = [],  # noqa: B006  # typer reads it, nobody writes to it
-    wait: agents.WaitOption = 0,
+    wait: waiting.RoutesWaitOption = 0,
 ) -> None:
     """Allocates addresses to a name, or shows those that the same request was given before."""
     ipam = session.ipam
@@ -88,7 +88,7 @@ async def allocate(
         ),
     )
     _show_given(session, name, answer)
-    await agents.wait(session, wait)
+    await waiting.wait_for_routes(session, wait)
 
 
 def _show_given(session: Session, name: str, answer: api.AllocateAddressResponse) -> None:

@@ -13,7 +13,7 @@ from romana.topology.v1.node_pb2 import (
 )
 
 from services.common.terminal.plural import count
-from services.ctl.calls import agents, option_syntax, options
+from services.ctl.calls import agents, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import usage
@@ -248,7 +248,7 @@ async def update(
     ] = False,
     allow_stranded: options.AllowStrandedOption = False,
     dry_run: options.DryRunOption = False,
-    wait: agents.WaitOption = 0,
+    wait: waiting.RoutesWaitOption = 0,
 ) -> None:
     """Changes what is named and leaves the rest; places the node anew if it no longer fits."""
     allowed = bool(allow_name or allow_tenant or max_addresses or default_allowance)
@@ -288,7 +288,7 @@ async def update(
             session.confirm(f"Strand {count(planned.plan.stranded_addresses, 'address')} in use?")
         request.validate_only = False
     _show_update(session, await topology.once(topology.stub.UpdateNode, request))
-    await agents.wait(session, wait)
+    await waiting.wait_for_routes(session, wait)
 
 
 verb(app, "remove", mutates=True, examples=life.REMOVE_EXAMPLES)(life.remove)

@@ -15,7 +15,7 @@ from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
-from services.ctl.calls import completion, option_syntax, options, policy_wait
+from services.ctl.calls import agents, completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure, usage
@@ -110,7 +110,7 @@ async def apply(
     namespace: NamespaceOption = "",
     prune: PruneOption = [],  # noqa: B006  # typer reads it, nobody writes to it
     dry_run: options.DryRunOption = False,
-    wait: policy_wait.WaitOption = 0,
+    wait: waiting.PolicyWaitOption = 0,
 ) -> None:
     """Makes policies and tenants those of the files: all of them, or none if anything is wrong."""
     request = _request(session, files, form, namespace, prune)
@@ -124,11 +124,11 @@ async def apply(
             if session.asks and not session.out.for_programs:
                 _show_changes(session, planned)
             session.confirm(f"Remove {count(gone, 'policy')}?")
-    before = await policy_wait.mark(session, wait)
+    before = await waiting.policy_revision(session, wait)
     policy = session.policy
     answer = await policy.once(policy.stub.ApplyPolicies, request)
     _show_changes(session, answer)
-    await policy_wait.wait(session, wait, [each.name for each in answer.policies], before)
+    await waiting.wait_for_policies(session, wait, [each.name for each in answer.policies], before)
 
 
 @verb(
@@ -208,7 +208,7 @@ async def list_policies(
         limit=limit,
     )
     shown = session.out.form in {Format.TABLE, Format.WIDE} and listed.items
-    known = await policy_wait.realization(session) if shown else {}
+    known = await agents.realization(session) if shown else {}
     session.listing(
         listed,
         columns(known),
@@ -226,7 +226,7 @@ def columns(known: Mapping[str, api.PolicyRealization]) -> tuple[Column[policy_p
         Column("MODE", lambda item: enum_text.policy_mode(item.mode)),
         Column("TARGETS", policy_view.targets),
         Column("RULES", policy_view.rule_counts),
-        Column("NODES", lambda item: policy_wait.in_short(known.get(item.name)), right=True),
+        Column("NODES", lambda item: agents.policy_in_short(known.get(item.name)), right=True),
         Column("LABELS", lambda item: enum_text.pairs(item.labels), wide=True),
         Column("FROM", lambda item: item.origin.kind or "-", wide=True),
     )
@@ -256,7 +256,7 @@ async def show(
     if out.form is Format.NAME:
         out.line(found.name)
         return
-    known = (await policy_wait.realization(session, [name])).get(name)
+    known = (await agents.realization(session, [name])).get(name)
     out.sheet(
         fields(
             [
@@ -268,7 +268,7 @@ async def show(
                 ("Labels", enum_text.pairs(found.labels)),
                 ("Written as", found.origin.kind),
                 ("Changed", enum_text.moment(found.update_time)),
-                ("Applied by", f"{policy_wait.in_short(known)} nodes"),
+                ("Applied by", f"{agents.policy_in_short(known)} nodes"),
                 ("Missing", ", ".join(known.missing) if known else ""),
             ]
         )
@@ -292,7 +292,7 @@ async def delete(
     session: Session,
     names: NamesArgument,
     ignore_not_found: options.IgnoreNotFoundOption = False,
-    wait: policy_wait.WaitOption = 0,
+    wait: waiting.PolicyWaitOption = 0,
 ) -> None:
     """Removes policies. If one of them is not there, none is removed."""
     policy = session.policy
@@ -307,7 +307,7 @@ async def delete(
                 raise
             missing.add(name)
             session.note(f"There is no policy {name}")
-    before = await policy_wait.mark(session, wait)
+    before = await waiting.policy_revision(session, wait)
     for name in dict.fromkeys(names):
         if name in missing:
             continue
@@ -323,7 +323,7 @@ async def delete(
         session.out.value(
             [{"name": name, "existed": name not in missing} for name in dict.fromkeys(names)]
         )
-    await policy_wait.wait(session, wait, [], before)
+    await waiting.wait_for_policies(session, wait, [], before)
 
 
 @verb(

@@ -11,8 +11,8 @@ from romana.policy.v1 import policy_service_pb2 as api
 from services.common.model.addresses import looks_like_address
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import completion, option_syntax, options
-from services.ctl.calls.agents import named
 from services.ctl.calls.session import Session
+from services.ctl.calls.waiting import named
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.views import enum_text, matrix_view

@@ -95,7 +95,7 @@ async def support_bundle(
             configs=config or sorted(SETTINGS.glob("*.yaml")),
             metrics=addresses,
             node=is_node,
-            timeout=session.choices.timeout * 3,
+            timeout=session.common.timeout * 3,
         )
     )
     problems = {part.path: part.problem for part in parts if part.problem}
@@ -149,21 +149,21 @@ def _named(metrics: list[str]) -> dict[str, str]:
 
 def _environment(session: Session, agent: str) -> dict[str, str]:
     """That of the children: they ask whom this command was told to ask."""
-    choices = session.choices
+    common = session.common
     told = {
-        environment.TOPOLOGY_VARIABLE: choices.endpoints.topology,
-        environment.IPAM_VARIABLE: choices.endpoints.ipam,
-        environment.POLICY_VARIABLE: choices.endpoints.policy,
+        environment.TOPOLOGY_VARIABLE: common.endpoints.topology,
+        environment.IPAM_VARIABLE: common.endpoints.ipam,
+        environment.POLICY_VARIABLE: common.endpoints.policy,
         agent_option.VARIABLE: agent,
         "COLUMNS": "200",
     }
-    if choices.tls is not None:
+    if common.tls is not None:
         told |= {
-            "ROMANA_TLS_CA": str(choices.tls.ca),
-            "ROMANA_TLS_CERT": str(choices.tls.certificate),
-            "ROMANA_TLS_KEY": str(choices.tls.key),
+            "ROMANA_TLS_CA": str(common.tls.ca),
+            "ROMANA_TLS_CERT": str(common.tls.certificate),
+            "ROMANA_TLS_KEY": str(common.tls.key),
         }
-    if choices.insecure:
+    if common.insecure:
         told["ROMANA_INSECURE"] = "true"
     return {**os.environ, **told}
 

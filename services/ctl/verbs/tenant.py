@@ -10,7 +10,7 @@ from romana.policy.v1 import endpoint_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.terminal.table import Column
-from services.ctl.calls import completion, option_syntax, options, policy_wait
+from services.ctl.calls import completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure, of_status
@@ -81,7 +81,7 @@ async def set_tenant(
         Isolation | None,
         typer.Option(help="Who is kept away from its endpoints; network: as their networks say."),
     ] = None,
-    wait: policy_wait.WaitOption = 0,
+    wait: waiting.PolicyWaitOption = 0,
 ) -> None:
     """Sets labels and isolation of a tenant; what is not named stays as it is."""
     known = {each.name: each for each in await _tenants(session)}
@@ -92,7 +92,7 @@ async def set_tenant(
     tenant.labels.update(wanted)
     if isolation is not None:
         tenant.isolation = ISOLATIONS[isolation]
-    before = await policy_wait.mark(session, wait)
+    before = await waiting.policy_revision(session, wait)
     policy = session.policy
     answer = await policy.once(
         policy.stub.PutTenants,
@@ -108,7 +108,7 @@ async def set_tenant(
         session.out.line(name)
     else:
         session.screen.table([tenant], COLUMNS, wide=session.out.wide)
-    await policy_wait.wait(session, wait, [], before)
+    await waiting.wait_for_policies(session, wait, [], before)
 
 
 @verb(
@@ -124,7 +124,7 @@ async def delete(
     session: Session,
     name: NameArgument,
     ignore_not_found: options.IgnoreNotFoundOption = False,
-    wait: policy_wait.WaitOption = 0,
+    wait: waiting.PolicyWaitOption = 0,
 ) -> None:
     """Forgets labels and isolation of a tenant. Its endpoints stay."""
     existed = name in {each.name for each in await _tenants(session)}
@@ -135,7 +135,7 @@ async def delete(
             reason="TENANT_NOT_FOUND",
             hint="`romana tenant list` names those that something is known of",
         )
-    before = await policy_wait.mark(session, wait)
+    before = await waiting.policy_revision(session, wait)
     policy = session.policy
     await policy.once(
         policy.stub.DeleteTenant,
@@ -147,7 +147,7 @@ async def delete(
         session.out.line(name)
     else:
         session.note(f"{name} is forgotten" if existed else f"Nothing was known of {name}")
-    await policy_wait.wait(session, wait, [], before)
+    await waiting.wait_for_policies(session, wait, [], before)
 
 
 async def _tenants(session: Session) -> tuple[endpoint_pb2.Tenant, ...]:

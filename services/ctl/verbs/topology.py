@@ -14,7 +14,7 @@ from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
 from services.common.terminal.plural import count
-from services.ctl.calls import agents, options
+from services.ctl.calls import options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.exit_codes import ExitCode
@@ -80,7 +80,7 @@ async def apply(
     dry_run: options.DryRunOption = False,
     allow_stranded: options.AllowStrandedOption = False,
     etag: EtagOption = "",
-    wait: agents.WaitOption = 0,
+    wait: waiting.RoutesWaitOption = 0,
 ) -> ExitCode | None:
     """Makes networks and topology those of the file. Shows the plan first.
 
@@ -106,7 +106,7 @@ async def apply(
         session.note(f"Applied; the topology's etag is now {answer.etag}")
     else:
         session.note("Nothing was to change")
-    await agents.wait(session, wait)
+    await waiting.wait_for_routes(session, wait)
     return None
 
 

@@ -20,7 +20,7 @@ from services.common.process import environment
 from services.common.terminal.table import Column, Screen
 from services.ctl.calls import service_addresses
 from services.ctl.calls.service_addresses import Cluster, Endpoints
-from services.ctl.calls.session import Choices, Session
+from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.calls.verb import FormatOption, finish, single
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
@@ -176,12 +176,12 @@ def initial_request(text: str) -> api.ApplyTopologyRequest | None:
 
 async def _apply_first(found: Cluster, request: api.ApplyTopologyRequest, screen: Screen) -> None:
     """Applies the initial topology unless there is one."""
-    choices = Choices(
+    common = CommonOptions(
         Endpoints(found.topology, found.ipam, found.policy),
         tls=found.tls,
         request_id="up-initial-topology",
     )
-    async with Session(choices) as session:
+    async with Session(common) as session:
         topology = session.topology
         current = await topology.read(topology.stub.GetTopology, api.GetTopologyRequest())
         if current.spec.topologies:

@@ -38,7 +38,7 @@ class StandardStreams:
         return False
 
 
-def take() -> StandardStreams:
+def guard() -> StandardStreams:
     """Makes the standard streams last, from now on."""
     for number in range(3):
         try:

@@ -16,7 +16,7 @@ from services.common.errors import RomanaError
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
 from services.common.rpc.request_id import passed_on
-from services.common.rpc.sibling_replicas import Others
+from services.common.rpc.sibling_replicas import SiblingReplicas
 from services.common.sync import wire
 from services.common.sync.hub import Hub, Observer
 from services.common.sync.model import Hello, Position
@@ -45,7 +45,7 @@ class Syncing:
         self._source = Source(replica.identity.epoch)
         self.hub = Hub(self._source, observer)
         self._routes = RouteSource(self._source, replica.routes, route_messages.ENCODING)
-        self._others = Others[pb.GetSyncStatusResponse](
+        self._siblings = SiblingReplicas[pb.GetSyncStatusResponse](
             lambda: replica.candidates - {replica.identity.address}, tls, insecure=insecure
         )
         self._wanted = False
@@ -67,8 +67,8 @@ class Syncing:
 
     async def status(self, nodes: Sequence[str], *, local: bool) -> pb.GetSyncStatusResponse:
         """What is known of nodes' streams: here, and unless `local` on the other replicas."""
-        others = self._others.ask(partial(_ask, nodes)) if not local else _nothing()
-        own, found = await asyncio.gather(self._own_status(nodes), others)
+        siblings = self._siblings.ask(partial(_ask, nodes)) if not local else _nothing()
+        own, found = await asyncio.gather(self._own_status(nodes), siblings)
         statuses = {item.node: item for item in own.statuses}
         current = own.current
         for answer in found:
@@ -84,7 +84,7 @@ class Syncing:
 
     async def close(self) -> None:
         """Closes channels."""
-        await self._others.close()
+        await self._siblings.close()
 
     async def drain_on(self, draining: Draining, seconds: float) -> None:
         """Waits for the stop to begin, and ends all streams within that time."""
@@ -109,7 +109,7 @@ class Syncing:
         replica = self._replica
         if not self._wanted or not replica.loaded:
             return  # streams stay as they are until all is read
-        self._routes.update(replica.ledger, replica.take_changed_nodes())
+        self._routes.update(replica.ledger, replica.drain_changed_nodes())
         self.hub.flush(replica.floor)
 
 

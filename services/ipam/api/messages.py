@@ -372,8 +372,8 @@ def block(item: Block, ledger: Ledger) -> block_pb2.Block:
 def reservation(item: Reservation, ledger: Ledger) -> block_pb2.Reservation:
     """A reservation, and how many of its addresses are in use all the same."""
     in_use = 0
-    space = ledger.spaces.get(item.network)
-    for interval in item.intervals if space is not None else ():
+    net = ledger.networks.get(item.network)
+    for interval in item.intervals if net is not None else ():
         for held in ledger.held(item.network, interval):
             in_use += sum(
                 interval.start <= held.base + offset < interval.stop for offset, _ in held.in_use()

@@ -380,7 +380,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.GetUtilizationRequest, context: Context
     ) -> pb.GetUtilizationResponse:
         ledger = await self._replica.committed()
-        if request.network and request.network not in ledger.spaces:
+        if request.network and request.network not in ledger.networks:
             raise NotFound(
                 f"there is no network {request.network!r}",
                 reason="NETWORK_NOT_FOUND",

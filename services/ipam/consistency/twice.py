@@ -80,10 +80,10 @@ class OwnAddresses:
         key = (twice.bits, twice.address)
         owner = self._owners[key]
         node = self._ledger.nodes.get(owner.node) if owner.node is not None else None
-        space = self._ledger.spaces.get(owner.network) if owner.network is not None else None
+        net = self._ledger.networks.get(owner.network) if owner.network is not None else None
         own: set[Address] = set(_addresses(node)) if node is not None else set()
-        if space is not None:
-            own |= space.network.own_addresses()
+        if net is not None:
+            own |= net.network.own_addresses()
         if key not in map(_key, own):
             return None
         text = address_text(twice.address, twice.bits)

@@ -92,9 +92,9 @@ def _any(
         holding = area.holdings.get(owner)
         block = holding.oldest_with_room(now) if holding is not None else None
         if block is None:
-            slot = area.space.choose(owner.node)
+            slot = area.pool.choose(owner.node)
             if slot is None and close_one(ledger, area, now):
-                slot = area.space.choose(owner.node)
+                slot = area.pool.choose(owner.node)
             if slot is None:
                 continue
             block = ledger.open_block(area, slot, owner)
@@ -133,7 +133,7 @@ def _at(ledger: Ledger, area: Area, owner: Owner, address: int) -> tuple[Block, 
     offset = address - area.slot_base(slot)
     block = ledger.index.blocks.get((area.network.name, area.slot_base(slot)))
     if block is None:
-        if not area.space.is_free(slot) or area.partial.get(slot, 0) >> offset & 1:
+        if not area.pool.is_free(slot) or area.partial.get(slot, 0) >> offset & 1:
             return Why.ADDRESS_RESERVED
         return ledger.open_block(area, slot, owner), offset
     if block.area is not area:

@@ -61,7 +61,7 @@ class GroupEvaluating:
     def begin(self, ledger: Ledger) -> Sequence[tuple[NetworkName, GroupPath]]:
         """The groups to look at; raises NotFound for an unknown network."""
         spec, tenant = self._spec, self._owner.tenant
-        if spec.network is not None and spec.network not in ledger.spaces:
+        if spec.network is not None and spec.network not in ledger.networks:
             raise NotFound(
                 f"there is no network {spec.network!r}",
                 reason="NETWORK_NOT_FOUND",
@@ -69,22 +69,22 @@ class GroupEvaluating:
             )
         places = []
         for name in _in_order(ledger, tenant):
-            space = ledger.spaces[name]
+            net = ledger.networks[name]
             if spec.network not in {None, name}:
                 continue
-            if not space.network.allows(tenant):
+            if not net.network.allows(tenant):
                 self.rooms.refused.append(Refused(name, Why.NOT_THIS_TENANT))
-            elif spec.bits not in {0, space.bits}:
+            elif spec.bits not in {0, net.bits}:
                 self.rooms.refused.append(Refused(name, Why.OTHER_FAMILY))
             else:
-                places += [(name, path) for path in space.areas]
+                places += [(name, path) for path in net.areas]
         return places
 
     def look(self, ledger: Ledger, place: tuple[NetworkName, GroupPath], now: int) -> None:
         """Evaluates a group, if it is still there; `now` is the time by which addresses rest, in
         milliseconds."""
-        space = ledger.spaces.get(place[0])
-        area = None if space is None else space.areas.get(place[1])
+        net = ledger.networks.get(place[0])
+        area = None if net is None else net.areas.get(place[1])
         if area is None:
             return
         if self._spec.address is None:
@@ -124,7 +124,7 @@ def _exactly(rooms: Rooms, ledger: Ledger, area: Area, owner: Owner, address: in
         offset = address - area.slot_base(slot)
         block = ledger.index.blocks.get((name, area.slot_base(slot)))
         if block is None:
-            if not area.space.is_free(slot) or area.partial.get(slot, 0) >> offset & 1:
+            if not area.pool.is_free(slot) or area.partial.get(slot, 0) >> offset & 1:
                 why = Why.ADDRESS_RESERVED
         elif block.area is not area:
             why = Why.STRANDED

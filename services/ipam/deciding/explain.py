@@ -42,7 +42,7 @@ def unusable(ledger: Ledger, node: Node, tenant: Tenant, spec: AddressSpec) -> I
 
     Raises NotFound for a network that does not exist and a tenant that no network is for.
     """
-    if spec.network is not None and spec.network not in ledger.spaces:
+    if spec.network is not None and spec.network not in ledger.networks:
         raise NotFound(
             f"there is no network {spec.network!r}",
             reason="NETWORK_NOT_FOUND",
@@ -54,12 +54,12 @@ def unusable(ledger: Ledger, node: Node, tenant: Tenant, spec: AddressSpec) -> I
             reason="TENANT_NOT_FOUND",
             metadata={"field": "tenant", "tenant": tenant},
         )
-    for name, space in ledger.spaces.items():
+    for name, net in ledger.networks.items():
         if spec.network not in {None, name}:
             continue
-        if not space.network.allows(tenant):
+        if not net.network.allows(tenant):
             yield Refused(name, Why.NOT_THIS_TENANT)
-        elif spec.bits not in {0, space.bits}:
+        elif spec.bits not in {0, net.bits}:
             yield Refused(name, Why.OTHER_FAMILY)
         elif not node.is_attached(name):
             yield Refused(name, Why.NODE_NOT_ATTACHED)

@@ -50,8 +50,8 @@ def delete(ledger: Ledger, command: DeleteReservation) -> None:
 
 def _check_ranges(ledger: Ledger, reservation: Reservation) -> int:
     """Returns the family of the network, as its number of bits."""
-    space = ledger.spaces.get(reservation.network)
-    if space is None:
+    net = ledger.networks.get(reservation.network)
+    if net is None:
         raise NotFound(
             f"there is no network {reservation.network!r}",
             reason="NETWORK_NOT_FOUND",
@@ -60,14 +60,14 @@ def _check_ranges(ledger: Ledger, reservation: Reservation) -> int:
     outside = [
         Violation(
             f"reservation.ranges[{index}]",
-            f"{text} is not inside {space.network.cidr} of network {reservation.network!r}",
+            f"{text} is not inside {net.network.cidr} of network {reservation.network!r}",
         )
         for index, text in enumerate(reservation.ranges)
-        if not _is_inside(text, space.base, space.stop, space.bits)
+        if not _is_inside(text, net.base, net.stop, net.bits)
     ]
     if outside:
         raise InvalidInput.of(outside)
-    return space.bits
+    return net.bits
 
 
 def _refuse_in_use(ledger: Ledger, reservation: Reservation, bits: int) -> None:

@@ -21,8 +21,8 @@ PAGES_AT_ONCE: Final = 32
 def close_rested(ledger: Ledger, command: CloseRested, terms: Terms) -> None:
     """The last block may make it PAGES_AT_ONCE keys more than the command says."""
     end = ledger.unsaved.operations + command.keys_most
-    for space in ledger.spaces.values():
-        for area in space.areas.values():
+    for net in ledger.networks.values():
+        for area in net.areas.values():
             while ledger.unsaved.operations < end and close_one(ledger, area, terms.now):
                 pass
     for block in [block for block in ledger.strays.values() if not block.used]:
@@ -49,8 +49,8 @@ def has_rested(ledger: Ledger, now: int) -> bool:
     """Says whether `close_rested` would find something."""
     return any(
         area.empties and area.empties[0][0] <= now
-        for space in ledger.spaces.values()
-        for area in space.areas.values()
+        for net in ledger.networks.values()
+        for area in net.areas.values()
     ) or any(not block.used for block in ledger.strays.values())
 
 

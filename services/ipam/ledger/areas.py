@@ -1,28 +1,27 @@
 """Areas: what one leaf group owns of one network, and who holds which of its blocks.
 
 An area is divided into slots of one block each. Which slot a new block takes is decided in
-`services.ipam.slots.placement`; here is which addresses of which slots exist, who holds them, and
-which block of an owner is the oldest with room.
+`services.ipam.slots`; here is which addresses of which slots exist, and who
+holds them.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import Counter
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
-from typing import Final, NamedTuple
+from heapq import heapify, heappush
+from typing import NamedTuple
 
 from services.common.model.names import GroupPath, TopologyName
 from services.common.model.network import Network, Placement
 from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.holdings import STALE_MOST, Holding
 from services.ipam.model import Owner
-from services.ipam.slots.avoided import LastResort
+from services.ipam.slots.aggregate import AggregatePool
+from services.ipam.slots.avoiding import AvoidingPool
 from services.ipam.slots.coverage import Coverage, Run
-from services.ipam.slots.placement import AggregateSpace, GroupSpace, SequentialSpace
-
-STALE_MOST: Final = 16
-"""How many entries of blocks that are gone may be kept, besides as many as there are blocks."""
+from services.ipam.slots.pool import SlotPool
+from services.ipam.slots.sequential import SequentialPool
 
 
 class Interval(NamedTuple):
@@ -30,94 +29,6 @@ class Interval(NamedTuple):
 
     start: int
     stop: int
-
-
-class Holding:
-    """The blocks of one owner in one area.
-
-    Every block of it with a free offset is in `_open`; every block without one, but with resting
-    ones, is in `_open` or `_ripening`. Blocks leave both lazily, when they are looked at.
-    """
-
-    __slots__ = ("_open", "_ripening", "blocks", "delay")
-
-    def __init__(self, delay: int) -> None:
-        self.delay = delay
-        """How long addresses rest, in milliseconds."""
-        self.blocks: set[Block] = set()
-        self._open: list[tuple[int, int, Block]] = []
-        self._ripening: list[tuple[int, int, Block]] = []
-
-    def note(self, block: Block) -> None:
-        """Says that a block may have got room, now or when a rest ends."""
-        if block.free:
-            if not block.opened:
-                block.opened = True
-                insort(self._open, (block.born, block.sequence, block))
-        elif not block.opened and not block.ripening:
-            ripe = self._ripe_at(block)
-            if ripe is not None:
-                block.ripening = True
-                heappush(self._ripening, (ripe, block.sequence, block))
-
-    def note_again(self, block: Block) -> None:
-        """The same after what is reserved of it changed: another rest may be the first to count."""
-        block.ripening = False
-        self.note(block)
-        self._tidy()
-
-    def remove(self, block: Block) -> None:
-        """Says that the owner no longer holds a block."""
-        self.blocks.remove(block)
-        self._tidy()
-
-    def oldest_with_room(self, now: int) -> Block | None:
-        """The oldest block that can give an address at `now`, in milliseconds."""
-        while self._ripening and self._ripening[0][0] <= now:
-            block = heappop(self._ripening)[2]
-            block.ripening = False
-            if not block.live or block.opened:
-                continue
-            if self._has_room(block, now):
-                block.opened = True
-                insort(self._open, (block.born, block.sequence, block))
-            else:
-                self.note(block)
-        while self._open:
-            block = self._open[0][2]
-            if block.live and (block.free or self._has_room(block, now)):
-                return block
-            del self._open[0]
-            block.opened = False
-            if block.live:
-                self.note(block)
-        return None
-
-    def ripe_at(self) -> int | None:
-        """When the first of its resting addresses may be handed out, in milliseconds."""
-        ripe = (self._ripe_at(block) for block in self.blocks)
-        return min((time for time in ripe if time is not None), default=None)
-
-    def _has_room(self, block: Block, now: int) -> bool:
-        if block.free:
-            return True
-        ripe = self._ripe_at(block)
-        return ripe is not None and ripe <= now
-
-    def _ripe_at(self, block: Block) -> int | None:
-        idle = block.longest_idle()
-        return None if idle is None else idle.time + self.delay
-
-    def _tidy(self) -> None:
-        """Forgets entries that mean nothing any more: on a replica that only follows nobody looks
-        at them."""
-        if len(self._open) + len(self._ripening) <= 2 * len(self.blocks) + STALE_MOST:
-            return
-        for _, _, block in (*self._open, *self._ripening):
-            block.opened = block.ripening = False
-        self._open, self._ripening = [], []
-        for block in self.blocks:
-            self.note(block)
 
 
 class Area:
@@ -136,10 +47,10 @@ class Area:
         "network",
         "partial",
         "path",
+        "pool",
         "resting",
         "shift",
         "slots",
-        "space",
         "topology",
         "used",
     )
@@ -155,10 +66,10 @@ class Area:
         self.bits = network.cidr.max_prefixlen
         self.shift = self.bits - network.block_length
         self.slots = 1 << (network.block_length - length)
-        self.space: GroupSpace = (
-            SequentialSpace(self.slots)
+        self.pool: SlotPool = (
+            SequentialPool(self.slots)
             if network.placement is Placement.SEQUENTIAL
-            else LastResort(AggregateSpace(self.slots))
+            else AvoidingPool(AggregatePool(self.slots))
         )
         self.aside = Coverage()
         """Its reserved addresses."""
@@ -248,14 +159,14 @@ class Area:
             self._uncover(*run)
         return runs
 
-    def take_changed(self) -> Iterable[Interval] | None:
+    def drain_changed(self) -> Iterable[Interval] | None:
         """Intervals of `intervals` that came or went since this was called; None: look at all."""
         changed, self.changed = self.changed, {}
         return changed
 
     def reserved_offsets(self, slot: int) -> int:
-        """Bits of the offsets of a slot that are reserved, or blocked with the slot."""
-        return self._whole if self.space.is_blocked(slot) else self.partial.get(slot, 0)
+        """Bits of the offsets of a slot that are reserved, or withheld with the slot."""
+        return self._whole if self.pool.is_withheld(slot) else self.partial.get(slot, 0)
 
     def _clip(self, interval: Interval) -> Interval | None:
         start, stop = max(interval.start, self.base), min(interval.stop, self.stop)
@@ -275,13 +186,13 @@ class Area:
         """Withdraws slots of which every address is reserved now, and avoids the others."""
         first, end, edges = self._slots(start, stop)
         if first < end:
-            self.space.block(first, end - first)
+            self.pool.withhold(first, end - first)
         for slot, mask in edges:
             before = self.partial.get(slot, 0)
             if before | mask == self._whole:
                 del self.partial[slot]
                 self._avoid(slot, avoid=False)
-                self.space.block(slot)
+                self.pool.withhold(slot)
             else:
                 self.partial[slot] = before | mask
                 if not before:
@@ -291,11 +202,11 @@ class Area:
         """Undoes `_cover`."""
         first, end, edges = self._slots(start, stop)
         if first < end:
-            self.space.unblock(first, end - first)
+            self.pool.restore(first, end - first)
         for slot, mask in edges:
             before = self.partial.get(slot)
             if before is None:
-                self.space.unblock(slot)
+                self.pool.restore(slot)
                 self._avoid(slot, avoid=True)
                 self.partial[slot] = self._whole & ~mask
             elif before == mask:
@@ -318,18 +229,18 @@ class Area:
 
     def _avoid(self, slot: int, *, avoid: bool) -> None:
         """No route may cover what is reserved, so that such a slot makes a poor block."""
-        if isinstance(self.space, LastResort):
+        if isinstance(self.pool, AvoidingPool):
             if avoid:
-                self.space.avoid(slot)
+                self.pool.avoid(slot)
             else:
-                self.space.unavoid(slot)
+                self.pool.unavoid(slot)
 
     def free(self) -> int:
         """Addresses of slots that nobody holds and that can be handed out."""
         partial = sum(
-            mask.bit_count() for slot, mask in self.partial.items() if self.space.is_free(slot)
+            mask.bit_count() for slot, mask in self.partial.items() if self.pool.is_free(slot)
         )
-        return (self.space.free << self.shift) - partial
+        return (self.pool.free << self.shift) - partial
 
     def reserved_addresses(self) -> int:
         """How many of its addresses are reserved."""

@@ -16,7 +16,7 @@ from services.common.model.node import Node
 from services.ipam.ledger.areas import Area, Interval
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Index, Place
-from services.ipam.ledger.spaces import NetworkSpace, shapes
+from services.ipam.ledger.network_areas import NetworkAreas, shapes
 from services.ipam.slots.coverage import Run
 
 AREAS_CACHED: Final = 100_000
@@ -42,7 +42,7 @@ class Ground:
     def __init__(self) -> None:
         self.index = Index()
         self.layout = Layout()
-        self.spaces: dict[NetworkName, NetworkSpace] = {}
+        self.networks: dict[NetworkName, NetworkAreas] = {}
         """In file order."""
         self.nodes: dict[NodeName, Node] = {}
         self.unreadable_nodes: frozenset[NodeName] = frozenset()
@@ -70,27 +70,27 @@ class Ground:
         """Takes over networks and groups."""
         for (place, _), bits in self.unreadable.items():
             self._restore_slot(place, bits)
-        fixed = {space.name: set(space.fixed_reservations()) for space in self.spaces.values()}
-        before, self.spaces, self.layout = self.spaces, {}, layout
+        fixed = {net.name: set(net.fixed_reservations()) for net in self.networks.values()}
+        before, self.networks, self.layout = self.networks, {}, layout
         new: list[Area] = []
         gone: list[Area] = []
-        furnish: list[NetworkSpace] = []
+        furnish: list[NetworkAreas] = []
         for shape in shapes(layout):
-            space = before.get(shape.network.name)
-            if space is None or space.division != shape.division:
-                space = NetworkSpace(shape)
-                furnish.append(space)
+            net = before.get(shape.network.name)
+            if net is None or net.division != shape.division:
+                net = NetworkAreas(shape)
+                furnish.append(net)
             else:
-                del before[space.name]
-            come, left = space.take(shape)
+                del before[net.name]
+            come, left = net.reshape(shape)
             new += come
             gone += left
-            self.spaces[space.name] = space
-        gone += [area for space in before.values() for area in space.areas.values()]
+            self.networks[net.name] = net
+        gone += [area for net in before.values() for area in net.areas.values()]
         self._furnish(furnish)
-        for space in self.spaces.values():
-            if space not in furnish:
-                self._exchange(space.name, fixed[space.name], set(space.fixed_reservations()))
+        for net in self.networks.values():
+            if net not in furnish:
+                self._exchange(net.name, fixed[net.name], set(net.fixed_reservations()))
         for (place, _), bits in self.unreadable.items():
             self._reserve_slot(place, bits)
         if new or gone:
@@ -146,7 +146,7 @@ class Ground:
             for interval in reservation.intervals:
                 self._restore(reservation.network, interval)
 
-    def take_moved(self) -> Sequence[Place]:
+    def drain_moved(self) -> Sequence[Place]:
         """Blocks that the topology may have moved or stranded since this was called."""
         moved, self.moved = tuple(self.moved), {}
         return moved
@@ -179,11 +179,11 @@ class Ground:
 
     def area_of_node(self, node: Node, network: NetworkName) -> Area | None:
         """The node's group on a network; None if it is in none, or not attached."""
-        space = self.spaces.get(network)
-        if space is None or not node.is_attached(network):
+        net = self.networks.get(network)
+        if net is None or not node.is_attached(network):
             return None
-        path = node.placements.get(space.topology)
-        return space.areas.get(path) if path is not None else None
+        path = node.placements.get(net.topology)
+        return net.areas.get(path) if path is not None else None
 
     def is_stranded(self, block: Block) -> bool:
         """Says whether a block lies outside its node's group, so that nothing is taken from it."""
@@ -194,7 +194,7 @@ class Ground:
 
     def held(self, network: NetworkName, interval: Interval) -> Iterator[Block]:
         """The blocks of a network's areas that have addresses in common with an interval."""
-        for area in self.spaces[network].overlapped(*interval):
+        for area in self.networks[network].overlapped(*interval):
             first = area.slot(max(interval.start, area.base))
             last = area.slot(min(interval.stop, area.stop) - 1)
             yield from self._held(area, first, last)
@@ -213,7 +213,7 @@ class Ground:
         else:
             slot = area.slot(block.base)
             block.reserve(area.reserved_offsets(slot))
-            area.space.take(slot, block.node)
+            area.pool.take(slot, block.node)
             self._join(block, area)
 
     def _find_areas(self, new: Sequence[Area], gone: Iterable[Area]) -> None:
@@ -249,7 +249,7 @@ class Ground:
         for place, (length, number) in self.returned.items():
             area = self._area_at(place, length)
             if area is not None and id(area) in fresh:
-                area.space.note_returned(area.slot(place[1]), number)
+                area.pool.note_returned(area.slot(place[1]), number)
 
     def _stray(self, block: Block) -> None:
         """Says that a block lies outside of every area: nobody gets its addresses elsewhere."""
@@ -265,20 +265,20 @@ class Ground:
 
     def _under(self, block: Block) -> Iterator[Area]:
         """The areas that a stray block has addresses in common with."""
-        for space in self.spaces.values():
-            if space.bits == block.bits:
-                yield from space.overlapped(block.base, block.base + block.size)
+        for net in self.networks.values():
+            if net.bits == block.bits:
+                yield from net.overlapped(block.base, block.base + block.size)
 
     def _shut(self, block: Block, areas: Iterable[Area]) -> None:
         for area in areas:
             first, count = _slots_under(block, area)
-            area.space.block(first, count)
+            area.pool.withhold(first, count)
             self._refit(area, first, first + count - 1)
 
     def _open(self, block: Block, areas: Iterable[Area]) -> None:
         for area in areas:
             first, count = _slots_under(block, area)
-            area.space.unblock(first, count)
+            area.pool.restore(first, count)
             self._refit(area, first, first + count - 1)
 
     def _join(self, block: Block, area: Area | None) -> None:
@@ -315,8 +315,8 @@ class Ground:
     def _area_at(self, place: Place, length: int) -> Area | None:
         """The area of which a block is a slot."""
         network, base = place
-        space = self.spaces.get(network)
-        area = space.area_of(base) if space is not None else None
+        net = self.networks.get(network)
+        area = net.area_of(base) if net is not None else None
         return area if area is not None and area.network.block_length == length else None
 
     def _addresses(self, node: Node) -> set[tuple[NetworkName, Interval]]:
@@ -325,25 +325,25 @@ class Ground:
         for address in {node.address, *(item.address for item in node.declared)}:
             if address is not None:
                 value, bits = int(address), address.max_prefixlen
-                for space in self.spaces.values():
-                    if space.base <= value < space.stop and space.bits == bits:
-                        found.add((space.name, Interval(value, value + 1)))
+                for net in self.networks.values():
+                    if net.base <= value < net.stop and net.bits == bits:
+                        found.add((net.name, Interval(value, value + 1)))
         return found
 
-    def _furnish(self, spaces: Sequence[NetworkSpace]) -> None:
+    def _furnish(self, nets: Sequence[NetworkAreas]) -> None:
         """Sets aside what is to be in networks that were made anew; they have no blocks yet."""
-        for space in spaces:
-            for interval in space.fixed_reservations():
-                space.reserve(interval)
+        for net in nets:
+            for interval in net.fixed_reservations():
+                net.reserve(interval)
             for reservation in self.reservations.values():
-                if reservation.network == space.name:
+                if reservation.network == net.name:
                     for interval in reservation.intervals:
-                        space.reserve(interval)
-        names = {space.name for space in spaces}
-        for node in self.nodes.values() if spaces else ():
+                        net.reserve(interval)
+        names = {net.name for net in nets}
+        for node in self.nodes.values() if nets else ():
             for network, interval in self._addresses(node):
                 if network in names:
-                    self.spaces[network].reserve(interval)
+                    self.networks[network].reserve(interval)
 
     def _exchange(self, network: NetworkName, before: set[Interval], after: set[Interval]) -> None:
         for interval in before - after:
@@ -353,15 +353,15 @@ class Ground:
 
     def _reserve(self, network: NetworkName, interval: Interval) -> None:
         """Sets addresses aside, in held blocks too."""
-        space = self.spaces.get(network)
-        if space is not None:
-            self._refit_runs(space.reserve(interval))
+        net = self.networks.get(network)
+        if net is not None:
+            self._refit_runs(net.reserve(interval))
 
     def _restore(self, network: NetworkName, interval: Interval) -> None:
         """Undoes `_reserve`."""
-        space = self.spaces.get(network)
-        if space is not None:
-            self._refit_runs(space.restore(interval))
+        net = self.networks.get(network)
+        if net is not None:
+            self._refit_runs(net.restore(interval))
 
     def _reserve_slot(self, place: Place, bits: int) -> None:
         """Sets aside the slot that a block begins in, if a network has it."""
@@ -377,8 +377,8 @@ class Ground:
 
     def _slot_at(self, place: Place, bits: int) -> Interval | None:
         """The addresses of the slot that a block begins in; None if no network has it."""
-        space = self.spaces.get(place[0])
-        area = space.area_of(place[1]) if space is not None and space.bits == bits else None
+        net = self.networks.get(place[0])
+        area = net.area_of(place[1]) if net is not None and net.bits == bits else None
         if area is None:
             return None
         slot = area.slot(place[1])

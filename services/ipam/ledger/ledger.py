@@ -63,8 +63,8 @@ class Ledger(Ground):
                 if area is not None:
                     # by way of a moment in use, since it may have been noted before
                     slot = area.slot(place[1])
-                    area.space.take(slot, "")
-                    area.space.give_back(slot, "", record.returned)
+                    area.pool.take(slot, "")
+                    area.pool.give_back(slot, "", record.returned)
             self.returned[place] = (record.length, record.returned)
             return
         if record.rest:
@@ -124,7 +124,7 @@ class Ledger(Ground):
         if block.area is None:
             self._unstray(block)
         else:
-            block.area.space.give_back(block.area.slot(block.base), block.node, number)
+            block.area.pool.give_back(block.area.slot(block.base), block.node, number)
 
     def _replace(self, block: Block, page: int, record: BlockPage | None, revision: int) -> None:
         area = block.area
@@ -151,7 +151,7 @@ class Ledger(Ground):
         """Gives a slot that nobody holds to an owner."""
         place = (area.network.name, area.slot_base(slot))
         reserved = area.reserved_offsets(slot)
-        queued = area.space.take(slot, owner.node)
+        queued = area.pool.take(slot, owner.node)
         returned = self.returned.pop(place, None)
         self.ticks += 1
         block = self.index.make(place, area.network.block_length, area.bits, owner, born=self.ticks)
@@ -163,7 +163,7 @@ class Ledger(Ground):
         def undo() -> None:
             self._part(block)
             self.index.remove(block)
-            area.space.untake(slot, owner.node, queued)
+            area.pool.untake(slot, owner.node, queued)
             if returned is not None:
                 self.returned[place] = returned
 
@@ -182,7 +182,7 @@ class Ledger(Ground):
         if area is None:
             self._unstray(block)
         else:
-            area.space.give_back(area.slot(block.base), block.node, self.ticks)
+            area.pool.give_back(area.slot(block.base), block.node, self.ticks)
             if area.keeps_returned:
                 self.returned[place] = (block.length, self.ticks)
 
@@ -191,7 +191,7 @@ class Ledger(Ground):
             if area is None or holding is None:
                 self._stray(block)
             else:
-                area.space.take(area.slot(block.base), block.node)
+                area.pool.take(area.slot(block.base), block.node)
                 # the same again: by `opened` and `ripening` the block is in its lists
                 area.holdings.setdefault(block.owner, holding)
             self.index.insert(block)

@@ -9,7 +9,7 @@ from services.common.model.layout import Group
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ledger import Ledger
-from services.ipam.ledger.spaces import NetworkSpace
+from services.ipam.ledger.network_areas import NetworkAreas
 
 
 @dataclass(slots=True)
@@ -74,20 +74,20 @@ def utilization(ledger: Ledger, network: NetworkName | None = None) -> list[Netw
         for path in node.placements.values():
             placed[path] = placed.get(path, 0) + 1
     result = []
-    for name, space in ledger.spaces.items():
+    for name, net in ledger.networks.items():
         if network in {None, name}:
             groups: list[GroupUsage] = []
             topology = next(item for item in ledger.layout.topologies if name in item.networks)
             total = Usage()
             for group in topology.groups:
-                total.add(_count_group(space, group, placed, groups)[0])
-            total.size = space.network.cidr.num_addresses
-            total.reserved = sum(area.aside.total for area in space.areas.values())
+                total.add(_count_group(net, group, placed, groups)[0])
+            total.size = net.network.cidr.num_addresses
+            total.reserved = sum(area.aside.total for area in net.areas.values())
             for block in ledger.strays.values():
                 if block.network == name:
                     total.add_block(block)
                     total.size -= block.size
-            result.append(NetworkUsage(name, str(space.network.cidr), total, groups))
+            result.append(NetworkUsage(name, str(net.network.cidr), total, groups))
     return result
 
 
@@ -102,20 +102,20 @@ def detail(ledger: Ledger, usages: Sequence[NetworkUsage]) -> None:
 
 
 def _count_group(
-    space: NetworkSpace, group: Group, placed: dict[GroupPath, int], into: list[GroupUsage]
+    net: NetworkAreas, group: Group, placed: dict[GroupPath, int], into: list[GroupUsage]
 ) -> tuple[Usage, int]:
     """Counts a group and all below, and appends them; returns usage and number of nodes."""
     place = len(into)
-    prefix = group.prefixes.get(space.network.name)
+    prefix = group.prefixes.get(net.network.name)
     usage, nodes = Usage(), 0
-    area = space.areas.get(group.path)
+    area = net.areas.get(group.path)
     if area is not None:
         usage.used, usage.resting, usage.blocks = area.used, area.resting, area.blocks
         usage.held = area.blocks << area.shift
         usage.reserved = area.reserved_addresses()
         nodes = placed.get(group.path, 0)
     for child in group.groups:
-        below, count = _count_group(space, child, placed, into)
+        below, count = _count_group(net, child, placed, into)
         usage.add(below)
         nodes += count
     if prefix is not None:

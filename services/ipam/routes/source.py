@@ -55,16 +55,16 @@ class RouteSource:
         for node in nodes:
             self._take_node(ledger, node)
         self._view.sync(ledger)
-        for at in self._view.take_moved():
+        for at in self._view.drain_moved():
             self._take_route(at)
 
     def _take_networks(self, ledger: Ledger, before: Iterable[NetworkName]) -> None:
         for name in before:
-            if name not in ledger.spaces:
+            if name not in ledger.networks:
                 self._source.drop(name, f"network/{name}")
-        for name, space in ledger.spaces.items():
+        for name, net in ledger.networks.items():
             identity = f"network/{name}"
-            value = self._encoding.network(identity, space.network, space.topology)
+            value = self._encoding.network(identity, net.network, net.topology)
             self._source.put(name, identity, value)
 
     def _take_node(self, ledger: Ledger, name: NodeName) -> None:
@@ -72,7 +72,7 @@ class RouteSource:
         before = self._peers.pop(name, {})
         after: dict[NetworkName, Address | None] = {}
         if node is not None:
-            for network in ledger.spaces:
+            for network in ledger.networks:
                 if ledger.area_of_node(node, network) is not None:
                     after[network] = node.address_on(network)
             self._peers[name] = after
@@ -98,4 +98,4 @@ class RouteSource:
 
 
 def _groups(ledger: Ledger) -> dict[NetworkName, tuple[TopologyName, frozenset[GroupPath]]]:
-    return {name: (space.topology, frozenset(space.areas)) for name, space in ledger.spaces.items()}
+    return {name: (net.topology, frozenset(net.areas)) for name, net in ledger.networks.items()}

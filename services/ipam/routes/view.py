@@ -5,7 +5,7 @@ and cover no reserved address: those belong to machines that are not nodes.
 
 `sync` brings them up to date, at the cost of what changed: of blocks that were named, and where
 something was set aside or is so no more. Only of another ledger does it look at all blocks, and
-then too only real changes reach the tables and `take_moved`. To be called when the ledger holds
+then too only real changes reach the tables and `drain_moved`. To be called when the ledger holds
 nothing that is not in the store; all else only looks.
 """
 
@@ -74,12 +74,12 @@ class _Part:
         """Says whether the table can be that of another area."""
         return (self.base, self.length, self.bits) == (area.base, area.length, area.bits)
 
-    def take(self, area: Area) -> bool:
+    def realign(self, area: Area) -> bool:
         """Makes it the table of an area with the same prefix; says whether it has to be flushed.
 
         What is the same area costs what was reserved or restored since.
         """
-        changed = area.take_changed()
+        changed = area.drain_changed()
         if area is not self.area or changed is None:
             self.area = area
             changed = {*self._forbidden, *area.intervals}
@@ -142,15 +142,15 @@ class RoutesView:
                 self._moved[At(network, base, length, bits)] = None
         self._touched.clear()
 
-    def take_moved(self) -> Iterable[At]:
+    def drain_moved(self) -> Iterable[At]:
         """Where routes changed since this was called: `leads_to` says what is there now."""
         moved, self._moved = self._moved, {}
         return moved
 
     def leads_to(self, at: At) -> NodeName | None:
         """The node that a route leads to; None: there is no such route."""
-        space = self._ledger.spaces.get(at.network) if self._ledger is not None else None
-        area = space.area_of(at.base) if space is not None else None
+        net = self._ledger.networks.get(at.network) if self._ledger is not None else None
+        area = net.area_of(at.base) if net is not None else None
         if area is None or area.bits != at.bits:
             return None
         node = self._parts[at.network, area.path].table.routes.get((at.base, at.length))
@@ -189,8 +189,8 @@ class RoutesView:
         if self._ledger is not ledger:
             self._changed = dict.fromkeys([*self._known, *ledger.index.blocks])
         self._ledger, self._version = ledger, ledger.version
-        for space in ledger.spaces.values():
-            for area in space.areas.values():
+        for net in ledger.networks.values():
+            for area in net.areas.values():
                 key = (area.network.name, area.path)
                 part = before.get(key)
                 if part is not None and part.fits(area):
@@ -198,7 +198,7 @@ class RoutesView:
                 else:
                     part = _Part(area)
                 self._parts[key] = part
-                if part.take(area):
+                if part.realign(area):
                     self._touched[id(part)] = part
         for part in before.values():
             network, bits = part.network, part.bits

@@ -81,7 +81,7 @@ def release_operation(keys: Keys, node: NodeName, release: NodeRelease | None) -
     return Put(key, encode(NodeReleaseRecord(release.noticed, release.due, release.asked)))
 
 
-def take_batch(
+def apply_batch(
     keys: Keys, batch: WatchBatch, ledger: Ledger, unreadable: UnreadableRecords
 ) -> list[Place]:
     """Hands what was read to a ledger; returns the blocks concerned.

@@ -417,7 +417,7 @@ class Committer:
         """Takes over a batch: what one transaction of topology changed."""
         if self._feed.catch_up(self._ledger) or self._ledger.releases:
             self._on_nodes()
-        moved = self._ledger.take_moved()
+        moved = self._ledger.drain_moved()
         if moved:
             self._on_commit(moved, self.revision)
 

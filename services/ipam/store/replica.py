@@ -27,7 +27,7 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
 from services.common.model.names import NodeName
-from services.common.process.gc_tuning import release, settle
+from services.common.process.gc_tuning import freeze_heap, unfreeze_heap
 from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 from services.ipam.deciding.commands import CloseRested, Command, Result
@@ -217,9 +217,9 @@ class Replica:
             raise Unavailable("this replica has not read the store yet", "NOT_IN_SYNC")
         return revision
 
-    def take_changed_nodes(self) -> Collection[NodeName]:
+    def drain_changed_nodes(self) -> Collection[NodeName]:
         """Nodes that may have changed since this was called."""
-        return self._feed.take_touched()
+        return self._feed.drain_touched()
 
     async def read_pages(self) -> Range:
         """All block pages as stored, when memory has caught up with them."""
@@ -361,7 +361,7 @@ class Replica:
             self._release_fence,
             self._observer.released,
         )
-        settle()
+        freeze_heap()
         self._notify()
         try:
             async with asyncio.TaskGroup() as group:
@@ -403,7 +403,7 @@ class Replica:
         self._take_topology()
         self._tell(None)
         self._notify()
-        release()
+        unfreeze_heap()
 
     def _on_topology(self, batch: WatchBatch) -> None:
         self._feed.push(batch)
@@ -417,7 +417,7 @@ class Replica:
         """Takes over all that was pushed, also what a committer that ended has left."""
         while self._feed.is_behind:
             self._feed.catch_up(self.ledger)
-        moved = self.ledger.take_moved()
+        moved = self.ledger.drain_moved()
         if moved:
             self._tell(moved)
 
@@ -426,13 +426,13 @@ class Replica:
         if isinstance(batch, Snapshot):
             if self._loaded:
                 self._reset()
-            codec.take_batch(self.keys, batch, self.ledger, self._unreadable)
+            codec.apply_batch(self.keys, batch, self.ledger, self._unreadable)
             self._loaded = True
-            asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
+            asyncio.get_running_loop().call_soon(freeze_heap)  # when the snapshot is gone
             self._notify()
             self._tell(None)
         elif batch.events:
-            self._tell(codec.take_batch(self.keys, batch, self.ledger, self._unreadable))
+            self._tell(codec.apply_batch(self.keys, batch, self.ledger, self._unreadable))
 
     def _on_nodes(self) -> None:
         if self._releases is not None:

@@ -54,7 +54,7 @@ class TopologyFeed:
         if not self._queue:
             return set()
         first = not self.view.revision
-        difference = self.view.take(self._queue.popleft())
+        difference = self.view.apply_batch(self._queue.popleft())
         if first:
             self.fill(ledger)
         else:
@@ -74,7 +74,7 @@ class TopologyFeed:
         for name in sorted(difference.nodes):
             ledger.set_node(self.view.nodes[name])
 
-    def take_touched(self) -> Collection[NodeName]:
+    def drain_touched(self) -> Collection[NodeName]:
         """Nodes that may have changed in the ledger since this was called."""
         touched, self._touched = self._touched, {}
         return touched

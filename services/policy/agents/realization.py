@@ -29,7 +29,7 @@ from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName
 from services.common.paging.pages import filled
 from services.common.rpc.request_id import passed_on
-from services.common.rpc.sibling_replicas import Others
+from services.common.rpc.sibling_replicas import SiblingReplicas
 from services.common.sizes import ANSWER_BYTES
 from services.common.sync import wire
 from services.common.sync.hub import Status
@@ -71,13 +71,13 @@ class Realizing:
         self,
         store: PolicyStore,
         syncing: Syncing,
-        others: Others[api.GetRealizationResponse],
+        siblings: SiblingReplicas[api.GetRealizationResponse],
         replica: str,
     ) -> None:
         """`replica`: the name of this one."""
         self._store = store
         self._syncing = syncing
-        self._others = others
+        self._siblings = siblings
         self.replica = replica
 
     async def answer(self, request: api.GetRealizationRequest) -> api.GetRealizationResponse:
@@ -116,7 +116,7 @@ class Realizing:
     async def _nodes(self, *, local: bool) -> Nodes:
         """All nodes that have or had a stream, by name."""
         own, found = await asyncio.gather(
-            self._own(), self._others.ask(_ask) if not local else _nobody()
+            self._own(), self._siblings.ask(_ask) if not local else _nobody()
         )
         nodes = {item.node: item for item in own}
         for answer in found:

@@ -12,7 +12,7 @@ import grpc.aio
 from services.common.etcd.types import Revision
 from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName, RuleSet
-from services.common.process.gc_tuning import settle
+from services.common.process.gc_tuning import freeze_heap
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
 from services.common.sync.hub import Hub, Observer
@@ -120,7 +120,7 @@ class Syncing:
         self._recomputed(time.perf_counter() - begin)
         if not self._loaded:
             self._loaded = True
-            asyncio.get_running_loop().call_soon(settle)  # when the snapshot is gone
+            asyncio.get_running_loop().call_soon(freeze_heap)  # when the snapshot is gone
 
     def _put(self, topic: str, identity: str, value: bytes) -> None:
         if topic.startswith("group/") and identity not in self.source.values(topic):

@@ -28,7 +28,7 @@ class TopologyFeed:
     def take(self, batch: WatchBatch) -> None:
         """Takes a batch of the watch."""
         view, engine = self.view, self._engine
-        difference = view.take(batch)
+        difference = view.apply_batch(batch)
         if difference.layout:
             engine.set_networks({one.name: _network(one) for one in view.layout.networks})
         for name in sorted(difference.gone):

@@ -7,26 +7,14 @@ from collections.abc import Iterable, Mapping
 from romana.topology.v1 import network_pb2, node_pb2, topology_pb2
 
 from services.common.model.layout import Group, Layout
-from services.common.model.names import GroupPath, NetworkName
-from services.common.model.network import Isolation, Network, Prefix
-from services.common.model.node import Attachment, Node, NodeAllowance
-from services.common.rpc import enums
-from services.topology.layout.diff import Kind
+from services.common.model.names import GroupPath
+from services.common.model.network import Network
+from services.common.model.node import Node
+from services.common.rpc.models import to_message
 from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan
 from services.topology.layout.stranded import block_prefix
-
-_ISOLATIONS = {
-    Isolation.NONE: network_pb2.NETWORK_ISOLATION_NONE,
-    Isolation.TENANT: network_pb2.NETWORK_ISOLATION_TENANT,
-    Isolation.SEGMENT: network_pb2.NETWORK_ISOLATION_SEGMENT,
-}
-_KINDS = {
-    Kind.ADDED: topology_pb2.CHANGE_KIND_ADDED,
-    Kind.MOVED: topology_pb2.CHANGE_KIND_MOVED,
-    Kind.UPDATED: topology_pb2.CHANGE_KIND_UPDATED,
-    Kind.REMOVED: topology_pb2.CHANGE_KIND_REMOVED,
-}
+from services.topology.model.spec import EmptyAttachments
 
 
 def spec(layout: Layout, nodes: Iterable[Node]) -> topology_pb2.TopologySpec:
@@ -41,10 +29,11 @@ def spec(layout: Layout, nodes: Iterable[Node]) -> topology_pb2.TopologySpec:
     return topology_pb2.TopologySpec(
         networks=networks(layout, layout.networks),
         topologies=[
-            topology_pb2.Topology(
-                name=topology.name,
-                networks=topology.networks,
+            to_message(
+                topology_pb2.Topology,
+                topology,
                 groups=[_group(group, counts) for group in topology.groups],
+                slots=None,
             )
             for topology in layout.topologies
         ],
@@ -54,41 +43,33 @@ def spec(layout: Layout, nodes: Iterable[Node]) -> topology_pb2.TopologySpec:
 def networks(layout: Layout, chosen: Iterable[Network]) -> list[network_pb2.Network]:
     """Networks of the layout."""
     topologies = {name: t.name for t in layout.topologies for name in t.networks}
-    return [_network(network, topologies.get(network.name, "")) for network in chosen]
+    return [
+        to_message(network_pb2.Network, network, topology=topologies.get(network.name, ""))
+        for network in chosen
+    ]
 
 
 def node(value: Node, layout: Layout, etag: str) -> node_pb2.Node:
     """A node with its placements."""
-    message = node_pb2.Node(
-        name=value.name,
-        address=_text(value.address),
-        labels=dict(value.labels),
-        attachments=[_attachment(part) for part in value.declared],
+    return to_message(
+        node_pb2.Node,
+        value,
         empty_attachments=_empty_attachments(value),
-        pins={str(name): str(path) for name, path in value.pins.items()},
         placements=[
             node_pb2.NodePlacement(topology=name, group=path)
             for name, path in value.placements.items()
         ],
         networks=networks_of(value, layout),
         etag=etag,
-        self_reported=value.self_reported,
     )
-    if value.allowance != NodeAllowance():
-        message.allowance.names.extend(value.allowance.names)
-        message.allowance.tenants.extend(value.allowance.tenants)
-        message.allowance.addresses = value.allowance.addresses
-    if value.create_time:
-        message.create_time.FromSeconds(value.create_time)
-    return message
 
 
-def _empty_attachments(value: Node) -> node_pb2.EmptyAttachments.ValueType:
+def _empty_attachments(value: Node) -> EmptyAttachments:
     if value.declared:
-        return node_pb2.EMPTY_ATTACHMENTS_UNSPECIFIED
+        return EmptyAttachments.NOT_SAID
     if value.attachments is None:
-        return node_pb2.EMPTY_ATTACHMENTS_EVERY_NETWORK
-    return node_pb2.EMPTY_ATTACHMENTS_NO_NETWORK
+        return EmptyAttachments.EVERY_NETWORK
+    return EmptyAttachments.NO_NETWORK
 
 
 def plan(value: Plan, before: Layout) -> topology_pb2.TopologyPlan:
@@ -97,35 +78,16 @@ def plan(value: Plan, before: Layout) -> topology_pb2.TopologyPlan:
         network.name: network.cidr.version for network in (*before.networks, *value.layout.networks)
     }
     return topology_pb2.TopologyPlan(
-        networks=[
-            topology_pb2.NetworkChange(
-                network=change.network, kind=_KINDS[change.kind], fields=change.fields
-            )
-            for change in value.networks
-        ],
+        networks=[to_message(topology_pb2.NetworkChange, change) for change in value.networks],
         groups=[
-            topology_pb2.GroupChange(
-                group=change.group,
-                network=change.network,
-                kind=_KINDS[change.kind],
-                before=_text(change.before),
-                after=_text(change.after),
-            )
+            to_message(topology_pb2.GroupChange, change, kind=change.kind)
             for change in value.groups
         ],
-        nodes=[
-            topology_pb2.NodeMove(
-                node=move.node,
-                topology=move.topology,
-                before=move.before or "",
-                after=move.after or "",
-            )
-            for move in value.moves
-        ],
+        nodes=[to_message(topology_pb2.NodeMove, move) for move in value.moves],
         stranded=[
             topology_pb2.StrandedBlock(
                 network=block.network,
-                block=_text(block_prefix(block, families.get(block.network, 4))),
+                block=str(block_prefix(block, families.get(block.network, 4))),
                 node=block.node,
                 used=block.used,
             )
@@ -135,55 +97,17 @@ def plan(value: Plan, before: Layout) -> topology_pb2.TopologyPlan:
     )
 
 
-def _network(value: Network, topology: str) -> network_pb2.Network:
-    message = network_pb2.Network(
-        name=value.name,
-        cidr=str(value.cidr),
-        block_length=value.block_length,
-        tenants=value.tenants,
-        vlan_id=value.vlan_id,
-        gateway=_text(value.gateway),
-        mtu=value.mtu,
-        mode=enums.ATTACHMENT_MODES[value.mode],
-        placement=enums.PLACEMENTS[value.placement],
-        topology=topology,
-        isolation=_ISOLATIONS[value.isolation],
-        masquerade=value.masquerade,
-    )
-    message.reuse_delay.FromNanoseconds(round(value.reuse_delay * 1e9))
-    return message
-
-
 def _group(value: Group, counts: Mapping[str, int]) -> topology_pb2.PrefixGroup:
-    return topology_pb2.PrefixGroup(
-        name=value.name,
-        assignment=dict(value.assignment),
-        routing=value.routing,
-        weight=value.weight,
-        prefixes=_prefixes(value.pinned_prefixes),
+    return to_message(
+        topology_pb2.PrefixGroup,
+        value,
+        prefixes=value.pinned_prefixes,
+        carved_prefixes=value.prefixes,
         groups=[_group(group, counts) for group in value.groups],
-        path=value.path,
-        carved_prefixes=_prefixes(value.prefixes),
         node_count=counts.get(value.path, 0),
+        slots=None,  # as carved; only export says them, where they are needed
+        slot=None,
     )
-
-
-def _attachment(value: Attachment) -> node_pb2.Attachment:
-    return node_pb2.Attachment(
-        network=value.network,
-        interface=value.interface,
-        address=_text(value.address),
-        vlan_id=value.vlan_id,
-        parent_interface=value.parent_interface,
-    )
-
-
-def _prefixes(items: Mapping[NetworkName, Prefix]) -> dict[str, str]:
-    return {str(name): str(prefix) for name, prefix in items.items()}
-
-
-def _text(value: object | None) -> str:
-    return "" if value is None else str(value)
 
 
 def is_below(path: GroupPath, group: str) -> bool:

@@ -43,8 +43,8 @@ _METHODS: Final = "romana.topology.v1.TopologyService/"
 WATCH_CHUNK = 500
 """Nodes in one message of a watch, fewer if they are large."""
 _REMOVED_CHUNK = 10_000
-_LARGE_DOCUMENT = 20_000
-"""Characters from which on a file is read beside the event loop."""
+_LARGE_BYTES = 20_000
+"""From which on a topology is read beside the event loop."""
 
 # Every method has messages of its own; none is looked at through the context.
 Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
@@ -83,13 +83,13 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
         self, request: api.ApplyTopologyRequest, context: Context
     ) -> api.ApplyTopologyResponse:
         """Checks, plans and applies."""
-        if len(request.document.text) > _LARGE_DOCUMENT:
-            asked = await asyncio.to_thread(messages_in.asked, request)
+        if request.ByteSize() > _LARGE_BYTES:
+            wanted = await asyncio.to_thread(messages_in.apply_request, request)
         else:
-            asked = messages_in.asked(request)
+            wanted = messages_in.apply_request(request)
         before = self._store.cache.layout
         applied = await self._topology.apply(
-            asked,
+            wanted,
             ApplyOptions(
                 validate_only=request.validate_only,
                 allow_stranded=request.allow_stranded,
@@ -161,7 +161,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     ) -> api.RegisterNodeResponse:
         """Adds and places a node."""
         node = await self._nodes.register(
-            messages_in.node(request.node, "node"),
+            messages_in.node(request.node),
             RegisterOptions(
                 validate_only=request.validate_only,
                 by_agent=bound(_METHODS + "RegisterNode", context) is not None,
@@ -175,7 +175,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     ) -> api.UpdateNodeResponse:
         """Replaces a node."""
         node, plan = await self._nodes.update(
-            messages_in.node(request.node, "node"),
+            messages_in.node(request.node),
             UpdateOptions(
                 etag=request.node.etag,
                 by_agent=bound(_METHODS + "UpdateNode", context) is not None,

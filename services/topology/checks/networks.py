@@ -1,14 +1,16 @@
-"""Checks networks on their own: every problem is reported, and what is sound is passed on."""
+"""Reads and checks networks: every problem is reported, and what is sound is passed on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Network, ip_network
+from typing import Final
 
-from services.common.document.values import parse_address, parse_prefix
-from services.common.errors import Violation
-from services.common.model.names import NetworkName, Tenant, resource_name, subject_name
+from services.common.document.fields import Fields
+from services.common.document.models import ignore_output, read
+from services.common.model.names import resource_name, subject_name
 from services.common.model.network import (
-    DEFAULT_REUSE_DELAY,
     MAX_BLOCK_BITS,
     Address,
     Mode,
@@ -17,8 +19,9 @@ from services.common.model.network import (
     default_block_length,
     edges,
 )
-from services.topology.model.draft import NetworkDraft, SpecDraft
 
+NO_CIDR: Final = ip_network("0.0.0.0/32")
+"""Stands for one that is missing, or wrong."""
 MAX_VLAN_ID = 4094
 MAX_MTU = 65535
 MIN_MTU = {4: 68, 6: 1280}
@@ -41,24 +44,36 @@ _UNUSABLE = tuple(
 )
 
 
-def check_networks(spec: SpecDraft, problems: list[Violation]) -> tuple[Network, ...]:
-    """The networks that are sound; the problems of all are added to `problems`."""
-    if not spec.networks:
-        problems.append(Violation(spec.field(spec.at, "networks"), "there is no network"))
-    seen: set[str] = set()
-    sound: list[tuple[NetworkDraft, Network]] = []
-    for draft in spec.networks:
-        at = spec.field(draft.at, "name")
-        wrong = list(resource_name(draft.name, at))
-        if draft.name in seen:
-            wrong.append(Violation(at, f"there is another network {draft.name!r}"))
-        seen.add(draft.name)
-        problems.extend(wrong)
-        network = _network(spec, draft, problems)
-        if network is not None and not wrong:
-            sound.append((draft, network))
-    _overlaps(spec, sound, problems)
-    return tuple(network for _, network in sound)
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The networks of a document."""
+
+    by_name: Mapping[str, Network | None]
+    """None: it is wrong itself."""
+    fields: Mapping[str, Fields]
+    """Where each is."""
+
+    @property
+    def sound(self) -> tuple[Network, ...]:
+        return tuple(network for network in self.by_name.values() if network is not None)
+
+
+def read_networks(spec: Fields) -> Networks:
+    """Reads and checks the networks of a document; its findings have the problems of all."""
+    by_name: dict[str, Network | None] = {}
+    fields: dict[str, Fields] = {}
+    for part in spec.parts("networks"):
+        name, network = _read_network(part)
+        if name in by_name:
+            part.wrong("name", f"there is another network {name!r}")
+        else:
+            by_name[name] = network
+            fields[name] = part
+    if not by_name:
+        spec.wrong("networks", "there is no network")
+    networks = Networks(by_name, fields)
+    _overlaps(networks)
+    return networks
 
 
 def edge(address: Address, cidr: Prefix) -> str:
@@ -71,147 +86,116 @@ def edge(address: Address, cidr: Prefix) -> str:
     return f"the first or last address of {cidr}"
 
 
-def check_vlan_id(vlan_id: int, at: str, problems: list[Violation]) -> bool:
+def check_vlan_id(vlan_id: int, fields: Fields) -> bool:
     """Checks an 802.1Q id; 0 stands for untagged."""
     if 0 <= vlan_id <= MAX_VLAN_ID:
         return True
-    problems.append(Violation(at, f"{vlan_id} is not a VLAN id: 1 to {MAX_VLAN_ID}"))
+    fields.wrong("vlan_id", f"{vlan_id} is not a VLAN id: 1 to {MAX_VLAN_ID}")
     return False
 
 
-def _network(spec: SpecDraft, draft: NetworkDraft, problems: list[Violation]) -> Network | None:
-    def at(name: str) -> str:
-        return spec.field(draft.at, name)
-
-    tenants = _tenants(draft, at("tenants"), problems)
-    check_vlan_id(draft.vlan_id, at("vlan_id"), problems)
-    delay = DEFAULT_REUSE_DELAY if draft.reuse_delay is None else draft.reuse_delay
-    if not 0 <= delay <= MAX_REUSE_DELAY:
-        problems.append(
-            Violation(at("reuse_delay"), f"{delay:g} s is not between 0 and {MAX_REUSE_DELAY:g} s")
+def _read_network(fields: Fields) -> tuple[str, Network | None]:
+    """Its name, and the network if it can be used to check what refers to it."""
+    ignore_output(fields, "topology")
+    network = read(Network, fields, spelled={"vlan_id": "vlan"}, instead={"cidr": NO_CIDR})
+    name_problems = list(resource_name(network.name, fields.path("name")))
+    fields.add(name_problems)
+    _check_tenants(network, fields)
+    check_vlan_id(network.vlan_id, fields)
+    if not 0 <= network.reuse_delay <= MAX_REUSE_DELAY:
+        fields.wrong(
+            "reuse_delay", f"{network.reuse_delay:g} s is not between 0 and {MAX_REUSE_DELAY:g} s"
         )
-    if not draft.cidr:
-        problems.append(Violation(at("cidr"), "is missing"))
-        return None
-    cidr = parse_prefix(draft.cidr, at("cidr"), problems)
-    if cidr is None:
-        return None
+    cidr = network.cidr
+    if cidr is NO_CIDR:
+        if fields.is_empty("cidr"):
+            fields.wrong("cidr", "is missing")
+        return network.name, None
     for unusable, why in _UNUSABLE:
         if unusable.version == cidr.version and unusable.overlaps(cidr):
-            problems.append(Violation(at("cidr"), f"{cidr} has {why} in it"))
-            return None
-    if draft.mtu and not MIN_MTU[cidr.version] <= draft.mtu <= MAX_MTU:
-        problems.append(
-            Violation(
-                at("mtu"),
-                f"{draft.mtu} is not between {MIN_MTU[cidr.version]} and {MAX_MTU} "
-                f"(IPv{cidr.version})",
-            )
+            fields.wrong("cidr", f"{cidr} has {why} in it")
+            return network.name, None
+    if network.mtu and not MIN_MTU[cidr.version] <= network.mtu <= MAX_MTU:
+        fields.wrong(
+            "mtu",
+            f"{network.mtu} is not between {MIN_MTU[cidr.version]} and {MAX_MTU} "
+            f"(IPv{cidr.version})",
         )
-    return Network(
-        name=NetworkName(draft.name),
-        cidr=cidr,
-        block_length=_block_length(draft.block_length, cidr, at("block_length"), problems),
-        tenants=tenants,
-        vlan_id=draft.vlan_id,
-        gateway=_gateway(draft, cidr, at("gateway"), problems),
-        mtu=draft.mtu,
-        mode=draft.mode,
-        placement=draft.placement,
-        reuse_delay=delay,
-        isolation=draft.isolation,
-        masquerade=draft.masquerade,
-    )
+    _check_gateway(network, fields)
+    sound = replace(network, block_length=_block_length(network, fields))
+    return network.name, None if name_problems else sound
 
 
-def _tenants(draft: NetworkDraft, at: str, problems: list[Violation]) -> tuple[Tenant, ...]:
+def _check_tenants(network: Network, fields: Fields) -> None:
     seen: set[str] = set()
-    for number, tenant in enumerate(draft.tenants):
-        problems.extend(subject_name(tenant, f"{at}[{number}]"))
+    for number, tenant in enumerate(network.tenants):
+        fields.add(subject_name(tenant, fields.path(f"tenants[{number}]")))
         if tenant in seen:
-            problems.append(Violation(f"{at}[{number}]", f"{tenant!r} is there already"))
+            fields.wrong(f"tenants[{number}]", f"{tenant!r} is there already")
         seen.add(tenant)
-    return tuple(Tenant(tenant) for tenant in draft.tenants)
 
 
-def _block_length(length: int, cidr: Prefix, at: str, problems: list[Violation]) -> int:
+def _block_length(network: Network, fields: Fields) -> int:
+    cidr, length = network.cidr, network.block_length
     default = default_block_length(cidr)
     if length == 0:
         return default
     if length > cidr.max_prefixlen:
-        problems.append(
-            Violation(at, f"{length} is longer than an address, which has {cidr.max_prefixlen}")
-        )
+        why = f"{length} is longer than an address, which has {cidr.max_prefixlen}"
     elif length < cidr.prefixlen:
-        problems.append(
-            Violation(at, f"a block of /{length} is larger than the network, which is {cidr}")
-        )
+        why = f"a block of /{length} is larger than the network, which is {cidr}"
     elif cidr.max_prefixlen - length > MAX_BLOCK_BITS:
-        problems.append(
-            Violation(
-                at,
-                f"a block of /{length} has more than {1 << MAX_BLOCK_BITS} addresses: at least "
-                f"/{cidr.max_prefixlen - MAX_BLOCK_BITS} is needed",
-            )
+        why = (
+            f"a block of /{length} has more than {1 << MAX_BLOCK_BITS} addresses: at least "
+            f"/{cidr.max_prefixlen - MAX_BLOCK_BITS} is needed"
         )
     else:
         return length
+    fields.wrong("block_length", why)
     return default
 
 
-def _gateway(
-    draft: NetworkDraft, cidr: Prefix, at: str, problems: list[Violation]
-) -> Address | None:
-    if not draft.gateway:
-        return None
-    gateway = parse_address(draft.gateway, at, problems)
+def _check_gateway(network: Network, fields: Fields) -> None:
+    gateway, cidr = network.gateway, network.cidr
     if gateway is None:
-        return None
+        return
     if gateway.version != cidr.version:
-        problems.append(
-            Violation(at, f"{gateway} is not of the network's family, IPv{cidr.version}")
-        )
+        fields.wrong("gateway", f"{gateway} is not of the network's family, IPv{cidr.version}")
     elif gateway.is_multicast or gateway.is_unspecified or gateway.is_loopback:
-        problems.append(Violation(at, f"{gateway} is not the address of a gateway"))
-    elif draft.mode is Mode.ONLINK and gateway not in cidr:
-        problems.append(
-            Violation(at, f"{gateway} is outside {cidr}, where an onlink network has its gateway")
+        fields.wrong("gateway", f"{gateway} is not the address of a gateway")
+    elif network.mode is Mode.ONLINK and gateway not in cidr:
+        fields.wrong(
+            "gateway", f"{gateway} is outside {cidr}, where an onlink network has its gateway"
         )
-    elif draft.mode is Mode.ONLINK and (what := edge(gateway, cidr)):
-        problems.append(Violation(at, f"{gateway} is {what}"))
-    return gateway
+    elif network.mode is Mode.ONLINK and (what := edge(gateway, cidr)):
+        fields.wrong("gateway", f"{gateway} is {what}")
 
 
-def _overlaps(
-    spec: SpecDraft, networks: list[tuple[NetworkDraft, Network]], problems: list[Violation]
-) -> None:
+def _overlaps(networks: Networks) -> None:
     """Prefixes nest or are disjoint, so one pass in address order finds an overlap of each."""
+    sound = networks.sound
     ordered = sorted(
-        range(len(networks)),
+        range(len(sound)),
         key=lambda i: (
-            networks[i][1].cidr.version,
-            int(networks[i][1].cidr.network_address),
-            networks[i][1].cidr.prefixlen,
+            sound[i].cidr.version,
+            int(sound[i].cidr.network_address),
+            sound[i].cidr.prefixlen,
         ),
     )
     found: list[tuple[int, int]] = []
     outer: int | None = None
     for number in ordered:
-        cidr = networks[number][1].cidr
+        cidr = sound[number].cidr
         if (
             outer is not None
-            and networks[outer][1].cidr.version == cidr.version
-            and cidr.network_address in networks[outer][1].cidr
+            and sound[outer].cidr.version == cidr.version
+            and cidr.network_address in sound[outer].cidr
         ):
             found.append((max(outer, number), min(outer, number)))
         else:
             outer = number
     for later, earlier in sorted(found):
-        draft, network = networks[later]
-        other = networks[earlier][1]
-        problems.append(
-            Violation(
-                spec.field(draft.at, "cidr"),
-                f"{network.cidr} overlaps {other.cidr} of network {other.name!r}",
-            )
+        one, other = sound[later], sound[earlier]
+        networks.fields[one.name].wrong(
+            "cidr", f"{one.cidr} overlaps {other.cidr} of network {other.name!r}"
         )

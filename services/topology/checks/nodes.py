@@ -1,19 +1,16 @@
-"""Checks nodes: on their own, against the networks there are, and against each other."""
+"""Reads and checks nodes: on their own, against the networks there are, and against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 
-from services.common.document.values import parse_address
-from services.common.errors import Violation
+from services.common.document.fields import Fields
+from services.common.document.models import choice, ignore_output, read
 from services.common.model.layout import Layout
 from services.common.model.names import (
-    GroupPath,
     NetworkName,
-    NodeName,
-    Tenant,
-    TopologyName,
     endpoint_name,
     interface_name,
     labels,
@@ -22,84 +19,49 @@ from services.common.model.names import (
 from services.common.model.network import Address, Mode, Network
 from services.common.model.node import Attachment, Node, NodeAllowance
 from services.topology.checks.networks import check_vlan_id, edge
-from services.topology.model.draft import (
-    AllowanceDraft,
-    AttachmentDraft,
-    EmptyAttachments,
-    NodeDraft,
-)
+from services.topology.model.spec import EmptyAttachments, NodeSpec
 
 MAX_LABELS = 256
 MAX_ATTACHMENTS = 4096
 MAX_NAME_PATTERNS = 100
 MAX_TENANTS = 1000
 
-Naming = Callable[[str, str], str]
-"""Makes the field path of a field of the part at a path."""
 
-
-def check_node(
-    draft: NodeDraft,
-    networks: Mapping[str, Network | None],
-    naming: Naming,
-    problems: list[Violation],
-    *,
-    listed: bool = False,
-) -> Node:
-    """The node without placements, as far as it is sound.
+def read_node(
+    fields: Fields, networks: Mapping[str, Network | None], *, listed: bool = False
+) -> NodeSpec:
+    """Reads and checks a node; the findings have what is wrong with it.
 
     A network that maps to None is known to be wrong itself. A node that is `listed` in a file may
     leave out its address if it is known already.
     """
-    problems.extend(subject_name(draft.name, naming(draft.at, "name")))
-    problems.extend(labels(draft.labels, naming(draft.at, "labels")))
-    if len(draft.labels) > MAX_LABELS:
-        problems.append(
-            Violation(naming(draft.at, "labels"), f"more than {MAX_LABELS} labels on one node")
-        )
-    if len(draft.attachments) > MAX_ATTACHMENTS:
-        problems.append(
-            Violation(naming(draft.at, "attachments"), f"more than {MAX_ATTACHMENTS} attachments")
-        )
-    at = naming(draft.at, "address")
-    address = _host(draft.address, at, problems) if draft.address else None
-    attachments: dict[NetworkName, Attachment] = {}
-    for part in draft.attachments:
-        attachment = _attachment(part, networks, naming, problems)
-        if attachment.network in attachments:
-            problems.append(
-                Violation(
-                    naming(part.at, "network"),
-                    f"there is another attachment to network {part.network!r}",
-                )
-            )
-        else:
-            attachments[attachment.network] = attachment
-    nowhere = draft.empty_attachments is EmptyAttachments.NO_NETWORK
+    parts = list(fields.parts("attachments"))
+    if len(parts) > MAX_ATTACHMENTS:
+        fields.wrong("attachments", f"more than {MAX_ATTACHMENTS} attachments")
+    attachments = _read_attachments(parts, networks)
+    empty_name = fields.spelled("empty_attachments", "emptyAttachments")
+    empty = choice(fields, empty_name, EmptyAttachments, EmptyAttachments.NOT_SAID)
+    nowhere = empty is EmptyAttachments.NO_NETWORK
     everywhere = not (attachments or nowhere)
-    bare = everywhere or any(not part.address for part in draft.attachments)
-    if not draft.address and bare and not (listed and everywhere):
-        problems.append(
-            Violation(at, "is missing; it may be left out if every attachment has an address")
-        )
+    ignore_output(fields, "networks", "etag")
+    node = read(Node, fields, attachments=None if everywhere else tuple(attachments.values()))
+    fields.add(subject_name(node.name, fields.path("name")))
+    fields.add(labels(node.labels, fields.path("labels")))
+    if len(node.labels) > MAX_LABELS:
+        fields.wrong("labels", f"more than {MAX_LABELS} labels on one node")
+    if not _may_be_host(node.address, "address", fields):
+        node = replace(node, address=None)
+    bare = everywhere or any(part.is_empty("address") for part in parts)
+    if fields.is_empty("address") and bare and not (listed and everywhere):
+        fields.wrong("address", "is missing; it may be left out if every attachment has an address")
     if listed and nowhere and not attachments:
-        problems.append(
-            Violation(
-                naming(draft.at, "empty_attachments"),
-                "a node that is listed in a group is on its networks",
-            )
-        )
-    return Node(
-        name=NodeName(draft.name),
-        address=address,
-        labels=dict(draft.labels),
-        attachments=None if everywhere else tuple(attachments.values()),
-        pins={TopologyName(name): GroupPath(path) for name, path in draft.pins.items()},
-        allowance=_allowance(draft.allowance, naming, problems),
-    )
+        fields.wrong("empty_attachments", "a node that is listed in a group is on its networks")
+    if node.allowance != NodeAllowance():
+        _check_allowance(node.allowance, fields.part("allowance"))
+    return NodeSpec(node, fields.path("address"), empty, fields.has("allowance"))
 
 
-def check_pins(node: Node, layout: Layout, at: str, problems: list[Violation]) -> None:
+def check_pins(node: Node, layout: Layout, fields: Fields) -> None:
     """Checks that each pin names a leaf of a topology that there is."""
     leaves = {
         topology.name: {leaf.path for leaf in topology.leaves()}
@@ -107,17 +69,14 @@ def check_pins(node: Node, layout: Layout, at: str, problems: list[Violation]) -
         if topology.name in node.pins
     }
     for topology, path in node.pins.items():
+        at = fields.key_path("pins", topology)
         if topology not in leaves:
-            problems.append(
-                Violation(f"{at}[{topology[:80]!r}]", f"there is no topology {topology[:80]!r}")
-            )
+            fields.findings.wrong(at, f"there is no topology {topology[:80]!r}")
         elif path not in leaves[topology]:
-            problems.append(
-                Violation(
-                    f"{at}[{topology!r}]",
-                    f"{path[:300]!r} is not the path of a group that takes nodes; a path is like "
-                    f"{min(leaves[topology])!r}",
-                )
+            fields.findings.wrong(
+                at,
+                f"{path[:300]!r} is not the path of a group that takes nodes; a path is like "
+                f"{min(leaves[topology])!r}",
             )
 
 
@@ -135,98 +94,84 @@ def address_field(node: Node, address: Address) -> str:
     return "node.address"
 
 
-def _allowance(
-    draft: AllowanceDraft | None, naming: Naming, problems: list[Violation]
-) -> NodeAllowance:
-    if draft is None:
-        return NodeAllowance()
+def _check_allowance(allowance: NodeAllowance, fields: Fields) -> None:
     for name, items, most in (
-        ("names", draft.names, MAX_NAME_PATTERNS),
-        ("tenants", draft.tenants, MAX_TENANTS),
+        ("names", allowance.names, MAX_NAME_PATTERNS),
+        ("tenants", allowance.tenants, MAX_TENANTS),
     ):
         if len(items) > most:
-            problems.append(Violation(naming(draft.at, name), f"more than {most}"))
-    for number, pattern in enumerate(draft.names[:MAX_NAME_PATTERNS]):
-        problems.extend(endpoint_name(pattern, f"{naming(draft.at, 'names')}[{number}]"))
-    for number, tenant in enumerate(draft.tenants[:MAX_TENANTS]):
-        problems.extend(subject_name(tenant, f"{naming(draft.at, 'tenants')}[{number}]"))
-    return NodeAllowance(draft.names, tuple(map(Tenant, draft.tenants)), draft.addresses)
+            fields.wrong(name, f"more than {most}")
+    for number, pattern in enumerate(allowance.names[:MAX_NAME_PATTERNS]):
+        fields.add(endpoint_name(pattern, fields.path(f"names[{number}]")))
+    for number, tenant in enumerate(allowance.tenants[:MAX_TENANTS]):
+        fields.add(subject_name(tenant, fields.path(f"tenants[{number}]")))
+    if allowance.addresses < 0:
+        fields.wrong("addresses", f"{allowance.addresses} is less than none")
 
 
-def _attachment(
-    draft: AttachmentDraft,
-    networks: Mapping[str, Network | None],
-    naming: Naming,
-    problems: list[Violation],
-) -> Attachment:
-    def at(name: str) -> str:
-        return naming(draft.at, name)
-
-    network = networks.get(draft.network)
-    if draft.network not in networks:
-        problems.append(Violation(at("network"), f"there is no network {draft.network[:80]!r}"))
-    for name, text in (
-        ("interface", draft.interface),
-        ("parent_interface", draft.parent_interface),
-    ):
-        if text:
-            problems.extend(interface_name(text, at(name)))
-    address = _host(draft.address, at("address"), problems) if draft.address else None
-    if address is not None and network is not None:
-        _fits(address, network, at("address"), problems)
-    sound = _vlan(draft, network, naming, problems)
-    return Attachment(
-        network=NetworkName(draft.network),
-        interface=draft.interface,
-        address=address,
-        vlan_id=draft.vlan_id if sound else 0,
-        parent_interface=draft.parent_interface,
-    )
+def _read_attachments(
+    parts: Iterable[Fields], networks: Mapping[str, Network | None]
+) -> dict[NetworkName, Attachment]:
+    found: dict[NetworkName, Attachment] = {}
+    for part in parts:
+        attachment = _read_attachment(part, networks)
+        if attachment.network in found:
+            part.wrong("network", f"there is another attachment to network {attachment.network!r}")
+        else:
+            found[attachment.network] = attachment
+    return found
 
 
-def _vlan(
-    draft: AttachmentDraft, network: Network | None, naming: Naming, problems: list[Violation]
-) -> bool:
-    at = naming(draft.at, "vlan_id")
-    sound = check_vlan_id(draft.vlan_id, at, problems)
-    vlan_id = network.vlan_id if network is not None else 0
-    if sound and vlan_id and draft.vlan_id not in (0, vlan_id):
-        problems.append(
-            Violation(at, f"{draft.vlan_id} is not that of network {draft.network!r}, {vlan_id}")
+def _read_attachment(fields: Fields, networks: Mapping[str, Network | None]) -> Attachment:
+    attachment = read(Attachment, fields, spelled={"vlan_id": "vlan"})
+    network = networks.get(attachment.network)
+    if attachment.network not in networks:
+        fields.wrong("network", f"there is no network {attachment.network[:80]!r}")
+    for name in ("interface", "parent_interface"):
+        if text := getattr(attachment, name):
+            fields.add(interface_name(text, fields.path(name)))
+    if not _may_be_host(attachment.address, "address", fields):
+        attachment = replace(attachment, address=None)
+    if attachment.address is not None and network is not None:
+        _check_address_on(attachment.address, network, fields)
+    if not _check_vlan(attachment, network, fields):
+        attachment = replace(attachment, vlan_id=0)
+    return attachment
+
+
+def _check_vlan(attachment: Attachment, network: Network | None, fields: Fields) -> bool:
+    """Says whether the id itself is one."""
+    vlan_id = attachment.vlan_id
+    sound = check_vlan_id(vlan_id, fields)
+    if sound and network is not None and network.vlan_id and vlan_id not in (0, network.vlan_id):
+        fields.wrong(
+            "vlan_id", f"{vlan_id} is not that of network {network.name!r}, {network.vlan_id}"
         )
-    if draft.parent_interface and not draft.interface:
-        problems.append(
-            Violation(
-                naming(draft.at, "interface"),
-                "is missing: it names the link to make on the parent",
-            )
-        )
-    if draft.parent_interface and not draft.vlan_id:
-        problems.append(Violation(at, "is missing: it is needed to make a link on the parent"))
+    if attachment.parent_interface and not attachment.interface:
+        fields.wrong("interface", "is missing: it names the link to make on the parent")
+    if attachment.parent_interface and not vlan_id:
+        fields.wrong("vlan_id", "is missing: it is needed to make a link on the parent")
     return sound
 
 
-def _host(text: str, at: str, problems: list[Violation]) -> Address | None:
-    address = parse_address(text, at, problems)
+def _may_be_host(address: Address | None, name: str, fields: Fields) -> bool:
     if address is None:
-        return None
+        return True
     limited = isinstance(address, IPv4Address) and int(address) == 0xFFFFFFFF
     if address.is_unspecified or address.is_multicast or limited:
-        problems.append(Violation(at, f"{address} cannot be the address of a node"))
-        return None
-    return address
+        fields.wrong(name, f"{address} cannot be the address of a node")
+        return False
+    return True
 
 
-def _fits(address: Address, network: Network, at: str, problems: list[Violation]) -> None:
+def _check_address_on(address: Address, network: Network, fields: Fields) -> None:
     if address.version != network.cidr.version:
-        problems.append(
-            Violation(
-                at,
-                f"{address} is not of the family of network {network.name!r}, "
-                f"IPv{network.cidr.version}",
-            )
+        fields.wrong(
+            "address",
+            f"{address} is not of the family of network {network.name!r}, "
+            f"IPv{network.cidr.version}",
         )
     elif address == network.gateway:
-        problems.append(Violation(at, f"{address} is the gateway of network {network.name!r}"))
+        fields.wrong("address", f"{address} is the gateway of network {network.name!r}")
     elif network.mode is Mode.ONLINK and (what := edge(address, network.cidr)):
-        problems.append(Violation(at, f"{address} is {what}"))
+        fields.wrong("address", f"{address} is {what}")

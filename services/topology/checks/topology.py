@@ -1,4 +1,4 @@
-"""Makes a spec of a draft and says everything that is wrong with it.
+"""Makes a spec of a document and says everything that is wrong with it.
 
 Whatever is wrong is left out or replaced by its default, so that the rest can be checked and carved
 without the same mistake being reported twice.
@@ -6,11 +6,12 @@ without the same mistake being reported twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from services.common.document.values import parse_prefix
-from services.common.errors import Violation
+from services.common.document.fields import Fields
+from services.common.document.models import ignore_output, read
+from services.common.document.tree import Scalar, Table
 from services.common.model.names import (
     GroupPath,
     NetworkName,
@@ -20,11 +21,10 @@ from services.common.model.names import (
     labels,
     resource_name,
 )
-from services.common.model.network import Network, Prefix
-from services.common.model.node import NodeAllowance
-from services.topology.checks.networks import check_networks
-from services.topology.checks.nodes import addresses, check_node
-from services.topology.model.draft import EmptyAttachments, GroupDraft, SpecDraft, TopologyDraft
+from services.common.model.network import Prefix
+from services.common.model.node import Node, NodeAllowance
+from services.topology.checks.networks import Networks, read_networks
+from services.topology.checks.nodes import addresses, read_node
 from services.topology.model.spec import GroupSpec, NodeSpec, Spec, TopologySpec, is_power_of_two
 
 MAX_DEPTH = 32
@@ -36,260 +36,244 @@ MAX_TEXT = 1024
 DEFAULT_GROUP = "all"
 
 
-def check(draft: SpecDraft) -> tuple[Spec, list[Violation]]:
-    """The spec as far as it is sound, and what is wrong. Do not use it if anything is."""
-    checker = _Checker(draft)
-    return checker.spec(), checker.problems
+def read_spec(document: Fields) -> Spec:
+    """The spec as far as it is sound. Do not use it if there are findings."""
+    networks = read_networks(document)
+    reader = _TopologyReader(networks)
+    topologies: dict[str, TopologySpec] = {}
+    for part in document.parts("topologies"):
+        topology = reader.read(part)
+        if topology.name in topologies:
+            part.wrong("name", f"there is another topology {topology.name!r}")
+        topologies.setdefault(topology.name, topology)
+    document.end()
+    for name, fields in networks.fields.items():
+        if name and name not in reader.topology_of:
+            fields.wrong("name", f"network {name[:80]!r} is in no topology")
+    if reader.group_count > MAX_GROUPS:
+        document.wrong("topologies", f"there are more than {MAX_GROUPS} groups")
+    _check_addresses_differ(reader.nodes.values(), document)
+    return Spec(networks.sound, tuple(topologies.values()), tuple(reader.nodes.values()))
 
 
-def _said(allowance: NodeAllowance) -> NodeAllowance | None:
-    return allowance if allowance != NodeAllowance() else None
+class _TopologyReader:
+    """Reads topologies one after the other, with the nodes that they list."""
 
-
-class _Checker:
-    """Collects problems while it walks a draft."""
-
-    def __init__(self, draft: SpecDraft) -> None:
-        self.problems: list[Violation] = []
-        self._draft = draft
-        self._networks: dict[str, Network | None] = {}
-        self._used: dict[str, str] = {}
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks.by_name
+        self.topology_of: dict[str, str] = {}
         """The topology of each network that is in one."""
-        self._nodes: dict[NodeName, NodeSpec] = {}
-        self._count = 0
+        self.nodes: dict[NodeName, NodeSpec] = {}
+        self.group_count = 0
 
-    def spec(self) -> Spec:
-        sound = check_networks(self._draft, self.problems)
-        self._networks = {network.name: None for network in self._draft.networks}
-        self._networks.update({network.name: network for network in sound})
-        topologies: list[TopologySpec] = []
-        seen: set[str] = set()
-        for topology in self._draft.topologies:
-            checked = self._topology(topology)
-            if checked.name in seen:
-                self._wrong(topology.at, "name", f"there is another topology {checked.name!r}")
-            else:
-                topologies.append(checked)
-            seen.add(checked.name)
-        for network in self._draft.networks:
-            if network.name and network.name not in self._used:
-                self._used[network.name] = ""
-                self._wrong(network.at, "name", f"network {network.name[:80]!r} is in no topology")
-        if self._count > MAX_GROUPS:
-            self._wrong(self._draft.at, "topologies", f"there are more than {MAX_GROUPS} groups")
-        self._unique_addresses()
-        return Spec(sound, tuple(topologies), tuple(self._nodes.values()))
-
-    def _wrong(self, at: str, name: str, message: str) -> None:
-        self.problems.append(Violation(self._draft.field(at, name), message))
-
-    def _topology(self, draft: TopologyDraft) -> TopologySpec:
-        at = self._draft.field(draft.at, "name")
-        name = draft.name or (draft.networks[0] if draft.networks else "")
-        if draft.name:
-            self.problems.extend(resource_name(name, at))
-        networks: list[NetworkName] = []
-        if not draft.networks:
-            self._wrong(draft.at, "networks", "there is no network in it")
-        for number, network in enumerate(draft.networks):
-            place = f"networks[{number}]"
-            if network not in self._networks:
-                self._wrong(draft.at, place, f"there is no network {network[:80]!r}")
-            elif network in self._used:
-                self._wrong(
-                    draft.at,
-                    place,
-                    f"network {network!r} is in topology {self._used[network]!r} already",
-                )
-            else:
-                self._used[network] = name
-                if self._networks[network] is not None:
-                    networks.append(NetworkName(network))
-        self._slots(draft.at, draft.slots)
-        drafts = draft.groups or (GroupDraft(at=draft.at, name=DEFAULT_GROUP),)
+    def read(self, fields: Fields) -> TopologySpec:
+        groups = list(fields.parts("groups")) or [_default_group(fields)]
+        topology = read(TopologySpec, fields, groups=())
+        name = topology.name or TopologyName(next(iter(topology.networks), ""))
+        if topology.name:
+            fields.add(resource_name(name, fields.path("name")))
+        networks = self._use_networks(topology, name, fields)
         return TopologySpec(
-            name=TopologyName(name),
-            networks=tuple(networks),
-            groups=self._groups(drafts, name, TopologyName(name), tuple(networks), {}, 1),
-            at=draft.at,
-            groups_at=self._draft.field(draft.at, "groups"),
-            slots=draft.slots if is_power_of_two(draft.slots) else 0,
+            name,
+            networks,
+            _slots(topology.slots, fields),
+            self._groups(groups, GroupPath(name), name, networks, {}, 1),
+            groups_at=fields.path("groups"),
         )
+
+    def _use_networks(
+        self, topology: TopologySpec, name: TopologyName, fields: Fields
+    ) -> tuple[NetworkName, ...]:
+        """The topology's networks, as far as they are sound."""
+        if not topology.networks:
+            fields.wrong("networks", "there is no network in it")
+        sound: list[NetworkName] = []
+        for number, network in enumerate(topology.networks):
+            place = f"networks[{number}]"
+            other = self.topology_of.get(network)
+            if network not in self._networks:
+                fields.wrong(place, f"there is no network {network[:80]!r}")
+            elif other is not None:
+                fields.wrong(place, f"network {network!r} is in topology {other!r} already")
+            else:
+                self.topology_of[network] = name
+                if self._networks[network] is not None:
+                    sound.append(network)
+        return tuple(sound)
 
     def _groups(
         self,
-        drafts: tuple[GroupDraft, ...],
-        parent: str,
+        parts: list[Fields],
+        parent: GroupPath,
         topology: TopologyName,
         networks: tuple[NetworkName, ...],
         inherited: Mapping[str, str],
         depth: int,
     ) -> tuple[GroupSpec, ...]:
-        if depth > MAX_DEPTH:
-            self._wrong(drafts[0].at, "", f"groups are nested more than {MAX_DEPTH} deep")
+        if parts and depth > MAX_DEPTH:
+            parts[0].findings.wrong(parts[0].at, f"groups are nested more than {MAX_DEPTH} deep")
             return ()
         groups: list[GroupSpec] = []
         seen: set[str] = set()
-        for number, draft in enumerate(drafts, 1):
-            self._count += 1
-            name = draft.name or f"group-{number}"
-            at = self._draft.field(draft.at, "name")
-            wrong = list(group_name(name, at))
+        for number, fields in enumerate(parts, 1):
+            self.group_count += 1
+            below, nodes = (
+                list(fields.parts("groups")),
+                list(fields.parts("nodes", scalar_is="name")),
+            )
+            ignore_output(fields, "path", "carved_prefixes", "node_count")
+            group = read(GroupSpec, fields, groups=())
+            name = group.name or f"group-{number}"
+            wrong = list(group_name(name, fields.path("name")))
+            fields.add(wrong)
             if name in seen:
-                wrong.append(Violation(at, f"there is another group {name!r} beside it"))
-            seen.add(name)
-            self.problems.extend(wrong)
+                fields.wrong("name", f"there is another group {name!r} beside it")
             path = GroupPath(f"{parent}/{name}")
-            assignment = self._assignment(draft, inherited)
-            children = self._groups(
-                draft.groups, path, topology, networks, {**inherited, **assignment}, depth + 1
-            )
-            self._listed(draft, topology, path)
-            group = GroupSpec(
-                path=path,
-                name=name,
-                at=draft.at,
-                assignment=assignment,
-                routing=draft.routing,
-                weight=self._weight(draft),
-                prefixes=self._prefixes(draft, networks),
-                groups=children,
-                slots=self._slots(draft.at, draft.slots),
-                slot=draft.slot,
-            )
-            if draft.slots and not draft.groups:
-                self._wrong(draft.at, "slots", "there are no groups below to divide it for")
-            if draft.slot is not None and not 0 <= draft.slot < MAX_SLOTS:
-                self._wrong(draft.at, "slot", f"{draft.slot} is not between 0 and {MAX_SLOTS - 1}")
-                group = replace(group, slot=None)
-            if len(draft.routing) > MAX_TEXT:
-                self._wrong(draft.at, "routing", f"has more than {MAX_TEXT} characters")
-            if not wrong:
-                groups.append(group)
+            _check_assignment(group, inherited, fields)
+            assignment = {**inherited, **group.assignment}
+            groups_below = self._groups(below, path, topology, networks, assignment, depth + 1)
+            if nodes and below:
+                fields.wrong("nodes", "a group with groups below takes no nodes itself")
+            else:
+                self._list_nodes(nodes, topology, path)
+            if not wrong and name not in seen:
+                groups.append(
+                    replace(
+                        group,
+                        path=path,
+                        name=name,
+                        at=fields.at,
+                        weight=_weight(group, fields),
+                        prefixes=self._prefixes(group, networks, fields),
+                        groups=groups_below,
+                        slots=_slots(group.slots, fields),
+                        slot=_slot(group, fields),
+                    )
+                )
+            seen.add(name)
+            if group.slots and not below:
+                fields.wrong("slots", "there are no groups below to divide it for")
+            if len(group.routing) > MAX_TEXT:
+                fields.wrong("routing", f"has more than {MAX_TEXT} characters")
         return tuple(groups)
 
-    def _assignment(self, draft: GroupDraft, inherited: Mapping[str, str]) -> dict[str, str]:
-        at = self._draft.field(draft.at, "assignment")
-        self.problems.extend(labels(draft.assignment, at))
-        for key, value in draft.assignment.items():
-            if inherited.get(key, value) != value:
-                self.problems.append(
-                    Violation(
-                        f"{at}[{key[:80]!r}]",
-                        f"{value[:80]!r} contradicts {inherited[key][:80]!r} of a group above: no "
-                        "node can carry both",
-                    )
-                )
-        return dict(draft.assignment)
-
-    def _weight(self, draft: GroupDraft) -> int:
-        if 0 <= draft.weight <= MAX_SLOTS:
-            return draft.weight or 1
-        self._wrong(draft.at, "weight", f"{draft.weight} is not between 0 and {MAX_SLOTS}")
-        return 1
-
-    def _slots(self, at: str, slots: int) -> int:
-        if slots == 0:
-            return 0
-        if not is_power_of_two(slots) or slots > MAX_SLOTS:
-            self._wrong(at, "slots", f"{slots} is not a power of two up to {MAX_SLOTS}")
-            return 0
-        return slots
-
     def _prefixes(
-        self, draft: GroupDraft, networks: tuple[NetworkName, ...]
+        self, group: GroupSpec, networks: tuple[NetworkName, ...], fields: Fields
     ) -> dict[NetworkName, Prefix]:
         found: dict[NetworkName, Prefix] = {}
-        for name, text in draft.prefixes.items():
-            at = f"{self._draft.field(draft.at, 'prefixes')}[{name[:80]!r}]"
-            prefix = parse_prefix(text, at, self.problems)
+        for name in map(NetworkName, fields.keys("prefixes")):
+            prefix = group.prefixes.get(name)
+            at = fields.key_path("prefixes", name)
             network = self._networks.get(name)
             if name not in self._networks:
-                self.problems.append(Violation(at, f"there is no network {name[:80]!r}"))
+                fields.findings.wrong(at, f"there is no network {name[:80]!r}")
             elif network is not None and name not in networks:
-                self.problems.append(Violation(at, f"network {name!r} is not in this topology"))
+                fields.findings.wrong(at, f"network {name!r} is not in this topology")
             elif network is not None and prefix is not None:
                 if prefix.version == network.cidr.version:
-                    found[network.name] = prefix
+                    found[name] = prefix
                 else:
-                    self.problems.append(
-                        Violation(at, f"{prefix} is not of the family of network {name!r}")
-                    )
+                    fields.findings.wrong(at, f"{prefix} is not of the family of network {name!r}")
         return found
 
-    def _listed(self, draft: GroupDraft, topology: TopologyName, path: GroupPath) -> None:
-        if draft.nodes and draft.groups:
-            self._wrong(draft.at, "nodes", "a group with groups below takes no nodes itself")
-            return
-        for part in draft.nodes:
-            node = check_node(part, self._networks, self._draft.field, self.problems, listed=True)
-            at = self._draft.field(part.at, "name")
+    def _list_nodes(self, parts: list[Fields], topology: TopologyName, path: GroupPath) -> None:
+        for fields in parts:
+            listed = read_node(fields, self._networks, listed=True)
+            node = listed.node
             if node.pins.get(topology, path) != path:
-                self._wrong(
-                    part.at, "pins", f"pins the node elsewhere, but it is listed in {path!r}"
-                )
-            node = replace(node, pins={**node.pins, topology: path})
-            listed = NodeSpec(
-                node,
-                part.at,
-                self._draft.field(part.at, "address"),
-                bool(part.attachments) or part.empty_attachments is not EmptyAttachments.NOT_SAID,
-            )
-            other = self._nodes.get(node.name)
+                fields.wrong("pins", f"pins the node elsewhere, but it is listed in {path!r}")
+            listed = replace(listed, node=replace(node, pins={**node.pins, topology: path}))
+            other = self.nodes.get(node.name)
             if other is None:
-                self._nodes[node.name] = listed
-            elif topology in other.node.pins and other.node.pins[topology] != path:
-                self.problems.append(
-                    Violation(
-                        at,
-                        f"node {node.name!r} is in group {other.node.pins[topology]!r} already",
-                    )
+                self.nodes[node.name] = listed
+            elif topology not in other.node.pins:
+                self.nodes[node.name] = _merge(other, listed, fields)
+            elif other.node.pins[topology] != path:
+                fields.wrong(
+                    "name",
+                    f"node {node.name!r} is in group {other.node.pins[topology]!r} already",
                 )
-            elif topology in other.node.pins:
-                self.problems.append(Violation(at, f"there is another node {node.name!r}"))
             else:
-                self._nodes[node.name] = self._merge(other, listed)
+                fields.wrong("name", f"there is another node {node.name!r}")
 
-    def _merge(self, one: NodeSpec, other: NodeSpec) -> NodeSpec:
-        """A node that is listed in several topologies; what is left out there counts here."""
-        for name, mine, theirs in (
-            ("address", one.node.address, other.node.address),
-            ("labels", one.node.labels, other.node.labels),
-            ("allowance", _said(one.node.allowance), _said(other.node.allowance)),
-        ):
-            if mine and theirs and mine != theirs:
-                self._wrong(
-                    other.at, name, f"node {one.node.name!r} is listed with another value before"
-                )
-        both = one.attachments_said and other.attachments_said
-        if both and one.node.attachments != other.node.attachments:
-            self._wrong(
-                other.at,
-                "attachments",
-                f"node {one.node.name!r} is listed with another value before",
+
+def _default_group(topology: Fields) -> Fields:
+    return Fields(Table({"name": Scalar(DEFAULT_GROUP)}), topology.at, topology.findings)
+
+
+def _check_assignment(group: GroupSpec, inherited: Mapping[str, str], fields: Fields) -> None:
+    fields.add(labels(group.assignment, fields.path("assignment")))
+    for key, value in group.assignment.items():
+        if inherited.get(key, value) != value:
+            fields.findings.wrong(
+                fields.key_path("assignment", key),
+                f"{value[:80]!r} contradicts {inherited[key][:80]!r} of a group above: no node can "
+                "carry both",
             )
-        return NodeSpec(
-            replace(
-                one.node,
-                address=one.node.address or other.node.address,
-                labels=one.node.labels or other.node.labels,
-                attachments=(one if one.attachments_said else other).node.attachments,
-                pins={**other.node.pins, **one.node.pins},
-                allowance=_said(one.node.allowance) or other.node.allowance,
-            ),
-            one.at,
-            one.address_at,
-            one.attachments_said or other.attachments_said,
-        )
 
-    def _unique_addresses(self) -> None:
-        holders: dict[object, NodeSpec] = {}
-        for listed in self._nodes.values():
-            for address in sorted(addresses(listed.node), key=str):
-                other = holders.setdefault(address, listed)
-                if other is not listed:
-                    self._wrong(
-                        listed.at,
-                        "address",
-                        f"{address} is the address of node {other.node.name!r} already",
-                    )
+
+def _weight(group: GroupSpec, fields: Fields) -> int:
+    if 0 <= group.weight <= MAX_SLOTS:
+        return group.weight or 1
+    fields.wrong("weight", f"{group.weight} is not between 0 and {MAX_SLOTS}")
+    return 1
+
+
+def _slots(slots: int, fields: Fields) -> int:
+    if slots == 0 or (is_power_of_two(slots) and slots <= MAX_SLOTS):
+        return slots
+    fields.wrong("slots", f"{slots} is not a power of two up to {MAX_SLOTS}")
+    return 0
+
+
+def _slot(group: GroupSpec, fields: Fields) -> int | None:
+    if group.slot is None or 0 <= group.slot < MAX_SLOTS:
+        return group.slot
+    fields.wrong("slot", f"{group.slot} is not between 0 and {MAX_SLOTS - 1}")
+    return None
+
+
+def _merge(one: NodeSpec, other: NodeSpec, fields: Fields) -> NodeSpec:
+    """A node that is listed in several topologies; what is left out there counts here.
+
+    `fields` are those of the other.
+    """
+    mine, theirs = one.node, other.node
+    differ = {
+        "address": bool(mine.address and theirs.address) and mine.address != theirs.address,
+        "labels": bool(mine.labels and theirs.labels) and mine.labels != theirs.labels,
+        "allowance": _is_said(mine) and _is_said(theirs) and mine.allowance != theirs.allowance,
+        "attachments": one.attachments_said
+        and other.attachments_said
+        and mine.attachments != theirs.attachments,
+    }
+    for name in (name for name, differs in differ.items() if differs):
+        fields.wrong(name, f"node {mine.name!r} is listed with another value before")
+    return replace(
+        one,
+        node=replace(
+            mine,
+            address=mine.address or theirs.address,
+            labels=mine.labels or theirs.labels,
+            attachments=(mine if one.attachments_said else theirs).attachments,
+            pins={**theirs.pins, **mine.pins},
+            allowance=mine.allowance if _is_said(mine) else theirs.allowance,
+        ),
+        empty_attachments=(one if one.attachments_said else other).empty_attachments,
+    )
+
+
+def _is_said(node: Node) -> bool:
+    return node.allowance != NodeAllowance()
+
+
+def _check_addresses_differ(nodes: Iterable[NodeSpec], document: Fields) -> None:
+    holders: dict[object, NodeSpec] = {}
+    for listed in nodes:
+        for address in sorted(addresses(listed.node), key=str):
+            other = holders.setdefault(address, listed)
+            if other is not listed:
+                document.findings.wrong(
+                    listed.address_at,
+                    f"{address} is the address of node {other.node.name!r} already",
+                )

@@ -7,17 +7,19 @@ without `slots`: else a file to which groups are added could quietly give the ol
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Final
 
 import yaml
 
 from services.common.errors import Violation
+from services.common.model.description import output_only
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NodeName
-from services.common.model.network import DEFAULT_REUSE_DELAY, Isolation, Mode, Network, Placement
-from services.common.model.node import Attachment, Node, NodeAllowance
+from services.common.model.node import Node
+from services.common.records.models import Plain, to_plain
 from services.topology.layout.carving import carve
 from services.topology.model.spec import GroupSpec, Spec, TopologySpec
 
@@ -28,8 +30,8 @@ except ImportError:  # PyYAML without libyaml
 
 ROUNDS = 8
 """Each finds at least one level more that a fresh carving gets wrong; two are enough as a rule."""
-
-Value = str | int | list["Value"] | dict[str, "Value"]
+_NOT_WRITTEN: Final = output_only(Node) | {"pins"}
+"""Of nodes: what Romana says, and what follows from where they are written."""
 
 
 def export_yaml(layout: Layout, nodes: Iterable[Node] = ()) -> str:
@@ -106,10 +108,10 @@ def _spec(layout: Layout, levels: set[str]) -> Spec:
     )
 
 
-def _document(layout: Layout, nodes: Iterable[Node]) -> dict[str, Value]:
+def _document(layout: Layout, nodes: Iterable[Node]) -> dict[str, Plain]:
     writer = _Writer(layout, nodes)
     return {
-        "networks": [_network(network) for network in layout.networks],
+        "networks": [to_plain(network, seconds=_seconds) for network in layout.networks],
         "topologies": [writer.topology(topology) for topology in explicit_slots(layout).topologies],
     }
 
@@ -130,82 +132,29 @@ class _Writer:
             for path in node.placements.values():
                 self._members.setdefault(path, []).append(node)
 
-    def topology(self, topology: TopologySpec) -> Value:
-        value: dict[str, Value] = {"name": topology.name, "networks": list(topology.networks)}
-        _put(value, "slots", topology.slots)
-        value["groups"] = [self._group(group) for group in topology.groups]
-        return value
+    def topology(self, topology: TopologySpec) -> Plain:
+        groups: Plain = [self._group(group) for group in topology.groups]
+        return {**to_plain(topology, without={"groups"}), "groups": groups}
 
-    def _group(self, group: GroupSpec) -> Value:
-        value: dict[str, Value] = {"name": group.name}
-        _put(value, "assignment", _texts(group.assignment))
-        _put(value, "routing", group.routing)
-        if group.weight != 1:
-            value["weight"] = group.weight
-        _put(value, "prefixes", {name: str(p) for name, p in group.prefixes.items()})
-        if group.slot is not None:
-            value["slot"] = group.slot
-        _put(value, "slots", group.slots)
+    def _group(self, group: GroupSpec) -> Plain:
+        value = to_plain(group, without={"groups"})
         _put(value, "groups", [self._group(child) for child in group.groups])
         _put(value, "nodes", [self._node(node) for node in self._members.get(group.path, ())])
         return value
 
-    def _node(self, node: Node) -> Value:
+    def _node(self, node: Node) -> Plain:
         if node.name in self._written:
             return node.name
         self._written.add(node.name)
-        value: dict[str, Value] = {"name": node.name}
-        _put(value, "address", str(node.address) if node.address is not None else "")
-        _put(value, "labels", _texts(node.labels))
-        _put(value, "attachments", [_attachment(part) for part in node.declared])
-        _put(value, "allowance", _allowance(node.allowance))
+        value = to_plain(node, without=_NOT_WRITTEN)
+        _put(value, "allowance", value.pop("allowance"))
         return value
 
 
-def _network(network: Network) -> Value:
-    value: dict[str, Value] = {
-        "name": network.name,
-        "cidr": str(network.cidr),
-        "block_length": network.block_length,
-    }
-    _put(value, "tenants", list(network.tenants))
-    _put(value, "vlan_id", network.vlan_id)
-    _put(value, "gateway", str(network.gateway) if network.gateway is not None else "")
-    _put(value, "mtu", network.mtu)
-    if network.mode is not Mode.ROUTED:
-        value["mode"] = network.mode.value
-    if network.placement is not Placement.AGGREGATE:
-        value["placement"] = network.placement.value
-    if network.reuse_delay != DEFAULT_REUSE_DELAY:
-        value["reuse_delay"] = f"{Decimal(str(network.reuse_delay)).normalize():f}s"
-    if network.isolation is not Isolation.NONE:
-        value["isolation"] = network.isolation.value
-    if network.masquerade:
-        value["masquerade"] = True
-    return value
+def _seconds(seconds: float) -> str:
+    return f"{Decimal(str(seconds)).normalize():f}s"
 
 
-def _allowance(allowance: NodeAllowance) -> Value:
-    value: dict[str, Value] = {}
-    _put(value, "names", list(allowance.names))
-    _put(value, "tenants", list(allowance.tenants))
-    _put(value, "addresses", allowance.addresses)
-    return value
-
-
-def _attachment(attachment: Attachment) -> Value:
-    value: dict[str, Value] = {"network": attachment.network}
-    _put(value, "interface", attachment.interface)
-    _put(value, "address", str(attachment.address) if attachment.address is not None else "")
-    _put(value, "vlan_id", attachment.vlan_id)
-    _put(value, "parent_interface", attachment.parent_interface)
-    return value
-
-
-def _put(value: dict[str, Value], name: str, item: Value) -> None:
+def _put(value: dict[str, Plain], name: str, item: Plain) -> None:
     if item:
         value[name] = item
-
-
-def _texts(items: Mapping[str, str]) -> Value:
-    return {str(key): text for key, text in items.items()}

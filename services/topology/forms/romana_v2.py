@@ -13,123 +13,122 @@ give no address, and is left out.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from services.common.document.fields import Fields, Findings
-from services.common.document.tree import Scalar, Table, Tree
+from services.common.document.tree import Items, Scalar, Table, Tree
 from services.topology.checks.topology import DEFAULT_GROUP, MAX_DEPTH
-from services.topology.model.draft import (
-    GroupDraft,
-    NetworkDraft,
-    NodeDraft,
-    SpecDraft,
-    TopologyDraft,
-)
 
-NAMES = {"block_length": "block_mask", "address": "ip", "labels": "assignment", "groups": "map"}
-"""Its names of our fields, for errors."""
+_NETWORK: Final = {"block_length": "block_mask"}
+_TOPOLOGY: Final = {"groups": "map"}
+_HOST: Final = {"address": "ip", "labels": "assignment"}
+"""Its names of our fields."""
 
 ALL_TENANTS = "*"
 
 
-def read(tree: Tree, findings: Findings) -> SpecDraft:
-    """The draft; what is wrong with its shape is added to `findings`."""
+def translate(tree: Tree, findings: Findings) -> Table:
+    """The tree in our own form, which knows where everything was.
+
+    What is wrong with its shape is added to `findings`.
+    """
     fields = Fields(tree, "", findings)
-    networks = [_network(item, at, findings) for item, at in fields.each("networks")]
-    topologies = [_topology(item, at, findings) for item, at in fields.each("topologies")]
+    networks = [_network(part) for part in fields.parts("networks")]
+    used: set[str] = set()
+    topologies = [_topology(part, used) for part in fields.parts("topologies")]
     fields.end()
-    used = {name for topology in topologies for name in topology.networks}
-    return SpecDraft(
-        networks=tuple(network for network in networks if network.name in used),
-        topologies=tuple(topologies),
-        names=NAMES,
+    return Table(
+        {
+            "networks": Items([table for name, table in networks if name in used]),
+            "topologies": Items([*topologies]),
+        }
     )
 
 
-def _network(tree: Tree, at: str, findings: Findings) -> NetworkDraft:
-    fields = Fields(tree, at, findings)
-    tenants = fields.texts("tenants")
-    network = NetworkDraft(
-        at=at,
-        name=fields.text("name"),
-        cidr=fields.text("cidr"),
-        block_length=fields.number("block_mask") or 0,
-        tenants=() if ALL_TENANTS in tenants else tenants,
+def _network(fields: Fields) -> tuple[str, Table]:
+    name, tenants = fields.text("name"), fields.texts("tenants")
+    table = _table(
+        fields,
+        _NETWORK,
+        name=Scalar(name),
+        cidr=Scalar(fields.text("cidr")),
+        block_length=Scalar(fields.text("block_mask")),
+        tenants=_list(() if ALL_TENANTS in tenants else tenants),
     )
     fields.end()
-    return network
+    return name, table
 
 
-def _topology(tree: Tree, at: str, findings: Findings) -> TopologyDraft:
-    fields = Fields(tree, at, findings)
+def _topology(fields: Fields, used: set[str]) -> Table:
+    """Adds its networks to `used`."""
     networks = fields.texts("networks")
-    groups, nodes = _elements(fields, "map", findings, 1)
+    used.update(networks)
+    groups, nodes = _elements(fields, "map", 1)
     if nodes:
-        groups = (GroupDraft(at=fields.path("map"), name=DEFAULT_GROUP, nodes=nodes),)
+        group: dict[str, Tree] = {"name": Scalar(DEFAULT_GROUP), "nodes": Items([*nodes])}
+        groups = [Table(group, at=fields.path("map"))]
     fields.end()
-    return TopologyDraft(at=at, networks=networks, groups=groups)
+    return _table(fields, _TOPOLOGY, networks=_list(networks), groups=Items([*groups]))
 
 
-def _elements(
-    fields: Fields, name: str, findings: Findings, depth: int
-) -> tuple[tuple[GroupDraft, ...], tuple[NodeDraft, ...]]:
-    """The groups and the hosts of a map; it has only one of them."""
-    groups: list[GroupDraft] = []
-    nodes: list[NodeDraft] = []
-    for item, at in fields.each(name):
-        if _has(item, "ip"):
-            host = _host(item, at, findings)
-            if replace(host, at="") not in [replace(node, at="") for node in nodes]:
-                nodes.append(host)
+def _elements(fields: Fields, name: str, depth: int) -> tuple[list[Table], list[Table]]:
+    """The groups and the different hosts of a map; it has only one of them."""
+    groups: list[Table] = []
+    nodes: dict[str, Table] = {}
+    for part in fields.parts(name):
+        if not part.is_empty("ip"):
+            host = _host(part)
+            nodes.setdefault(repr(host.items), host)
         elif depth > MAX_DEPTH + 1:
-            findings.wrong(at, "groups are nested too deep")
+            fields.findings.wrong(part.at, "groups are nested too deep")
             break
-        elif not _is_dummy(item):
-            groups.append(_group(item, at, findings, depth))
+        elif not part.is_scalar("dummy", "true"):
+            groups.append(_group(part, depth))
     if groups and nodes:
-        findings.wrong(fields.path(name), "has hosts beside groups: put them into a group")
-        return tuple(groups), ()
-    return tuple(groups), tuple(nodes)
+        fields.wrong(name, "has hosts beside groups: put them into a group")
+        return groups, []
+    return groups, [*nodes.values()]
 
 
-def _group(tree: Tree, at: str, findings: Findings, depth: int) -> GroupDraft:
-    fields = Fields(tree, at, findings)
-    groups, nodes = _elements(fields, "groups", findings, depth + 1)
-    group = GroupDraft(
-        at=at,
-        name=fields.text("name"),
-        assignment=fields.mapping("assignment"),
-        routing=fields.text("routing"),
-        groups=groups,
-        nodes=nodes,
+def _group(fields: Fields, depth: int) -> Table:
+    groups, nodes = _elements(fields, "groups", depth + 1)
+    table = _table(
+        fields,
+        {},
+        name=Scalar(fields.text("name")),
+        assignment=_mapping(fields.mapping("assignment")),
+        routing=Scalar(fields.text("routing")),
+        groups=Items([*groups]),
+        nodes=Items([*nodes]),
     )
     fields.ignore("cidr", "dummy", "ip")
     fields.end()
-    return group
+    return table
 
 
-def _host(tree: Tree, at: str, findings: Findings) -> NodeDraft:
-    fields = Fields(tree, at, findings)
-    node = NodeDraft(
-        at=at,
-        name=fields.text("name"),
-        address=fields.text("ip"),
-        labels=fields.mapping("assignment"),
+def _host(fields: Fields) -> Table:
+    table = _table(
+        fields,
+        _HOST,
+        name=Scalar(fields.text("name")),
+        address=Scalar(fields.text("ip")),
+        labels=_mapping(fields.mapping("assignment")),
     )
     if any(True for _ in fields.each("groups")):
-        findings.wrong(fields.path("groups"), "a host has none")
+        fields.wrong("groups", "a host has none")
     fields.ignore("routing", "cidr", "dummy")
     fields.end()
-    return node
+    return table
 
 
-def _has(tree: Tree, name: str) -> bool:
-    value = tree.items.get(name) if isinstance(tree, Table) else None
-    return value is not None and not (
-        isinstance(value, Scalar) and (value.is_null or not value.text)
-    )
+def _table(fields: Fields, names: Mapping[str, str], **items: Tree) -> Table:
+    return Table(items, at=fields.at, names=names)
 
 
-def _is_dummy(tree: Tree) -> bool:
-    value = tree.items.get("dummy") if isinstance(tree, Table) else None
-    return isinstance(value, Scalar) and value.text == "true"
+def _list(texts: Iterable[str]) -> Items:
+    return Items([Scalar(text) for text in texts])
+
+
+def _mapping(texts: Mapping[str, str]) -> Table:
+    return Table({key: Scalar(text) for key, text in texts.items()})

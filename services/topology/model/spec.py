@@ -1,10 +1,15 @@
-"""What is asked for, checked part by part, but not carved yet."""
+"""What is asked for, checked part by part, but not carved yet.
+
+Together with `Network` and `Node` this is what a topology file and the messages of the API say.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from services.common.model.description import DERIVED
 from services.common.model.names import GroupPath, NetworkName, TopologyName
 from services.common.model.network import Network, Prefix
 from services.common.model.node import Node
@@ -14,19 +19,19 @@ from services.common.model.node import Node
 class GroupSpec:
     """A prefix group."""
 
-    path: GroupPath
     name: str
-    at: str = ""
-    """Its field path in what the caller sent."""
     assignment: Mapping[str, str] = field(default_factory=dict)
     routing: str = ""
     weight: int = 1
     prefixes: Mapping[NetworkName, Prefix] = field(default_factory=dict)
     """Those that it names; the others follow from its slot."""
-    groups: tuple[GroupSpec, ...] = ()
+    slot: int | None = None
     slots: int = 0
     """0: not said."""
-    slot: int | None = None
+    groups: tuple[GroupSpec, ...] = ()
+    path: GroupPath = field(default=GroupPath(""), metadata=DERIVED)
+    at: str = field(default="", metadata=DERIVED)
+    """Its field path in what the caller sent."""
 
     @property
     def width(self) -> int:
@@ -46,11 +51,11 @@ class TopologySpec:
 
     name: TopologyName
     networks: tuple[NetworkName, ...]
-    groups: tuple[GroupSpec, ...]
-    at: str = ""
-    groups_at: str = ""
     slots: int = 0
     """0: not said."""
+    groups: tuple[GroupSpec, ...] = ()
+    groups_at: str = field(default="", metadata=DERIVED)
+    """The field path of its groups in what the caller sent."""
 
     def walk(self) -> Iterator[GroupSpec]:
         """Every group, parents before children."""
@@ -58,15 +63,27 @@ class TopologySpec:
             yield from group.walk()
 
 
+class EmptyAttachments(StrEnum):
+    """What it means that a node has no attachments."""
+
+    NOT_SAID = ""
+    EVERY_NETWORK = "every_network"
+    NO_NETWORK = "no_network"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A node that is listed in a leaf, with its pins. Without an address, it must be known."""
+    """A node, and what was said of it: what was not stays as it is known."""
 
     node: Node
-    at: str = ""
     address_at: str = ""
-    attachments_said: bool = False
-    """If not, those that are known stay."""
+    """The field path of its address in what the caller sent."""
+    empty_attachments: EmptyAttachments = EmptyAttachments.NOT_SAID
+    allowance_said: bool = False
+
+    @property
+    def attachments_said(self) -> bool:
+        return bool(self.node.attachments or self.empty_attachments.value)
 
 
 @dataclass(frozen=True, slots=True)

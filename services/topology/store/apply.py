@@ -15,7 +15,7 @@ from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
 from services.common.store.optimistic import Committed
-from services.topology.forms.apply_request import Asked
+from services.topology.forms.apply_request import ApplyRequest
 from services.topology.layout.plan import Plan, settle
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.store import aside, claims
@@ -53,7 +53,7 @@ class TopologyChanges:
         self._store = store
         self._metrics = metrics
 
-    async def apply(self, asked: Asked, options: ApplyOptions) -> Applied:
+    async def apply(self, request: ApplyRequest, options: ApplyOptions) -> Applied:
         """Makes the topology the one that is asked for, or says what would happen.
 
         Raises:
@@ -64,17 +64,17 @@ class TopologyChanges:
             Unavailable: the store, or a node that is just being removed.
         """
         with self._metrics.refusals(Operation.APPLY):
-            planned = await self._plan_beside(asked, options)
+            planned = await self._plan_beside(request, options)
             attempts = itertools.count()
 
             def decide() -> Decision[Plan]:
                 # one that was overtaken is planned anew at once, lest it be so again
-                return self._decide(asked, options, planned if not next(attempts) else None)
+                return self._decide(request, options, planned if not next(attempts) else None)
 
             committed = await self._store.change(decide, looks_at_usage=True)
             plan = committed.answer
             if committed.changed and committed.groups < len(plan.nodes):
-                await self._finish(asked, plan.layout, committed)
+                await self._finish(request, plan.layout, committed)
         if options.validate_only:
             self._metrics.count(Operation.APPLY, Result.VALIDATED)
         else:
@@ -110,12 +110,12 @@ class TopologyChanges:
             log.info("nodes_settled", nodes=total)
         return total
 
-    async def _plan_beside(self, asked: Asked, options: ApplyOptions) -> Planned | None:
+    async def _plan_beside(self, request: ApplyRequest, options: ApplyOptions) -> Planned | None:
         if options.only_first and self._store.cache.layout_revision:
             return None
         await self._store.catch_up()
         self._check_etag(options)
-        return await plan_beside(asked, self._store)
+        return await plan_beside(request, self._store)
 
     def _check_etag(self, options: ApplyOptions) -> None:
         if options.etag and options.etag != self._store.layout_etag:
@@ -126,14 +126,14 @@ class TopologyChanges:
             )
 
     def _decide(
-        self, asked: Asked, options: ApplyOptions, planned: Planned | None
+        self, request: ApplyRequest, options: ApplyOptions, planned: Planned | None
     ) -> Decision[Plan]:
         store, cache = self._store, self._store.cache
         if options.only_first and cache.layout_revision:
             return Decision(Plan(cache.layout))
         self._check_etag(options)
         if planned is None or planned.known.generation != cache.generation:
-            planned = plan_by(asked, store.known())
+            planned = plan_by(request, store.known())
         plan, seen = planned.plan, planned.known.seen
         self._refuse_being_removed(plan)
         demands = (
@@ -178,17 +178,17 @@ class TopologyChanges:
             if node.name not in self._store.cache.nodes:
                 refuse_being_removed(self._store, node.name)
 
-    async def _finish(self, asked: Asked, layout: Layout, done: Committed[Plan]) -> None:
+    async def _finish(self, request: ApplyRequest, layout: Layout, done: Committed[Plan]) -> None:
         """Writes the nodes that did not fit into the first transaction."""
         left, revision = done.answer.nodes[done.groups :], done.revision
         while left:
             written = await self._store.change(
-                partial(self._decide_rest, asked, layout, left, revision), looks_at_usage=True
+                partial(self._decide_rest, request, layout, left, revision), looks_at_usage=True
             )
             left, revision = written.answer[written.groups :], written.revision
 
     def _decide_rest(
-        self, asked: Asked, layout: Layout, left: tuple[Node, ...], revision: Revision
+        self, request: ApplyRequest, layout: Layout, left: tuple[Node, ...], revision: Revision
     ) -> Decision[tuple[Node, ...]]:
         """The nodes that are left. They are planned anew after others' changes."""
         cache = self._store.cache
@@ -196,7 +196,7 @@ class TopologyChanges:
             return Decision(())  # somebody applied another one, which is theirs to finish
         nodes = left
         if cache.generation != revision:
-            plan = plan_by(asked, self._store.known()).plan
+            plan = plan_by(request, self._store.known()).plan
             self._refuse_being_removed(plan)
             nodes = plan.nodes
         own = aside.of_nodes(self._store, nodes)

@@ -39,9 +39,9 @@ class TopologyCache(TopologyView):
         self._counted: dict[NodeName, Node] = {}
         """The nodes that the roster has."""
 
-    def take(self, batch: WatchBatch) -> TopologyDifference:
+    def apply_batch(self, batch: WatchBatch) -> TopologyDifference:
         """Takes over a batch of the watch."""
-        difference = super().take(batch)
+        difference = super().apply_batch(batch)
         if difference.layout:
             self.group_count = sum(1 for one in self.layout.topologies for _ in one.walk())
             self.roster = Roster(self.layout, self.nodes.values())

@@ -13,7 +13,6 @@ from services.common.errors import (
     Conflict,
     InvalidInput,
     NotFound,
-    Violation,
     WrongState,
 )
 from services.common.etcd.types import Delete, Put
@@ -21,7 +20,7 @@ from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
 from services.common.records.layout import RemovedNodeRecord, encode_removed_node
-from services.topology.checks.nodes import address_field, addresses, check_node, check_pins
+from services.topology.checks.nodes import address_field, addresses
 from services.topology.checks.own_node import (
     AGENTS_MAY,
     FIELDS,
@@ -29,10 +28,11 @@ from services.topology.checks.own_node import (
     declared,
     reported,
 )
+from services.topology.forms.node_request import AT, NodeRequest
 from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan, address_taken, plan_node
 from services.topology.metrics import Operation, TopologyMetrics
-from services.topology.model.draft import EmptyAttachments, NodeDraft
+from services.topology.model.spec import NodeSpec
 from services.topology.store import aside, claims
 from services.topology.store.apply import refuse_being_removed, would_strand
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
@@ -95,7 +95,7 @@ class NodeChanges:
         self._metrics = metrics
         self._agents_may = frozenset(agents_may)
 
-    async def register(self, draft: NodeDraft, options: RegisterOptions) -> Node:
+    async def register(self, request: NodeRequest, options: RegisterOptions) -> Node:
         """Adds a node and places it; the same one again changes nothing.
 
         Raises:
@@ -109,8 +109,9 @@ class NodeChanges:
 
         def decide() -> Decision[Node]:
             cache = self._store.cache
-            known = cache.nodes.get(NodeName(draft.name))
-            node = self._checked(draft, known, by_agent=options.by_agent)
+            known = cache.nodes.get(request.name)
+            spec = request.read(cache.layout)
+            node = self._said(spec, known, by_agent=options.by_agent)
             if known is not None:
                 self._refuse_another(node, known)
                 return Decision(known)
@@ -138,7 +139,7 @@ class NodeChanges:
             )
         return done.answer
 
-    async def update(self, draft: NodeDraft, options: UpdateOptions) -> tuple[Node, Plan]:
+    async def update(self, request: NodeRequest, options: UpdateOptions) -> tuple[Node, Plan]:
         """Replaces what a caller says of a node, and places it anew if it no longer fits.
 
         Raises:
@@ -150,14 +151,15 @@ class NodeChanges:
 
         def decide() -> Decision[tuple[Node, Plan]]:
             cache = self._store.cache
-            known = cache.nodes.get(NodeName(draft.name))
+            known = cache.nodes.get(request.name)
             if known is None:
-                raise node_not_found(draft.name)
+                raise node_not_found(request.name)
             self._check_etag(known.name, options.etag)
-            _refuse_unasked(draft, known)
-            asked = self._checked(draft, known, by_agent=options.by_agent)
-            self._refuse_taken(asked)
-            node = replace(asked, placements=known.placements, create_time=known.create_time)
+            spec = request.read(cache.layout)
+            _refuse_unasked(spec, known)
+            said = self._said(spec, known, by_agent=options.by_agent)
+            self._refuse_taken(said)
+            node = replace(said, placements=known.placements, create_time=known.create_time)
             blocks = self._store.usage.blocks_of(known.name)
             plan = plan_node(node, known, cache.layout, cache.roster, blocks)
             after = plan.nodes[0] if plan.nodes else known
@@ -251,20 +253,10 @@ class NodeChanges:
         spent = [name for name in oldest if not store.usage.of_node(name)]
         return [Delete(store.keys.removed_node(name)) for name in spent[:_SPENT_MOST]]
 
-    def _checked(self, draft: NodeDraft, known: Node | None, *, by_agent: bool) -> Node:
-        """The node as it is asked for; raises InvalidInput and Forbidden."""
-        cache = self._store.cache
-        problems: list[Violation] = []
-
-        def naming(at: str, name: str) -> str:
-            return f"{at}.{name}"
-
-        networks = {network.name: network for network in cache.layout.networks}
-        node = check_node(draft, dict(networks.items()), naming, problems)
-        check_pins(node, cache.layout, naming(draft.at, "pins"), problems)
-        if problems:
-            raise InvalidInput.of(problems)
-        if draft.allowance is None and known is not None:
+    def _said(self, spec: NodeSpec, known: Node | None, *, by_agent: bool) -> Node:
+        """The node with what was not said as it is known; raises Forbidden."""
+        node = spec.node
+        if not spec.allowance_said and known is not None:
             node = replace(node, allowance=known.allowance)
         return reported(known, node, self._agents_may) if by_agent else declared(known, node)
 
@@ -303,13 +295,12 @@ class NodeChanges:
         self._metrics.count(operation, Result.VALIDATED if validated else result)
 
 
-def _refuse_unasked(draft: NodeDraft, known: Node) -> None:
+def _refuse_unasked(spec: NodeSpec, known: Node) -> None:
     """Refuses to put a node onto every network by leaving out what it was attached to."""
-    left_out = not draft.attachments and draft.empty_attachments is EmptyAttachments.NOT_SAID
-    if left_out and known.attachments is not None:
+    if not spec.attachments_said and known.attachments is not None:
         was = ", ".join(item.network for item in known.attachments) or "no network"
         raise InvalidInput.at(
-            f"{draft.at}.empty_attachments",
+            f"{AT}.empty_attachments",
             f"is missing: node {known.name!r} is attached to {was}; without attachments it is on "
             "EVERY_NETWORK that its groups give, or on NO_NETWORK: say which",
         )

@@ -10,7 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from services.topology.forms.apply_request import Asked
+from services.topology.forms.apply_request import ApplyRequest
 from services.topology.layout.own_addresses import (
     AddressInUse,
     of_networks,
@@ -29,17 +29,17 @@ class Planned:
     known: Known
 
 
-def plan_by(asked: Asked, known: Known) -> Planned:
+def plan_by(request: ApplyRequest, known: Known) -> Planned:
     """Plans at once; raises InvalidInput, WrongState, AddressInUse."""
-    plan = asked.plan(known.layout, known.nodes, known.usage, int(time.time()))
+    plan = request.plan(known.layout, known.nodes, known.usage, int(time.time()))
     refuse_in_use(of_networks(known.layout, plan.layout), known.usage)
     refuse_in_use(of_nodes(known.nodes, plan.nodes), known.usage)
     return Planned(plan, known)
 
 
-async def plan_beside(asked: Asked, store: TopologyStore) -> Planned:
+async def plan_beside(request: ApplyRequest, store: TopologyStore) -> Planned:
     """Plans in a thread, by what is known now; raises besides Unavailable."""
     try:
-        return await asyncio.to_thread(plan_by, asked, store.known())
+        return await asyncio.to_thread(plan_by, request, store.known())
     except AddressInUse as error:
         raise await store.named(error) from None

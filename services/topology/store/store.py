@@ -244,7 +244,7 @@ class TopologyStore:
         return min((*self.cache.unreadable, *pages), default=None)
 
     def _on_topology(self, batch: WatchBatch) -> None:
-        self.cache.take(batch)
+        self.cache.apply_batch(batch)
 
     def _changed(self, difference: TopologyDifference) -> None:
         self._metrics.show(

@@ -13,7 +13,7 @@ from services.common.etcd.process import free_port
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
-from services.ctl.calls.remote import Manner, Remote
+from services.ctl.calls.remote import CallPolicy, Remote
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
 
@@ -49,7 +49,7 @@ async def remote(port: int, notes: Notes) -> AsyncIterator[HealthRemote]:
     address = f"127.0.0.1:{port}"
     async with open_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        yield Remote("health", address, channel, stub, Manner(3.0, "r-1", notes.append))
+        yield Remote("health", address, channel, stub, CallPolicy(3.0, "r-1", notes.append))
 
 
 async def serve(port: int) -> RpcServer:
@@ -77,7 +77,7 @@ async def test_a_read_gives_up_at_its_deadline(port: int, notes: Notes) -> None:
     address = f"127.0.0.1:{port}"
     async with open_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        remote = Remote("health", address, channel, stub, Manner(0.4, "r-1", notes.append))
+        remote = Remote("health", address, channel, stub, CallPolicy(0.4, "r-1", notes.append))
         with pytest.raises(Failure, match="cannot be reached") as raised:
             await remote.read(stub.Check, REQUEST)
     assert raised.value.exit_code is ExitCode.UNREACHABLE
@@ -116,7 +116,7 @@ async def test_an_impatient_stream_ends_when_nothing_comes(port: int, notes: Not
     address = f"127.0.0.1:{port}"
     async with open_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        remote = Remote("health", address, channel, stub, Manner(0.3, "r-1", notes.append))
+        remote = Remote("health", address, channel, stub, CallPolicy(0.3, "r-1", notes.append))
         with pytest.raises(Failure, match="did not answer in time"):
             async for _ in remote.stream(stub.Watch, REQUEST, patient=False):
                 pass

@@ -98,7 +98,7 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
     revision = await client.put(keys.commit, b"begin")
     ledger, feed, told = Ledger(), TopologyFeed(keys), Told()
     stored = await client.range(keys.ipam)
-    codec.take_batch(keys, Snapshot(stored.items, stored.revision), ledger, UnreadableRecords())
+    codec.apply_batch(keys, Snapshot(stored.items, stored.revision), ledger, UnreadableRecords())
     feed.push(await snapshot(store, feed))
     feed.catch_up(ledger)
 

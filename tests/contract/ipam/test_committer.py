@@ -380,7 +380,7 @@ def test_a_feed_goes_on_with_what_it_knew_of_what_it_cannot_read() -> None:
     feed.push(Changes((Event(keys.layout, KeyValue(keys.layout, b"[", 1, 2), 2),), 2))
     while feed.is_behind:
         assert feed.catch_up(ledger) == set()
-    assert list(ledger.spaces) == ["net"]
+    assert list(ledger.networks) == ["net"]
     assert feed.view.layout_revision == 2
     assert set(feed.view.unreadable) == {keys.layout, f"{keys.nodes}bad"}
 

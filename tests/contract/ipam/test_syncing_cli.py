@@ -9,7 +9,7 @@ import pytest
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.sync.v1 import sync_pb2
 
-from services.ctl.calls import agents
+from services.ctl.calls import agents, waiting
 from tests.contract.ipam.conftest import Pair
 from tests.support.sync_agent import SyncAgent
 
@@ -39,7 +39,7 @@ async def test_waiting_ends_when_all_agents_have_applied_it(pair: Pair) -> None:
         await one.until_in_sync()
         await two.until_in_sync()
         code, _, err = await romana(pair, *allocate("w1", "s1", "20"))
-        assert (code, err.strip()) == (0, "Applied by 2 agents")
+        assert (code, err.splitlines()[-1]) == (0, "Applied by 2 nodes")
         assert "route/net/10.0.0.0/24" in one.ids & two.ids
 
 
@@ -52,7 +52,7 @@ async def test_waiting_says_who_has_not_applied_it(pair: Pair) -> None:
         stuck.set()
     assert code == 5
     assert "10.0.0." in out
-    assert "1 of 1 agent had not applied it within 1 s: h1" in err
+    assert "1 of 1 node had not applied it within 1 s: h1" in err
 
 
 def test_who_is_missing() -> None:
@@ -62,7 +62,7 @@ def test_who_is_missing() -> None:
 
     failing = status("failing", 9, failures=[sync_pb2.Failure(resource="x")])
     gone = pb.NodeSyncStatus(node="gone")
-    assert agents.missing([status("late", 8), status("good", 9), failing, gone], 9) == [
+    assert waiting.missing([status("late", 8), status("good", 9), failing, gone], 9) == [
         "late",
         "failing",
     ]
@@ -77,5 +77,5 @@ def test_who_is_missing() -> None:
 
 @pytest.mark.parametrize("count", [3, 12])
 def test_names_are_cut(count: int) -> None:
-    text = agents.named([f"n{number}" for number in range(count)])
+    text = waiting.named([f"n{number}" for number in range(count)])
     assert text.endswith("n9 and 2 more" if count > 10 else "n0, n1, n2")

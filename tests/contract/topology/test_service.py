@@ -23,7 +23,8 @@ from services.common.records.blocks import BlockPage, PageUse, encode
 from services.common.records.layout import decode_removed_node
 from services.common.rpc.status import error_of
 from services.common.sizes import TRANSACTION_OPERATIONS
-from services.topology.forms.apply_request import Asked, read_initial
+from services.topology.forms.apply_request import ApplyRequest
+from services.topology.forms.initial import read_initial
 from services.topology.store import nodes, planning
 from services.topology.store.apply import ApplyOptions
 from services.topology.store.store import Known
@@ -179,9 +180,9 @@ def held_plan(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The next plan of a topology goes on when the event is set."""
     go_on, original = threading.Event(), planning.plan_by
 
-    def held(asked: Asked, known: Known) -> planning.Planned:
+    def held(request: ApplyRequest, known: Known) -> planning.Planned:
         monkeypatch.setattr(planning, "plan_by", original)
-        planned = original(asked, known)
+        planned = original(request, known)
         assert go_on.wait(30)
         return planned
 

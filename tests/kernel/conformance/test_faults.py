@@ -8,12 +8,13 @@ import socket
 import pytest
 
 from lab.namespaces import call, run
-from lab.probe import Outcome, traffic
+from lab.probe import Outcome
 from tests.kernel.conformance.cases import FROM_B, Step, X, Y, everything, policy
 from tests.kernel.conformance.pods import Pod, Probe
 from tests.kernel.conformance.site import Site
 from tests.kernel.conformance.watching import INTERVAL, never, onlooker
 from tests.support.fault_table import Record
+from tests.support.probing import traffic
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 

@@ -19,6 +19,7 @@ from lab.matrix import Host, Way
 from lab.namespaces import missing, open_socket
 from lab.probe import Outcome
 from lab.spec import CONTROL_ADDRESS, Address, Endpoint
+from tests.support import probing
 
 lacking = missing() or ("" if importlib.util.find_spec("services.agent.main") else "the agent")
 pytestmark = [
@@ -146,7 +147,7 @@ async def test_a_dedicated_node_has_no_other_way_than_its_gateway(cluster: Clust
     node = cluster.path("only-a")
     for destination in (hosts["b1"].address, hosts["c1"].address, CONTROL_ADDRESS):
         with Capture(node) as capture:
-            await probe.ping(a0.path, destination, timeout=0.5)
+            await probing.ping(a0.path, destination, timeout=0.5)
             left = {
                 each.interface
                 for each in capture.seen()
@@ -180,7 +181,7 @@ async def test_an_unused_address_of_a_local_block_is_unreachable(cluster: Cluste
         for offset in range(1, 8)
         if type(a0.address)(block + offset) not in used | {cluster.lab.network("a").gateway}
     )
-    echoed = await probe.ping(a0.path, free)
+    echoed = await probing.ping(a0.path, free)
     assert echoed.outcome is Outcome.UNREACHABLE
 
 
@@ -189,14 +190,14 @@ async def test_a_plain_machine_finds_an_endpoint_that_moved(cluster: Cluster) ->
     plain = hosts["plain-a"]
     endpoint = Endpoint(name="mover", node="shared-1", tenant="a")
     first = await cluster.attach(endpoint)
-    assert await probe.reachable(plain.path, first.address)
-    assert await probe.reachable(cluster.path("mover"), plain.address)
+    assert await probing.reachable(plain.path, first.address)
+    assert await probing.reachable(cluster.path("mover"), plain.address)
     await cluster.agent("shared-1").detach("mover")
     moved = endpoint.model_copy(update={"node": "shared-2"})
     try:
         second = await cluster.attach(moved)
-        assert await probe.reachable(plain.path, second.address)
-        assert await probe.reachable(cluster.path("mover"), plain.address)
+        assert await probing.reachable(plain.path, second.address)
+        assert await probing.reachable(cluster.path("mover"), plain.address)
     finally:
         await cluster.detach("shared-2", "mover")
 
@@ -216,8 +217,8 @@ async def test_crashes_lose_no_packet(cluster: Cluster) -> None:
         for number, (endpoint, _) in enumerate(made):
             other = made[(number + 1) % len(made)][1]
             flows.append((cluster.path(endpoint.name), other.address))
-            assert await probe.reachable(*flows[-1])
-        async with probe.traffic(flows) as results:
+            assert await probing.reachable(*flows[-1])
+        async with probing.traffic(flows) as results:
             for name in (*nodes, "ipam", "etcd", "shared-1", "etcd", "ipam"):
                 cluster.kill(name)
                 await asyncio.sleep(0.3)

@@ -18,6 +18,7 @@ from lab.namespaces import hosts_of, inside, missing, name_of, path_of
 from lab.probe import Outcome
 from lab.spec import CONTROL_ADDRESS, Lab
 from services.common.errors import WrongState
+from tests.support import probing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
 
@@ -146,8 +147,8 @@ async def test_tcp_and_udp_follow_the_access_rules(lab: Lab) -> None:
     t1, q1 = hosts(lab)["t1"], hosts(lab)["q1"]
     assert await probe.tcp(t1.path, q1.path, q1.address, 443) is Outcome.ANSWERED
     assert await probe.tcp(t1.path, q1.path, q1.address, 80) is Outcome.UNREACHABLE
-    assert await probe.udp(q1.path, t1.path, t1.address, 53) is Outcome.ANSWERED
-    assert await probe.udp(t1.path, q1.path, q1.address, 53) is Outcome.UNREACHABLE
+    assert await probing.udp(q1.path, t1.path, t1.address, 53) is Outcome.ANSWERED
+    assert await probing.udp(t1.path, q1.path, q1.address, 53) is Outcome.UNREACHABLE
 
 
 async def test_the_capture_shows_ports_and_interfaces(lab: Lab) -> None:
@@ -165,27 +166,27 @@ async def test_the_capture_shows_ports_and_interfaces(lab: Lab) -> None:
 async def test_an_address_that_nobody_has(lab: Lab) -> None:
     t1 = hosts(lab)["t1"]
     free = t1.address + 100
-    echoed = await probe.ping(t1.path, free, timeout=0.3)
+    echoed = await probing.ping(t1.path, free, timeout=0.3)
     assert echoed.outcome is Outcome.SILENT
-    assert not await probe.reachable(t1.path, free, within=0.3)
+    assert not await probing.reachable(t1.path, free, within=0.3)
 
 
 async def test_nodes_reach_control_and_the_vlans_they_are_on(lab: Lab) -> None:
     n1 = path_of(lab.name, "n1")
-    assert await probe.reachable(n1, CONTROL_ADDRESS)
-    assert await probe.reachable(n1, hosts(lab)["t1"].address)
-    assert await probe.reachable(n1, hosts(lab)["q1"].address)
-    assert await probe.reachable(path_of(lab.name, CONTROL), lab.management("n1"))
+    assert await probing.reachable(n1, CONTROL_ADDRESS)
+    assert await probing.reachable(n1, hosts(lab)["t1"].address)
+    assert await probing.reachable(n1, hosts(lab)["q1"].address)
+    assert await probing.reachable(path_of(lab.name, CONTROL), lab.management("n1"))
 
 
 async def test_machines_do_not_see_the_management_network(lab: Lab) -> None:
-    echoed = await probe.ping(hosts(lab)["t1"].path, CONTROL_ADDRESS, timeout=0.3)
+    echoed = await probing.ping(hosts(lab)["t1"].path, CONTROL_ADDRESS, timeout=0.3)
     assert echoed.outcome is not Outcome.ANSWERED
 
 
 async def test_traffic_counts_every_echo(lab: Lab) -> None:
     t1, t2 = hosts(lab)["t1"], hosts(lab)["t2"]
-    async with probe.traffic([(t1.path, t2.address)], interval=0.005) as results:
+    async with probing.traffic([(t1.path, t2.address)], interval=0.005) as results:
         flow = results[t1.path.name, t2.address]
         async with asyncio.timeout(60):
             while len(flow) < 20:  # noqa: ASYNC110

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from lab import matrix, probe
+from lab import matrix
 from lab.capture import Capture
 from lab.cluster import Cluster
 from lab.control import ENVIRONMENT
@@ -29,6 +29,7 @@ from lab.namespaces import inside, missing, run
 from lab.probe import Outcome
 from lab.processes import environment
 from lab.spec import Address, Endpoint, Prefix
+from tests.support import probing
 
 lacking = missing() or ("" if importlib.util.find_spec("services.agent.main") else "the agent")
 pytestmark = [
@@ -180,7 +181,7 @@ async def test_each_router_on_the_way_takes_one_off_the_hop_limit(cluster: Clust
     for destination, forwarded in (("e12", 1), ("e31", 4)):
         host = await cluster.host(destination)
         with Capture(cluster.path(host.node)) as capture:
-            assert (await probe.ping(e11.path, host.address)).outcome is Outcome.ANSWERED
+            assert (await probing.ping(e11.path, host.address)).outcome is Outcome.ANSWERED
             (limit,) = {
                 each.hop_limit
                 for each in capture.seen()
@@ -236,8 +237,8 @@ async def test_nodes_have_routes_to_their_own_rack_alone(cluster: Cluster) -> No
 async def test_a_node_reaches_endpoints_of_other_racks(cluster: Cluster) -> None:
     await settled(cluster)
     e31 = await cluster.host("e31")
-    assert await probe.reachable(cluster.path("n11"), e31.address)
-    assert await probe.reachable(e31.path, ip_address("10.0.1.11"))
+    assert await probing.reachable(cluster.path("n11"), e31.address)
+    assert await probing.reachable(e31.path, ip_address("10.0.1.11"))
 
 
 async def test_what_no_node_has_is_unreachable_at_the_first_router_that_knows(

@@ -1,4 +1,4 @@
-"""Coverage against plain counters, and slots to avoid against the space that they are in."""
+"""Coverage against plain counters, and slots to avoid against the pool that they are in."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ipam.slots.avoided import LastResort
+from services.ipam.slots.aggregate import AggregatePool
+from services.ipam.slots.avoiding import AvoidingPool
 from services.ipam.slots.coverage import Coverage
-from services.ipam.slots.placement import AggregateSpace
 
 END = 20
 ranges = st.tuples(st.integers(0, END - 1), st.integers(1, END)).map(
@@ -78,13 +78,13 @@ steps = st.lists(
 )
 
 
-def choices(space: LastResort) -> list[int]:
+def choices(pool: AvoidingPool) -> list[int]:
     """What is chosen until nothing is left, leaving it as it was."""
     taken = []
-    while (slot := space.choose("a")) is not None:
-        taken.append((slot, space.take(slot, "a")))
+    while (slot := pool.choose("a")) is not None:
+        taken.append((slot, pool.take(slot, "a")))
     for slot, came in reversed(taken):
-        space.untake(slot, "a", came)
+        pool.untake(slot, "a", came)
     return [slot for slot, _ in taken]
 
 
@@ -93,7 +93,7 @@ def choices(space: LastResort) -> list[int]:
 def test_avoided_slots_depend_on_the_state_alone(  # noqa: C901 - a table
     taken: list[tuple[str, int, int]],
 ) -> None:
-    space = LastResort(AggregateSpace(SLOTS))
+    pool = AvoidingPool(AggregatePool(SLOTS))
     held: dict[int, str] = {}
     blocked: list[tuple[int, int]] = []
     avoided: set[int] = set()
@@ -101,33 +101,33 @@ def test_avoided_slots_depend_on_the_state_alone(  # noqa: C901 - a table
         match what:
             case "take" if slot not in held:
                 held[slot] = NODES[extra % 2]
-                space.take(slot, held[slot])
+                pool.take(slot, held[slot])
             case "give" if slot in held:
-                space.give_back(slot, held.pop(slot), 1)
+                pool.give_back(slot, held.pop(slot), 1)
             case "block":
                 blocked.append((slot, min(1 + extra, SLOTS - slot)))
-                space.block(*blocked[-1])
+                pool.withhold(*blocked[-1])
             case "unblock" if blocked:
-                space.unblock(*blocked.pop(slot % len(blocked)))
+                pool.restore(*blocked.pop(slot % len(blocked)))
             case "avoid" if slot not in avoided:
                 avoided.add(slot)
-                space.avoid(slot)
+                pool.avoid(slot)
             case "unavoid" if slot in avoided:
                 avoided.remove(slot)
-                space.unavoid(slot)
+                pool.unavoid(slot)
     shut = {slot for first, count in blocked for slot in range(first, first + count)}
     free = set(range(SLOTS)) - set(held) - shut
-    assert {slot for slot in range(SLOTS) if space.is_free(slot)} == free
-    assert {slot for slot in range(SLOTS) if space.is_blocked(slot)} == shut
-    assert space.free == len(free)
-    chosen = choices(space)
+    assert {slot for slot in range(SLOTS) if pool.is_free(slot)} == free
+    assert {slot for slot in range(SLOTS) if pool.is_withheld(slot)} == shut
+    assert pool.free == len(free)
+    chosen = choices(pool)
     assert set(chosen) == free
     assert chosen[len(free - avoided) :] == sorted(free & avoided)
-    anew = LastResort(AggregateSpace(SLOTS))
+    anew = AvoidingPool(AggregatePool(SLOTS))
     for slot in sorted(avoided):
         anew.avoid(slot)
     for slot, node in held.items():
         anew.take(slot, node)
     for item in blocked:
-        anew.block(*item)
+        anew.withhold(*item)
     assert choices(anew) == chosen

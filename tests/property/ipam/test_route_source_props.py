@@ -60,7 +60,7 @@ class World:
     def update(self, *nodes: str) -> None:
         self.revision += 1
         places = self.ledger.saved(self.revision)
-        self.view.changed([*places, *self.ledger.take_moved()])
+        self.view.changed([*places, *self.ledger.drain_moved()])
         self.routes.update(self.ledger, [NodeName(name) for name in nodes])
         self.source.flush(self.revision, 0.0)
 

@@ -7,17 +7,16 @@ import itertools
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from services.common.document.tree import Json, from_json
 from services.common.errors import InvalidInput
 from services.common.model.layout import Group, Layout
 from services.common.model.names import NodeName
-from services.common.model.network import Isolation
 from services.common.model.node import Node
-from services.topology.forms.apply_request import Asked
+from services.topology.forms.apply_request import ApplyRequest
 from services.topology.forms.export import export_json, export_yaml
 from services.topology.forms.file import read_document
 from services.topology.layout.plan import Plan
 from services.topology.layout.usage import Usage
-from services.topology.model.draft import GroupDraft, NetworkDraft, SpecDraft, TopologyDraft
 
 names = st.text("abcyn01-", min_size=1, max_size=6).filter(lambda text: text[0] != "-")
 labels = st.dictionaries(
@@ -28,50 +27,40 @@ labels = st.dictionaries(
 
 
 @st.composite
-def groups(draw: st.DrawFn, depth: int = 3) -> tuple[GroupDraft, ...]:
-    made = []
-    for name in draw(st.lists(names, max_size=5 if depth > 1 else 3, unique=True)):
-        below = draw(groups(depth - 1)) if depth > 1 else ()
-        made.append(
-            GroupDraft(
-                at="g",
-                name=name,
-                routing=draw(st.text("a:#'\" \n\té\x85\x07-", max_size=5)),
-                weight=draw(st.integers(0, 5)),
-                groups=below,
-            )
-        )
-    return tuple(made)
+def groups(draw: st.DrawFn, depth: int = 3) -> list[Json]:
+    return [
+        {
+            "name": name,
+            "routing": draw(st.text("a:#'\" \n\té\x85\x07-", max_size=5)),
+            "weight": draw(st.integers(0, 5)),
+            "groups": draw(groups(depth - 1)) if depth > 1 else [],
+        }
+        for name in draw(st.lists(names, max_size=5 if depth > 1 else 3, unique=True))
+    ]
 
 
-def spec(tree: tuple[GroupDraft, ...], slots: int = 0) -> SpecDraft:
-    return SpecDraft(
-        networks=(
-            NetworkDraft(
-                at="n",
-                name="four",
-                cidr="10.0.0.0/12",
-                reuse_delay=0.25,
-                isolation=Isolation.SEGMENT,
-                masquerade=True,
-            ),
-            NetworkDraft(at="n", name="six", cidr="fd00:1::/64", block_length=120),
-        ),
-        topologies=(
-            TopologyDraft(at="t", name="t", networks=("four", "six"), groups=tree, slots=slots),
-        ),
-    )
+def spec(tree: list[Json]) -> Json:
+    four: Json = {
+        "name": "four",
+        "cidr": "10.0.0.0/12",
+        "reuse_delay": "0.25s",
+        "isolation": "segment",
+        "masquerade": True,
+    }
+    six: Json = {"name": "six", "cidr": "fd00:1::/64", "block_length": 120}
+    topology: Json = {"name": "t", "networks": ["four", "six"], "groups": tree}
+    return {"networks": [four, six], "topologies": [topology]}
 
 
 def plan(
-    draft: SpecDraft, before: Layout | None = None, nodes: dict[NodeName, Node] | None = None
+    document: Json, before: Layout | None = None, nodes: dict[NodeName, Node] | None = None
 ) -> Plan:
-    return Asked.of(draft).plan(before or Layout(), nodes or {}, Usage(), 0)
+    return ApplyRequest.of(from_json(document)).plan(before or Layout(), nodes or {}, Usage(), 0)
 
 
-def fits(draft: SpecDraft, before: Layout | None = None) -> Plan:
+def fits(document: Json, before: Layout | None = None) -> Plan:
     try:
-        return plan(draft, before)
+        return plan(document, before)
     except InvalidInput as error:
         assume("no room" not in str(error))
         raise
@@ -97,21 +86,21 @@ def check_levels(layout: Layout) -> None:
 
 
 @given(groups())
-def test_groups_are_disjoint_and_inside_their_parent(tree: tuple[GroupDraft, ...]) -> None:
+def test_groups_are_disjoint_and_inside_their_parent(tree: list[Json]) -> None:
     check_levels(fits(spec(tree)).layout)
 
 
 @given(groups(2), st.lists(st.tuples(names, st.integers(0, 4)), max_size=4), st.randoms())
 def test_what_there_is_keeps_the_start_of_its_prefix_when_groups_are_added(
-    tree: tuple[GroupDraft, ...], added: list[tuple[str, int]], random: object
+    tree: list[Json], added: list[tuple[str, int]], random: object
 ) -> None:
     before = fits(spec(tree)).layout
-    taken = {group.name for group in tree}
+    taken = {group["name"] for group in tree}  # type: ignore[index, call-overload]
     new = {name: weight for name, weight in added if name not in taken}
-    grown = [*tree, *(GroupDraft(at="g", name=name, weight=w) for name, w in new.items())]
+    grown: list[Json] = [*tree, *({"name": name, "weight": weight} for name, weight in new.items())]
     random.shuffle(grown)  # type: ignore[attr-defined]
     assume(tree)
-    after = fits(spec(tuple(grown)), before).layout
+    after = fits(spec(grown), before).layout
     check_levels(after)
     held = {group.path: group for group in after.topologies[0].walk()}
     for group in before.topologies[0].groups:
@@ -124,21 +113,21 @@ def test_what_there_is_keeps_the_start_of_its_prefix_when_groups_are_added(
 @given(st.lists(groups(2), min_size=1, max_size=4))
 @settings(max_examples=60)
 def test_export_and_import_make_the_same_whatever_came_before(
-    history: list[tuple[GroupDraft, ...]],
+    history: list[list[Json]],
 ) -> None:
     layout = Layout()
     for tree in history:
         layout = fits(spec(tree), layout).layout
         check_levels(layout)
     for text in (export_yaml(layout), export_json(layout)):
-        document = read_document(text)
-        assert not document.findings.problems
-        assert plan(document.draft).layout == layout
+        request = read_document(text)
+        assert not request.findings.problems
+        assert request.plan(Layout(), {}, Usage(), 0).layout == layout
 
 
 @given(groups(2), groups(2), st.lists(labels, max_size=6))
 def test_a_plan_applied_leaves_nothing_to_do(
-    first: tuple[GroupDraft, ...], second: tuple[GroupDraft, ...], machines: list[dict[str, str]]
+    first: list[Json], second: list[Json], machines: list[dict[str, str]]
 ) -> None:
     nodes = {
         NodeName(f"n{i}"): Node(NodeName(f"n{i}"), labels=machine)

@@ -28,14 +28,14 @@ def test_a_layout_goes_into_a_transaction_with_all_its_claims() -> None:
     claim = KEYS.group_claim(NetworkName(NAME), path)
     demands = [Compare(claim, Field.MOD, Relation.LESS, 1)] * MAX_COMPARES
     beside: list[Operation] = [Put(KEYS.generation, b"1")]
-    assert Room(demands, beside).take((Put(KEYS.layout, b"x" * sizes.LAYOUT_BYTES),))
+    assert Room(demands, beside).add((Put(KEYS.layout, b"x" * sizes.LAYOUT_BYTES),))
     assert len(demands) < sizes.TRANSACTION_OPERATIONS
 
 
 def test_a_policy_goes_into_a_transaction() -> None:
     beside = [Put(KEYS.policy_generation, b"1"), Put(KEYS.policy_edition, b"1")]
     policy = Put(f"{KEYS.policies}{NAME}", b"x" * sizes.POLICY_BYTES)
-    assert Room((), beside).take((policy,))
+    assert Room((), beside).add((policy,))
     assert MAX_SIZE * 2 <= sizes.POLICY_BYTES
 
 

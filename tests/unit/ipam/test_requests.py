@@ -83,7 +83,7 @@ def test_the_owner_may_ask_for_an_address_that_rests_others_may_not() -> None:
     with pytest.raises(NoAddress):
         it.allocate("other", "h2", "t", "", want(address="10.0.0.1"))
     assert it.allocate("x", "h1", "t", "", want(address="10.0.0.1")) == ["10.0.0.1"]
-    assert it.ledger.spaces["net"].areas["dc/all"].resting == 0
+    assert it.ledger.networks["net"].areas["dc/all"].resting == 0
 
 
 # Several addresses.

@@ -126,7 +126,7 @@ def test_what_a_follower_keeps_does_not_grow_with_what_came_and_went() -> None:
                 )
         it.save()
     for ledger in (it.ledger, follower.ledger):
-        (area,) = ledger.spaces["net"].areas.values()
+        (area,) = ledger.networks["net"].areas.values()
         assert len(area.empties) < 64
         for holding in area.holdings.values():
             assert len(holding._open) + len(holding._ripening) < 64

@@ -45,7 +45,7 @@ def page(*offsets: int, length: int = 30) -> bytes:
 def test_nothing_is_handed_out_where_a_page_cannot_be_read(document: bytes) -> None:
     there = world()
     item = KeyValue(key(BASE + 4), document, 1, 2, 1)
-    codec.take_batch(KEYS, Snapshot([item], 2), there.ledger, UnreadableRecords())
+    codec.apply_batch(KEYS, Snapshot([item], 2), there.ledger, UnreadableRecords())
     given = there.fill()
     assert len(given) == 252
     assert not {f"10.0.0.{last}" for last in range(4, 8)} & {*given}
@@ -55,15 +55,15 @@ def test_nothing_is_handed_out_where_a_page_cannot_be_read(document: bytes) -> N
 
 def test_a_change_of_topology_does_not_free_it() -> None:
     there = world()
-    codec.take_batch(KEYS, Changes([event(BASE, b"{")], 2), there.ledger, UnreadableRecords())
+    codec.apply_batch(KEYS, Changes([event(BASE, b"{")], 2), there.ledger, UnreadableRecords())
     there.ledger.set_layout(world().ledger.layout)
     assert "10.0.0.0" not in there.fill()
 
 
 def test_one_that_was_known_before_keeps_what_is_in_use() -> None:
     there = world()
-    codec.take_batch(KEYS, Changes([event(BASE, page(0))], 2), there.ledger, UnreadableRecords())
-    codec.take_batch(KEYS, Changes([event(BASE, b"{")], 3), there.ledger, UnreadableRecords())
+    codec.apply_batch(KEYS, Changes([event(BASE, page(0))], 2), there.ledger, UnreadableRecords())
+    codec.apply_batch(KEYS, Changes([event(BASE, b"{")], 3), there.ledger, UnreadableRecords())
     assert [block.base for block, _ in there.ledger.index.places("u0")] == [BASE]
     assert there.one("new") == "10.0.0.4"
 
@@ -72,13 +72,13 @@ def test_a_large_block_of_which_one_page_is_unreadable_gives_nothing() -> None:
     there = world(25)
     first = page(0, length=25)
     batch = Changes([event(BASE, first), event(BASE, b"{", page=1)], 2)
-    codec.take_batch(KEYS, batch, there.ledger, UnreadableRecords())
+    codec.apply_batch(KEYS, batch, there.ledger, UnreadableRecords())
     assert there.one("new") == "10.0.0.128"
 
 
 @pytest.mark.parametrize("document", [None, page(1)], ids=["deleted", "written anew"])
 def test_it_is_used_again_once_it_was_put_right(document: bytes | None) -> None:
     there = world()
-    codec.take_batch(KEYS, Changes([event(BASE, b"{")], 2), there.ledger, UnreadableRecords())
-    codec.take_batch(KEYS, Changes([event(BASE, document)], 3), there.ledger, UnreadableRecords())
+    codec.apply_batch(KEYS, Changes([event(BASE, b"{")], 2), there.ledger, UnreadableRecords())
+    codec.apply_batch(KEYS, Changes([event(BASE, document)], 3), there.ledger, UnreadableRecords())
     assert there.one("new") == "10.0.0.0"

@@ -4,15 +4,12 @@ import pytest
 
 from services.common.errors import InvalidInput
 from services.common.model.layout import Layout
-from services.topology.forms.apply_request import Asked
 from services.topology.forms.file import read_document
 from services.topology.layout.usage import Usage
 
 
 def carve(text: str, previous: Layout | None = None) -> Layout:
-    document = read_document(text)
-    asked = Asked.of(document.draft, document.findings)
-    return asked.plan(previous or Layout(), {}, Usage(), 0).layout
+    return read_document(text).plan(previous or Layout(), {}, Usage(), 0).layout
 
 
 def one_network(groups: str, cidr: str = "10.1.0.0/16", more: str = "") -> str:

@@ -4,12 +4,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import MessageToJson
 
 from services.common.errors import InvalidInput
 from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.model.node import Attachment, Node
-from services.topology.forms.apply_request import Asked
+from services.topology.api import messages_out
 from services.topology.forms.export import export_json, export_yaml
 from services.topology.forms.file import Format, read_document
 from services.topology.layout.plan import Plan
@@ -19,8 +20,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "datacenter.yaml"
 
 
 def plan(text: str, form: Format | None = None) -> Plan:
-    document = read_document(text, form)
-    return Asked.of(document.draft, document.findings).plan(Layout(), {}, Usage(), 0)
+    return read_document(text, form).plan(Layout(), {}, Usage(), 0)
 
 
 def refused(text: str) -> dict[str, str]:
@@ -183,8 +183,7 @@ def test_an_export_of_5000_nodes_with_labels_can_be_imported(
     }
     text = write(layout, nodes.values())
     assert len(text) > 1 << 20
-    document = read_document(text)
-    again = Asked.of(document.draft, document.findings).plan(Layout(), {}, Usage(), 0)
+    again = read_document(text).plan(Layout(), {}, Usage(), 0)
     assert again.layout == layout
     assert {node.name: node.placements for node in again.nodes} == {
         name: node.placements for name, node in nodes.items()
@@ -260,3 +259,33 @@ def test_listed_nodes_that_cannot_be_are_refused(nodes: str) -> None:
         f"topologies: [{{networks: [n], groups: [{{name: r, nodes: {nodes}}}]}}]"
     )
     assert all(path.startswith("topologies[0].groups[0].nodes[") for path in refused(text))
+
+
+def test_a_file_is_the_json_form_of_the_api() -> None:
+    text = """
+networks:
+  - {name: n, cidr: 10.0.0.0/16, block_length: 28, vlan: 20, mode: onlink, gateway: 10.0.0.1,
+     reuse_delay: 1m, isolation: tenant, masquerade: true}
+topologies:
+  - {name: t, networks: [n], groups: [{name: a, prefixes: {n: 10.0.0.0/24}}, {name: b, weight: 2}]}
+"""
+    layout = plan(text).layout
+    message = messages_out.spec(layout, ())
+    for own_names in (True, False):
+        answer = MessageToJson(message, preserving_proto_field_name=own_names)
+        assert plan(answer).layout == layout
+
+
+@pytest.mark.parametrize(
+    ("network", "path"),
+    [
+        ("vlan: 7, vlan_id: 7", "networks[0].vlan"),
+        ("blockLength: 29, block_length: 29", "networks[0].blockLength"),
+        ("mode: ATTACHMENT_MODE_BRIDGE", "networks[0].mode"),
+        ("group: x", "networks[0].group"),
+    ],
+)
+def test_other_spellings_are_not_taken(network: str, path: str) -> None:
+    assert path in refused(
+        f"networks: [{{name: n, cidr: 10.0.0.0/16, {network}}}]\ntopologies: [{{networks: [n]}}]"
+    )

@@ -6,7 +6,6 @@ from services.common.errors import WrongState
 from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.node import Attachment, Node
-from services.topology.forms.apply_request import Asked
 from services.topology.forms.file import read_document
 from services.topology.layout.diff import Kind
 from services.topology.layout.leaf_counts import Tally
@@ -30,12 +29,11 @@ def plan(
     usage: Usage | None = None,
     network: str = "",
 ) -> Plan:
-    document = read_document(
+    request = read_document(
         f"networks: [{{name: n, cidr: 10.0.0.0/16{network}}}]\n"
         f"topologies: [{{networks: [n], groups: {groups}}}]"
     )
-    asked = Asked.of(document.draft, document.findings)
-    return asked.plan(before.layout if before else Layout(), nodes or {}, usage or Usage(), 0)
+    return request.plan(before.layout if before else Layout(), nodes or {}, usage or Usage(), 0)
 
 
 def node(name: str, **labels: str) -> Node:
@@ -84,11 +82,11 @@ def test_a_pin_goes_before_labels() -> None:
 
 
 def test_a_node_is_only_in_topologies_of_networks_it_is_attached_to() -> None:
-    document = read_document(
+    request = read_document(
         "networks: [{name: n, cidr: 10.0.0.0/16}, {name: m, cidr: 10.1.0.0/16}]\n"
         "topologies: [{networks: [n]}, {networks: [m]}]"
     )
-    layout = Asked.of(document.draft).plan(Layout(), {}, Usage(), 0).layout
+    layout = request.plan(Layout(), {}, Usage(), 0).layout
     attached = Node(
         NodeName("x"), ip_address("192.0.2.1"), attachments=(Attachment(NetworkName("m")),)
     )

@@ -10,7 +10,6 @@ import pytest
 
 from services.common.errors import InvalidInput
 from services.common.model.layout import Layout
-from services.topology.forms.apply_request import Asked
 from services.topology.forms.export import export_json, export_yaml
 from services.topology.forms.file import read_document
 from services.topology.layout.plan import Plan
@@ -31,9 +30,7 @@ def network(name: str, cidr: str, mask: int = 29, **more: object) -> Json:
 
 
 def plan(text: str, layout: Layout | None = None) -> Plan:
-    document = read_document(text, None)
-    asked = Asked.of(document.draft, document.findings)
-    return asked.plan(layout or Layout(), {}, Usage(), 0)
+    return read_document(text, None).plan(layout or Layout(), {}, Usage(), 0)
 
 
 def paths(made: Plan) -> list[str]:

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import pytest
 
-from lab import probe
 from lab.capture import Capture
 from lab.fabric import FABRIC, ROUTER, Fabric, down, vlan_link
 from lab.file import parse
@@ -23,6 +22,7 @@ from services.agent.kernel.diff import Step
 from services.agent.kernel.links import Links
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.state import Key, Kind, Value, VlanLink
+from tests.support import probing
 from tests.vm.vlan.needs import TRUNK
 
 T = TypeVar("T")
@@ -107,30 +107,30 @@ def test_the_agent_removes_and_remakes_only_its_own(lab: Lab) -> None:
 
 
 async def test_nodes_reach_each_other_on_a_vlan_that_both_are_on(lab: Lab) -> None:
-    assert await probe.reachable(path_of(lab.name, "n1"), ip_address("10.20.0.12"))
-    assert await probe.reachable(path_of(lab.name, "n2"), ip_address("10.20.0.21"))
-    assert await probe.reachable(path_of(lab.name, "plain"), ip_address("10.20.0.11"))
+    assert await probing.reachable(path_of(lab.name, "n1"), ip_address("10.20.0.12"))
+    assert await probing.reachable(path_of(lab.name, "n2"), ip_address("10.20.0.21"))
+    assert await probing.reachable(path_of(lab.name, "plain"), ip_address("10.20.0.11"))
 
 
 async def test_frames_on_the_trunk_are_tagged(lab: Lab) -> None:
     with Capture(path_of(lab.name, FABRIC)) as capture:
-        assert await probe.reachable(path_of(lab.name, "n1"), ip_address("10.20.0.12"))
-        assert await probe.reachable(path_of(lab.name, "n2"), ip_address("10.30.0.1"))
+        assert await probing.reachable(path_of(lab.name, "n1"), ip_address("10.20.0.12"))
+        assert await probing.reachable(path_of(lab.name, "n2"), ip_address("10.30.0.1"))
         assert {each.vlan_id for each in capture.seen() if each.echo} == {20, 30}
 
 
 async def test_another_vlan_is_reached_through_the_router_where_it_allows(lab: Lab) -> None:
     n1 = path_of(lab.name, "n1")
-    assert await probe.reachable(n1, ip_address("10.30.0.21"))
+    assert await probing.reachable(n1, ip_address("10.30.0.21"))
     with Capture(path_of(lab.name, ROUTER)) as capture:
-        await probe.ping(n1, ip_address("10.30.0.21"), timeout=5)
+        await probing.ping(n1, ip_address("10.30.0.21"), timeout=5)
         seen = [
             (each.interface, each.outgoing)
             for each in capture.seen()
             if each.echo and each.interface.startswith("vlan")
         ]
     assert seen == [("vlan20", False), ("vlan30", True)]
-    back = await probe.ping(path_of(lab.name, "other"), ip_address("10.20.0.21"), timeout=5)
+    back = await probing.ping(path_of(lab.name, "other"), ip_address("10.20.0.21"), timeout=5)
     assert back.outcome is Outcome.PROHIBITED
 
 
@@ -145,6 +145,6 @@ async def test_a_port_carries_only_its_vlans(lab: Lab) -> None:
         ],
         namespace=name_of(lab.name, "n2"),
     )
-    echoed = await probe.ping(path_of(lab.name, "n2"), ip_address("10.40.0.11"), timeout=1)
+    echoed = await probing.ping(path_of(lab.name, "n2"), ip_address("10.40.0.11"), timeout=1)
     assert echoed.outcome is not Outcome.ANSWERED
-    assert await probe.reachable(path_of(lab.name, "n1"), vlan.gateway)
+    assert await probing.reachable(path_of(lab.name, "n1"), vlan.gateway)

@@ -33,6 +33,7 @@ from lab.processes import environment
 from lab.spec import TRUNK_INTERFACE, Endpoint
 from services.common.errors import WrongState
 from tests.kernel.agent.site import until
+from tests.support import probing
 from tests.support.agent_node import run_plugin
 from tests.vm.vlan.needs import PATIENCE, TRUNK
 
@@ -164,13 +165,13 @@ def routes(cluster: Cluster, node: str, link: str) -> dict[str, tuple[str, str]]
 
 async def way(cluster: Cluster, source: Host, destination: Host) -> Way:
     """Sends one ping, watched everywhere on the trunk."""
-    assert await probe.reachable(source.path, cluster.lab.network(source.network).gateway)
+    assert await probing.reachable(source.path, cluster.lab.network(source.network).gateway)
     with ExitStack() as stack:
         captures = {
             name: stack.enter_context(Capture(cluster.path(name)))
             for name in (FABRIC, ROUTER, "shared", "only-a")
         }
-        echoed = await probe.ping(source.path, destination.address, timeout=WAIT)
+        echoed = await probing.ping(source.path, destination.address, timeout=WAIT)
         frames = {
             name: [
                 (OUT if each.outgoing else IN, each.vlan_id)
@@ -253,7 +254,7 @@ def prefix_of(routes: dict[str, tuple[str, str]], way: tuple[str, str], host: Ho
 
 async def test_endpoints_on_one_vlan_speak_directly_with_its_tag(cluster: Cluster) -> None:
     hosts = await hosts_of(cluster)
-    assert await probe.reachable(hosts["a1"].path, hosts["a2"].address)
+    assert await probing.reachable(hosts["a1"].path, hosts["a2"].address)
     there = await way(cluster, hosts["a1"], hosts["a2"])
     assert there == Way(
         Outcome.ANSWERED,
@@ -264,7 +265,7 @@ async def test_endpoints_on_one_vlan_speak_directly_with_its_tag(cluster: Cluste
 
 async def test_endpoints_on_two_vlans_of_one_node_meet_at_the_router(cluster: Cluster) -> None:
     hosts = await hosts_of(cluster)
-    assert await probe.reachable(hosts["a1"].path, hosts["b1"].address)
+    assert await probing.reachable(hosts["a1"].path, hosts["b1"].address)
     there = await way(cluster, hosts["a1"], hosts["b1"])
     assert there == Way(
         Outcome.ANSWERED,
@@ -312,12 +313,12 @@ async def test_a_container_comes_by_the_cni_plugin(cluster: Cluster) -> None:
         status, result = await asyncio.to_thread(plugin, "ADD")
         assert status == 0, result
         address = ipaddress.ip_interface(result["ips"][0]["address"]).ip
-        assert await probe.reachable(hosts["a1"].path, address, within=WAIT)
+        assert await probing.reachable(hosts["a1"].path, address, within=WAIT)
         there = await way(cluster, Host("pod", pod, address, "a", "only-a"), hosts["b1"])
         assert there.outcome is Outcome.ANSWERED
         assert there.trunks[ROUTER] == [(IN, 20), (OUT, 30)]
         assert await asyncio.to_thread(plugin, "DEL") == (0, None)
-        gone = await probe.ping(hosts["a1"].path, address, timeout=WAIT)
+        gone = await probing.ping(hosts["a1"].path, address, timeout=WAIT)
         assert gone.outcome is Outcome.UNREACHABLE
     finally:
         remove(cluster.lab.name, ["pod"])
@@ -373,14 +374,14 @@ async def test_a_crash_and_a_restart_of_the_agent_keep_its_links(cluster: Cluste
     hosts = await hosts_of(cluster)
     flows = [(hosts["a1"].path, hosts["a2"].address), (hosts["a1"].path, hosts["b1"].address)]
     for flow in flows:
-        assert await probe.reachable(*flow)
+        assert await probing.reachable(*flow)
 
     def held() -> tuple[object, ...]:
         indexes = {name: link["ifindex"] for name, link in links(cluster, "shared").items()}
         return indexes, rules(cluster, "shared"), vlans(cluster, "shared")
 
     before = held()
-    async with probe.traffic(flows, interval=0.5) as results:
+    async with probing.traffic(flows, interval=0.5) as results:
         cluster.kill("shared")
         assert held() == before
         cluster.start("shared")
@@ -420,5 +421,5 @@ async def test_uninstall_takes_our_links_and_leaves_one_of_somebody_elses(
     await cluster.agent("only-a").ready()
     assert vlans(cluster, "only-a") == LINKS["only-a"]
     hosts = await hosts_of(cluster)
-    assert await probe.reachable(hosts["a2"].path, hosts["a1"].address, within=WAIT)
+    assert await probing.reachable(hosts["a2"].path, hosts["a1"].address, within=WAIT)
     assert at(cluster, "only-a", "ip -d address show theirs") == foreign

@@ -9,32 +9,32 @@ from __future__ import annotations
 
 from services.ipam.slots.coverage import Coverage
 from services.ipam.slots.integer_runs import Runs
-from services.ipam.slots.placement import GroupSpace
+from services.ipam.slots.pool import SlotPool
 
 
-class LastResort:
-    """A space that chooses the slots to avoid last; all else is the inner space's."""
+class AvoidingPool:
+    """A pool that chooses the slots to avoid last; all else is the inner pool's."""
 
-    def __init__(self, inner: GroupSpace) -> None:
+    def __init__(self, inner: SlotPool) -> None:
         self._inner = inner
         self._avoided: set[int] = set()
-        """All of them; the inner space has them blocked."""
+        """All of them; the inner pool withholds them."""
         self._shut = Coverage()
-        """What is blocked besides."""
+        """What is withheld besides."""
         self._spare = Runs()
         """Those to avoid that can be chosen."""
 
     @property
     def free(self) -> int:
-        """How many slots are neither held nor blocked."""
+        """How many slots are neither held nor withheld."""
         return self._inner.free + self._spare.count
 
     def is_free(self, slot: int) -> bool:
-        """Says whether a slot is in the space, not held and not blocked."""
+        """Says whether a slot is in the pool, not held and not withheld."""
         return self._inner.is_free(slot) or slot in self._spare
 
-    def is_blocked(self, slot: int) -> bool:
-        """Says whether a slot is blocked, held or not."""
+    def is_withheld(self, slot: int) -> bool:
+        """Says whether a slot is withheld, held or not."""
         return slot in self._shut
 
     def holder(self, slot: int) -> str | None:
@@ -47,7 +47,7 @@ class LastResort:
         return self._spare.at_or_after(0) if slot is None else slot
 
     def take(self, slot: int, node: str) -> int | None:
-        """Gives a slot to a node; see `GroupSpace.take`."""
+        """Gives a slot to a node; see `SlotPool.take`."""
         returned = self._inner.take(slot, node)
         self._withdraw(slot)
         return returned
@@ -66,16 +66,16 @@ class LastResort:
         """Tells at a start of a slot that nobody holds now and that came back."""
         self._inner.note_returned(slot, returned)
 
-    def block(self, slot: int, count: int = 1) -> None:
-        """Withdraws slots; see `GroupSpace.block`."""
-        self._inner.block(slot, count)
+    def withhold(self, slot: int, count: int = 1) -> None:
+        """Withholds slots; see `SlotPool.withhold`."""
+        self._inner.withhold(slot, count)
         for run in self._shut.add(slot, slot + count):
             for first, end in self._spare.within(*run):
                 self._spare.remove(first, end)
 
-    def unblock(self, slot: int, count: int = 1) -> None:
-        """Undoes `block`."""
-        self._inner.unblock(slot, count)
+    def restore(self, slot: int, count: int = 1) -> None:
+        """Undoes `withhold`."""
+        self._inner.restore(slot, count)
         for first, end in self._shut.remove(slot, slot + count):
             few = end - first < len(self._avoided)
             for avoided in range(first, end) if few else tuple(self._avoided):
@@ -85,14 +85,14 @@ class LastResort:
     def avoid(self, slot: int) -> None:
         """Says that a slot, free or held, is to be chosen last; it is not so yet."""
         self._avoided.add(slot)
-        self._inner.block(slot)
+        self._inner.withhold(slot)
         self._offer(slot)
 
     def unavoid(self, slot: int) -> None:
         """Undoes `avoid`."""
         self._avoided.remove(slot)
         self._withdraw(slot)
-        self._inner.unblock(slot)
+        self._inner.restore(slot)
 
     def _offer(self, slot: int) -> None:
         if (

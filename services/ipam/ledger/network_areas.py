@@ -55,11 +55,11 @@ def shapes(layout: Layout) -> Iterator[Shape]:
             yield Shape(network, topology.name, leaves)
 
 
-class NetworkSpace:
+class NetworkAreas:
     """A network with its areas."""
 
     def __init__(self, shape: Shape) -> None:
-        """It has no areas before `take`."""
+        """It has no areas before `reshape`."""
         network = shape.network
         self.network = network
         self.topology = shape.topology
@@ -80,7 +80,7 @@ class NetworkSpace:
         """The network's."""
         return self.network.name
 
-    def take(self, shape: Shape) -> tuple[list[Area], list[Area]]:
+    def reshape(self, shape: Shape) -> tuple[list[Area], list[Area]]:
         """Takes over a shape of the same division; returns the areas that are new, and gone.
 
         In new ones is set aside what is in the network.

@@ -1,0 +1,33 @@
+"""A request to register or update a node: what it says depends on the networks that there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.common.document.fields import Fields, Findings
+from services.common.document.tree import Tree
+from services.common.errors import InvalidInput
+from services.common.model.layout import Layout
+from services.common.model.names import NodeName
+from services.topology.checks.nodes import check_pins, read_node
+from services.topology.model.spec import NodeSpec
+
+AT = "node"
+"""The field path of the node in requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRequest:
+    name: NodeName
+    tree: Tree
+    """The JSON form of the API's Node."""
+
+    def read(self, layout: Layout) -> NodeSpec:
+        """Reads and checks it; raises InvalidInput."""
+        findings = Findings()
+        fields = Fields(self.tree, AT, findings)
+        spec = read_node(fields, {network.name: network for network in layout.networks})
+        check_pins(spec.node, layout, fields)
+        if findings.problems:
+            raise InvalidInput.of(findings.problems)
+        return spec
