@@ -112,6 +112,15 @@ class Standing:
         self._lead_to(endpoint)
         return True
 
+    @property
+    def disowned(self) -> Mapping[EndpointName, str]:
+        """Attached endpoints whose addresses ipam has not for them, and why, for people."""
+        return {
+            name: troubles[Concern.OWNERSHIP].text
+            for name, troubles in self._troubles.items()
+            if Concern.OWNERSHIP in troubles
+        }
+
     def has(self, name: EndpointName, concern: Concern) -> bool:
         """Whether that is wrong."""
         return concern in self._troubles.get(name, {})

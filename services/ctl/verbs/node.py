@@ -17,6 +17,7 @@ from services.ctl.calls import agents, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import usage
+from services.ctl.verbs import node_check as health
 from services.ctl.verbs import node_life as life
 from services.ctl.views import node_view, plan_view
 from services.ctl.views.output import Format, plain
@@ -291,6 +292,10 @@ async def update(
     await waiting.wait_for_routes(session, wait)
 
 
+verb(app, "check", mutates=True, examples=health.EXAMPLES)(health.check)
+verb(app, "cordon", mutates=True, examples=life.CORDON_EXAMPLES)(life.cordon)
+verb(app, "uncordon", mutates=True, examples=life.UNCORDON_EXAMPLES)(life.uncordon)
+verb(app, "drain", mutates=True, examples=life.DRAIN_EXAMPLES)(life.drain)
 verb(app, "remove", mutates=True, examples=life.REMOVE_EXAMPLES)(life.remove)
 
 

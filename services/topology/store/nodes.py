@@ -24,6 +24,7 @@ from services.topology.checks.nodes import address_field, addresses
 from services.topology.checks.own_node import (
     AGENTS_MAY,
     FIELDS,
+    FOR_OPERATORS,
     check_own_addresses,
     declared,
     reported,
@@ -44,7 +45,7 @@ _SPENT_MOST = 16
 """Removals that are forgotten at once."""
 _REMOVALS_KEPT = 1_000
 """Names whose agents are told that somebody removed them: enough for those that may yet run."""
-_ASKED = (*FIELDS, "allowance")
+_ASKED = (*FIELDS, *FOR_OPERATORS)
 """What a caller says of a node; the rest is ours."""
 
 
@@ -258,6 +259,8 @@ class NodeChanges:
         node = spec.node
         if not spec.allowance_said and known is not None:
             node = replace(node, allowance=known.allowance)
+        if not spec.cordoned_said and known is not None:
+            node = replace(node, cordoned=known.cordoned)
         return reported(known, node, self._agents_may) if by_agent else declared(known, node)
 
     def _check_own_addresses(self, known: Node | None, node: Node) -> None:
