@@ -26,11 +26,13 @@ from romana.topology.v1 import topology_service_pb2 as pb
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.agent.kernel.state import Interface
+from services.agent.streams.parsing import read_message
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import Forbidden, NotFound, RomanaError
-from services.common.model.names import NetworkName, NodeName
+from services.common.model.names import NodeName
 from services.common.model.network import Address
 from services.common.model.node import Attachment
+from services.common.rpc.models import to_message
 from services.common.rpc.status import error_of
 from services.common.socket_address import TcpAddress, parse_address
 
@@ -197,7 +199,7 @@ class Registering:
                 for item in identity.attachments
             ]
             del node.attachments[:]
-            node.attachments.extend(_message(item) for item in attachments)
+            node.attachments.extend(to_message(node_pb2.Attachment, item) for item in attachments)
         if identity.address is not None:
             node.address = str(identity.address)
         elif (
@@ -284,24 +286,8 @@ def _source(target: str) -> Address | None:
         return None
 
 
-def _message(value: Attachment) -> node_pb2.Attachment:
-    return node_pb2.Attachment(
-        network=value.network,
-        interface=value.interface,
-        address="" if value.address is None else str(value.address),
-        vlan_id=value.vlan_id,
-        parent_interface=value.parent_interface,
-    )
-
-
 def _attachments(node: node_pb2.Node) -> list[Attachment]:
     return [
-        Attachment(
-            NetworkName(item.network),
-            item.interface,
-            ipaddress.ip_address(item.address) if item.address else None,
-            item.vlan_id,
-            item.parent_interface,
-        )
-        for item in node.attachments
+        read_message(Attachment, item, f"node.attachments[{number}]")
+        for number, item in enumerate(node.attachments)
     ]

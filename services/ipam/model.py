@@ -42,8 +42,6 @@ class Owner(NamedTuple):
 
 
 class AddressSpec(NamedTuple):
-    """One address that is asked for."""
-
     network: NetworkName | None = None
     """None: the tenant's networks in the order they are tried."""
     bits: int = 0
@@ -56,8 +54,6 @@ ANY: Final = (AddressSpec(),)
 
 
 class AllocatedAddress(Struct, frozen=True, gc=False):
-    """One address in use."""
-
     address: int
     bits: int
     network: NetworkName
@@ -99,8 +95,6 @@ class Why(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why one network gave no address."""
-
     network: NetworkName
     why: Why
     group: GroupPath | None = None
@@ -139,5 +133,4 @@ def parse_address(text: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=65_536)
 def prefix_text(base: int, length: int, bits: int) -> str:
-    """CIDR notation."""
     return f"{address_text(base, bits)}/{length}"

@@ -15,8 +15,6 @@ from services.ipam.deciding.commands import SHARE
 
 
 class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):
-    """The ipam service."""
-
     listen: ListenSettings = ListenSettings(address="127.0.0.1:9620")
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9621")
     etcd: EtcdSettings = EtcdSettings()

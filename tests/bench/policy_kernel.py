@@ -14,8 +14,8 @@ from typing import Final
 
 from services.agent.kernel.nftables.driver import Nft
 from services.agent.kernel.nftables.table import Found
+from services.agent.kernel.nftables.table_diff import diff
 from services.agent.rules.compose import Composer, Local
-from services.agent.rules.diff import diff
 from services.agent.rules.resources import Resource
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName

@@ -32,6 +32,8 @@ class FakeApiServer:
         self.fails: int = 0
         """Status of every answer; 0: what it should be."""
         self.bookmarks = True
+        self.unknown: set[str] = set()
+        """Paths of kinds that are not defined."""
         self.url = ""
         self._changed = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -121,12 +123,16 @@ class FakeApiServer:
         query = {key: texts[0] for key, texts in parse_qs(parts.query).items()}
         if self.fails:
             await self._send(writer, self.fails, {"message": "as told", "code": self.fails})
+        elif parts.path in self.unknown:
+            await self._send(writer, 404, {"message": "no such kind", "code": 404})
         elif query.get("watch") == "true":
             await self._watch(writer, parts.path, int(query["resourceVersion"]))
         elif method == "GET" and parts.path in self.objects:
             await self._send(writer, 200, self.objects[parts.path])
         elif method == "GET" and "limit" in query:
             await self._list(writer, parts.path, query)
+        elif method == "PATCH" and (key := parts.path.removesuffix("/status")) in self.objects:
+            await self._send(writer, 200, self._apply_status(key, json.loads(body)))
         elif method in {"POST", "PUT"}:
             await self._write(writer, method, parts.path, json.loads(body))
         else:
@@ -161,6 +167,10 @@ class FakeApiServer:
             since = self.version
             await writer.drain()
             await changed.wait()
+
+    def _apply_status(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        item = {**self.objects[key], "status": body["status"]}
+        return self.put(key, **item)
 
     async def _write(
         self, writer: asyncio.StreamWriter, method: str, path: str, item: dict[str, Any]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.agent.kernel import netlink
+from services.agent.kernel import codec
 from services.agent.kernel.netlink import CAP_ACK, KernelUnavailable, Netlink
 from services.agent.kernel.nftables.messages import GET_CHAIN, NETFILTER, NEW_CHAIN
 from services.agent.kernel.nftables.table import TABLE
@@ -75,10 +75,10 @@ def _of_nftables() -> Iterator[tuple[str, str, str]]:
         with Netlink(NETFILTER, options=(CAP_ACK,)) as asking:
             answers = asking.dump(GET_CHAIN, struct.pack("!BBH", 0, 0, 0))
         for data in answers:
-            for kind, _, start, end in netlink.messages(data):
-                found = netlink.attributes(data, start + 4, end)
+            for kind, _, start, end in codec.messages(data):
+                found = codec.attributes(data, start + 4, end)
                 hook = found.get(_HOOK, b"")
-                number = netlink.attributes(hook, 0, len(hook)).get(_HOOK_NUMBER)
+                number = codec.attributes(hook, 0, len(hook)).get(_HOOK_NUMBER)
                 if (
                     kind == NEW_CHAIN
                     and data[start] in _FAMILIES

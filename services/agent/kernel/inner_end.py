@@ -22,8 +22,10 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from services.agent.kernel import endpoint_names, host_end, rtnetlink
+from services.agent.kernel.codec import Order
+from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.numbers import FIRST_PRIORITY, FIRST_TABLE, PROTOCOL
-from services.agent.kernel.rtnetlink import RT_TABLE_MAIN, DefaultRoute, Link, RtSocket
+from services.agent.kernel.rtnetlink import RT_TABLE_MAIN, DefaultRoute, Link
 from services.agent.kernel.wiring import Difference, Wiring, gateway_of
 from services.common.model.network import Address
 
@@ -53,8 +55,8 @@ def fill(wiring: Wiring) -> bool | None:
         # before it is up: its link-local address is usable at once
         host_end.write(f"ipv6/conf/{wiring.interface}/disable_ipv6", "0")
         host_end.write(f"ipv6/conf/{wiring.interface}/accept_dad", "0")
-    with RtSocket() as inner:
-        link = inner.link(wiring.interface)
+    with Netlink() as inner:
+        link = rtnetlink.link(inner, wiring.interface)
         if link is None:
             return None
         inner.do([rtnetlink.set_up(link.index), *_addresses(link, wiring.addresses)])
@@ -63,8 +65,8 @@ def fill(wiring: Wiring) -> bool | None:
 
 def mend(wiring: Wiring) -> None:
     """Puts back what the kernel took away when the link went down, if it is up again."""
-    with RtSocket() as inner:
-        link = inner.link(wiring.interface)
+    with Netlink() as inner:
+        link = rtnetlink.link(inner, wiring.interface)
         if link is not None and link.up:
             six = [address for address in wiring.addresses if isinstance(address, IPv6Address)]
             inner.do(_addresses(link, six))
@@ -73,28 +75,28 @@ def mend(wiring: Wiring) -> None:
 
 def is_there(wiring: Wiring) -> bool:
     """Whether the end is in this namespace."""
-    with RtSocket() as inner:
-        link = inner.link(wiring.interface)
+    with Netlink() as inner:
+        link = rtnetlink.link(inner, wiring.interface)
         return link is not None and link.mac == wiring.mac
 
 
 def unroute(addresses: Sequence[Address]) -> None:
     """Removes the rules of addresses that were beside another default route."""
-    with RtSocket() as inner:
+    with Netlink() as inner:
         inner.attempt([rtnetlink.delete_rule(address, 0, *_RULE) for address in addresses])
 
 
 def differences(wiring: Wiring) -> Iterator[Difference]:
     """What is not as it shall be."""
     where = f"{wiring.interface} in {wiring.namespace}"
-    with RtSocket() as inner:
-        link = inner.link(wiring.interface)
+    with Netlink() as inner:
+        link = rtnetlink.link(inner, wiring.interface)
         if link is None:
             text = f"{wiring.namespace} has no interface {wiring.interface}"
             yield Difference(text, gone=True)
             return
-        has = inner.addresses(link.index)
-        routes = inner.default_routes()
+        has = {own.ip for _, own in rtnetlink.addresses(inner, link.index)}
+        routes = rtnetlink.default_routes(inner)
     if not link.up:
         yield Difference(f"{where} is down")
     if link.mac != wiring.mac:
@@ -110,18 +112,18 @@ def differences(wiring: Wiring) -> Iterator[Difference]:
             yield Difference(f"{where} lacks the default route by way of {gateway}")
 
 
-def _addresses(link: Link, addresses: Sequence[Address]) -> list[rtnetlink.Message]:
+def _addresses(link: Link, addresses: Sequence[Address]) -> list[Order]:
     return [
         rtnetlink.add_address(link.index, address, address.max_prefixlen) for address in addresses
     ]
 
 
-def _route(inner: RtSocket, link: Link, wiring: Wiring) -> bool:
+def _route(inner: Netlink, link: Link, wiring: Wiring) -> bool:
     """Puts the default routes that are missing; whether one is beside another interface's."""
-    routes = inner.default_routes()
+    routes = rtnetlink.default_routes(inner)
     table = FIRST_TABLE + link.index
-    puts: list[rtnetlink.Message] = []
-    rules: list[rtnetlink.Message] = []
+    puts: list[Order] = []
+    rules: list[Order] = []
     for gateway in wiring.gateways:
         ways = _ways(routes, link, gateway)
         puts.append(rtnetlink.add_neighbour(link.index, gateway, endpoint_names.HOST_MAC))

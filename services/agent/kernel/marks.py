@@ -21,10 +21,11 @@ ALL: Final = 0xFFFFFFFF
 MASQUERADED: Final = 0x00004000
 WAYS: Final = 0x001F0000
 STEERING: Final = 0x3FE00000
+OURS: Final = WAYS | STEERING
 
 OPERATORS: Final = 0x524F4D41
 """What an operator's own rules mark a packet with that no policy is asked about: "ROMA"."""
-OPERATORS_MASK: Final = ALL & ~(WAYS | STEERING)
+OPERATORS_MASK: Final = ALL & ~OURS
 
 
 def native(value: int) -> bytes:

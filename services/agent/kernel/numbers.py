@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 PROTOCOL: Final = 114
@@ -23,11 +23,15 @@ TABLES: Final = 1_000
 FIRST_PRIORITY: Final = 11_400
 """Rules: before main's 32766, after the few that systems put first."""
 OWN_ADDRESS_PRIORITY: Final = FIRST_PRIORITY + 10
+TRANSLATED_PRIORITY: Final = FIRST_PRIORITY + 11
+NEAR_WAY_PRIORITY: Final = FIRST_PRIORITY + 12
+WAY_PRIORITY: Final = FIRST_PRIORITY + 13
 FOR_NETWORK_PRIORITY: Final = FIRST_PRIORITY + 15
 FOR_OTHERS_PRIORITY: Final = FIRST_PRIORITY + 16
 INCOMING_PRIORITY: Final = FIRST_PRIORITY + 20
 ASTRAY_PRIORITY: Final = FIRST_PRIORITY + 21
 NOWHERE_PRIORITY: Final = FIRST_PRIORITY + 22
+NO_WAY_PRIORITY: Final = FIRST_PRIORITY + 25
 OUTGOING_PRIORITY: Final = FIRST_PRIORITY + 30
 PASSED_PRIORITY: Final = FIRST_PRIORITY + 40
 LAST_PRIORITY: Final = FIRST_PRIORITY + 99
@@ -35,8 +39,15 @@ LAST_PRIORITY: Final = FIRST_PRIORITY + 99
 FIRST_NEXTHOP: Final = 1 << 30
 NEXTHOPS: Final = 1 << 28
 
+FIRST_WAY: Final = 1
+WAYS: Final = 15
+"""Interfaces to networks by which replies of translated connections can go: as many as the mark
+has values, see `services.agent.kernel.marks`."""
+
 ALIAS: Final = "romana"
 """Begins the alias of every link that we make."""
+LINK_GROUP: Final = 0x726F6D61
+"""Of VLAN links that we make: "roma"."""
 
 
 def our_table(table: int) -> bool:
@@ -56,10 +67,14 @@ def our_nexthop(number: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What is assigned: tables by network, nexthop ids by `network/node`."""
+    """What is assigned."""
 
     tables: Mapping[str, int]
+    """By network."""
     nexthops: Mapping[str, int]
+    """By `network/node`."""
+    ways: Mapping[str, int] = field(default_factory=dict)
+    """By interface; more than there are numbers for have none."""
 
     @classmethod
     def none(cls) -> Numbers:
@@ -75,7 +90,14 @@ class Numbers:
         return Numbers(
             _assign(self.tables, networks, FIRST_TABLE, TABLES),
             _assign(self.nexthops, peers, FIRST_NEXTHOP, NEXTHOPS),
+            self.ways,
         )
+
+    def with_ways(self, interfaces: Iterable[str]) -> Numbers:
+        """The same with ways of these interfaces: of those that have one already first."""
+        first = sorted(set(interfaces), key=lambda name: (name not in self.ways, name))
+        ways = _assign(self.ways, first[:WAYS], FIRST_WAY, WAYS)
+        return self if ways is self.ways else replace(self, ways=ways)
 
 
 def _assign(

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from types import MappingProxyType
 
-from services.agent.kernel.numbers import ALIAS
+from services.agent.kernel.nftables.contents import Contents
+from services.agent.kernel.numbers import ALIAS, LINK_GROUP
 from services.common.model.network import Address, Prefix
 
 InterfaceAddress = IPv4Interface | IPv6Interface
@@ -38,6 +39,8 @@ class Interface:
     parent: int = 0
     """Index of the interface below; 0: none."""
     vlan_id: int = 0
+    group: int = 0
+    """A number that whoever made it gave it."""
     addresses: tuple[InterfaceAddress, ...] = ()
     accept_ra: int = 0
     """Whether it would heed router advertisements if we did not have it forward: 0 not, 1 since it
@@ -45,8 +48,10 @@ class Interface:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a VLAN link that we made."""
-        return self.kind == "vlan" and self.alias.split(" ")[0] == ALIAS
+        """Whether it is a VLAN link that we made: it has our group from the moment it is made."""
+        return self.kind == "vlan" and (
+            self.group == LINK_GROUP or self.alias.split(" ")[0] == ALIAS
+        )
 
     def reaches(self, address: Address) -> bool:
         """Whether it is connected to the subnet of an address."""
@@ -114,11 +119,14 @@ class Rule:
     destination: Prefix | None = None
     interface: str = ""
     """The one that a packet came in by; empty: any."""
-    suppress_default: bool = False
-    """Whether a default route found by it does not count."""
+    suppressed: int | None = None
+    """Routes found by it do not count whose prefix is this short; None: all do."""
     action: Action = Action.LOOKUP
     target: int = 0
     """Of GOTO: a priority."""
+    mark: int = 0
+    mask: int = 0
+    """Which bits of packets' marks are compared; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,7 @@ class Kind(enum.Enum):
     ROUTE = "route"
     RULE = "rule"
     PROXY = "proxy"
+    MARKING = "marking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +161,8 @@ class State:
     routes: Mapping[bytes, bytes] = field(default_factory=dict)
     rules: Mapping[Rule, None] = field(default_factory=dict)
     proxies: Mapping[Proxy, None] = field(default_factory=dict)
+    marking: Mapping[str, Contents] = field(default_factory=dict)
+    """The table by which packets get marks, by its name."""
 
     def of(self, kind: Kind) -> Objects:
         """The objects of one kind."""
@@ -171,5 +182,6 @@ _FIELDS: Mapping[Kind, str] = MappingProxyType(
         Kind.ROUTE: "routes",
         Kind.RULE: "rules",
         Kind.PROXY: "proxies",
+        Kind.MARKING: "marking",
     }
 )

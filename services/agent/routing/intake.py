@@ -17,7 +17,7 @@ from services.agent.streams.agent_stream import MANY, AgentStream
 from services.common.model.names import EndpointName, NodeName
 from services.common.sync.model import Failure
 from services.common.sync.receiver import Batch, Receiver
-from services.common.sync.stream_client import Call, Observer, Peer
+from services.common.sync.stream_client import Call, Peer, StreamObserver
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -88,7 +88,7 @@ def route_stream(
     reconciler: Reconciler,
     spool: Spool,
     receiver: Receiver[Resource],
-    observer: Observer | None = None,
+    observer: StreamObserver | None = None,
     disowned: Callable[[], Mapping[EndpointName, str]] = dict,
 ) -> AgentStream[Resource]:
     """The node's stream of routes.

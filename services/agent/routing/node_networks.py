@@ -82,6 +82,18 @@ def find_places(
     )
 
 
+def gateway_table(place: Place, places: Mapping[NetworkName, Place]) -> int:
+    """The table of one network on the same interface, if possible of one with a gateway."""
+    sharing = [
+        other
+        for other in places.values()
+        if other.interface.name == place.interface.name
+        and other.network.cidr.version == place.network.cidr.version
+    ]
+    sharing.sort(key=lambda other: (other.network.gateway is None, other.network.name))
+    return sharing[0].table
+
+
 def _interface(
     attachment: Attachment, address: Address | None, interfaces: Mapping[str, Interface]
 ) -> tuple[str, Interface | None]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
+from itertools import chain
 
 from services.agent.kernel import route_bytes
+from services.agent.kernel.marking import TABLE
+from services.agent.kernel.nftables.contents import Contents
 from services.agent.kernel.numbers import Numbers
 from services.agent.kernel.state import (
     Interface,
@@ -25,6 +28,7 @@ from services.agent.model import Myself
 from services.agent.routing.node_networks import LINK_GATEWAY, Place, find_places
 from services.agent.routing.prefixes import Ways
 from services.agent.routing.steering import steering_rules
+from services.agent.routing.ways import VALID_MARK, way_rules, way_table
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Address, Mode, Network
 from services.common.model.node import Attachment
@@ -69,6 +73,9 @@ class NodePlan:
     nexthops: Mapping[int, Nexthop] = field(default_factory=dict)
     routes: Mapping[bytes, bytes] = field(default_factory=dict)
     rules: Mapping[Rule, None] = field(default_factory=dict)
+    marking: Mapping[str, Contents] = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=Numbers.none)
+    """Those that were asked with, and of ways."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """What cannot be planned: messages by resource id."""
     owners: Mapping[tuple[Kind, Key], str] = field(default_factory=dict)
@@ -106,6 +113,9 @@ class _Planner:
             wanted.numbers.tables,
         )
         self._places = found.by_network
+        self._numbers = wanted.numbers.with_ways(
+            place.interface.name for place in found.by_network.values()
+        )
         self._problems.update(
             (f"network/{name}", problem) for name, problem in found.problems.items()
         )
@@ -123,6 +133,8 @@ class _Planner:
             self._nexthops,
             self._routes,
             self._rules,
+            self._marking(),
+            self._numbers,
             self._problems,
             self._owners,
             ways,
@@ -239,6 +251,7 @@ class _Planner:
         is said first: the kernel drops what was advertised when forwarding begins."""
         if version == _IPV4:
             self._set("net/ipv4/ip_forward", "1", owner)
+            self._set(VALID_MARK, "1", owner)
             return
         for interface in self._wanted.interfaces.values():
             if interface.accept_ra:
@@ -259,10 +272,16 @@ class _Planner:
                 yield address
 
     def _plan_rules(self) -> None:
-        for name, rules in steering_rules(self._places).items():
-            for rule in rules:
-                self._rules[rule] = None
-                self._owners.setdefault((Kind.RULE, rule), f"network/{name}")
+        for name, rule in chain(
+            steering_rules(self._places), way_rules(self._places, self._numbers.ways)
+        ):
+            self._rules[rule] = None
+            self._owners.setdefault((Kind.RULE, rule), f"network/{name}")
+
+    def _marking(self) -> Mapping[str, Contents]:
+        if not self._places:
+            return {}
+        return {TABLE: Contents.of(way_table(self._places, self._numbers.ways))}
 
     def _put(self, key: bytes, value: bytes, owner: str) -> None:
         self._routes[key] = value

@@ -47,6 +47,8 @@ class Desired:
     """Where this node really is on networks."""
     links: frozenset[int]
     """Indexes of the interfaces to networks."""
+    numbers: Numbers
+    """Those that it has."""
 
     def owner(self, kind: Kind, key: Key) -> str:
         """The id of the resource that an object is for."""
@@ -113,14 +115,20 @@ class Planner:
         self._numbered = remote, assigned
         return replace(wanted, numbers=assigned)
 
-    def plan(self, wanted: Wanted, changed: Changed) -> Desired:
+    def plan(
+        self,
+        wanted: Wanted,
+        changed: Changed,
+        keep: Callable[[Numbers], None] = lambda _: None,
+    ) -> Desired:
         """Everything that shall be.
 
         Args:
             wanted: All that it follows from.
             changed: Which of `wanted.remote.routes` are not as in the plan before; None: any.
+            keep: As in `numbered`: interfaces get numbers here.
         """
-        node_is_new = self._plan_node(wanted)
+        node_is_new = self._plan_node(wanted, keep)
         node = self._node
         tables = {name: place.table for name, place in node.places.items()}
         prefixes, moved = self._prefixes.routes(wanted.remote, tables, node.ways, changed)
@@ -133,7 +141,15 @@ class Planner:
         else:
             limits = self._change(prefixes, moved, touched)
         return Desired(
-            State(node.links, node.sysctls, node.nexthops, self._routes, node.rules, self._proxies),
+            State(
+                node.links,
+                node.sysctls,
+                node.nexthops,
+                self._routes,
+                node.rules,
+                self._proxies,
+                node.marking,
+            ),
             {**node.problems, **self._endpoints.problems},
             self._owners,
             limits,
@@ -143,9 +159,10 @@ class Planner:
                 for name, place in node.places.items()
             ),
             frozenset(place.interface.index for place in node.places.values()),
+            node.numbers,
         )
 
-    def _plan_node(self, wanted: Wanted) -> bool:
+    def _plan_node(self, wanted: Wanted, keep: Callable[[Numbers], None]) -> bool:
         """Whether it may be another than before."""
         remote = wanted.remote
         asked = NodeWanted(
@@ -162,7 +179,10 @@ class Planner:
         )
         if self._wanted is not None and asked.is_same(self._wanted):
             return False
-        self._wanted, self._node = asked, plan_node(asked)
+        self._node = plan_node(asked)
+        if self._node.numbers is not asked.numbers:
+            keep(self._node.numbers)
+        self._wanted = replace(asked, numbers=self._node.numbers)
         return True
 
     def _combine(self, prefixes: Layered[bytes, bytes]) -> None:

@@ -110,7 +110,8 @@ def perform(
     repaired = 0
     for turn in range(PASSES):
         wanted = replace(wanted, interfaces=kernel.interfaces(task.look if turn == 0 else None))
-        desired = planner.plan(wanted, changed)
+        desired = planner.plan(wanted, changed, keep)
+        wanted = replace(wanted, numbers=desired.numbers)
         if down:
             actual, dirty = _without(
                 actual, down, dirty, wanted.interfaces, (task.desired, desired)

@@ -25,7 +25,7 @@ round, and `goto PASSED` of what main says without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from services.agent.kernel import route_bytes
@@ -40,16 +40,16 @@ from services.agent.kernel.numbers import (
     PASSED_PRIORITY,
 )
 from services.agent.kernel.state import Action, Rule
-from services.agent.routing.node_networks import Place
+from services.agent.routing.node_networks import Place, gateway_table
 from services.common.model.names import NetworkName
 from services.common.model.network import Address, Prefix
 
 
 def steering_rules(
     places: Mapping[NetworkName, Place],
-) -> Mapping[NetworkName, Sequence[Rule]]:
-    """All rules, by the network that they are for; what several share is with each of them."""
-    return {name: tuple(_rules(place, places)) for name, place in places.items()}
+) -> Iterator[tuple[NetworkName, Rule]]:
+    """All rules, with the network that they are for; what several share is with each of them."""
+    return ((name, rule) for name, place in places.items() for rule in _rules(place, places))
 
 
 def _rules(place: Place, places: Mapping[NetworkName, Place]) -> Iterator[Rule]:
@@ -61,7 +61,7 @@ def _rules(place: Place, places: Mapping[NetworkName, Place]) -> Iterator[Rule]:
             OWN_ADDRESS_PRIORITY,
             route_bytes.MAIN_TABLE,
             source=_host_prefix(place.address),
-            suppress_default=True,
+            suppressed=0,
         )
     yield Rule(
         version,
@@ -86,22 +86,10 @@ def _rules(place: Place, places: Mapping[NetworkName, Place]) -> Iterator[Rule]:
     )
     if place.shared:
         # for a network of another interface: by one of the gateways of this one
-        yield Rule(version, ASTRAY_PRIORITY, _astray(place, places), interface=interface)
+        yield Rule(version, ASTRAY_PRIORITY, gateway_table(place, places), interface=interface)
     yield Rule(version, NOWHERE_PRIORITY, interface=interface, action=Action.UNREACHABLE)
     yield Rule(version, OUTGOING_PRIORITY, table, source=network.cidr)
     yield Rule(version, PASSED_PRIORITY, action=Action.NOP)
-
-
-def _astray(place: Place, places: Mapping[NetworkName, Place]) -> int:
-    """The table of one network on the same interface, if possible of one with a gateway."""
-    sharing = [
-        other
-        for other in places.values()
-        if other.interface.name == place.interface.name
-        and other.network.cidr.version == place.network.cidr.version
-    ]
-    sharing.sort(key=lambda other: (other.network.gateway is None, other.network.name))
-    return sharing[0].table
 
 
 def _host_prefix(address: Address) -> Prefix:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.intervals import Ranges, as_elements, bounds, union
 from services.agent.kernel.nftables.table import Changes, Element, Elements, Shape
-from services.agent.rules.intervals import Ranges, as_elements, bounds, union
 from services.common.model.network import Address, Prefix
 from services.common.model.rules import GroupBlock, GroupId
 

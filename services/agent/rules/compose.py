@@ -21,10 +21,11 @@ from services.agent.kernel.nftables.table import (
     Image,
     interface_key,
 )
+from services.agent.kernel.nftables.table_diff import compare
 from services.agent.rules import block_sets, page_sets
 from services.agent.rules.block_sets import BlockSets
 from services.agent.rules.concern import Users, effect_on, users_of
-from services.agent.rules.diff import compare, restructure
+from services.agent.rules.diff import restructure
 from services.agent.rules.endpoint_view import Opened, View, members_of
 from services.agent.rules.page_sets import PageSets
 from services.agent.rules.render import Structure, local_elements, render

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import Changes, Element, Elements, Shape
-from services.agent.rules.diff import compare
+from services.agent.kernel.nftables.table_diff import compare
 from services.common.model.network import Address
 from services.common.model.rules import GroupId, GroupPage
 

@@ -32,6 +32,7 @@ from typing import Final
 
 from services.agent.kernel import marks
 from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.intervals import as_elements, bounds, union
 from services.agent.kernel.nftables.table import (
     Base,
     Chain,
@@ -54,7 +55,6 @@ from services.agent.kernel.nftables.table import (
     interface_key,
 )
 from services.agent.rules.block_sets import SHAPES
-from services.agent.rules.intervals import as_elements, bounds, union
 from services.agent.rules.render_rules import (
     FAMILY,
     NUMBERS,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.agent.kernel.nftables import table_names
+from services.agent.kernel.nftables.intervals import Ranges, as_elements, of_blocks, union
 from services.agent.kernel.nftables.table import (
     Between,
     Chain,
@@ -30,7 +31,6 @@ from services.agent.kernel.nftables.table import (
     Statement,
     Verdict,
 )
-from services.agent.rules.intervals import Ranges, as_elements, of_blocks, union
 from services.common.model.rules import (
     MAX_PORT,
     Action,

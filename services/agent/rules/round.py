@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import Changes, Found, Image, Shape
-from services.agent.rules.diff import diff
+from services.agent.kernel.nftables.table_diff import diff
 from services.agent.rules.render import FIXED_SETS
 
 Counts: TypeAlias = Mapping[str, tuple[int, int]]

@@ -38,8 +38,6 @@ class NodeAllowance:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine with an agent."""
-
     name: NodeName
     address: Address | None = None
     """Its main address; None only if it is not needed: every attachment has one."""
@@ -60,7 +58,6 @@ class Node:
 
     @property
     def declared(self) -> tuple[Attachment, ...]:
-        """The attachments that somebody declared."""
         return self.attachments or ()
 
     def is_attached(self, network: NetworkName) -> bool:

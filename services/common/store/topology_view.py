@@ -83,8 +83,6 @@ class RemovedNode:
 
 
 class TopologyView:
-    """Layout and nodes at one revision."""
-
     def __init__(self, keys: Keys) -> None:
         """Knows nothing before the first snapshot."""
         self._keys = keys

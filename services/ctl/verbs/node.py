@@ -300,10 +300,10 @@ verb(app, "remove", mutates=True, examples=life.REMOVE_EXAMPLES)(life.remove)
 
 
 def _change_labels(node: node_pb2.Node, texts: list[str]) -> None:
-    wanted, removed = option_syntax.label_changes(texts)
+    added, removed = option_syntax.label_changes(texts)
     for key in removed:
         node.labels.pop(key, None)
-    for key, value in wanted.items():
+    for key, value in added.items():
         node.labels[key] = value
 
 

@@ -71,14 +71,11 @@ REMOTE_ROUTES: tuple[Column[utilization_pb2.Route], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What ipam knows of a node."""
-
     blocks: Sequence[block_pb2.Block]
     routes: ipam_service_pb2.GetNodeRoutesResponse
 
 
 def show(out: Output, node: node_pb2.Node) -> None:
-    """Prints what topology knows of a node."""
     out.sheet(
         fields(
             [

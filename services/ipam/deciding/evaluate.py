@@ -16,8 +16,6 @@ from services.ipam.model import AddressSpec, Owner, Refused
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a node has to offer."""
-
     node: NodeName
     fits: bool
     network: NetworkName | None = None

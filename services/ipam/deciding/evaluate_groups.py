@@ -41,8 +41,6 @@ class HolderRoom:
 
 @dataclass(slots=True)
 class Rooms:
-    """The answer."""
-
     groups: list[GroupRoom] = field(default_factory=list)
     """In the order in which networks are tried."""
     holders: list[HolderRoom] = field(default_factory=list)

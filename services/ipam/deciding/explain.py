@@ -16,7 +16,6 @@ from services.ipam.model import AddressSpec, NoAddress, Owner, Refused, Why, add
 def nothing_left(
     ledger: Ledger, node: Node, owner: Owner, spec: AddressSpec, now: int, ordinal: int
 ) -> Exception:
-    """Why no network gives an address."""
     refusals = list(unusable(ledger, node, owner.tenant, spec))
     tried = {
         area.network.name: refuse(area, owner, now)

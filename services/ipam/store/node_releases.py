@@ -44,7 +44,7 @@ class Committer(Protocol):
     """Who decides commands and makes that durable."""
 
     async def submit(self, commands: Sequence[Command]) -> list[Result]:
-        """Returns the results."""
+        pass
 
     async def idle(self) -> None:
         """Returns when memory holds nothing that is not in the store."""
@@ -90,7 +90,6 @@ class NodeReleases:
         self._kick.set()
 
     async def run(self) -> None:
-        """Releases for ever."""
         while True:
             self._kick.clear()
             try:

@@ -38,7 +38,7 @@ from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
 from services.ipam.store.clock import RestClock
 from services.ipam.store.fenced_transactions import Deposed, Leadership
-from services.ipam.store.group_commit import NOT_ACTIVE, Committer, Observer
+from services.ipam.store.group_commit import NOT_ACTIVE, CommitObserver, Committer
 from services.ipam.store.node_releases import NodeReleases
 from services.ipam.store.topology_feed import TopologyFeed
 
@@ -62,8 +62,6 @@ Listener = Callable[[Sequence[Place] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this replica is."""
-
     replica: str
     """Unique."""
     address: str
@@ -82,7 +80,7 @@ class Replica:
         identity: Identity,
         *,
         ttl: int,
-        observer: Observer,
+        observer: CommitObserver,
         release_grace: float = RELEASE_GRACE_SECONDS,
         release_fence: float = RELEASE_FENCE_SECONDS,
     ) -> None:
@@ -126,12 +124,10 @@ class Replica:
 
     @property
     def loaded(self) -> bool:
-        """Memory has been read whole."""
         return self._loaded and self._feed.in_sync
 
     @property
     def candidates(self) -> frozenset[str]:
-        """Where all replicas are reached, this one included."""
         return frozenset(item.value.decode() for item in self._election.candidates)
 
     @property
@@ -147,7 +143,6 @@ class Replica:
 
     @property
     def active_address(self) -> str | None:
-        """Where the active replica is reached."""
         leader = self._election.leader
         return leader.value.decode() if leader is not None else None
 
@@ -165,12 +160,10 @@ class Replica:
 
     @property
     def unreadable(self) -> Mapping[str, Unreadable]:
-        """Records that cannot be read, by key."""
         return {**self._unreadable, **self._feed.view.unreadable}
 
     @property
     def waiting(self) -> int:
-        """Commands that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
 
     def now(self) -> int:
@@ -350,7 +343,6 @@ class Replica:
         )
 
     async def _lead(self, committer: Committer) -> None:
-        """Decides until deposed."""
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
         self._releases = NodeReleases(
@@ -422,7 +414,6 @@ class Replica:
             self._tell(moved)
 
     def _on_batch(self, batch: WatchBatch) -> None:
-        """What the active replica wrote."""
         if isinstance(batch, Snapshot):
             if self._loaded:
                 self._reset()

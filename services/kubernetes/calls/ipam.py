@@ -12,7 +12,7 @@ from romana.ipam.v1 import ipam_service_pb2 as pb
 from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
 from services.common.rpc.enums import FAMILIES
-from services.kubernetes.calls.replicas import Replicas
+from services.common.rpc.replicas import Replicas
 from services.kubernetes.objects.networks import GroupUse, NetworkUse
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 from services.kubernetes.wanted.values import AddressWish, WantedEndpoint

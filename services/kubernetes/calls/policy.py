@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from google.rpc import status_pb2
@@ -12,13 +13,13 @@ from romana.ipam.v1 import allocation_pb2
 from romana.policy.v1 import endpoint_pb2
 from romana.policy.v1 import policy_service_pb2 as pb
 
-from services.common.errors import NotFound, RomanaError
+from services.common.errors import NotFound, RomanaError, Violation
 from services.common.model.names import EndpointName, NodeName, Tenant
 from services.common.model.network import Isolation
 from services.common.model.pods import is_pod
 from services.common.rpc.enums import FAMILIES
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.status import error_of_status
-from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.objects.namespaces import NAME_LABEL
 from services.kubernetes.objects.policies import NetworkPolicy
 from services.kubernetes.wanted.nodes import FOLLOWED, KUBERNETES
@@ -34,6 +35,17 @@ _ISOLATIONS: Final = {
     Isolation.TENANT: endpoint_pb2.ISOLATION_TENANT,
     Isolation.SEGMENT: endpoint_pb2.ISOLATION_SEGMENT,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Where a policy is held to."""
+
+    needed: int
+    """Nodes."""
+    applied: int
+    missing: tuple[str, ...]
+    """Names, some of them."""
 
 
 class PolicyCalls:
@@ -136,8 +148,11 @@ class PolicyCalls:
 
     # Policies.
 
-    async def apply(self, policies: Sequence[NetworkPolicy]) -> None:
-        """Makes them be as they are said, all or nothing; raises InvalidInput."""
+    async def apply(self, policies: Sequence[NetworkPolicy]) -> list[tuple[str, Violation]]:
+        """Makes them be as they are said, all or nothing; raises InvalidInput.
+
+        Returns what is not understood of their rules, with the names of the policies.
+        """
         request = pb.ApplyPoliciesRequest(
             documents=[
                 pb.PolicyDocument(
@@ -146,7 +161,8 @@ class PolicyCalls:
                 for one in policies
             ]
         )
-        await self._replicas.call(lambda stub: stub.ApplyPolicies, request)
+        answer = await self._replicas.call(lambda stub: stub.ApplyPolicies, request)
+        return [(one.policy, Violation(one.field, one.message)) for one in answer.warnings]
 
     async def delete_policy(self, name: str) -> None:
         """Succeeds if there is none."""
@@ -154,6 +170,21 @@ class PolicyCalls:
             await self._replicas.call(
                 lambda stub: stub.DeletePolicy, pb.DeletePolicyRequest(name=name)
             )
+
+    async def in_force(self, names: Sequence[str]) -> dict[str, InForce]:
+        """On how many nodes policies are held to as they are; of one that is not there, nothing."""
+        request = pb.GetRealizationRequest(policies=names, page_size=PAGE)
+        try:
+            answer = await self._replicas.call(lambda stub: stub.GetRealization, request)
+        except NotFound:
+            if len(names) == 1:
+                return {}
+            half = len(names) // 2
+            return await self.in_force(names[:half]) | await self.in_force(names[half:])
+        return {
+            one.policy: InForce(one.needed, one.applied, tuple(one.missing))
+            for one in answer.policies
+        }
 
     async def policies(self) -> set[str]:
         """Names of those that are here because the API server had them."""
@@ -207,15 +238,12 @@ def _endpoint(value: WantedEndpoint) -> endpoint_pb2.PolicyEndpoint:
 
 def _document(policy: NetworkPolicy) -> bytes:
     metadata: Mapping[str, object] = {
-        "namespace": policy.namespace,
         "name": policy.name,
         "labels": {**dict(policy.labels), FOLLOWED: KUBERNETES},
     }
+    if policy.namespace:
+        metadata = {"namespace": policy.namespace, **metadata}
     head = json.dumps(
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": metadata,
-        }
+        {"apiVersion": policy.api_version, "kind": policy.kind, "metadata": metadata}
     ).encode()
     return head[:-1] + b', "spec": ' + policy.spec + b"}"

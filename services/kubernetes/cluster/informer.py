@@ -152,6 +152,7 @@ class Informer(Generic[T]):
         self._version = ""
         """From which to go on; empty: list first."""
         self._listed = asyncio.Event()
+        self._settled = asyncio.Event()
         self.is_following = False
         """What changes now is heard of: a watch stands."""
         self.is_known = True
@@ -179,6 +180,20 @@ class Informer(Generic[T]):
         """Waits until everything has been read once."""
         await self._listed.wait()
 
+    @property
+    def is_settled(self) -> bool:
+        """Everything has been read once, or the cluster had no such objects."""
+        return self._settled.is_set()
+
+    async def settled(self) -> None:
+        """Waits until everything has been read once, or the cluster has no such objects."""
+        await self._settled.wait()
+
+    @property
+    def misses_nothing(self) -> bool:
+        """What changes now is heard of, or the cluster has no such objects."""
+        return self.is_following or not self.is_known
+
     async def run(self) -> None:
         """Follows for ever."""
         backoff = Backoff(RETRY, random.random)
@@ -191,6 +206,7 @@ class Informer(Generic[T]):
                 self._version = ""
             except NotFound:
                 self.is_known, self._version = False, ""
+                self._settled.set()
                 pause = MISSING_SECONDS
             except RomanaError as error:
                 log.warning("not_followed", path=self._kind.path, message=error.message)
@@ -238,6 +254,7 @@ class Informer(Generic[T]):
         gone: dict[str, T | None] = dict.fromkeys(self._items.keys() - found.keys())
         self._put({**gone, **found})
         self._listed.set()
+        self._settled.set()
         log.info("listed", path=self._kind.path, objects=len(found))
         if self._observer is not None:
             self._observer.listed(self._kind.path, len(found))

@@ -27,6 +27,12 @@ PODS: Final[Kind[Pod]] = Kind("/api/v1/pods", PodObject, pod_of)
 NETWORK_POLICIES: Final[Kind[NetworkPolicy]] = Kind(
     "/apis/networking.k8s.io/v1/networkpolicies", NetworkPolicyObject, network_policy_of
 )
+CLUSTER_NETWORK_POLICIES: Final[Kind[NetworkPolicy]] = Kind(
+    "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies",
+    NetworkPolicyObject,
+    network_policy_of,
+)
+"""Of the kind that not every cluster has."""
 SIGNING_REQUESTS: Final[Kind[SigningRequest]] = Kind(
     "/apis/certificates.k8s.io/v1/certificatesigningrequests",
     SigningRequestObject,
@@ -44,6 +50,7 @@ WORDS: Final = {
     NODES.path: "nodes",
     PODS.path: "pods",
     NETWORK_POLICIES.path: "networkpolicies",
+    CLUSTER_NETWORK_POLICIES.path: "clusternetworkpolicies",
     TOPOLOGIES.path: "romanatopologies",
     NETWORKS.path: "romananetworks",
     SIGNING_REQUESTS.path: "certificatesigningrequests",

@@ -17,12 +17,19 @@ class Dirty(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._marked)
 
+    def __contains__(self, name: T) -> bool:
+        return name in self._marked
+
     def __len__(self) -> int:
         return len(self._marked)
 
     def mark(self, names: Iterable[T]) -> None:
         """Marks some."""
         self._marked.update(dict.fromkeys(names))
+
+    def drop(self, name: T) -> None:
+        """Takes one out, if it is marked."""
+        self._marked.pop(name, None)
 
     def take(self, most: int) -> list[T]:
         """Takes the oldest out, at most so many; whoever fails marks them again."""

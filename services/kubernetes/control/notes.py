@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from services.common.errors import InvalidInput, RomanaError, Violation
 from services.kubernetes.cluster.recorder import Note, Subject
+from services.kubernetes.objects.conditions import Finding
 from services.kubernetes.objects.namespaces import Namespace
 from services.kubernetes.objects.nodes import Node
 from services.kubernetes.objects.pods import Pod
@@ -13,6 +14,7 @@ from services.kubernetes.objects.policies import NetworkPolicy
 
 BAD_ANNOTATION = "RomanaBadAnnotation"
 REFUSED = "RomanaRefused"
+FAILS_CLOSED = "RomanaFailsClosed"
 
 
 def subject_of(item: Namespace | Node | Pod | NetworkPolicy) -> Subject:
@@ -25,9 +27,7 @@ def subject_of(item: Namespace | Node | Pod | NetworkPolicy) -> Subject:
         case Pod():
             return Subject("Pod", "v1", item.namespace, item.name, item.object_uid)
         case NetworkPolicy():
-            return Subject(
-                "NetworkPolicy", "networking.k8s.io/v1", item.namespace, item.name, item.uid
-            )
+            return Subject(item.kind, item.api_version, item.namespace, item.name, item.uid)
 
 
 def bad_annotations(item: Namespace | Node | Pod, problems: Sequence[Violation]) -> Note:
@@ -40,6 +40,17 @@ def refused(item: Namespace | Node | Pod | NetworkPolicy, error: RomanaError) ->
     if isinstance(error, InvalidInput) and error.violations:
         return Note(subject_of(item), REFUSED, _text(error.violations))
     return Note(subject_of(item), REFUSED, error.message)
+
+
+def fails_closed(item: NetworkPolicy, problems: Sequence[Violation]) -> Note:
+    """Rules of a policy are not understood."""
+    return Note(subject_of(item), FAILS_CLOSED, _text(problems))
+
+
+def in_force(item: NetworkPolicy, finding: Finding) -> Note:
+    """Whether nodes hold to a policy as it is."""
+    reason = finding.type if finding.holds else f"Not{finding.type}"
+    return Note(subject_of(item), reason, finding.message, is_warning=not finding.holds)
 
 
 def _text(problems: Sequence[Violation]) -> str:

@@ -1,4 +1,4 @@
-"""Keeps what policy knows equal to namespaces, NetworkPolicies and pods.
+"""Keeps what policy knows equal to namespaces, network policies and pods.
 
 Level-triggered: changes only mark names, and what is told is what there is when it is told. Tenants
 come first, then policies, then pods, and pods are only told of while changes of the other two are
@@ -15,12 +15,16 @@ from typing import Final, TypeVar
 
 import structlog
 
-from services.common.errors import InvalidInput, RomanaError
+from services.common.errors import InvalidInput, RomanaError, Violation
 from services.common.model.names import EndpointName, Tenant
 from services.kubernetes.calls.policy import PolicyCalls
 from services.kubernetes.cluster.fresh import FreshReads
 from services.kubernetes.cluster.informer import Change
-from services.kubernetes.cluster.kinds import NAMESPACES, NETWORK_POLICIES
+from services.kubernetes.cluster.kinds import (
+    CLUSTER_NETWORK_POLICIES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+)
 from services.kubernetes.cluster.recorder import Recorder
 from services.kubernetes.control import notes
 from services.kubernetes.control.dirty import Dirty
@@ -28,7 +32,7 @@ from services.kubernetes.control.followed import Followed
 from services.kubernetes.metrics import ControllerMetrics, Outcome, What
 from services.kubernetes.objects.namespaces import Namespace
 from services.kubernetes.objects.pods import Pod
-from services.kubernetes.objects.policies import NetworkPolicy
+from services.kubernetes.objects.policies import CLUSTER, NetworkPolicy, is_status
 from services.kubernetes.wanted.endpoints import endpoint_of, is_endpoint
 from services.kubernetes.wanted.tenants import tenant_of
 from services.kubernetes.wanted.values import WantedEndpoint, WantedTenant
@@ -74,9 +78,15 @@ class PolicyTeller:
         """Pods that are gone and still attached, and when that was seen first."""
         self._tenants_marked: Dirty[str] = Dirty()
         self._policies_marked: Dirty[str] = Dirty()
+        """By their names in Romana."""
+        self._telling: Sequence[str] = ()
+        """Policies that are being told of."""
+        self.refused: dict[str, str] = {}
+        """Policies that are not taken as they are now, and why."""
         self._endpoints_marked: Dirty[EndpointName] = Dirty()
         followed.namespaces.on_change(self._take_namespaces)
         followed.policies.on_change(self._take_policies)
+        followed.cluster_policies.on_change(self._take_policies)
         followed.pods.on_change(self._take_pods)
 
     def node_of(self, name: EndpointName) -> str | None:
@@ -93,7 +103,7 @@ class PolicyTeller:
     def mark_all(self) -> None:
         """Everything has to be told anew."""
         self._tenants_marked.mark(self._followed.namespaces.items)
-        self._policies_marked.mark(self._followed.policies.items)
+        self._policies_marked.mark(self._followed.policy_names)
         self._endpoints_marked.mark(self._pods)
 
     async def mark_strays(self) -> None:
@@ -102,12 +112,26 @@ class PolicyTeller:
         for tenant in await self._calls.tenants() - followed.namespaces.items.keys():
             if await self._fresh.get(NAMESPACES, tenant) is None:
                 self._tenants_marked.mark([tenant])
-        for policy in await self._calls.policies() - followed.policies.items.keys():
-            if await self._fresh.get(NETWORK_POLICIES, policy) is None:
+        for policy in await self._calls.policies():
+            if followed.policy(policy) is None and await self._is_stray(policy):
                 self._policies_marked.mark([policy])
         for endpoint in await self._calls.endpoints() - self._pods.keys():
             if await self._fresh.is_gone(endpoint):
                 self._endpoints_marked.mark([endpoint])
+
+    async def _is_stray(self, policy: str) -> bool:
+        """Whether there is no object of a policy; if that kind is not known now, that says nothing:
+        its definition may be on its way."""
+        kind, _, name = policy.partition("/")
+        if kind != CLUSTER:
+            return await self._fresh.get(NETWORK_POLICIES, policy) is None
+        if not self._followed.cluster_policies.is_known:
+            return False
+        return await self._fresh.get(CLUSTER_NETWORK_POLICIES, name) is None
+
+    def is_told(self, policy: str) -> bool:
+        """Whether policy has a policy as the cluster has it, or has refused it."""
+        return policy not in self._policies_marked and policy not in self._telling
 
     def mark_postponed(self) -> None:
         """Pods that are gone and still attached; who is refused is told of when he changes."""
@@ -128,6 +152,7 @@ class PolicyTeller:
         return (
             followed.namespaces.is_following
             and followed.policies.is_following
+            and followed.cluster_policies.misses_nothing
             and not self._tenants_marked
             and not self._policies_marked
         )
@@ -182,33 +207,59 @@ class PolicyTeller:
             for (namespace, _), error in zip(there, answers, strict=True):
                 self._answered(What.TENANT, namespace, error)
 
-    # NetworkPolicies.
+    # Network policies.
 
     def _take_policies(self, changes: Sequence[Change[NetworkPolicy]]) -> None:
-        self._policies_marked.mark(change.key for change in changes)
+        self._policies_marked.mark(
+            one.policy
+            for change in changes
+            if (one := change.after or change.before) is not None
+            and not is_status(change.before, change.after)
+        )
         self._changed()
 
     async def _tell_policies(self, names: Sequence[str]) -> None:
-        items = self._followed.policies.items
+        self._telling = names
+        try:
+            await self._tell_each_policy(names)
+        finally:
+            self._telling = ()
+
+    async def _tell_each_policy(self, names: Sequence[str]) -> None:
+        there: list[NetworkPolicy] = []
         for name in names:
-            if name not in items:
+            policy = self._followed.policy(name)
+            if policy is not None:
+                there.append(policy)
+            else:
                 await self._calls.delete_policy(name)
+                self.refused.pop(name, None)
                 self._metrics.told(What.POLICY, Outcome.DONE)
-        there = [items[name] for name in names if name in items]
         if not there:
             return
         try:
-            await self._calls.apply(there)
+            await self._apply(there)
         except InvalidInput:
             for policy in there:
                 await self._apply_alone(policy)
         else:
             self._metrics.told(What.POLICY, Outcome.DONE, len(there))
 
+    async def _apply(self, policies: Sequence[NetworkPolicy]) -> None:
+        """All or none; what is not understood of them is said."""
+        unclear: dict[str, list[Violation]] = {}
+        for name, problem in await self._calls.apply(policies):
+            unclear.setdefault(name, []).append(problem)
+        for policy in policies:
+            self.refused.pop(policy.policy, None)
+            if policy.policy in unclear:
+                self._recorder.note(notes.fails_closed(policy, unclear[policy.policy]))
+
     async def _apply_alone(self, policy: NetworkPolicy) -> None:
         try:
-            await self._calls.apply([policy])
+            await self._apply([policy])
         except InvalidInput as error:
+            self.refused[policy.policy] = notes.refused(policy, error).message
             self._answered(What.POLICY, policy, error)
         else:
             self._answered(What.POLICY, policy, None)

@@ -1,12 +1,23 @@
-"""NetworkPolicies: they are read by the policy service, so that what is kept is their text."""
+"""Network policies, of namespaces and of the cluster: they are read by the policy service, so that
+what is kept is their text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import msgspec
 
+from services.kubernetes.objects.conditions import Condition
 from services.kubernetes.objects.metadata import Metadata
+
+CLUSTER: Final = "ClusterNetworkPolicy"
+
+
+class PolicyStatusObject(msgspec.Struct, frozen=True):
+    """As it is sent."""
+
+    conditions: tuple[Condition, ...] | None = None
 
 
 class NetworkPolicyObject(msgspec.Struct, frozen=True):
@@ -14,11 +25,12 @@ class NetworkPolicyObject(msgspec.Struct, frozen=True):
 
     metadata: Metadata
     spec: msgspec.Raw = msgspec.Raw(b"{}")
+    status: PolicyStatusObject = PolicyStatusObject()
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPolicy:
-    """A NetworkPolicy of networking.k8s.io/v1."""
+    """A NetworkPolicy, or without a namespace a ClusterNetworkPolicy."""
 
     namespace: str
     name: str
@@ -26,11 +38,30 @@ class NetworkPolicy:
     labels: tuple[tuple[str, str], ...]
     spec: bytes
     """JSON."""
+    generation: int = 0
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def key(self) -> str:
-        """NAMESPACE/NAME, which is its name in Romana, too."""
-        return f"{self.namespace}/{self.name}"
+        """NAMESPACE/NAME, or NAME."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    @property
+    def kind(self) -> str:
+        """Kubernetes' word for it."""
+        return "NetworkPolicy" if self.namespace else CLUSTER
+
+    @property
+    def api_version(self) -> str:
+        """Of its kind."""
+        if self.namespace:
+            return "networking.k8s.io/v1"
+        return "policy.networking.k8s.io/v1alpha2"
+
+    @property
+    def policy(self) -> str:
+        """Its name in Romana."""
+        return self.key if self.namespace else f"{CLUSTER}/{self.name}"
 
 
 def network_policy_of(item: NetworkPolicyObject) -> NetworkPolicy:
@@ -42,4 +73,15 @@ def network_policy_of(item: NetworkPolicyObject) -> NetworkPolicy:
         uid=metadata.uid,
         labels=tuple(sorted((metadata.labels or {}).items())),
         spec=bytes(item.spec),
+        generation=metadata.generation,
+        conditions=item.status.conditions or (),
+    )
+
+
+def is_status(before: NetworkPolicy | None, after: NetworkPolicy | None) -> bool:
+    """Whether nothing has changed but what is said of it."""
+    return (
+        before is not None
+        and after is not None
+        and replace(before, conditions=after.conditions) == after
     )

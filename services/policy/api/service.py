@@ -125,9 +125,9 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self._store.check_in_sync()
         networks = dict(self._engine.networks)
         # a file of thousands of policies takes a second: not on the loop
-        wanted = await asyncio.to_thread(set_messages.read, request, networks)
+        wanted, warnings = await asyncio.to_thread(set_messages.read, request, networks)
         how = How(validate_only=request.validate_only)
-        return _applied(await self._changes.apply(wanted, how))
+        return _applied(await self._changes.apply(wanted, how), warnings)
 
     # Tenants.
 
@@ -304,12 +304,16 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
                 f"{name} on {node}: {why}"
                 for (node, name), why in sorted(self._feed.disputed.items())[:STATUS_MOST]
             ],
+            edition=self._feed.edition,
         )
 
     def _select(self, message: api.EndpointFilter) -> list[Endpoint]:
         """By name."""
         wanted = messages_in.endpoint_filter(message)
-        found = [one for one in self._engine.endpoints.values() if wanted.matches(one)]
+        known = self._engine.endpoints
+        names = {EndpointName(name) for name in message.names} & known.keys()
+        asked = (known[name] for name in names) if message.names else known.values()
+        found = [one for one in asked if wanted.matches(one)]
         return sorted(found, key=lambda one: one.name)
 
     def _reported(self, message: api.EndpointFilter) -> list[Endpoint]:
@@ -365,7 +369,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         return [status_pb2.Status() if error is None else status_of(error) for error in results]
 
 
-def _applied(applied: Applied) -> api.ApplyPoliciesResponse:
+def _applied(applied: Applied, warnings: Sequence[api.PolicyWarning]) -> api.ApplyPoliciesResponse:
     policies: list[policy_pb2.Policy] = [messages_out.policy(entry) for entry in applied.policies]
     answer = api.ApplyPoliciesResponse(
         changes=[
@@ -373,6 +377,7 @@ def _applied(applied: Applied) -> api.ApplyPoliciesResponse:
             for name in sorted(applied.changes)
         ],
         policies=policies,
+        warnings=warnings,
     )
     cut(answer, "policies")
     return answer

@@ -16,6 +16,7 @@ from services.policy.forms.documents import Form, read_document
 from services.policy.model import Policy, PolicyNetwork, TenantRecord
 from services.policy.store.apply import Wanted
 
+MAX_WARNINGS: Final = 100
 MAX_POLICIES: Final = 20_000
 """In one set."""
 
@@ -29,9 +30,11 @@ _FORMS: Final = {
 
 def read(
     request: api.ApplyPoliciesRequest, networks: Mapping[NetworkName, PolicyNetwork]
-) -> Wanted:
-    """The set; raises InvalidInput with everything that is wrong with the first wrong part."""
+) -> tuple[Wanted, list[api.PolicyWarning]]:
+    """The set, and what of it is not held to as it is written; raises InvalidInput with everything
+    that is wrong with the first wrong part."""
     policies: list[Policy] = []
+    warnings: list[api.PolicyWarning] = []
     tenants: list[TenantRecord] = []
     problems = list(labels(request.prune_labels, "prune_labels"))
     for number, message in enumerate(request.policies):
@@ -56,6 +59,10 @@ def read(
         problems += document.references(networks)
         policies += document.policies
         tenants += document.tenants
+        warnings += [
+            api.PolicyWarning(policy=name, field=one.path, message=one.message)
+            for name, one in document.warnings[: MAX_WARNINGS - len(warnings)]
+        ]
     if len(policies) > MAX_POLICIES:
         problems.append(
             Violation("policies", f"{len(policies)} policies, at most {MAX_POLICIES} at once")
@@ -64,7 +71,7 @@ def read(
     problems += _twice([tenant.name for tenant in tenants], "tenant")
     if problems:
         raise InvalidInput.of(problems)
-    return Wanted(policies, tenants, dict(request.prune_labels))
+    return Wanted(policies, tenants, dict(request.prune_labels)), warnings
 
 
 def _twice(names: list[str], noun: str) -> list[Violation]:

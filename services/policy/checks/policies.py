@@ -75,7 +75,7 @@ def check(policy: Policy) -> Iterator[Violation]:
             continue
         for number, rule in enumerate(rules):
             at = f"{direction}[{number}]"
-            yield from _rule(rule, policy.tier, at)
+            yield from check_rule(rule, policy.tier, at)
             if nodes_only and policy.targets and direction is Direction.INGRESS:
                 for place, port in enumerate(rule.ports):
                     if port.name:
@@ -200,7 +200,8 @@ def _targets(policy: Policy) -> Iterator[Violation]:
         yield from check_target(target, policy.tier, f"targets[{number}]")
 
 
-def _rule(rule: Rule, tier: Tier, at: str) -> Iterator[Violation]:
+def check_rule(rule: Rule, tier: Tier, at: str) -> Iterator[Violation]:
+    """Checks a rule of a policy of that tier."""
     if rule.action is Action.PASS and tier is not Tier.ADMIN:
         yield Violation(f"{at}.action", f"PASS is for tier ADMIN, not {tier.name}")
     if rule.action is Action.DENY and tier is Tier.TENANT:

@@ -17,6 +17,7 @@ from services.common.document.fields import Fields, Findings
 from services.common.document.tree import TEXT_PATH, Items, Table, Tree, read_trees
 from services.common.errors import InvalidInput, Violation
 from services.common.model.names import NetworkName
+from services.common.model.rules import PolicyName
 from services.policy.checks.policies import check, check_references, check_tenant
 from services.policy.forms import kubernetes, romana_v2
 from services.policy.forms.own import read_policy, read_tenant
@@ -51,6 +52,15 @@ class Document:
     def tenants(self) -> tuple[TenantRecord, ...]:
         """Its tenants, in order."""
         return tuple(one.value for one in self.read_tenants)
+
+    @property
+    def warnings(self) -> list[tuple[PolicyName, Violation]]:
+        """What is not held to as it is written, with the policy."""
+        return [
+            (one.value.name, problem)
+            for one in self.read_policies
+            for problem in self.findings.located(list(one.warnings))
+        ]
 
     def references(self, networks: Container[NetworkName]) -> list[Violation]:
         """Networks that it names and that do not exist."""

@@ -1,6 +1,7 @@
-"""Reads objects of Kubernetes: NetworkPolicy of networking.k8s.io/v1, Namespace, lists of them.
+"""Reads objects of Kubernetes: NetworkPolicy, ClusterNetworkPolicy, Namespace, lists of them.
 
-A namespace is a tenant. A policy is called NAMESPACE/NAME and keeps its labels and its text. What
+A namespace is a tenant. A policy is called NAMESPACE/NAME, one of the cluster
+ClusterNetworkPolicy/NAME, which no namespace is called; it keeps its labels and its text. What
 Kubernetes takes for granted is written out: policy types by default, TCP by default, the label
 `kubernetes.io/metadata.name` of every namespace. A field that NetworkPolicy does not have is an
 error: it is most likely a condition that would be lost. Metadata that selects nothing is ignored.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.common.document.fields import Fields, Findings
-from services.common.document.tree import Scalar, Table, Tree, read_json, to_json
+from services.common.document.tree import Table, Tree, read_json, to_json
 from services.common.errors import InvalidInput
 from services.common.model.names import Tenant
 from services.common.model.rules import (
@@ -29,6 +30,7 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
+from services.policy.forms.cluster_network_policy import read_spec
 from services.policy.forms.reading import KUBERNETES, Read, label_selector, prefix, prefixes
 from services.policy.model import (
     Anything,
@@ -47,15 +49,26 @@ ANNOTATION: Final = "net.beta.kubernetes.io/networkpolicy"
 ANNOTATED: Final = "networkpolicy-annotation"
 """Name, in its namespace, of the policy that stands for the annotation."""
 
+CLUSTER: Final = "ClusterNetworkPolicy"
+"""First part of the names of policies of the cluster."""
+
 _POLICY_VERSION: Final = "networking.k8s.io/v1"
+_CLUSTER_VERSION: Final = "policy.networking.k8s.io/v1alpha2"
 _VERSIONS: Final = {
     "NetworkPolicy": _POLICY_VERSION,
     "NetworkPolicyList": _POLICY_VERSION,
+    "ClusterNetworkPolicy": _CLUSTER_VERSION,
+    "ClusterNetworkPolicyList": _CLUSTER_VERSION,
     "Namespace": "v1",
     "NamespaceList": "v1",
     "List": "v1",
 }
-_ITEMS: Final = {"NetworkPolicyList": "NetworkPolicy", "NamespaceList": "Namespace", "List": ""}
+_ITEMS: Final = {
+    "NetworkPolicyList": "NetworkPolicy",
+    "ClusterNetworkPolicyList": "ClusterNetworkPolicy",
+    "NamespaceList": "Namespace",
+    "List": "",
+}
 _METADATA: Final = (
     "annotations",
     "creationTimestamp",
@@ -131,12 +144,40 @@ class _Reader:
         elif kind == "NetworkPolicy":
             self._policy(tree, fields)
             fields.end()
+        elif kind == "ClusterNetworkPolicy":
+            self._cluster_policy(tree, fields)
+            fields.end()
         else:
             self._tenant(fields)
             fields.end()
 
+    def _cluster_policy(self, tree: Tree, fields: Fields) -> None:
+        metadata = fields.part("metadata")
+        name, labels = metadata.text("name"), metadata.mapping("labels")
+        metadata.ignore(*_METADATA)
+        metadata.end()
+        fields.ignore("status")
+        if not name:
+            self._findings.wrong(metadata.path("name"), "is missing")
+            return
+        places = {"name": metadata.path("name"), "labels": metadata.path("labels")}
+        places |= {one: fields.path(f"spec.{one}") for one in ("tier", "priority")}
+        spec = read_spec(fields.part("spec"), self._findings, places)
+        policy = Policy(
+            name=PolicyName(f"{CLUSTER}/{name}"),
+            tier=spec.tier,
+            targets=(spec.target,),
+            rules=spec.rules,
+            priority=spec.priority,
+            labels=labels,
+            origin=Origin(KIND, json.dumps(to_json(tree), ensure_ascii=False)),
+        )
+        self._objects.policies.append(
+            Read(policy, fields.at, places, warnings=tuple(spec.warnings))
+        )
+
     def _tenant(self, fields: Fields) -> None:
-        metadata = Fields(_child(fields, "metadata"), fields.path("metadata"), self._findings)
+        metadata = fields.part("metadata")
         name = metadata.text("name")
         at = metadata.path("name")
         labels = {**metadata.mapping("labels"), NAME_LABEL: name}
@@ -170,11 +211,11 @@ class _Reader:
             self._findings.wrong(place, f"is not JSON: {error}")
             return False
         ingress = Fields(tree, place, self._findings)
-        inner = Fields(_child(ingress, "ingress"), f"{place}.ingress", self._findings)
+        inner = ingress.part("ingress")
         return inner.text("isolation") == "DefaultDeny"
 
     def _policy(self, tree: Tree, fields: Fields) -> None:
-        metadata = Fields(_child(fields, "metadata"), fields.path("metadata"), self._findings)
+        metadata = fields.part("metadata")
         name = metadata.text("name")
         namespace = metadata.text("namespace") or self._namespace
         labels = metadata.mapping("labels")
@@ -189,7 +230,7 @@ class _Reader:
             "labels": metadata.path("labels"),
             "targets[0].endpoints.tenants": metadata.path("namespace"),
         }
-        spec = Fields(_child(fields, "spec"), fields.path("spec"), self._findings)
+        spec = fields.part("spec")
         inside = _Spec(spec, Tenant(namespace), self._findings, places)
         policy = Policy(
             name=PolicyName(f"{namespace}/{name}"),
@@ -323,8 +364,3 @@ class _Spec:
         if not first:
             self._findings.wrong(fields.path("port"), "0 is not a port: 1 to 65535")
         return PortMatch(protocol, first, last or first)
-
-
-def _child(fields: Fields, name: str) -> Tree:
-    tree = fields.child(name)
-    return Scalar("", is_null=True) if tree is None else tree

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -27,6 +27,8 @@ class Read(Generic[T]):
     """The document's paths of the API's, where they are not the same below `at`."""
     names: Mapping[str, str] = field(default_factory=dict)
     """The document's names of the API's fields."""
+    warnings: Sequence[Violation] = ()
+    """What is not held to as it is written, by the document's paths."""
 
     def located(self, problems: Iterator[Violation]) -> list[Violation]:
         """Problems by the API's field paths, as problems by the document's."""

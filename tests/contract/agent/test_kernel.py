@@ -13,7 +13,11 @@ import pytest
 from services.agent.kernel import route_bytes
 from services.agent.kernel.diff import Step, diff
 from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.marking import TABLE
+from services.agent.kernel.marks import WAYS
 from services.agent.kernel.netlink import Problem
+from services.agent.kernel.nftables import table as nf
+from services.agent.kernel.nftables.contents import Contents
 from services.agent.kernel.numbers import FIRST_NEXTHOP, FIRST_TABLE, INCOMING_PRIORITY
 from services.agent.kernel.state import (
     Action,
@@ -80,6 +84,18 @@ def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeKerne
         real.close()
 
 
+def marking(*chains: str) -> Contents:
+    """A table with these chains, each with a rule."""
+    rule = nf.Rule((nf.In(nf.Key.INPUT, "some"), nf.MarkConnection(0x10000, WAYS)))
+    return Contents.of(
+        nf.Image(
+            {name: nf.Chain((rule,), nf.Base(nf.Hook.PREROUTING, -90)) for name in chains},
+            {"some": nf.Shape(nf.Element.INTERFACE)},
+            elements={"some": {nf.interface_key("e0"): ""}},
+        )
+    )
+
+
 class World:
     """One of everything."""
 
@@ -115,7 +131,7 @@ class World:
                     INCOMING_PRIORITY + 2,
                     route_bytes.MAIN_TABLE,
                     source=self.prefix,
-                    suppress_default=True,
+                    suppressed=0,
                 ): None,
                 Rule(
                     version,
@@ -128,8 +144,18 @@ class World:
                 Rule(
                     version, INCOMING_PRIORITY + 4, interface="e0", action=Action.UNREACHABLE
                 ): None,
+                Rule(
+                    version,
+                    INCOMING_PRIORITY + 5,
+                    route_bytes.MAIN_TABLE,
+                    interface="e0",
+                    suppressed=31 if version == 4 else 127,
+                    mark=0x110000,
+                    mask=WAYS,
+                ): None,
             },
             proxies={Proxy(self.index, self.host): None},
+            marking={TABLE: marking("a")},
         )
 
     def reach(self, state: State) -> Mapping[Key, Problem]:
@@ -185,6 +211,13 @@ def test_a_route_is_replaced_by_one_of_another_kind_and_back(world: World) -> No
             assert not world.replace(Kind.ROUTE, {world.by_node: before})
             assert not world.replace(Kind.ROUTE, {world.by_node: after})
             assert world.read().routes[world.by_node] == after
+
+
+def test_marking_is_changed_in_place(world: World) -> None:
+    world.reach(world.state)
+    for after in (marking("a", "b"), marking("b")):
+        assert not world.replace(Kind.MARKING, {TABLE: after})
+        assert world.read() == world.state.having(Kind.MARKING, {TABLE: after})
 
 
 def test_a_route_that_is_there_is_not_added(world: World) -> None:

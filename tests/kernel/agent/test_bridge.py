@@ -66,6 +66,22 @@ async def test_a_published_port_is_reached_from_the_vlan_and_beyond(
                 assert said, peer
 
 
+async def test_a_bridge_and_endpoints_of_its_node_reach_each_other(
+    beside: Beside, tmp_path: Path
+) -> None:
+    """Both by translated addresses: the node's own, and the port that is published on it."""
+    cidr, own = beside.net.model.cidr, beside.net.host(2)
+    address = {"10.3.0.0/24": "10.3.0.17", "fd03::/120": "fd03::11"}.get(str(cidr), str(cidr[9]))
+    endpoint = beside.node.endpoint("e1", v=address)
+    gateways = Bridge.gateways
+    with serving(beside.container, INSIDE), serving(endpoint, 7000):
+        async with beside.node.running(tmp_path):
+            said = await asyncio.to_thread(caller, beside.container, address, 7000)
+            assert said == own
+            for to in (own, gateways[cidr.version == 6]):
+                assert await asyncio.to_thread(caller, endpoint, to, PUBLISHED) == address
+
+
 async def test_without_nat_a_bridge_is_reached_through_the_node(
     beside: Beside, tmp_path: Path
 ) -> None:

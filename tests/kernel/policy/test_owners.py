@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from services.agent.rules.diff import diff
+from services.agent.kernel.nftables.table_diff import diff
 from services.common.model.judging import judge
 from services.common.model.network import Prefix
 from services.common.model.rules import (

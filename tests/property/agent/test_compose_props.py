@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.agent.kernel.nftables.table import Changes, Found, Image
+from services.agent.kernel.nftables.table_diff import diff
 from services.agent.rules.compose import Composer, Local
-from services.agent.rules.diff import diff
 from services.agent.rules.resources import NetworkRules, Resource
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NetworkName

@@ -1,6 +1,13 @@
 from __future__ import annotations
 
-from services.agent.kernel.numbers import FIRST_TABLE, TABLES, Numbers, our_nexthop, our_table
+from services.agent.kernel.numbers import (
+    FIRST_TABLE,
+    TABLES,
+    WAYS,
+    Numbers,
+    our_nexthop,
+    our_table,
+)
 
 
 def test_names_keep_their_numbers_when_others_come_and_go() -> None:
@@ -30,3 +37,13 @@ def test_a_lost_disk_gives_the_same_numbers() -> None:
     before = Numbers.none().assigned(["a", "b"], ["a/n1"])
     assert Numbers.none().assigned(["b", "a"], ["a/n1"]) == before
     assert before.tables["a"] >= FIRST_TABLE
+
+
+def test_interfaces_keep_their_ways_and_what_is_too_many_has_none() -> None:
+    names = [f"vlan{number}" for number in range(10, 10 + WAYS + 3)]
+    first = Numbers.none().with_ways(names[3:5])
+    all_of_them = first.with_ways(names)
+    assert len(set(all_of_them.ways.values())) == len(all_of_them.ways) == WAYS
+    assert first.ways.items() <= all_of_them.ways.items()
+    assert all_of_them.with_ways(reversed(names)) is all_of_them
+    assert names[3] not in all_of_them.with_ways(names[5:]).ways

@@ -1,4 +1,4 @@
-"""The driver of the table `inet romana`.
+"""The driver of a table of ours: `inet romana`, or another.
 
 Everything goes by one socket as packed messages, not by libnftables: that reads all elements of
 every interval set of the namespace before it adds one (0.4 s when somebody else has 100,000), and a
@@ -19,16 +19,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from services.agent.kernel.netlink import (
-    CAP_ACK,
-    EXPLAIN,
-    KernelUnavailable,
-    Netlink,
-    Problem,
-    attributes,
-    messages,
-    text,
-)
+from services.agent.kernel.codec import attributes, messages, text
+from services.agent.kernel.netlink import CAP_ACK, EXPLAIN, KernelUnavailable, Netlink, Problem
 from services.agent.kernel.nftables import messages as nft
 from services.agent.kernel.nftables.expressions import number
 from services.agent.kernel.nftables.table import TABLE, Changes, Element, Found, Shape
@@ -47,6 +39,11 @@ class NftRefused(KernelUnavailable):
     """The kernel does not take a change of the table; what it held before still holds."""
 
 
+def lacks_tables(error: KernelUnavailable) -> bool:
+    """Whether it was raised since the kernel has no nf_tables."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_TABLES
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
     """What a counter says."""
@@ -59,12 +56,13 @@ class Count:
 class Nft:
     """The table, in the namespace of the thread that makes this; all methods block."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = TABLE) -> None:
         """Opens the socket.
 
         Raises:
             KernelUnavailable: There is no nf_tables.
         """
+        self._table = table
         self._netlink = Netlink(nft.NETFILTER, options=(CAP_ACK, EXPLAIN))
         try:
             self._netlink.force_send_buffer(_SEND_BUFFER)
@@ -138,29 +136,31 @@ class Nft:
 
     def counters(self) -> dict[str, Count]:
         """All counters by name; none if there is no table."""
-        body = nft.question() + number(3, 1)
+        body = nft.question(self._table) + number(3, 1)
         return {
             name: Count(packets, size)
             for data in self._netlink.dump(nft.GET_OBJECT, body)
-            for name, packets, size in map(nft.parse_counter, nft.parts(data, nft.NEW_OBJECT))
+            for name, packets, size in map(
+                nft.parse_counter, nft.parts(self._table, data, nft.NEW_OBJECT)
+            )
         }
 
     def _all(self, ask: int, answer: int) -> Iterator[dict[int, bytes]]:
-        for data in self._netlink.dump(ask, nft.question()):
-            yield from nft.parts(data, answer)
+        for data in self._netlink.dump(ask, nft.question(self._table)):
+            yield from nft.parts(self._table, data, answer)
 
     def elements(self, name: str, shape: Shape) -> dict[bytes, str]:
         """Those of a set with the chains that they lead to; raises KernelUnavailable."""
         found: dict[bytes, str] = {}
-        for data in self._netlink.dump(nft.GET_ELEMENT, nft.question(text(2, name))):
-            for part in nft.parts(data, nft.NEW_ELEMENT):
+        for data in self._netlink.dump(nft.GET_ELEMENT, nft.question(self._table, text(2, name))):
+            for part in nft.parts(self._table, data, nft.NEW_ELEMENT):
                 found.update(nft.parse_elements(part, shape))
         return found
 
     def _table_flags(self) -> int | None:
         """Flags of the table; None: there is none."""
         for data in self._netlink.dump(nft.GET_TABLE, struct.pack("!BBH", nft.INET, 0, 0)):
-            for found in nft.parts(data, nft.NEW_TABLE):
+            for found in nft.parts(self._table, data, nft.NEW_TABLE):
                 return nft.integer(found.get(2, b""))
         return None
 
@@ -173,20 +173,22 @@ class Nft:
             NftRefused: The kernel does not take it.
             KernelUnavailable: The socket does not work.
         """
-        operations = _operations(changes)
+        operations = _operations(self._table, changes)
         own = self._own()
         if changes.remake:
-            self._transact([*own, nft.delete_table(), *own, *operations])
+            self._transact([*own, nft.delete_table(self._table), *own, *operations])
             return
         if sum(map(len, operations)) > PREPARED:
-            for part in _preparations(changes):
+            for part in _preparations(self._table, changes):
                 self._transact([*own, *part])
-            operations = _operations(changes, prepared=True)
+            operations = _operations(self._table, changes, prepared=True)
         self._transact([*own, *operations])
 
     def add(self, name: str, keys: Iterable[bytes], shape: Shape) -> None:
         """Adds elements to a plain set, in which some may be already; raises NftRefused."""
-        self._transact(list(nft.elements(nft.NEW_ELEMENT, name, dict.fromkeys(keys, ""), shape)))
+        self._transact(
+            list(nft.elements(self._table, nft.NEW_ELEMENT, name, dict.fromkeys(keys, ""), shape))
+        )
 
     def forget(self, name: str, keys: Iterable[bytes], shape: Shape) -> None:
         """Removes elements of a plain set, of which some may be gone; raises NftRefused."""
@@ -194,8 +196,8 @@ class Nft:
         self._transact(
             [
                 # what is not there cannot be removed
-                *nft.elements(nft.NEW_ELEMENT, name, items, shape),
-                *nft.elements(nft.DELETE_ELEMENT, name, items, shape),
+                *nft.elements(self._table, nft.NEW_ELEMENT, name, items, shape),
+                *nft.elements(self._table, nft.DELETE_ELEMENT, name, items, shape),
             ]
         )
 
@@ -208,7 +210,7 @@ class Nft:
         """
         there = self._exists()
         if there:
-            self._transact([nft.delete_table()])
+            self._transact([nft.delete_table(self._table)])
         self._flags = None
         return there
 
@@ -216,7 +218,7 @@ class Nft:
         try:
             return self._table_flags() is not None
         except KernelUnavailable as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_TABLES:
+            if lacks_tables(error):
                 return False
             raise
 
@@ -229,15 +231,15 @@ class Nft:
                 flags = flags if self._takes(flags) else 0
             elif there & nft.PERSIST:
                 # alone: with it the kernel takes no base chains
-                self._transact([nft.new_table(flags)])
+                self._transact([nft.new_table(self._table, flags)])
             else:
                 flags = 0  # what it was made without cannot be added to it
             self._flags = flags
-        return [nft.new_table(self._flags)]
+        return [nft.new_table(self._table, self._flags)]
 
     def _takes(self, flags: int) -> bool:
         """Whether this kernel knows these flags of tables."""
-        problems = self._send([nft.new_table(flags), nft.delete_table()])
+        problems = self._send([nft.new_table(self._table, flags), nft.delete_table(self._table)])
         return not any(
             problem.number in {errno.EOPNOTSUPP, errno.EINVAL} for problem in problems.values()
         )
@@ -249,7 +251,7 @@ class Nft:
         if problems:
             place, problem = min(problems.items())
             self._flags = None
-            raise NftRefused(_why(operations, place, problem))
+            raise NftRefused(_why(self._table, operations, place, problem))
 
     def _send(self, operations: list[bytes]) -> dict[int, Problem]:
         """What was refused, by place in the list; -1: the whole."""
@@ -268,37 +270,37 @@ class Nft:
         return ours
 
 
-def _operations(changes: Changes, *, prepared: bool = False) -> list[bytes]:
+def _operations(table: str, changes: Changes, *, prepared: bool = False) -> list[bytes]:
     """In the order of dependencies. `prepared`: plain sets that are new are there and filled."""
-    operations = [nft.new_counter(name) for name in sorted(changes.counters)]
+    operations = [nft.new_counter(table, name) for name in sorted(changes.counters)]
     plain = {name for name, shape in changes.sets.items() if prepared and not shape.is_map}
     operations += [
-        nft.new_set(name, shape, identity)
+        nft.new_set(table, name, shape, identity)
         for identity, (name, shape) in enumerate(changes.sets.items(), 1)
         if name not in plain
     ]
     operations += [
-        nft.new_chain(name, changes.chains[name].base)
+        nft.new_chain(table, name, changes.chains[name].base)
         for name in changes.chains
         if name in changes.new_chains
     ]
     for name, chain in changes.chains.items():
         if name not in changes.new_chains:
-            operations.append(nft.flush_chain(name))
-        operations += nft.new_rules(name, chain)
+            operations.append(nft.flush_chain(table, name))
+        operations += nft.new_rules(table, name, chain)
     for name, items in changes.removed.items():
-        operations += nft.elements(nft.DELETE_ELEMENT, name, items, changes.shapes[name])
+        operations += nft.elements(table, nft.DELETE_ELEMENT, name, items, changes.shapes[name])
     for name, items in changes.added.items():
         if name not in plain:
-            operations += nft.elements(nft.NEW_ELEMENT, name, items, changes.shapes[name])
-    operations += [nft.flush_chain(name) for name in changes.dropped_chains]
-    operations += [nft.delete_chain(name) for name in changes.dropped_chains]
-    operations += [nft.delete_set(name) for name in changes.dropped_sets]
-    operations += [nft.delete_counter(name) for name in changes.dropped_counters]
+            operations += nft.elements(table, nft.NEW_ELEMENT, name, items, changes.shapes[name])
+    operations += [nft.flush_chain(table, name) for name in changes.dropped_chains]
+    operations += [nft.delete_chain(table, name) for name in changes.dropped_chains]
+    operations += [nft.delete_set(table, name) for name in changes.dropped_sets]
+    operations += [nft.delete_counter(table, name) for name in changes.dropped_counters]
     return operations
 
 
-def _preparations(changes: Changes) -> Iterator[list[bytes]]:
+def _preparations(table: str, changes: Changes) -> Iterator[list[bytes]]:
     """New plain sets and their elements, in parts."""
     part: list[bytes] = []
     size = 0
@@ -306,8 +308,8 @@ def _preparations(changes: Changes) -> Iterator[list[bytes]]:
         if shape.is_map:
             continue
         for operation in (
-            nft.new_set(name, shape, identity),
-            *nft.elements(nft.NEW_ELEMENT, name, changes.added.get(name, {}), shape),
+            nft.new_set(table, name, shape, identity),
+            *nft.elements(table, nft.NEW_ELEMENT, name, changes.added.get(name, {}), shape),
         ):
             part.append(operation)
             size += len(operation)
@@ -318,11 +320,11 @@ def _preparations(changes: Changes) -> Iterator[list[bytes]]:
         yield part
 
 
-def _why(operations: list[bytes], place: int, problem: Problem) -> str:
+def _why(table: str, operations: list[bytes], place: int, problem: Problem) -> str:
     """For people: what of the table the kernel did not take, and why."""
     if problem.number == errno.EPERM and place <= 0:
         return (
-            f"nf_tables: the table inet {TABLE} belongs to another process, or the agent lacks "
+            f"nf_tables: the table inet {table} belongs to another process, or the agent lacks "
             "CAP_NET_ADMIN"
         )
     what = "the transaction"

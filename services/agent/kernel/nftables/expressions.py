@@ -11,7 +11,8 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from services.agent.kernel.netlink import attribute, text
+from services.agent.kernel.codec import attribute, text
+from services.agent.kernel.marks import ALL, native
 from services.agent.kernel.nftables.table import (
     Between,
     Count,
@@ -23,6 +24,8 @@ from services.agent.kernel.nftables.table import (
     Key,
     Limit,
     Log,
+    Mark,
+    MarkConnection,
     Masquerade,
     Renew,
     Statement,
@@ -74,6 +77,10 @@ def _meta(key: int, register: int) -> bytes:
     return _expression("meta", number(1, register) + number(2, key))
 
 
+def _connection(key: int, register: int) -> bytes:
+    return _expression("ct", number(1, register) + number(2, key))
+
+
 def _payload(base: int, offset: int, length: int, register: int) -> bytes:
     return _expression(
         "payload", number(1, register) + number(2, base) + number(3, offset) + number(4, length)
@@ -87,6 +94,13 @@ _META: Final[Mapping[Key, int]] = {
     Key.INPUT: _META_INPUT,
     Key.OUTPUT: _META_OUTPUT,
 }
+_CONNECTION: Final[Mapping[Key, int]] = {
+    Key.CONNECTION_STATE: 0,
+    Key.CONNECTION_DIRECTION: 1,
+    Key.CONNECTION_STATUS: 2,
+    Key.CONNECTION_MARK: 3,
+}
+_FIB_KIND, _FIB_DESTINATION = 3, 2
 _FIELDS: Final[Mapping[Key, tuple[int, int, int]]] = {
     Key.SOURCE_4: (_NETWORK, 12, 4),
     Key.DESTINATION_4: (_NETWORK, 16, 4),
@@ -109,8 +123,11 @@ def _load(key: Key) -> bytes:
         return _meta(_META[key], _REGISTER)
     if key in _FIELDS:
         return _payload(*_FIELDS[key], _REGISTER)
-    if key is Key.CONNECTION_STATE:
-        return _expression("ct", number(1, _REGISTER) + number(2, 0))
+    if key in _CONNECTION:
+        return _connection(_CONNECTION[key], _REGISTER)
+    if key is Key.DESTINATION_KIND:
+        asked = number(2, _FIB_KIND) + number(3, _FIB_DESTINATION)
+        return _expression("fib", number(1, _REGISTER) + asked)
     if key in {Key.INPUT_SOURCE_4, Key.INPUT_SOURCE_6}:
         source = Key.SOURCE_4 if key is Key.INPUT_SOURCE_4 else Key.SOURCE_6
         return _meta(_META_INPUT, _REGISTER) + _payload(*_FIELDS[source], _REGISTER + 4)
@@ -151,15 +168,31 @@ def _is(statement: Is) -> bytes:
     if not statement.mask:
         return _load(statement.key) + _compare(_REGISTER, operator, statement.value)
     length = len(statement.mask)
-    masked = _expression(
+    masked = _bitwise(_OTHER, statement.mask, bytes(length))
+    return _load(statement.key) + masked + _compare(_OTHER, operator, statement.value)
+
+
+def _bitwise(target: int, keep: bytes, flip: bytes) -> bytes:
+    """Of what is in the first register keeps some bits, and turns some round."""
+    return _expression(
         "bitwise",
         number(1, _REGISTER)
-        + number(2, _OTHER)
-        + number(3, length)
-        + _value(4, statement.mask)
-        + _value(5, bytes(length)),
+        + number(2, target)
+        + number(3, len(keep))
+        + _value(4, keep)
+        + _value(5, flip),
     )
-    return _load(statement.key) + masked + _compare(_OTHER, operator, statement.value)
+
+
+def _set_bits(key: Key, value: int, mask: int) -> bytes:
+    """Loads a mark, sets some bits of it, and stores it."""
+    changed = _bitwise(_REGISTER, native(ALL & ~mask), native(value))
+    stored = (
+        _expression("meta", number(2, _META_MARK) + number(3, _REGISTER))
+        if key is Key.MARK
+        else _expression("ct", number(2, _CONNECTION[key]) + number(4, _REGISTER))
+    )
+    return _load(key) + changed + stored
 
 
 def _go(code: int, chain: str = "") -> bytes:
@@ -193,7 +226,9 @@ def encode(statement: Statement) -> bytes:
             return _action(statement)
 
 
-def _action(statement: Count | Limit | Log | Verdict | Jump | Goto | Masquerade) -> bytes:
+def _action(
+    statement: Count | Limit | Log | Verdict | Jump | Goto | Masquerade | Mark | MarkConnection,
+) -> bytes:
     match statement:
         case Count(name):
             return _expression("objref", number(1, 1) + text(2, name))
@@ -215,3 +250,7 @@ def _action(statement: Count | Limit | Log | Verdict | Jump | Goto | Masquerade)
             return _go(GOTO, chain)
         case Masquerade():
             return _expression("masq", b"")
+        case Mark(value, mask):
+            return _set_bits(Key.MARK, value, mask)
+        case MarkConnection(value, mask):
+            return _set_bits(Key.CONNECTION_MARK, value, mask)

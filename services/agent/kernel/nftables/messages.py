@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from services.agent.kernel import netlink
-from services.agent.kernel.netlink import attribute, attributes, text
+from services.agent.kernel import codec
+from services.agent.kernel.codec import attribute, attributes, text
 from services.agent.kernel.nftables.expressions import (
     GOTO,
     LIST_ELEMENT,
@@ -22,7 +22,6 @@ from services.agent.kernel.nftables.expressions import (
     verdict,
 )
 from services.agent.kernel.nftables.table import (
-    TABLE,
     Base,
     Chain,
     Element,
@@ -86,9 +85,9 @@ def _shape_type(element: Element) -> tuple[int, int]:
 _BY_TYPE: Final = {_shape_type(element)[0]: element for element in Element}
 
 
-def request(kind: int, body: bytes, flags: int = 0, *, table: str = TABLE) -> bytes:
-    """An operation on something in our table; its sequence number is set by `batch`."""
-    return netlink.message(kind, flags, 0, _HEADER + text(1, table) + body)
+def request(table: str, kind: int, body: bytes, flags: int = 0) -> bytes:
+    """An operation on something in a table; its sequence number is set by `batch`."""
+    return codec.message(kind, flags, 0, _HEADER + text(1, table) + body)
 
 
 def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
@@ -97,7 +96,7 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
     What begins it has number `first`, the operations the following.
     """
     edge = struct.pack("!BBH", 0, 0, 10)
-    data = bytearray(netlink.message(_BEGIN, 0, first, edge))
+    data = bytearray(codec.message(_BEGIN, 0, first, edge))
     sequence, last = first, 0
     for operation in operations:
         sequence += 1
@@ -105,52 +104,53 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
         data += operation
         struct.pack_into("=I", data, last + 8, sequence)
     flags = struct.unpack_from("=H", data, last + 6)[0]
-    struct.pack_into("=H", data, last + 6, flags | netlink.ACK)
-    data += netlink.message(_END, 0, sequence + 1, edge)
+    struct.pack_into("=H", data, last + 6, flags | codec.ACK)
+    data += codec.message(_END, 0, sequence + 1, edge)
     return data, sequence
 
 
 # Operations ---------------------------------------------------------------------------------------
 
 
-def new_table(flags: int) -> bytes:
+def new_table(table: str, flags: int) -> bytes:
     """Makes the table, or takes over one that has no owner."""
-    return request(NEW_TABLE, number(2, flags), netlink.CREATE)
+    return request(table, NEW_TABLE, number(2, flags), codec.CREATE)
 
 
-def delete_table() -> bytes:
+def delete_table(table: str) -> bytes:
     """Removes the table and all in it."""
-    return request(DELETE_TABLE, b"")
+    return request(table, DELETE_TABLE, b"")
 
 
-def new_chain(name: str, base: Base | None) -> bytes:
+def new_chain(table: str, name: str, base: Base | None) -> bytes:
     """Makes a chain, or does nothing if it is there."""
     body = text(3, name)
     if base is not None:
         body += nested(4, number(1, base.hook) + number(2, base.priority))
         body += number(5, 1)  # the policy: accept
         body += text(7, base.kind)
-    return request(NEW_CHAIN, body, netlink.CREATE)
+    return request(table, NEW_CHAIN, body, codec.CREATE)
 
 
-def delete_chain(name: str) -> bytes:
+def delete_chain(table: str, name: str) -> bytes:
     """Removes a chain, without its rules."""
-    return request(DELETE_CHAIN, text(3, name))
+    return request(table, DELETE_CHAIN, text(3, name))
 
 
-def flush_chain(name: str) -> bytes:
+def flush_chain(table: str, name: str) -> bytes:
     """Removes all rules of a chain."""
-    return request(DELETE_RULE, text(2, name))
+    return request(table, DELETE_RULE, text(2, name))
 
 
-def new_rules(name: str, chain: Chain) -> Iterator[bytes]:
+def new_rules(table: str, name: str, chain: Chain) -> Iterator[bytes]:
     """Appends a chain's rules."""
     for rule in chain.rules:
         expressions = b"".join(encode(statement) for statement in rule.statements)
         yield request(
+            table,
             NEW_RULE,
             text(2, name) + nested(4, expressions) + attribute(7, _comment(rule)),
-            netlink.CREATE | _APPEND,
+            codec.CREATE | _APPEND,
         )
 
 
@@ -167,17 +167,19 @@ def _tag(comment: bytes) -> str:
     return comment[2:18].decode(errors="replace")
 
 
-def new_counter(name: str) -> bytes:
+def new_counter(table: str, name: str) -> bytes:
     """Makes a counter, or does nothing if it is there."""
-    return request(NEW_OBJECT, text(2, name) + number(3, _COUNTER) + nested(4, b""), netlink.CREATE)
+    return request(
+        table, NEW_OBJECT, text(2, name) + number(3, _COUNTER) + nested(4, b""), codec.CREATE
+    )
 
 
-def delete_counter(name: str) -> bytes:
+def delete_counter(table: str, name: str) -> bytes:
     """Removes a counter."""
-    return request(DELETE_OBJECT, text(2, name) + number(3, _COUNTER))
+    return request(table, DELETE_OBJECT, text(2, name) + number(3, _COUNTER))
 
 
-def new_set(name: str, shape: Shape, identity: int) -> bytes:
+def new_set(table: str, name: str, shape: Shape, identity: int) -> bytes:
     """Makes a set; `identity` is unique in the batch."""
     kind, length = _shape_type(shape.element)
     flags = (
@@ -197,15 +199,15 @@ def new_set(name: str, shape: Shape, identity: int) -> bytes:
         # NFTNL_UDATA_SET_KEYBYTEORDER, so that nft lists it: 1 is the machine's, 2 the network's
         order = 1 if shape.element is Element.INTERFACE else 2
         body += attribute(13, struct.pack("=BBI", 0, 4, order))
-    return request(NEW_SET, body, netlink.CREATE)
+    return request(table, NEW_SET, body, codec.CREATE)
 
 
-def delete_set(name: str) -> bytes:
+def delete_set(table: str, name: str) -> bytes:
     """Removes a set and what is in it."""
-    return request(DELETE_SET, text(2, name))
+    return request(table, DELETE_SET, text(2, name))
 
 
-def elements(kind: int, name: str, items: Elements, shape: Shape) -> Iterator[bytes]:
+def elements(table: str, kind: int, name: str, items: Elements, shape: Shape) -> Iterator[bytes]:
     """Adds or removes elements, some hundreds in a message."""
     rest = iter(items.items())
     while part := list(islice(rest, _ELEMENTS_MOST)):
@@ -213,7 +215,7 @@ def elements(kind: int, name: str, items: Elements, shape: Shape) -> Iterator[by
             packed = b"".join(_element(key, chain, shape) for key, chain in part)
         else:
             packed = _plain(part)
-        yield request(kind, text(2, name) + nested(3, packed), netlink.CREATE)
+        yield request(table, kind, text(2, name) + nested(3, packed), codec.CREATE)
 
 
 def _plain(part: list[tuple[bytes, str]]) -> bytes:
@@ -240,18 +242,18 @@ def _element(key: bytes, chain: str, shape: Shape) -> bytes:
 # Answers ------------------------------------------------------------------------------------------
 
 
-def question(body: bytes = b"") -> bytes:
-    """Body of a question about all objects of a kind in our table."""
-    return _HEADER + text(1, TABLE) + body
+def question(table: str, body: bytes = b"") -> bytes:
+    """Body of a question about all objects of a kind in a table."""
+    return _HEADER + text(1, table) + body
 
 
-def parts(data: bytes, kind: int) -> Iterator[dict[int, bytes]]:
-    """Attributes of each message of a kind that is about our table."""
-    for found, _, start, end in netlink.messages(data):
+def parts(table: str, data: bytes, kind: int) -> Iterator[dict[int, bytes]]:
+    """Attributes of each message of a kind that is about a table."""
+    for found, _, start, end in codec.messages(data):
         if found != kind or data[start] != INET:
             continue
         read = attributes(data, start + 4, end)
-        if read.get(1, b"").rstrip(b"\0") == TABLE.encode():
+        if read.get(1, b"").rstrip(b"\0") == table.encode():
             yield read
 
 

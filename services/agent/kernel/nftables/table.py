@@ -26,7 +26,11 @@ class Key(enum.Enum):
     """One byte: that of layer 4."""
     MARK = enum.auto()
     CONNECTION_STATE = enum.auto()
-    """Four bytes, in the machine's order."""
+    """Four bytes, in the machine's order, as the mark and the following two."""
+    CONNECTION_STATUS = enum.auto()
+    CONNECTION_MARK = enum.auto()
+    CONNECTION_DIRECTION = enum.auto()
+    """One byte: 0 as it was begun, 1 back."""
     INPUT = enum.auto()
     """Name of the interface, 16 bytes."""
     OUTPUT = enum.auto()
@@ -34,6 +38,8 @@ class Key(enum.Enum):
     SOURCE_6 = enum.auto()
     DESTINATION_4 = enum.auto()
     DESTINATION_6 = enum.auto()
+    DESTINATION_KIND = enum.auto()
+    """What routing says of the destination's address: four bytes, in the machine's order."""
     HOP_LIMIT = enum.auto()
     """Of IPv6: one byte."""
     PORT = enum.auto()
@@ -153,8 +159,38 @@ class Masquerade:
     """Gives the packet the node's address."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Sets some bits of the packet's mark."""
+
+    value: int
+    mask: int
+    """Which."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkConnection:
+    """Sets some bits of the connection's mark."""
+
+    value: int
+    mask: int
+
+
 Statement: TypeAlias = (
-    Is | Between | In | Renew | Dispatch | Count | Limit | Log | Verdict | Jump | Goto | Masquerade
+    Is
+    | Between
+    | In
+    | Renew
+    | Dispatch
+    | Count
+    | Limit
+    | Log
+    | Verdict
+    | Jump
+    | Goto
+    | Masquerade
+    | Mark
+    | MarkConnection
 )
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from services.agent.rules.intervals import as_elements, of_blocks, union, without
+from services.agent.kernel.nftables.intervals import as_elements, of_blocks, union, without
 from services.common.model.rules import CidrBlock
 
 
