@@ -336,7 +336,10 @@ async def tell(story: Story, *, keep: bool) -> None:
             await reach.show(story)
             if keep:
                 story.step("It keeps running until Ctrl-C")
-                story.say(f"export ROMANA_DATA_DIR={cluster.folder / 'data'}")
+                story.say(
+                    f"export ROMANA_DATA_DIR={cluster.folder / 'data'}\n"
+                    f"The console, for a browser: {cluster.console}"
+                )
                 await asyncio.Event().wait()
         except (Unexpected, grpc.aio.AioRpcError) as error:
             what = error.details() if isinstance(error, grpc.aio.AioRpcError) else error

@@ -29,6 +29,7 @@ COMMAND = (sys.executable, "-m", "services.ctl.main")
 OPTIONS = (
     *("--topology-port", "0", "--ipam-port", "0", "--policy-port", "0"),
     *("--topology-metrics-port", "0", "--ipam-metrics-port", "0", "--policy-metrics-port", "0"),
+    *("--console-port", "0"),
 )
 
 
@@ -44,6 +45,8 @@ class LocalCluster:
     etcd: str
     topology_metrics: str
     ipam_metrics: str
+    console: str
+    """URL."""
     log: Path
     """What `romana up` and its children write to standard error."""
 
@@ -121,6 +124,7 @@ async def _announced(process: asyncio.subprocess.Process, folder: Path, log: Pat
         ready["etcd"],
         ready["topology_metrics"],
         ready["ipam_metrics"],
+        ready["console"],
         log,
     )
 

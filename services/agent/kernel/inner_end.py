@@ -6,7 +6,8 @@ nothing in there depends on the network's real gateway, no address of the subnet
 neighbour, and no packet waits for ARP; Calico does the same with 169.254.1.1.
 
 Where another interface has the default route of a family already (a second network of a container),
-it keeps it, and the endpoint is *beside* it: what its own addresses send goes by its own table.
+it keeps it, unless it is to be given up, and the endpoint is *beside* it: what its own addresses
+send goes by its own table. So it is, too, where the endpoint is never to have the default route.
 
 A container may do in there what it likes, if it has the right to. So what the kernel took away by
 itself when the link went down is put back, and nothing that somebody has put in its place undone.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
@@ -25,9 +26,10 @@ from services.agent.kernel import endpoint_names, host_end, rtnetlink
 from services.agent.kernel.codec import Order
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.numbers import FIRST_PRIORITY, FIRST_TABLE, PROTOCOL
-from services.agent.kernel.rtnetlink import RT_TABLE_MAIN, DefaultRoute, Link
-from services.agent.kernel.wiring import Difference, Wiring, gateway_of
-from services.common.model.network import Address
+from services.agent.kernel.rtnetlink import RT_TABLE_MAIN, Link, Way
+from services.agent.kernel.wiring import DefaultRoute, Difference, Wiring, gateway_of
+from services.common.errors import AlreadyExists
+from services.common.model.network import Address, Prefix
 
 _RULE: Final = (FIRST_PRIORITY, PROTOCOL)
 _HARMLESS: Final = frozenset({0, errno.EEXIST})
@@ -60,7 +62,8 @@ def fill(wiring: Wiring) -> bool | None:
         if link is None:
             return None
         inner.do([rtnetlink.set_up(link.index), *_addresses(link, wiring.addresses)])
-        return _route(inner, link, wiring)
+        _reach(inner, link, wiring, harmless=frozenset({0}))
+        return _route(inner, link, wiring, replace=wiring.default_route is DefaultRoute.ALWAYS)
 
 
 def mend(wiring: Wiring) -> None:
@@ -70,7 +73,8 @@ def mend(wiring: Wiring) -> None:
         if link is not None and link.up:
             six = [address for address in wiring.addresses if isinstance(address, IPv6Address)]
             inner.do(_addresses(link, six))
-            _route(inner, link, wiring)
+            _reach(inner, link, wiring, harmless=_HARMLESS)
+            _route(inner, link, wiring, replace=False)
 
 
 def is_there(wiring: Wiring) -> bool:
@@ -97,6 +101,7 @@ def differences(wiring: Wiring) -> Iterator[Difference]:
             return
         has = {own.ip for _, own in rtnetlink.addresses(inner, link.index)}
         routes = rtnetlink.default_routes(inner)
+        reached = rtnetlink.reached(inner, link.index) if wiring.routes else set()
     if not link.up:
         yield Difference(f"{where} is down")
     if link.mac != wiring.mac:
@@ -106,10 +111,21 @@ def differences(wiring: Wiring) -> Iterator[Difference]:
     for address in wiring.addresses:
         if address not in has:
             yield Difference(f"{where} lacks {address}")
+    for lacking in _lacking(wiring, link, routes, reached):
+        yield Difference(f"{where} lacks {lacking}")
+
+
+def _lacking(
+    wiring: Wiring, link: Link, routes: Sequence[Way], reached: Container[Prefix]
+) -> Iterator[str]:
     for gateway in wiring.gateways:
         ways = _ways(routes, link, gateway)
-        if not (ways.own or (ways.others and ways.beside)):
-            yield Difference(f"{where} lacks the default route by way of {gateway}")
+        aside = ways.others or wiring.default_route is DefaultRoute.NEVER
+        if not (ways.own or (aside and ways.beside)):
+            yield f"the default route by way of {gateway}"
+    for prefix in wiring.routes:
+        if prefix not in reached:
+            yield f"the route to {prefix}"
 
 
 def _addresses(link: Link, addresses: Sequence[Address]) -> list[Order]:
@@ -118,8 +134,25 @@ def _addresses(link: Link, addresses: Sequence[Address]) -> list[Order]:
     ]
 
 
-def _route(inner: Netlink, link: Link, wiring: Wiring) -> bool:
-    """Puts the default routes that are missing; whether one is beside another interface's."""
+def _reach(inner: Netlink, link: Link, wiring: Wiring, *, harmless: frozenset[int]) -> None:
+    """Puts the routes to prefixes, which nobody else may have."""
+    puts = [rtnetlink.add_route(link.index, to, gateway_of(to)) for to in wiring.routes]
+    for prefix, code in zip(wiring.routes, inner.attempt(puts), strict=True):
+        if code == errno.EEXIST and code not in harmless:
+            raise AlreadyExists(
+                f"{wiring.namespace} has a route to {prefix} already",
+                "ROUTE_TAKEN",
+                {"prefix": str(prefix), "namespace": wiring.namespace[:200]},
+            )
+        if code not in harmless:
+            raise OSError(code, os.strerror(code))
+
+
+def _route(inner: Netlink, link: Link, wiring: Wiring, *, replace: bool) -> bool:
+    """Puts the default routes that are missing; whether one is not in the main table.
+
+    `replace`: those of others give way.
+    """
     routes = rtnetlink.default_routes(inner)
     table = FIRST_TABLE + link.index
     puts: list[Order] = []
@@ -129,7 +162,7 @@ def _route(inner: Netlink, link: Link, wiring: Wiring) -> bool:
         puts.append(rtnetlink.add_neighbour(link.index, gateway, endpoint_names.HOST_MAC))
         if ways.own:
             continue
-        if ways.others:
+        if (ways.others and not replace) or wiring.default_route is DefaultRoute.NEVER:
             puts.append(rtnetlink.add_default(link.index, gateway, table))
             rules += [
                 rtnetlink.add_rule(address, table, *_RULE)
@@ -145,7 +178,7 @@ def _route(inner: Netlink, link: Link, wiring: Wiring) -> bool:
     return bool(rules)
 
 
-def _ways(routes: Sequence[DefaultRoute], link: Link, gateway: Address) -> _Ways:
+def _ways(routes: Sequence[Way], link: Link, gateway: Address) -> _Ways:
     family = [route for route in routes if route.version == gateway.version]
     main = [route for route in family if route.table == RT_TABLE_MAIN]
     own = [route for route in family if (route.interface, route.gateway) == (link.index, gateway)]

@@ -11,14 +11,14 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address, ip_interface
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Final
 
 from services.agent.kernel import codec
 from services.agent.kernel.codec import Order, attribute, attributes, number, string, text
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.state import InterfaceAddress
-from services.common.model.network import Address
+from services.common.model.network import Address, Prefix
 
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
@@ -53,6 +53,7 @@ IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFA_FLAGS: Final = 8
 IFA_F_NODAD: Final = 2
+RTA_DST: Final = 1
 RTA_OIF: Final = 4
 RTA_GATEWAY: Final = 5
 RTA_TABLE: Final = 15
@@ -110,8 +111,8 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class DefaultRoute:
-    """Anybody's."""
+class Way:
+    """A default route, anybody's."""
 
     version: int
     """4 or 6."""
@@ -147,9 +148,9 @@ def addresses(kernel: Netlink, index: int = 0) -> Iterator[tuple[int, InterfaceA
                 yield owner, ip_interface((address, length))
 
 
-def default_routes(kernel: Netlink) -> list[DefaultRoute]:
+def default_routes(kernel: Netlink) -> list[Way]:
     """Those of all tables and interfaces."""
-    found: list[DefaultRoute] = []
+    found: list[Way] = []
     for data in kernel.dump(RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
         for answer, _, start, end in codec.messages(data):
             family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(data, start)
@@ -161,7 +162,21 @@ def default_routes(kernel: Netlink) -> list[DefaultRoute]:
             (interface,) = _U32.unpack(has.get(RTA_OIF, bytes(4)))
             gateway = ip_address(has[RTA_GATEWAY]) if RTA_GATEWAY in has else None
             version = 4 if family == socket.AF_INET else 6
-            found.append(DefaultRoute(version, table, interface, gateway))
+            found.append(Way(version, table, interface, gateway))
+    return found
+
+
+def reached(kernel: Netlink, index: int) -> set[Prefix]:
+    """To which the main table has routes by an interface."""
+    found: set[Prefix] = set()
+    for data in kernel.dump(RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        for answer, _, start, end in codec.messages(data):
+            _, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(data, start)
+            if answer != RTM_NEWROUTE or table != RT_TABLE_MAIN or kind != RTN_UNICAST:
+                continue
+            has = attributes(data, start + _ROUTE.size, end)
+            if has.get(RTA_OIF) == _U32.pack(index) and RTA_DST in has:
+                found.add(ip_network((has[RTA_DST], length)))
     return found
 
 
@@ -224,6 +239,24 @@ def add_default(index: int, gateway: Address, table: int = RT_TABLE_MAIN) -> Ord
     )
     body += number(RTA_OIF, index) + attribute(RTA_GATEWAY, gateway.packed)
     return Order(RTM_NEWROUTE, _PUT, body + number(RTA_TABLE, table))
+
+
+def add_route(index: int, prefix: Prefix, gateway: Address) -> Order:
+    """A route in the main table; refused if there is one to the prefix."""
+    body = _ROUTE.pack(
+        _family(gateway),
+        prefix.prefixlen,
+        0,
+        0,
+        RT_TABLE_MAIN,
+        RTPROT_STATIC,
+        0,
+        RTN_UNICAST,
+        RTNH_F_ONLINK,
+    )
+    body += attribute(RTA_DST, prefix.network_address.packed)
+    body += number(RTA_OIF, index) + attribute(RTA_GATEWAY, gateway.packed)
+    return Order(RTM_NEWROUTE, _NEW, body)
 
 
 def add_rule(address: Address, table: int, priority: int, protocol: int) -> Order:

@@ -23,6 +23,7 @@ from services.common.tls import TlsFiles
 TOPOLOGY_PORT = 9610
 IPAM_PORT = 9620
 POLICY_PORT = 9630
+CONSOLE_PORT = 9660
 
 FILE_NAME = "endpoints.json"
 CERTIFICATES = "certificates"
@@ -57,6 +58,8 @@ class Cluster:
     policy_metrics: str = ""
     certificates: str = ""
     """The folder of its authority; empty: without TLS."""
+    console: str = ""
+    """URL; empty: there is none."""
 
     @property
     def tls(self) -> TlsFiles | None:
