@@ -112,9 +112,9 @@ def single() -> typer.Typer:
 
 
 def verb(
-    noun: typer.Typer, name: str, *, examples: str, mutates: bool = False
+    noun: typer.Typer, name: str, *, examples: str, mutates: bool = False, old_name: str = ""
 ) -> Callable[[Verb[P]], Verb[P]]:
-    """Makes an async function a verb of a noun."""
+    """Makes an async function a verb of a noun; by its old name, too, of which nothing tells."""
 
     def register(function: Verb[P]) -> Verb[P]:
         own = inspect.signature(function, eval_str=True)
@@ -136,7 +136,10 @@ def verb(
         command.__annotations__ = {}
         text = inspect.cleandoc(function.__doc__ or "")
         shown = "\n".join(f"  {line}".rstrip() for line in inspect.cleandoc(examples).splitlines())
-        noun.command(name, help=f"{text}\n\n\b\nExamples:\n{shown}")(command)
+        help_text = f"{text}\n\n\b\nExamples:\n{shown}"
+        noun.command(name, help=help_text)(command)
+        if old_name:
+            noun.command(old_name, help=help_text, hidden=True)(command)
         return function
 
     return register

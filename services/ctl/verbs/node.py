@@ -296,7 +296,7 @@ verb(app, "check", mutates=True, examples=health.EXAMPLES)(health.check)
 verb(app, "cordon", mutates=True, examples=life.CORDON_EXAMPLES)(life.cordon)
 verb(app, "uncordon", mutates=True, examples=life.UNCORDON_EXAMPLES)(life.uncordon)
 verb(app, "drain", mutates=True, examples=life.DRAIN_EXAMPLES)(life.drain)
-verb(app, "remove", mutates=True, examples=life.REMOVE_EXAMPLES)(life.remove)
+verb(app, "delete", mutates=True, examples=life.DELETE_EXAMPLES, old_name="remove")(life.delete)
 
 
 def _change_labels(node: node_pb2.Node, texts: list[str]) -> None:

@@ -294,7 +294,7 @@ async def delete(
     ignore_not_found: options.IgnoreNotFoundOption = False,
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
-    """Removes policies. If one of them is not there, none is removed."""
+    """Deletes policies. If one of them does not exist, none is deleted."""
     policy = session.policy
     missing = set()
     for name in names:
@@ -318,7 +318,7 @@ async def delete(
         if session.out.form is Format.NAME:
             session.out.line(name)
         elif not session.out.for_programs:
-            session.note(f"{name} is removed")
+            session.note(f"{name} is deleted")
     if session.out.for_programs:
         session.out.value(
             [{"name": name, "existed": name not in missing} for name in dict.fromkeys(names)]

@@ -95,16 +95,16 @@ async def delete(
     ],
     ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> None:
-    """Ends reservations. If one of them is not there, none is ended."""
+    """Deletes reservations. If one of them does not exist, none is deleted."""
     ipam = session.ipam
     known = {each.name for each in await _reservations(session)}
     missing = [name for name in names if name not in known]
     if missing and not ignore_not_found:
         raise Failure(
-            f"there is no reservation {', '.join(map(repr, missing))}: none was ended",
+            f"there is no reservation {', '.join(map(repr, missing))}: none was deleted",
             status="NOT_FOUND",
             reason="RESERVATION_NOT_FOUND",
-            hint="`romana reservation list` names those there are",
+            hint="`romana reservation list` shows all",
         )
     for name in names:
         if name in missing:
@@ -118,7 +118,7 @@ async def delete(
         if session.out.form is Format.NAME:
             session.out.line(name)
         elif not session.out.for_programs:
-            session.note(f"{name} is no longer reserved")
+            session.note(f"{name} is deleted")
     if session.out.for_programs:
         session.out.value([{"name": name, "existed": name in known} for name in names])
 

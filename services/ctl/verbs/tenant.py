@@ -126,14 +126,14 @@ async def delete(
     ignore_not_found: options.IgnoreNotFoundOption = False,
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
-    """Forgets labels and isolation of a tenant. Its endpoints stay."""
+    """Deletes a tenant's labels and isolation. Its endpoints stay."""
     existed = name in {each.name for each in await _tenants(session)}
     if not existed and not ignore_not_found:
         raise Failure(
-            f"nothing is known of tenant {name!r}",
+            f"tenant {name!r} has no labels and no isolation",
             status="NOT_FOUND",
             reason="TENANT_NOT_FOUND",
-            hint="`romana tenant list` names those that something is known of",
+            hint="`romana tenant list` names the tenants that have",
         )
     before = await waiting.policy_revision(session, wait)
     policy = session.policy
@@ -146,7 +146,7 @@ async def delete(
     elif session.out.form is Format.NAME:
         session.out.line(name)
     else:
-        session.note(f"{name} is forgotten" if existed else f"Nothing was known of {name}")
+        session.note(f"{name} is deleted" if existed else f"There is no tenant {name}")
     await waiting.wait_for_policies(session, wait, [], before)
 
 
