@@ -35,9 +35,12 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 FormatOption = Annotated[
     Format, typer.Option("-o", "--output", help="table, wide, name, json or yaml.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 RequestIdOption = Annotated[
-    str, typer.Option(metavar="TEXT", help="Appears in the services' logs; made up if not given.")
+    str,
+    typer.Option(
+        metavar="TEXT", help="Id that appears in the services' logs; generated if not given."
+    ),
 ]
 TimeoutOption = Annotated[
     float, typer.Option(metavar="SECONDS", min=0.01, help="How long a call may take.")

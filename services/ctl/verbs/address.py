@@ -66,7 +66,9 @@ RELEASE_BATCH = 10_000
 )
 async def allocate(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of what gets the addresses.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the endpoint that gets the addresses.")
+    ],
     node: options.NodeOption,
     tenant: options.TenantOption,
     segment: options.SegmentOption = "",
@@ -125,16 +127,21 @@ async def release(
     session: Session,
     names: NamesArgument,
     tenant: Annotated[
-        str, typer.Option("--tenant", metavar="NAME", help="Refuse if it is of another tenant.")
+        str,
+        typer.Option(
+            "--tenant", metavar="NAME", help="Refuse if the name belongs to another tenant."
+        ),
     ] = "",
     segment: Annotated[
         str,
         typer.Option(
-            "--segment", metavar="NAME", help="With --tenant: refuse if it is of another segment."
+            "--segment",
+            metavar="NAME",
+            help="With --tenant: refuse if the name belongs to another segment.",
         ),
     ] = "",
     node: Annotated[
-        str, typer.Option("--node", metavar="NAME", help="Refuse if it is on another node.")
+        str, typer.Option("--node", metavar="NAME", help="Refuse if the name is on another node.")
     ] = "",
     ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> ExitCode:
@@ -203,7 +210,7 @@ async def _names(session: Session, given: Sequence[str], *, ignore_not_found: bo
 )
 async def show(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME|ADDRESS", help="A name, or an address.")],
+    name: Annotated[str, typer.Argument(metavar="NAME|ADDRESS", help="A name or an address.")],
 ) -> None:
     """Shows the addresses of a name, or who has an address."""
     session.out.listing(

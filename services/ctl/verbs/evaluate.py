@@ -68,7 +68,7 @@ async def evaluate(
         typer.Option(
             "--node",
             metavar="NAME",
-            help="Only this node; repeat it for several.",
+            help="Only this node; repeat for several.",
             autocompletion=completion.nodes,
         ),
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it

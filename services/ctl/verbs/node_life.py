@@ -46,13 +46,13 @@ DELETE_EXAMPLES = """
 
 
 async def cordon(session: Session, name: options.NodeArgument) -> None:
-    """Has a node give no new addresses; what is there stays. Schedulers are told so."""
+    """Stops new addresses on a node; what is in use stays. Schedulers see it."""
     await _set_cordoned(session, name, cordoned=True)
     _say(session, name, f"{name} is cordoned: it gives no new addresses")
 
 
 async def uncordon(session: Session, name: options.NodeArgument) -> None:
-    """Has a node give addresses again."""
+    """Allows new addresses on a node again."""
     await _set_cordoned(session, name, cordoned=False)
     _say(session, name, f"{name} is not cordoned")
 
@@ -66,13 +66,13 @@ async def drain(
             "--wait",
             metavar="SECONDS",
             min=0,
-            help="Wait until nothing is there any more, at most so long; 0: do not.",
+            help="Wait until nothing is in use, at most this long; 0: do not wait.",
         ),
     ] = 0,
 ) -> ExitCode:
     """Cordons a node and shows what is still there. Exit code 1: something is.
 
-    Romana moves nothing: whoever has put endpoints there takes them away.
+    Romana moves nothing: whoever put endpoints there has to take them away.
     """
     await _set_cordoned(session, name, cordoned=True)
     loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ async def delete(
         bool,
         typer.Option(
             "--force",
-            help="Although addresses are in use on it: they are released when its agent has let go "
+            help="Even if addresses are in use: they are released when its agent has let go "
             "of them, or after ipam's release_fence.",
         ),
     ] = False,
@@ -116,7 +116,7 @@ async def delete(
         bool,
         typer.Option(
             "--machine-is-off",
-            help="With --force: it is off, or cut off, for good: release its addresses at once.",
+            help="With --force: the machine is off for good; release its addresses at once.",
         ),
     ] = False,
     ignore_not_found: options.IgnoreNotFoundOption = False,

@@ -41,7 +41,7 @@ COLUMNS: tuple[Column[block_pb2.Reservation], ...] = (
 )
 async def create(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the reservation.")],
     ranges: Annotated[
         list[str],
         typer.Argument(metavar="RANGE...", help="Prefixes, addresses, or FIRST-LAST."),
@@ -50,10 +50,12 @@ async def create(
     description: Annotated[str, typer.Option(metavar="TEXT", help="For people.")] = "",
     allow_in_use: Annotated[
         bool,
-        typer.Option("--allow-in-use", help="Addresses in use, too: they stay with who has them."),
+        typer.Option(
+            "--allow-in-use", help="Reserve addresses in use, too: whoever has them keeps them."
+        ),
     ] = False,
 ) -> None:
-    """Sets addresses aside. None of them may be in use, unless that is allowed."""
+    """Reserves addresses. None of them may be in use, unless --allow-in-use is given."""
     ipam = session.ipam
     answer = await ipam.once(
         ipam.stub.CreateReservation,

@@ -48,13 +48,13 @@ NameArgument = Annotated[
 
 @verb(app, "list", examples="romana tenant list")
 async def list_tenants(session: Session) -> None:
-    """Lists the tenants that something is known of; others have no labels."""
+    """Lists tenants with labels or isolation."""
     session.out.listing(
         await _tenants(session),
         COLUMNS,
         document=plain,
         name=lambda item: item.name,
-        empty="nothing is known of any tenant: `romana tenant set` says something",
+        empty="no tenant has labels or isolation: set them with `romana tenant set`",
     )
 
 
@@ -74,12 +74,15 @@ async def set_tenant(
     label: Annotated[
         list[str],
         typer.Option(
-            "--label", "-l", metavar="KEY=VALUE|KEY-", help="Set or remove; repeat it for several."
+            "--label",
+            "-l",
+            metavar="KEY=VALUE|KEY-",
+            help="Set or remove a label; repeat for several.",
         ),
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
     isolation: Annotated[
         Isolation | None,
-        typer.Option(help="Who is kept away from its endpoints; network: as their networks say."),
+        typer.Option(help="Who cannot reach its endpoints; network: as their networks say."),
     ] = None,
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
