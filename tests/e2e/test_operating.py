@@ -53,7 +53,7 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     AgentMetrics(registry)
     PolicyMetrics(registry)
     reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
-    AgentCollector(reconciler, lambda: False, registry)
+    AgentCollector(reconciler, lambda: False, lambda: 0, lambda: False, registry)
     firewall = Firewall()
     enforcement = Enforcement(firewall, Ending(firewall), Failsafe())
     PolicyCollector(enforcement, lambda: False, registry)

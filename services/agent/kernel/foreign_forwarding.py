@@ -22,7 +22,13 @@ from typing import Final
 
 from services.agent.kernel import codec
 from services.agent.kernel.netlink import CAP_ACK, KernelUnavailable, Netlink
-from services.agent.kernel.nftables.messages import GET_CHAIN, NETFILTER, NEW_CHAIN
+from services.agent.kernel.nftables.messages import (
+    GET_CHAIN,
+    GET_TABLE,
+    NETFILTER,
+    NEW_CHAIN,
+    NEW_TABLE,
+)
 from services.agent.kernel.nftables.table import TABLE
 
 _TABLE, _NAME, _HOOK, _POLICY, _HOOK_NUMBER = 1, 3, 4, 5, 1
@@ -68,6 +74,18 @@ def closed_chains() -> list[str]:
     """Their names, such as "FORWARD of table ip filter"; for the thread of the namespace."""
     found = [*_of_nftables(), *_of_xtables()]
     return [f"{chain} of table {family} {table}" for family, table, chain in found]
+
+
+def tables() -> list[str]:
+    """Names of all tables of nf_tables, such as "ip nat"; raises KernelUnavailable."""
+    with Netlink(NETFILTER, options=(CAP_ACK,)) as asking:
+        answers = asking.dump(GET_TABLE, struct.pack("!BBH", 0, 0, 0))
+    return [
+        f"{_FAMILIES[data[start]]} {_text(codec.attributes(data, start + 4, end)[_TABLE])}"
+        for data in answers
+        for kind, _, start, end in codec.messages(data)
+        if kind == NEW_TABLE and data[start] in _FAMILIES
+    ]
 
 
 def _of_nftables() -> Iterator[tuple[str, str, str]]:

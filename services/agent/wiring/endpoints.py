@@ -23,6 +23,7 @@ from services.agent.cni.server import CniServer
 from services.agent.endpoints.addressing import Addressing
 from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.journal import Journal
+from services.agent.endpoints.letting_go import LettingGo
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.observers import EndpointObserver
 from services.agent.endpoints.ownership import Ownership
@@ -52,6 +53,8 @@ class Built:
     recovery: Recovery
     service: AgentService
     cni: CniServer
+    letting_go: LettingGo
+    standing: Standing
 
     async def close(self) -> None:
         """Takes no more, and lets what was begun end."""
@@ -121,4 +124,6 @@ def build_endpoints(
         cni=CniServer(
             endpoints, records, reconciler, Delegated(addressing, links, reconciler), wanted
         ),
+        letting_go=LettingGo(standing, reconciler, client),
+        standing=standing,
     )
