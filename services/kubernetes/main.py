@@ -15,16 +15,16 @@ from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
+from services.common.process.serving_tls import ServingTls
+from services.common.rpc.http_server import HttpServer
 from services.common.rpc.identity import Role
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.serving import serve_metrics
 from services.kubernetes.api.extender import Extender
-from services.kubernetes.api.http_server import HttpServer
-from services.kubernetes.api.serving_tls import ServingTls
 from services.kubernetes.api.webhook import TopologyWebhook
 from services.kubernetes.calls.follow_topology import PlacesFollower
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.policy import PolicyCalls
-from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer, load_config
 from services.kubernetes.cluster.fresh import FreshReads
@@ -183,7 +183,7 @@ async def _serve_webhook(life: Lifecycle, settings: KubernetesSettings, parts: P
     tls = settings.webhook.serving()
     if tls is None:
         return
-    http = HttpServer(TopologyWebhook(parts.topology).handlers)
+    http = HttpServer("webhook", TopologyWebhook(parts.topology).routes)
     await _serve_http(life, "webhook", http, settings.webhook.address, tls)
 
 
@@ -199,8 +199,8 @@ async def _serve_extender(life: Lifecycle, settings: KubernetesSettings, parts: 
         parts.server, parts.followed, parts.fresh, parts.ipam, waiting, segment_label=label
     )
     extender = Extender(parts.followed, parts.ipam, places, binder, waiting, segment_label=label)
-    http = HttpServer(extender.handlers, roles=SCHEDULING_ROLES)
-    tls = settings.extender.serving()
+    http = HttpServer("extender", extender.routes, roles=SCHEDULING_ROLES)
+    tls = settings.extender.serving("extender.address")
     await _serve_http(life, "extender", http, settings.extender.address, tls)
     life.start("waiting", waiting.run())
 

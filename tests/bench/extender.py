@@ -17,10 +17,10 @@ from typing import Any
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.model.names import GroupPath, NetworkName, NodeName
+from services.common.rpc.http_server import HttpServer
+from services.common.rpc.replicas import Replicas
 from services.kubernetes.api.extender import Extender
-from services.kubernetes.api.http_server import HttpServer
 from services.kubernetes.calls.ipam import IpamCalls
-from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.cluster.informer import Informer
 from services.kubernetes.cluster.kinds import (
     CLUSTER_NETWORK_POLICIES,
@@ -101,7 +101,7 @@ async def ask(site: Site, address: str, rounds: int) -> Mapping[str, list[float]
         nobody,
         segment_label="romana.io/segment",
     )
-    server = HttpServer(extender.handlers)
+    server = HttpServer("extender", extender.routes)
     port = (await server.start("127.0.0.1:0", None)).port
     try:
         return await asyncio.to_thread(drive, port, site.names, rounds)

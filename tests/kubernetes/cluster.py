@@ -15,7 +15,7 @@ from tests.kubernetes.hosts import CONTROL, OUTSIDE, Hosts, State
 from tests.kubernetes.shell import Failed, sh, tail, until
 
 CONTROL_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-NODE_PROGRAMS = ("containerd", "kubelet", "kube-proxy")
+REFERENCE = "/etc/cni/net.d/05-reference.conflist"
 
 
 class Cluster:
@@ -100,18 +100,23 @@ class Cluster:
         """The reference plug-ins ptp and host-local, to compare with."""
         hosts = self.hosts
         for number, node in enumerate(hosts.nodes):
-            prefix = f"10.244.{number + 1}.0/24"
-            ipam = {"type": "host-local", "subnet": prefix, "routes": [{"dst": "0.0.0.0/0"}]}
-            plugins: list[dict[str, Any]] = [
-                {"type": "ptp", "ipam": ipam},
-                {"type": "portmap", "capabilities": {"portMappings": True}},
-            ]
-            conf = {"cniVersion": "1.0.0", "name": "reference", "plugins": plugins}
-            self.write(node, "/etc/cni/net.d/10-reference.conflist", json.dumps(conf))
+            prefix = self.write_reference(node, number)
             for host in (OUTSIDE, CONTROL, *hosts.nodes):
                 if host != node:
                     way = (prefix, "via", hosts.address(node))
                     sh("ip", "-n", hosts.namespace(host), "route", "add", *way)
+
+    def write_reference(self, node: str, number: int = 0) -> str:
+        """Configures them on a node, before what else is there; returns the prefix of its pods."""
+        prefix = f"10.244.{number + 1}.0/24"
+        ipam = {"type": "host-local", "subnet": prefix, "routes": [{"dst": "0.0.0.0/0"}]}
+        plugins: list[dict[str, Any]] = [
+            {"type": "ptp", "ipam": ipam},
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ]
+        conf = {"cniVersion": "1.0.0", "name": "reference", "plugins": plugins}
+        self.write(node, REFERENCE, json.dumps(conf))
+        return prefix
 
     def wait_ready(self) -> None:
         """Waits until all nodes are Ready."""

@@ -49,6 +49,12 @@ class ApiCalls:
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> float:
         """When it was answered; raises Failed if it was refused."""
+        return self.ask(method, path, body)[0]
+
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[float, Any]:
+        """When it was answered, and what; raises Failed if it was refused."""
         asked: dict[str, Any] = {"method": method, "path": path}
         if body is not None:
             asked["body"] = body
@@ -61,7 +67,7 @@ class ApiCalls:
         said = json.loads(self._process.stdout.readline())
         if said["status"] >= 300:
             raise Failed(f"{method} {path}: {said['body'].get('message')}")
-        return float(said["at"])
+        return float(said["at"]), said["body"]
 
 
 class Stream:

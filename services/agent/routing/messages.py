@@ -8,15 +8,16 @@ from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
 from services.agent.routing.resources import Peer, Resource, Route, Unreadable
-from services.agent.streams.parsing import address, prefix
+from services.agent.streams.parsing import address, read_message
 from services.common.errors import InvalidInput
-from services.common.model.names import NetworkName, NodeName, Tenant
+from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Network
-from services.common.rpc import enums
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
 
 _VLAN_MOST: Final = 4094
+_NOT_FOR_AGENTS: Final = frozenset({"topology", "placement", "isolation"})
+"""Whatever they are, also something that this agent does not know yet."""
 
 
 def hello(value: Hello) -> pb.SyncRoutesRequest:
@@ -79,25 +80,15 @@ def _peer(message: pb.Peer, path: str) -> Peer:
 
 
 def _network(message: network_pb2.Network, path: str) -> Network:
-    cidr = prefix(message.cidr, f"{path}.cidr")
-    gateway = address(message.gateway, f"{path}.gateway") if message.gateway else None
-    if gateway is not None and gateway.version != cidr.version:
-        raise InvalidInput.at(f"{path}.gateway", f"{gateway} is not of {cidr}'s family")
-    if message.vlan_id > _VLAN_MOST:
-        raise InvalidInput.at(f"{path}.vlan_id", f"{message.vlan_id} is above {_VLAN_MOST}")
-    mode = enums.ATTACHMENT_MODE_OF.get(message.mode)
-    if mode is None:
-        raise InvalidInput.at(f"{path}.mode", f"{message.mode} is not an AttachmentMode")
-    return Network(
-        NetworkName(_named(message.name, f"{path}.name")),
-        cidr,
-        message.block_length,
-        tenants=tuple(Tenant(name) for name in message.tenants),
-        vlan_id=message.vlan_id,
-        gateway=gateway,
-        mtu=message.mtu,
-        mode=mode,
-    )
+    network = read_message(Network, message, path, leave=_NOT_FOR_AGENTS)
+    _named(network.name, f"{path}.name")
+    if network.gateway is not None and network.gateway.version != network.cidr.version:
+        raise InvalidInput.at(
+            f"{path}.gateway", f"{network.gateway} is not of {network.cidr}'s family"
+        )
+    if network.vlan_id > _VLAN_MOST:
+        raise InvalidInput.at(f"{path}.vlan_id", f"{network.vlan_id} is above {_VLAN_MOST}")
+    return network
 
 
 def _named(text: str, path: str) -> str:

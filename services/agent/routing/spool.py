@@ -20,15 +20,16 @@ import structlog
 from services.agent.kernel.numbers import Numbers
 from services.agent.routing.resources import Peer, Resource, Route, Unreadable
 from services.common.files import write_atomic
-from services.common.model.names import NetworkName, NodeName, Tenant
-from services.common.model.network import Address, Mode, Network
+from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Address, Network
 from services.common.model.node import Attachment
+from services.common.records.models import from_plain, to_plain
 from services.common.sync.model import Position
 from services.common.sync.receiver import Receiver
 
 log = structlog.get_logger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class _Head(msgspec.Struct):
@@ -44,14 +45,7 @@ class _Head(msgspec.Struct):
 
 class _NetworkLine(msgspec.Struct, tag="network", array_like=True):
     id: str
-    name: str
-    cidr: str
-    block_length: int
-    tenants: list[str]
-    vlan_id: int
-    gateway: str
-    mtu: int
-    mode: Mode
+    network: dict[str, object]
 
 
 class _PeerLine(msgspec.Struct, tag="peer", array_like=True):
@@ -66,14 +60,6 @@ class _RouteLine(msgspec.Struct, tag="route", array_like=True):
     network: str
     prefix: str
     node: str
-
-
-class _AttachmentLine(msgspec.Struct, array_like=True):
-    network: str
-    interface: str
-    address: str
-    vlan_id: int
-    parent: str
 
 
 _Line = _NetworkLine | _PeerLine | _RouteLine
@@ -139,32 +125,14 @@ class Spool:
 
     def save_attachments(self, attachments: Sequence[Attachment]) -> None:
         """Writes what topology said of this node; raises OSError."""
-        lines = [
-            _AttachmentLine(
-                item.network,
-                item.interface,
-                "" if item.address is None else str(item.address),
-                item.vlan_id,
-                item.parent_interface,
-            )
-            for item in attachments
-        ]
+        lines = [to_plain(item) for item in attachments]
         write_atomic(self._attachments, msgspec.json.encode(lines))
 
     def load_attachments(self) -> tuple[Attachment, ...] | None:
         """What was saved; None: nothing of use."""
         try:
-            lines = msgspec.json.decode(self._attachments.read_bytes(), type=list[_AttachmentLine])
-            return tuple(
-                Attachment(
-                    NetworkName(line.network),
-                    line.interface,
-                    ipaddress.ip_address(line.address) if line.address else None,
-                    line.vlan_id,
-                    line.parent,
-                )
-                for line in lines
-            )
+            lines = msgspec.json.decode(self._attachments.read_bytes(), type=list[object])
+            return tuple(from_plain(Attachment, line) for line in lines)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -205,11 +173,7 @@ def _line(name: str, value: Network | Peer | Route) -> _Line:
         case Peer():
             return _PeerLine(name, value.network, value.node, str(value.address))
         case Network():
-            gateway = "" if value.gateway is None else str(value.gateway)
-            return _NetworkLine(
-                name, value.name, str(value.cidr), value.block_length, list(value.tenants),
-                value.vlan_id, gateway, value.mtu, value.mode,
-            )  # fmt: skip
+            return _NetworkLine(name, {**to_plain(value)})
 
 
 def _resource(line: _Line) -> tuple[str, Resource]:
@@ -221,13 +185,4 @@ def _resource(line: _Line) -> tuple[str, Resource]:
                 NetworkName(line.network), NodeName(line.node), ipaddress.ip_address(line.address)
             )
         case _NetworkLine():
-            return line.id, Network(
-                NetworkName(line.name),
-                ipaddress.ip_network(line.cidr),
-                line.block_length,
-                tenants=tuple(Tenant(name) for name in line.tenants),
-                vlan_id=line.vlan_id,
-                gateway=ipaddress.ip_address(line.gateway) if line.gateway else None,
-                mtu=line.mtu,
-                mode=line.mode,
-            )
+            return line.id, from_plain(Network, line.network)

@@ -42,8 +42,6 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """The type of a field."""
-
     shape: Shape
     kind: type = object
     """Of a choice its enum, of a part its dataclass."""
@@ -53,8 +51,6 @@ class FieldType:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a model."""
-
     name: str
     type: FieldType
     default: object
@@ -84,7 +80,6 @@ def word(member: Enum) -> str:
 
 
 def output_only(model: type) -> frozenset[str]:
-    """The names of such fields."""
     return frozenset(field.name for field in describe(model) if field.output_only)
 
 

@@ -9,20 +9,9 @@ from typing import Final
 
 from romana.ipam.v1 import allocation_pb2
 from romana.policy.v1 import policy_pb2
-from romana.topology.v1 import network_pb2
 
-from services.common.model.network import Mode as AttachmentMode
-from services.common.model.network import Placement
 from services.common.model.rules import Action, Direction, Mode, Protocol, Tier
 
-ATTACHMENT_MODES: Final = {
-    AttachmentMode.ROUTED: network_pb2.ATTACHMENT_MODE_ROUTED,
-    AttachmentMode.ONLINK: network_pb2.ATTACHMENT_MODE_ONLINK,
-}
-PLACEMENTS: Final = {
-    Placement.AGGREGATE: network_pb2.PLACEMENT_STRATEGY_AGGREGATE,
-    Placement.SEQUENTIAL: network_pb2.PLACEMENT_STRATEGY_SEQUENTIAL,
-}
 TIERS: Final = {
     Tier.ADMIN: policy_pb2.POLICY_TIER_ADMIN,
     Tier.TENANT: policy_pb2.POLICY_TIER_TENANT,
@@ -55,14 +44,6 @@ FAMILIES: Final = {
     6: allocation_pb2.FAMILY_IPV6,
 }
 
-ATTACHMENT_MODE_OF: Final = {
-    network_pb2.ATTACHMENT_MODE_UNSPECIFIED: AttachmentMode.ROUTED,
-    **{number: mode for mode, number in ATTACHMENT_MODES.items()},
-}
-PLACEMENT_OF: Final = {
-    network_pb2.PLACEMENT_STRATEGY_UNSPECIFIED: Placement.AGGREGATE,
-    **{number: placement for placement, number in PLACEMENTS.items()},
-}
 TIER_OF: Final = {
     policy_pb2.POLICY_TIER_UNSPECIFIED: Tier.TENANT,
     **{number: tier for tier, number in TIERS.items()},

@@ -71,6 +71,7 @@ _IPAM: Final[Mapping[str, Row]] = {
     "AllocateAddresses": _or_node(ORCHESTRATORS, _spec_nodes),
     "AllocateStream": ORCHESTRATORS,
     "ReleaseAddress": _or_node(ORCHESTRATORS, _spec_node),
+    "MoveAddress": ORCHESTRATORS,
     "ReleaseAddresses": _or_node(ORCHESTRATORS, _spec_nodes),
     "GetAddress": _or_node(READERS, None, "what its own has"),
     "ListAddresses": _or_node(READERS, _node),

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from services.common.process.lifecycle import Lifecycle, Phase
-from services.common.process.metrics import MetricsServer
+from services.common.rpc.metrics_pages import metrics_server
 from services.common.rpc.server import RpcServer
 
 
 async def serve_metrics(
     life: Lifecycle, address: str, registry: CollectorRegistry, ready: Callable[[], bool]
 ) -> None:
-    """Serves them from now on; `/readyz` says what `ready` does. Raises as `MetricsServer`."""
-    scrape = MetricsServer(registry, ready)
-    await scrape.start(address)
-    life.on_stop(Phase.CLOSE, "metrics", scrape.stop)
+    """Serves them from now on; `/readyz` says what `ready` does. Raises as `HttpServer.start`."""
+    server = metrics_server(registry, ready)
+    await server.start(address)
+    life.on_stop(Phase.CLOSE, "metrics", server.stop)
 
 
 async def serve_calls(life: Lifecycle, server: RpcServer, drain: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import network_pb2
@@ -22,6 +24,26 @@ app = group("Networks: what addresses come from. `romana topology apply` makes t
 def _reuse_delay(network: network_pb2.Network) -> str:
     return enum_text.seconds(network.reuse_delay) if network.HasField("reuse_delay") else "30 s"
 
+
+_WORDED: Mapping[str, tuple[str, Callable[[network_pb2.Network], str]]] = {
+    "name": ("Name", lambda item: item.name),
+    "cidr": ("CIDR", lambda item: item.cidr),
+    "topology": ("Topology", lambda item: item.topology),
+    "block_length": (
+        "Block length",
+        lambda item: f"/{item.block_length}" if item.block_length else "default",
+    ),
+    "tenants": ("Tenants", lambda item: ", ".join(item.tenants) or "all"),
+    "vlan_id": ("VLAN", lambda item: str(item.vlan_id or "untagged")),
+    "mode": ("Mode", lambda item: enum_text.attachment_mode(item.mode)),
+    "gateway": ("Gateway", lambda item: item.gateway or "none"),
+    "mtu": ("MTU", lambda item: str(item.mtu or "of the interface")),
+    "placement": ("Placement", lambda item: enum_text.placement(item.placement)),
+    "reuse_delay": ("Reuse delay", _reuse_delay),
+    "isolation": ("Isolation", lambda item: enum_text.network_isolation(item.isolation)),
+    "masquerade": ("Masquerade", lambda item: "yes" if item.masquerade else "no"),
+}
+"""By field: its title and what is said of it."""
 
 COLUMNS: tuple[Column[network_pb2.Network], ...] = (
     Column("NAME", lambda item: item.name),
@@ -110,22 +132,9 @@ async def show(session: Session, name: options.NetworkArgument) -> None:
 
 
 def described(network: network_pb2.Network) -> list[tuple[str, str]]:
-    """A network's fields for people."""
-    return [
-        ("Name", network.name),
-        ("CIDR", network.cidr),
-        ("Topology", network.topology),
-        ("Block length", f"/{network.block_length}" if network.block_length else "default"),
-        ("Tenants", ", ".join(network.tenants) or "all"),
-        ("VLAN", str(network.vlan_id or "untagged")),
-        ("Mode", enum_text.attachment_mode(network.mode)),
-        ("Gateway", network.gateway or "none"),
-        ("MTU", str(network.mtu or "of the interface")),
-        ("Placement", enum_text.placement(network.placement)),
-        ("Reuse delay", _reuse_delay(network)),
-        ("Isolation", enum_text.network_isolation(network.isolation)),
-        ("Masquerade", "yes" if network.masquerade else "no"),
-    ]
+    """A network's fields for people: those that have words of their own, and what else is set."""
+    worded = [(title, text(network)) for title, text in _WORDED.values()]
+    return worded + enum_text.set_fields(network, but=_WORDED)
 
 
 def totals(total: utilization_pb2.Usage) -> list[tuple[str, str]]:

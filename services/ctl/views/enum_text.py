@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from romana.agent.v1 import endpoint_pb2
 from romana.ipam.v1 import allocation_pb2, ipam_service_pb2, utilization_pb2
@@ -99,6 +100,23 @@ def policy_change(value: policy_service_pb2.ChangeKind.ValueType) -> str:
     return _word(policy_service_pb2.ChangeKind.DESCRIPTOR, value, "CHANGE_KIND_")
 
 
+def set_fields(message: Message, *, but: Container[str] = ()) -> list[tuple[str, str]]:
+    """The fields that are set, by titles: such as "Block length", "29"."""
+    return [
+        (field.name.replace("_", " ").capitalize(), _said(value))
+        for field, value in message.ListFields()
+        if field.name not in but
+    ]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Message):
+        return "; ".join(f"{title.lower()} {text}" for title, text in set_fields(value))
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(map(_said, value))
+    return str(value)
+
+
 def protocol(text: str) -> policy_pb2.Protocol.ValueType:
     """Reads "tcp" and the like, or nothing; raises ValueError for anything else."""
     name = f"PROTOCOL_{text.upper()}" if text else "PROTOCOL_UNSPECIFIED"
@@ -128,7 +146,6 @@ def pairs(items: Mapping[str, str]) -> str:
 
 
 def owner(tenant: str, segment: str) -> str:
-    """Tenant and segment as one word."""
     return f"{tenant}/{segment}" if segment else tenant
 
 

@@ -10,7 +10,7 @@ from romana.topology.v1 import network_pb2
 
 from services.common.model.names import NetworkName, NodeName, TopologyName
 from services.common.model.network import Address, Network
-from services.common.rpc import enums
+from services.common.rpc.models import to_message
 from services.common.sync import wire
 from services.common.sync.encoding import dialect, serialise
 from services.common.sync.hub import Status
@@ -18,31 +18,16 @@ from services.ipam.routes.source import Encoding
 
 
 def network(identity: str, value: Network, topology: TopologyName) -> bytes:
-    """A network, serialised."""
-    message = network_pb2.Network(
-        name=value.name,
-        cidr=str(value.cidr),
-        block_length=value.block_length,
-        tenants=value.tenants,
-        vlan_id=value.vlan_id,
-        gateway=str(value.gateway) if value.gateway is not None else "",
-        mtu=value.mtu,
-        mode=enums.ATTACHMENT_MODES[value.mode],
-        placement=enums.PLACEMENTS[value.placement],
-        topology=topology,
-    )
-    message.reuse_delay.FromNanoseconds(round(value.reuse_delay * 1e9))
+    message = to_message(network_pb2.Network, value, topology=topology)
     return serialise(pb.RouteResource(id=identity, network=message))
 
 
 def peer(identity: str, network: NetworkName, node: NodeName, address: Address) -> bytes:
-    """A node's address, serialised."""
     message = pb.Peer(network=network, node=node, address=str(address))
     return serialise(pb.RouteResource(id=identity, peer=message))
 
 
 def route(identity: str, network: NetworkName, prefix: str, node: NodeName) -> bytes:
-    """A route, serialised."""
     message = pb.PrefixRoute(network=network, prefix=prefix, node=node)
     return serialise(pb.RouteResource(id=identity, route=message))
 

@@ -17,6 +17,8 @@ from services.ipam.deciding.commands import (
     Allocate,
     Allocated,
     Command,
+    Move,
+    Moved,
     Release,
     Released,
     Result,
@@ -26,8 +28,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class AllocationEntry(LogEntry, frozen=True, kw_only=True):
-    """An address was allocated."""
-
     event: str = "address_allocated"
     address: str
     name: str
@@ -39,11 +39,21 @@ class AllocationEntry(LogEntry, frozen=True, kw_only=True):
 
 
 class ReleaseEntry(LogEntry, frozen=True, kw_only=True):
-    """An address was released."""
-
     event: str = "address_released"
     address: str
     name: str
+    network: str
+    caller: str
+
+
+class MoveEntry(LogEntry, frozen=True, kw_only=True):
+    """An address went along to another node."""
+
+    event: str = "address_moved"
+    address: str
+    name: str
+    from_node: str
+    node: str
     network: str
     caller: str
 
@@ -72,6 +82,20 @@ class Trail:
                         caller=caller,
                     )
                     for address in result.addresses
+                ]
+            elif type(command) is Move and type(result) is Moved:
+                self._entries += [
+                    MoveEntry(
+                        request_id=request_id,
+                        address=item.address.text,
+                        name=command.name,
+                        from_node=result.from_node,
+                        node=command.node,
+                        network=item.address.network,
+                        caller=caller,
+                    )
+                    for item in result.allocations
+                    if result.from_node != command.node
                 ]
             elif type(command) is Release and type(result) is Released:
                 self._entries += [

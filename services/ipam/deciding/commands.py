@@ -45,6 +45,13 @@ class Release(Struct, frozen=True, gc=False):
     node: NodeName | None = None
 
 
+class Move(Struct, frozen=True, gc=False):
+    """Takes the addresses of a name along to another node."""
+
+    name: EndpointName
+    node: NodeName
+
+
 class CreateReservation(Struct, frozen=True):
     """Reserves addresses; refused if the name stands for others."""
 
@@ -84,33 +91,36 @@ class CancelNodeRelease(Struct, frozen=True):
 
 
 NodeCommand = PlanNodeRelease | ReleaseNode | CancelNodeRelease
-Command = Allocate | Release | CreateReservation | DeleteReservation | CloseRested | NodeCommand
+Command = (
+    Allocate | Release | Move | CreateReservation | DeleteReservation | CloseRested | NodeCommand
+)
 
 
 class Allocated(Struct, frozen=True, gc=False):
-    """The result of Allocate."""
-
     addresses: Sequence[AllocatedAddress]
     """In the order in which they were asked for."""
     existed: bool = False
 
 
 class Released(Struct, frozen=True, gc=False):
-    """The result of Release."""
-
     addresses: Sequence[AllocatedAddress]
 
 
-class NodeReleased(Struct, frozen=True):
-    """The result of ReleaseNode."""
+class Moved(Struct, frozen=True):
+    allocations: Sequence[Allocation]
+    """In the order in which they were asked for."""
+    from_node: NodeName
+    """Where they were: the same node, if nothing changed."""
 
+
+class NodeReleased(Struct, frozen=True):
     allocations: Sequence[Allocation]
     """What was released in this transaction."""
     is_done: bool
     """Nothing is in use on the node any more."""
 
 
-Result = Allocated | Released | NodeReleased | RomanaError | None
+Result = Allocated | Released | Moved | NodeReleased | RomanaError | None
 
 
 class Terms(Struct, frozen=True):

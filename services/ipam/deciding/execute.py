@@ -16,12 +16,15 @@ from services.ipam.deciding.commands import (
     Command,
     CreateReservation,
     DeleteReservation,
+    Move,
+    NodeCommand,
     PlanNodeRelease,
     Release,
     ReleaseNode,
     Result,
     Terms,
 )
+from services.ipam.deciding.move import move
 from services.ipam.deciding.node_bounds import allocate_within
 from services.ipam.deciding.release import release
 from services.ipam.deciding.rested import PAGES_AT_ONCE, close_rested
@@ -50,16 +53,25 @@ def _carry_out(ledger: Ledger, command: Command, terms: Terms) -> Result:
             return allocate_within(ledger, command, terms)
         case Release():
             return release(ledger, command, terms)
-        case ReleaseNode():
-            return release_node.release_some(ledger, command, terms)
+        case Move():
+            return move(ledger, command)
         case CreateReservation():
             reserve.create(ledger, command)
         case DeleteReservation():
             reserve.delete(ledger, command)
         case CloseRested():
             close_rested(ledger, command, terms)
+        case _:
+            return _carry_out_for_node(ledger, command, terms)
+    return None
+
+
+def _carry_out_for_node(ledger: Ledger, command: NodeCommand, terms: Terms) -> Result:
+    match command:
         case PlanNodeRelease():
             release_node.plan(ledger, command)
+        case ReleaseNode():
+            return release_node.release_some(ledger, command, terms)
         case CancelNodeRelease():
             release_node.cancel(ledger, command)
     return None
@@ -69,7 +81,7 @@ def is_alone(command: Command) -> bool:
     """Says whether a command must have a transaction of its own.
 
     A reservation changes areas, to which undoing others refers; what is done for a node that is
-    gone holds only if the node is.
+    gone holds only if the node is; a block that moves is another one, which the others do not know.
     """
     return not isinstance(command, Allocate | Release | CloseRested)
 

@@ -25,8 +25,6 @@ OPENED_MOST: Final = 64
 
 
 class Rest(NamedTuple):
-    """A released address."""
-
     offset: int
     time: int
     """When it was released, Unix time in milliseconds."""
@@ -126,7 +124,6 @@ class Block:
 
     @property
     def size(self) -> int:
-        """How many addresses it has."""
         return len(self.names)
 
     @property
@@ -148,7 +145,6 @@ class Block:
         return ((len(self.names) - 1) >> PAGE_BITS) + 1
 
     def allocated(self, offset: int) -> AllocatedAddress:
-        """The address in use at an offset."""
         return AllocatedAddress(
             self.base + offset, self.bits, self.network, self.base, self.length, self.times[offset]
         )
@@ -236,6 +232,12 @@ class Block:
                 return index, item
         raise ValueError(f"{self} offset {offset} is neither free nor resting")
 
+    def take_over(self, other: Block) -> None:
+        """Has the same in use, at rest and reserved as another one, which is no longer held."""
+        self.free, self.reserved, self.used = other.free, other.reserved, other.used
+        self.names, self.times, self.ordinals = other.names, other.times, other.ordinals
+        self.rest = other.rest
+
     def reserve(self, mask: int) -> bool:
         """Says which offsets are reserved, instead of those before.
 
@@ -258,7 +260,6 @@ class Block:
         return bool(opened)
 
     def refree(self) -> None:
-        """Computes the free offsets anew."""
         unused = int("".join("01"[name is None] for name in reversed(self.names)), 2)
         resting = 0
         for offset, _ in self.rest or ():

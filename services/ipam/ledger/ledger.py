@@ -148,7 +148,6 @@ class Ledger(Ground):
     # Decisions.
 
     def open_block(self, area: Area, slot: int, owner: Owner) -> Block:
-        """Gives a slot that nobody holds to an owner."""
         place = (area.network.name, area.slot_base(slot))
         reserved = area.reserved_offsets(slot)
         queued = area.pool.take(slot, owner.node)
@@ -198,6 +197,42 @@ class Ledger(Ground):
             self._join(block, area)
 
         self.undo.push(undo)
+
+    def hand_over(self, block: Block, node: NodeName) -> Block:
+        """Gives a block to another node, with what is in use and at rest in it.
+
+        Returns what has taken its place.
+        """
+        area = block.area
+        assert area is not None
+        slot, owner = area.slot(block.base), Owner(node, block.tenant, block.segment)
+        holding = area.holdings[block.owner]
+        self._part(block)
+        self.index.remove(block)
+        self.ticks += 2
+        area.pool.give_back(slot, block.node, self.ticks - 1)
+        queued = area.pool.take(slot, node)
+        new = self.index.make(block.place, block.length, block.bits, owner, born=self.ticks)
+        new.take_over(block)
+        self.index.insert(new)
+        self._join(new, area)
+        self.unsaved.takes = True
+        self.unsaved.claim(new, area)
+        for page in range(new.pages):
+            self.unsaved.touch(new, page)
+
+        def undo() -> None:
+            self._part(new)
+            self.index.remove(new)
+            area.pool.untake(slot, node, queued)
+            area.pool.take(slot, block.node)
+            # the same again: by `opened` and `ripening` the block is in its lists
+            area.holdings.setdefault(block.owner, holding)
+            self.index.insert(block)
+            self._join(block, area)
+
+        self.undo.push(undo)
+        return new
 
     def wake(self, block: Block, most: int) -> None:
         """Ends the rest in at most that many pages of a block, the first page last."""

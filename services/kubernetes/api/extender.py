@@ -17,7 +17,7 @@ import structlog
 
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import NodeName
-from services.kubernetes.api.http_server import Handler
+from services.common.rpc.http_server import Route, json_route
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.followed import Followed
@@ -93,9 +93,10 @@ class Extender:
         self._rooms: OrderedDict[str, list[Rooms]] = OrderedDict()
 
     @property
-    def handlers(self) -> Mapping[str, Handler]:
+    def routes(self) -> Mapping[str, Route]:
         """By path."""
-        return {"/filter": self.filter, "/prioritize": self.prioritize, "/bind": self.bind}
+        handlers = {"/filter": self.filter, "/prioritize": self.prioritize, "/bind": self.bind}
+        return {path: json_route(handler) for path, handler in handlers.items()}
 
     async def filter(self, body: bytes) -> bytes:
         """Which nodes the pod may go to; raises InvalidInput for what is no request."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from services.common.errors import InvalidInput, RomanaError, WrongState
-from services.kubernetes.api.http_server import Handler
+from services.common.rpc.http_server import Route, json_route
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.control.apply_topology import NOT_THE_ONE, said
 from services.kubernetes.objects.metadata import annotation_path
@@ -46,9 +46,9 @@ class TopologyWebhook:
         self._topology = topology
 
     @property
-    def handlers(self) -> Mapping[str, Handler]:
+    def routes(self) -> Mapping[str, Route]:
         """By path."""
-        return {"/validate": self.validate}
+        return {"/validate": json_route(self.validate)}
 
     async def validate(self, body: bytes) -> bytes:
         """Says whether a topology can be applied; raises InvalidInput for what is no request."""

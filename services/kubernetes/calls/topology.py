@@ -13,9 +13,8 @@ from romana.topology.v1 import topology_service_pb2 as pb
 
 from services.common.errors import NotFound
 from services.common.model.names import NodeName
-from services.common.model.node import Attachment
-from services.common.rpc.enums import ATTACHMENT_MODE_OF
-from services.kubernetes.calls.replicas import Replicas
+from services.common.rpc.models import to_message
+from services.common.rpc.replicas import Replicas
 from services.kubernetes.objects.networks import NetworkSpec
 from services.kubernetes.wanted.values import WantedNode
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1000
 PLAN_LINES: Final = 100
+_MODE: Final = "ATTACHMENT_MODE_"
 _CHANGES: Final = {
     topology_pb2.CHANGE_KIND_ADDED: "added",
     topology_pb2.CHANGE_KIND_MOVED: "moved",
@@ -123,7 +123,7 @@ def _network(message: network_pb2.Network) -> NetworkSpec:
         topology=message.topology,
         gateway=message.gateway,
         vlan_id=message.vlan_id,
-        mode=ATTACHMENT_MODE_OF[message.mode].value,
+        mode=network_pb2.AttachmentMode.Name(message.mode).removeprefix(_MODE).lower(),
         tenants=tuple(message.tenants),
     )
 
@@ -151,14 +151,6 @@ def _fill(message: node_pb2.Node, wanted: WantedNode) -> None:
     message.labels.update(wanted.labels)
     if wanted.attachments is not None:
         del message.attachments[:]
-        message.attachments.extend(map(_attachment, wanted.attachments))
-
-
-def _attachment(value: Attachment) -> node_pb2.Attachment:
-    return node_pb2.Attachment(
-        network=value.network,
-        interface=value.interface,
-        address="" if value.address is None else str(value.address),
-        vlan_id=value.vlan_id,
-        parent_interface=value.parent_interface,
-    )
+        message.attachments.extend(
+            to_message(node_pb2.Attachment, one) for one in wanted.attachments
+        )

@@ -367,3 +367,20 @@ async def test_reservations_are_listed_in_pages(pair: Pair) -> None:
         if not token:
             break
     assert names == ["r0", "r1", "r2", "r3", "r4"]
+
+
+@BOTH
+async def test_addresses_go_along_to_another_node(pair: Pair, by: str) -> None:
+    stub = getattr(pair, by)
+    address = await one(stub, "a", "h1")
+    request = pb.MoveAddressRequest(name="a", node="h2")
+    moved = await stub.MoveAddress(request)
+    assert (moved.from_node, [item.address for item in moved.allocations]) == ("h1", [address])
+    assert (await stub.MoveAddress(request)).from_node == "h2"
+    again = await stub.AllocateAddress(pb.AllocateAddressRequest(spec=spec("a", "h2")))
+    assert (again.existed, again.allocations[0].address) == (True, address)
+    await one(stub, "b", "h2")
+    with refused() as said:
+        await stub.MoveAddress(pb.MoveAddressRequest(name="a", node="h1"))
+    assert said.reasons == ["NOT_MOVABLE"]
+    assert await findings(stub) == []

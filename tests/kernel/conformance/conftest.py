@@ -38,7 +38,7 @@ async def site() -> AsyncIterator[Site]:
     await cluster.up()
     try:
         driver = await Driver.start(cluster.path(CONTROL))
-        pods = Pods(cluster, NODES)
+        pods = Pods(cluster=cluster, nodes=NODES)
         try:
             await pods.attach()
             made = Site(pods, driver)

@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -84,15 +85,99 @@ Expected = Callable[[Probe], bool]
 
 
 @dataclass
-class Pods:
+class Prober(ABC):
+    """Tries connections between pods that serve."""
+
+    addresses: dict[Pod, dict[int, Address]] = field(default_factory=dict)
+    """By family."""
+    _inits: dict[tuple[Pod, int, str, int], asyncio.Event] = field(default_factory=dict)
+    """SCTP: who is waited for on which port, from which address and source port."""
+
+    @abstractmethod
+    def path(self, pod: Pod) -> Path:
+        """A pod's namespace."""
+
+    async def check(self, expected: Expected, protocols: Iterable[str]) -> list[str]:
+        """Tries everything; returns what came out otherwise, for people."""
+        probes = [
+            Probe(source, destination, family, protocol, port)
+            for source in PODS
+            for destination in PODS
+            if source != destination
+            for family in self.addresses[destination]
+            for protocol in protocols
+            for port in PORTS
+        ]
+        allowed = [one for one in probes if expected(one)]
+        denied = [one for one in probes if not expected(one)]
+        reached: list[bool] = []
+        for start in range(0, len(allowed), AT_ONCE):
+            some = allowed[start : start + AT_ONCE]
+            reached += await asyncio.gather(*(self.reaches(one, ALLOWED_SECONDS) for one in some))
+        passed = await asyncio.gather(*(self.reaches(one, DENIED_SECONDS) for one in denied))
+        return [
+            *(f"{one}: denied" for one, got in zip(allowed, reached, strict=True) if not got),
+            *(f"{one}: allowed" for one, got in zip(denied, passed, strict=True) if got),
+        ]
+
+    async def reaches(self, one: Probe, seconds: float) -> bool:
+        """Tries until it works, or so long."""
+        attempt = {"tcp": self._tcp, "udp": self._udp, "sctp": self._sctp}[one.protocol]
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, 1.0)):
+                    if await attempt(one):
+                        return True
+                    await asyncio.sleep(RETRY_SECONDS)
+        return False
+
+    def _target(self, one: Probe) -> tuple[str, int]:
+        return str(self.addresses[one.destination][one.family]), one.port
+
+    async def _tcp(self, one: Probe) -> bool:
+        with open_socket(self.path(one.source), one.family, socket.SOCK_STREAM) as client:
+            try:
+                await asyncio.get_running_loop().sock_connect(client, self._target(one))
+            except OSError as error:
+                if error.errno == errno.ECONNREFUSED:
+                    raise AssertionError(f"nobody listens: {one}") from error
+                return False
+        return True
+
+    async def _udp(self, one: Probe) -> bool:
+        loop = asyncio.get_running_loop()
+        with open_socket(self.path(one.source), one.family, socket.SOCK_DGRAM) as client:
+            try:
+                client.connect(self._target(one))
+                await loop.sock_sendall(client, b"romana")
+                return await loop.sock_recv(client, 64) == b"romana"
+            except OSError:
+                return False
+
+    async def _sctp(self, one: Probe) -> bool:
+        address, port = self._target(one)
+        source = str(self.addresses[one.source][one.family])
+        source_port = 20_000 + zlib.crc32(str(one).encode()) % 20_000
+        key = (one.destination, port, source, source_port)
+        arrived = self._inits[key] = asyncio.Event()
+        with open_socket(self.path(one.source), one.family, socket.SOCK_RAW, SCTP) as client:
+            client.bind((source, 0))
+            try:
+                client.sendto(init_packet(source_port, port, tag=1), (address, 0))
+            except OSError:
+                return False
+            await arrived.wait()
+        return True
+
+
+@dataclass(kw_only=True)
+class Pods(Prober):
     """The running pods."""
 
     cluster: Cluster
     nodes: tuple[str, ...]
-    addresses: dict[Pod, dict[int, Address]] = field(default_factory=dict)
     _open: dict[Pod, list[socket.socket]] = field(default_factory=dict)
-    _inits: dict[tuple[Pod, int, str, int], asyncio.Event] = field(default_factory=dict)
-    """SCTP: who is waited for on which port, from which address and source port."""
 
     def node_of(self, pod: Pod) -> str:
         """Every node has one pod of each namespace."""
@@ -127,29 +212,6 @@ class Pods:
     def _close(one: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(one)
         one.close()
-
-    async def check(self, expected: Expected, protocols: Iterable[str]) -> list[str]:
-        """Tries everything; returns what came out otherwise, for people."""
-        probes = [
-            Probe(source, destination, family, protocol, port)
-            for source in PODS
-            for destination in PODS
-            if source != destination
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for protocol in protocols
-            for port in PORTS
-        ]
-        allowed = [one for one in probes if expected(one)]
-        denied = [one for one in probes if not expected(one)]
-        reached: list[bool] = []
-        for start in range(0, len(allowed), AT_ONCE):
-            some = allowed[start : start + AT_ONCE]
-            reached += await asyncio.gather(*(self.reaches(one, ALLOWED_SECONDS) for one in some))
-        passed = await asyncio.gather(*(self.reaches(one, DENIED_SECONDS) for one in denied))
-        return [
-            *(f"{one}: denied" for one, got in zip(allowed, reached, strict=True) if not got),
-            *(f"{one}: allowed" for one, got in zip(denied, passed, strict=True) if got),
-        ]
 
     def path(self, pod: Pod) -> Path:
         """Its namespace."""
@@ -226,53 +288,3 @@ class Pods:
                         waiting.set()
 
         asyncio.get_running_loop().add_reader(server, take)
-
-    async def reaches(self, one: Probe, seconds: float) -> bool:
-        """Tries until it works, or so long."""
-        attempt = {"tcp": self._tcp, "udp": self._udp, "sctp": self._sctp}[one.protocol]
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, 1.0)):
-                    if await attempt(one):
-                        return True
-                    await asyncio.sleep(RETRY_SECONDS)
-        return False
-
-    def _target(self, one: Probe) -> tuple[str, int]:
-        return str(self.addresses[one.destination][one.family]), one.port
-
-    async def _tcp(self, one: Probe) -> bool:
-        with open_socket(self.path(one.source), one.family, socket.SOCK_STREAM) as client:
-            try:
-                await asyncio.get_running_loop().sock_connect(client, self._target(one))
-            except OSError as error:
-                if error.errno == errno.ECONNREFUSED:
-                    raise AssertionError(f"nobody listens: {one}") from error
-                return False
-        return True
-
-    async def _udp(self, one: Probe) -> bool:
-        loop = asyncio.get_running_loop()
-        with open_socket(self.path(one.source), one.family, socket.SOCK_DGRAM) as client:
-            try:
-                client.connect(self._target(one))
-                await loop.sock_sendall(client, b"romana")
-                return await loop.sock_recv(client, 64) == b"romana"
-            except OSError:
-                return False
-
-    async def _sctp(self, one: Probe) -> bool:
-        address, port = self._target(one)
-        source = str(self.addresses[one.source][one.family])
-        source_port = 20_000 + zlib.crc32(str(one).encode()) % 20_000
-        key = (one.destination, port, source, source_port)
-        arrived = self._inits[key] = asyncio.Event()
-        with open_socket(self.path(one.source), one.family, socket.SOCK_RAW, SCTP) as client:
-            client.bind((source, 0))
-            try:
-                client.sendto(init_packet(source_port, port, tag=1), (address, 0))
-            except OSError:
-                return False
-            await arrived.wait()
-        return True

@@ -64,5 +64,6 @@ def test_versions_that_are_no_longer_there(pods: Pods, romana: Romana) -> None:
         lambda: not {"default/closed", "default/gone"} & set(romana.policies()),
     )
     until("the endpoint to be forgotten", lambda: old not in romana.endpoints())
-    assert romana.names() == {pods.endpoint("web"), pods.endpoint("client")}
+    stay = {pods.endpoint("web"), pods.endpoint("client")}
+    until("its address to be given back", lambda: romana.names() == stay, seconds=180)
     pods.run(pod("new"))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.common.process.metrics import MetricsServer, new_registry
+from services.common.process.metrics import new_registry
+from services.common.rpc.metrics_pages import metrics_server
 from services.ctl.local import bundle
 from services.ctl.local.bundle import Part, Wanted
 
@@ -31,7 +32,7 @@ def test_the_file_is_for_its_owner_and_in_one_folder() -> None:
 
 
 async def test_metrics_of_a_process_are_taken() -> None:
-    server = MetricsServer(new_registry("topology"), ready=lambda: True)
+    server = metrics_server(new_registry("topology"), ready=lambda: True)
     where = str(await server.start("127.0.0.1:0"))
     try:
         part = await bundle._scraped("topology", where, wanted())

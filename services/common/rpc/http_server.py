@@ -1,14 +1,18 @@
-"""A small HTTP/1.1 server for JSON over POST: what kube-scheduler and the API server call.
+"""A small HTTP/1.1 server: `/metrics` of every process, and what Kubernetes calls.
 
-h11 knows the protocol; connections are kept, requests on one are answered in order.
+h11 knows the protocol; connections are kept, requests on one are answered in order. It runs in the
+event loop: a thread would need the same interpreter anyway, and a loop that hangs should be seen to
+hang.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -24,24 +28,67 @@ log = structlog.get_logger(__name__)
 BODY_MOST: Final = 16 << 20
 """Bytes: a pod and the names of thousands of nodes."""
 IDLE_SECONDS: Final = 300.0
+WRITE_SECONDS: Final = 10.0
 READ: Final = 65536
 
-Handler = Callable[[bytes], Awaitable[bytes]]
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to a path that is served, by a method that it has."""
+
+    body: bytes = b""
+    accept: str = ""
+    """Which content types the caller takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    body: bytes
+    content_type: str = JSON
+    status: HTTPStatus = HTTPStatus.OK
+
+
+Handler = Callable[[HttpRequest], Awaitable[HttpAnswer]]
+JsonHandler = Callable[[bytes], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    handler: Handler
+    methods: frozenset[str]
+
+
+def json_route(handler: JsonHandler) -> Route:
+    """One that takes JSON by POST and answers with JSON."""
+
+    async def handle(request: HttpRequest) -> HttpAnswer:
+        return HttpAnswer(await handler(request.body))
+
+    return Route(handle, frozenset({"POST"}))
 
 
 class HttpServer:
-    """Serves handlers by their paths."""
-
     def __init__(
-        self, handlers: Mapping[str, Handler], *, roles: frozenset[Role] | None = None
+        self, name: str, routes: Mapping[str, Route], *, roles: frozenset[Role] | None = None
     ) -> None:
-        """`roles`: with TLS, who is served; None: anybody."""
-        self._handlers = handlers
+        """Listens on nothing yet.
+
+        Args:
+            name: what it is for, in errors and in the log.
+            routes: by path.
+            roles: with TLS, who is served; None: anybody.
+        """
+        self._name = name
+        self._routes = routes
         self._roles = roles
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        """Of them, those that have a request."""
 
-    async def start(self, address: str, tls: ssl.SSLContext | None) -> TcpAddress:
+    async def start(self, address: str, tls: ssl.SSLContext | None = None) -> TcpAddress:
         """Listens; returns where, with the port that was chosen for port 0.
 
         Raises:
@@ -50,43 +97,53 @@ class HttpServer:
         """
         parsed = parse_address(address)
         if not isinstance(parsed, TcpAddress):
-            raise InvalidInput.at("address", f"{address} is no host:port")
+            raise InvalidInput.at(f"{self._name}.address", f"{address} is no host:port")
         try:
             self._server = await asyncio.start_server(
                 self._connected, parsed.host or None, parsed.port, ssl=tls, backlog=512
             )
         except OSError as error:
             raise WrongState(
-                f"cannot serve on {address}: {error.strerror or error}", "ADDRESS_UNAVAILABLE"
+                f"cannot serve {self._name} on {address}: {error.strerror or error}",
+                "ADDRESS_UNAVAILABLE",
             ) from error
         bound = TcpAddress(parsed.host, self._server.sockets[0].getsockname()[1])
-        log.info("http_listening", address=str(bound), paths=sorted(self._handlers))
+        log.info("http_listening", server=self._name, address=str(bound))
         return bound
 
-    async def stop(self, seconds: float) -> None:
+    async def stop(self, seconds: float = 0) -> None:
         """Takes no more, and lets what is being answered end within that time."""
         if self._server is not None:
             self._server.close()
-        if self._connections:
-            await asyncio.wait(self._connections, timeout=seconds)
+        for task in self._connections - self._answering:
+            task.cancel()
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=seconds)
         for task in self._connections:
             task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
         try:
-            await self._converse(reader, writer)
+            await self._converse(task, reader, writer)
         except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
             log.debug("http_connection_lost", error=str(error))
         finally:
             self._connections.discard(task)
+            self._answering.discard(task)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self,
+        task: asyncio.Task[None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         connection = h11.Connection(h11.SERVER)
         is_served = self._is_served(writer)
         while True:
@@ -94,18 +151,19 @@ class HttpServer:
             if received is None:
                 return
             request, body = received
-            if is_served:
-                status, content = await self._answer(request, body)
-            else:
-                status, content = (
-                    HTTPStatus.FORBIDDEN,
-                    b'{"message": "not with this certificate"}\n',
-                )
-            head = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
-            response = h11.Response(status_code=status, headers=head)
+            self._answering.add(task)
+            answer = await self._answer(request, body) if is_served else _FORBIDDEN
+            head = [
+                ("Content-Type", answer.content_type),
+                ("Content-Length", str(len(answer.body))),
+            ]
+            content = b"" if request.method == b"HEAD" else answer.body
+            response = h11.Response(status_code=answer.status, headers=head)
             for event in (response, h11.Data(content), h11.EndOfMessage()):
                 writer.write(connection.send(event) or b"")
-            await writer.drain()
+            async with asyncio.timeout(WRITE_SECONDS):
+                await writer.drain()
+            self._answering.discard(task)
             if h11.MUST_CLOSE in {connection.our_state, connection.their_state}:
                 return
             connection.start_next_cycle()
@@ -121,21 +179,30 @@ class HttpServer:
             return False
         return True
 
-    async def _answer(self, request: h11.Request, body: bytes) -> tuple[HTTPStatus, bytes]:
+    async def _answer(self, request: h11.Request, body: bytes) -> HttpAnswer:
         path = request.target.decode("ascii", "replace").partition("?")[0]
-        handler = self._handlers.get(path)
-        if handler is None:
-            return HTTPStatus.NOT_FOUND, b'{"message": "there is nothing here"}\n'
-        if request.method != b"POST":
-            return HTTPStatus.METHOD_NOT_ALLOWED, b'{"message": "POST only"}\n'
+        route = self._routes.get(path)
+        if route is None:
+            return _message(HTTPStatus.NOT_FOUND, f"there are {' '.join(sorted(self._routes))}")
+        if request.method.decode("ascii") not in route.methods:
+            methods = " or ".join(sorted(route.methods))
+            return _message(HTTPStatus.METHOD_NOT_ALLOWED, f"{methods} only")
+        accept = next((value for name, value in request.headers if name == b"accept"), b"")
         try:
-            return HTTPStatus.OK, await handler(body)
+            return await route.handler(HttpRequest(body, accept.decode("latin-1")))
         except RomanaError as error:
             log.warning("http_request_refused", path=path, message=error.message)
-            return HTTPStatus.BAD_REQUEST, b'{"message": "the request cannot be read"}\n'
+            return _message(HTTPStatus.BAD_REQUEST, "the request cannot be read")
         except Exception:
             log.exception("http_request_failed", path=path)
-            return HTTPStatus.INTERNAL_SERVER_ERROR, b'{"message": "internal error"}\n'
+            return _message(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+
+
+def _message(status: HTTPStatus, message: str) -> HttpAnswer:
+    return HttpAnswer(json.dumps({"message": message}).encode() + b"\n", status=status)
+
+
+_FORBIDDEN: Final = _message(HTTPStatus.FORBIDDEN, "not with this certificate")
 
 
 async def _read(

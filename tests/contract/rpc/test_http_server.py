@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import InvalidInput, WrongState
+from services.common.process.http_settings import ServerTlsSettings
+from services.common.process.serving_tls import ServingFiles, ServingTls
+from services.common.rpc.http_server import HttpServer, json_route
 from services.common.rpc.identity import Role
 from services.common.tls import TlsFiles
-from services.kubernetes.api.http_server import HttpServer
-from services.kubernetes.api.serving_tls import ServingFiles, ServingTls
-from services.kubernetes.settings import ExtenderSettings, ServerTlsSettings
+from services.kubernetes.settings import ExtenderSettings
 from tests.support.certificates import Authority
 
 
@@ -30,12 +31,16 @@ async def fail(body: bytes) -> bytes:
     raise ZeroDivisionError
 
 
-HANDLERS = {"/echo": echo, "/refuse": refuse, "/fail": fail}
+ROUTES = {
+    "/echo": json_route(echo),
+    "/refuse": json_route(refuse),
+    "/fail": json_route(fail),
+}
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    server = HttpServer(HANDLERS)
+    server = HttpServer("probe", ROUTES)
     yield (await server.start("127.0.0.1:0", None)).port
     await server.stop(1)
 
@@ -82,16 +87,31 @@ async def test_what_is_not_http_ends_the_connection(port: int) -> None:
     assert await ask(port, ("POST", "/echo", b"x")) == [(200, b"x")]
 
 
+async def test_who_is_connected_and_asks_nothing_does_not_hold_up_the_end() -> None:
+    server = HttpServer("probe", ROUTES)
+    port = (await server.start("127.0.0.1:0")).port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+    assert await reader.readuntil(b"\r\n\r\nx")
+    async with asyncio.timeout(60):
+        await server.stop(3600)
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_a_port_that_is_taken_is_said(port: int) -> None:
     with pytest.raises(WrongState):
-        await HttpServer({}).start(f"127.0.0.1:{port}", None)
+        await HttpServer("probe", {}).start(f"127.0.0.1:{port}", None)
 
 
 def test_other_machines_are_served_with_tls_or_expressly_without() -> None:
     with pytest.raises(InvalidInput):
-        ExtenderSettings(address="192.0.2.1:9650").serving()
-    assert ExtenderSettings(address="192.0.2.1:9650", insecure=True).serving() is None
-    assert ExtenderSettings().serving() is None
+        ExtenderSettings(address="192.0.2.1:9650").serving("extender.address")
+    assert (
+        ExtenderSettings(address="192.0.2.1:9650", insecure=True).serving("extender.address")
+        is None
+    )
+    assert ExtenderSettings().serving("extender.address") is None
 
 
 def ask_with(shows: TlsFiles | None, trusts: TlsFiles, port: int) -> tuple[int, int]:
@@ -118,8 +138,8 @@ async def test_with_tls_callers_show_a_certificate_with_a_role_that_is_served(
     settings = ExtenderSettings(
         tls=ServerTlsSettings(ca=ours.ca, certificate=ours.certificate, key=ours.key)
     )
-    server = HttpServer(HANDLERS, roles=frozenset({Role.ORCHESTRATOR}))
-    tls = settings.serving()
+    server = HttpServer("probe", ROUTES, roles=frozenset({Role.ORCHESTRATOR}))
+    tls = settings.serving("extender.address")
     assert tls is not None
     port = (await server.start("127.0.0.1:0", tls.context)).port
 
@@ -145,7 +165,7 @@ async def test_a_certificate_that_was_renewed_is_served_without_a_restart(tmp_pa
 
     write(first.certificate, first.key)
     tls = ServingTls(files)
-    server = HttpServer(HANDLERS)
+    server = HttpServer("probe", ROUTES)
     port = (await server.start("127.0.0.1:0", tls.context)).port
 
     async def serial() -> int:

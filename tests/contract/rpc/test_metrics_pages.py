@@ -12,14 +12,16 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import InvalidInput, WrongState
-from services.common.process.metrics import LoopLag, MetricsServer, new_registry
+from services.common.process.metrics import LoopLag, new_registry
 from services.common.process.version import version
+from services.common.rpc.http_server import HttpServer
+from services.common.rpc.metrics_pages import metrics_server
 from services.common.socket_address import TcpAddress
 
 
 @dataclass
 class Endpoint:
-    server: MetricsServer
+    server: HttpServer
     registry: CollectorRegistry
     address: TcpAddress
     ready: list[bool]
@@ -42,7 +44,7 @@ class Endpoint:
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
     registry, ready = new_registry("probe"), [False]
-    server = MetricsServer(registry, lambda: ready[0])
+    server = metrics_server(registry, lambda: ready[0])
     yield Endpoint(server, registry, await server.start("127.0.0.1:0"), ready)
     await server.stop()
 
@@ -101,12 +103,12 @@ async def test_what_is_no_http_is_closed_and_the_next_is_served(
 
 async def test_a_taken_port_is_an_error_at_the_start(endpoint: Endpoint) -> None:
     with pytest.raises(WrongState, match="cannot serve metrics"):
-        await MetricsServer(endpoint.registry, lambda: True).start(str(endpoint.address))
+        await metrics_server(endpoint.registry, lambda: True).start(str(endpoint.address))
 
 
 async def test_a_unix_socket_is_no_place_for_metrics(endpoint: Endpoint) -> None:
     with pytest.raises(InvalidInput):
-        await MetricsServer(endpoint.registry, lambda: True).start("unix:/run/x")
+        await metrics_server(endpoint.registry, lambda: True).start("unix:/run/x")
 
 
 async def test_the_loops_lag_is_measured() -> None:
