@@ -144,6 +144,7 @@ class Whole:
     by_name: tuple[IPv4Address | IPv6Address, ...] = ()
     part: Part = Part(size=3)
     slot: int | None = None
+    choice: Part | None = None
     seen: int = field(default=0, metadata=OUTPUT_ONLY)
     path: str = field(default="", metadata=DERIVED)
 
@@ -159,6 +160,7 @@ parts = st.builds(Part, st.integers(0, 9), st.none() | addresses)
         st.lists(addresses, max_size=3).map(tuple),
         parts,
         st.none() | st.integers(0, 9),
+        st.none() | parts,
         st.integers(0, 9),
     )
 )
