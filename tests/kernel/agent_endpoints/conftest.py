@@ -51,7 +51,7 @@ def shared_ipam(shared_etcd: LocalEtcd) -> Iterator[IpamProcess]:
 async def _seed(endpoint: str, keys: Keys) -> None:
     networks = [
         network("net", "10.1.0.0/24", dns=Dns((ip_address("10.0.0.53"),), ("corp.example",))),
-        network("lan", "10.2.0.0/24", mode=Mode.ONLINK),
+        network("lan", "10.2.0.0/24", mode=Mode.ONLINK, gateway="10.2.0.254"),
         network("six", "fd00:1::/64", dns=Dns((ip_address("fd00:53::1"),), ("corp.example",))),
     ]
     async with EtcdClient([endpoint]) as client:
