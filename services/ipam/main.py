@@ -57,6 +57,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
         ttl=settings.election_ttl,
         observer=metrics,
         release_grace=settings.release_grace,
+        release_fence=settings.release_fence,
     )
     ReplicaCollector(replica, registry)
     UnreadableCollector(KINDS, lambda: replica.unreadable, registry)

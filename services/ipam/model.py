@@ -90,6 +90,7 @@ class Why(Enum):
     BLOCK_HELD_BY_OTHER = "the address lies in a block of another node or owner"
     ADDRESS_OUTSIDE = "the address is outside the node's prefix group"
     STRANDED = "the address lies in a block that a forced change left outside of its group"
+    NODE_CORDONED = "the node is cordoned: it gets no new addresses"
 
 
 @dataclass(frozen=True, slots=True)

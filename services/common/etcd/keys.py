@@ -92,11 +92,11 @@ class Keys:
 
     @property
     def removed_nodes(self) -> str:
-        """Prefix of nodes that were removed by force."""
+        """Prefix of nodes that were removed."""
         return f"{self.root}/topology/removed/"
 
     def removed_node(self, name: NodeName) -> str:
-        """Written when a node is removed by force: somebody asked that its addresses go."""
+        """Written when a node is removed: somebody asked that its addresses go, and itself."""
         return f"{self.removed_nodes}{name}"
 
     @property

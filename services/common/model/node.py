@@ -51,6 +51,8 @@ class Node:
     create_time: int = field(default=0, metadata=OUTPUT_ONLY)
     """Unix time in seconds."""
     allowance: NodeAllowance = NodeAllowance()
+    cordoned: bool = False
+    """It gets no new addresses."""
     self_reported: tuple[str, ...] = field(default=(), metadata=OUTPUT_ONLY)
     """Fields that its own agent said, sorted; see `topology.checks.own_node`."""
 

@@ -41,6 +41,7 @@ SETTINGS: Final = frozenset(
         "node_share",
         "election_ttl",
         "presence_ttl",
+        "release_fence",
         "release_grace",
         "node",
         "address",

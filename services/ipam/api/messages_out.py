@@ -58,6 +58,7 @@ _REFUSALS: Final = {
     Why.BLOCK_HELD_BY_OTHER: utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER,
     Why.ADDRESS_OUTSIDE: utilization_pb2.REFUSAL_ADDRESS_OUTSIDE,
     Why.STRANDED: utilization_pb2.REFUSAL_STRANDED,
+    Why.NODE_CORDONED: utilization_pb2.REFUSAL_NODE_CORDONED,
 }
 
 

@@ -66,6 +66,13 @@ def unusable(ledger: Ledger, node: Node, tenant: Tenant, spec: AddressSpec) -> I
             yield Refused(name, Why.NO_GROUP)
 
 
+def cordoned(ledger: Ledger, node: Node, tenant: Tenant, spec: AddressSpec) -> Sequence[Refused]:
+    """Why a cordoned node gives nothing, by network; raises as `unusable`."""
+    areas = ledger.areas_for(node, tenant, spec.network, spec.bits)
+    closed = [Refused(area.network.name, Why.NODE_CORDONED, area.path) for area in areas]
+    return [*closed, *unusable(ledger, node, tenant, spec)]
+
+
 def no_address(
     spec: AddressSpec, ordinal: int, owner: Owner, refusals: Sequence[Refused]
 ) -> NoAddress:

@@ -54,6 +54,7 @@ CLOSE_RESTED_SECONDS: Final = 1.0
 """How often blocks are looked for in which the last rest has ended."""
 
 RELEASE_GRACE_SECONDS: Final = 300.0
+RELEASE_FENCE_SECONDS: Final = 300.0
 
 Listener = Callable[[Sequence[Place] | None], None]
 """Is told of blocks that changed; None: all may have."""
@@ -81,6 +82,7 @@ class Replica:
         ttl: int,
         observer: CommitObserver,
         release_grace: float = RELEASE_GRACE_SECONDS,
+        release_fence: float = RELEASE_FENCE_SECONDS,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -100,6 +102,7 @@ class Replica:
         self.keys = keys
         self._observer = observer
         self._release_grace = release_grace
+        self._release_fence = release_fence
         self._releases: NodeReleases | None = None
         self._feed = TopologyFeed(keys)
         self._feed.on_change = lambda: self._tell(())
@@ -343,7 +346,12 @@ class Replica:
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
         self._releases = NodeReleases(
-            committer, self.ledger, self._feed.view, self._release_grace, self._observer.released
+            committer,
+            self.ledger,
+            self._feed.view,
+            self._release_grace,
+            self._release_fence,
+            self._observer.released,
         )
         freeze_heap()
         self._notify()

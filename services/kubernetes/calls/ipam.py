@@ -33,6 +33,7 @@ _LACKS: Final[Mapping[int, Lack]] = MappingProxyType(
         utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER: Lack.ADDRESS_HELD,
         utilization_pb2.REFUSAL_ADDRESS_OUTSIDE: Lack.ADDRESS_OUTSIDE,
         utilization_pb2.REFUSAL_STRANDED: Lack.STRANDED,
+        utilization_pb2.REFUSAL_NODE_CORDONED: Lack.NODE_CORDONED,
     }
 )
 
