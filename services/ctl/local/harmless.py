@@ -76,6 +76,7 @@ SETTINGS: Final = frozenset(
         "identity",
         "segment_label",
         "force_node_deletion",
+        "kept_seconds",
         "tls.ca",
         "tls.certificate",
         "tls.key",

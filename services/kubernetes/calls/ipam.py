@@ -15,7 +15,7 @@ from services.common.rpc.enums import FAMILIES
 from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.objects.networks import GroupUse, NetworkUse
 from services.kubernetes.scheduling.rooms import Lack, Rooms
-from services.kubernetes.wanted.values import AddressWish, WantedEndpoint
+from services.kubernetes.wanted.values import AddressWish, WantedEndpoint, allocation_name
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -59,7 +59,7 @@ class IpamCalls:
         Raises Exhausted if there is none, AlreadyExists if the name has others.
         """
         spec = allocation_pb2.AllocationSpec(
-            name=endpoint.allocation or endpoint.name,
+            name=allocation_name(endpoint),
             node=node,
             tenant=endpoint.tenant,
             segment=endpoint.segment,
@@ -77,6 +77,12 @@ class IpamCalls:
             lambda stub: stub.ReleaseAddress, pb.ReleaseAddressRequest(spec=spec)
         )
         return list(answer.addresses)
+
+    async def move(self, name: str, node: NodeName) -> None:
+        """Takes what a name has along to a node; NotFound if it has nothing, WrongState with the
+        reason if it has to stay."""
+        request = pb.MoveAddressRequest(name=name, node=node)
+        await self._replicas.call(lambda stub: stub.MoveAddress, request)
 
     async def allocations(self) -> dict[str, NodeName]:
         """Names that have addresses, with their nodes."""

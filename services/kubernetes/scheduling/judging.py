@@ -49,6 +49,20 @@ def judge(rooms: Sequence[Rooms], places: Places, nodes: Iterable[NodeName]) -> 
     return judged
 
 
+def keep_at(home: NodeName, places: Places, nodes: Iterable[NodeName]) -> dict[NodeName, int]:
+    """Marks of the nodes at which a pod may have the addresses that its name has at `home`: there,
+    and in the same groups."""
+    place = places.nodes.get(home)
+    if place is None:
+        return {}
+    found = {name: places.nodes.get(name) for name in nodes}
+    return {
+        name: BEST if name == home else BEST - 1
+        for name, one in found.items()
+        if one is not None and one.groups == place.groups
+    }
+
+
 def score(rooms: Sequence[Rooms], places: Places, nodes: Sequence[NodeName]) -> list[int]:
     """0 to 10 for each node.
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from services.common.model.names import GroupPath, NetworkName, NodeName
-from services.kubernetes.scheduling.judging import UNKNOWN, judge, score
+from services.kubernetes.scheduling.judging import UNKNOWN, judge, keep_at, score
 from services.kubernetes.scheduling.places import Place, Places
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 
@@ -93,3 +93,10 @@ def test_a_place_as_a_label() -> None:
     assert Place({BLUE: rack, NetworkName("green"): GroupPath("other")}).label == "dc.rack-1"
     assert Place({}).label is None
     assert Place({BLUE: GroupPath("g" * 64)}).label is None
+
+
+def test_addresses_that_a_name_has_can_be_kept_in_their_group() -> None:
+    assert keep_at(A, PLACES, [A, C, D]) == {A: 10}
+    places = Places({A: Place({BLUE: ONE}), B: Place({BLUE: ONE}), C: Place({BLUE: TWO})})
+    assert keep_at(A, places, [A, B, C]) == {A: 10, B: 9}
+    assert keep_at(NodeName("gone"), places, [A]) == {}
