@@ -84,21 +84,20 @@ class Agent:
     async def ready(self, within: float = READY_TIMEOUT) -> None:
         """Waits until its kernel holds what is asked for; raises Unavailable."""
         deadline = time.monotonic() + within * self._patience
-        said = "no answer"
+        why = "no answer"
         while time.monotonic() < deadline:
             try:
                 status = await self.status()
             except Unavailable as error:
-                said = error.message
+                why = error.message
             else:
                 if status.ready and status.connected:
                     return
-                said = "; ".join(status.reasons) or "no stream to ipam"
+                why = "; ".join(status.reasons) or "no stream to ipam"
             await asyncio.sleep(POLL_INTERVAL)
-        raise Unavailable(f"the agent of {self.node} is not ready: {said}", "AGENT_NOT_READY")
+        raise Unavailable(f"the agent of {self.node} is not ready: {why}", "AGENT_NOT_READY")
 
     async def status(self) -> api.GetStatusResponse:
-        """What it says about itself."""
         async with open_channel(self._target) as channel:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
             try:
@@ -108,7 +107,7 @@ class Agent:
 
     async def attach(self, endpoint: Endpoint, namespace: Path, *, address: str = "") -> Attached:
         """Attaches it; an address of any of the tenant's networks unless the file says which."""
-        wanted = [allocation_pb2.AddressSpec(network=endpoint.network, address=address)]
+        addresses = [allocation_pb2.AddressSpec(network=endpoint.network, address=address)]
         spec = endpoint_pb2.EndpointSpec(
             name=endpoint.name,
             tenant=endpoint.tenant,
@@ -117,7 +116,7 @@ class Agent:
             target=endpoint_pb2.EndpointTarget(
                 namespace=endpoint_pb2.NamespaceTarget(path=str(namespace))
             ),
-            addresses=wanted if endpoint.network or address else [],
+            addresses=addresses if endpoint.network or address else [],
         )
         async with open_channel(self._target) as channel:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
@@ -130,7 +129,6 @@ class Agent:
         return self._attached(answer.endpoint)
 
     async def detach(self, name: str) -> None:
-        """Detaches it and gives its addresses back."""
         async with open_channel(self._target) as channel:
             stub: AgentServiceAsyncStub = AgentServiceStub(channel)
             try:
@@ -141,7 +139,6 @@ class Agent:
                 raise error_of(error) from error
 
     async def endpoints(self) -> list[Attached]:
-        """Those that it has."""
         found: list[Attached] = []
         token = ""
         async with open_channel(self._target) as channel:

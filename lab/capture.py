@@ -71,15 +71,14 @@ class Capture:
         return [*self._read()]
 
     def close(self) -> None:
-        """Ends it."""
         self._socket.close()
 
     def _read(self) -> Iterator[Sighting]:
         with contextlib.suppress(BlockingIOError):
             while True:
-                packet, said, _, address = self._socket.recvmsg(SNAP, _SPACE)
+                packet, ancillary, _, address = self._socket.recvmsg(SNAP, _SPACE)
                 sighting = _sighting(
-                    packet, address[0], _vlan_id(said), outgoing=address[2] == _OUTGOING
+                    packet, address[0], _vlan_id(ancillary), outgoing=address[2] == _OUTGOING
                 )
                 if sighting is not None:
                     yield sighting
@@ -89,8 +88,8 @@ _OUTGOING = socket.PACKET_OUTGOING
 _SPACE = socket.CMSG_SPACE(AUXDATA.size)
 
 
-def _vlan_id(said: list[tuple[int, int, bytes]]) -> int:
-    for level, kind, data in said:
+def _vlan_id(ancillary: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, data in ancillary:
         if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
             status, _, _, _, _, tag, _ = AUXDATA.unpack(data)
             return tag & 0xFFF if status & TP_STATUS_VLAN_VALID else 0

@@ -24,7 +24,6 @@ _MAX_PORT = 65535
 
 
 def checked(lab: Lab) -> Iterator[Violation]:
-    """Everything that is wrong."""
     if not _LAB_NAME.fullmatch(lab.name):
         yield Violation("name", "is not 1 to 31 of a-z, 0-9 and '-', starting with a-z or 0-9")
     yield from _check_networks(lab)

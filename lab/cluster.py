@@ -34,16 +34,12 @@ CONTROL_PROGRAMS = ("etcd", "topology", "ipam", "policy")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A program of the lab."""
-
     name: str
     host: str
     pid: int | None
 
 
 class Cluster:
-    """One lab by its file's text."""
-
     def __init__(
         self,
         text: str,
@@ -71,12 +67,10 @@ class Cluster:
         self._patience = patience
 
     def path(self, host: str) -> Path:
-        """Of a namespace."""
         return path_of(self.lab.name, host)
 
     @property
     def router(self) -> Path:
-        """Of the core router's namespace."""
         return self.path(ROUTER)
 
     @property
@@ -84,8 +78,8 @@ class Cluster:
         """Namespaces of the core router and those of racks, by name."""
         return {name: self.path(name) for name in (ROUTER, *self.routing.racks)}
 
-    async def up(self, said: Callable[[str], None] = lambda _: None) -> None:
-        """Makes all of it, or nothing; `said` is told what is there.
+    async def up(self, report: Callable[[str], None] = lambda _: None) -> None:
+        """Makes all of it, or nothing; `report` is told what is there.
 
         Raises:
             WrongState: This machine cannot, or a lab of that name is there.
@@ -96,27 +90,26 @@ class Cluster:
             raise WrongState(f"a lab needs {lacking}", "LAB_CAPABILITY", {"missing": lacking})
         Fabric(self.lab, self.routing).up()
         try:
-            said(self._extent())
+            report(self._extent())
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(mode=0o700, parents=True)
             (self.folder / FILE).write_text(self._text)
             for name in CONTROL_PROGRAMS:
                 self.start(name)
             await self._provision()
-            said("etcd, topology, ipam and policy")
+            report("etcd, topology, ipam and policy")
             for node in self.lab.nodes:
                 self.start(node.name)
             await asyncio.gather(*(self._agent_ready(node.name) for node in self.lab.nodes))
-            said(f"{len(self.lab.nodes)} agents")
+            report(f"{len(self.lab.nodes)} agents")
             for endpoint in self.lab.endpoints:
                 await self.attach(endpoint)
-            said(f"{len(self.lab.endpoints)} endpoints")
+            report(f"{len(self.lab.endpoints)} endpoints")
         except BaseException:
             self.down()
             raise
 
     def _extent(self) -> str:
-        """What the fabric consists of."""
         lab = self.lab
         parts = [count(len(lab.vlans), "VLAN")] if lab.vlans else []
         if lab.racks:
@@ -139,16 +132,13 @@ class Cluster:
         return agents.program(name, self.folder)
 
     def start(self, name: str) -> None:
-        """Starts a program, unless it runs."""
         self.processes.start(self.program(name))
 
     def kill(self, name: str) -> None:
-        """Kills a program as a crash would."""
         program = self.program(name)
         self.processes.kill(program.name, program.host)
 
     def parts(self) -> list[Part]:
-        """All programs, running or not."""
         names = (*CONTROL_PROGRAMS, *(node.name for node in self.lab.nodes))
         programs = [self.program(name) for name in names]
         return [
@@ -157,11 +147,9 @@ class Cluster:
         ]
 
     def is_up(self) -> bool:
-        """Whether its namespaces are there."""
         return bool(hosts_of(self.lab.name))
 
     def agent(self, node: str) -> agents.Agent:
-        """Calls to a node's agent."""
         path = agents.socket_path(self.folder, node)
         return agents.Agent(node, path, patience=self._patience)
 
@@ -224,14 +212,14 @@ class Cluster:
             if ready.done():
                 await ready
                 return
-            said = f"the agent of {node} ended"
+            why = f"the agent of {node} ended"
         except Unavailable as error:
-            said = error.message
+            why = error.message
         finally:
             ready.cancel()
             await asyncio.gather(ready, return_exceptions=True)
         raise Unavailable(
-            f"{said}; its log:\n{self.processes.tail(program.name)}", "AGENT_NOT_READY"
+            f"{why}; its log:\n{self.processes.tail(program.name)}", "AGENT_NOT_READY"
         )
 
     async def _provision(self) -> None:
@@ -265,6 +253,5 @@ def left_over() -> list[str]:
 
 
 def remove(lab: str) -> None:
-    """Removes everything of a lab without its file."""
     down(lab)
     shutil.rmtree(FOLDER / lab, ignore_errors=True)

@@ -50,7 +50,6 @@ def etcd(folder: Path) -> Program:
 
 
 def service(name: str) -> Program:
-    """Topology, ipam or policy."""
     prefix = f"ROMANA_{name.upper()}__"
     return Program(
         name,

@@ -121,8 +121,6 @@ ROUTES: tuple[Column[NodeRoutes], ...] = (
 
 
 class Demo:
-    """The story, step by step."""
-
     def __init__(self, story: Story, cluster: LocalCluster, channels: Channels) -> None:
         self._story = story
         self._cluster = cluster
@@ -132,7 +130,6 @@ class Demo:
         self._given: dict[str, str] = {}
 
     async def run(self) -> None:
-        """All of it."""
         await self._apply()
         await self._register()
         await self._evaluate()
@@ -312,14 +309,11 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """To the two services."""
-
     topology: grpc.aio.Channel
     ipam: grpc.aio.Channel
 
 
 async def tell(story: Story, *, keep: bool) -> None:
-    """The demo from start to end."""
     story.title(
         "Romana: addresses, routes and policy for a data center with four VLANs and two racks"
     )
@@ -342,7 +336,10 @@ async def tell(story: Story, *, keep: bool) -> None:
             await reach.show(story)
             if keep:
                 story.step("It keeps running until Ctrl-C")
-                story.say(f"export ROMANA_DATA_DIR={cluster.folder / 'data'}")
+                story.say(
+                    f"export ROMANA_DATA_DIR={cluster.folder / 'data'}\n"
+                    f"The console, for a browser: {cluster.console}"
+                )
                 await asyncio.Event().wait()
         except (Unexpected, grpc.aio.AioRpcError) as error:
             what = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
@@ -436,7 +433,6 @@ def _shown(file: Path) -> str:
 def _details(
     details: Iterable[object],
 ) -> tuple[error_details_pb2.ErrorInfo, utilization_pb2.Exhaustion]:
-    """ErrorInfo and Exhaustion of a status."""
     info, exhaustion = error_details_pb2.ErrorInfo(), utilization_pb2.Exhaustion()
     for detail in details:
         assert hasattr(detail, "Unpack")

@@ -21,8 +21,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lab import acl
-from lab.namespaces import add, hosts_of, inside, ip, name_of, path_of, remove, run, sysctl
-from lab.routing import CORE_INTERFACE, NODES_INTERFACE, Route, Routing
+from lab.links import Bridge, Cable, Entry, Own, PortVlan, Thing, Up, VlanLink, make
+from lab.namespaces import add, hosts_of, inside, path_of, remove, run, sysctl
+from lab.routing import CORE_INTERFACE, EVERYTHING, NODES_INTERFACE, Route, Routing
 from lab.spec import (
     CONTROL_ADDRESS,
     MANAGEMENT,
@@ -55,8 +56,6 @@ class Plug:
 
 
 class Fabric:
-    """Makes and removes it."""
-
     def __init__(self, lab: Lab, routing: Routing | None = None) -> None:
         """Changes nothing; `routing` is needed by a lab with racks."""
         self._lab = lab
@@ -88,15 +87,8 @@ class Fabric:
             add(lab.name, self.hosts)
             for host in self.hosts:
                 sysctl(path_of(lab.name, host), self._parameters(host))
-            self._make_bridges()
-            ip([*self._cables()])
             for host in self.hosts:
-                ip([*self._inside(host)], namespace=name_of(lab.name, host))
-            if lab.trunk:
-                run(
-                    ["bridge", "-netns", name_of(lab.name, FABRIC), "-batch", "-"],
-                    stdin="\n".join(self._port_vlans()) + "\n",
-                )
+                make(path_of(lab.name, host), self._inside(host))
             self._filter(ROUTER, acl.rendered(lab))
             for rack in lab.racks:
                 self._filter(rack.name, acl.rendered_in_rack(lab))
@@ -127,25 +119,18 @@ class Fabric:
             }
         return values
 
-    def _make_bridges(self) -> None:
+    def _bridges(self) -> Iterator[Thing]:
         lab = self._lab
-        made = {vlan.interface: "" for vlan in lab.vlans}
         if lab.trunk:
-            made = {TRUNK_BRIDGE: " vlan_filtering 1 vlan_default_pvid 0"}
+            yield Bridge(TRUNK_BRIDGE, vlan_aware=True)
+        else:
+            yield from (Bridge(name) for name in {vlan.interface: "" for vlan in lab.vlans})
         for number in range(len(lab.racks)):
-            made |= {_core_bridge(number): "", _rack_bridge(number): ""}
-        made[MANAGEMENT_BRIDGE] = ""
-        commands = []
-        for name, options in made.items():
-            commands.append(
-                f"link add name {name} type bridge forward_delay 0 stp_state 0 mcast_snooping 0"
-                f"{options}"
-            )
-            commands.append(f"link set {name} up")
-        ip(commands, namespace=name_of(lab.name, FABRIC))
+            yield Bridge(_core_bridge(number))
+            yield Bridge(_rack_bridge(number))
+        yield Bridge(MANAGEMENT_BRIDGE)
 
     def _plugs(self) -> Iterator[Plug]:
-        """Every cable."""
         lab = self._lab
         yield from self._vlan_plugs(ROUTER, lab.vlans)
         numbers = {rack.name: number for number, rack in enumerate(lab.racks)}
@@ -174,34 +159,23 @@ class Fabric:
         for vlan in vlans:
             yield Plug(host, vlan.interface, vlan.interface)
 
-    def _cables(self) -> Iterator[str]:
-        fabric = name_of(self._lab.name, FABRIC)
-        for number, plug in enumerate(self._plugs()):
-            yield (
-                f"link add {plug.interface} netns {name_of(self._lab.name, plug.host)} "
-                f"type veth peer name port{number} netns {fabric}"
-            )
-
-    def _port_vlans(self) -> Iterator[str]:
-        """For iproute2's `bridge`."""
-        for number, plug in enumerate(self._plugs()):
-            for vlan in plug.vlans:
-                yield f"vlan add dev port{number} vid {vlan}" + (
-                    "" if plug.tagged else " pvid untagged"
-                )
-
-    def _inside(self, host: str) -> Iterator[str]:
-        """What is set up in a host's namespace."""
+    def _inside(self, host: str) -> Iterator[Thing]:
+        """What is made in a host's namespace; the fabric, where all cables begin, is the first."""
         if host == FABRIC:
+            yield from self._bridges()
             for number, plug in enumerate(self._plugs()):
-                yield f"link set port{number} master {plug.bridge} up"
+                port = f"port{number}"
+                yield Cable(port, path_of(self._lab.name, plug.host), plug.interface)
+                yield Up(port, plug.bridge)
+                for vlan in plug.vlans if self._lab.trunk else ():
+                    yield PortVlan(port, vlan, plug.tagged)
             return
         for plug in self._plugs():
             if plug.host == host:
-                yield f"link set {plug.interface} up"
+                yield Up(plug.interface)
         yield from self._addresses(host)
 
-    def _addresses(self, host: str) -> Iterator[str]:
+    def _addresses(self, host: str) -> Iterator[Thing]:
         lab = self._lab
         if host == ROUTER:
             yield from self._at_core()
@@ -216,48 +190,48 @@ class Fabric:
         for machine in lab.machines:
             if machine.name == host:
                 vlan = lab.network(machine.network)
-                yield _address(vlan.on_link(machine.address), vlan.interface)
-                yield f"route add default via {vlan.gateway}"
+                yield Own(vlan.on_link(machine.address), vlan.interface)
+                yield _default(vlan.gateway)
 
-    def _at_core(self) -> Iterator[str]:
+    def _at_core(self) -> Iterator[Thing]:
         lab = self._lab
         for vlan in lab.vlans:
             if lab.trunk:
-                yield vlan_link(vlan)
-                yield f"link set {vlan.interface} up"
-            yield _address(vlan.on_link(vlan.gateway), vlan.interface)
+                yield VlanLink(vlan.interface, TRUNK_INTERFACE, vlan.vlan_id)
+                yield Up(vlan.interface)
+            yield Own(vlan.on_link(vlan.gateway), vlan.interface)
         for rack in lab.racks:
             for own in rack.router:
                 core, _ = lab.transfer(rack.name, own.version)
-                yield _address(f"{core}/{core.max_prefixlen - 1}", rack.name)
-        yield from map(_route, self._routing.core)
+                yield Own(f"{core}/{core.max_prefixlen - 1}", rack.name)
+        yield from map(Entry, self._routing.core)
 
-    def _at_rack(self, rack: Rack) -> Iterator[str]:
+    def _at_rack(self, rack: Rack) -> Iterator[Thing]:
         lab = self._lab
         for own in rack.router:
             _, address = lab.transfer(rack.name, own.version)
-            yield _address(f"{address}/{address.max_prefixlen - 1}", CORE_INTERFACE)
-            yield _address(str(own), NODES_INTERFACE)
+            yield Own(f"{address}/{address.max_prefixlen - 1}", CORE_INTERFACE)
+            yield Own(str(own), NODES_INTERFACE)
         for gateway in dict.fromkeys(network.gateway for network in lab.routed):
             if gateway.version in {own.version for own in rack.router}:
-                yield _address(f"{gateway}/{gateway.max_prefixlen}", NODES_INTERFACE)
-        yield from map(_route, self._routing.racks[rack.name])
+                yield Own(f"{gateway}/{gateway.max_prefixlen}", NODES_INTERFACE)
+        yield from map(Entry, self._routing.racks[rack.name])
 
-    def _at_node(self, node: Node) -> Iterator[str]:
+    def _at_node(self, node: Node) -> Iterator[Thing]:
         lab = self._lab
         yield _managed(lab.management(node.name))
         if not lab.trunk:
             for vlan in lab.vlans:
                 if vlan.name in node.addresses:
-                    yield _address(vlan.on_link(node.addresses[vlan.name]), vlan.interface)
+                    yield Own(vlan.on_link(node.addresses[vlan.name]), vlan.interface)
         if node.rack:
             rack = lab.rack(node.rack)
             routed = [network.name for network in lab.routed]
             held = {own for name, own in node.addresses.items() if name in routed}
             for own in sorted(held, key=str):
-                yield _address(rack.on_link(own), RACK_INTERFACE)
+                yield Own(rack.on_link(own), RACK_INTERFACE)
             for version in sorted({own.version for own in held}):
-                yield f"route add default via {rack.router_of(version)}"
+                yield _default(rack.router_of(version))
 
 
 def down(lab: str) -> list[str]:
@@ -265,11 +239,6 @@ def down(lab: str) -> list[str]:
     hosts = hosts_of(lab)
     remove(lab, hosts)
     return hosts
-
-
-def vlan_link(vlan: Network) -> str:
-    """For `ip`: makes the 802.1Q link on a trunk."""
-    return f"link add link {TRUNK_INTERFACE} name {vlan.interface} type vlan id {vlan.vlan_id}"
 
 
 def _core_bridge(rack: int) -> str:
@@ -282,17 +251,9 @@ def _rack_bridge(rack: int) -> str:
     return f"rack{rack}"
 
 
-def _address(address: str, interface: str) -> str:
-    """For `ip`: adds an address with its length, for use at once."""
-    nodad = " nodad" if ":" in address else ""
-    return f"address add {address} dev {interface}{nodad}"
+def _default(gateway: Address) -> Entry:
+    return Entry(Route(EVERYTHING[gateway.version], gateway))
 
 
-def _route(route: Route) -> str:
-    if route.via is None:
-        return f"route add unreachable {route.prefix} proto static"
-    return f"route add {route.prefix} via {route.via} dev {route.interface} proto static"
-
-
-def _managed(address: Address) -> str:
-    return f"address add {address}/{MANAGEMENT.prefixlen} dev {MANAGEMENT_INTERFACE}"
+def _managed(address: Address) -> Own:
+    return Own(f"{address}/{MANAGEMENT.prefixlen}", MANAGEMENT_INTERFACE)

@@ -21,8 +21,6 @@ _V6_HEADER = 40
 
 
 class Kind(StrEnum):
-    """What came back."""
-
     REPLY = "reply"
     UNREACHABLE = "unreachable"
     PROHIBITED = "prohibited"
@@ -30,8 +28,6 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """Which request it was."""
-
     identifier: int
     sequence: int
 

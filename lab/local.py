@@ -29,6 +29,7 @@ COMMAND = (sys.executable, "-m", "services.ctl.main")
 OPTIONS = (
     *("--topology-port", "0", "--ipam-port", "0", "--policy-port", "0"),
     *("--topology-metrics-port", "0", "--ipam-metrics-port", "0", "--policy-metrics-port", "0"),
+    *("--console-port", "0"),
 )
 
 
@@ -38,14 +39,14 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A cluster that serves."""
-
     folder: Path
     topology: str
     ipam: str
     etcd: str
     topology_metrics: str
     ipam_metrics: str
+    console: str
+    """URL."""
     log: Path
     """What `romana up` and its children write to standard error."""
 
@@ -54,7 +55,6 @@ class LocalCluster:
         return environment(self.folder / "data")
 
     def log_tail(self) -> str:
-        """The last lines of the log."""
         return tail(self.log)
 
 
@@ -116,14 +116,15 @@ async def _announced(process: asyncio.subprocess.Process, folder: Path, log: Pat
         line = b""
     if not line:
         raise NotStarted(f"the cluster did not start; the end of its log:\n{tail(log)}")
-    said = json.loads(line)
+    ready = json.loads(line)
     return LocalCluster(
         folder,
-        said["topology"],
-        said["ipam"],
-        said["etcd"],
-        said["topology_metrics"],
-        said["ipam_metrics"],
+        ready["topology"],
+        ready["ipam"],
+        ready["etcd"],
+        ready["topology_metrics"],
+        ready["ipam_metrics"],
+        ready["console"],
         log,
     )
 

@@ -50,8 +50,6 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """One ping from one host to another."""
-
     source: Host
     destination: Host
     way: Way
@@ -64,8 +62,6 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All pings of one source."""
-
     source: Host
     crossings: Mapping[str, Crossing]
     """By destination."""
@@ -125,7 +121,7 @@ def expected_routers(source: Host, destination: Host) -> tuple[str, ...]:
     return tuple(name for name in (source.rack, ROUTER, destination.rack) if name)
 
 
-async def settled(
+async def until_steady(
     lab: Lab, hosts: Sequence[Host], routers: Mapping[str, Path], within: float
 ) -> list[Crossing]:
     """Measures until all is as expected, or for `within` seconds; returns the last matrix."""
@@ -192,12 +188,10 @@ def columns(hosts: Sequence[Host]) -> list[Column[Row]]:
 
 
 def legend(hosts: Sequence[Host]) -> str:
-    """What the cells say."""
     return RACK_LEGEND if any(host.rack for host in hosts) else LEGEND
 
 
 def symbol(crossing: Crossing) -> str:
-    """A cell."""
     if crossing.way is not Way.ROUTER or crossing.routers == (ROUTER,):
         return SYMBOLS[crossing.way]
     count = len(crossing.routers)

@@ -17,8 +17,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from pyroute2 import IPRoute, NetlinkError, netns
 
 from services.common.errors import WrongState
 
@@ -39,28 +42,28 @@ def missing() -> str:
     """What this machine lacks for labs, for people; empty: nothing."""
     if os.geteuid() != 0:
         return "root"
-    for program, package in (("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux")):
+    for program, package in (("nft", "nftables"), ("nsenter", "util-linux")):
         if shutil.which(program) is None:
             return f"the program {program} (Debian package {package})"
-    probe = subprocess.run(
-        ["unshare", "--net", "ip", "link", "add", "probe", "type", "bridge"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=COMMAND_TIMEOUT,
-    )
-    if probe.returncode != 0:
-        return f"network namespaces with bridges ({probe.stderr.strip()})"
+    try:
+        _in_thread("probe", _probe)
+    except (OSError, NetlinkError) as error:
+        return f"network namespaces with bridges ({error})"
     return ""
 
 
+def _probe() -> None:
+    """Makes a bridge in a namespace that ends with the thread."""
+    _unshare()
+    with IPRoute(groups=0) as kernel:
+        kernel.link("add", ifname="probe", kind="bridge")
+
+
 def name_of(lab: str, host: str) -> str:
-    """The namespace's name."""
     return f"{PREFIX}.{lab}.{host}"
 
 
 def path_of(lab: str, host: str) -> Path:
-    """What is opened to enter it."""
     return FOLDER / name_of(lab, host)
 
 
@@ -80,16 +83,6 @@ def labs() -> list[str]:
         return []
     names = (path.name.split(".") for path in FOLDER.iterdir())
     return sorted({parts[1] for parts in names if len(parts) > 2 and parts[0] == PREFIX})
-
-
-def ip(commands: Sequence[str], *, namespace: str = "") -> None:
-    """Runs commands of iproute2, all or up to the first that fails.
-
-    Raises:
-        WrongState: With the command that failed.
-    """
-    inside = ["-netns", namespace] if namespace else []
-    run(["ip", *inside, "-batch", "-"], stdin="\n".join(commands) + "\n")
 
 
 def run(command: Sequence[str], *, stdin: str = "") -> str:
@@ -115,22 +108,38 @@ def inside(path: Path, command: Sequence[str]) -> list[str]:
 
 def call(path: Path, function: Callable[[], T]) -> T:
     """Calls a function in a thread that is in the namespace."""
+
+    def work() -> T:
+        _enter(path)
+        return function()
+
+    return _in_thread(f"in {path.name}", work)
+
+
+def _in_thread(name: str, function: Callable[[], T]) -> T:
+    """Calls a function in a thread that ends afterwards."""
     results: list[T] = []
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            _enter(path)
             results.append(function())
         except BaseException as error:  # noqa: BLE001  # raised below, in the caller's thread
             errors.append(error)
 
-    thread = threading.Thread(target=work, name=f"in {path.name}")
+    thread = threading.Thread(target=work, name=name)
     thread.start()
     thread.join()
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _unshare() -> None:
+    """Puts the calling thread, and only it, into a namespace of its own."""
+    if _libc.unshare(CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "unshare")
 
 
 def _enter(path: Path) -> None:
@@ -165,23 +174,23 @@ def sysctl(path: Path, values: dict[str, int]) -> None:
 
 def add(lab: str, hosts: Sequence[str]) -> None:
     """Makes namespaces with their loopback up."""
-    names = [name_of(lab, host) for host in hosts]
-    ip([f"netns add {name}" for name in names])
-    for name in names:
-        ip(["link set lo up"], namespace=name)
+    for host in hosts:
+        _in_thread(host, partial(_make, name_of(lab, host)))
+
+
+def _make(name: str) -> None:
+    _unshare()
+    try:
+        netns.attach(name, "thread-self")
+    except OSError as error:
+        raise WrongState(f"namespace {name}: {error.strerror}", "LAB_COMMAND_FAILED") from error
+    with IPRoute(groups=0) as kernel:
+        kernel.link("set", ifname="lo", state="up")
 
 
 def processes(lab: str, host: str) -> list[int]:
-    """Ids of what runs in a namespace."""
-    name = name_of(lab, host)
-    found = subprocess.run(
-        ["ip", "netns", "pids", name],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=COMMAND_TIMEOUT,
-    )
-    return [int(pid) for pid in found.stdout.split() if int(pid) != os.getpid()]
+    found = netns.ns_pids().get(name_of(lab, host), [])
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def remove(lab: str, hosts: Sequence[str]) -> None:
@@ -189,8 +198,8 @@ def remove(lab: str, hosts: Sequence[str]) -> None:
     for host in hosts:
         _end(lab, host)
     for host in hosts:
-        with contextlib.suppress(WrongState):
-            run(["ip", "netns", "delete", name_of(lab, host)])
+        with contextlib.suppress(OSError):
+            netns.remove(name_of(lab, host))
     left = sorted(set(hosts) & set(hosts_of(lab)))
     if left:
         raise WrongState(f"these namespaces cannot be removed: {', '.join(left)}", "LAB_NOT_GONE")

@@ -27,8 +27,6 @@ _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM
 
 
 class Outcome(StrEnum):
-    """What became of an attempt."""
-
     ANSWERED = "answered"
     REFUSED = "refused"
     """By whoever has the address: nobody listens there."""
@@ -42,8 +40,6 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Echoed:
-    """What became of an echo request."""
-
     destination: Address
     echo: Echo
     outcome: Outcome

@@ -27,8 +27,6 @@ TAIL = 20
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, and where."""
-
     name: str
     host: str
     command: Sequence[str]
@@ -48,7 +46,6 @@ class Processes:
         self._hosts: dict[str, str] = {}
 
     def log(self, name: str) -> Path:
-        """What it writes."""
         return self._folder / f"{name}.log"
 
     def tail(self, name: str) -> str:
@@ -81,7 +78,6 @@ class Processes:
         return child.pid
 
     def pid(self, name: str, host: str) -> int | None:
-        """Its id while it runs."""
         child = self._children.get(name)
         if child is not None:
             return child.pid if child.poll() is None else None

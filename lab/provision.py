@@ -74,7 +74,6 @@ async def provision(text: str, patience: float) -> None:
 
 
 def registered(lab: Lab, node: Node) -> node_pb2.Node:
-    """A node as topology knows it."""
     return node_pb2.Node(
         name=node.name,
         address=str(lab.management(node.name)),

@@ -78,7 +78,7 @@ def remove_left_over() -> None:
 
 async def _matrix(story: Story, cluster: Cluster) -> None:
     hosts = await cluster.hosts()
-    crossings = await matrix.settled(cluster.lab, hosts, cluster.routers, SETTLE_TIMEOUT)
+    crossings = await matrix.until_steady(cluster.lab, hosts, cluster.routers, SETTLE_TIMEOUT)
     story.gap()
     story.table(matrix.rows(crossings), matrix.columns(hosts))
     story.say(matrix.legend(hosts))

@@ -32,8 +32,6 @@ EVERYTHING: Mapping[int, Prefix] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An entry of a router's table."""
-
     prefix: Prefix
     via: Address | None = None
     """None: unreachable, unless there is a longer prefix. Without it, what no node has would go
@@ -142,7 +140,6 @@ class _Planner:
         return None
 
     def _in_rack(self, rack: Rack, behind: Mapping[str, Group]) -> Iterator[Route]:
-        """The table of a rack's router."""
         lab = self._lab
         held: dict[GroupPath, str] = {}
         found: set[Prefix] = set()

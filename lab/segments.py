@@ -40,8 +40,6 @@ LEGEND = f"+: connects to TCP port {PORT}   ·: does not"
 
 
 class Segments:
-    """The steps, one after the other."""
-
     def __init__(self, story: Story, cluster: Cluster, hosts: Sequence[Host]) -> None:
         self._story = story
         self._control = cluster.path(CONTROL)
@@ -95,11 +93,11 @@ class Segments:
 
     async def _tried(self) -> dict[Pair, bool]:
         """Tries all connections and shows them; they come out as the policy service says."""
-        said = await self._judged()
+        verdicts = await self._judged()
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while True:
             found = await connections.connected(self._sources, self._destinations, PORT)
-            wrong = [pair for pair in found if found[pair] is not said[pair]]
+            wrong = [pair for pair in found if found[pair] is not verdicts[pair]]
             if not wrong or time.monotonic() > deadline:
                 break
         self._story.gap()
@@ -114,19 +112,19 @@ class Segments:
         """What the policy service says, once all nodes have applied it."""
         deadline = time.monotonic() + APPLIED_TIMEOUT
         while True:
-            said = await self._asked("policy", "matrix", "--to-tenant", TENANT, "--port", str(PORT))
-            if not said["unrealized_nodes"]:
+            matrix = await self._ask("policy", "matrix", "--to-tenant", TENANT, "--port", str(PORT))
+            if not matrix["unrealized_nodes"]:
                 break
             if time.monotonic() > deadline:
-                raise Unexpected(f"not applied by {', '.join(said['unrealized_nodes'])}")
+                raise Unexpected(f"not applied by {', '.join(matrix['unrealized_nodes'])}")
             await asyncio.sleep(PAUSE)
         return {
             (row["source"], destination): action == "RULE_ACTION_ALLOW"
-            for row in said["rows"]
-            for destination, action in zip(said["destinations"], row["actions"], strict=True)
+            for row in matrix["rows"]
+            for destination, action in zip(matrix["destinations"], row["actions"], strict=True)
         }
 
-    async def _asked(self, *arguments: str) -> dict[str, Any]:
+    async def _ask(self, *arguments: str) -> dict[str, Any]:
         process = await asyncio.create_subprocess_exec(
             *inside(self._control, [*COMMAND, *arguments, "-o", "json"]),
             stdin=asyncio.subprocess.DEVNULL,
@@ -136,14 +134,14 @@ class Segments:
         )
         try:
             async with asyncio.timeout(ASK_TIMEOUT):
-                said, errors = await process.communicate()
+                output, errors = await process.communicate()
         except BaseException:
             process.kill()
             await process.wait()
             raise
         if process.returncode != 0:
             raise Unexpected(f"romana {arguments[0]}: {errors.decode().strip()}")
-        answer: dict[str, Any] = json.loads(said)
+        answer: dict[str, Any] = json.loads(output)
         return answer
 
     async def _romana(self, *arguments: str, ends: int = 0) -> None:

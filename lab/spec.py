@@ -55,8 +55,6 @@ RACK_INTERFACE = "rack0"
 
 
 class Protocol(StrEnum):
-    """What an access rule lets pass."""
-
     ANY = "any"
     ICMP = "icmp"
     TCP = "tcp"
@@ -71,8 +69,6 @@ class Mode(StrEnum):
 
 
 class _Part(BaseModel):
-    """A mapping of the file."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -146,8 +142,6 @@ class Rack(_Part):
 
 
 class Node(_Part):
-    """A machine with an agent."""
-
     name: str
     addresses: Mapping[str, Address]
     """Its own, by network: the VLANs that it is on; for routed networks, that in the rack."""
@@ -230,7 +224,6 @@ class Lab(_Part):
         return self.node(node).rack if self.network(network).is_routed else ""
 
     def management(self, name: str) -> IPv4Address:
-        """A node's address on the management network."""
         return MANAGEMENT[2 + [node.name for node in self.nodes].index(name)]
 
     def transfer(self, rack: str, version: int) -> tuple[Address, Address]:

@@ -28,33 +28,26 @@ class Unexpected(Exception):
 
 
 class Story:
-    """Tells what happens, on standard output."""
-
     def __init__(self) -> None:
         self._screen = Screen()
         self._steps = 0
 
     def title(self, text: str) -> None:
-        """What all this is."""
         self._screen.line(Text(text, style="bold"))
 
     def picture(self, text: str) -> None:
-        """A drawing, as it is."""
         self._screen.line()
         self._screen.line(Text(text, style="cyan", no_wrap=True))
 
     def step(self, text: str) -> None:
-        """A heading."""
         self._steps += 1
         self._screen.line()
         self._screen.line(Text(f"── {self._steps}. {text}", style="bold cyan"))
 
     def say(self, text: str) -> None:
-        """A sentence, or lines."""
         self._screen.line(text)
 
     def gap(self) -> None:
-        """An empty line."""
         self._screen.line()
 
     def table(self, items: Sequence[T], columns: Sequence[Column[T]]) -> None:

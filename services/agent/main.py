@@ -29,7 +29,7 @@ from services.agent.rules.off import Off
 from services.agent.rules.spool import RuleSpool
 from services.agent.settings import AgentSettings
 from services.agent.status import NodeStatus
-from services.agent.wiring.endpoints import build_endpoints
+from services.agent.wiring.endpoints import Built, build_endpoints
 from services.agent.wiring.registering import build_registering
 from services.agent.wiring.rules import PolicyPart, build_policy
 from services.common.model.node import Attachment
@@ -75,6 +75,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         timing=Timing(settings.full_check, settings.quick_check),
         observer=metrics,
     )
+    built: Built | None = None
     channels = _channels(life, settings, "ipam", settings.ipam)
     stream = route_stream(
         settings.name,
@@ -83,8 +84,15 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         spool,
         await asyncio.to_thread(spool.load),
         metrics,
+        lambda: built.standing.disowned if built else {},
     )
-    AgentCollector(reconciler, lambda: stream.connected, registry)
+    AgentCollector(
+        reconciler,
+        lambda: stream.connected,
+        lambda: len(built.standing.disowned) if built else 0,
+        lambda: built is not None and built.letting_go.removed,
+        registry,
+    )
     policy = await _policy(life, settings, registry, reconciler)
     rules = policy or Off(Firewall(), RuleSpool(settings.state_dir).forget)
     kept: list[Kept] = []
@@ -152,8 +160,12 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         )
         life.on_stop(Phase.CLOSE, "topology", channel.close)
         own = await asyncio.to_thread(spool.load_address)
-        registering = build_registering(settings, channel, kernel, spool, reconciler, own)
+        registering = build_registering(
+            settings, channel, kernel, spool, reconciler, own, built.letting_go.set_removed
+        )
         tasks["registering"] = registering.run
+        tasks["letting go"] = built.letting_go.run
+        reconciler.require(lambda: tuple(filter(None, (registering.removed,))))
     for name, work in tasks.items():
         kept.append(Kept(name, work))
         life.start(name, kept[-1].run())

@@ -116,10 +116,23 @@ class AgentCollector(Collector):
         self,
         reconciler: Reconciler,
         connected: Callable[[], bool],
+        disowned: Callable[[], int],
+        removed: Callable[[], bool],
         registry: CollectorRegistry,
     ) -> None:
+        """Asked at every scrape.
+
+        Args:
+            reconciler: Of the node.
+            connected: There is a stream to ipam.
+            disowned: How many endpoints have addresses that ipam has not for them.
+            removed: Somebody has removed this node.
+            registry: Where it is registered.
+        """
         self._reconciler = reconciler
         self._connected = connected
+        self._disowned = disowned
+        self._removed = removed
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -136,5 +149,11 @@ class AgentCollector(Collector):
                 "Resources that the kernel does not hold.",
                 len(reconciler.troubles),
             ),
+            (
+                "romana_agent_disowned_endpoints",
+                "Endpoints with addresses that ipam has not for them.",
+                self._disowned(),
+            ),
+            ("romana_agent_node_removed", "Somebody has removed this node.", self._removed()),
         ):
             yield GaugeMetricFamily(name, text, value=float(value))

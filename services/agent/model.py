@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from services.agent.kernel.wiring import DefaultRoute
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address, Network, Prefix
 from services.common.model.node import Attachment
@@ -104,6 +105,9 @@ class LocalEndpoint:
     """Something else has the default route in its namespace: see `kernel.inner_end`."""
     allocation: str = ""
     """Name of its addresses in ipam; empty: the endpoint's."""
+    default_route: DefaultRoute = DefaultRoute.AUTO
+    routes: tuple[str, ...] = ()
+    """Prefixes that its namespace reaches by it besides."""
 
     @property
     def allocation_name(self) -> str:

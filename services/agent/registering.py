@@ -1,5 +1,8 @@
 """Tells topology of this node: name, address, labels, attachments.
 
+A node that somebody removed is not registered again by its own agent: it says so, and tries, until
+an operator registers it.
+
 What settings do not say is left as topology has it, since an operator may have declared it there.
 Only an address that the agent found itself it replaces, when no interface has it any more: DHCP
 gives another one, and the other nodes send to the one that topology has.
@@ -42,6 +45,8 @@ RETRY: Final = BackoffPolicy(initial=0.5, maximum=10.0)
 AGAIN_SECONDS: Final = 60.0
 """How often it is looked whether topology still says so."""
 CALL_SECONDS: Final = 5.0
+REMOVED: Final = "NODE_REMOVED"
+"""Topology's reason: somebody has removed this node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Registering:
         *,
         own: Address | None = None,
         keep: Callable[[Address], Awaitable[None]] | None = None,
+        removed: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Does nothing before `run`.
 
@@ -78,6 +84,7 @@ class Registering:
             found: Is told the attachments that topology has.
             own: The main address that this agent found, as far as it remembers.
             keep: Is told another one that it found.
+            removed: Is told whether somebody has removed this node from topology.
         """
         self._stub: TopologyServiceAsyncStub = TopologyServiceStub(channel)
         self._target = target
@@ -86,12 +93,15 @@ class Registering:
         self._found = found
         self._own = own
         self._keep = keep
+        self._tell_removed = removed
         self._again = asyncio.Event()
         self.warning = ""
         """What is wrong with what an operator declared, for people; empty: nothing is known."""
         self._told: Sequence[Attachment] | None = None
         self.registered = False
         """Topology knows this node as it is."""
+        self.removed = ""
+        """Somebody has removed this node: what topology says of it, for people; else empty."""
 
     async def run(self) -> None:
         """Registers, and looks again now and then, until it is cancelled."""
@@ -107,13 +117,22 @@ class Registering:
             else:
                 backoff.succeeded()
                 self.registered, said = True, ""
+                self._note_removed("")
                 await self._tell(_attachments(node))
                 await self._wait(AGAIN_SECONDS)
                 continue
             if failure.message != said:
                 said = failure.message
                 log.warning("not_registered", message=failure.message, reason=failure.reason)
+            if failure.reason == REMOVED:
+                self.registered = False
+                self._note_removed(failure.message)
             await asyncio.sleep(backoff.failed())
+
+    def _note_removed(self, message: str) -> None:
+        if bool(message) != bool(self.removed):
+            self._tell_removed(bool(message))
+        self.removed = message
 
     def look_again(self) -> None:
         """An address of this node may have changed. Returns at once."""
@@ -161,7 +180,8 @@ class Registering:
         wanted = node_pb2.Node(name=self._identity.name)
         await self._fill(wanted)
         answer = await self._stub.RegisterNode(
-            pb.RegisterNodeRequest(node=wanted, request_id="agent"), timeout=CALL_SECONDS
+            pb.RegisterNodeRequest(node=wanted, request_id="agent", unless_removed=True),
+            timeout=CALL_SECONDS,
         )
         log.info("node_registered", node=self._identity.name)
         return answer.node

@@ -38,7 +38,6 @@ class Backoff:
 
     @property
     def failures(self) -> int:
-        """Failures since the last success."""
         return self._failures
 
     def failed(self) -> float:

@@ -35,19 +35,16 @@ class LastingStream:
             return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Writes them all, if that is possible."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Flushes, if that is possible."""
         try:
             self._stream.flush()
         except OSError as error:
             self._lose(error)
 
     def give_up(self) -> None:
-        """Drops what is buffered."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, self._stream.fileno())

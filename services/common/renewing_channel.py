@@ -83,23 +83,18 @@ class RenewingChannel(grpc.aio.Channel):
         await self.current().channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
-        """Returns when it is connected."""
         await self.current().channel.channel_ready()
 
     def unary_unary(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "unary_unary", arguments, named)
 
     def unary_stream(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "unary_stream", arguments, named)
 
     def stream_unary(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "stream_unary", arguments, named)
 
     def stream_stream(self, *arguments: Any, **named: Any) -> Any:
-        """As that of any channel."""
         return _Method(self, "stream_stream", arguments, named)
 
     def current(self) -> _Channel:

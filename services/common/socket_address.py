@@ -14,8 +14,6 @@ _MAX_PORT = 65535
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """A Unix socket."""
-
     path: Path
 
     @property

@@ -36,7 +36,6 @@ class TlsContent:
     key: bytes
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Those of a client."""
         return grpc.ssl_channel_credentials(
             root_certificates=self.ca,
             private_key=self.key,
@@ -59,8 +58,6 @@ class TlsContent:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Paths of PEM files."""
-
     ca: Path
     """Certificates of the authorities that peers are trusted by, and lists of what they revoked."""
     certificate: Path
@@ -72,7 +69,6 @@ class TlsFiles:
 
     @property
     def channel_options(self) -> Sequence[tuple[str, int | str]]:
-        """Beside the credentials."""
         return ((_NAME_OPTION, self.server_name),) if self.server_name else ()
 
     def read(self) -> TlsContent:

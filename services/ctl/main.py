@@ -30,6 +30,7 @@ NOUNS = {
     "tenant": ("tenant", "What policy knows of tenants: labels and isolation."),
     "endpoint": ("endpoint", "Interfaces of this node's containers and VMs."),
     "agent": ("agent", "The agent of this node: status, and the CNI plug-in."),
+    "doctor": ("doctor", "What this node lacks, before anything is installed on it."),
     "evaluate": ("evaluate", "Where an endpoint may go, and how much room is left there."),
     "ipam": ("ipam", "The ipam service itself: consistency and status."),
     "certificates": ("certificates", "An authority, and certificates for mutual TLS."),

@@ -22,7 +22,7 @@ from services.common.rpc.status import StatusEncoder
 from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
-from services.ipam.api import messages
+from services.ipam.api import messages_out
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.forwarding import Forwarding
 from services.ipam.api.service import IpamService
@@ -43,7 +43,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     listen = settings.listen
     client = open_store(life, settings.etcd, registry)
     keys = Keys(settings.etcd.root)
-    encoder = StatusEncoder({NoAddress: messages.exhaustion})
+    encoder = StatusEncoder({NoAddress: messages_out.exhaustion})
     server = RpcServer(RpcMetrics(registry), encoder)
     await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
     epoch = await ensure_epoch(client, keys)
@@ -57,6 +57,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
         ttl=settings.election_ttl,
         observer=metrics,
         release_grace=settings.release_grace,
+        release_fence=settings.release_fence,
     )
     ReplicaCollector(replica, registry)
     UnreadableCollector(KINDS, lambda: replica.unreadable, registry)

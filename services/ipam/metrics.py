@@ -67,25 +67,20 @@ class IpamMetrics:
         )
 
     def committed(self, commands: int, operations: int, seconds: float) -> None:
-        """A transaction went through."""
         self._commands.observe(commands)
         self._operations.observe(operations)
         self._seconds.observe(seconds)
 
     def undone(self, why: str) -> None:
-        """A transaction was undone."""
         self._undone[why].inc()
 
     def released(self, addresses: int) -> None:
-        """Addresses were released."""
         self._releases.inc(addresses)
 
     def failed(self) -> None:
-        """A decision failed by a defect."""
         self._failed.inc()
 
     def allocated(self, results: Sequence[object]) -> None:
-        """Requests were answered."""
         rest = [result for result in results if type(result) is not Allocated or result.existed]
         self._results["given"].inc(len(results) - len(rest))
         if rest:
@@ -129,7 +124,6 @@ class ReplicaCollector(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Addresses per network and prefix group."""
         addresses = GaugeMetricFamily(
             "romana_ipam_addresses",
             "Addresses of a leaf prefix group by state: used, resting, reserved, held (in blocks).",

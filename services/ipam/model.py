@@ -42,8 +42,6 @@ class Owner(NamedTuple):
 
 
 class AddressSpec(NamedTuple):
-    """One address that is asked for."""
-
     network: NetworkName | None = None
     """None: the tenant's networks in the order they are tried."""
     bits: int = 0
@@ -56,8 +54,6 @@ ANY: Final = (AddressSpec(),)
 
 
 class AllocatedAddress(Struct, frozen=True, gc=False):
-    """One address in use."""
-
     address: int
     bits: int
     network: NetworkName
@@ -94,12 +90,11 @@ class Why(Enum):
     BLOCK_HELD_BY_OTHER = "the address lies in a block of another node or owner"
     ADDRESS_OUTSIDE = "the address is outside the node's prefix group"
     STRANDED = "the address lies in a block that a forced change left outside of its group"
+    NODE_CORDONED = "the node is cordoned: it gets no new addresses"
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why one network gave no address."""
-
     network: NetworkName
     why: Why
     group: GroupPath | None = None
@@ -138,5 +133,4 @@ def parse_address(text: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=65_536)
 def prefix_text(base: int, length: int, bits: int) -> str:
-    """CIDR notation."""
     return f"{address_text(base, bits)}/{length}"

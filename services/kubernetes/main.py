@@ -15,16 +15,16 @@ from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.command import run_service
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
+from services.common.process.serving_tls import ServingTls
 from services.common.rpc.http_server import HttpServer
 from services.common.rpc.identity import Role
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.serving import serve_metrics
 from services.kubernetes.api.extender import Extender
-from services.kubernetes.api.serving_tls import ServingTls
 from services.kubernetes.api.webhook import TopologyWebhook
 from services.kubernetes.calls.follow_topology import PlacesFollower
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.policy import PolicyCalls
-from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer, load_config
 from services.kubernetes.cluster.fresh import FreshReads
@@ -218,7 +218,7 @@ async def _serve_extender(life: Lifecycle, settings: KubernetesSettings, parts: 
     )
     extender = Extender(parts.followed, parts.ipam, places, binder, waiting, segment_label=label)
     http = HttpServer("extender", extender.routes, roles=SCHEDULING_ROLES)
-    tls = settings.extender.serving()
+    tls = settings.extender.serving("extender.address")
     await _serve_http(life, "extender", http, settings.extender.address, tls)
     life.start("waiting", waiting.run())
 

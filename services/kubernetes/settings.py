@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from services.common.errors import InvalidInput
+from services.common.process.http_settings import HttpListenSettings
+from services.common.process.serving_tls import ServingFiles, ServingTls
 from services.common.process.settings import (
     Address,
     Listed,
@@ -17,49 +18,14 @@ from services.common.process.settings import (
     ServiceSettings,
     TlsSettings,
 )
-from services.common.socket_address import parse_address
-from services.kubernetes.api.serving_tls import ServingFiles, ServingTls
 from services.kubernetes.wanted.endpoints import SEGMENT_LABEL
 
 
-class ServerTlsSettings(Section):
-    """Files of a server, all PEM; none: in the clear."""
-
-    ca: Path | None = None
-    """Of the authorities whose certificates callers show, with the role of an orchestrator."""
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _all_or_none(self) -> ServerTlsSettings:
-        if len({self.ca is None, self.certificate is None, self.key is None}) > 1:
-            raise ValueError("ca, certificate and key come together")
-        return self
-
-    def files(self) -> ServingFiles | None:
-        """None: in the clear."""
-        if self.certificate is None or self.key is None:
-            return None
-        return ServingFiles(self.certificate, self.key, self.ca)
-
-
-class ExtenderSettings(Section):
-    """Where kube-scheduler's extender is served."""
+class ExtenderSettings(HttpListenSettings):
+    """Where kube-scheduler's extender is served: callers, with the role of an orchestrator, have
+    pods bound."""
 
     address: Address = "127.0.0.1:9650"
-    tls: ServerTlsSettings = ServerTlsSettings()
-    """Callers have pods bound."""
-    insecure: bool = False
-    """Serve other machines without TLS."""
-
-    def serving(self) -> ServingTls | None:
-        """For the server; None: in the clear. Raises InvalidInput."""
-        files = self.tls.files()
-        if files is None and not (parse_address(self.address).is_local or self.insecure):
-            raise InvalidInput.at(
-                "extender.address", f"{self.address} is for other machines: give TLS files"
-            )
-        return None if files is None else ServingTls(files)
 
 
 class WebhookSettings(Section):
@@ -112,11 +78,11 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
 
     kubeconfig: Path | None = None
     """Where the API server is, and who we are; without it, by the ServiceAccount of this pod."""
-    topology: Listed = ("127.0.0.1:9610",)
+    topology: Listed = Field(("127.0.0.1:9610",), min_length=1)
     """Replicas of topology: host:port each."""
-    ipam: Listed = ("127.0.0.1:9620",)
+    ipam: Listed = Field(("127.0.0.1:9620",), min_length=1)
     """Replicas of ipam."""
-    policy: Listed = ("127.0.0.1:9630",)
+    policy: Listed = Field(("127.0.0.1:9630",), min_length=1)
     """Replicas of policy."""
     tls: TlsSettings = TlsSettings()
     """For these: our certificate has the role of a service."""

@@ -18,9 +18,9 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.rpc.http_server import HttpServer
+from services.common.rpc.replicas import Replicas
 from services.kubernetes.api.extender import Extender
 from services.kubernetes.calls.ipam import IpamCalls
-from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.cluster.informer import Informer
 from services.kubernetes.cluster.kinds import (
     CLUSTER_NETWORK_POLICIES,

@@ -23,6 +23,7 @@ COMMAND = (sys.executable, "-m", "services.ctl.main")
 FREE_PORTS = (
     *("--topology-port", "0", "--ipam-port", "0", "--policy-port", "0"),
     *("--topology-metrics-port", "0", "--ipam-metrics-port", "0", "--policy-metrics-port", "0"),
+    "--no-console",
 )
 
 

@@ -218,6 +218,30 @@ def test_nodes_are_evaluated_best_first(cluster: Up, node: str) -> None:
     assert "not this tenant" in done.stdout
 
 
+def test_a_cordoned_node_gives_no_new_addresses_and_is_drained(cluster: Up, node: str) -> None:
+    mine = f"drained-{node}"
+    before = cluster.json("address", "allocate", mine, "--node", node, "--tenant", "shop")
+    assert cluster.romana("node", "cordon", node).returncode == 0
+    assert "(cordoned)" in cluster.romana("node", "list").stdout
+    again = cluster.json("address", "allocate", mine, "--node", node, "--tenant", "shop")
+    assert again["allocations"] == before["allocations"]
+    refused = cluster.romana("address", "allocate", "x", "--node", node, "--tenant", "shop")
+    assert refused.returncode != 0
+    assert "is cordoned" in refused.stderr
+    evaluated = cluster.json("evaluate", "--tenant", "shop", "--node", node)
+    assert [each["fits"] for each in evaluated] == [False]
+    assert {each["refusal"] for each in evaluated[0]["refusals"]} >= {"REFUSAL_NODE_CORDONED"}
+    exported = cluster.romana("topology", "export", "--with-nodes").stdout
+    assert "cordoned: true" in exported
+    assert cluster.romana("topology", "apply", "-", stdin=exported).returncode == 0
+    left = cluster.romana("node", "drain", node, "-o", "name")
+    assert (left.returncode, left.stdout.split()) == (1, [mine])
+    assert cluster.romana("address", "release", mine).returncode == 0
+    assert cluster.romana("node", "drain", node, "--wait", "60").returncode == 0
+    assert cluster.romana("node", "uncordon", node).returncode == 0
+    assert cluster.json("evaluate", "--tenant", "shop", "--node", node)[0]["fits"]
+
+
 def test_a_node_in_use_is_only_removed_by_force(cluster: Up, node: str) -> None:
     cluster.json("address", "allocate", f"last-{node}", "--node", node, "--tenant", "shop")
     shown = cluster.romana("node", "show", node)
@@ -225,7 +249,7 @@ def test_a_node_in_use_is_only_removed_by_force(cluster: Up, node: str) -> None:
     assert "REACHED BY" in shown.stdout
     refused = cluster.romana("node", "remove", node)
     assert refused.returncode == 4
-    done = cluster.romana("node", "remove", node, "--force")
+    done = cluster.romana("node", "remove", node, "--force", "--machine-is-off")
     assert done.returncode == 0, done.stderr
     assert "1 address" in done.stderr
 

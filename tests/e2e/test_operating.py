@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -19,8 +22,11 @@ from services.agent.rules.firewall import Firewall
 from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
+from services.common.process.certificate_metrics import CertificateCollector
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.metrics import RpcMetrics
+from services.console.follow.world import Remote, World
+from services.console.metrics import ConsoleCollector
 from services.kubernetes.cluster.kinds import WORDS
 from services.kubernetes.metrics import ControllerMetrics
 from tests.e2e.local_cluster import up
@@ -47,11 +53,12 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     AgentMetrics(registry)
     PolicyMetrics(registry)
     reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
-    AgentCollector(reconciler, lambda: False, registry)
+    AgentCollector(reconciler, lambda: False, lambda: 0, lambda: False, registry)
     firewall = Firewall()
     enforcement = Enforcement(firewall, Ending(firewall), Failsafe())
     PolicyCollector(enforcement, lambda: False, registry)
     RpcMetrics(registry)
+    CertificateCollector({}, registry)
     LoopLag(registry)
     return kinds(generate_latest(registry).decode())
 
@@ -60,6 +67,16 @@ def of_the_controller() -> dict[str, str]:
     """Those that `services.kubernetes.main` registers, without an API server."""
     registry = new_registry("kubernetes")
     ControllerMetrics(registry, WORDS, lambda: False)
+    LoopLag(registry)
+    return kinds(generate_latest(registry).decode())
+
+
+async def of_the_console() -> dict[str, str]:
+    """Those that `services.console.main` registers, without services."""
+    services: Any = SimpleNamespace(stubs=())
+    world = World(Remote(services, services, services), {"topology": (), "ipam": (), "policy": ()})
+    registry = new_registry("console")
+    ConsoleCollector(world, registry)
     LoopLag(registry)
     return kinds(generate_latest(registry).decode())
 
@@ -75,9 +92,9 @@ def test_the_documented_metrics_are_those_there_are(tmp_path: Path) -> None:
         ipam = exposed(made.cluster["ipam_metrics"])
         policy = exposed(made.cluster["policy_metrics"])
     agent = of_the_agent(tmp_path)
-    controller = of_the_controller()
-    assert {**topology, **ipam, **policy, **agent, **controller} == documented()
-    own = re.compile("romana_(ipam|topology|policy|agent|kubernetes)_")
+    others = {**of_the_controller(), **asyncio.run(of_the_console())}
+    assert {**topology, **ipam, **policy, **agent, **others} == documented()
+    own = re.compile("romana_(ipam|topology|policy|agent|kubernetes|console)_")
     common = {name for name in documented() if not own.match(name)}
     assert common <= topology.keys() & ipam.keys() & policy.keys()
     assert {name for name in common if "_etcd_" not in name} <= agent.keys()

@@ -39,7 +39,12 @@ from services.common.etcd.types import Delete, Operation, Put
 from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.node import Node
-from services.common.records.layout import encode_layout, encode_node
+from services.common.records.layout import (
+    RemovedNodeRecord,
+    encode_layout,
+    encode_node,
+    encode_removed_node,
+)
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
 from tests.support.fake_clock import FakeClock
@@ -311,12 +316,18 @@ async def seed(
 
 
 async def drop_nodes(
-    client: EtcdClient, keys: Keys, names: Sequence[str], *, force: bool = True
+    client: EtcdClient,
+    keys: Keys,
+    names: Sequence[str],
+    *,
+    force: bool = True,
+    machine_is_off: bool = True,
 ) -> int:
-    """Deletes nodes as topology would, when asked to by force or not; returns the revision."""
+    """Deletes nodes as topology would, when asked to or not; returns the revision."""
+    removal = encode_removed_node(RemovedNodeRecord(machine_is_off=machine_is_off))
     writes: list[Operation] = [Delete(keys.node(NodeName(name))) for name in names]
     if force:
-        writes += [Put(keys.removed_node(NodeName(name)), b"{}") for name in names]
+        writes += [Put(keys.removed_node(NodeName(name)), removal) for name in names]
     return await _topology(client, keys, writes)
 
 

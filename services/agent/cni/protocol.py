@@ -1,39 +1,24 @@
 """The Container Network Interface, 0.3.0 to 1.1.0: what a runtime asks, and what it is told. Pure.
 
 https://github.com/containernetworking/cni/blob/v1.1.0/SPEC.md. The executable that the runtime
-starts only passes its environment and its input on; all of the specification is here.
-
-A configuration, beside the fields that every plug-in has:
-
-    tenant         else the CNI_ARGS ROMANA_TENANT or K8S_POD_NAMESPACE
-    segment        else the CNI_ARGS ROMANA_SEGMENT, or the value of the label `segmentLabel`
-    network        one address of this network; `networks`: one of each; else of any
-    family         4 or 6
-    mtu            bytes
-    labels         for policy; those of `args.cni.labels` are added
-    socket         where the agent listens
-    orchestrator   "kubernetes": pods are known by their UIDs, and what they want is what the
-                   controller of Kubernetes says; then nothing of the above but mtu and socket
+starts only passes its environment and its input on; all of the specification is here, in
+`asked` and in `told`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from services.agent.endpoints.spec import EndpointSpec
-from services.agent.kernel import endpoint_names
-from services.agent.model import AddressWant, LocalEndpoint, WantedEndpoint
 from services.common import errors
 from services.common.errors import RomanaError
-from services.common.model.addresses import read_interface
-from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
-from services.common.model.network import Address
+from services.common.model.names import EndpointName
 from services.common.model.pods import pod_endpoint
 
 VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -41,9 +26,11 @@ ORIGIN: Final = "cni/"
 SEGMENT_LABEL: Final = "romana.io/segment"
 KUBERNETES: Final = "kubernetes"
 VALID_ATTACHMENTS: Final = "cni.dev/valid-attachments"
+EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
 GATEWAYS: Final = {4: "169.254.1.1", 6: "fe80::1"}
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
 
 Json = Mapping[str, object]
@@ -227,61 +214,6 @@ def _check(request: Request) -> None:
         raise CniError(BAD_ENVIRONMENT, f"CNI_NETNS is {request.namespace[:80]!r}: no path")
 
 
-def spec_of(request: Request) -> EndpointSpec:
-    """The endpoint that an ADD asks for; raises CniError."""
-    config = request.config
-    labels = {**_labels(config), **_runtime_labels(config)}
-    tenant = (
-        _text(config, "tenant")
-        or request.arguments.get("ROMANA_TENANT", "")
-        or request.arguments.get("K8S_POD_NAMESPACE", "")
-    )
-    if not tenant:
-        raise CniError(
-            BAD_CONFIGURATION,
-            "no tenant: give `tenant` in the configuration, or K8S_POD_NAMESPACE in CNI_ARGS",
-        )
-    segment = (
-        _text(config, "segment")
-        or request.arguments.get("ROMANA_SEGMENT", "")
-        or labels.get(_text(config, "segmentLabel") or SEGMENT_LABEL, "")
-    )
-    if "MAC" in request.arguments:
-        raise CniError(
-            BAD_ENVIRONMENT, "MAC in CNI_ARGS: the MAC address follows from the attachment's name"
-        )
-    return EndpointSpec(
-        name=request.name,
-        tenant=Tenant(tenant),
-        segment=Segment(segment),
-        interface=request.interface,
-        namespace=request.namespace,
-        addresses=_wants(request),
-        mtu=_mtu(config),
-        labels=labels,
-        origin=request.origin,
-    )
-
-
-def spec_of_pod(request: Request, wanted: WantedEndpoint) -> EndpointSpec:
-    """The endpoint that an ADD for a pod asks for, as its orchestrator says; raises CniError."""
-    if wanted.refusal:
-        raise CniError(BAD_CONFIGURATION, f"{request.pod}: {wanted.refusal}")
-    return EndpointSpec(
-        name=request.name,
-        tenant=wanted.tenant,
-        segment=wanted.segment,
-        interface=request.interface,
-        namespace=request.namespace,
-        addresses=wanted.addresses,
-        mtu=_mtu(request.config),
-        labels=wanted.labels,
-        origin=request.origin,
-        container=request.container,
-        allocation=wanted.allocation,
-    )
-
-
 def key_of(spec: EndpointSpec) -> EndpointName:
     """The specification's key of an attachment, as GC names those that are to stay."""
     if not spec.container:
@@ -310,69 +242,6 @@ def valid_attachments(request: Request) -> frozenset[EndpointName]:
             raise CniError(BAD_CONFIGURATION, f"{VALID_ATTACHMENTS}: {item!r} is no attachment")
         found.add(endpoint_name(request.network, str(item["containerID"]), str(item["ifname"])))
     return frozenset(found)
-
-
-def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
-    """What ADD prints."""
-    families = sorted({item.address.version for item in endpoint.addresses})
-    inside: dict[str, object] = {
-        "name": endpoint.interface,
-        "mac": endpoint.mac,
-        "sandbox": request.namespace,
-    }
-    outside: dict[str, object] = {"name": endpoint.host_interface, "mac": endpoint_names.HOST_MAC}
-    if request.version == "1.1.0":
-        inside["mtu"] = outside["mtu"] = endpoint.mtu
-    ips = []
-    for address in _told(request, endpoint):
-        entry: dict[str, object] = {
-            "address": f"{address}/{address.max_prefixlen}",
-            "gateway": GATEWAYS[address.version],
-            "interface": 1,
-        }
-        if request.version.startswith("0."):
-            entry["version"] = str(address.version)
-        ips.append(entry)
-    return {
-        "cniVersion": request.version,
-        "interfaces": [outside, inside],
-        "ips": ips,
-        "routes": []
-        if endpoint.beside  # the container has its default route by another interface
-        else [
-            {"dst": {4: "0.0.0.0/0", 6: "::/0"}[family], "gw": GATEWAYS[family]}
-            for family in families
-        ],
-        "dns": request.config.get("dns") or {},
-    }
-
-
-def differences(request: Request, endpoint: LocalEndpoint) -> list[str]:
-    """What a CHECK's prevResult says that is not so; raises CniError if there is none."""
-    previous = request.config.get("prevResult")
-    if not isinstance(previous, dict):
-        raise CniError(BAD_CONFIGURATION, "CHECK needs prevResult")
-    found = []
-    names = {item.get("name") for item in _list(previous, "interfaces") if item.get("sandbox")}
-    if names and endpoint.interface not in names:
-        found.append(f"prevResult has no interface {endpoint.interface}")
-    said = {str(item.get("address", "")).partition("/")[0] for item in _list(previous, "ips")}
-    for address in _told(request, endpoint):
-        if str(address) not in said:
-            found.append(f"prevResult lacks {address}")  # noqa: PERF401
-    return found
-
-
-def _told(request: Request, endpoint: LocalEndpoint) -> Sequence[Address]:
-    """The addresses that the runtime is told: a pod that has two of a family is not taken by
-    Kubernetes, so it is told the first of each."""
-    addresses = [item.address for item in endpoint.addresses]
-    if request.pod is None:
-        return addresses
-    first: dict[int, Address] = {}
-    for address in addresses:
-        first.setdefault(address.version, address)
-    return list(first.values())
 
 
 def version_answer(content: bytes) -> dict[str, object]:
@@ -416,79 +285,3 @@ def _arguments(text: str) -> Mapping[str, str]:
             raise CniError(BAD_ENVIRONMENT, f"CNI_ARGS: {part!r} is not KEY=VALUE")
         made[key] = value
     return made
-
-
-def _wants(request: Request) -> tuple[AddressWant, ...]:
-    config = request.config
-    family = config.get("family", 0)
-    if family not in {0, 4, 6}:
-        raise CniError(BAD_CONFIGURATION, f"family: {family!r} is neither 4 nor 6")
-    number = int(str(family))
-    networks = config.get("networks") or [config.get("network") or ""]
-    if not isinstance(networks, list) or not all(isinstance(item, str) for item in networks):
-        raise CniError(BAD_CONFIGURATION, "networks: is no list of names")
-    fixed = _fixed(request)
-    if fixed:
-        only = NetworkName(networks[0]) if len(networks) == 1 and networks[0] else None
-        return tuple(AddressWant(only, address=text) for text in fixed)
-    if networks == [""] and not number:
-        return ()
-    return tuple(AddressWant(NetworkName(item) if item else None, number) for item in networks)
-
-
-def _fixed(request: Request) -> Sequence[str]:
-    """Addresses that the runtime demands, by any of the three ways there are."""
-    args = request.config.get("args")
-    of_args = args.get("cni") if isinstance(args, dict) else None
-    runtime = request.config.get("runtimeConfig")
-    listed: object = request.arguments.get("IP", "").split(",") if "IP" in request.arguments else []
-    for source in (of_args, runtime):
-        if not listed and isinstance(source, dict):
-            listed = source.get("ips") or []
-    if not isinstance(listed, list):
-        raise CniError(BAD_CONFIGURATION, "ips: is no list")
-    try:
-        return [str(read_interface(str(text).strip()).ip) for text in listed]
-    except ValueError as error:
-        raise CniError(BAD_CONFIGURATION, f"ips: {error}") from None
-
-
-def _labels(config: Json) -> dict[str, str]:
-    labels = config.get("labels") or {}
-    if not isinstance(labels, dict):
-        raise CniError(BAD_CONFIGURATION, "labels: is no object")
-    return {str(key): str(value) for key, value in labels.items()}
-
-
-def _runtime_labels(config: Json) -> dict[str, str]:
-    """`args.cni.labels`: a list of key and value, by CNI's CONVENTIONS.md."""
-    args = config.get("args")
-    inner = args.get("cni") if isinstance(args, dict) else None
-    if not isinstance(inner, dict):
-        return {}
-    return {
-        str(item["key"]): str(item.get("value", ""))
-        for item in _list(inner, "labels")
-        if "key" in item
-    }
-
-
-def _list(value: Json, key: str) -> list[dict[str, object]]:
-    listed = value.get(key) or []
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise CniError(BAD_CONFIGURATION, f"{key}: is no list of objects")
-    return listed
-
-
-def _mtu(config: Json) -> int:
-    mtu = config.get("mtu", 0)
-    if not isinstance(mtu, int) or isinstance(mtu, bool) or mtu < 0:
-        raise CniError(BAD_CONFIGURATION, f"mtu: {mtu!r} is no number of bytes")
-    return mtu
-
-
-def _text(config: Json, key: str) -> str:
-    value = config.get(key, "")
-    if not isinstance(value, str):
-        raise CniError(BAD_CONFIGURATION, f"{key}: {value!r} is no text")
-    return value

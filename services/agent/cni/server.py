@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from services.agent.cni import protocol
+from services.agent.cni import asked, protocol, told
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.records import Records
@@ -138,13 +138,13 @@ class CniServer:
     async def _add(self, request: Request) -> dict[str, object]:
         deadline = asyncio.get_running_loop().time() + ATTACH_SECONDS
         if request.pod is None:
-            spec = protocol.spec_of(request)
+            spec = asked.spec_of(request)
         else:
-            spec = protocol.spec_of_pod(request, await self._wanted_for(request))
+            spec = asked.spec_of_pod(request, await self._wanted_for(request))
         attached = await self._endpoints.attach(spec, deadline)
         endpoint = attached.view.record.endpoint
         assert endpoint is not None
-        return protocol.result(request, endpoint)
+        return told.result(request, endpoint)
 
     async def _wanted_for(self, request: Request) -> WantedEndpoint:
         """What the orchestrator wants: it reaches the node before the runtime asks, as a rule."""
@@ -168,7 +168,7 @@ class CniServer:
         if request.pod is not None and view.record.spec.container != request.container:
             problems = [f"it is in container {view.record.spec.container}", *problems]
         if view.record.endpoint is not None:
-            problems = [*protocol.differences(request, view.record.endpoint), *problems]
+            problems = [*told.differences(request, view.record.endpoint), *problems]
         if problems:
             raise CniError(protocol.NOT_AS_IT_SHOULD_BE, "; ".join(problems))
 

@@ -22,11 +22,18 @@ import structlog
 
 from services.agent.endpoints import detach
 from services.agent.endpoints.parts import Parts
-from services.agent.endpoints.spec import EndpointSpec, Record, Stage, local_endpoint, wiring
+from services.agent.endpoints.spec import (
+    EndpointSpec,
+    Record,
+    Stage,
+    local_endpoint,
+    unreachable_routes,
+    wiring,
+)
 from services.agent.endpoints.steps import Step, take
 from services.agent.kernel import endpoint_names
 from services.agent.model import EndpointAddress, LocalEndpoint
-from services.common.errors import Conflict, RomanaError, Unavailable, WrongState
+from services.common.errors import Conflict, InvalidInput, RomanaError, Unavailable, WrongState
 from services.common.model.names import NetworkName
 
 log = structlog.get_logger(__name__)
@@ -101,7 +108,7 @@ class Attempt:
             spec,
             self.addresses,
             host_interface=endpoint_names.host_interface(spec.name) if pair else spec.interface,
-            mac=endpoint_names.mac_address(spec.name) if pair else "",
+            mac=(spec.mac or endpoint_names.mac_address(spec.name)) if pair else "",
             mtu=mtu,
             create_time=int(self.parts.now()),
             instance=self.parts.draw(),
@@ -184,6 +191,9 @@ async def _prepare_link(attempt: Attempt) -> None:
 
 async def _link(attempt: Attempt) -> None:
     parts = attempt.parts
+    wrong = list(unreachable_routes(attempt.spec, attempt.addresses))
+    if wrong:
+        raise InvalidInput.of(wrong)
     networks = frozenset(item.network for item in attempt.addresses)
     attempt.may_have_link = True
     if attempt.prepared is not None and attempt.prepared[0] == networks:

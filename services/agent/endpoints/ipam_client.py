@@ -100,6 +100,12 @@ class IpamClient:
         answer = await self._call(lambda stub: stub.ReleaseAddress, request, deadline)
         return tuple(answer.addresses)
 
+    async def release_name(self, name: str, deadline: float) -> tuple[str, ...]:
+        """Gives back what a name has on this node, whoever it is for; returns the addresses."""
+        request = pb.ReleaseAddressRequest(spec=pb.ReleaseSpec(name=name, node=self._node))
+        answer = await self._call(lambda stub: stub.ReleaseAddress, request, deadline)
+        return tuple(answer.addresses)
+
     async def set_aside(
         self, name: str, network: NetworkName, address: Address, why: str, deadline: float
     ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_network
 
-from services.agent.kernel.wiring import Wiring
+from services.agent.kernel.wiring import DefaultRoute, Wiring
 from services.agent.model import AddressWant, EndpointAddress, LocalEndpoint
 from services.common.errors import Violation
 from services.common.model import names
@@ -44,6 +45,11 @@ class EndpointSpec:
     """Name of its addresses in ipam; empty: the endpoint's."""
     labels_follow: bool = False
     """An orchestrator says its labels: it is closed until that is known."""
+    default_route: DefaultRoute = DefaultRoute.AUTO
+    routes: tuple[str, ...] = ()
+    """Prefixes that its namespace reaches by it besides."""
+    mac: str = ""
+    """Inside the namespace; empty: it follows from the name."""
 
     @property
     def allocation_name(self) -> str:
@@ -70,6 +76,19 @@ class Record:
     stage: Stage
     endpoint: LocalEndpoint | None = None
     """When attached, or on its way to be detached."""
+
+
+def unreachable_routes(
+    spec: EndpointSpec, addresses: Sequence[EndpointAddress]
+) -> Iterator[Violation]:
+    """Checks routes, when it is known which addresses there are."""
+    families = {item.address.version for item in addresses}
+    for index, text in enumerate(spec.routes):
+        version = ip_network(text).version
+        if version not in families:
+            yield Violation(
+                f"spec.routes[{index}]", f"{text} needs an IPv{version} address, and there is none"
+            )
 
 
 def local_endpoint(
@@ -100,6 +119,8 @@ def local_endpoint(
         labels_follow=spec.labels_follow,
         beside=beside,
         allocation=spec.allocation,
+        default_route=spec.default_route,
+        routes=spec.routes,
     )
 
 
@@ -147,4 +168,6 @@ def wiring(endpoint: LocalEndpoint) -> Wiring:
         mac=endpoint.mac,
         mtu=endpoint.mtu,
         addresses=tuple(item.address for item in endpoint.addresses),
+        default_route=endpoint.default_route,
+        routes=tuple(ip_network(text) for text in endpoint.routes),
     )

@@ -29,6 +29,8 @@ class Concern(StrEnum):
     """It is gone."""
     OWNERSHIP = "ownership"
     """Ipam does not have the addresses for it."""
+    REMOVAL = "removal"
+    """Somebody has removed this node."""
     CONDITION = "condition"
     """The link is not as it shall be."""
 
@@ -109,6 +111,15 @@ class Standing:
             return False
         self._lead_to(endpoint)
         return True
+
+    @property
+    def disowned(self) -> Mapping[EndpointName, str]:
+        """Attached endpoints whose addresses ipam has not for them, and why, for people."""
+        return {
+            name: troubles[Concern.OWNERSHIP].text
+            for name, troubles in self._troubles.items()
+            if Concern.OWNERSHIP in troubles
+        }
 
     def has(self, name: EndpointName, concern: Concern) -> bool:
         """Whether that is wrong."""

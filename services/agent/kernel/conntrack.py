@@ -13,8 +13,9 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from services.agent.kernel import netlink
-from services.agent.kernel.netlink import Netlink, attributes
+from services.agent.kernel import codec, netlink
+from services.agent.kernel.codec import attributes
+from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.nftables.expressions import nested
 from services.agent.kernel.nftables.expressions import number as big_endian
 from services.agent.kernel.nftables.messages import NETFILTER
@@ -160,7 +161,7 @@ class Conntrack:
             part = connections[start : start + _BATCH]
             problems = self._orders.execute(
                 [
-                    netlink.message(
+                    codec.message(
                         _DELETE,
                         0,
                         number,
@@ -183,9 +184,7 @@ class Conntrack:
         """
         for start in range(0, len(flows), _BATCH):
             messages = [
-                netlink.message(
-                    _NEW, netlink.CREATE | netlink.EXCLUSIVE, number, _established(flow)
-                )
+                codec.message(_NEW, codec.CREATE | codec.EXCLUSIVE, number, _established(flow))
                 for number, flow in enumerate(flows[start : start + _BATCH])
             ]
             for problem in self._orders.execute(messages).values():
@@ -202,16 +201,16 @@ def _questions(family: int, wanted: frozenset[bytes]) -> Iterator[bytes]:
     for address in wanted:
         # who answers is the destination after any translation
         for flags, part in ((1, _ORIGINAL), (2, _REPLY)):
-            source = netlink.attribute(1 if len(address) == 4 else 3, address)
+            source = codec.attribute(1 if len(address) == 4 else 3, address)
             yield (
                 header
-                + nested(_FILTER, netlink.number(flags, _SOURCE_FLAG))
+                + nested(_FILTER, codec.number(flags, _SOURCE_FLAG))
                 + nested(part, nested(1, source))
             )
 
 
 def _parse(data: bytes, wanted: frozenset[bytes]) -> Iterator[Connection]:
-    for _, _, start, end in netlink.messages(data):
+    for _, _, start, end in codec.messages(data):
         length = _LENGTHS[data[start]]
         # the kernel puts both tuples first, each with its addresses first: most are none of ours
         reply = start + 4 + (_SHORT.unpack_from(data, start + 4)[0] + 3 & ~3)
@@ -226,7 +225,7 @@ def _parse(data: bytes, wanted: frozenset[bytes]) -> Iterator[Connection]:
         theirs = _protocol(data, reply + 4, reply + _SHORT.unpack_from(data, reply)[0])
         to = data[start + 20 + length : start + 20 + 2 * length]
         back = data[reply + 16 + length : reply + 16 + 2 * length]
-        name = [netlink.attribute(kind, found[kind]) for kind in (_ID, _ZONE) if kind in found]
+        name = [codec.attribute(kind, found[kind]) for kind in (_ID, _ZONE) if kind in found]
         yield Connection(
             # where it really goes: who answers, and from which port
             Opening(source, destination, ours.number, theirs.source, ours.icmp),
@@ -268,8 +267,8 @@ def _established(flow: bytes) -> bytes:
     _, ours, theirs = _FLOW_END.unpack_from(flow, 2 * length)
     state = b"".join(
         (
-            netlink.attribute(1, bytes((_ESTABLISHED,))),
-            *(netlink.attribute(kind, bytes((_LIBERAL, _LIBERAL))) for kind in (4, 5)),
+            codec.attribute(1, bytes((_ESTABLISHED,))),
+            *(codec.attribute(kind, bytes((_LIBERAL, _LIBERAL))) for kind in (4, 5)),
         )
     )
     return (
@@ -284,10 +283,10 @@ def _established(flow: bytes) -> bytes:
 
 def _pack_tuple(source: bytes, destination: bytes, ours: int, theirs: int) -> bytes:
     first = 1 if len(source) == 4 else 3
-    addresses = netlink.attribute(first, source) + netlink.attribute(first + 1, destination)
+    addresses = codec.attribute(first, source) + codec.attribute(first + 1, destination)
     protocol = (
-        netlink.attribute(1, bytes((_TCP,)))
-        + netlink.attribute(2, struct.pack("!H", ours))
-        + netlink.attribute(3, struct.pack("!H", theirs))
+        codec.attribute(1, bytes((_TCP,)))
+        + codec.attribute(2, struct.pack("!H", ours))
+        + codec.attribute(3, struct.pack("!H", theirs))
     )
     return nested(1, addresses) + nested(2, protocol)

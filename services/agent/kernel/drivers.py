@@ -14,7 +14,8 @@ from typing import TypeVar
 from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Driver, Problems
-from services.agent.kernel.links import Links
+from services.agent.kernel.interfaces import Interfaces
+from services.agent.kernel.iproute import Routing
 from services.agent.kernel.marking import Marking
 from services.agent.kernel.neighbours import Neighbours
 from services.agent.kernel.netlink import Netlink
@@ -23,6 +24,7 @@ from services.agent.kernel.routes import Routes
 from services.agent.kernel.rules import Rules
 from services.agent.kernel.state import Interface, Kind, Look, State
 from services.agent.kernel.sysctls import Sysctls
+from services.agent.kernel.vlan_links import VlanLinks
 
 _T = TypeVar("_T")
 
@@ -35,12 +37,13 @@ class Kernel:
         self._state_dir = state_dir
         self._thread = ThreadPoolExecutor(1, "romana-kernel", initializer=enter)
         self._netlink: Netlink | None = None
-        self._links: Links | None = None
+        self._routing: Routing | None = None
+        self._interfaces: Interfaces | None = None
         self._marking = Marking()
         self._drivers: dict[Kind, Driver] = {}
 
-    async def start(self) -> int:
-        """Opens the socket; returns its port.
+    async def start(self) -> frozenset[int]:
+        """Opens the sockets; returns their ports.
 
         Raises:
             KernelUnavailable: There is no netlink.
@@ -48,10 +51,8 @@ class Kernel:
         return await self.run(self._open)
 
     async def close(self) -> None:
-        """Closes the socket when what was begun is done."""
-        if self._netlink is not None:
-            await self.run(self._netlink.close)
-            await self.run(self._marking.close)
+        """Closes the sockets when what was begun is done."""
+        await self.run(self._close)
         self._thread.shutdown()
 
     async def run(self, work: Callable[[], _T]) -> _T:
@@ -62,26 +63,34 @@ class Kernel:
         """All interfaces, anybody's; opens a socket of its own."""
         return await self.run(_look)
 
-    def _open(self) -> int:
-        self._netlink = Netlink()
+    def _open(self) -> frozenset[int]:
+        self._netlink = netlink = Netlink()
+        self._routing = routing = Routing()
         sysctls = Sysctls(self._state_dir / "sysctls.json")
-        self._links = Links(self._netlink, sysctls.before)
+        self._interfaces = interfaces = Interfaces(netlink, sysctls.before)
         for driver in (
-            self._links,
+            VlanLinks(interfaces, routing),
             sysctls,
-            Nexthops(self._netlink),
-            Routes(self._netlink),
-            Rules(self._netlink),
-            Neighbours(self._netlink),
+            Nexthops(netlink),
+            Routes(netlink),
+            Rules(routing),
+            Neighbours(netlink),
             self._marking,
         ):
             self._drivers[driver.kind] = driver
-        return self._netlink.port
+        return frozenset({netlink.port, routing.port})
+
+    def _close(self) -> None:
+        if self._netlink is not None:
+            self._netlink.close()
+        if self._routing is not None:
+            self._routing.close()
+        self._marking.close()
 
     def interfaces(self, look: Look | None = None) -> Mapping[str, Interface]:
         """All interfaces, anybody's; with `look`, all but those as they were."""
-        assert self._links is not None
-        return self._links.interfaces(look)
+        assert self._interfaces is not None
+        return self._interfaces.read(look)
 
     def read(self, state: State, kinds: Collection[Kind]) -> State:
         """The state with these kinds read anew."""
@@ -96,4 +105,4 @@ class Kernel:
 
 def _look() -> Sequence[Interface]:
     with Netlink() as netlink:
-        return tuple(Links(netlink).interfaces().values())
+        return tuple(Interfaces(netlink).read().values())

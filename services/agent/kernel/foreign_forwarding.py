@@ -20,9 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.agent.kernel import netlink
+from services.agent.kernel import codec
 from services.agent.kernel.netlink import CAP_ACK, KernelUnavailable, Netlink
-from services.agent.kernel.nftables.messages import GET_CHAIN, NETFILTER, NEW_CHAIN
+from services.agent.kernel.nftables.messages import (
+    GET_CHAIN,
+    GET_TABLE,
+    NETFILTER,
+    NEW_CHAIN,
+    NEW_TABLE,
+)
 from services.agent.kernel.nftables.table import TABLE
 
 _TABLE, _NAME, _HOOK, _POLICY, _HOOK_NUMBER = 1, 3, 4, 5, 1
@@ -70,15 +76,27 @@ def closed_chains() -> list[str]:
     return [f"{chain} of table {family} {table}" for family, table, chain in found]
 
 
+def tables() -> list[str]:
+    """Names of all tables of nf_tables, such as "ip nat"; raises KernelUnavailable."""
+    with Netlink(NETFILTER, options=(CAP_ACK,)) as asking:
+        answers = asking.dump(GET_TABLE, struct.pack("!BBH", 0, 0, 0))
+    return [
+        f"{_FAMILIES[data[start]]} {_text(codec.attributes(data, start + 4, end)[_TABLE])}"
+        for data in answers
+        for kind, _, start, end in codec.messages(data)
+        if kind == NEW_TABLE and data[start] in _FAMILIES
+    ]
+
+
 def _of_nftables() -> Iterator[tuple[str, str, str]]:
     with contextlib.suppress(KernelUnavailable):
         with Netlink(NETFILTER, options=(CAP_ACK,)) as asking:
             answers = asking.dump(GET_CHAIN, struct.pack("!BBH", 0, 0, 0))
         for data in answers:
-            for kind, _, start, end in netlink.messages(data):
-                found = netlink.attributes(data, start + 4, end)
+            for kind, _, start, end in codec.messages(data):
+                found = codec.attributes(data, start + 4, end)
                 hook = found.get(_HOOK, b"")
-                number = netlink.attributes(hook, 0, len(hook)).get(_HOOK_NUMBER)
+                number = codec.attributes(hook, 0, len(hook)).get(_HOOK_NUMBER)
                 if (
                     kind == NEW_CHAIN
                     and data[start] in _FAMILIES

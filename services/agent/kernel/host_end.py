@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from services.agent.kernel import endpoint_names, rtnetlink
-from services.agent.kernel.rtnetlink import Link, RtSocket
+from services.agent.kernel.codec import Order
+from services.agent.kernel.netlink import Netlink
+from services.agent.kernel.rtnetlink import Link
 from services.agent.kernel.wiring import GATEWAY_6, Difference, Wiring
 
 _NET: Final = "/proc/sys/net/"
@@ -45,15 +47,15 @@ def configure(interface: str, *, on: bool) -> None:
         write(path.replace("*", interface), value)
 
 
-def addresses(index: int, wiring: Wiring) -> list[rtnetlink.Message]:
+def addresses(index: int, wiring: Wiring) -> list[Order]:
     """Gives it those that it needs."""
     return [rtnetlink.add_address(index, GATEWAY_6, 64)] if wiring.has_ipv6 else []
 
 
 def mend(wiring: Wiring) -> None:
     """Makes it as it shall be, if it is there."""
-    with RtSocket() as host:
-        link = host.link(wiring.host_interface)
+    with Netlink() as host:
+        link = rtnetlink.link(host, wiring.host_interface)
         if link is not None:
             configure(wiring.host_interface, on=True)
             up = rtnetlink.set_up(link.index, endpoint_names.HOST_MAC if wiring.namespace else "")
@@ -63,14 +65,14 @@ def mend(wiring: Wiring) -> None:
 def differences(wiring: Wiring) -> Iterator[Difference]:
     """What is not as it shall be."""
     name = wiring.host_interface
-    with RtSocket() as host:
-        link = host.link(name)
+    with Netlink() as host:
+        link = rtnetlink.link(host, name)
         if link is None:
             yield Difference(f"the node has no interface {name}", gone=True)
             return
-        has = host.addresses(link.index) if wiring.has_ipv6 else {GATEWAY_6}
+        has = {own.ip for _, own in rtnetlink.addresses(host, link.index)}
     yield from _of_link(link, pair=bool(wiring.namespace))
-    if GATEWAY_6 not in has:
+    if wiring.has_ipv6 and GATEWAY_6 not in has:
         yield Difference(f"{name} lacks {GATEWAY_6}")
     for path, value in settings(on=True).items():
         found = _read(path.replace("*", name))

@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -64,6 +65,19 @@ def inside(descriptor: int, work: Callable[[], _T]) -> _T:
             _enter(own)
     finally:
         os.close(own)
+
+
+def apart(work: Callable[[], _T]) -> _T:
+    """Does something in a new namespace, which goes when nothing of it is open any more."""
+
+    def there() -> _T:
+        if _libc.unshare(CLONE_NEWNET) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return work()
+
+    with ThreadPoolExecutor(1) as thread:  # which ends, and need not come back
+        return thread.submit(there).result()
 
 
 def _check(descriptor: int, path: str) -> None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.kernel import netlink
+from services.agent.kernel import codec
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink, Problem
@@ -71,7 +71,7 @@ class Neighbours:
             harmless=_GONE,
         )
         problems.update(gone)
-        flags = netlink.CREATE | netlink.REPLACE
+        flags = codec.CREATE | codec.REPLACE
         messages = [_message(NEW, flags, index, proxy) for index, proxy in enumerate(additions)]
         problems.update(run(self._netlink, list[Key](additions), messages))
         return problems
@@ -85,19 +85,19 @@ class Neighbours:
 def _message(kind: int, flags: int, sequence: int, proxy: Proxy) -> bytes:
     family = socket.AF_INET if proxy.address.version == 4 else socket.AF_INET6
     body = _MESSAGE.pack(family, proxy.interface, _PERMANENT, _PROXY, 0)
-    body += netlink.attribute(_DST, proxy.address.packed)
+    body += codec.attribute(_DST, proxy.address.packed)
     if kind == NEW:
-        body += netlink.attribute(_PROTOCOL, bytes([PROTOCOL]))
-    return netlink.message(kind, flags, sequence, body)
+        body += codec.attribute(_PROTOCOL, bytes([PROTOCOL]))
+    return codec.message(kind, flags, sequence, body)
 
 
 def _parse(data: bytes) -> Iterator[tuple[Proxy, int]]:
     """Anybody's, with their protocol numbers."""
-    for kind, _, start, end in netlink.messages(data):
+    for kind, _, start, end in codec.messages(data):
         if kind != NEW:
             continue
         _, interface, _, flags, _ = _MESSAGE.unpack_from(data, start)
-        found = netlink.attributes(data, start + _MESSAGE.size, end)
+        found = codec.attributes(data, start + _MESSAGE.size, end)
         if flags & _PROXY and _DST in found:
             protocol = found.get(_PROTOCOL, b"\0")[0]
             yield Proxy(interface, ipaddress.ip_address(found[_DST])), protocol

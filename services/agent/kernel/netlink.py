@@ -2,10 +2,8 @@
 
 Messages of a chunk are acknowledged by its last one only; the errors of the others come back all
 the same, with their sequence numbers. That makes 525,000 routes a second where pyroute2's encoder
-makes 4,300, and the same few lines serve links, rules and neighbours too. Everything here blocks:
-it is called in the kernel's thread (`services.agent.kernel.thread`), of which there is one.
-
-Numbers are those of linux/netlink.h; every message and attribute is aligned to four bytes.
+makes 4,300. Everything here blocks, and a socket is one thread's at a time: that of
+`services.agent.kernel.drivers`, or one of those that make endpoints' links.
 """
 
 from __future__ import annotations
@@ -20,24 +18,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, TypeVar
 
+from services.agent.kernel import codec
+from services.agent.kernel.codec import Order
 from services.common.errors import RomanaError, Unavailable
 
 _T = TypeVar("_T")
-
-HEADER: Final = struct.Struct("=IHHII")
-"""nlmsghdr: length, type, flags, sequence, port."""
-ATTRIBUTE: Final = struct.Struct("=HH")
-
-ERROR: Final = 2
-DONE: Final = 3
-
-REQUEST: Final = 0x1
-ACK: Final = 0x4
-DUMP: Final = 0x300
-DUMP_INTERRUPTED: Final = 0x10
-REPLACE: Final = 0x100
-EXCLUSIVE: Final = 0x200
-CREATE: Final = 0x400
 
 SOL_NETLINK: Final = 270
 CAP_ACK: Final = 10
@@ -55,8 +40,6 @@ RECEIVE_BUFFER: Final = 16 * 1024 * 1024
 DUMP_TRIES: Final = 10
 TIMEOUT: Final = 30.0
 """Seconds; the kernel answers at once or never."""
-
-_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
 class KernelUnavailable(Unavailable):
@@ -82,50 +65,6 @@ class Problem:
     def reason(self) -> str:
         """An upper-case word for programs."""
         return errno.errorcode.get(self.number, "INVALID")
-
-
-def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    """A whole message; the body is aligned already."""
-    return HEADER.pack(HEADER.size + len(body), kind, flags | REQUEST, sequence, 0) + body
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """An attribute, padded."""
-    length = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
-
-
-def number(kind: int, value: int) -> bytes:
-    """A 32-bit attribute."""
-    return struct.pack("=HHI", 8, kind, value)
-
-
-def text(kind: int, value: str) -> bytes:
-    """A text attribute."""
-    return attribute(kind, value.encode() + b"\0")
-
-
-def attributes(data: bytes, start: int, stop: int) -> dict[int, bytes]:
-    """Attributes by kind; of several of a kind the last."""
-    result: dict[int, bytes] = {}
-    while start + 4 <= stop:
-        length, kind = ATTRIBUTE.unpack_from(data, start)
-        if length < ATTRIBUTE.size:
-            break
-        result[kind & _TYPE_MASK] = data[start + 4 : start + length]
-        start += (length + 3) & ~3
-    return result
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Kind, flags, start of the body and end of each message."""
-    start, size = 0, len(data)
-    while start + HEADER.size <= size:
-        length, kind, flags, _, _ = HEADER.unpack_from(data, start)
-        if length < HEADER.size:
-            return
-        yield kind, flags, start + HEADER.size, start + length
-        start += (length + 3) & ~3
 
 
 def whole(kind: int, dump: Callable[[], tuple[_T, bool]]) -> _T:
@@ -223,11 +162,27 @@ class Netlink:
             self._send(chunk, last, len(batch) - 1, problems)
         return problems
 
+    def attempt(self, orders: Sequence[Order]) -> list[int]:
+        """Performs them in order, all of them; returns each one's errno, 0: done.
+
+        Raises:
+            KernelUnavailable: The socket does not work.
+        """
+        problems = self.execute(codec.numbered(orders))
+        return [problems[place].number if place in problems else 0 for place in range(len(orders))]
+
+    def do(self, orders: Sequence[Order]) -> None:
+        """The same; raises the OSError of the first that was refused."""
+        for code in self.attempt(orders):
+            if code:
+                raise OSError(code, os.strerror(code))
+
     def _send(
         self, chunk: bytearray, last: int, sequence: int, problems: dict[int, Problem]
     ) -> None:
         """Sends a chunk, whose last message starts at `last`, and reads until its answer."""
-        struct.pack_into("=H", chunk, last + 6, struct.unpack_from("=H", chunk, last + 6)[0] | ACK)
+        (flags,) = struct.unpack_from("=H", chunk, last + 6)
+        struct.pack_into("=H", chunk, last + 6, flags | codec.ACK)
         self.exchange(chunk, sequence, problems)
 
     def exchange(
@@ -247,9 +202,9 @@ class Netlink:
                 answer = self._socket.recv(RECEIVE)
                 start = 0
                 while start < len(answer):
-                    length, kind, flags, answered, _ = HEADER.unpack_from(answer, start)
-                    if kind == ERROR:
-                        (code,) = struct.unpack_from("=i", answer, start + HEADER.size)
+                    length, kind, flags, answered, _ = codec.HEADER.unpack_from(answer, start)
+                    if kind == codec.ERROR:
+                        (code,) = struct.unpack_from("=i", answer, start + codec.HEADER.size)
                         if code:
                             text = _explanation(answer, start, length) if flags & EXPLAINED else ""
                             problems[answered] = Problem(-code, text)
@@ -271,14 +226,14 @@ class Netlink:
         """The same, but None if the kernel refuses with the errno `missing`."""
         self._sequence = (self._sequence + 1) & 0x7FFFF
         with _translated():
-            self._socket.send(message(kind, 0, self._sequence, body))
+            self._socket.send(codec.message(kind, 0, self._sequence, body))
             while True:
                 data = self._socket.recv(RECEIVE)
-                _, first, _, answered, _ = HEADER.unpack_from(data)
+                _, first, _, answered, _ = codec.HEADER.unpack_from(data)
                 if answered != self._sequence:
                     continue
-                if first == ERROR:
-                    (code,) = struct.unpack_from("=i", data, HEADER.size)
+                if first == codec.ERROR:
+                    (code,) = struct.unpack_from("=i", data, codec.HEADER.size)
                     if code and -code == missing:
                         return None
                     raise KernelUnavailable(f"netlink: question {kind}: {os.strerror(-code)}")
@@ -318,16 +273,16 @@ class Netlink:
         """Whole messages, perhaps none, and whether objects changed meanwhile."""
         self._sequence = (self._sequence + 1) & 0x7FFFF
         with _translated():
-            self._socket.send(message(kind, DUMP, self._sequence, body))
+            self._socket.send(codec.message(kind, codec.DUMP, self._sequence, body))
         while True:
             with _translated():
                 data = self._socket.recv(RECEIVE)
-            _, first, flags, answered, _ = HEADER.unpack_from(data)
+            _, first, flags, answered, _ = codec.HEADER.unpack_from(data)
             if answered != self._sequence:
                 continue  # the rest of a dump that was given up
-            interrupted = bool(flags & DUMP_INTERRUPTED)
-            if first in {ERROR, DONE}:
-                (code,) = struct.unpack_from("=i", data, HEADER.size)
+            interrupted = bool(flags & codec.DUMP_INTERRUPTED)
+            if first in {codec.ERROR, codec.DONE}:
+                (code,) = struct.unpack_from("=i", data, codec.HEADER.size)
                 if code:
                     why = OSError(-code, os.strerror(-code))
                     raise KernelUnavailable(f"netlink: dump {kind}: {why.strerror}") from why
@@ -337,14 +292,14 @@ class Netlink:
             if end is None:
                 yield data, interrupted
                 continue
-            last = bool(HEADER.unpack_from(data, end)[2] & DUMP_INTERRUPTED)
+            last = bool(codec.HEADER.unpack_from(data, end)[2] & codec.DUMP_INTERRUPTED)
             yield data[:end], interrupted or last
             return
 
 
 def _explanation(data: bytes, start: int, length: int) -> str:
     """What the kernel says of a refusal: NLMSGERR_ATTR_MSG, after the header that it repeats."""
-    found = attributes(data, start + 2 * HEADER.size + 4, start + length)
+    found = codec.attributes(data, start + 2 * codec.HEADER.size + 4, start + length)
     return found.get(1, b"").rstrip(b"\0").decode(errors="replace")
 
 
@@ -360,7 +315,7 @@ def force_receive_buffer(sock: socket.socket, size: int) -> None:
 def _end(data: bytes) -> int | None:
     """Where the message that ends a dump begins; it comes last, with the last objects."""
     start = len(data) - 20
-    if start >= 0 and HEADER.unpack_from(data, start)[:2] == (20, DONE):
+    if start >= 0 and codec.HEADER.unpack_from(data, start)[:2] == (20, codec.DONE):
         return start
     return None
 

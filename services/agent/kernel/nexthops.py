@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.kernel import netlink
+from services.agent.kernel import codec
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
@@ -57,8 +57,8 @@ class Nexthops:
             harmless=_GONE,
         )
         for objects, flags in (
-            (step.additions, netlink.CREATE | netlink.EXCLUSIVE),
-            (step.replacements, netlink.CREATE | netlink.REPLACE),
+            (step.additions, codec.CREATE | codec.EXCLUSIVE),
+            (step.replacements, codec.CREATE | codec.REPLACE),
         ):
             nexthops = cast("Mapping[int, Nexthop]", objects)
             messages = [
@@ -71,28 +71,28 @@ class Nexthops:
 
 def _put(sequence: int, flags: int, number: int, nexthop: Nexthop) -> bytes:
     family = socket.AF_INET if nexthop.gateway.version == 4 else socket.AF_INET6
-    return netlink.message(
+    return codec.message(
         NEW,
         flags,
         sequence,
         _MESSAGE.pack(family, 0, PROTOCOL, 0, ONLINK)
-        + netlink.number(_ID, number)
-        + netlink.number(_OIF, nexthop.interface)
-        + netlink.attribute(_GATEWAY, nexthop.gateway.packed),
+        + codec.number(_ID, number)
+        + codec.number(_OIF, nexthop.interface)
+        + codec.attribute(_GATEWAY, nexthop.gateway.packed),
     )
 
 
 def _remove(sequence: int, number: int) -> bytes:
-    body = _MESSAGE.pack(0, 0, 0, 0, 0) + netlink.number(_ID, number)
-    return netlink.message(DELETE, 0, sequence, body)
+    body = _MESSAGE.pack(0, 0, 0, 0, 0) + codec.number(_ID, number)
+    return codec.message(DELETE, 0, sequence, body)
 
 
 def _parse(data: bytes) -> Iterator[tuple[int, Nexthop]]:
-    for kind, _, start, end in netlink.messages(data):
+    for kind, _, start, end in codec.messages(data):
         if kind != NEW:
             continue
         _, _, protocol, _, _ = _MESSAGE.unpack_from(data, start)
-        found = netlink.attributes(data, start + _MESSAGE.size, end)
+        found = codec.attributes(data, start + _MESSAGE.size, end)
         number = int.from_bytes(found[_ID], "little")
         if not owns(number, protocol):
             continue

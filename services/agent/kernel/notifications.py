@@ -1,6 +1,6 @@
 """A socket on which the kernel tells of changes, read in the event loop.
 
-What one socket of ours did is filtered out in the kernel, by its port.
+What does not concern us is left out by a filter in the kernel, such as what a socket of ours did.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from services.agent.kernel import netlink
-from services.agent.kernel.filters import ignore_port
 
 _ADD_MEMBERSHIP: Final = 1
 _BUFFER: Final = 4 * 1024 * 1024
@@ -24,15 +23,24 @@ _MOST: Final = 200
 class Notifications:
     """Belongs to the namespace of the thread that makes it."""
 
-    def __init__(self, family: int, groups: Sequence[int], own_port: int) -> None:
-        """Listens to multicast groups of a netlink family; raises OSError."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family)
-        self._socket.settimeout(0)
-        netlink.force_receive_buffer(self._socket, _BUFFER)
-        ignore_port(self._socket, own_port)
-        self._socket.bind((0, 0))
-        for group in groups:
-            self._socket.setsockopt(netlink.SOL_NETLINK, _ADD_MEMBERSHIP, group)
+    def __init__(
+        self, family: int, groups: Sequence[int], filtered: Callable[[socket.socket], None]
+    ) -> None:
+        """Listens to multicast groups of a netlink family; raises KernelUnavailable.
+
+        `filtered` puts a filter of `services.agent.kernel.filters` onto the socket.
+        """
+        try:
+            made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+            made.settimeout(0)
+            netlink.force_receive_buffer(made, _BUFFER)
+            filtered(made)
+            made.bind((0, 0))
+            for group in groups:
+                made.setsockopt(netlink.SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        except OSError as error:
+            raise netlink.KernelUnavailable(f"netlink: {error}") from error
+        self._socket = made
 
     def start(self, read: Callable[[], None]) -> None:
         """Calls `read` from the running loop whenever there is something in `heard`."""

@@ -46,6 +46,8 @@ has values, see `services.agent.kernel.marks`."""
 
 ALIAS: Final = "romana"
 """Begins the alias of every link that we make."""
+LINK_GROUP: Final = 0x726F6D61
+"""Of VLAN links that we make: "roma"."""
 
 
 def our_table(table: int) -> bool:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from services.agent.kernel import netlink, route_bytes
+from services.agent.kernel import codec, netlink, route_bytes
 from services.agent.kernel.diff import Step
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
@@ -70,8 +70,8 @@ class Routes:
             way = route_bytes.unpack_value(cast("bytes", step.removals[key]))
             if problem.number == errno.EINVAL and way.nexthop:
                 del problems[key]  # its nexthop is gone, and took it along
-        problems.update(self._send(step.additions, NEW, netlink.CREATE | netlink.EXCLUSIVE))
-        problems.update(self._send(step.replacements, NEW, netlink.CREATE | netlink.REPLACE))
+        problems.update(self._send(step.additions, NEW, codec.CREATE | codec.EXCLUSIVE))
+        problems.update(self._send(step.replacements, NEW, codec.CREATE | codec.REPLACE))
         return problems
 
     def _send(
@@ -84,7 +84,7 @@ class Routes:
         if not objects:
             return {}
         routes = cast("Mapping[bytes, bytes]", objects)
-        messages = list(_messages(routes, kind, flags | netlink.REQUEST))
+        messages = list(_messages(routes, kind, flags | codec.REQUEST))
         return run(self._netlink, list(routes), messages, harmless=harmless)
 
 
@@ -117,19 +117,19 @@ def _tail(value: bytes) -> tuple[bytes, int, int, int]:
     if way.interface:
         attributes += _NUMBER.pack(8, _OIF, way.interface)
     if way.gateway:
-        attributes += netlink.attribute(_GATEWAY, way.gateway)
+        attributes += codec.attribute(_GATEWAY, way.gateway)
     return attributes, way.scope, way.kind, way.flags
 
 
 def _parse(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Any messages."""
-    for kind, _, start, end in netlink.messages(data):
+    for kind, _, start, end in codec.messages(data):
         if kind != NEW:
             continue
         family, length, _, _, table, protocol, scope, route_type, flags = _MESSAGE.unpack_from(
             data, start
         )
-        found = netlink.attributes(data, start + _MESSAGE.size, end)
+        found = codec.attributes(data, start + _MESSAGE.size, end)
         number = _number(found.get(_TABLE)) or table
         size, metric = (4, 0) if family == socket.AF_INET else (16, IPV6_METRIC)
         if not owns(number, protocol) or _number(found.get(_PRIORITY)) != metric:
@@ -168,7 +168,7 @@ nexthop object, each after the head of its attribute. What follows does not matt
 
 def _parse_alike(data: bytes, found: dict[Key, Value]) -> bool:
     """Messages by nexthop object, all of one length; False: they are not, and nothing is done."""
-    length, family = int.from_bytes(data[:4], "little"), data[netlink.HEADER.size]
+    length, family = int.from_bytes(data[:4], "little"), data[codec.HEADER.size]
     fields, size = (_ALIKE_V4, 4) if family == socket.AF_INET else (_ALIKE_V6, 16)
     if length < fields.size or len(data) % length:
         return False

@@ -14,7 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from types import MappingProxyType
 
 from services.agent.kernel.nftables.contents import Contents
-from services.agent.kernel.numbers import ALIAS
+from services.agent.kernel.numbers import ALIAS, LINK_GROUP
 from services.common.model.network import Address, Prefix
 
 InterfaceAddress = IPv4Interface | IPv6Interface
@@ -39,6 +39,8 @@ class Interface:
     parent: int = 0
     """Index of the interface below; 0: none."""
     vlan_id: int = 0
+    group: int = 0
+    """A number that whoever made it gave it."""
     addresses: tuple[InterfaceAddress, ...] = ()
     accept_ra: int = 0
     """Whether it would heed router advertisements if we did not have it forward: 0 not, 1 since it
@@ -46,8 +48,10 @@ class Interface:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a VLAN link that we made."""
-        return self.kind == "vlan" and self.alias.split(" ")[0] == ALIAS
+        """Whether it is a VLAN link that we made: it has our group from the moment it is made."""
+        return self.kind == "vlan" and (
+            self.group == LINK_GROUP or self.alias.split(" ")[0] == ALIAS
+        )
 
     def reaches(self, address: Address) -> bool:
         """Whether it is connected to the subnet of an address."""

@@ -16,7 +16,8 @@ from typing import Final, TypeVar
 from services.agent.kernel import endpoint_names, host_end, inner_end, namespace, rtnetlink
 from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.departures import Departures
-from services.agent.kernel.rtnetlink import Link, RtSocket
+from services.agent.kernel.netlink import Netlink
+from services.agent.kernel.rtnetlink import Link
 from services.agent.kernel.wiring import Difference, Wiring
 from services.common.errors import (
     AlreadyExists,
@@ -161,7 +162,7 @@ def _make(wiring: Wiring) -> bool:
 
 
 def _prepare(wiring: Wiring) -> None:
-    with namespace.opened(wiring.namespace) as there, RtSocket() as host:
+    with namespace.opened(wiring.namespace) as there, Netlink() as host:
         pair = rtnetlink.new_veth(
             name=wiring.host_interface,
             mac=endpoint_names.HOST_MAC,
@@ -190,9 +191,9 @@ def _prepare(wiring: Wiring) -> None:
 
 
 def _complete(wiring: Wiring) -> bool:
-    with namespace.opened(wiring.namespace) as there, RtSocket() as host:
+    with namespace.opened(wiring.namespace) as there, Netlink() as host:
         beside = namespace.inside(there, lambda: inner_end.fill(wiring))
-        link = host.link(wiring.host_interface)
+        link = rtnetlink.link(host, wiring.host_interface)
         if link is None or beside is None:  # a pair that was just made
             raise NotFound(f"{wiring.namespace} went away meanwhile", "NAMESPACE_NOT_FOUND")
         host.do([rtnetlink.set_up(link.index), *host_end.addresses(link.index, wiring)])
@@ -201,7 +202,7 @@ def _complete(wiring: Wiring) -> bool:
 
 def _withdraw(wiring: Wiring) -> None:
     """Deletes a pair that could not be finished."""
-    with contextlib.suppress(OSError), RtSocket() as host:
+    with contextlib.suppress(OSError), Netlink() as host:
         host.attempt([rtnetlink.delete_link(wiring.host_interface)])
 
 
@@ -224,8 +225,8 @@ def _made(code: int, wiring: Wiring) -> None:
 
 def _adopt(wiring: Wiring) -> None:
     interface = wiring.host_interface
-    with RtSocket() as host:
-        link = host.link(interface)
+    with Netlink() as host:
+        link = rtnetlink.link(host, interface)
         if link is None:
             raise NotFound(
                 f"there is no interface {interface!r}", "INTERFACE_NOT_FOUND", {"name": interface}
@@ -235,7 +236,7 @@ def _adopt(wiring: Wiring) -> None:
 
 
 def _delete(interface: str) -> bool:
-    with RtSocket() as host:
+    with Netlink() as host:
         (code,) = host.attempt([rtnetlink.delete_link(interface)])
     if code not in {0, errno.ENODEV}:
         raise OSError(code, errno.errorcode.get(code, str(code)))
@@ -243,22 +244,22 @@ def _delete(interface: str) -> bool:
 
 
 def _find(interface: str) -> Link | None:
-    with RtSocket() as host:
-        return host.link(interface)
+    with Netlink() as host:
+        return rtnetlink.link(host, interface)
 
 
 def _ours() -> list[Link]:
-    with RtSocket() as host:
+    with Netlink() as host:
         return [
             link
-            for link in host.links()
+            for link in rtnetlink.links(host)
             if link.kind == "veth" and endpoint_names.is_host_interface(link.name)
         ]
 
 
 def _all() -> dict[str, Link]:
-    with RtSocket() as host:
-        return {link.name: link for link in host.links()}
+    with Netlink() as host:
+        return {link.name: link for link in rtnetlink.links(host)}
 
 
 def _differences(wiring: Wiring) -> list[Difference]:

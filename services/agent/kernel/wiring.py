@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from services.common.model.names import EndpointName
-from services.common.model.network import Address
+from services.common.model.network import Address, Prefix
 
 GATEWAY_4: Final = IPv4Address("169.254.1.1")
 GATEWAY_6: Final = IPv6Address("fe80::1")
+
+
+class DefaultRoute(StrEnum):
+    """Whether a container has its default route by an endpoint's interface, of each family."""
+
+    AUTO = "auto"
+    """If it has none by another interface when it is attached."""
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,9 @@ class Wiring:
     mtu: int
     """Bytes."""
     addresses: tuple[Address, ...]
+    default_route: DefaultRoute = DefaultRoute.AUTO
+    routes: tuple[Prefix, ...] = ()
+    """What is reached by it besides."""
 
     @property
     def gateways(self) -> tuple[Address, ...]:
@@ -49,6 +62,6 @@ class Difference:
     """The link is not there: it has to be made anew."""
 
 
-def gateway_of(address: Address) -> Address:
-    """The next hop inside an endpoint for an address' family."""
-    return GATEWAY_4 if isinstance(address, IPv4Address) else GATEWAY_6
+def gateway_of(what: Address | Prefix) -> Address:
+    """The next hop inside an endpoint for an address or prefix of a family."""
+    return GATEWAY_4 if what.version == 4 else GATEWAY_6

@@ -14,22 +14,28 @@ from services.agent.routing.reconcile import Reconciler
 from services.agent.routing.resources import Assembly, Resource
 from services.agent.routing.spool import Spool
 from services.agent.streams.agent_stream import MANY, AgentStream
-from services.common.model.names import NodeName
+from services.common.model.names import EndpointName, NodeName
 from services.common.sync.model import Failure
 from services.common.sync.receiver import Batch, Receiver
-from services.common.sync.stream_client import Call, Observer, Peer
+from services.common.sync.stream_client import Call, Peer, StreamObserver
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 _OURS: Final = "endpoint/"
+NOT_ALLOCATED: Final = "NOT_ALLOCATED"
+"""Reason: ipam has not what an endpoint uses for it."""
 
 
 class RouteSink:
     """Makes of resources what the reconciler is told."""
 
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(
+        self, reconciler: Reconciler, disowned: Callable[[], Mapping[EndpointName, str]]
+    ) -> None:
+        """`disowned`: endpoints whose addresses ipam has not for them, and why."""
         self._reconciler = reconciler
+        self._disowned = disowned
         self._assembly = Assembly()
 
     def replace(self, held: Mapping[str, Resource]) -> None:
@@ -53,8 +59,13 @@ class RouteSink:
         await self._reconciler.reached()
 
     def failures(self) -> Sequence[Failure]:
-        """Of the stream's resources; those of endpoints are told to who attaches them."""
+        """Of the stream's resources, and of endpoints what ipam alone can put right; what else is
+        wrong with these is told to who attaches them."""
         return [
+            *(
+                Failure(f"{_OURS}{name}", NOT_ALLOCATED, why)
+                for name, why in self._disowned().items()
+            ),
             *(
                 Failure(trouble.resource, trouble.reason, trouble.message)
                 for trouble in self._reconciler.troubles.values()
@@ -77,7 +88,8 @@ def route_stream(
     reconciler: Reconciler,
     spool: Spool,
     receiver: Receiver[Resource],
-    observer: Observer | None = None,
+    observer: StreamObserver | None = None,
+    disowned: Callable[[], Mapping[EndpointName, str]] = dict,
 ) -> AgentStream[Resource]:
     """The node's stream of routes.
 
@@ -88,9 +100,10 @@ def route_stream(
         spool: Where it is kept.
         receiver: From the spool, or empty.
         observer: Is told how the stream fares.
+        disowned: Endpoints whose addresses ipam has not for them, and why.
     """
     peers = [_peer(address, channel) for address, channel in channels.items()]
-    return AgentStream(node, peers, RouteSink(reconciler), spool.save, receiver, observer)
+    return AgentStream(node, peers, RouteSink(reconciler, disowned), spool.save, receiver, observer)
 
 
 def _peer(address: str, channel: grpc.aio.Channel) -> Peer[Resource]:

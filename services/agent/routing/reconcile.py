@@ -273,9 +273,9 @@ class _Routing:
         return found
 
     async def listen(self) -> None:
-        port = await self._kernel.start()
-        self._watch = await self._kernel.run(lambda: Watch(port))
-        self._watch.start(self._heard)
+        ports = await self._kernel.start()
+        self._watch = watch = await self._kernel.run(lambda: Watch(ports))
+        watch.start(self._heard)
 
     def close(self) -> None:
         """Hears nothing any more."""

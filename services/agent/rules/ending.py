@@ -17,7 +17,7 @@ import structlog
 
 from services.agent.kernel.concurrency import in_thread
 from services.agent.kernel.conntrack import Connection, Conntrack, Opening, is_tcp, packet_of
-from services.agent.kernel.links import own_addresses
+from services.agent.kernel.interfaces import own_addresses
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.driver import NftRefused

@@ -20,7 +20,7 @@ from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.sync.model import Failure, Hello
 from services.common.sync.receiver import Batch, Receiver
-from services.common.sync.stream_client import Call, Observer, Peer
+from services.common.sync.stream_client import Call, Peer, StreamObserver
 
 if TYPE_CHECKING:
     from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
@@ -99,7 +99,7 @@ def rule_stream(
     wanted: WantedEndpoints,
     spool: RuleSpool,
     receiver: Receiver[bytes],
-    observer: Observer | None = None,
+    observer: StreamObserver | None = None,
     *,
     failsafe: Failsafe,
 ) -> AgentStream[bytes]:

@@ -19,7 +19,7 @@ from services.common.model.names import NodeName
 from services.common.process.version import version
 from services.common.sync.model import Failure, Position
 from services.common.sync.receiver import Batch, Receiver
-from services.common.sync.stream_client import Observer, Peer, StreamClient
+from services.common.sync.stream_client import Peer, StreamClient, StreamObserver
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class AgentStream(Generic[V]):
         sink: Sink[V],
         save: Callable[[Mapping[str, V], Position], None],
         receiver: Receiver[V],
-        observer: Observer | None = None,
+        observer: StreamObserver | None = None,
     ) -> None:
         """Hands over what the receiver holds already, if it is complete.
 

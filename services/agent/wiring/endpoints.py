@@ -22,6 +22,7 @@ from services.agent.cni.server import CniServer
 from services.agent.endpoints.addressing import Addressing
 from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.journal import Journal
+from services.agent.endpoints.letting_go import LettingGo
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.observers import EndpointObserver
 from services.agent.endpoints.ownership import Ownership
@@ -51,6 +52,8 @@ class Built:
     recovery: Recovery
     service: AgentService
     cni: CniServer
+    letting_go: LettingGo
+    standing: Standing
 
     async def close(self) -> None:
         """Takes no more, and lets what was begun end."""
@@ -118,4 +121,6 @@ def build_endpoints(
         recovery=Recovery(endpoints, records, links, client, standing, upkeep, look),
         service=AgentService(node, endpoints, reconciler, status),
         cni=CniServer(endpoints, records, reconciler, wanted),
+        letting_go=LettingGo(standing, reconciler, client),
+        standing=standing,
     )

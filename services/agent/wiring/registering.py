@@ -27,6 +27,7 @@ def build_registering(
     spool: Spool,
     reconciler: Reconciler,
     own: Address | None,
+    removed: Callable[[bool], None],
 ) -> Registering:
     """It looks again when something is wrong with the node's interfaces or addresses.
 
@@ -37,6 +38,7 @@ def build_registering(
         spool: Remembers what was found.
         reconciler: Is told the attachments that topology has, and says what is wrong with them.
         own: The main address that was found before.
+        removed: Is told whether somebody has removed this node.
     """
 
     async def found(attachments: Sequence[Attachment]) -> None:
@@ -56,6 +58,7 @@ def build_registering(
         found,
         own=own,
         keep=lambda address: _saved(lambda: spool.save_address(address)),
+        removed=removed,
     )
     known: frozenset[tuple[str, str]] = frozenset()
 

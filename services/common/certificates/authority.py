@@ -37,16 +37,12 @@ _NAME_MOST: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate and its private key, both PEM."""
-
     certificate: bytes
     key: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a certificate says."""
-
     name: str
     uris: tuple[str, ...]
     hosts: tuple[str, ...]
@@ -58,15 +54,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom a certificate is for."""
-
     name: str
     uris: tuple[str, ...]
     hosts: tuple[str, ...] = ()
 
 
 def new_authority(name: str, now: datetime, *, days: int = AUTHORITY_DAYS) -> Pair:
-    """An authority that signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         _builder(name, key.public_key(), now, now + timedelta(days=days))
@@ -81,7 +74,6 @@ def new_authority(name: str, now: datetime, *, days: int = AUTHORITY_DAYS) -> Pa
 def issue(
     authority: Pair, subject: Subject, now: datetime, *, days: int = CERTIFICATE_DAYS
 ) -> Pair:
-    """A certificate with a key of its own."""
     key = ec.generate_private_key(ec.SECP256R1())
     return Pair(_sign(authority, subject, key.public_key(), now, days), _key_bytes(key))
 
@@ -102,9 +94,9 @@ def sign(
         InvalidInput: The request is none, or was not signed by its key.
     """
     try:
-        asked = x509.load_pem_x509_csr(request)
-        proved = asked.is_signature_valid
-        key = asked.public_key()
+        signing_request = x509.load_pem_x509_csr(request)
+        proved = signing_request.is_signature_valid
+        key = signing_request.public_key()
     except (ValueError, InvalidSignature) as error:
         raise InvalidInput.at("request", f"not a signing request in PEM: {error}") from error
     if not proved or not isinstance(key, ec.EllipticCurvePublicKey):
@@ -142,7 +134,6 @@ def is_key_of(key: bytes, certificate: bytes) -> bool:
 
 
 def issued_by(certificate: bytes, authority: bytes) -> bool:
-    """Whether an authority has signed a certificate."""
     try:
         x509.load_pem_x509_certificates(certificate)[0].verify_directly_issued_by(
             x509.load_pem_x509_certificate(authority)

@@ -50,7 +50,6 @@ def revoked(ca: bytes) -> frozenset[Revoked]:
 
 
 def lists(ca: bytes) -> list[bytes]:
-    """The lists alone."""
     return _LIST.findall(ca)
 
 

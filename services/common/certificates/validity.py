@@ -17,8 +17,6 @@ AUTHORITY = "authority"
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when to when."""
-
     not_before: datetime
     not_after: datetime
 

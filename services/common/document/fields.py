@@ -15,8 +15,6 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 @dataclass(slots=True)
 class Findings:
-    """What was seen in a document."""
-
     problems: list[Violation] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     """The line of each field path, where it is known."""
@@ -24,7 +22,6 @@ class Findings:
     """Name of the document, for its readers."""
 
     def wrong(self, at: str, message: str) -> None:
-        """Adds a problem."""
         self.problems.append(Violation(at, message))
 
     def located(self, problems: list[Violation]) -> list[Violation]:
@@ -58,7 +55,6 @@ class Fields:
             findings.lines.setdefault(self.at, tree.line)
 
     def path(self, name: str) -> str:
-        """The field path of a field."""
         name = self._names.get(name, name)
         return f"{self.at}.{name}" if self.at else name
 
@@ -67,7 +63,6 @@ class Fields:
         return f"{self.path(name)}[{key[:80]!r}]"
 
     def wrong(self, name: str, message: str) -> None:
-        """Adds a problem of a field."""
         self.findings.wrong(self.path(name), message)
 
     def add(self, problems: Iterable[Violation]) -> None:
@@ -124,7 +119,6 @@ class Fields:
         return text == "true"
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts."""
         found = []
         for item, at in self.each(name):
             if isinstance(item, Scalar) and not item.is_null:
@@ -134,7 +128,6 @@ class Fields:
         return tuple(found)
 
     def mapping(self, name: str) -> dict[str, str]:
-        """A mapping of texts to texts."""
         tree = self._get(name)
         if tree is None:
             return {}
@@ -190,7 +183,6 @@ class Fields:
         self._ignored.update(names)
 
     def end(self) -> None:
-        """Refuses what was not asked for."""
         for name, tree in self._items.items():
             if name not in self._known | self._ignored:
                 near = difflib.get_close_matches(name, self._known, n=1)

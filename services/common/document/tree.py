@@ -39,8 +39,6 @@ _NULLS = {"", "~", "null", "Null", "NULL"}
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """Text, a number, a boolean or nothing."""
-
     text: str
     line: int = 0
     """From 1; 0: not known."""
@@ -51,8 +49,6 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list."""
-
     items: list[Tree] = field(default_factory=list)
     line: int = 0
 
@@ -186,8 +182,6 @@ def malformed(why: str, line: int, column: int) -> InvalidInput:
 
 
 class _Builder:
-    """Makes a tree of YAML's events."""
-
     def __init__(self, *, single: bool) -> None:
         self._single = single
         self.roots: list[Tree] = []

@@ -8,7 +8,6 @@ from services.common.model.network import Address, Prefix
 
 
 def parse_prefix(text: str, at: str, problems: list[Violation]) -> Prefix | None:
-    """Reads a CIDR."""
     try:
         return read_prefix(text)
     except ValueError as error:
@@ -17,7 +16,6 @@ def parse_prefix(text: str, at: str, problems: list[Violation]) -> Prefix | None
 
 
 def parse_address(text: str, at: str, problems: list[Violation]) -> Address | None:
-    """Reads an address."""
     try:
         return read_address(text)
     except ValueError as error:

@@ -34,7 +34,12 @@ from services.common.etcd.errors import (
 )
 from services.common.etcd.guard import Guard
 from services.common.etcd.lease_keeper import STALLED, LeaseKeeper
-from services.common.etcd.metrics import NoObserver, Observer, StoreCounters, StoreMetrics
+from services.common.etcd.metrics import (
+    NoRequestObserver,
+    RequestObserver,
+    StoreCounters,
+    StoreMetrics,
+)
 from services.common.etcd.paging import next_limit
 from services.common.etcd.types import (
     Compare,
@@ -90,7 +95,7 @@ class EtcdClient:
         tls: TlsFiles | None = None,
         timeout: float = 5.0,
         keepalive: float = KEEPALIVE,
-        observer: Observer | None = None,
+        observer: RequestObserver | None = None,
     ) -> None:
         """Connects to nothing yet, but wants a running loop.
 
@@ -104,7 +109,7 @@ class EtcdClient:
         self.counters = StoreCounters()
         self._endpoints = Endpoints(endpoints, tls, keepalive)
         self._timeout = timeout
-        self._observer = observer or NoObserver()
+        self._observer = observer or NoRequestObserver()
         self._guard = Guard()
         self._doubts = 0
         self._replaced = asyncio.Event()
@@ -368,15 +373,12 @@ class EtcdClient:
         self._endpoints.failed(endpoint, reason)
 
     def finished(self, operation: str, seconds: float, *, ok: bool) -> None:
-        """Counts a request."""
         self.counters.requests += 1
         self.counters.failures += not ok
         self._observer.observe(operation, seconds, ok=ok)
 
 
 class _Measured:
-    """Counts and times one request."""
-
     def __init__(self, client: EtcdClient, operation: str) -> None:
         self._client = client
         self._operation = operation

@@ -119,7 +119,6 @@ class Endpoints:
 
     @property
     def current(self) -> Endpoint:
-        """The member in use."""
         if self._closed:
             raise unavailable(self._targets[self._index], "the client is closed")
         if self._index not in self._made:

@@ -206,7 +206,6 @@ class Election:
             await asyncio.sleep(backoff.failed())
 
     async def _stand(self, backoff: Backoff) -> None:
-        """Is a candidate, until that is over."""
         granted = clock()
         self._lease = await self._client.grant_lease(self._ttl)
         key = f"{self._prefix}{self._lease:016x}"

@@ -44,8 +44,6 @@ _VERSIONS_MOST = 10
 
 
 class Follower:
-    """What is known of a prefix."""
-
     def __init__(
         self,
         client: EtcdClient,

@@ -45,8 +45,6 @@ DEFAULT_ROOT = "/romana"
 
 @dataclass(frozen=True, slots=True)
 class BlockKey:
-    """The parts of a block page's key."""
-
     network: NetworkName
     base: int
     """First address of the block."""
@@ -78,7 +76,6 @@ class Keys:
 
     @property
     def layout(self) -> str:
-        """Networks and groups."""
         return f"{self.root}/topology/layout"
 
     @property
@@ -88,20 +85,18 @@ class Keys:
 
     @property
     def nodes(self) -> str:
-        """Prefix of nodes."""
         return f"{self.root}/topology/nodes/"
 
     def node(self, name: NodeName) -> str:
-        """One node."""
         return f"{self.nodes}{name}"
 
     @property
     def removed_nodes(self) -> str:
-        """Prefix of nodes that were removed by force."""
+        """Prefix of nodes that were removed."""
         return f"{self.root}/topology/removed/"
 
     def removed_node(self, name: NodeName) -> str:
-        """Written when a node is removed by force: somebody asked that its addresses go."""
+        """Written when a node is removed: somebody asked that its addresses go, and itself."""
         return f"{self.removed_nodes}{name}"
 
     @property
@@ -121,7 +116,6 @@ class Keys:
 
     @property
     def blocks(self) -> str:
-        """Prefix of block pages."""
         return f"{self.root}/ipam/blocks/"
 
     def block(self, network: NetworkName, base: int, page: int, bits: int) -> str:
@@ -151,11 +145,9 @@ class Keys:
 
     @property
     def reservations(self) -> str:
-        """Prefix of reservations."""
         return f"{self.root}/ipam/reservations/"
 
     def reservation(self, name: str) -> str:
-        """One reservation."""
         return f"{self.reservations}{name}"
 
     @property
@@ -189,7 +181,6 @@ class Keys:
 
     @property
     def policies(self) -> str:
-        """Prefix of policies."""
         return f"{self.root}/policy/policies/"
 
     @property
@@ -213,7 +204,6 @@ class Keys:
 
     @property
     def staging(self) -> str:
-        """Who prepares a set."""
         return f"{self.root}/policy/staging"
 
     @property

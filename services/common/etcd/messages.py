@@ -41,7 +41,6 @@ def after(key: bytes) -> bytes:
 
 
 def key_value(item: kv_pb2.KeyValue) -> KeyValue:
-    """A key as stored."""
     return KeyValue(
         item.key.decode(),
         item.value,
@@ -87,7 +86,6 @@ class StoredItems(Sequence[KeyValue]):
 
 
 def event(message: kv_pb2.Event) -> Event:
-    """A change of one key."""
     item = message.kv
     if message.type == kv_pb2.Event.DELETE:
         return Event(item.key.decode(), None, item.mod_revision)
@@ -95,7 +93,6 @@ def event(message: kv_pb2.Event) -> Event:
 
 
 def compare(condition: Compare) -> rpc_pb2.Compare:
-    """A condition of a transaction."""
     operand = condition.operand
     start, end = _bounds(condition.key, prefix=condition.prefix)
     result = _RELATIONS[condition.relation]
@@ -118,7 +115,6 @@ def compare(condition: Compare) -> rpc_pb2.Compare:
 
 
 def operation(action: Operation) -> rpc_pb2.RequestOp:
-    """An operation of a transaction."""
     match action:
         case Put():
             put = rpc_pb2.PutRequest(
@@ -148,7 +144,6 @@ def transaction(
 
 
 def outcome(response: rpc_pb2.TxnResponse) -> Outcome:
-    """What a transaction did."""
     return Outcome(
         succeeded=response.succeeded,
         revision=response.header.revision,
@@ -161,7 +156,6 @@ def outcome(response: rpc_pb2.TxnResponse) -> Outcome:
 
 
 def writes(operations: Sequence[Operation]) -> bool:
-    """Whether any of them changes the store."""
     return any(not isinstance(action, Get) for action in operations)
 
 

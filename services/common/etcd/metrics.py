@@ -25,21 +25,17 @@ class StoreCounters:
     """Answers that were not believed: another cluster's, or from before what was seen."""
 
 
-class Observer(Protocol):
-    """Told of every request as it ends."""
-
+class RequestObserver(Protocol):
     def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
         """Takes the client's method name and how long it took, retries included."""
 
 
-class NoObserver:
+class NoRequestObserver:
     def observe(self, operation: str, seconds: float, *, ok: bool) -> None:
         pass
 
 
 class StoreMetrics:
-    """The observer of an `EtcdClient`."""
-
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers `romana_etcd_request_seconds` and `romana_etcd_request_failures_total`."""
         self._seconds = Histogram(

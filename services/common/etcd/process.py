@@ -48,8 +48,6 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class EtcdOptions:
-    """How a member is started."""
-
     client_port: int = 0
     """0: a free one."""
     peer_port: int = 0
@@ -86,12 +84,10 @@ class LocalEtcd:
 
     @property
     def log(self) -> Path:
-        """What etcd writes."""
         return self._folder / "etcd.log"
 
     @property
     def data(self) -> Path:
-        """etcd's data directory."""
         return self._folder / "data"
 
     @property
@@ -161,7 +157,6 @@ class LocalEtcd:
         self._process = None
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
         if self._process is None:
             return
         self._signal(signal.SIGKILL)
@@ -175,7 +170,6 @@ class LocalEtcd:
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Undoes `pause`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -15,8 +15,6 @@ Revision = int
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A key as stored."""
-
     key: str
     value: bytes
     create_revision: Revision = 0
@@ -37,8 +35,6 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Writes a key."""
-
     key: str
     value: bytes
     lease: int = 0
@@ -64,8 +60,6 @@ Operation = Put | Delete | Get
 
 
 class Field(Enum):
-    """What a comparison looks at."""
-
     CREATE = auto()
     """create_revision; 0 for a key that is not there."""
     MOD = auto()
@@ -75,8 +69,6 @@ class Field(Enum):
 
 
 class Relation(Enum):
-    """How it must compare."""
-
     EQUAL = auto()
     LESS = auto()
     GREATER = auto()
@@ -99,8 +91,6 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a transaction did."""
-
     succeeded: bool
     """All conditions held and the operations were carried out."""
     revision: Revision
@@ -111,8 +101,6 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of one key."""
-
     key: str
     item: KeyValue | None
     """None: it was deleted."""

@@ -40,8 +40,6 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """The type of a field."""
-
     shape: Shape
     kind: type = object
     """Of a choice its enum, of a part its dataclass."""
@@ -51,8 +49,6 @@ class FieldType:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a model."""
-
     name: str
     type: FieldType
     default: object
@@ -77,7 +73,6 @@ def describe(model: type) -> tuple[Field, ...]:
 
 
 def output_only(model: type) -> frozenset[str]:
-    """The names of such fields."""
     return frozenset(field.name for field in describe(model) if field.output_only)
 
 

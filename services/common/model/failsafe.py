@@ -35,8 +35,8 @@ class Failsafe:
     def port_of(self, direction: Direction, packet: Packet) -> Port | None:
         """The port by which a connection of the node is let through; None: policies are asked."""
         ports = self.inbound if direction is Direction.INGRESS else self.outbound
-        asked = (packet.protocol, packet.port)
-        return next((port for port in ports if (port.protocol, port.number) == asked), None)
+        wanted = (packet.protocol, packet.port)
+        return next((port for port in ports if (port.protocol, port.number) == wanted), None)
 
 
 NOTHING: Final = Failsafe()

@@ -33,8 +33,6 @@ NO_RULE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """What came out."""
-
     action: Action
     """ALLOW or DENY."""
     by: RuleSet | None = None
@@ -47,9 +45,9 @@ class Judgment:
 
 def judge(sets: Iterable[RuleSet], packet: Packet, is_member: IsMember) -> Judgment:
     """Judges by the rule sets of one direction, in any order; those in AUDIT mode do not count."""
-    asked = sorted((one for one in sets if one.mode is Mode.ENFORCE), key=lambda one: one.order)
+    enforced = sorted((one for one in sets if one.mode is Mode.ENFORCE), key=lambda one: one.order)
     isolated = passed = False
-    for one in asked:
+    for one in enforced:
         if one.tier is Tier.ADMIN and passed:
             continue
         if one.tier is Tier.BASELINE and isolated:

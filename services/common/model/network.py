@@ -45,8 +45,6 @@ class Isolation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A CIDR to allocate from."""
-
     name: NetworkName
     cidr: Prefix
     block_length: int
@@ -76,7 +74,6 @@ class Network:
         return own
 
     def allows(self, tenant: Tenant) -> bool:
-        """Says whether the tenant may use it."""
         return not self.tenants or tenant in self.tenants
 
 

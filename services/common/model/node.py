@@ -38,8 +38,6 @@ class NodeAllowance:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine with an agent."""
-
     name: NodeName
     address: Address | None = None
     """Its main address; None only if it is not needed: every attachment has one."""
@@ -53,12 +51,13 @@ class Node:
     create_time: int = field(default=0, metadata=OUTPUT_ONLY)
     """Unix time in seconds."""
     allowance: NodeAllowance = NodeAllowance()
+    cordoned: bool = False
+    """It gets no new addresses."""
     self_reported: tuple[str, ...] = field(default=(), metadata=OUTPUT_ONLY)
     """Fields that its own agent said, sorted; see `topology.checks.own_node`."""
 
     @property
     def declared(self) -> tuple[Attachment, ...]:
-        """The attachments that somebody declared."""
         return self.attachments or ()
 
     def is_attached(self, network: NetworkName) -> bool:

@@ -18,8 +18,6 @@ def pod_endpoint(namespace: str, name: str, uid: str) -> EndpointName:
 
 @dataclass(frozen=True, slots=True)
 class PodName:
-    """Whose endpoint it is."""
-
     namespace: str
     name: str
     """Perhaps only its beginning."""

@@ -64,8 +64,6 @@ class Action(StrEnum):
 
 
 class Protocol(StrEnum):
-    """Of a connection."""
-
     TCP = "tcp"
     UDP = "udp"
     SCTP = "sctp"
@@ -74,7 +72,6 @@ class Protocol(StrEnum):
 
     @property
     def has_ports(self) -> bool:
-        """Says whether it knows ports."""
         return self in {Protocol.TCP, Protocol.UDP, Protocol.SCTP}
 
 
@@ -88,8 +85,6 @@ class CidrBlock:
 
 @dataclass(frozen=True, slots=True)
 class PortMatch:
-    """What is spoken to."""
-
     protocol: Protocol | None = None
     """None: any, and nothing else is said."""
     first: int = 0
@@ -158,19 +153,15 @@ class Profile:
     egress: tuple[RuleSetId, ...] = ()
 
     def of(self, direction: Direction) -> tuple[RuleSetId, ...]:
-        """One direction's."""
         return self.ingress if direction is Direction.INGRESS else self.egress
 
     @property
     def all(self) -> tuple[RuleSetId, ...]:
-        """Both directions'."""
         return self.ingress + self.egress
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointRules:
-    """How an endpoint of a node is judged."""
-
     name: EndpointName
     addresses: tuple[Address, ...]
     profile: Profile
@@ -180,8 +171,6 @@ class EndpointRules:
 
 @dataclass(frozen=True, slots=True)
 class NodeRules:
-    """How a node itself is judged."""
-
     name: NodeName
     profile: Profile
 
@@ -201,16 +190,12 @@ class GroupPage:
 
 @dataclass(frozen=True, slots=True)
 class GroupBlock:
-    """A block of a group that is made of blocks."""
-
     group: GroupId
     cidr: Prefix
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The first packet of a connection."""
-
     source: Address
     destination: Address
     protocol: Protocol | int

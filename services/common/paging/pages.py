@@ -20,8 +20,6 @@ MAX_SIZE = 1000
 
 
 class Sized(Protocol):
-    """A message."""
-
     def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
         """Its bytes on the wire."""
 

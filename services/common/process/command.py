@@ -33,7 +33,6 @@ class Flag:
 
     @property
     def setting(self) -> str:
-        """The setting's name."""
         return self.name.removeprefix("--").replace("-", "_")
 
 

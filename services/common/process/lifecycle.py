@@ -64,7 +64,6 @@ class Lifecycle:
 
     @property
     def failed(self) -> bool:
-        """Whether the process ends for an error."""
         return self._failed
 
     def start(self, name: str, work: Coroutine[object, object, None]) -> None:

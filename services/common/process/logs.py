@@ -40,8 +40,6 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """How entries are written as JSON."""
-
     out: TextIO
     constants: str
     """What every line ends with, as members of its object."""

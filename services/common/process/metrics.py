@@ -49,7 +49,6 @@ class LoopLag:
         )
 
     async def run(self) -> None:
-        """Measures for ever."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LAG_INTERVAL

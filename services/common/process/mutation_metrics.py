@@ -15,8 +15,6 @@ Operation = TypeVar("Operation", bound=StrEnum)
 
 
 class Result(StrEnum):
-    """How a mutation ended."""
-
     CHANGED = "changed"
     UNCHANGED = "unchanged"
     VALIDATED = "validated"
@@ -35,7 +33,6 @@ class Mutations(Generic[Operation]):
                 changes.labels(operation.value, result.value)
 
     def count(self, operation: Operation, result: Result) -> None:
-        """Counts a mutation."""
         self._changes.labels(operation.value, result.value).inc()
 
     @contextmanager

@@ -67,8 +67,6 @@ Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Section(BaseModel):
-    """A part of the settings."""
-
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -95,8 +93,6 @@ class TlsSettings(Section):
 
 
 class EtcdSettings(Section):
-    """The store."""
-
     endpoints: Listed = ("127.0.0.1:2379",)
     """host:port each, tried in turn."""
     root: str = Field("/romana", pattern=r"^(/[a-z0-9._-]+)+$")
@@ -107,8 +103,6 @@ class EtcdSettings(Section):
 
 
 class ListenSettings(Section):
-    """Where the API is served."""
-
     address: Address
     tls: TlsSettings = TlsSettings()
     insecure: bool = False

@@ -24,8 +24,6 @@ SECONDS: Final = 0.003
 
 
 class Piece:
-    """What can be done at once."""
-
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._begun = clock()
@@ -36,18 +34,14 @@ class Piece:
 
     @property
     def spent(self) -> float:
-        """Seconds since it began."""
         return self._clock() - self._begun
 
     @property
     def is_over(self) -> bool:
-        """Says that it is others' turn."""
         return self.spent >= SECONDS
 
 
 class Turns:
-    """Those of one process."""
-
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._one = asyncio.Lock()

@@ -18,8 +18,6 @@ does not grow with the size of the block."""
 
 
 class PageUse(msgspec.Struct, array_like=True, frozen=True):
-    """One address in use."""
-
     offset: int
     """From the block's first address."""
     name: str
@@ -30,8 +28,6 @@ class PageUse(msgspec.Struct, array_like=True, frozen=True):
 
 
 class PageRest(msgspec.Struct, array_like=True, frozen=True):
-    """One address that was released."""
-
     offset: int
     time: int
     """When it was released, Unix time in milliseconds."""
@@ -82,7 +78,6 @@ _release_decoder = msgspec.json.Decoder(NodeReleaseRecord)
 
 
 def encode(record: BlockPage | ReservationRecord | NodeReleaseRecord) -> bytes:
-    """The document to store."""
     return _encoder.encode(record)
 
 

@@ -16,13 +16,16 @@ from services.common.records.models import from_plain, to_plain
 
 
 class RemovedNodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node that was removed by force. That it is there is what counts; the rest is for people."""
+    """A node that somebody removed, by force or when nothing was in use on it any more. Its agent
+    does not register it again while this is there."""
 
     time: int = 0
     """Unix time in seconds."""
     addresses: int = 0
     """In use on it then."""
     request_id: str = ""
+    machine_is_off: bool = False
+    """Whoever removed it vouches that nothing of it has the addresses any more."""
 
 
 def encode_layout(layout: Layout) -> bytes:
@@ -53,6 +56,14 @@ def decode_node(document: bytes) -> Node:
 
 def encode_removed_node(record: RemovedNodeRecord) -> bytes:
     return msgspec.json.encode(record)
+
+
+def decode_removed_node(document: bytes) -> RemovedNodeRecord:
+    """Reads a removal; what cannot be read is one all the same."""
+    try:
+        return msgspec.json.decode(document, type=RemovedNodeRecord)
+    except msgspec.MsgspecError:
+        return RemovedNodeRecord()
 
 
 def _topology(plain: dict[str, object]) -> Topology:

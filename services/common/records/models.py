@@ -93,7 +93,6 @@ def _made_readers(kind: type) -> tuple[tuple[str, _Reader, object], ...]:
 
 
 def _reader(kind: FieldType) -> _Reader:
-    """How values of that type are read."""
     match kind.shape:
         case Shape.CHOICE:
             return kind.kind

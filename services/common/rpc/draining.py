@@ -50,7 +50,6 @@ class Draining:
         self.closed = True
 
     async def wait(self) -> None:
-        """Returns when the stop begins."""
         await self._event.wait()
 
     def set(self) -> None:

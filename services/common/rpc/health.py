@@ -33,11 +33,9 @@ class Health(health_pb2_grpc.HealthServicer):
 
     @property
     def serving(self) -> bool:
-        """What is being said."""
         return self._serving
 
     def add(self, service: str) -> None:
-        """Makes a service known."""
         self._services.add(service)
 
     def set_serving(self, *, serving: bool) -> None:

@@ -45,8 +45,6 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What to answer."""
-
     body: bytes
     content_type: str = JSON
     status: HTTPStatus = HTTPStatus.OK
@@ -58,8 +56,6 @@ JsonHandler = Callable[[bytes], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What answers requests to a path."""
-
     handler: Handler
     methods: frozenset[str]
 
@@ -74,8 +70,6 @@ def json_route(handler: JsonHandler) -> Route:
 
 
 class HttpServer:
-    """Serves routes by their paths."""
-
     def __init__(
         self, name: str, routes: Mapping[str, Route], *, roles: frozenset[Role] | None = None
     ) -> None:

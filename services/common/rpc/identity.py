@@ -44,8 +44,6 @@ COMMON_NAME: Final = "x509_common_name"
 
 
 class Role(StrEnum):
-    """What a certificate may stand for."""
-
     OPERATOR = "operator"
     SERVICE = "service"
     ORCHESTRATOR = "orchestrator"
@@ -63,14 +61,12 @@ class Caller:
 
     @property
     def uris(self) -> Sequence[str]:
-        """What its certificate says."""
         others = sorted(URI + role for role in self.roles - {Role.NODE})
         return [*others, *sorted(NODE_URI + node for node in self.nodes)]
 
 
 @lru_cache(maxsize=4096)
 def caller_of_names(names: tuple[str, ...]) -> Caller:
-    """Reads roles from a certificate's names."""
     nodes = {name.removeprefix(NODE_URI) for name in names if name.startswith(NODE_URI)} - {""}
     roles = frozenset(
         role for role in Role if (nodes if role is Role.NODE else URI + role in names)

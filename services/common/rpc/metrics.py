@@ -54,7 +54,6 @@ class RpcMetrics(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Registers them."""
         self._methods: list[MethodMetrics] = []
         registry.register(self)
 
@@ -65,7 +64,6 @@ class RpcMetrics(Collector):
         return metrics
 
     def collect(self) -> Iterator[Metric]:
-        """The families as they are now."""
         label = ["method"]
         started = CounterMetricFamily("romana_rpc_started", "Calls begun.", labels=label)
         handled = CounterMetricFamily(
@@ -95,8 +93,6 @@ class RpcMetrics(Collector):
 
 
 class MethodMetrics:
-    """One method's numbers."""
-
     __slots__ = (
         "buckets",
         "failed",
@@ -120,7 +116,6 @@ class MethodMetrics:
         self.seconds = 0.0
 
     def handled(self) -> dict[grpc.StatusCode, int]:
-        """Calls ended, by code."""
         return {grpc.StatusCode.OK: self.succeeded, **self.failed}
 
     def ended(self, code: grpc.StatusCode, seconds: float) -> None:

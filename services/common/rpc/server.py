@@ -66,7 +66,6 @@ class RpcServer:
 
     @property
     def serving(self) -> bool:
-        """What the health service says."""
         return self._health.serving
 
     @property
@@ -217,7 +216,6 @@ class _Registrar:
         """Nothing: the same handlers are given by name below."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Wraps a service's handlers."""
         self.services[service] = {
             name: self._wrapper.wrap(
                 f"{service}/{name}", handler, ends_on_drain=self._ends_on_drain

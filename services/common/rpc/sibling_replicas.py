@@ -21,8 +21,6 @@ Answer = TypeVar("Answer")
 
 
 class SiblingReplicas(Generic[Answer]):
-    """Channels to the other replicas."""
-
     def __init__(
         self, addresses: Callable[[], Set[str]], tls: TlsFiles | None, *, insecure: bool
     ) -> None:
@@ -43,7 +41,6 @@ class SiblingReplicas(Generic[Answer]):
         return [answer for answer in answers if answer is not None]
 
     async def close(self) -> None:
-        """Closes all channels."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()

@@ -34,8 +34,6 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[T]):
-    """What to do, and what to answer once it is done."""
-
     answer: T
     writes: Sequence[Operation] = ()
     """In one transaction."""
@@ -47,14 +45,11 @@ class Decision(Generic[T]):
 
     @property
     def is_empty(self) -> bool:
-        """Says whether there is nothing to write."""
         return not self.writes and not self.later
 
 
 @dataclass(frozen=True, slots=True)
 class Committed(Generic[T]):
-    """A decision that was carried out."""
-
     answer: T
     revision: Revision = 0
     """At which; 0: nothing was to do."""

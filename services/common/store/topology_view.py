@@ -21,7 +21,7 @@ from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.records.errors import RecordError
-from services.common.records.layout import decode_layout, decode_node
+from services.common.records.layout import decode_layout, decode_node, decode_removed_node
 from services.common.store.unreadable import Unreadable, UnreadableRecords
 
 LAYOUT: Final = "layout"
@@ -67,15 +67,22 @@ class TopologyDifference:
     appeared: frozenset[NodeName] = frozenset()
     """There since then, readable or not."""
     removed: frozenset[NodeName] = frozenset()
-    """Removed by force."""
+    """Removed by somebody, or with another word on it than before."""
 
     def __bool__(self) -> bool:
         return self.layout or bool(self.nodes or self.gone or self.appeared or self.removed)
 
 
-class TopologyView:
-    """Layout and nodes at one revision."""
+@dataclass(frozen=True, slots=True)
+class RemovedNode:
+    """That somebody removed a node."""
 
+    revision: Revision
+    machine_is_off: bool
+    """Nothing of it has the addresses any more, says who removed it."""
+
+
+class TopologyView:
     def __init__(self, keys: Keys) -> None:
         """Knows nothing before the first snapshot."""
         self._keys = keys
@@ -90,8 +97,8 @@ class TopologyView:
         """As they were when they could be read last."""
         self.node_revisions: dict[NodeName, Revision] = {}
         """At which the keys of `nodes` were written, readable or not."""
-        self.removed: set[NodeName] = set()
-        """Nodes that were removed by force: what was in use on them is to be released."""
+        self.removed: dict[NodeName, RemovedNode] = {}
+        """Nodes that somebody removed: what was in use on them is to be released."""
         self.unreadable = UnreadableRecords()
         self.revision: Revision = 0
         """Everything up to it is known; 0 before the first snapshot."""
@@ -157,17 +164,23 @@ class TopologyView:
             elif key.startswith(keys.removed_nodes):
                 name = NodeName(key.removeprefix(keys.removed_nodes))
                 if item is None:
-                    self.removed.discard(name)
-                elif name not in self.removed:
-                    self.removed.add(name)
+                    self.removed.pop(name, None)
+                elif self._take_removed(name, item):
                     removed.add(name)
         return TopologyDifference(
             layout,
             frozenset(name for name in changed if name in self.nodes),
             frozenset(name for name, was in touched.items() if was and not self.exists(name)),
             frozenset(name for name, was in touched.items() if not was and self.exists(name)),
-            frozenset(removed & self.removed),
+            frozenset(removed & self.removed.keys()),
         )
+
+    def _take_removed(self, name: NodeName, item: KeyValue) -> bool:
+        """Says whether that is another word than before."""
+        before = self.removed.get(name)
+        off = decode_removed_node(item.value).machine_is_off
+        self.removed[name] = RemovedNode(item.mod_revision, machine_is_off=off)
+        return before is None or before.machine_is_off != off
 
     def _take_layout(self, item: KeyValue | None) -> bool:
         """Says whether the layout is another one than before."""

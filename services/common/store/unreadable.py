@@ -16,8 +16,6 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """One record."""
-
     kind: str
     """Such as `node`: of a closed set."""
     why: str
@@ -62,5 +60,4 @@ def named(records: Mapping[str, Unreadable]) -> list[str]:
 
 
 def counts(records: Mapping[str, Unreadable]) -> Mapping[str, int]:
-    """How many there are of each kind."""
     return Counter(record.kind for record in records.values())

@@ -26,7 +26,6 @@ class UnreadableCollector(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """One gauge per kind."""
         found = counts(self._records())
         family = GaugeMetricFamily(
             "romana_etcd_unreadable_records",

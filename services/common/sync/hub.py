@@ -43,9 +43,7 @@ class Status:
     """Unix time of the last acknowledgment, or of the connect."""
 
 
-class Observer(Protocol):
-    """Is told what happens, for metrics."""
-
+class HubObserver(Protocol):
     def begun(self, *, resumed: bool) -> None:
         """An agent was resumed, or got a snapshot."""
 
@@ -57,15 +55,13 @@ class Observer(Protocol):
 
 
 class Stream:
-    """One stream of one agent."""
-
     __slots__ = (
         "_clock", "_observer", "ended", "hello", "sender", "sent_at", "task", "update_time", "wake",
         "writing",
     )  # fmt: skip
 
     def __init__(
-        self, hello: Hello, sender: Sender, observer: Observer, clock: Callable[[], float]
+        self, hello: Hello, sender: Sender, observer: HubObserver, clock: Callable[[], float]
     ) -> None:
         self.hello = hello
         self.sender = sender
@@ -117,10 +113,8 @@ class Stream:
 
 
 class Hub:
-    """The streams of one source."""
-
     def __init__(
-        self, source: Source, observer: Observer, clock: Callable[[], float] = time.monotonic
+        self, source: Source, observer: HubObserver, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.source = source
         self._observer = observer
@@ -132,7 +126,6 @@ class Hub:
 
     @property
     def streams(self) -> Iterable[Stream]:
-        """Those that stand."""
         return self._streams.values()
 
     def is_current(self, node: str) -> bool:
@@ -170,7 +163,6 @@ class Hub:
         return stream
 
     def close(self, stream: Stream) -> None:
-        """Says that a stream has ended."""
         if self._streams.get(stream.hello.node) is stream:
             self._remove(stream)
             self._gone[stream.hello.node] = _status(stream, connected=False)
@@ -234,5 +226,4 @@ def _draining() -> Unavailable:
 
 
 def topics_text(topics: Topics | None) -> str:
-    """For the log."""
     return "not registered" if topics is None else ", ".join(sorted(topics)) or "none"

@@ -19,8 +19,6 @@ MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one flush added."""
-
     start: int
     """Sequence before its first entry."""
     end: int

@@ -46,11 +46,9 @@ class SyncMetrics:
         self._starts["resumed" if resumed else "snapshot"].inc()
 
     def sent(self, phase: str) -> None:
-        """A response was sent."""
         self._messages[phase].inc()
 
     def applied(self, seconds: float) -> None:
-        """An agent has applied a change."""
         self._lag.observe(seconds)
 
 

@@ -69,8 +69,6 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Response(Generic[V]):
-    """What a service says."""
-
     nonce: int
     position: Position
     phase: Phase

@@ -85,7 +85,6 @@ class Receiver(Generic[V]):
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """All that is not applied now."""
         return self._failures
 
     def hello(self, node: str, agent_version: str = "") -> Hello:
@@ -96,7 +95,6 @@ class Receiver(Generic[V]):
         return Hello(node, agent_version, resume if resume and resume.digest else None)
 
     def disconnected(self) -> None:
-        """Says that the stream is gone."""
         self._in_sync = False
         self._staged = None
 

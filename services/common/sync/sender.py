@@ -26,15 +26,11 @@ from services.common.sync.source import Piece, Source, Topics, TopicSnapshot, we
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A response."""
-
     nonce: int
     piece: Piece
 
 
 class Sender:
-    """One stream."""
-
     __slots__ = (
         "_applied", "_begun", "_cursor", "_ending", "_gone", "_greet", "_in_flight", "_moved_at",
         "_moving", "_nonce", "_part", "_parts", "_resume", "_sent", "_settled", "_source",
@@ -248,7 +244,6 @@ class Sender:
                 self._gone.pop(name, None)
 
     def _begin(self, topics: Topics) -> None:
-        """Begins a snapshot."""
         if self._begun:
             raise Unavailable("the snapshot is outdated; begin again", reason="SNAPSHOT_OUTDATED")
         self._restart()

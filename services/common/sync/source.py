@@ -94,8 +94,6 @@ _NO_TOPICS: Final = Topics()
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """Whom a flush concerns."""
-
     topics: frozenset[str]
     """Topics with changes."""
     nodes: frozenset[str]
@@ -103,8 +101,6 @@ class Flushed:
 
 
 class Source:
-    """Resources, by topic."""
-
     def __init__(
         self, epoch: str, *, capacity: int = LOG_CAPACITY, piece_bytes: int = PIECE_BYTES
     ) -> None:
@@ -189,7 +185,6 @@ class Source:
 
     @property
     def topics(self) -> Iterable[str]:
-        """Topics with resources."""
         return [name for name, topic in self._topics.items() if topic.values]
 
     @property
@@ -208,7 +203,6 @@ class Source:
         return self._log.head
 
     def values(self, topic: str) -> Mapping[str, bytes]:
-        """A topic's resources."""
         return self._topics.get(topic, _NONE).values
 
     def position(self, topics: Topics) -> Position:
@@ -353,7 +347,6 @@ class Source:
 
 
 def weight(values: Mapping[str, bytes]) -> int:
-    """Bytes of values."""
     return sum(map(len, values.values()))
 
 

@@ -40,11 +40,9 @@ STABLE_SECONDS: Final = 5.0
 """A stream that stood for so long, and then ended, is no failure in a row."""
 
 
-class Observer(Protocol):
-    """Is told how the stream fares."""
-
+class StreamObserver(Protocol):
     def connected(self, peer: str) -> None:
-        """A replica answered."""
+        pass
 
     def disconnected(self, error: RomanaError) -> None:
         """The stream ended, or did not come about."""
@@ -67,8 +65,6 @@ class Peer(Generic[V]):
 
 
 class StreamClient(Generic[V]):
-    """Keeps one stream of one node."""
-
     def __init__(
         self,
         receiver: Receiver[V],
@@ -77,7 +73,7 @@ class StreamClient(Generic[V]):
         version: str,
         apply: Callable[[Batch[V]], Awaitable[Iterable[Failure]]],
         peers: Sequence[Peer[V]],
-        observer: Observer | None = None,
+        observer: StreamObserver | None = None,
         policy: BackoffPolicy = RECONNECT,
         draw: Callable[[], float] = random.random,
     ) -> None:

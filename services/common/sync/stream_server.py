@@ -144,7 +144,6 @@ class _Registrar:
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        """Passes a service's handlers on."""
         self._server.add_registered_method_handlers(
             service,
             {

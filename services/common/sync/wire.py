@@ -38,7 +38,7 @@ class Request(Protocol):
 
     @property
     def ack(self) -> pb.Ack:
-        """For every response."""
+        pass
 
     def WhichOneof(  # noqa: N802
         self, oneof_group: Literal["message"]
@@ -47,12 +47,10 @@ class Request(Protocol):
 
 
 def position(value: Position) -> pb.Position:
-    """A position."""
     return pb.Position(epoch=value.epoch, revision=value.revision, digest=value.digest)
 
 
 def parse_position(message: pb.Position) -> Position:
-    """Reads a position."""
     return Position(message.epoch, message.revision, message.digest)
 
 
@@ -89,7 +87,6 @@ def hello(value: Hello) -> pb.Hello:
 
 
 def ack(value: Ack) -> pb.Ack:
-    """An acknowledgment."""
     message = pb.Ack(nonce=value.nonce, failures=[failure(item) for item in value.failures])
     if value.applied is not None:
         message.applied.CopyFrom(position(value.applied))
@@ -97,7 +94,6 @@ def ack(value: Ack) -> pb.Ack:
 
 
 def failure(value: Failure) -> pb.Failure:
-    """A resource that is not applied."""
     return pb.Failure(resource=value.resource, reason=value.reason, message=value.message)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun."""
     if number == 1:
         return f"{number:,} {noun}"
     if noun.endswith("y") and noun[-2] not in "aeiou":

@@ -45,11 +45,9 @@ class Screen:
 
     @property
     def interactive(self) -> bool:
-        """A person can be asked."""
         return self.err.is_terminal and sys.stdin.isatty()
 
     def table(self, items: Sequence[T], columns: Sequence[Column[T]], *, wide: bool) -> None:
-        """Prints a table."""
         _print(self.out, drawn(items, columns, wide=wide))
 
     def problem_table(self, items: Sequence[T], columns: Sequence[Column[T]]) -> None:
@@ -57,11 +55,9 @@ class Screen:
         _print(self.err, drawn(items, columns, wide=True))
 
     def print(self, table: Table) -> None:
-        """Prints what was drawn elsewhere."""
         _print(self.out, table)
 
     def line(self, text: str | Text = "") -> None:
-        """Prints one line of data."""
         _print(self.out, text if isinstance(text, Text) else Text(text))
 
     def note(self, text: str, style: str = "") -> None:

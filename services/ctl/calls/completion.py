@@ -35,27 +35,22 @@ Asking = Callable[[Channel], Awaitable[list[str]]]
 
 
 def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of nodes."""
     return _matching(incomplete, _ask(ctx, "topology", _nodes))
 
 
 def networks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of networks."""
     return _matching(incomplete, _ask(ctx, "topology", _networks))
 
 
 def groups(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Paths of prefix groups."""
     return _matching(incomplete, _ask(ctx, "topology", _groups))
 
 
 def reservations(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of reservations."""
     return _matching(incomplete, _ask(ctx, "ipam", _reservations))
 
 
 def policies(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of policies."""
     return _matching(incomplete, _ask(ctx, "policy", _policies))
 
 

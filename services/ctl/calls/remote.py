@@ -30,15 +30,11 @@ LAST_PAUSE = 1.0
 
 
 class PageRequest(Protocol):
-    """A request of a List method."""
-
     page_size: int
     page_token: str
 
 
 class Page(Protocol):
-    """A response of a List method."""
-
     next_page_token: str
 
 
@@ -56,8 +52,6 @@ class Listed(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
-    """How all calls of a run are made."""
-
     timeout: float
     """Seconds."""
     request_id: str
@@ -68,8 +62,6 @@ class CallPolicy:
 
 
 class Remote(Generic[Stub]):
-    """One service, reached over one channel."""
-
     def __init__(
         self,
         name: str,

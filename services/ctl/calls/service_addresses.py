@@ -23,6 +23,7 @@ from services.common.tls import TlsFiles
 TOPOLOGY_PORT = 9610
 IPAM_PORT = 9620
 POLICY_PORT = 9630
+CONSOLE_PORT = 9660
 
 FILE_NAME = "endpoints.json"
 CERTIFICATES = "certificates"
@@ -32,7 +33,7 @@ OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoints:
+class ServiceAddresses:
     """Addresses as `host:port`."""
 
     topology: str
@@ -57,6 +58,8 @@ class Cluster:
     policy_metrics: str = ""
     certificates: str = ""
     """The folder of its authority; empty: without TLS."""
+    console: str = ""
+    """URL; empty: there is none."""
 
     @property
     def tls(self) -> TlsFiles | None:
@@ -69,7 +72,7 @@ class Cluster:
 
 def find(
     topology: str, ipam: str, environment: Mapping[str, str], *, policy: str = ""
-) -> Endpoints:
+) -> ServiceAddresses:
     """Where to call: `topology`, `ipam` and `policy` are the options, empty when not given."""
     topology = topology or environment.get(TOPOLOGY_VARIABLE, "")
     ipam = ipam or environment.get(IPAM_VARIABLE, "")
@@ -82,7 +85,7 @@ def find(
             ipam = ipam or cluster.ipam
             policy = policy or cluster.policy
             tls = cluster.tls
-    return Endpoints(
+    return ServiceAddresses(
         topology or f"127.0.0.1:{TOPOLOGY_PORT}",
         ipam or f"127.0.0.1:{IPAM_PORT}",
         policy or f"127.0.0.1:{POLICY_PORT}",

@@ -23,7 +23,7 @@ from services.common.terminal.table import Column, Screen
 from services.common.tls import TlsFiles
 from services.ctl.calls import agent_option
 from services.ctl.calls.remote import CallPolicy, Listed, Remote
-from services.ctl.calls.service_addresses import Endpoints
+from services.ctl.calls.service_addresses import ServiceAddresses
 from services.ctl.views.output import Format, Output, plain
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ Resource = TypeVar("Resource", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class CommonOptions:
-    """The options that every verb has."""
-
-    endpoints: Endpoints
+    addresses: ServiceAddresses
     tls: TlsFiles | None = None
     insecure: bool = False
     timeout: float = 10.0
@@ -77,22 +75,19 @@ class Session:
 
     @cached_property
     def topology(self) -> Remote[TopologyServiceAsyncStub]:
-        """The topology service."""
-        address = self.common.endpoints.topology
+        address = self.common.addresses.topology
         channel = self._channel(address)
         return Remote("topology", address, channel, TopologyServiceStub(channel), self._call_policy)
 
     @cached_property
     def ipam(self) -> Remote[IpamServiceAsyncStub]:
-        """The ipam service."""
-        address = self.common.endpoints.ipam
+        address = self.common.addresses.ipam
         channel = self._channel(address)
         return Remote("ipam", address, channel, IpamServiceStub(channel), self._call_policy)
 
     @cached_property
     def policy(self) -> Remote[PolicyServiceAsyncStub]:
-        """The policy service."""
-        address = self.common.endpoints.policy
+        address = self.common.addresses.policy
         channel = self._channel(address)
         return Remote("policy", address, channel, PolicyServiceStub(channel), self._call_policy)
 

@@ -97,7 +97,6 @@ Argument = str | int | float | bool | Path | list[str] | None
 
 
 def group(help_text: str) -> typer.Typer:
-    """A noun."""
     return typer.Typer(
         help=help_text,
         no_args_is_help=True,
@@ -148,7 +147,6 @@ def run(
     values: dict[str, Argument],
     given: dict[str, Argument],
 ) -> None:
-    """Runs a verb to its exit code."""
     common = common_options(given)
 
     async def session() -> ExitCode | None:
@@ -172,16 +170,15 @@ def finish(main: Callable[[], Coroutine[object, object, ExitCode | None]], *, fo
 
 
 def common_options(given: dict[str, Argument]) -> CommonOptions:
-    """The common options as one value."""
-    endpoints = service_addresses.find(
+    addresses = service_addresses.find(
         str(given.get("topology_address") or ""),
         str(given.get("ipam_address") or ""),
         os.environ,
         policy=str(given.get("policy_address") or ""),
     )
     return CommonOptions(
-        endpoints=endpoints,
-        tls=tls_files(given) or endpoints.tls,
+        addresses=addresses,
+        tls=tls_files(given) or addresses.tls,
         insecure=bool(given.get("insecure", False)),
         timeout=float(str(given.get("timeout", 10.0))),
         form=Format(str(given.get("output", Format.TABLE))),

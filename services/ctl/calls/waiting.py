@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 from romana.ipam.v1 import sync_routes_pb2
 from romana.policy.v1 import policy_service_pb2
+from romana.sync.v1 import sync_pb2
 
 from services.common.terminal.plural import count
 from services.ctl.calls.session import Session
@@ -154,8 +155,14 @@ def missing(statuses: Collection[sync_routes_pb2.NodeSyncStatus], target: int) -
     return [
         item.node
         for item in statuses
-        if item.connected and (item.applied.revision < target or item.failures)
+        if item.connected
+        and (item.applied.revision < target or any(map(_is_waited_for, item.failures)))
     ]
+
+
+def _is_waited_for(failure: sync_pb2.Failure) -> bool:
+    """What is wrong with an endpoint is no part of any change."""
+    return not failure.resource.startswith("endpoint/")
 
 
 def named(nodes: Sequence[str]) -> str:

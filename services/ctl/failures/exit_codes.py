@@ -6,8 +6,6 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a script can tell apart."""
-
     OK = 0
     NEGATIVE = 1
     """The answer is no: the check found errors, nothing fits, not everything serves."""

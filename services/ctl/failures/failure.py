@@ -50,7 +50,6 @@ class Failure(Exception):
 
     @property
     def exit_code(self) -> ExitCode:
-        """How the command ends with it."""
         return exit_code(self.status)
 
 

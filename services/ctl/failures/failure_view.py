@@ -42,7 +42,6 @@ EXHAUSTION_COLUMNS: tuple[Column[utilization_pb2.NetworkRefusal], ...] = (
 
 
 def show(failure: Failure, *, form: Format) -> None:
-    """Writes a failure to stderr."""
     if form in {Format.JSON, Format.YAML}:
         sys.stderr.write(json.dumps({"error": document(failure)}, indent=2) + "\n")
         return
@@ -64,7 +63,6 @@ def show(failure: Failure, *, form: Format) -> None:
 
 
 def document(failure: Failure) -> dict[str, Json]:
-    """A failure as JSON values."""
     return {
         "status": failure.status,
         "reason": failure.reason,

@@ -28,13 +28,10 @@ _NUMBERED: Final = re.compile(r"(.*)-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """Those of one folder."""
-
     path: Path
 
     @property
     def file(self) -> Path:
-        """What peers are given."""
         return self.path / f"{SIGNS}.pem"
 
     def all(self) -> Mapping[str, Pair]:
@@ -128,7 +125,6 @@ class Authorities:
         write_atomic(self.file, b"".join((*bundle, *lists)))
 
     def revoked(self) -> frozenset[Revoked]:
-        """What has been taken back."""
         return revocation.revoked(self.file.read_bytes())
 
     def _revoked_by(self, pair: Pair) -> set[int]:

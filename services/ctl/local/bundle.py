@@ -70,8 +70,6 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of the bundle."""
-
     path: str
     content: bytes
     problem: str = ""
@@ -80,8 +78,6 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the bundle is to have."""
-
     environment: Mapping[str, str]
     """Of the children: says where the services are."""
     configs: Sequence[Path]
@@ -95,7 +91,6 @@ class Wanted:
 
 
 async def collect(wanted: Wanted) -> list[Part]:
-    """All parts, by path."""
     verbs = {**VERBS, **(VERBS_OF_NODE if wanted.node else {})}
     command = (sys.executable, "-m", "services.ctl.main")
     running = [_run(path, (*command, *words), wanted) for path, words in verbs.items()]
@@ -134,7 +129,7 @@ def packed(folder: str, parts: Iterable[Part], now: float) -> bytes:
 
 
 async def _run(path: str, command: Sequence[str], wanted: Wanted) -> Part:
-    """What a program prints; what it complained of is the problem."""
+    """What a program prints; what it complaints of is the problem."""
     try:
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -147,13 +142,13 @@ async def _run(path: str, command: Sequence[str], wanted: Wanted) -> Part:
         return Part(path, b"", f"{command[0]}: {error.strerror}")
     try:
         async with asyncio.timeout(wanted.timeout):
-            said, complained = await child.communicate()
+            output, complaints = await child.communicate()
     except TimeoutError:
         child.kill()
         await child.communicate()
         return Part(path, b"", f"no end within {wanted.timeout:g} s")
-    problem = complained.decode(errors="replace").strip() or f"exit code {child.returncode}"
-    return Part(path, said, problem if child.returncode else "")
+    problem = complaints.decode(errors="replace").strip() or f"exit code {child.returncode}"
+    return Part(path, output, problem if child.returncode else "")
 
 
 async def _scraped(name: str, address: str, wanted: Wanted) -> Part:

@@ -27,8 +27,6 @@ DUE: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate in the folder."""
-
     name: str
     path: Path
     facts: Facts
@@ -56,7 +54,6 @@ class CertificateFolder:
         self.authorities = Authorities(path)
 
     def certificate(self, name: str) -> Path:
-        """Where that of a name is."""
         return self.path / f"{name}.pem"
 
     def key(self, name: str) -> Path:

@@ -29,8 +29,6 @@ STOP_TIMEOUT = 35.0
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run."""
-
     name: str
     module: str
     environment: Mapping[str, str]
@@ -38,8 +36,6 @@ class Program:
 
 
 class Child:
-    """One run of a program."""
-
     def __init__(self, program: Program, relay: Callable[[str, str], None]) -> None:
         """`relay` gets the name and each line that the program writes."""
         self.name = program.name
@@ -91,7 +87,6 @@ class Child:
         await self._drained()
 
     def kill(self) -> None:
-        """Ends it at once."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -37,26 +37,25 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the parts listen on loopback."""
-
     topology: int
     ipam: int
     policy: int
     topology_metrics: int
     ipam_metrics: int
     policy_metrics: int
+    console: int | None = None
+    """None: there is no console."""
 
     def check(self) -> None:
         """Raises WrongState for one that is taken."""
         for field in fields(self):
-            option = f"--{field.name.replace('_', '-')}-port"
-            check_port_free(getattr(self, field.name), option)
+            port: int | None = getattr(self, field.name)
+            if port is not None:
+                check_port_free(port, f"--{field.name.replace('_', '-')}-port")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run."""
-
     folder: Path
     ports: Ports
     etcd: str
@@ -98,6 +97,10 @@ class Running:
             )
         )
         await self.unless_ended(_active(f"{LOOPBACK}:{ports.ipam}", own))
+        if ports.console is not None:
+            console = Child(_console(ports, ports.console, plan), self._relay)
+            self._children.append(console)
+            await console.start()
         return Cluster(
             pid=os.getpid(),
             topology=f"{LOOPBACK}:{ports.topology}",
@@ -108,6 +111,7 @@ class Running:
             policy=f"{LOOPBACK}:{ports.policy}",
             policy_metrics=f"{LOOPBACK}:{ports.policy_metrics}",
             certificates=str(plan.tls.romana.path) if plan.tls is not None else "",
+            console=_console_url(plan),
         )
 
     async def unless_ended(self, work: Awaitable[object]) -> None:
@@ -150,7 +154,6 @@ class Running:
             await asyncio.to_thread(self._etcd.stop)
 
     def kill(self) -> None:
-        """Stops everything at once."""
         for child in self._children:
             child.kill()
 
@@ -203,20 +206,42 @@ def _program(name: str, port: int, metrics: int, etcd: str, plan: Plan) -> Progr
     )
 
 
+def _console(ports: Ports, port: int, plan: Plan) -> Program:
+    prefix = "ROMANA_CONSOLE__"
+    settings = {
+        "LISTEN__ADDRESS": f"{LOOPBACK}:{port}",
+        "METRICS__ADDRESS": f"{LOOPBACK}:0",
+        "TOPOLOGY": f"{LOOPBACK}:{ports.topology}",
+        "IPAM": f"{LOOPBACK}:{ports.ipam}",
+        "POLICY": f"{LOOPBACK}:{ports.policy}",
+        "LOG__LEVEL": plan.log_level,
+        "LOG__FORMAT": "json",
+    }
+    if plan.tls is not None:
+        settings |= _files("LISTEN__TLS", plan.tls.services) | _files("TLS", plan.tls.services)
+    named = {prefix + name: value for name, value in settings.items()}
+    return Program("console", "services.console.main", named)
+
+
+def _console_url(plan: Plan) -> str:
+    if plan.ports.console is None:
+        return ""
+    scheme = "https" if plan.tls is not None else "http"
+    return f"{scheme}://{LOOPBACK}:{plan.ports.console}/"
+
+
 def _tls_settings(prefix: str, plan: Plan) -> dict[str, str]:
     """An etcd that runs already has its own way."""
     if plan.tls is None:
         return {}
     uses = {"LISTEN": plan.tls.services} | ({} if plan.etcd else {"ETCD": plan.tls.store})
-    return {
-        f"{prefix}{use}__TLS__{field}": str(path)
-        for use, files in uses.items()
-        for field, path in (
-            ("CA", files.ca),
-            ("CERTIFICATE", files.certificate),
-            ("KEY", files.key),
-        )
-    }
+    named = [_files(f"{use}__TLS", files) for use, files in uses.items()]
+    return {prefix + name: path for each in named for name, path in each.items()}
+
+
+def _files(section: str, files: TlsFiles) -> dict[str, str]:
+    found = (("CA", files.ca), ("CERTIFICATE", files.certificate), ("KEY", files.key))
+    return {f"{section}__{field}": str(path) for field, path in found}
 
 
 async def _serving(name: str, address: str, tls: TlsFiles | None) -> None:

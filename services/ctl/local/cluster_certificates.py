@@ -45,8 +45,6 @@ _USERS: Final = (
 
 
 class Outcome(StrEnum):
-    """What was done about a certificate."""
-
     MADE = "made"
     RENEWED = "renewed"
     KEPT = "kept"
@@ -54,8 +52,6 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A certificate that there has to be."""
-
     secret: str
     authority: str
     subject: Subject
@@ -63,8 +59,6 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one."""
-
     secret: str
     outcome: Outcome
     facts: Facts
@@ -72,8 +66,6 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """How long certificates are good."""
-
     days: int
     within: int
     """Days before its end, in which one is renewed."""
@@ -103,8 +95,6 @@ def is_due(data: Mapping[str, bytes], leaf: Leaf, ours: Pair, now: datetime, wit
 
 
 class ClusterCertificates:
-    """The Secrets of a namespace."""
-
     def __init__(self, server: ApiServer, namespace: str) -> None:
         self._server = server
         self._namespace = namespace

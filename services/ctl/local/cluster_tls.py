@@ -30,8 +30,6 @@ _LOOK: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterTls:
-    """The folders of both authorities."""
-
     romana: CertificateFolder
     etcd: CertificateFolder
 
@@ -42,12 +40,10 @@ class ClusterTls:
 
     @property
     def operator(self) -> TlsFiles:
-        """What the command shows."""
         return _files(self.romana, OPERATOR)
 
     @property
     def store(self) -> TlsFiles:
-        """What etcd and its clients show."""
         return _files(self.etcd, ETCD)
 
     def make(self, now: datetime) -> None:
@@ -87,7 +83,6 @@ class ClusterTls:
 
 
 def cluster_tls(data: Path) -> ClusterTls:
-    """Those of a data directory."""
     return ClusterTls(
         CertificateFolder(data / CERTIFICATES), CertificateFolder(data / ETCD_CERTIFICATES)
     )

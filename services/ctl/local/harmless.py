@@ -41,6 +41,7 @@ SETTINGS: Final = frozenset(
         "node_share",
         "election_ttl",
         "presence_ttl",
+        "release_fence",
         "release_grace",
         "node",
         "address",
@@ -58,6 +59,8 @@ SETTINGS: Final = frozenset(
         "rules.failsafe_outbound",
         "rules.log_group",
         "rules.log_rate",
+        "listen.names",
+        "allow_changes",
         "kubeconfig",
         "extender.address",
         "extender.tls.ca",
@@ -105,7 +108,7 @@ VARIABLES: Final = frozenset(
     ]
 )
 """The command's own."""
-SERVICES: Final = ("TOPOLOGY", "IPAM", "POLICY", "AGENT", "KUBERNETES")
+SERVICES: Final = ("TOPOLOGY", "IPAM", "POLICY", "AGENT", "KUBERNETES", "CONSOLE")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, object]:

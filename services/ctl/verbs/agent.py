@@ -76,7 +76,6 @@ async def rules(session: Session, agent_socket: AgentOption = "") -> None:
 
 
 def _policy(answer: api.GetStatusResponse) -> list[tuple[str, str]]:
-    """Lines of the status about policies."""
     if not answer.HasField("policy"):
         return [("Policies", "not enforced")]
     found = answer.policy

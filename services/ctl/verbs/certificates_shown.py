@@ -46,7 +46,6 @@ def chosen(folder: Path | None) -> Path:
 
 
 def columns(now: datetime) -> tuple[Column[Issued], ...]:
-    """What is shown of a certificate."""
     return (
         Column("NAME", lambda item: item.name),
         Column("ROLE", role),

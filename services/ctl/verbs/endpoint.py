@@ -94,12 +94,12 @@ async def attach(
     agent_socket: AgentOption = "",
 ) -> None:
     """Attaches a container or a VM, and returns when it can be reached."""
-    wanted = endpoint_pb2.EndpointTarget()
+    target = endpoint_pb2.EndpointTarget()
     if netns:
-        wanted.namespace.path = netns if "/" in netns else f"/run/netns/{netns}"
-        wanted.namespace.interface = interface
+        target.namespace.path = netns if "/" in netns else f"/run/netns/{netns}"
+        target.namespace.interface = interface
     elif interface:
-        wanted.interface.interface = interface
+        target.interface.interface = interface
     else:
         raise usage("give --netns for a container, or --interface for a VM")
     agent = session.agent(agent_socket)
@@ -110,7 +110,7 @@ async def attach(
                 name=name,
                 tenant=tenant,
                 segment=segment,
-                target=wanted,
+                target=target,
                 addresses=option_syntax.wants(
                     want, network=network, family=family, address=address
                 ),

@@ -76,7 +76,7 @@ async def evaluate(
 ) -> ExitCode:
     """Says where an endpoint of this owner may go, best first. Exit code 1: nowhere."""
     try:
-        wanted = enum_text.family(family)
+        family_number = enum_text.family(family)
     except ValueError as error:
         raise usage(f"--family: {error}") from None
     ipam = session.ipam
@@ -86,7 +86,7 @@ async def evaluate(
             tenant=tenant,
             segment=segment,
             network=network,
-            family=wanted,
+            family=family_number,
             nodes=node,
             limit=limit,
         ),

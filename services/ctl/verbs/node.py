@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 from romana.topology.v1.node_pb2 import (
@@ -17,15 +16,13 @@ from services.common.terminal.plural import count
 from services.ctl.calls import agents, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
-from services.ctl.failures.failure import Failure, usage
+from services.ctl.failures.failure import usage
+from services.ctl.verbs import node_check as health
+from services.ctl.verbs import node_life as life
 from services.ctl.views import node_view, plan_view
 from services.ctl.views.output import Format, plain
 
 app = group("Nodes: machines with an agent; where they are and what they hold.")
-
-NODE_NOT_FOUND = "NODE_NOT_FOUND"
-"""ErrorInfo.reason."""
-NOTHING_DELETED = api.DeleteNodeResponse()
 
 AddressOption = Annotated[
     str, typer.Option("--address", metavar="ADDRESS", help="The node's main address.")
@@ -125,7 +122,7 @@ async def show(
     """Shows a node: where it is, its agent, the blocks it holds, how others reach it."""
     topology = session.topology
     node = (await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))).node
-    held = await _held(session, name)
+    held = await life.held(session, name)
     agent = await agents.statuses(session, [name]) if held else None
     out = session.out
     if out.for_programs:
@@ -295,94 +292,18 @@ async def update(
     await waiting.wait_for_routes(session, wait)
 
 
-@verb(
-    app,
-    "remove",
-    mutates=True,
-    examples="""
-        romana node remove n1
-        romana node remove n1 --force       although addresses are in use on it
-        romana node remove n1 --ignore-not-found
-    """,
-)
-async def remove(
-    session: Session,
-    name: options.NodeArgument,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Although addresses are in use on it: they are released."),
-    ] = False,
-    ignore_not_found: options.IgnoreNotFoundOption = False,
-) -> None:
-    """Removes a node."""
-    # The API takes a node that has gone for removed, for those who try again after a lost answer.
-    # A person who names one that never was has most likely mistyped it.
-    topology = session.topology
-    try:
-        await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
-    except Failure as error:
-        if not (ignore_not_found and error.reason == NODE_NOT_FOUND):
-            raise
-        _show_removed(session, name, None)
-        return
-    if force:
-        session.confirm(await _question(session, name))
-    answer = await topology.once(
-        topology.stub.DeleteNode,
-        api.DeleteNodeRequest(name=name, force=force, request_id=session.request_id),
-    )
-    _show_removed(session, name, answer)
-
-
-def _show_removed(session: Session, name: str, answer: api.DeleteNodeResponse | None) -> None:
-    """Without an answer there was nothing to remove."""
-    if session.out.for_programs:
-        session.out.value(
-            {"name": name, "existed": answer is not None, **plain(answer or NOTHING_DELETED)}
-        )
-        return
-    if answer is None:
-        session.note(f"There is no node {name}: nothing was removed")
-        return
-    if session.out.form is Format.NAME:
-        session.out.line(name)
-    released = count(answer.released_addresses, "address")
-    session.note(
-        f"{name} is removed; {released} are being released"
-        if answer.released_addresses
-        else f"{name} is removed"
-    )
-
-
-async def _held(session: Session, name: str) -> node_view.Held | None:
-    """What ipam knows of a node, unless it is away."""
-    ipam = session.ipam
-    try:
-        blocks = await ipam.every(
-            ipam.stub.ListBlocks,
-            ipam_api.ListBlocksRequest(node=name),
-            lambda page: page.blocks,
-        )
-        routes = await ipam.once(ipam.stub.GetNodeRoutes, ipam_api.GetNodeRoutesRequest(node=name))
-    except Failure as error:
-        session.note(f"What it holds is not known: {error.message}")
-        return None
-    return node_view.Held(blocks.items, routes)
-
-
-async def _question(session: Session, name: str) -> str:
-    held = await _held(session, name)
-    if held is None:
-        return f"Remove {name} and release all its addresses?"
-    used = sum(block.used for block in held.blocks)
-    return f"Remove {name} and release {count(used, 'address')} in use on it?"
+verb(app, "check", mutates=True, examples=health.EXAMPLES)(health.check)
+verb(app, "cordon", mutates=True, examples=life.CORDON_EXAMPLES)(life.cordon)
+verb(app, "uncordon", mutates=True, examples=life.UNCORDON_EXAMPLES)(life.uncordon)
+verb(app, "drain", mutates=True, examples=life.DRAIN_EXAMPLES)(life.drain)
+verb(app, "remove", mutates=True, examples=life.REMOVE_EXAMPLES)(life.remove)
 
 
 def _change_labels(node: node_pb2.Node, texts: list[str]) -> None:
-    wanted, removed = option_syntax.label_changes(texts)
+    added, removed = option_syntax.label_changes(texts)
     for key in removed:
         node.labels.pop(key, None)
-    for key, value in wanted.items():
+    for key, value in added.items():
         node.labels[key] = value
 
 

@@ -389,11 +389,11 @@ def read_bytes(file: Path) -> bytes:
 
 
 async def _plan(session: Session, request: api.ApplyPoliciesRequest) -> api.ApplyPoliciesResponse:
-    asked = api.ApplyPoliciesRequest()
-    asked.CopyFrom(request)
-    asked.validate_only = True
+    trial = api.ApplyPoliciesRequest()
+    trial.CopyFrom(request)
+    trial.validate_only = True
     policy = session.policy
-    return await policy.read(policy.stub.ApplyPolicies, asked)
+    return await policy.read(policy.stub.ApplyPolicies, trial)
 
 
 def _show_changes(session: Session, answer: api.ApplyPoliciesResponse) -> None:

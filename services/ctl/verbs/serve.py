@@ -14,7 +14,12 @@ from typing import Annotated, Final
 
 import typer
 
-from services.ctl.calls.service_addresses import IPAM_PORT, POLICY_PORT, TOPOLOGY_PORT
+from services.ctl.calls.service_addresses import (
+    CONSOLE_PORT,
+    IPAM_PORT,
+    POLICY_PORT,
+    TOPOLOGY_PORT,
+)
 from services.ctl.calls.verb import single
 
 app = single()
@@ -28,12 +33,13 @@ class Service(StrEnum):
     AGENT = "agent"
     POLICY = "policy"
     KUBERNETES = "kubernetes"
+    CONSOLE = "console"
 
 
 _ON_THE_STORE: Final = (Service.TOPOLOGY, Service.IPAM, Service.POLICY)
-_CLIENTS: Final = (Service.AGENT, Service.KUBERNETES)
+_CLIENTS: Final = (Service.AGENT, Service.KUBERNETES, Service.CONSOLE)
 _ONLY: Final = {
-    "listen": _ON_THE_STORE,
+    "listen": (*_ON_THE_STORE, Service.CONSOLE),
     "etcd": _ON_THE_STORE,
     "initial-topology": (Service.TOPOLOGY,),
     "ipam": _CLIENTS,
@@ -49,7 +55,7 @@ _ONLY: Final = {
 def serve(
     service: Annotated[
         Service,
-        typer.Argument(metavar="topology|ipam|policy|agent|kubernetes", help="Which one."),
+        typer.Argument(metavar="topology|ipam|policy|agent|kubernetes|console", help="Which one."),
     ],
     config: Annotated[
         Path | None,
@@ -59,26 +65,27 @@ def serve(
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help=f"Where to serve.  [default: 127.0.0.1:{TOPOLOGY_PORT}, :{IPAM_PORT} or "
-            f":{POLICY_PORT}]",
+            help=f"Where to serve.  [default: 127.0.0.1:{TOPOLOGY_PORT}, :{IPAM_PORT}, "
+            f":{POLICY_PORT} or :{CONSOLE_PORT}]",
         ),
     ] = "",
     etcd: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="Where etcd is.")] = "",
     ipam: Annotated[
-        str, typer.Option(metavar="HOST:PORT,...", help="Agent and kubernetes only: where ipam is.")
+        str,
+        typer.Option(metavar="HOST:PORT,...", help="Agent, kubernetes, console: where ipam is."),
     ] = "",
     topology: Annotated[
         str,
         typer.Option(
             metavar="HOST:PORT,...",
-            help="Agent and kubernetes only: where topology is.  [agent: one address]",
+            help="Agent, kubernetes, console: where topology is.  [agent: one address]",
         ),
     ] = "",
     policy: Annotated[
         str,
         typer.Option(
             metavar="HOST:PORT,...",
-            help="Agent and kubernetes only: where policy is.  [agent's default: nowhere: nothing "
+            help="Agent, kubernetes, console: where policy is.  [agent's default: nowhere: nothing "
             "is enforced]",
         ),
     ] = "",
@@ -123,6 +130,7 @@ def serve(
       romana serve ipam --config /etc/romana/ipam.yaml
       romana serve policy --etcd 10.0.0.5:2379
       romana serve agent --ipam 10.0.0.5:9620 --topology 10.0.0.5:9610 --policy 10.0.0.5:9630
+      romana serve console --listen 127.0.0.1:9660 --ipam 10.0.0.5:9620,10.0.0.6:9620
       romana serve kubernetes --kubeconfig /etc/romana/kubeconfig --policy 10.0.0.5:9630
       ROMANA_IPAM__LOG__FORMAT=json romana serve ipam
     """

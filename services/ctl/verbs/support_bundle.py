@@ -150,22 +150,22 @@ def _named(metrics: list[str]) -> dict[str, str]:
 def _environment(session: Session, agent: str) -> dict[str, str]:
     """That of the children: they ask whom this command was told to ask."""
     common = session.common
-    told = {
-        environment.TOPOLOGY_VARIABLE: common.endpoints.topology,
-        environment.IPAM_VARIABLE: common.endpoints.ipam,
-        environment.POLICY_VARIABLE: common.endpoints.policy,
+    variables = {
+        environment.TOPOLOGY_VARIABLE: common.addresses.topology,
+        environment.IPAM_VARIABLE: common.addresses.ipam,
+        environment.POLICY_VARIABLE: common.addresses.policy,
         agent_option.VARIABLE: agent,
         "COLUMNS": "200",
     }
     if common.tls is not None:
-        told |= {
+        variables |= {
             "ROMANA_TLS_CA": str(common.tls.ca),
             "ROMANA_TLS_CERT": str(common.tls.certificate),
             "ROMANA_TLS_KEY": str(common.tls.key),
         }
     if common.insecure:
-        told["ROMANA_INSECURE"] = "true"
-    return {**os.environ, **told}
+        variables["ROMANA_INSECURE"] = "true"
+    return {**os.environ, **variables}
 
 
 def _write(path: Path, content: bytes) -> None:

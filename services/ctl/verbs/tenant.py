@@ -86,10 +86,10 @@ async def set_tenant(
     """Sets labels and isolation of a tenant; what is not named stays as it is."""
     known = {each.name: each for each in await _tenants(session)}
     tenant = known.get(name) or endpoint_pb2.Tenant(name=name)
-    wanted, removed = option_syntax.label_changes(label)
+    added, removed = option_syntax.label_changes(label)
     for key in removed:
         tenant.labels.pop(key, None)
-    tenant.labels.update(wanted)
+    tenant.labels.update(added)
     if isolation is not None:
         tenant.isolation = ISOLATIONS[isolation]
     before = await waiting.policy_revision(session, wait)

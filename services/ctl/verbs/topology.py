@@ -256,12 +256,12 @@ def read_text(file: Path) -> str:
 
 async def _plan(session: Session, request: api.ApplyTopologyRequest) -> api.ApplyTopologyResponse:
     """Asks for the plan. Strandings are part of it, not a reason to refuse."""
-    asked = api.ApplyTopologyRequest()
-    asked.CopyFrom(request)
-    asked.validate_only = True
-    asked.allow_stranded = True
+    trial = api.ApplyTopologyRequest()
+    trial.CopyFrom(request)
+    trial.validate_only = True
+    trial.allow_stranded = True
     topology = session.topology
-    return await topology.read(topology.stub.ApplyTopology, asked)
+    return await topology.read(topology.stub.ApplyTopology, trial)
 
 
 def _show_plan(

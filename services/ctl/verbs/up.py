@@ -19,7 +19,7 @@ from services.common.etcd.process import free_port
 from services.common.process import environment
 from services.common.terminal.table import Column, Screen
 from services.ctl.calls import service_addresses
-from services.ctl.calls.service_addresses import Cluster, Endpoints
+from services.ctl.calls.service_addresses import Cluster, ServiceAddresses
 from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.calls.verb import FormatOption, finish, single
 from services.ctl.failures.exit_codes import ExitCode
@@ -35,8 +35,6 @@ app = single()
 
 
 class LogLevel(StrEnum):
-    """What the services log."""
-
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
@@ -78,6 +76,10 @@ def up(
     + 1,
     ipam_metrics_port: Annotated[int, _port("Its metrics")] = service_addresses.IPAM_PORT + 1,
     policy_metrics_port: Annotated[int, _port("Its metrics")] = service_addresses.POLICY_PORT + 1,
+    console: Annotated[
+        bool, typer.Option("--console/--no-console", help="Serve the console, for a browser.")
+    ] = True,
+    console_port: Annotated[int, _port("The console")] = service_addresses.CONSOLE_PORT,
     tls: Annotated[
         bool | None,
         typer.Option(
@@ -112,6 +114,7 @@ def up(
         topology_metrics=topology_metrics_port or free_port(),
         ipam_metrics=ipam_metrics_port or free_port(),
         policy_metrics=policy_metrics_port or free_port(),
+        console=(console_port or free_port()) if console else None,
     )
     screen = Screen()
     folder = (data_dir or service_addresses.data_dir(os.environ)).expanduser().absolute()
@@ -177,7 +180,7 @@ def initial_request(text: str) -> api.ApplyTopologyRequest | None:
 async def _apply_first(found: Cluster, request: api.ApplyTopologyRequest, screen: Screen) -> None:
     """Applies the initial topology unless there is one."""
     common = CommonOptions(
-        Endpoints(found.topology, found.ipam, found.policy),
+        ServiceAddresses(found.topology, found.ipam, found.policy),
         tls=found.tls,
         request_id="up-initial-topology",
     )
@@ -206,6 +209,8 @@ def _announce(out: Output, found: Cluster, folder: Path) -> None:
     out.screen.table(parts, COLUMNS, wide=True)
     sys.stdout.flush()
     out.screen.note(f"Everything serves. Data is in {folder}. Ctrl-C ends it.")
+    if found.console:
+        out.screen.note(f"The console, for a browser: {found.console}")
     if found.certificates:
         out.screen.note(
             "A node's certificate: romana certificates issue NODE --role node; they are in "

@@ -146,7 +146,6 @@ def pairs(items: Mapping[str, str]) -> str:
 
 
 def owner(tenant: str, segment: str) -> str:
-    """Tenant and segment as one word."""
     return f"{tenant}/{segment}" if segment else tenant
 
 

@@ -38,7 +38,6 @@ def lines(answer: api.GetMatrixResponse) -> list[str]:
 
 
 def summary(answer: api.GetMatrixResponse) -> str:
-    """The legend, with counts."""
     actions = [
         action
         for row in answer.rows

@@ -22,11 +22,17 @@ def attached_to(node: node_pb2.Node) -> str:
     return "no network" if nowhere else "every network of its groups"
 
 
+def networks(item: node_pb2.Node) -> str:
+    """What it is on, and whether it gives new addresses there."""
+    found = ", ".join(item.networks) or "-"
+    return f"{found} (cordoned)" if item.cordoned else found
+
+
 COLUMNS: tuple[Column[node_pb2.Node], ...] = (
     Column("NAME", lambda item: item.name),
     Column("ADDRESS", lambda item: item.address or "-"),
     Column("GROUPS", lambda item: ", ".join(place.group for place in item.placements) or "-"),
-    Column("NETWORKS", lambda item: ", ".join(item.networks) or "-"),
+    Column("NETWORKS", networks),
     Column("LABELS", lambda item: enum_text.pairs(item.labels), wide=True),
     Column("ATTACHED TO", attached_to, wide=True),
     Column("PINNED", lambda item: ", ".join(sorted(item.pins)), wide=True),
@@ -65,14 +71,11 @@ REMOTE_ROUTES: tuple[Column[utilization_pb2.Route], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What ipam knows of a node."""
-
     blocks: Sequence[block_pb2.Block]
     routes: ipam_service_pb2.GetNodeRoutesResponse
 
 
 def show(out: Output, node: node_pb2.Node) -> None:
-    """Prints what topology knows of a node."""
     out.sheet(
         fields(
             [
@@ -88,6 +91,7 @@ def show(out: Output, node: node_pb2.Node) -> None:
                     or "none",
                 ),
                 ("Networks", ", ".join(node.networks) or "none"),
+                *([("Cordoned", "yes: it gets no new addresses")] if node.cordoned else []),
                 ("Attached to", "" if node.attachments else attached_to(node)),
                 *_allowance(node.allowance),
                 *([("Said itself", ", ".join(node.self_reported))] if node.self_reported else []),

@@ -55,7 +55,6 @@ class Output:
 
     @property
     def wide(self) -> bool:
-        """Tables show all columns."""
         return self.form is Format.WIDE
 
     def value(self, value: Json) -> None:
@@ -74,11 +73,9 @@ class Output:
         sys.stdout.flush()
 
     def line(self, text: str = "") -> None:
-        """Writes a line for people."""
         self.screen.line(text)
 
     def sheet(self, table: Table) -> None:
-        """Writes something drawn for people."""
         self.screen.print(table)
 
     def listing(

@@ -44,7 +44,6 @@ STRANDED: tuple[Column[topology_pb2.StrandedBlock], ...] = (
 
 
 def is_empty(plan: topology_pb2.TopologyPlan) -> bool:
-    """Nothing changes."""
     return not (plan.networks or plan.groups or plan.nodes or plan.stranded)
 
 

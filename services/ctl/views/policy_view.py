@@ -36,8 +36,6 @@ _PREFIXES_OF_OPERATORS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """A rule as a row of a table."""
-
     place: str
     action: str
     peers: str

@@ -39,7 +39,6 @@ class StandardStreams:
 
 
 def guard() -> StandardStreams:
-    """Makes the standard streams last, from now on."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -52,7 +52,6 @@ NOTE_COLUMN: Column[Row] = Column("ASSIGNMENT", lambda row: row.note)
 
 
 def columns(rows: Sequence[Row], *, with_usage: bool) -> tuple[Column[Row], ...]:
-    """The columns that have something to show."""
     shown = COLUMNS + (USAGE_COLUMNS if with_usage else ())
     return (*shown, NOTE_COLUMN) if any(row.note for row in rows) else shown
 
@@ -71,7 +70,6 @@ def usage_of(
 def rows(
     topology: topology_pb2.Topology, usage: Mapping[UsageKey, utilization_pb2.Usage]
 ) -> list[Row]:
-    """The tree of one topology, parents before children."""
     made = [Row(topology.name, _node_count(topology.groups), "", "", None, "")]
     made += _children(topology.groups, topology.networks, usage, trunk="")
     return made

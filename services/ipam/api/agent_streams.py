@@ -18,7 +18,7 @@ from services.common.rpc.identity import check_node
 from services.common.rpc.request_id import passed_on
 from services.common.rpc.sibling_replicas import SiblingReplicas
 from services.common.sync import wire
-from services.common.sync.hub import Hub, Observer
+from services.common.sync.hub import Hub, HubObserver
 from services.common.sync.model import Hello, Position
 from services.common.sync.source import Source
 from services.common.sync.stream_server import serve
@@ -35,10 +35,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Syncing:
-    """All streams of this replica."""
-
     def __init__(
-        self, replica: Replica, observer: Observer, tls: TlsFiles | None, *, insecure: bool
+        self, replica: Replica, observer: HubObserver, tls: TlsFiles | None, *, insecure: bool
     ) -> None:
         """Follows the replica from now on; `tls` and `insecure` are for asking other replicas."""
         self._replica = replica
@@ -48,7 +46,7 @@ class Syncing:
         self._siblings = SiblingReplicas[pb.GetSyncStatusResponse](
             lambda: replica.candidates - {replica.identity.address}, tls, insecure=insecure
         )
-        self._wanted = False
+        self._has_agents = False
         """An agent has come: until then nobody needs the routes, which cost as much memory as the
         blocks, and time with every block that comes or goes."""
         replica.listen(self._on_change)
@@ -58,9 +56,9 @@ class Syncing:
 
         async def admit(hello: Hello) -> None:
             check_node(context, hello.node)
-            if not self._wanted:
+            if not self._has_agents:
                 await self._replica.committed()  # raises Unavailable
-                self._wanted = True
+                self._has_agents = True
                 self._on_change(None)
 
         await serve(self.hub, route_messages.DIALECT, context, admit)
@@ -83,7 +81,6 @@ class Syncing:
         )
 
     async def close(self) -> None:
-        """Closes channels."""
         await self._siblings.close()
 
     async def drain_on(self, draining: Draining, seconds: float) -> None:
@@ -107,7 +104,7 @@ class Syncing:
         """The replica's memory changed, and holds nothing that is not in the store."""
         del places  # the view was told of them
         replica = self._replica
-        if not self._wanted or not replica.loaded:
+        if not self._has_agents or not replica.loaded:
             return  # streams stay as they are until all is read
         self._routes.update(replica.ledger, replica.drain_changed_nodes())
         self.hub.flush(replica.floor)
@@ -116,7 +113,6 @@ class Syncing:
 async def _ask(
     nodes: Sequence[str], channel: grpc.aio.Channel, timeout: float
 ) -> pb.GetSyncStatusResponse:
-    """What another replica knows."""
     stub: IpamServiceAsyncStub = IpamServiceStub(channel)
     request = pb.GetSyncStatusRequest(nodes=nodes, local_only=True)
     return await stub.GetSyncStatus(request, timeout=timeout, metadata=passed_on())

@@ -20,8 +20,6 @@ CHUNK: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class BlockChanges:
-    """What to tell a client next."""
-
     updated: Sequence[Block]
     removed: Sequence[str]
     in_sync: bool
@@ -31,11 +29,11 @@ class BlockChanges:
 class BlockFeed:
     """One client's view. What changed while it was busy is kept as a set of blocks, no more."""
 
-    def __init__(self, replica: Replica, wanted: BlockFilter, draining: Draining) -> None:
+    def __init__(self, replica: Replica, block_filter: BlockFilter, draining: Draining) -> None:
         self._replica = replica
-        self._wanted = wanted
+        self._filter = block_filter
         self._draining = draining
-        self._told: dict[Place, str] = {}
+        self._sent: dict[Place, str] = {}
         self._changed: dict[Place, None] = {}
         self._void = False
         self._wake = asyncio.Event()
@@ -73,11 +71,11 @@ class BlockFeed:
             updated, removed = [], []
             for place in places[start : start + CHUNK]:
                 block = self._replica.ledger.index.blocks.get(place)
-                if block is not None and self._wanted.matches(block):
+                if block is not None and self._filter.matches(block):
                     updated.append(block)
-                    self._told[place] = str(block)
-                elif place in self._told:
-                    removed.append(self._told.pop(place))
+                    self._sent[place] = str(block)
+                elif place in self._sent:
+                    removed.append(self._sent.pop(place))
             last = start + CHUNK >= count
             if updated or removed or (last and not in_sync):
                 revision = self._replica.revision

@@ -10,7 +10,7 @@ from romana.ipam.v1 import ipam_service_pb2 as pb
 from services.common.errors import InvalidInput
 from services.common.model.names import NodeName
 from services.common.process.turns import Turns
-from services.ipam.api import messages
+from services.ipam.api import messages_in, messages_out
 from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
 from services.ipam.deciding.evaluate_groups import GroupEvaluating
 from services.ipam.store.replica import Replica
@@ -23,20 +23,20 @@ async def evaluate(
     replica: Replica, turns: Turns, request: pb.EvaluateNodesRequest
 ) -> pb.EvaluateNodesResponse:
     """The answer to a request; a node is as it was when its piece was at work."""
-    tenant, segment = messages.parse_owner(request.tenant, request.segment)
-    evaluating = Evaluating(tenant, segment, messages.parse_node_evaluation(request))
+    tenant, segment = messages_in.parse_owner(request.tenant, request.segment)
+    evaluating = Evaluating(tenant, segment, messages_in.parse_node_evaluation(request))
     if len(request.nodes) > NODES_MOST:
         problem = f"has {len(request.nodes)}, at most {NODES_MOST} are allowed"
         raise InvalidInput.at("nodes", problem)
     found = await _look(replica, turns, evaluating, request.nodes)
     answer = pb.EvaluateNodesResponse()
-    wanted = iter(found[: request.limit or None])
-    item = next(wanted, None)
+    left = iter(found[: request.limit or None])
+    item = next(left, None)
     while item is not None:
         async with turns.piece() as piece:
             while item is not None and not piece.is_over:
-                answer.evaluations.append(messages.evaluation(item))
-                item = next(wanted, None)
+                answer.evaluations.append(messages_out.evaluation(item))
+                item = next(left, None)
     return answer
 
 
@@ -44,8 +44,8 @@ async def evaluate_groups(
     replica: Replica, turns: Turns, request: pb.EvaluateGroupsRequest
 ) -> pb.EvaluateGroupsResponse:
     """The answer to a request; a group is as it was when its piece was at work."""
-    tenant, segment = messages.parse_owner(request.tenant, request.segment)
-    evaluating = GroupEvaluating(tenant, segment, messages.parse_group_evaluation(request))
+    tenant, segment = messages_in.parse_owner(request.tenant, request.segment)
+    evaluating = GroupEvaluating(tenant, segment, messages_in.parse_group_evaluation(request))
     left = iter(evaluating.begin(await replica.committed()))
     place = next(left, None)
     while place is not None:
@@ -55,15 +55,15 @@ async def evaluate_groups(
             while place is not None and not piece.is_over:
                 evaluating.look(ledger, place, now)
                 place = next(left, None)
-    return messages.rooms(evaluating.rooms)
+    return messages_out.rooms(evaluating.rooms)
 
 
 async def _look(
-    replica: Replica, turns: Turns, evaluating: Evaluating, asked: Sequence[str]
+    replica: Replica, turns: Turns, evaluating: Evaluating, nodes: Sequence[str]
 ) -> list[Evaluation]:
     """Evaluates the nodes that are asked for (none: all), best first."""
     ledger = await replica.committed()
-    names = list(dict.fromkeys(map(NodeName, asked))) if asked else list(ledger.nodes)
+    names = list(dict.fromkeys(map(NodeName, nodes))) if nodes else list(ledger.nodes)
     found: list[Evaluation] = []
     at = 0
     while at < len(names):
@@ -71,7 +71,7 @@ async def _look(
             ledger, now = await replica.committed(), replica.now()
             piece.begin()
             while at < len(names) and not piece.is_over:
-                if asked or names[at] in ledger.nodes:  # it may have gone since
+                if nodes or names[at] in ledger.nodes:  # it may have gone since
                     found.append(evaluating.look(ledger, names[at], now))
                 at += 1
     best_first(found)

@@ -88,8 +88,6 @@ class Elsewhere:
 
 
 class Forwarding:
-    """Decides here or elsewhere."""
-
     def __init__(self, replica: Replica, tls: TlsFiles | None, *, insecure: bool) -> None:
         """`tls` and `insecure` are for asking other replicas."""
         self._replica = replica
@@ -126,7 +124,6 @@ class Forwarding:
                 await asyncio.wait_for(change.wait(), min(_AGAIN, max(until - clock(), 0)))
 
     async def close(self) -> None:
-        """Closes the channels."""
         channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
             await channel.close()

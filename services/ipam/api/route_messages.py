@@ -18,19 +18,16 @@ from services.ipam.routes.source import Encoding
 
 
 def network(identity: str, value: Network, topology: TopologyName) -> bytes:
-    """A network, serialised."""
     message = to_message(network_pb2.Network, value, topology=topology)
     return serialise(pb.RouteResource(id=identity, network=message))
 
 
 def peer(identity: str, network: NetworkName, node: NodeName, address: Address) -> bytes:
-    """A node's address, serialised."""
     message = pb.Peer(network=network, node=node, address=str(address))
     return serialise(pb.RouteResource(id=identity, peer=message))
 
 
 def route(identity: str, network: NetworkName, prefix: str, node: NodeName) -> bytes:
-    """A route, serialised."""
     message = pb.PrefixRoute(network=network, prefix=prefix, node=node)
     return serialise(pb.RouteResource(id=identity, route=message))
 

@@ -26,7 +26,7 @@ from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.common.store.unreadable import named
-from services.ipam.api import messages
+from services.ipam.api import messages_in, messages_out
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
@@ -70,8 +70,6 @@ OVERLOADED_PAUSE: Final = 0.05
 
 
 class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
-    """One replica's methods."""
-
     def __init__(
         self,
         replica: Replica,
@@ -100,7 +98,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.AllocateAddressRequest, context: Context
     ) -> pb.AllocateAddressResponse:
         bounds = self._bounds_of(bound(_METHODS + "AllocateAddress", context))
-        command = messages.parse_spec(request.spec, "spec", bounds)
+        command = messages_in.parse_spec(request.spec, "spec", bounds)
 
         async def here() -> pb.AllocateAddressResponse:
             result = (await self._allocate((command,), context))[0]
@@ -109,7 +107,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             assert isinstance(result, Allocated)
             return pb.AllocateAddressResponse(
                 allocations=[
-                    messages.allocation(Allocation(command.name, command.owner, address))
+                    messages_out.allocation(Allocation(command.name, command.owner, address))
                     for address in result.addresses
                 ],
                 existed=result.existed,
@@ -167,12 +165,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         """Appends one result per spec, in order."""
 
         async def here() -> None:
-            commands, refused = messages.parse_specs(specs, bounds)
+            commands, refused = messages_in.parse_specs(specs, bounds)
             results = await self._allocate_by_owner(commands, context) if commands else []
             for index in sorted(refused):
                 results.insert(index, refused[index])
-            status_of = messages.fitting_statuses(results, self._encoder.status_of)
-            writer = messages.ResultWriter(into, status_of)
+            status_of = messages_out.fitting_statuses(results, self._encoder.status_of)
+            writer = messages_out.ResultWriter(into, status_of)
             for start in range(0, len(results), ANSWER_CHUNK):
                 if start:
                     await asyncio.sleep(0)  # others' turn: errors take long to translate
@@ -225,14 +223,14 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def MoveAddress(
         self, request: pb.MoveAddressRequest, context: Context
     ) -> pb.MoveAddressResponse:
-        command = messages.parse_move(request)
+        command = messages_in.parse_move(request)
 
         async def here() -> pb.MoveAddressResponse:
             result = await self._submit(command)
             assert isinstance(result, Moved)
             self._trail.add((command,), (result,), context)
             return pb.MoveAddressResponse(
-                allocations=map(messages.allocation, result.allocations),
+                allocations=map(messages_out.allocation, result.allocations),
                 from_node=result.from_node,
             )
 
@@ -245,7 +243,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def ReleaseAddress(
         self, request: pb.ReleaseAddressRequest, context: Context
     ) -> pb.ReleaseAddressResponse:
-        command = messages.parse_release(request.spec, "spec")
+        command = messages_in.parse_release(request.spec, "spec")
 
         async def here() -> pb.ReleaseAddressResponse:
             result = await self._submit(command)
@@ -269,7 +267,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             for index, spec in enumerate(request.specs):
                 results.append(None)
                 try:
-                    commands[index] = messages.parse_release(spec, f"specs[{index}]")
+                    commands[index] = messages_in.parse_release(spec, f"specs[{index}]")
                 except InvalidInput as error:
                     results[index] = error
             found = await self._replica.submit([*commands.values()]) if commands else ()
@@ -278,7 +276,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                 results[index] = result
             released = (len(it.addresses) for it in found if isinstance(it, Released))
             self._metrics.released(sum(released))
-            answer = messages.released(results, self._encoder.status_of)
+            answer = messages_out.released(results, self._encoder.status_of)
             left = self._left_over(results)
             if left:
                 rest = pb.ReleaseAddressesRequest(specs=[request.specs[index] for index in left])
@@ -296,7 +294,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def CreateReservation(
         self, request: pb.CreateReservationRequest, context: Context
     ) -> pb.CreateReservationResponse:
-        reservation = messages.parse_reservation(request.reservation)
+        reservation = messages_in.parse_reservation(request.reservation)
         nodes = bound(_METHODS + "CreateReservation", context)
         if nodes is not None:
             reservation = replace(reservation, node=min(nodes))
@@ -305,7 +303,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             await self._submit(CreateReservation(reservation, request.allow_in_use))
             ledger = await self._replica.committed()
             return pb.CreateReservationResponse(
-                reservation=messages.reservation(reservation, ledger)
+                reservation=messages_out.reservation(reservation, ledger)
             )
 
         return await self._forwarding.answer(
@@ -336,7 +334,9 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         )
         page = names[:most]
         return pb.ListReservationsResponse(
-            reservations=[messages.reservation(ledger.reservations[name], ledger) for name in page],
+            reservations=[
+                messages_out.reservation(ledger.reservations[name], ledger) for name in page
+            ],
             next_page_token=make_token(page[-1]) if len(names) > most else "",
         )
 
@@ -356,7 +356,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                 metadata={"field": request.WhichOneof("key") or "name", "key": what[:253]},
             )
         return pb.GetAddressResponse(
-            allocations=[messages.allocation(allocation(*place)) for place in places]
+            allocations=[messages_out.allocation(allocation(*place)) for place in places]
         )
 
     async def ListAddresses(
@@ -369,7 +369,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         most = _page_size(request.page_size, 1000, 5000)
         places, more = list_addresses(ledger, block_filter, _place(request.page_token), most)
         return pb.ListAddressesResponse(
-            allocations=[messages.allocation(allocation(*place)) for place in places],
+            allocations=[messages_out.allocation(allocation(*place)) for place in places],
             next_page_token=make_token(*more) if more else "",
         )
 
@@ -381,7 +381,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         most = _page_size(request.page_size, 1000, 5000)
         blocks, more = list_blocks(ledger, block_filter, _place(request.page_token), most)
         return pb.ListBlocksResponse(
-            blocks=[messages.block(item, ledger) for item in blocks],
+            blocks=[messages_out.block(item, ledger) for item in blocks],
             next_page_token=make_token(*more) if more else "",
         )
 
@@ -413,7 +413,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             routes.sync(ledger)
         return pb.GetUtilizationResponse(
             networks=[
-                messages.network_usage(
+                messages_out.network_usage(
                     usage,
                     [(node, routes.count(usage.network, node)) for node in sorted(usage.nodes)]
                     if request.include_nodes
@@ -438,8 +438,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         routes = self._replica.routes
         routes.sync(ledger)
         return pb.GetNodeRoutesResponse(
-            own=[messages.route(item, ledger) for item in routes.own(node)],
-            remote=[messages.route(item, ledger) for item in routes.remote(ledger, node)],
+            own=[messages_out.route(item, ledger) for item in routes.own(node)],
+            remote=[messages_out.route(item, ledger) for item in routes.remote(ledger, node)],
         )
 
     async def SyncRoutes(  # type: ignore[override]  # it uses context.read and context.write
@@ -460,7 +460,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         async for changes in feed.follow():
             ledger = self._replica.ledger
             yield pb.WatchBlocksResponse(
-                updated=[messages.block(item, ledger) for item in changes.updated],
+                updated=[messages_out.block(item, ledger) for item in changes.updated],
                 removed=changes.removed,
                 in_sync=changes.in_sync,
                 revision=changes.revision,
@@ -471,7 +471,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
         async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
             async for progress in steps:
-                found = chunks(map(messages.finding, progress.findings), BATCH_ITEMS)
+                found = chunks(map(messages_out.finding, progress.findings), BATCH_ITEMS)
                 answers = [pb.CheckConsistencyResponse(findings=part) for part in found]
                 answers = answers or [pb.CheckConsistencyResponse()]
                 answers[-1].done = progress.done
@@ -496,7 +496,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             blocks=len(replica.ledger.index.blocks),
             version=version(),
             unreadable=named(replica.unreadable),
-            releases=messages.node_releases(replica.ledger),
+            releases=messages_out.node_releases(replica.ledger),
         )
 
     # How writes get to the active replica.
@@ -523,9 +523,9 @@ def _check_specs(specs: Sequence[AllocationSpec]) -> None:
         )
 
 
-def _page_size(asked: int, default: int, most: int) -> int:
+def _page_size(requested: int, default: int, most: int) -> int:
     """How many items to return; 0 asks for the default."""
-    return min(asked or default, most)
+    return min(requested or default, most)
 
 
 def _place(token: str) -> tuple[NetworkName, int] | None:

@@ -28,8 +28,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class AllocationEntry(LogEntry, frozen=True, kw_only=True):
-    """An address was allocated."""
-
     event: str = "address_allocated"
     address: str
     name: str
@@ -41,8 +39,6 @@ class AllocationEntry(LogEntry, frozen=True, kw_only=True):
 
 
 class ReleaseEntry(LogEntry, frozen=True, kw_only=True):
-    """An address was released."""
-
     event: str = "address_released"
     address: str
     name: str

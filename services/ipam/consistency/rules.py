@@ -29,8 +29,6 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
-    """A page as it was read."""
-
     place: Place
     bits: int
     page: int
@@ -59,7 +57,6 @@ class Check:
         self._seen: set[tuple[Place, int]] = set()
 
     def page(self, stored: StoredPage) -> Iterator[Finding]:
-        """Looks at one page."""
         record = stored.record
         self._seen.add((stored.place, stored.page))
         if not record.returned:

@@ -27,14 +27,11 @@ class Twice:
 
     @property
     def address(self) -> int:
-        """The address."""
         return self.place[1] + self.offset
 
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Who else has an address."""
-
     what: str
     """For people."""
     node: NodeName | None = None
@@ -54,7 +51,6 @@ class OwnAddresses:
         self.found: list[Twice] = []
 
     def network(self, network: Network) -> None:
-        """Adds a network's own addresses."""
         for address in network.own_addresses():
             what = "the gateway" if address == network.gateway else "an edge of the subnet"
             self._owners[_key(address)] = _Owner(
@@ -62,7 +58,6 @@ class OwnAddresses:
             )
 
     def node(self, node: Node) -> None:
-        """Adds a node's addresses."""
         for address in _addresses(node):
             self._owners[_key(address)] = _Owner(f"an address of node {node.name!r}", node.name)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from services.common.errors import AlreadyExists, NotFound
 from services.common.model.node import Node
 from services.ipam.deciding.commands import Allocate, Allocated, Terms
-from services.ipam.deciding.explain import no_address, nothing_left, unusable
+from services.ipam.deciding.explain import cordoned, no_address, nothing_left, unusable
 from services.ipam.deciding.rested import close_one
 from services.ipam.ledger.areas import Area
 from services.ipam.ledger.blocks import Block
@@ -87,6 +87,8 @@ def _any(
     ledger: Ledger, node: Node, owner: Owner, spec: AddressSpec, now: int, ordinal: int
 ) -> tuple[Block, int]:
     """Block and offset of an address that may be any."""
+    if node.cordoned:
+        raise no_address(spec, ordinal, owner, cordoned(ledger, node, owner.tenant, spec))
     areas = ledger.areas_for(node, owner.tenant, spec.network, spec.bits)
     for area in areas:
         holding = area.holdings.get(owner)

@@ -66,8 +66,6 @@ class _Run:
 
 
 class Batch:
-    """Executes what fits into one transaction."""
-
     def __init__(
         self,
         ledger: Ledger,

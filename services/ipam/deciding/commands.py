@@ -97,22 +97,16 @@ Command = (
 
 
 class Allocated(Struct, frozen=True, gc=False):
-    """The result of Allocate."""
-
     addresses: Sequence[AllocatedAddress]
     """In the order in which they were asked for."""
     existed: bool = False
 
 
 class Released(Struct, frozen=True, gc=False):
-    """The result of Release."""
-
     addresses: Sequence[AllocatedAddress]
 
 
 class Moved(Struct, frozen=True):
-    """The result of Move."""
-
     allocations: Sequence[Allocation]
     """In the order in which they were asked for."""
     from_node: NodeName
@@ -120,8 +114,6 @@ class Moved(Struct, frozen=True):
 
 
 class NodeReleased(Struct, frozen=True):
-    """The result of ReleaseNode."""
-
     allocations: Sequence[Allocation]
     """What was released in this transaction."""
     is_done: bool

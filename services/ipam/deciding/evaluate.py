@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
-from services.ipam.deciding.explain import refuse, unusable
+from services.ipam.deciding.explain import cordoned, refuse, unusable
 from services.ipam.ledger.areas import Area
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ledger import Ledger
@@ -16,8 +16,6 @@ from services.ipam.model import AddressSpec, Owner, Refused
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a node has to offer."""
-
     node: NodeName
     fits: bool
     network: NetworkName | None = None
@@ -55,6 +53,9 @@ class Evaluating:
                 reason="NODE_NOT_FOUND",
                 metadata={"field": "nodes", "node": name},
             )
+        if node.cordoned and self._spec.address is None:
+            closed = cordoned(ledger, node, self._tenant, self._spec)
+            return Evaluation(name, fits=False, refusals=closed)
         owner = Owner(name, self._tenant, self._segment)
         refusals: list[Refused] = []
         for area in ledger.areas_for(node, owner.tenant, self._spec.network, self._spec.bits):

@@ -41,8 +41,6 @@ class HolderRoom:
 
 @dataclass(slots=True)
 class Rooms:
-    """The answer."""
-
     groups: list[GroupRoom] = field(default_factory=list)
     """In the order in which networks are tried."""
     holders: list[HolderRoom] = field(default_factory=list)
@@ -88,7 +86,7 @@ class GroupEvaluating:
         if area is None:
             return
         if self._spec.address is None:
-            _any(self.rooms, area, self._owner, now)
+            _any(self.rooms, ledger, area, self._owner, now)
         else:
             _exactly(self.rooms, ledger, area, self._owner, self._spec.address)
 
@@ -100,14 +98,16 @@ def _in_order(ledger: Ledger, tenant: Tenant) -> Sequence[NetworkName]:
     return [*named, *(network.name for network in networks if tenant not in network.tenants)]
 
 
-def _any(rooms: Rooms, area: Area, owner: Owner, now: int) -> None:
+def _any(rooms: Rooms, ledger: Ledger, area: Area, owner: Owner, now: int) -> None:
     name = area.network.name
     free = area.free()
     refused = None if free else refuse(area, owner, now)
     rooms.groups.append(GroupRoom(name, area.path, free, refused))
     _, tenant, segment = owner
     for (node, of_tenant, of_segment), holding in area.holdings.items():
-        if of_tenant == tenant and of_segment == segment:
+        held_by = ledger.nodes.get(node)
+        is_open = held_by is None or not held_by.cordoned
+        if of_tenant == tenant and of_segment == segment and is_open:
             in_blocks = sum(available(block, area, now) for block in holding.blocks)
             if in_blocks:
                 rooms.holders.append(HolderRoom(name, node, in_blocks))

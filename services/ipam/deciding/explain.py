@@ -16,7 +16,6 @@ from services.ipam.model import AddressSpec, NoAddress, Owner, Refused, Why, add
 def nothing_left(
     ledger: Ledger, node: Node, owner: Owner, spec: AddressSpec, now: int, ordinal: int
 ) -> Exception:
-    """Why no network gives an address."""
     refusals = list(unusable(ledger, node, owner.tenant, spec))
     tried = {
         area.network.name: refuse(area, owner, now)
@@ -65,6 +64,13 @@ def unusable(ledger: Ledger, node: Node, tenant: Tenant, spec: AddressSpec) -> I
             yield Refused(name, Why.NODE_NOT_ATTACHED)
         elif ledger.area_of_node(node, name) is None:
             yield Refused(name, Why.NO_GROUP)
+
+
+def cordoned(ledger: Ledger, node: Node, tenant: Tenant, spec: AddressSpec) -> Sequence[Refused]:
+    """Why a cordoned node gives nothing, by network; raises as `unusable`."""
+    areas = ledger.areas_for(node, tenant, spec.network, spec.bits)
+    closed = [Refused(area.network.name, Why.NODE_CORDONED, area.path) for area in areas]
+    return [*closed, *unusable(ledger, node, tenant, spec)]
 
 
 def no_address(

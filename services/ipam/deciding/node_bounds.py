@@ -88,7 +88,6 @@ def check_conflict(ledger: Ledger, node: NodeName, reservation: Reservation) -> 
 
 
 def may_take(name: EndpointName, node: NodeName, patterns: Sequence[str]) -> bool:
-    """Says whether an endpoint of the node may have the name."""
     return (
         name.startswith(f"{node}/")
         or _OF_CNI.fullmatch(name) is not None

@@ -23,7 +23,6 @@ _KEYS_EACH = 2 * ADDRESSES_MOST
 
 
 def nodes_in_use(ledger: Ledger) -> set[NodeName]:
-    """The nodes on which something is in use."""
     return {
         node
         for node, blocks in ledger.index.by_node.items()

@@ -32,8 +32,6 @@ class Interval(NamedTuple):
 
 
 class Area:
-    """A leaf group's prefix of one network."""
-
     __slots__ = (
         "aside",
         "base",
@@ -104,11 +102,9 @@ class Area:
         return self.base + (1 << (self.bits - self.length))
 
     def slot(self, base: int) -> int:
-        """The slot of a block or address."""
         return (base - self.base) >> self.shift
 
     def slot_base(self, slot: int) -> int:
-        """First address of a slot."""
         return self.base + (slot << self.shift)
 
     def holding(self, owner: Owner) -> Holding:
@@ -199,7 +195,6 @@ class Area:
                     self._avoid(slot, avoid=True)
 
     def _uncover(self, start: int, stop: int) -> None:
-        """Undoes `_cover`."""
         first, end, edges = self._slots(start, stop)
         if first < end:
             self.pool.restore(first, end - first)
@@ -243,7 +238,6 @@ class Area:
         return (self.pool.free << self.shift) - partial
 
     def reserved_addresses(self) -> int:
-        """How many of its addresses are reserved."""
         return self.aside.total
 
 

@@ -25,8 +25,6 @@ OPENED_MOST: Final = 64
 
 
 class Rest(NamedTuple):
-    """A released address."""
-
     offset: int
     time: int
     """When it was released, Unix time in milliseconds."""
@@ -126,7 +124,6 @@ class Block:
 
     @property
     def size(self) -> int:
-        """How many addresses it has."""
         return len(self.names)
 
     @property
@@ -148,7 +145,6 @@ class Block:
         return ((len(self.names) - 1) >> PAGE_BITS) + 1
 
     def allocated(self, offset: int) -> AllocatedAddress:
-        """The address in use at an offset."""
         return AllocatedAddress(
             self.base + offset, self.bits, self.network, self.base, self.length, self.times[offset]
         )
@@ -264,7 +260,6 @@ class Block:
         return bool(opened)
 
     def refree(self) -> None:
-        """Computes the free offsets anew."""
         unused = int("".join("01"[name is None] for name in reversed(self.names)), 2)
         resting = 0
         for offset, _ in self.rest or ():

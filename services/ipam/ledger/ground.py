@@ -67,7 +67,6 @@ class Ground:
     # What topology and reservations say.
 
     def set_layout(self, layout: Layout) -> None:
-        """Takes over networks and groups."""
         for (place, _), bits in self.unreadable.items():
             self._restore_slot(place, bits)
         fixed = {net.name: set(net.fixed_reservations()) for net in self.networks.values()}
@@ -133,14 +132,12 @@ class Ground:
             self._reserve(reservation.network, interval)
 
     def put_reservation(self, name: str, reservation: Reservation | None) -> None:
-        """Sets a reservation, or ends it."""
         if reservation is None:
             self.drop_reservation(name)
         else:
             self.set_reservation(reservation)
 
     def drop_reservation(self, name: str) -> None:
-        """Ends a reservation."""
         reservation = self.reservations.pop(name, None)
         if reservation is not None:
             for interval in reservation.intervals:
@@ -292,7 +289,6 @@ class Ground:
             self._note(block)
 
     def _part(self, block: Block) -> None:
-        """Undoes `_join`."""
         area = block.area
         if area is not None:
             area.blocks -= 1
@@ -358,7 +354,6 @@ class Ground:
             self._refit_runs(net.reserve(interval))
 
     def _restore(self, network: NetworkName, interval: Interval) -> None:
-        """Undoes `_reserve`."""
         net = self.networks.get(network)
         if net is not None:
             self._refit_runs(net.restore(interval))
@@ -370,7 +365,6 @@ class Ground:
             self._reserve(place[0], slot)
 
     def _restore_slot(self, place: Place, bits: int) -> None:
-        """Undoes `_reserve_slot`."""
         slot = self._slot_at(place, bits)
         if slot is not None:
             self._restore(place[0], slot)

@@ -148,7 +148,6 @@ class Ledger(Ground):
     # Decisions.
 
     def open_block(self, area: Area, slot: int, owner: Owner) -> Block:
-        """Gives a slot that nobody holds to an owner."""
         place = (area.network.name, area.slot_base(slot))
         reserved = area.reserved_offsets(slot)
         queued = area.pool.take(slot, owner.node)

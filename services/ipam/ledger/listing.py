@@ -23,7 +23,6 @@ class BlockFilter:
     prefix: str = ""
 
     def matches(self, block: Block) -> bool:
-        """Says whether a block is meant."""
         return (
             self.node in {"", block.node}
             and self.tenant in {"", block.tenant}
@@ -33,27 +32,27 @@ class BlockFilter:
         )
 
 
-def blocks_after(ledger: Ledger, wanted: BlockFilter, after: Place | None) -> Iterator[Block]:
+def blocks_after(ledger: Ledger, block_filter: BlockFilter, after: Place | None) -> Iterator[Block]:
     """The blocks at and after a place, by network and address."""
     index = ledger.index
     places: Sequence[Place]
-    if wanted.node:
-        places = sorted(index.by_node.get(NodeName(wanted.node), ()))
+    if block_filter.node:
+        places = sorted(index.by_node.get(NodeName(block_filter.node), ()))
     else:
         places = index.sorted_places()
     start = bisect_left(places, after) if after is not None else 0
     for position in range(start, len(places)):
         block = index.blocks[places[position]]
-        if wanted.matches(block):
+        if block_filter.matches(block):
             yield block
 
 
 def list_blocks(
-    ledger: Ledger, wanted: BlockFilter, after: Place | None, most: int
+    ledger: Ledger, block_filter: BlockFilter, after: Place | None, most: int
 ) -> tuple[list[Block], Place | None]:
     """A page of blocks, and the place to go on at if there are more."""
     page: list[Block] = []
-    for block in blocks_after(ledger, wanted, after):
+    for block in blocks_after(ledger, block_filter, after):
         if len(page) == most:
             return page, block.place
         page.append(block)
@@ -61,7 +60,7 @@ def list_blocks(
 
 
 def list_addresses(
-    ledger: Ledger, wanted: BlockFilter, after: tuple[NetworkName, int] | None, most: int
+    ledger: Ledger, block_filter: BlockFilter, after: tuple[NetworkName, int] | None, most: int
 ) -> tuple[list[tuple[Block, int]], tuple[NetworkName, int] | None]:
     """A page of addresses as block and offset, and the address to go on at if there are more."""
     page: list[tuple[Block, int]] = []
@@ -70,7 +69,7 @@ def list_addresses(
         # the block that the address lies in begins at or before it
         held = ledger.index.block_at(after[0], after[1])
         start = (after[0], held.base) if held is not None else after
-    for block in blocks_after(ledger, wanted, start):
+    for block in blocks_after(ledger, block_filter, start):
         for offset, _ in block.in_use():
             address = block.base + offset
             if after is not None and block.network == after[0] and address < after[1]:

@@ -20,8 +20,6 @@ from services.ipam.slots.coverage import Run
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the layout says of a network."""
-
     network: Network
     topology: TopologyName
     leaves: Sequence[tuple[GroupPath, int, int]]
@@ -56,8 +54,6 @@ def shapes(layout: Layout) -> Iterator[Shape]:
 
 
 class NetworkAreas:
-    """A network with its areas."""
-
     def __init__(self, shape: Shape) -> None:
         """It has no areas before `reshape`."""
         network = shape.network
@@ -77,7 +73,6 @@ class NetworkAreas:
 
     @property
     def name(self) -> NetworkName:
-        """The network's."""
         return self.network.name
 
     def reshape(self, shape: Shape) -> tuple[list[Area], list[Area]]:
@@ -121,7 +116,6 @@ class NetworkAreas:
         ]
 
     def area_of(self, address: int) -> Area | None:
-        """The area that an address lies in."""
         index = bisect_right(self._bases, address) - 1
         if index < 0 or address >= self._sorted[index].stop:
             return None

@@ -27,8 +27,6 @@ class NodeRelease:
 
 @dataclass(frozen=True, slots=True)
 class PageChange:
-    """A page to write, or to delete."""
-
     place: Place
     bits: int
     page: int

@@ -14,8 +14,6 @@ from services.ipam.ledger.network_areas import NetworkAreas
 
 @dataclass(slots=True)
 class Usage:
-    """Counts of addresses, and of blocks."""
-
     size: int = 0
     used: int = 0
     resting: int = 0
@@ -25,7 +23,6 @@ class Usage:
     """Addresses in blocks that are held."""
 
     def add(self, other: Usage) -> None:
-        """Adds what another counts."""
         self.size += other.size
         self.used += other.used
         self.resting += other.resting
@@ -34,7 +31,6 @@ class Usage:
         self.held += other.held
 
     def add_block(self, block: Block) -> None:
-        """Counts a block."""
         self.size += block.size
         self.held += block.size
         self.used += block.used
@@ -45,8 +41,6 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class GroupUsage:
-    """A group on one network."""
-
     path: GroupPath
     prefix: str
     usage: Usage
@@ -55,8 +49,6 @@ class GroupUsage:
 
 @dataclass(frozen=True, slots=True)
 class NetworkUsage:
-    """A network."""
-
     network: NetworkName
     cidr: str
     usage: Usage

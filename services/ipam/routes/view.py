@@ -37,8 +37,6 @@ class Route:
 
 
 class At(NamedTuple):
-    """Where a route is, or was."""
-
     network: NetworkName
     base: int
     length: int
@@ -46,8 +44,6 @@ class At(NamedTuple):
 
 
 class _Part:
-    """The table of one area."""
-
     __slots__ = (
         "_forbidden",
         "area",
@@ -108,8 +104,6 @@ class _Held(NamedTuple):
 
 
 class RoutesView:
-    """Route tables of all areas."""
-
     def __init__(self) -> None:
         self._ledger: Ledger | None = None
         self._version = -1
@@ -131,7 +125,6 @@ class RoutesView:
             part.area = None
 
     def sync(self, ledger: Ledger) -> None:
-        """Brings all routes up to date."""
         if self._ledger is not ledger or self._version != ledger.version:
             self._realign(ledger)
         self._take_blocks(ledger)

@@ -26,55 +26,44 @@ class AvoidingPool:
 
     @property
     def free(self) -> int:
-        """How many slots are neither held nor withheld."""
         return self._inner.free + self._spare.count
 
     def is_free(self, slot: int) -> bool:
-        """Says whether a slot is in the pool, not held and not withheld."""
         return self._inner.is_free(slot) or slot in self._spare
 
     def is_withheld(self, slot: int) -> bool:
-        """Says whether a slot is withheld, held or not."""
         return slot in self._shut
 
     def holder(self, slot: int) -> str | None:
-        """The node that holds a slot."""
         return self._inner.holder(slot)
 
     def choose(self, node: str) -> int | None:
-        """The slot for this node's next block, without taking it; None if no slot is free."""
         slot = self._inner.choose(node)
         return self._spare.at_or_after(0) if slot is None else slot
 
     def take(self, slot: int, node: str) -> int | None:
-        """Gives a slot to a node; see `SlotPool.take`."""
         returned = self._inner.take(slot, node)
         self._withdraw(slot)
         return returned
 
     def untake(self, slot: int, node: str, returned: int | None) -> None:
-        """Undoes `take`."""
         self._inner.untake(slot, node, returned)
         self._offer(slot)
 
     def give_back(self, slot: int, node: str, returned: int) -> None:
-        """Takes a slot back from the node that holds it."""
         self._inner.give_back(slot, node, returned)
         self._offer(slot)
 
     def note_returned(self, slot: int, returned: int) -> None:
-        """Tells at a start of a slot that nobody holds now and that came back."""
         self._inner.note_returned(slot, returned)
 
     def withhold(self, slot: int, count: int = 1) -> None:
-        """Withholds slots; see `SlotPool.withhold`."""
         self._inner.withhold(slot, count)
         for run in self._shut.add(slot, slot + count):
             for first, end in self._spare.within(*run):
                 self._spare.remove(first, end)
 
     def restore(self, slot: int, count: int = 1) -> None:
-        """Undoes `withhold`."""
         self._inner.restore(slot, count)
         for first, end in self._shut.remove(slot, slot + count):
             few = end - first < len(self._avoided)
@@ -89,7 +78,6 @@ class AvoidingPool:
         self._offer(slot)
 
     def unavoid(self, slot: int) -> None:
-        """Undoes `avoid`."""
         self._avoided.remove(slot)
         self._withdraw(slot)
         self._inner.restore(slot)

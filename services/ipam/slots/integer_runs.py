@@ -31,7 +31,6 @@ class Runs:
         return zip(self._starts, self._ends, strict=True)
 
     def __len__(self) -> int:
-        """How many runs there are."""
         return len(self._starts)
 
     @property
@@ -45,7 +44,6 @@ class Runs:
         return max(value, self._starts[at]) if at < len(self._ends) else None
 
     def within(self, first: int, end: int) -> list[tuple[int, int]]:
-        """The members in a range, as runs."""
         found = []
         at = bisect_right(self._ends, first)
         while at < len(self._starts) and self._starts[at] < end:

@@ -145,5 +145,4 @@ class HeldSlots:
         self._free.remove(first, end)
 
     def _offer(self, first: int, end: int) -> None:
-        """Slots are free again."""
         self._free.add(first, end)

@@ -18,8 +18,6 @@ def since_boot() -> float:
 
 
 class RestClock:
-    """One process's."""
-
     def __init__(
         self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = since_boot
     ) -> None:

@@ -54,13 +54,11 @@ def operations(keys: Keys, pending: Pending, claim: bytes) -> list[Operation]:
 
 
 def page_operation(keys: Keys, change: PageChange) -> Operation:
-    """The write of one page."""
     key = keys.block(change.place[0], change.place[1], change.page, change.bits)
     return Delete(key) if change.record is None else Put(key, encode(change.record))
 
 
 def reservation_operation(keys: Keys, name: str, reservation: Reservation | None) -> Operation:
-    """The write of one reservation; None ends it."""
     key = keys.reservation(name)
     if reservation is None:
         return Delete(key)

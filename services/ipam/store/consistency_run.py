@@ -25,8 +25,6 @@ ATTEMPTS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the check is."""
-
     blocks: int
     addresses: int
     total: int
@@ -44,14 +42,14 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
     pages = await replica.read_pages()
     ledger = await replica.committed()
     run = _Run(replica, ledger, Check(ledger, pages.revision), pages)
-    work, told, done = run.work(), 0, False
+    work, reported, done = run.work(), 0, False
     while not done:
         async with turns.piece() as piece:
             await run.is_same()
             piece.begin()
             done = not any(piece.is_over for _ in work)
-        if run.looked_at - told >= CHUNK:
-            told = run.looked_at
+        if run.looked_at - reported >= CHUNK:
+            reported = run.looked_at
             yield run.progress()
     for stored in run.suspects:
         run.findings.extend(await run.look_again(stored))
@@ -61,8 +59,6 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
 
 
 class _Run:
-    """One check."""
-
     def __init__(self, replica: Replica, ledger: Ledger, check: Check, pages: Range) -> None:
         self._replica = replica
         self._ledger = ledger
@@ -103,7 +99,6 @@ class _Run:
             self.suspects.append(stored)
 
     async def look_again(self, stored: StoredPage) -> Sequence[Finding]:
-        """Says whether a suspect still differs."""
         keys = self._replica.keys
         key = keys.block(*stored.place, stored.page, stored.bits)
         for _ in range(ATTEMPTS):

@@ -37,7 +37,7 @@ _RESOLVE: Final = BackoffPolicy(initial=0.02, maximum=1.0)
 
 
 class Deposed(Exception):
-    """This replica is no longer the active one."""
+    pass
 
 
 class OutcomeLost(Deposed):

@@ -63,11 +63,9 @@ BUDGET_LEAST: Final = 1
 """Operations: a transaction that is too large is divided, down to one command."""
 
 
-class Observer(Protocol):
-    """Is told of transactions."""
-
+class CommitObserver(Protocol):
     def committed(self, commands: int, operations: int, seconds: float) -> None:
-        """One went through."""
+        pass
 
     def undone(self, why: str) -> None:
         """One was undone: `stale`, `store_away`, `too_large`, `deposed` or `failed`."""
@@ -101,7 +99,7 @@ class Committer:
         on_commit: Callable[[Sequence[Place], Revision], None],
         on_nodes: Callable[[], None],
         now: Callable[[], int],
-        observer: Observer,
+        observer: CommitObserver,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -148,7 +146,6 @@ class Committer:
 
     @property
     def decides(self) -> bool:
-        """Says whether something may be submitted."""
         return not (self._closing or self._ended.is_set())
 
     @property

@@ -1,10 +1,12 @@
 """Releases what is in use on nodes that are gone: written down first, and after a grace time.
 
 Somebody who removes a node by force asks for that, and topology writes it down
-(`Keys.removed_node`): there is nothing to wait for. A node that has gone otherwise may have been
-taken away by mistake, so what it has stays for the grace time, and for good if it comes back. The
-time is counted by the active replica, from when it noticed or took over, by a clock that nobody
-sets.
+(`Keys.removed_node`). Its machine may run all the same, with endpoints that have the addresses: so
+they stay until its agent, which hears of it, has let go of them and given them back, or for the
+fence time, in which whoever removed it is to see that it is off. With the word that it is off there
+is nothing to wait for. A node that has gone otherwise may have been taken away by mistake, so what
+it has stays for the grace time, and for good if it comes back. Times are counted by the active
+replica, from when it noticed or took over, by a clock that nobody sets.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import structlog
 
 from services.common.errors import RomanaError
 from services.common.model.names import NodeName
-from services.common.store.topology_view import TopologyView
+from services.common.store.topology_view import RemovedNode, TopologyView
 from services.ipam.deciding.commands import (
     CancelNodeRelease,
     Command,
@@ -42,7 +44,7 @@ class Committer(Protocol):
     """Who decides commands and makes that durable."""
 
     async def submit(self, commands: Sequence[Command]) -> list[Result]:
-        """Returns the results."""
+        pass
 
     async def idle(self) -> None:
         """Returns when memory holds nothing that is not in the store."""
@@ -57,6 +59,7 @@ class NodeReleases:
         ledger: Ledger,
         view: TopologyView,
         grace: float,
+        fence: float,
         on_released: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +70,7 @@ class NodeReleases:
             ledger: its memory.
             view: the topology by which it decides.
             grace: seconds that a node may be gone without anybody having asked for it.
+            fence: seconds that the machine of one that was removed may need to let go.
             on_released: told how many addresses were released.
             clock: for the grace time.
         """
@@ -74,6 +78,7 @@ class NodeReleases:
         self._ledger = ledger
         self._view = view
         self._grace = grace
+        self._fence = fence
         self._on_released = on_released
         self._clock = clock
         self.due: dict[NodeName, float] = {}
@@ -85,7 +90,6 @@ class NodeReleases:
         self._kick.set()
 
     async def run(self) -> None:
-        """Releases for ever."""
         while True:
             self._kick.clear()
             try:
@@ -110,16 +114,25 @@ class NodeReleases:
         return min((due - self._clock() for due in self.due.values()), default=None)
 
     async def _pursue(self, node: NodeName) -> None:
-        asked = node in self._view.removed
+        removed = self._view.removed.get(node)
+        asked = removed is not None
         now = self._clock()
-        due = self.due.setdefault(node, now + self._grace)
-        if node not in self._ledger.releases:
+        wait = self._wait(removed)
+        planned = self._ledger.releases.get(node)
+        due = self.due[node] = min(self.due.get(node, now + wait), now + wait)
+        if planned is None or planned.asked != asked:
             noticed = int(time.time())
-            wait = 0 if asked else round(self._grace)
-            await self._do(PlanNodeRelease(node, NodeRelease(noticed, noticed + wait, asked)))
-            log.info("node_release_planned", node=node, asked=asked, seconds=wait)
-        if asked or due <= now:
+            plan = NodeRelease(noticed, noticed + round(due - now), asked)
+            await self._do(PlanNodeRelease(node, plan))
+            log.info("node_release_planned", node=node, asked=asked, seconds=round(due - now))
+        if due <= now:
             await self._release(node)
+
+    def _wait(self, removed: RemovedNode | None) -> float:
+        """Seconds from when it is noticed."""
+        if removed is None:
+            return self._grace
+        return 0.0 if removed.machine_is_off else self._fence
 
     async def _release(self, node: NodeName) -> None:
         log.info("node_release_started", node=node)

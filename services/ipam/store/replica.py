@@ -38,7 +38,7 @@ from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
 from services.ipam.store.clock import RestClock
 from services.ipam.store.fenced_transactions import Deposed, Leadership
-from services.ipam.store.group_commit import NOT_ACTIVE, Committer, Observer
+from services.ipam.store.group_commit import NOT_ACTIVE, CommitObserver, Committer
 from services.ipam.store.node_releases import NodeReleases
 from services.ipam.store.topology_feed import TopologyFeed
 
@@ -54,6 +54,7 @@ CLOSE_RESTED_SECONDS: Final = 1.0
 """How often blocks are looked for in which the last rest has ended."""
 
 RELEASE_GRACE_SECONDS: Final = 300.0
+RELEASE_FENCE_SECONDS: Final = 300.0
 
 Listener = Callable[[Sequence[Place] | None], None]
 """Is told of blocks that changed; None: all may have."""
@@ -61,8 +62,6 @@ Listener = Callable[[Sequence[Place] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this replica is."""
-
     replica: str
     """Unique."""
     address: str
@@ -81,8 +80,9 @@ class Replica:
         identity: Identity,
         *,
         ttl: int,
-        observer: Observer,
+        observer: CommitObserver,
         release_grace: float = RELEASE_GRACE_SECONDS,
+        release_fence: float = RELEASE_FENCE_SECONDS,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -102,6 +102,7 @@ class Replica:
         self.keys = keys
         self._observer = observer
         self._release_grace = release_grace
+        self._release_fence = release_fence
         self._releases: NodeReleases | None = None
         self._feed = TopologyFeed(keys)
         self._feed.on_change = lambda: self._tell(())
@@ -123,12 +124,10 @@ class Replica:
 
     @property
     def loaded(self) -> bool:
-        """Memory has been read whole."""
         return self._loaded and self._feed.in_sync
 
     @property
     def candidates(self) -> frozenset[str]:
-        """Where all replicas are reached, this one included."""
         return frozenset(item.value.decode() for item in self._election.candidates)
 
     @property
@@ -144,7 +143,6 @@ class Replica:
 
     @property
     def active_address(self) -> str | None:
-        """Where the active replica is reached."""
         leader = self._election.leader
         return leader.value.decode() if leader is not None else None
 
@@ -162,12 +160,10 @@ class Replica:
 
     @property
     def unreadable(self) -> Mapping[str, Unreadable]:
-        """Records that cannot be read, by key."""
         return {**self._unreadable, **self._feed.view.unreadable}
 
     @property
     def waiting(self) -> int:
-        """Commands that wait for their transaction."""
         return self._committer.waiting if self._committer is not None else 0
 
     def now(self) -> int:
@@ -347,11 +343,15 @@ class Replica:
         )
 
     async def _lead(self, committer: Committer) -> None:
-        """Decides until deposed."""
         log.info("active", replica=self.identity.replica, revision=committer.revision)
         self._committer = committer
         self._releases = NodeReleases(
-            committer, self.ledger, self._feed.view, self._release_grace, self._observer.released
+            committer,
+            self.ledger,
+            self._feed.view,
+            self._release_grace,
+            self._release_fence,
+            self._observer.released,
         )
         freeze_heap()
         self._notify()
@@ -414,7 +414,6 @@ class Replica:
             self._tell(moved)
 
     def _on_batch(self, batch: WatchBatch) -> None:
-        """What the active replica wrote."""
         if isinstance(batch, Snapshot):
             if self._loaded:
                 self._reset()

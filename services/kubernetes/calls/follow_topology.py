@@ -87,7 +87,7 @@ class PlacesFollower:
             if (topology := self._topology_of.get(NetworkName(network))) in placements
         }
         attached = {NetworkName(one.network) for one in node.attachments}
-        return Place(groups, frozenset(attached - groups.keys()))
+        return Place(groups, frozenset(attached - groups.keys()), node.cordoned)
 
     def _forget(self, name: NodeName) -> None:
         self._nodes.pop(name, None)

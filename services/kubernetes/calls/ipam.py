@@ -12,7 +12,7 @@ from romana.ipam.v1 import ipam_service_pb2 as pb
 from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
 from services.common.rpc.enums import FAMILIES
-from services.kubernetes.calls.replicas import Replicas
+from services.common.rpc.replicas import Replicas
 from services.kubernetes.objects.networks import GroupUse, NetworkUse
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 from services.kubernetes.wanted.values import AddressWish, WantedEndpoint, allocation_name
@@ -33,6 +33,7 @@ _LACKS: Final[Mapping[int, Lack]] = MappingProxyType(
         utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER: Lack.ADDRESS_HELD,
         utilization_pb2.REFUSAL_ADDRESS_OUTSIDE: Lack.ADDRESS_OUTSIDE,
         utilization_pb2.REFUSAL_STRANDED: Lack.STRANDED,
+        utilization_pb2.REFUSAL_NODE_CORDONED: Lack.NODE_CORDONED,
     }
 )
 

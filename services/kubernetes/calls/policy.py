@@ -18,8 +18,8 @@ from services.common.model.names import EndpointName, NodeName, Tenant
 from services.common.model.network import Isolation
 from services.common.model.pods import is_pod
 from services.common.rpc.enums import FAMILIES
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.status import error_of_status
-from services.kubernetes.calls.replicas import Replicas
 from services.kubernetes.objects.namespaces import NAME_LABEL
 from services.kubernetes.objects.policies import NetworkPolicy
 from services.kubernetes.wanted.nodes import FOLLOWED, KUBERNETES

@@ -14,7 +14,7 @@ from romana.topology.v1 import topology_service_pb2 as pb
 from services.common.errors import NotFound
 from services.common.model.names import NodeName
 from services.common.rpc.models import to_message
-from services.kubernetes.calls.replicas import Replicas
+from services.common.rpc.replicas import Replicas
 from services.kubernetes.objects.networks import NetworkSpec
 from services.kubernetes.wanted.values import WantedNode
 

@@ -18,6 +18,7 @@ from services.kubernetes.scheduling.rooms import Lack, Rooms
 BEST = 10
 """What kube-scheduler's extenders give at most."""
 UNKNOWN = "Romana does not know the node"
+CORDONED = "the node is cordoned: it gets no new addresses"
 
 
 @dataclass(slots=True)
@@ -38,6 +39,9 @@ def judge(rooms: Sequence[Rooms], places: Places, nodes: Iterable[NodeName]) -> 
         place = places.nodes.get(name)
         if place is None:
             judged.unresolvable[name] = UNKNOWN
+            continue
+        if place.cordoned:
+            judged.unresolvable[name] = CORDONED
             continue
         for one in rooms:
             if not _free(one, place, name):

@@ -20,6 +20,8 @@ class Place:
     """By the networks that it is on, in file order."""
     unplaced: frozenset[NetworkName] = frozenset()
     """Networks of which its labels fit no group."""
+    cordoned: bool = False
+    """It gets no new addresses."""
 
     @property
     def label(self) -> str | None:

@@ -23,6 +23,7 @@ class Lack(StrEnum):
     ADDRESS_IN_USE = "the address is in use"
     ADDRESS_HELD = "the address is of a block that another node or owner has"
     STRANDED = "the address is of a block outside of its node's group"
+    NODE_CORDONED = "the node is cordoned"
 
     @property
     def is_for_good(self) -> bool:
@@ -37,6 +38,7 @@ _FOR_GOOD = frozenset(
         Lack.NOT_ATTACHED,
         Lack.NO_GROUP,
         Lack.ADDRESS_OUTSIDE,
+        Lack.NODE_CORDONED,
     }
 )
 

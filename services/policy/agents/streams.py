@@ -15,7 +15,7 @@ from services.common.model.rules import PolicyName, RuleSet
 from services.common.process.gc_tuning import freeze_heap
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
-from services.common.sync.hub import Hub, Observer
+from services.common.sync.hub import Hub, HubObserver
 from services.common.sync.model import Hello
 from services.common.sync.source import Source
 from services.common.sync.stream_server import serve
@@ -33,7 +33,7 @@ class Syncing:
         self,
         store: PolicyStore,
         epoch: str,
-        observer: Observer,
+        observer: HubObserver,
         recomputed: Callable[[float], None],
     ) -> None:
         """Follows the store from now on; `recomputed` is told how many seconds a change took."""

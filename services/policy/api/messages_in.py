@@ -28,6 +28,8 @@ from services.policy.model import Endpoint, Policy, TenantRecord
 
 MAX_POLICY_BYTES: Final = 2 * MAX_SIZE
 """Of a policy's message: more is refused without a look at it."""
+NAMES_MOST: Final = 1_000
+"""In a filter."""
 
 _FOR_AGENTS: Final[tuple[Literal["node", "addresses", "instance", "labels_follow"], ...]] = (
     "node",
@@ -86,7 +88,9 @@ class EndpointFilter:
 
 
 def endpoint_filter(message: api.EndpointFilter) -> EndpointFilter:
-    """Which endpoints."""
+    """Which endpoints; by name is looked up where they are. Raises InvalidInput."""
+    if len(message.names) > NAMES_MOST:
+        raise InvalidInput.at("names", f"{len(message.names)} are more than {NAMES_MOST}")
     return EndpointFilter(message.node, message.tenant, message.segment, dict(message.labels))
 
 

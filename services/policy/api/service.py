@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import grpc.aio
@@ -217,9 +217,14 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.ListEndpointsRequest, context: Context
     ) -> api.ListEndpointsResponse:
         self._store.check_in_sync()
-        found = self._select(request.filter)
+        if request.as_reported:
+            found = self._reported(request.filter)
+            keys = [f"{one.name} {one.node}" for one in found]
+        else:
+            found = self._select(request.filter)
+            keys = [one.name for one in found]
         endpoints, token = filled(
-            [one.name for one in found],
+            keys,
             request.page_size,
             request.page_token,
             lambda number: self._endpoint_message(found[number]),
@@ -299,13 +304,29 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
                 f"{name} on {node}: {why}"
                 for (node, name), why in sorted(self._feed.disputed.items())[:STATUS_MOST]
             ],
+            edition=self._feed.edition,
         )
 
     def _select(self, message: api.EndpointFilter) -> list[Endpoint]:
         """By name."""
         wanted = messages_in.endpoint_filter(message)
-        found = [one for one in self._engine.endpoints.values() if wanted.matches(one)]
+        known = self._engine.endpoints
+        names = {EndpointName(name) for name in message.names} & known.keys()
+        asked = (known[name] for name in names) if message.names else known.values()
+        found = [one for one in asked if wanted.matches(one)]
         return sorted(found, key=lambda one: one.name)
+
+    def _reported(self, message: api.EndpointFilter) -> list[Endpoint]:
+        """What agents say, by name and node, with what an orchestrator wants."""
+        wanted = messages_in.endpoint_filter(message)
+        found: list[Endpoint] = []
+        for entries in self._feed.attached.values():
+            for name, entry in entries.items():
+                said = self._feed.said.get(name)
+                one = replace(entry.value, wanted=said.value.wanted if said is not None else None)
+                if wanted.matches(one):
+                    found.append(one)
+        return sorted(found, key=lambda one: f"{one.name} {one.node}")
 
     def _matching(self, request: api.ListPoliciesRequest) -> Sequence[PolicyName]:
         policies = self._feed.policies

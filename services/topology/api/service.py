@@ -30,6 +30,7 @@ from services.topology.metrics import TopologyMetrics
 from services.topology.store.apply import ApplyOptions, TopologyChanges
 from services.topology.store.cache import TopologyCache
 from services.topology.store.nodes import (
+    DeleteOptions,
     NodeChanges,
     RegisterOptions,
     UpdateOptions,
@@ -164,6 +165,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             RegisterOptions(
                 validate_only=request.validate_only,
                 by_agent=bound(_METHODS + "RegisterNode", context) is not None,
+                unless_removed=request.unless_removed,
             ),
         )
         return api.RegisterNodeResponse(node=self._node(node))
@@ -192,7 +194,13 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
         if not request.name:
             raise InvalidInput.at("name", "is missing")
         released = await self._nodes.delete(
-            NodeName(request.name), request.etag, request.request_id, force=request.force
+            NodeName(request.name),
+            DeleteOptions(
+                request.etag,
+                request.request_id,
+                force=request.force,
+                machine_is_off=request.machine_is_off,
+            ),
         )
         return api.DeleteNodeResponse(released_addresses=released)
 

@@ -58,7 +58,9 @@ def read_node(
         fields.wrong("empty_attachments", "a node that is listed in a group is on its networks")
     if node.allowance != NodeAllowance():
         _check_allowance(node.allowance, fields.part("allowance"))
-    return NodeSpec(node, fields.path("address"), empty, fields.has("allowance"))
+    return NodeSpec(
+        node, fields.path("address"), empty, fields.has("allowance"), fields.has("cordoned")
+    )
 
 
 def check_pins(node: Node, layout: Layout, fields: Fields) -> None:

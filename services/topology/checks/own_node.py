@@ -24,6 +24,8 @@ ADDRESS: Final = "address"
 ATTACHMENTS: Final = "attachments"
 FIELDS: Final = (ADDRESS, "labels", ATTACHMENTS, "pins")
 """What is said of a node."""
+FOR_OPERATORS: Final = ("allowance", "cordoned")
+"""What no agent says of its node."""
 MAY: Final = (REGISTER, *FIELDS)
 """What the settings may allow to agents."""
 AGENTS_MAY: Final = (ADDRESS,)
@@ -58,8 +60,9 @@ def reported(known: Node | None, node: Node, may: Collection[str]) -> Node:
                 metadata={"node": node.name, "field": REGISTER},
             )
         known = Node(node.name)
-    if node.allowance != known.allowance:
-        raise _forbidden(node, "allowance", "that is for operators")
+    for field in FOR_OPERATORS:
+        if getattr(node, field) != getattr(known, field):
+            raise _forbidden(node, field, "that is for operators")
     said = set(known.self_reported)
     for field in FIELDS:
         before, after = getattr(known, field), getattr(node, field)

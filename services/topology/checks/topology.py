@@ -258,8 +258,10 @@ def _merge(one: NodeSpec, other: NodeSpec, fields: Fields) -> NodeSpec:
             attachments=(mine if one.attachments_said else theirs).attachments,
             pins={**theirs.pins, **mine.pins},
             allowance=mine.allowance if _is_said(mine) else theirs.allowance,
+            cordoned=mine.cordoned or theirs.cordoned,
         ),
         empty_attachments=(one if one.attachments_said else other).empty_attachments,
+        cordoned_said=one.cordoned_said or other.cordoned_said,
     )
 
 

@@ -174,6 +174,7 @@ def _listed(
                     allowance=node.allowance
                     if node.allowance != NodeAllowance()
                     else known.allowance,
+                    cordoned=(node if entry.cordoned_said else known).cordoned,
                 ),
             )
         problems.extend(

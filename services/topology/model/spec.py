@@ -80,6 +80,7 @@ class NodeSpec:
     """The field path of its address in what the caller sent."""
     empty_attachments: EmptyAttachments = EmptyAttachments.NOT_SAID
     allowance_said: bool = False
+    cordoned_said: bool = False
 
     @property
     def attachments_said(self) -> bool:

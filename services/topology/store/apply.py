@@ -230,9 +230,12 @@ def would_strand(plan: Plan) -> WrongState:
 
 def refuse_being_removed(store: TopologyStore, node: NodeName) -> None:
     """Raises Unavailable for a name that was removed by force, while its addresses are released."""
-    if node in store.cache.removed and store.usage.of_node(node):
+    used = store.usage.of_node(node)
+    if node in store.cache.removed and used:
         raise Unavailable(
-            f"addresses of an earlier node {node!r} are still being released: try again",
+            f"{used} addresses of an earlier node {node!r} are still being released: try again "
+            "when they are. If that machine is off, `romana node remove --force --machine-is-off` "
+            "releases them now",
             reason="NODE_BEING_REMOVED",
             metadata={"node": node},
         )

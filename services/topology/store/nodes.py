@@ -24,6 +24,7 @@ from services.topology.checks.nodes import address_field, addresses
 from services.topology.checks.own_node import (
     AGENTS_MAY,
     FIELDS,
+    FOR_OPERATORS,
     check_own_addresses,
     declared,
     reported,
@@ -42,7 +43,9 @@ log = structlog.get_logger(__name__)
 _MAX_LOGGED = 128
 _SPENT_MOST = 16
 """Removals that are forgotten at once."""
-_ASKED = (*FIELDS, "allowance")
+_REMOVALS_KEPT = 1_000
+"""Names whose agents are told that somebody removed them: enough for those that may yet run."""
+_ASKED = (*FIELDS, *FOR_OPERATORS)
 """What a caller says of a node; the rest is ours."""
 
 
@@ -53,6 +56,20 @@ class RegisterOptions:
     validate_only: bool = False
     by_agent: bool = False
     """The node's own agent says it."""
+    unless_removed: bool = False
+    """Not if somebody has removed a node of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """How to remove a node."""
+
+    etag: str = ""
+    request_id: str = ""
+    force: bool = False
+    """Although addresses are in use on it."""
+    machine_is_off: bool = False
+    """Nothing of it has them any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +104,7 @@ class NodeChanges:
             Forbidden: its agent says what it may not say.
             AlreadyExists: its name or one of its addresses is another node's, or an endpoint has
                 one of its addresses.
-            WrongState: it fits no group at all.
+            WrongState: it fits no group at all, or it was removed.
             Unavailable: the store, or addresses of an earlier node are still being released.
         """
 
@@ -99,6 +116,8 @@ class NodeChanges:
             if known is not None:
                 self._refuse_another(node, known)
                 return Decision(known)
+            if (options.by_agent or options.unless_removed) and node.name in cache.removed:
+                raise node_removed(node.name)
             self._refuse_taken(node)
             refuse_being_removed(self._store, node.name)
             node = replace(node, create_time=int(time.time()))
@@ -174,8 +193,10 @@ class NodeChanges:
             )
         return node, plan
 
-    async def delete(self, name: NodeName, etag: str, request_id: str, *, force: bool) -> int:
+    async def delete(self, name: NodeName, options: DeleteOptions) -> int:
         """Removes a node; returns the addresses that ipam is about to release, 0 unless forced.
+
+        That it was removed is remembered, so that its own agent does not register it again.
 
         A node that is not there is fine: the first of two attempts may have had no answer.
 
@@ -186,24 +207,24 @@ class NodeChanges:
         """
 
         def decide() -> Decision[int]:
-            cache, keys = self._store.cache, self._store.keys
+            cache, keys, force = self._store.cache, self._store.keys, options.force
             used = self._store.usage.of_node(name)
+            removal = self._removal(name, used, options)
             if not cache.exists(name):
-                # What it left behind is released at once if somebody asks for that.
+                # What it left behind is released sooner if somebody asks for that.
                 if not force or not used:
                     return Decision(0)
-                known = name in cache.removed
-                marks = [] if known else [self._removal(name, used, request_id)]
-                return Decision(used, marks=marks)
+                said = cache.removed.get(name)
+                known = said is not None and said.machine_is_off >= options.machine_is_off
+                return Decision(used, marks=[] if known else [removal])
             if not force and not cache.is_readable(name):
                 raise record_unreadable(keys.node(name))
-            self._check_etag(name, etag)
+            self._check_etag(name, options.etag)
             if used and not force:
                 raise node_in_use(name, used)
-            removal = [self._removal(name, used, request_id)] if force else []
             return Decision(
                 used,
-                marks=[Delete(keys.node(name)), *removal, *self._spent_removals()],
+                marks=[Delete(keys.node(name)), removal, *self._spent_removals()],
                 demands=[] if force else [claims.of_node(name, keys, self._store.usage_revision)],
             )
 
@@ -218,22 +239,28 @@ class NodeChanges:
             )
         return done.answer
 
-    def _removal(self, name: NodeName, used: int, request_id: str) -> Put:
-        """Says that what is in use on a node is to be released: somebody asked for it."""
-        record = RemovedNodeRecord(int(time.time()), used, request_id[:_MAX_LOGGED])
+    def _removal(self, name: NodeName, used: int, options: DeleteOptions) -> Put:
+        """Says that somebody asked for it."""
+        record = RemovedNodeRecord(
+            int(time.time()), used, options.request_id[:_MAX_LOGGED], options.machine_is_off
+        )
         return Put(self._store.keys.removed_node(name), encode_removed_node(record))
 
     def _spent_removals(self) -> list[Delete]:
-        """Forgets removals after which everything has been released."""
+        """Forgets the oldest removals after which everything has been released."""
         store = self._store
-        spent = [name for name in store.cache.removed if not store.usage.of_node(name)]
-        return [Delete(store.keys.removed_node(name)) for name in sorted(spent)[:_SPENT_MOST]]
+        removed = store.cache.removed
+        oldest = sorted(removed, key=lambda name: removed[name].revision)[:-_REMOVALS_KEPT]
+        spent = [name for name in oldest if not store.usage.of_node(name)]
+        return [Delete(store.keys.removed_node(name)) for name in spent[:_SPENT_MOST]]
 
     def _said(self, spec: NodeSpec, known: Node | None, *, by_agent: bool) -> Node:
         """The node with what was not said as it is known; raises Forbidden."""
         node = spec.node
         if not spec.allowance_said and known is not None:
             node = replace(node, allowance=known.allowance)
+        if not spec.cordoned_said and known is not None:
+            node = replace(node, cordoned=known.cordoned)
         return reported(known, node, self._agents_may) if by_agent else declared(known, node)
 
     def _check_own_addresses(self, known: Node | None, node: Node) -> None:
@@ -288,6 +315,16 @@ def node_not_found(name: str) -> NotFound:
         f"there is no node {name[:_MAX_LOGGED]!r}",
         reason="NODE_NOT_FOUND",
         metadata={"node": name[:_MAX_LOGGED]},
+    )
+
+
+def node_removed(name: NodeName) -> WrongState:
+    """The error for an agent whose node somebody removed."""
+    return WrongState(
+        f"node {name!r} was removed: its agent does not register it again. If the machine is to "
+        "stay, an operator registers it (`romana node register`)",
+        reason="NODE_REMOVED",
+        metadata={"node": name},
     )
 
 

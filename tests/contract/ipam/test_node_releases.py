@@ -20,6 +20,7 @@ from tests.support.ipam_process import drop_nodes, poll, seed
 from tests.support.topologies import layout, network, node
 
 GRACE = 60.0
+FENCE = 20.0
 SECONDS = 60.0
 H1, H2 = NodeName("h1"), NodeName("h2")
 BAD_NODE = b'{"name":"h2","address":"192.0.2.300"}'
@@ -83,6 +84,7 @@ async def world(store: Store) -> AsyncIterator[World]:
             parts.ledger,
             parts.feed.view,
             GRACE,
+            FENCE,
             parts.told.released,
             lambda: clock[0],
         )
@@ -137,6 +139,47 @@ async def test_a_node_that_comes_back_keeps_what_it_has(it: World) -> None:
 
 async def test_what_somebody_asked_for_is_released_at_once(it: World) -> None:
     await drop_nodes(it.store.client, it.store.keys, ["h2"], force=True)
+    await it.hear()
+    await it.until_in_use("a")
+
+
+async def test_what_a_removed_machine_may_still_have_rests_for_the_fence(it: World) -> None:
+    await drop_nodes(it.store.client, it.store.keys, ["h2"], machine_is_off=False)
+    await it.hear()
+    record = await it.until_written_down()
+    assert record.asked
+    assert record.due == record.noticed + FENCE
+    it.pass_time(FENCE - 1)
+    assert await it.parts.ask("d", on="h1")
+    assert await it.in_use() == {"a", "b", "c", "d"}
+    it.pass_time(2)
+    await it.until_in_use("a", "d")
+
+
+async def test_an_agent_that_has_let_go_ends_the_fence(it: World) -> None:
+    await drop_nodes(it.store.client, it.store.keys, ["h2"], machine_is_off=False)
+    await it.hear()
+    await it.until_written_down()
+    for name in ("b", "c"):
+        await it.parts.release(name)
+    it.releases.look()
+    await it.until_in_use("a")
+
+
+async def test_the_word_that_it_is_off_may_come_later(it: World) -> None:
+    keys = it.store.keys
+    await drop_nodes(it.store.client, keys, ["h2"], force=False)
+    await it.hear()
+    assert not (await it.until_written_down()).asked
+    await drop_nodes(it.store.client, keys, ["h2"], machine_is_off=False)
+    await it.hear()
+
+    async def asked() -> bool:
+        record = await it.record()
+        return record is not None and record.asked
+
+    await poll(asked, SECONDS)
+    await drop_nodes(it.store.client, keys, ["h2"])
     await it.hear()
     await it.until_in_use("a")
 

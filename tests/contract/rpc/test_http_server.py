@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import InvalidInput, WrongState
+from services.common.process.http_settings import ServerTlsSettings
+from services.common.process.serving_tls import ServingFiles, ServingTls
 from services.common.rpc.http_server import HttpServer, json_route
 from services.common.rpc.identity import Role
 from services.common.tls import TlsFiles
-from services.kubernetes.api.serving_tls import ServingFiles, ServingTls
-from services.kubernetes.settings import ExtenderSettings, ServerTlsSettings
+from services.kubernetes.settings import ExtenderSettings
 from tests.support.certificates import Authority
 
 
@@ -105,9 +106,12 @@ async def test_a_port_that_is_taken_is_said(port: int) -> None:
 
 def test_other_machines_are_served_with_tls_or_expressly_without() -> None:
     with pytest.raises(InvalidInput):
-        ExtenderSettings(address="192.0.2.1:9650").serving()
-    assert ExtenderSettings(address="192.0.2.1:9650", insecure=True).serving() is None
-    assert ExtenderSettings().serving() is None
+        ExtenderSettings(address="192.0.2.1:9650").serving("extender.address")
+    assert (
+        ExtenderSettings(address="192.0.2.1:9650", insecure=True).serving("extender.address")
+        is None
+    )
+    assert ExtenderSettings().serving("extender.address") is None
 
 
 def ask_with(shows: TlsFiles | None, trusts: TlsFiles, port: int) -> tuple[int, int]:
@@ -135,7 +139,7 @@ async def test_with_tls_callers_show_a_certificate_with_a_role_that_is_served(
         tls=ServerTlsSettings(ca=ours.ca, certificate=ours.certificate, key=ours.key)
     )
     server = HttpServer("probe", ROUTES, roles=frozenset({Role.ORCHESTRATOR}))
-    tls = settings.serving()
+    tls = settings.serving("extender.address")
     assert tls is not None
     port = (await server.start("127.0.0.1:0", tls.context)).port
 

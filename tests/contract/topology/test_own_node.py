@@ -90,6 +90,7 @@ async def test_a_node_does_not_register_itself_unless_it_may(callers: Callers) -
         node_pb2.Node(pins={"dc": "dc/rack-2"}),
         node_pb2.Node(attachments=[node_pb2.Attachment(network="production")]),
         node_pb2.Node(allowance=node_pb2.NodeAllowance(tenants=["admin"])),
+        node_pb2.Node(cordoned=True),
         node_pb2.Node(address="192.168.0.9"),
     ],
     ids=lambda change: str(change).split()[0],

@@ -20,11 +20,12 @@ from services.common.etcd.types import Compare, Delete, Operation, Outcome, Put
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.process.version import version
 from services.common.records.blocks import BlockPage, PageUse, encode
+from services.common.records.layout import decode_removed_node
 from services.common.rpc.status import error_of
 from services.common.sizes import TRANSACTION_OPERATIONS
 from services.topology.forms.apply_request import ApplyRequest
 from services.topology.forms.initial import read_initial
-from services.topology.store import planning
+from services.topology.store import nodes, planning
 from services.topology.store.apply import ApplyOptions
 from services.topology.store.store import Known
 from tests.conftest import Store
@@ -328,15 +329,47 @@ async def test_the_release_of_what_a_vanished_node_had_can_be_asked_for(
     assert await store.client.get(store.keys.removed_node(NodeName("x"))) is not None
 
 
-async def test_removals_are_forgotten_when_nothing_is_in_use_any_more(
-    replica: Replica, store: Store
+async def test_old_removals_are_forgotten_when_nothing_is_in_use_any_more(
+    replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(nodes, "_REMOVALS_KEPT", 2)
     await apply(replica, racks("a"))
-    for number in range(1, 4):
+    for number in range(1, 6):
         await register(replica, f"x{number}", f"192.0.2.{number}")
-        await replica.stub.DeleteNode(api.DeleteNodeRequest(name=f"x{number}", force=True))
+        await replica.stub.DeleteNode(api.DeleteNodeRequest(name=f"x{number}"))
     kept = await store.client.range(store.keys.removed_nodes)
-    assert [item.key for item in kept.items] == [store.keys.removed_node(NodeName("x3"))]
+    # one is forgotten with the removal after it
+    names = [NodeName(f"x{number}") for number in (3, 4, 5)]
+    assert [item.key for item in kept.items] == [store.keys.removed_node(name) for name in names]
+
+
+async def test_an_agent_does_not_register_what_somebody_removed(replica: Replica) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
+    asked = api.RegisterNodeRequest(
+        node=node_pb2.Node(name="x", address="192.0.2.1"), unless_removed=True
+    )
+    assert (await failing(replica.stub.RegisterNode(asked))).reason == "NODE_REMOVED"
+    await register(replica, "x", "192.0.2.1")  # an operator does
+    await replica.stub.RegisterNode(asked)  # it is there
+    await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
+    assert (await failing(replica.stub.RegisterNode(asked))).reason == "NODE_REMOVED"
+
+
+async def test_the_word_that_a_machine_is_off_may_follow(replica: Replica, store: Store) -> None:
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await allocate(store, "x", "10.0.0.0", "n/a", used=3)
+    key = store.keys.removed_node(NodeName("x"))
+    for off in (False, True, False):
+        request = api.DeleteNodeRequest(name="x", force=True, machine_is_off=off)
+        assert (await replica.stub.DeleteNode(request)).released_addresses == 3
+        item = await store.client.get(key)
+        assert item is not None
+        known = decode_removed_node(item.value).machine_is_off
+        assert known is off or known
+    assert known
 
 
 async def test_deleting_twice_is_fine_and_reading_is_not_found(replica: Replica) -> None:

@@ -1,4 +1,4 @@
-"""A dump that the kernel says was interrupted is asked again, whoever reads it."""
+"""A dump that the kernel says was interrupted is asked again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.agent.kernel.links import Links
+from services.agent.kernel import rtnetlink
 from services.agent.kernel.netlink import KernelUnavailable, Netlink
-from services.agent.kernel.rtnetlink import RtSocket
 from tests.support.netns import Namespace, Namespaces
 
 LINKS = 100
@@ -42,14 +41,10 @@ class Meddled:
         self._real.close()
 
 
-def _names(reader: str, meddle: Callable[[], None], times: int) -> set[str]:
-    if reader == "endpoints":
-        with RtSocket() as asking:
-            asking._socket = Meddled(asking._socket, meddle, times)  # type: ignore[assignment]
-            return {link.name for link in asking.links()}
+def _names(meddle: Callable[[], None], times: int) -> set[str]:
     with Netlink() as netlink:
         netlink._socket = Meddled(netlink._socket, meddle, times)  # type: ignore[assignment]
-        return set(Links(netlink).interfaces())
+        return {link.name for link in rtnetlink.links(netlink)}
 
 
 @pytest.fixture(scope="module")
@@ -61,28 +56,26 @@ def node() -> Iterator[Namespace]:
         yield node
 
 
-@pytest.mark.parametrize("reader", ["endpoints", "node"])
-def test_it_is_asked_again_until_it_is_whole(node: Namespace, reader: str) -> None:
+def test_it_is_asked_again_until_it_is_whole(node: Namespace) -> None:
     made: list[str] = []
 
     def meddle() -> None:
         made.append(f"late{len(made)}")
         node.run(f"ip link add {made[-1]} type bridge")
 
-    found = node.call(lambda: _names(reader, meddle, 3))
+    found = node.call(lambda: _names(meddle, 3))
     for name in made:
         node.run(f"ip link del {name}")
     assert len(made) == 3
     assert found >= {*made, *(f"v{i}" for i in range(LINKS // 2))}
 
 
-@pytest.mark.parametrize("reader", ["endpoints", "node"])
-def test_what_changes_all_the_time_is_an_error(node: Namespace, reader: str) -> None:
+def test_what_changes_all_the_time_is_an_error(node: Namespace) -> None:
     numbers = itertools.count()
 
     def meddle() -> None:
         node.run(f"ip link {'del' if next(numbers) % 2 else 'add'} late type bridge")
 
     with pytest.raises(KernelUnavailable, match="interrupted"):
-        node.call(lambda: _names(reader, meddle, 1000))
+        node.call(lambda: _names(meddle, 1000))
     node.run("ip link del late", check=False)

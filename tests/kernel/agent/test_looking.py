@@ -87,7 +87,7 @@ def _heard(home: Namespace, commands: list[str]) -> Heard:
                 if Kind.RULE in heard.kinds:
                     last.set()
 
-            watch = Watch(own_port=1)
+            watch = Watch({1})
             watch.start(note)
             for command in [*commands, "ip rule add pref 5000 lookup 77"]:
                 home.run(command)

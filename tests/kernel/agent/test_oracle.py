@@ -1,8 +1,12 @@
-"""What the agent has packed by hand, as pyroute2 reads it: another's view of the same formats."""
+"""What the agent has written, as another program reads it.
+
+pyroute2 reads what is packed by hand, `ip -json` what is written by pyroute2.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +27,6 @@ SUBNETS = {
 }
 FAMILY = {4: 2, 6: 10}
 UNICAST, UNREACHABLE = 1, 7
-ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 7: "unreachable"}
-NO_SUPPRESS = 0xFFFFFFFF
 MAIN = 254
 PERMANENT = 0x80
 NO_DAD = 0x02
@@ -52,7 +54,7 @@ async def test_routes_and_rules(made: Namespaces, version: int, tmp_path: Path) 
             for link in ask(node.namespace, lambda k: k.get_links())
         }
         routes = ask(node.namespace, lambda kernel: kernel.get_routes(family=family))
-        rules = ask(node.namespace, lambda kernel: kernel.get_rules(family=family))
+        rules = json.loads(node.namespace.run(f"ip -json -{version} rule"))
     ours = [route for route in routes if route["proto"] == PROTOCOL]
     (table,) = {route.get("table") for route in ours} - {MAIN}
 
@@ -78,26 +80,27 @@ async def test_routes_and_rules(made: Namespaces, version: int, tmp_path: Path) 
         ],
         key=str,
     )
+    address, whole = str(net.host(2)), ipaddress.ip_network(subnet)
+    to = {"dst": str(whole.network_address), "dstlen": whole.prefixlen}
+    of_host, of_way = ({"fwmark": mark, "fwmask": "0x1f0000"} for mark in ("0x10000", "0x150000"))
+    of_main = {"fwmark": "0x100000", "fwmask": "0x100000"}
+    hosts_only = {"table": "main", "suppress_prefixlen": 31 if version == 4 else 127}
     assert [
-        (
-            rule.get("priority"),
-            ACTIONS[rule["action"]],
-            rule.get("src") and f"{rule.get('src')}/{rule['src_len']}",
-            rule.get("dst") and f"{rule.get('dst')}/{rule['dst_len']}",
-            rule.get("iifname"),
-            rule.get("goto") or rule.get("table"),
-            rule.get("suppress_prefixlen"),
-        )
-        for rule in sorted(rules, key=lambda rule: rule.get("priority") or 0)
-        if rule.get("protocol") == PROTOCOL
+        {key: value for key, value in rule.items() if key != "protocol"}
+        for rule in rules
+        if rule.get("protocol") == str(PROTOCOL)
     ] == [
-        (11410, "lookup", host(2), None, None, MAIN, 0),
-        (11415, "goto", None, subnet, None, 11420, NO_SUPPRESS),
-        (11416, "goto", None, None, "e-v", 11440, NO_SUPPRESS),
-        (11420, "lookup", None, None, "e-v", table, NO_SUPPRESS),
-        (11422, "unreachable", None, None, "e-v", 0, NO_SUPPRESS),
-        (11430, "lookup", subnet, None, None, table, NO_SUPPRESS),
-        (11440, "nop", None, None, None, 0, NO_SUPPRESS),
+        {"priority": 11410, "src": address, "table": "main", "suppress_prefixlen": 0},
+        {"priority": 11411, "src": "all", **of_host, **hosts_only},
+        {"priority": 11411, "src": "all", **of_way, "iif": "e-v", **hosts_only},
+        {"priority": 11413, "src": "all", **of_way, "table": str(table)},
+        {"priority": 11415, "src": "all", **to, "goto": 11420},
+        {"priority": 11416, "src": "all", "iif": "e-v", "goto": 11440},
+        {"priority": 11420, "src": "all", "iif": "e-v", "table": str(table)},
+        {"priority": 11422, "src": "all", "iif": "e-v", "action": "unreachable"},
+        {"priority": 11425, "src": "all", **of_main, "goto": 11440},
+        {"priority": 11430, "src": to["dst"], "srclen": to["dstlen"], "table": str(table)},
+        {"priority": 11440, "src": "all", "nop": None},
     ]
 
 

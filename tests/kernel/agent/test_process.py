@@ -42,6 +42,7 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     answer = IpamServiceStub(channel).GetSyncStatus(GetSyncStatusRequest(), timeout=30)
 sys.stdout.buffer.write(answer.SerializeToString())
 """
+SERVICES = {"topology": 9610, "ipam": 9620}
 GATEWAYS = {"a": "192.168.10.1", "b": "192.168.20.1"}
 
 
@@ -310,6 +311,65 @@ async def test_a_node_whose_address_changes_is_followed(
             if process is not None:
                 process.kill()
                 process.wait()
+
+
+def romana(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, where the services are."""
+    where = [f"--{name}-address={GATEWAYS['a']}:{port}" for name, port in SERVICES.items()]
+    words = [sys.executable, "-m", "services.ctl.main", *arguments, *where, "--insecure"]
+    with cluster.router.start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+        out, err = asking.communicate(timeout=60)
+    return subprocess.CompletedProcess(words, asking.returncode, out.decode(), err.decode())
+
+
+async def test_a_node_that_was_removed_lets_go_and_comes_back_by_an_operators_word_alone(
+    cluster: Cluster,
+) -> None:
+    n1, n2 = cluster.nodes["n1"], cluster.nodes["n2"]
+    one, two = cluster.made.new("e1"), cluster.made.new("e2")
+    first = await n1.attach("e1", one, "a")
+    await n2.attach("e2", two, "a")
+    await until(lambda: asyncio.to_thread(two.pings, first))
+
+    async def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(romana, cluster, *arguments)
+
+    refused = await command("node", "remove", "n1", "--force", "--yes")
+    assert refused.returncode == 4
+    assert "NODE_CONNECTED" in refused.stderr
+    known = json.loads((await command("node", "show", "n1", "-o", "json")).stdout)["node"]
+    assert n1.stop() == 0
+
+    async def removed() -> bool:
+        return (await command("node", "remove", "n1", "--force", "--yes")).returncode == 0
+
+    await until(removed)
+    held = await command("address", "list", "--node", "n1", "-o", "name")
+    assert held.stdout.split() == [first], "it rests until the machine has let go of it"
+
+    n1.start()
+
+    async def says_so() -> bool:
+        status = await n1.status()
+        return status is not None and any("was removed" in reason for reason in status.reasons)
+
+    async def has_let_go() -> bool:
+        return not (await command("address", "list", "--node", "n1", "-o", "name")).stdout
+
+    await until(says_so)
+    await until(has_let_go)
+    assert f"{first} dev" not in n1.namespace.run("ip route show table all proto 114")
+    listed = await command("node", "list", "-o", "name")
+    assert listed.stdout.split() == ["n2"]
+
+    attach = [
+        f"--attach=network={each['network']},interface={each['interface']},address={each['address']}"
+        for each in known["attachments"]
+    ]
+    again = await command("node", "register", "n1", f"--address={known['address']}", *attach)
+    assert again.returncode == 0, again.stderr
+    await until(n1.is_ready)
+    await until(lambda: asyncio.to_thread(two.pings, first))
 
 
 async def test_an_address_that_an_operator_declared_is_kept_and_named(cluster: Cluster) -> None:

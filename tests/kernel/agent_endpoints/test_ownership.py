@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from romana.ipam.v1 import allocation_pb2
+from romana.ipam.v1 import allocation_pb2, sync_routes_pb2
 from romana.ipam.v1 import ipam_service_pb2 as ipam_pb
 
 from tests.kernel.agent_endpoints.test_upkeep import DEGRADED, is_ready, is_whole, state_of
@@ -17,6 +17,15 @@ async def release(node: RealNode, name: str) -> None:
     async with node.ipam.connect() as stub:
         spec = ipam_pb.ReleaseSpec(name=name)
         await stub.ReleaseAddress(ipam_pb.ReleaseAddressRequest(spec=spec))
+
+
+async def told(node: RealNode, *resources: str) -> bool:
+    """Whether the agent complains of these to ipam."""
+    async with node.ipam.connect() as stub:
+        answer = await stub.GetSyncStatus(sync_routes_pb2.GetSyncStatusRequest(nodes=[NODE]))
+    failures = [each for status in answer.statuses for each in status.failures]
+    assert all(each.reason == "NOT_ALLOCATED" for each in failures)
+    return {each.resource for each in failures} == set(resources)
 
 
 async def allocate(node: RealNode, name: str, address: str, tenant: str = "t") -> None:
@@ -63,11 +72,13 @@ async def test_what_ipam_has_given_to_another_is_not_used_here(real: RealNode, t
     assert (await real.check("a")).problems
     assert await is_ready(real)
     assert not await asyncio.to_thread(real.home.pings, address)
+    await poll(lambda: told(real, "endpoint/a"), 60)
 
     await release(real, "b")
     await poll(lambda: is_whole(real, "a"), 60)
     assert await asyncio.to_thread(real.home.pings, address)
     assert await real.addresses() == [address]
+    await poll(lambda: told(real), 60)
 
 
 @pytest.mark.parametrize("tenant", ["t", "other"])

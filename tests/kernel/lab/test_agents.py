@@ -91,7 +91,7 @@ def cluster(
 async def settled(cluster: Cluster) -> dict[str, Host]:
     """Everybody by name, once everybody reaches whom they have to."""
     hosts = await cluster.hosts()
-    crossings = await matrix.settled(cluster.lab, hosts, cluster.routers, SETTLE)
+    crossings = await matrix.until_steady(cluster.lab, hosts, cluster.routers, SETTLE)
     assert matrix.unexpected(cluster.lab, crossings) == []
     return {host.name: host for host in hosts}
 

@@ -106,7 +106,7 @@ def cluster() -> Iterator[Cluster]:
 async def settled(cluster: Cluster) -> dict[tuple[str, str], Crossing]:
     """All pings by source and destination, once everybody reaches whom they have to."""
     hosts = await cluster.hosts()
-    crossings = await matrix.settled(cluster.lab, hosts, cluster.routers, SETTLE)
+    crossings = await matrix.until_steady(cluster.lab, hosts, cluster.routers, SETTLE)
     assert matrix.unexpected(cluster.lab, crossings) == []
     return {(each.source.name, each.destination.name): each for each in crossings}
 

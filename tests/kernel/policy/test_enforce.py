@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.kernel.netlink import ACK, attribute, message
+from services.agent.kernel.codec import ACK, attribute, message
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import EndpointAddress, LocalEndpoint

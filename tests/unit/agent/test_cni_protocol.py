@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from services.agent.cni import protocol
+from services.agent.cni import asked, protocol, told
 from services.agent.cni.protocol import CniError, Request
 from services.agent.endpoints.spec import local_endpoint
+from services.agent.kernel.wiring import DefaultRoute
 from services.agent.model import AddressWant, EndpointAddress, WantedEndpoint
 from services.common import errors
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
@@ -32,26 +33,41 @@ def parse(config: dict[str, Any] | None = None, **environment: str) -> Request:
 
 def code_of(config: dict[str, Any] | None = None, **environment: str) -> int:
     with pytest.raises(CniError) as caught:
-        protocol.spec_of(parse(config, **environment))
+        asked.spec_of(parse(config, **environment))
     assert caught.value.message
     return caught.value.code
 
 
 def test_an_endpoint_is_named_by_network_container_and_interface() -> None:
-    spec = protocol.spec_of(parse())
+    spec = asked.spec_of(parse())
     assert (spec.name, spec.tenant, spec.segment) == ("pods/c1/eth0", "shop", "")
     assert (spec.namespace, spec.interface, spec.origin) == ("/run/netns/x", "eth0", "cni/pods")
     assert spec.addresses == ()
 
 
 def test_the_configuration_precedes_the_arguments() -> None:
-    spec = protocol.spec_of(parse({"tenant": "admin", "segment": "s"}))
+    spec = asked.spec_of(parse({"tenant": "admin", "segment": "s"}))
     assert (spec.tenant, spec.segment) == ("admin", "s")
+
+
+def test_whoever_starts_a_container_may_choose_what_the_configuration_leaves_open() -> None:
+    chosen = {"args": {"cni": {"tenant": "own", "segment": "t", "mac": "02-AB-00-00-00-01"}}}
+    spec = asked.spec_of(parse(chosen))
+    assert (spec.tenant, spec.segment, spec.mac) == ("own", "t", "02:ab:00:00:00:01")
+    spec = asked.spec_of(parse({"tenant": "admin", "segment": "s", **chosen}))
+    assert (spec.tenant, spec.segment) == ("admin", "s")
+
+
+def test_routes_and_the_default_route_are_the_configurations() -> None:
+    routes = [{"dst": "10.0.0.0/8"}, {"dst": "fd00::/8"}, {"dst": "10.0.0.0/8"}]
+    spec = asked.spec_of(parse({"defaultRoute": "never", "routes": routes}))
+    assert spec.default_route is DefaultRoute.NEVER
+    assert spec.routes == ("10.0.0.0/8", "fd00::/8")
 
 
 def test_the_segment_is_a_label_of_the_pod() -> None:
     labels = {"args": {"cni": {"labels": [{"key": "tier", "value": "front"}]}}}
-    spec = protocol.spec_of(parse({"segmentLabel": "tier", **labels}))
+    spec = asked.spec_of(parse({"segmentLabel": "tier", **labels}))
     assert (spec.segment, spec.labels) == ("front", {"tier": "front"})
 
 
@@ -68,7 +84,7 @@ POD_WANTED = WantedEndpoint(
 
 def test_an_orchestrated_pod_is_named_by_its_uid_and_is_what_was_said_of_it() -> None:
     request = parse({"orchestrator": "kubernetes", "network": "ignored"}, CNI_ARGS=POD_ARGS)
-    spec = protocol.spec_of_pod(request, POD_WANTED)
+    spec = asked.spec_of_pod(request, POD_WANTED)
     assert (spec.name, spec.container) == ("pod/shop/web-0/1234", "c1")
     assert (spec.tenant, spec.segment, spec.labels) == ("shop", "front", {"app": "web"})
     assert spec.addresses == POD_WANTED.addresses
@@ -81,7 +97,7 @@ def test_kubernetes_is_told_one_address_of_each_family() -> None:
     texts = ("10.0.0.1", "fd00::1", "10.1.0.1")
     addresses = tuple(EndpointAddress(ip_address(text), NetworkName("n")) for text in texts)
     endpoint = local_endpoint(
-        protocol.spec_of_pod(request, POD_WANTED),
+        asked.spec_of_pod(request, POD_WANTED),
         addresses,
         host_interface="rom1",
         mac="",
@@ -89,14 +105,14 @@ def test_kubernetes_is_told_one_address_of_each_family() -> None:
         create_time=0,
         instance="",
     )
-    ips: Any = protocol.result(request, endpoint)["ips"]
+    ips: Any = told.result(request, endpoint)["ips"]
     assert [one["address"] for one in ips] == ["10.0.0.1/32", "fd00::1/128"]
 
 
 def test_a_pod_that_must_not_be_attached_is_refused_with_the_reason() -> None:
     request = parse({"orchestrator": "kubernetes"}, CNI_ARGS=POD_ARGS)
     with pytest.raises(CniError, match=r"pod shop/web-0 \(1234\): no such family") as caught:
-        protocol.spec_of_pod(request, replace(POD_WANTED, refusal="no such family"))
+        asked.spec_of_pod(request, replace(POD_WANTED, refusal="no such family"))
     assert caught.value.code == protocol.BAD_CONFIGURATION
 
 
@@ -123,10 +139,13 @@ def test_an_orchestrators_pod_has_to_be_known_by_name(
         ({"family": 6}, [(None, 6, "")]),
         ({"runtimeConfig": {"ips": ["10.0.0.5/24"]}}, [(None, 0, "10.0.0.5")]),
         ({"args": {"cni": {"ips": ["fd00::5"]}}, "network": "a"}, [("a", 0, "fd00::5")]),
+        ({"args": {"cni": {"addresses": ["10.0.0.5"]}}}, [(None, 0, "10.0.0.5")]),
+        ({"args": {"cni": {"network": "b"}}}, [("b", 0, "")]),
+        ({"args": {"cni": {"network": "b"}}, "network": "a"}, [("a", 0, "")]),
     ],
 )
 def test_addresses_that_are_wanted(config: dict[str, Any], wants: list[Any]) -> None:
-    found = protocol.spec_of(parse(config)).addresses
+    found = asked.spec_of(parse(config)).addresses
     assert found == tuple(
         AddressWant(NetworkName(name) if name else None, family, address)
         for name, family, address in wants
@@ -152,6 +171,15 @@ def test_what_is_wrong_has_the_specifications_code() -> None:
     assert code_of({"runtimeConfig": {"ips": ["x"]}}) == 7
     assert code_of({"labels": [1]}) == 7
     assert code_of({"tenant": 1}) == 7
+    assert code_of({"args": 1}) == 7
+    assert code_of({"args": {"cni": {"tenant": 1}}}) == 7
+    assert code_of({"defaultRoute": "perhaps"}) == 7
+    assert code_of({"routes": "10.0.0.0/8"}) == 7
+    assert code_of({"routes": [{"dst": "10.0.0.1/8"}]}) == 7
+    assert code_of({"routes": [{"dst": "0.0.0.0/0"}]}) == 7
+    assert code_of({"routes": [{"dst": "10.0.0.0/8", "gw": "10.1.0.1"}]}) == 7
+    assert code_of({"runtimeConfig": {"mac": "01:00:5e:00:00:01"}}) == 7
+    assert code_of(CNI_ARGS="K8S_POD_NAMESPACE=a;MAC=x") == 7
     with pytest.raises(CniError) as caught:
         protocol.parse(ENVIRONMENT, b"{")
     assert caught.value.code == 6
@@ -165,7 +193,7 @@ def test_del_needs_no_namespace() -> None:
 def test_a_result_has_the_form_of_its_version(version: str) -> None:
     request = parse({"cniVersion": version, "dns": {"nameservers": ["10.0.0.2"]}})
     endpoint = local_endpoint(
-        protocol.spec_of(request),
+        asked.spec_of(request),
         tuple(
             EndpointAddress(ip_address(text), NetworkName("n")) for text in ("10.0.0.7", "fd00::7")
         ),
@@ -175,7 +203,7 @@ def test_a_result_has_the_form_of_its_version(version: str) -> None:
         create_time=0,
         instance="",
     )
-    result: Any = protocol.result(request, endpoint)
+    result: Any = told.result(request, endpoint)
     assert result["cniVersion"] == version
     assert [item["address"] for item in result["ips"]] == ["10.0.0.7/32", "fd00::7/128"]
     assert all(("version" in item) == version.startswith("0.") for item in result["ips"])
@@ -183,10 +211,10 @@ def test_a_result_has_the_form_of_its_version(version: str) -> None:
     assert ("mtu" in result["interfaces"][1]) == (version == "1.1.0")
     assert result["dns"] == {"nameservers": ["10.0.0.2"]}
     checked = parse({"cniVersion": "1.0.0", "prevResult": result}, CNI_COMMAND="CHECK")
-    assert protocol.differences(checked, endpoint) == []
+    assert told.differences(checked, endpoint) == []
     del result["ips"][0]
     checked = parse({"cniVersion": "1.0.0", "prevResult": result}, CNI_COMMAND="CHECK")
-    assert protocol.differences(checked, endpoint) == ["prevResult lacks 10.0.0.7"]
+    assert told.differences(checked, endpoint) == ["prevResult lacks 10.0.0.7"]
 
 
 def test_gc_keeps_what_is_named() -> None:
@@ -225,9 +253,10 @@ def test_errors_of_the_agent_have_codes() -> None:
 def test_the_example_is_a_configuration() -> None:
     root = Path(__file__).parents[3]
     document = json.loads((root / "examples" / "10-romana.conflist").read_text())
-    (plugin,) = document["plugins"]
+    plugin, *chained = document["plugins"]
+    assert [one["type"] for one in chained] == ["portmap", "bandwidth"]
     request = parse({**plugin, "cniVersion": document["cniVersion"], "name": document["name"]})
-    assert protocol.spec_of(request).tenant == "shop"
+    assert asked.spec_of(request).tenant == "shop"
 
 
 def test_the_executable_imports_nothing_that_takes_time() -> None:

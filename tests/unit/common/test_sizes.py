@@ -10,7 +10,7 @@ from services.common.etcd.types import Compare, Field, Operation, Put, Relation
 from services.common.model.names import GroupPath, NetworkName
 from services.common.rpc.status import StatusEncoder
 from services.common.store.transactions import Room
-from services.ipam.api import messages
+from services.ipam.api import messages_out
 from services.ipam.deciding.commands import Allocated
 from services.ipam.model import ADDRESSES_MOST, AllocatedAddress
 from services.policy.checks.policies import MAX_SIZE
@@ -52,6 +52,6 @@ def test_an_address_is_answered_in_the_room_it_has() -> None:
     given = AllocatedAddress((1 << 128) - 1, 128, NetworkName(NAME), (1 << 128) - 16, 124, 1 << 40)
     answer = pb.AllocateAddressesResponse()
     result = Allocated([given, given], existed=True)
-    messages.ResultWriter(answer.results, StatusEncoder().status_of).add([result])
+    messages_out.ResultWriter(answer.results, StatusEncoder().status_of).add([result])
     assert answer.ByteSize() <= 2 * sizes.ADDRESS_BYTES
     assert len(given.text) + 4 <= ADDRESS_TEXT

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from services.ctl.calls import service_addresses
-from services.ctl.calls.service_addresses import Cluster, Endpoints
+from services.ctl.calls.service_addresses import Cluster, ServiceAddresses
 
 
 def cluster(pid: int) -> Cluster:
@@ -13,19 +13,19 @@ def cluster(pid: int) -> Cluster:
 
 def test_without_anything_it_is_the_default(tmp_path: Path) -> None:
     found = service_addresses.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
-    assert found == Endpoints("127.0.0.1:9610", "127.0.0.1:9620")
+    assert found == ServiceAddresses("127.0.0.1:9610", "127.0.0.1:9620")
 
 
 def test_a_running_cluster_is_found(tmp_path: Path) -> None:
     service_addresses.publish(tmp_path, cluster(os.getpid()))
     found = service_addresses.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
-    assert found == Endpoints("127.0.0.1:1", "127.0.0.1:2")
+    assert found == ServiceAddresses("127.0.0.1:1", "127.0.0.1:2")
 
 
 def test_the_environment_precedes_a_cluster_and_an_option_both(tmp_path: Path) -> None:
     service_addresses.publish(tmp_path, cluster(os.getpid()))
     environment = {"ROMANA_DATA_DIR": str(tmp_path), "ROMANA_TOPOLOGY": "t:1", "ROMANA_IPAM": "i:1"}
-    assert service_addresses.find("", "i:2", environment) == Endpoints("t:1", "i:2")
+    assert service_addresses.find("", "i:2", environment) == ServiceAddresses("t:1", "i:2")
 
 
 def test_a_cluster_whose_process_is_gone_does_not_count(tmp_path: Path) -> None:

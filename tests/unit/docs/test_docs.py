@@ -262,7 +262,7 @@ def test_the_guides_name_every_reason_that_a_caller_can_see() -> None:
 
 
 def test_every_error_of_cni_is_explained() -> None:
-    text = (ROOT / "docs" / "endpoints.md").read_text()
+    text = (ROOT / "docs" / "cni.md").read_text()
     listed = {int(number) for number in re.findall(r"(?m)^\| (\d+) \|", text)}
     source = (ROOT / "services" / "agent" / "cni" / "protocol.py").read_text()
     assert listed - {5} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,8 @@ def fits(it: World, rooms: Rooms, name: str) -> bool:
     """As a scheduler judges that knows where its nodes are."""
     there = it.ledger.nodes[NodeName(name)]
     group = next(iter(there.placements.values()), None)
+    if there.cordoned:
+        return False
     free = any(
         room.refused is None and room.group == group and there.is_attached(room.network)
         for room in rooms.groups
@@ -49,7 +52,8 @@ def fits(it: World, rooms: Rooms, name: str) -> bool:
 @pytest.mark.parametrize("seed", range(30))
 def test_the_same_nodes_fit(seed: int) -> None:
     draw = random.Random(seed)
-    it = World(layout(NETWORKS, GROUPS), NODES)
+    cordoned = replace(NODES[0], cordoned=draw.random() < 0.3)
+    it = World(layout(NETWORKS, GROUPS), [cordoned, *NODES[1:]])
     for number in range(draw.randrange(30)):
         try:
             it.one(f"n{number}", draw.choice("abc"), tenant=draw.choice(["mine", "other"]))

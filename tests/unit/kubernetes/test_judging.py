@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from services.common.model.names import GroupPath, NetworkName, NodeName
-from services.kubernetes.scheduling.judging import UNKNOWN, judge, keep_at, score
+from services.kubernetes.scheduling.judging import CORDONED, UNKNOWN, judge, keep_at, score
 from services.kubernetes.scheduling.places import Place, Places
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 
@@ -38,6 +38,13 @@ def test_nodes_on_a_network_with_room_fit_and_others_never_will() -> None:
         D: "blue: the node's labels fit no group of it",
         "x": UNKNOWN,
     }
+
+
+def test_a_cordoned_node_does_not_fit_whatever_pods_go() -> None:
+    places = Places({A: Place({BLUE: ONE}, cordoned=True), B: Place({BLUE: ONE})})
+    judged = judge([rooms(BLUE, free={(BLUE, ONE): 3})], places, [A, B])
+    assert judged.fit == [B]
+    assert judged.unresolvable == {A: CORDONED}
 
 
 def test_what_is_full_may_have_room_later_and_is_told_in_the_same_words() -> None:

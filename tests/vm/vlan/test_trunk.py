@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_interface
@@ -12,16 +13,20 @@ from typing import TypeVar
 
 import pytest
 
+from lab import links
 from lab.capture import Capture
-from lab.fabric import FABRIC, ROUTER, Fabric, down, vlan_link
+from lab.fabric import FABRIC, ROUTER, Fabric, down
 from lab.file import parse
-from lab.namespaces import call, ip, name_of, path_of
+from lab.namespaces import call, name_of, path_of, run
 from lab.probe import Outcome
 from lab.spec import TRUNK_INTERFACE, Lab, Node
 from services.agent.kernel.diff import Step
-from services.agent.kernel.links import Links
+from services.agent.kernel.interfaces import Interfaces
+from services.agent.kernel.iproute import Routing
 from services.agent.kernel.netlink import Netlink
+from services.agent.kernel.numbers import LINK_GROUP
 from services.agent.kernel.state import Key, Kind, Value, VlanLink
+from services.agent.kernel.vlan_links import VLAN_ALIAS, VlanLinks
 from tests.support import probing
 from tests.vm.vlan.needs import TRUNK
 
@@ -57,22 +62,33 @@ def wanted(lab: Lab, node: Node) -> dict[Key, Value]:
     }
 
 
-def with_links(lab: Lab, node: str, work: Callable[[Links], T]) -> T:
+def with_links(lab: Lab, node: str, work: Callable[[VlanLinks], T]) -> T:
     """Does something with the agent's driver in a node's namespace."""
 
     def inside() -> T:
-        netlink = Netlink()
+        routing = Routing()
         try:
-            return work(Links(netlink))
+            with Netlink() as netlink:
+                return work(VlanLinks(Interfaces(netlink), routing))
         finally:
-            netlink.close()
+            routing.close()
 
     return call(path_of(lab.name, node), inside)
 
 
+def at(lab: Lab, host: str, command: str) -> str:
+    """What `ip` says in a host's namespace."""
+    return run(["ip", "-json", "-netns", name_of(lab.name, host), *command.split()])
+
+
+def names_of(lab: Lab, node: str) -> set[str]:
+    found = json.loads(at(lab, node, "link"))
+    return {link["ifname"] for link in found}
+
+
 def make_links(lab: Lab, node: Node) -> None:
     step = Step(Kind.LINK, wanted(lab, node), {}, {})
-    assert with_links(lab, node.name, lambda links: links.apply(step)) == {}
+    assert with_links(lab, node.name, lambda driver: driver.apply(step)) == {}
 
 
 @pytest.fixture(scope="module")
@@ -83,27 +99,38 @@ def lab() -> Iterator[Lab]:
     for node in made.nodes:
         make_links(made, node)
         gateway = made.network("test").gateway
-        ip([f"route add default via {gateway}"], namespace=name_of(made.name, node.name))
+        at(made, node.name, f"route add default via {gateway}")
     yield made
     down(made.name)
 
 
 def test_the_agent_reads_back_the_links_that_it_made(lab: Lab) -> None:
     for node in lab.nodes:
-        assert with_links(lab, node.name, lambda links: links.read()) == wanted(lab, node)
+        assert with_links(lab, node.name, lambda driver: driver.read()) == wanted(lab, node)
 
 
 def test_the_agent_removes_and_remakes_only_its_own(lab: Lab) -> None:
     (node,) = (each for each in lab.nodes if each.name == "n1")
-    name = name_of(lab.name, node.name)
-    ip([f"link add link {TRUNK_INTERFACE} name theirs type vlan id 99"], namespace=name)
+    at(lab, "n1", f"link add link {TRUNK_INTERFACE} name theirs type vlan id 99")
     removal = Step(Kind.LINK, {}, {}, {"vlan40": None, "theirs": None})
-    assert with_links(lab, "n1", lambda links: links.apply(removal)) == {}
-    assert {"theirs", TRUNK_INTERFACE, "vlan20"} <= {*with_links(lab, "n1", Links.interfaces)}
-    assert {*with_links(lab, "n1", Links.read)} == {"vlan20"}
-    ip(["link del theirs"], namespace=name)
+    assert with_links(lab, "n1", lambda driver: driver.apply(removal)) == {}
+    assert {"theirs", TRUNK_INTERFACE, "vlan20"} <= names_of(lab, "n1")
+    assert {*with_links(lab, "n1", VlanLinks.read)} == {"vlan20"}
+    at(lab, "n1", "link del theirs")
     make_links(lab, node)
-    assert {*with_links(lab, "n1", Links.read)} == {"vlan20", "vlan40"}
+    assert {*with_links(lab, "n1", VlanLinks.read)} == {"vlan20", "vlan40"}
+
+
+def test_a_link_that_was_made_and_not_finished_is_known_as_ours(lab: Lab) -> None:
+    """As a crash between making it and its alias leaves it."""
+    (node,) = (each for each in lab.nodes if each.name == "n1")
+    at(lab, "n1", "link del vlan40")
+    made = f"link add link {TRUNK_INTERFACE} name vlan40 group {LINK_GROUP}"
+    at(lab, "n1", f"{made} type vlan id {lab.network('production').vlan_id}")
+    make_links(lab, node)
+    assert with_links(lab, "n1", VlanLinks.read) == wanted(lab, node)
+    (link,) = json.loads(at(lab, "n1", "link show vlan40"))
+    assert link["ifalias"] == VLAN_ALIAS
 
 
 async def test_nodes_reach_each_other_on_a_vlan_that_both_are_on(lab: Lab) -> None:
@@ -137,13 +164,13 @@ async def test_another_vlan_is_reached_through_the_router_where_it_allows(lab: L
 async def test_a_port_carries_only_its_vlans(lab: Lab) -> None:
     """n2 is not on production: a link with that tag leads nowhere."""
     vlan = lab.network("production")
-    ip(
+    links.make(
+        path_of(lab.name, "n2"),
         [
-            vlan_link(vlan),
-            f"link set {vlan.interface} up",
-            f"address add 10.40.0.99/24 dev {vlan.interface}",
+            links.VlanLink(vlan.interface, TRUNK_INTERFACE, vlan.vlan_id),
+            links.Up(vlan.interface),
+            links.Own("10.40.0.99/24", vlan.interface),
         ],
-        namespace=name_of(lab.name, "n2"),
     )
     echoed = await probing.ping(path_of(lab.name, "n2"), ip_address("10.40.0.11"), timeout=1)
     assert echoed.outcome is not Outcome.ANSWERED

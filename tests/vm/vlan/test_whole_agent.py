@@ -211,9 +211,15 @@ def test_agents_make_the_links_that_topology_names(cluster: Cluster) -> None:
 
 async def test_rules_and_tables_are_as_designed(cluster: Cluster) -> None:
     hosts = await hosts_of(cluster)
+    way20, way30 = "0x110000/0x1f0000", "0x1a0000/0x1f0000"
     assert rules(cluster, "shared") == [
         "11410: from 10.20.0.251 lookup main suppress_prefixlength 0 proto 114",
         "11410: from 10.30.0.251 lookup main suppress_prefixlength 0 proto 114",
+        "11411: from all fwmark 0x10000/0x1f0000 lookup main suppress_prefixlength 31 proto 114",
+        f"11411: from all fwmark {way20} iif vlan20 lookup main suppress_prefixlength 31 proto 114",
+        f"11411: from all fwmark {way30} iif vlan30 lookup main suppress_prefixlength 31 proto 114",
+        f"11413: from all fwmark {way20} lookup vlan20 proto 114",
+        f"11413: from all fwmark {way30} lookup vlan30 proto 114",
         "11415: from all to 10.20.0.0/24 goto 11420 proto 114",
         "11415: from all to 10.30.0.0/24 goto 11420 proto 114",
         "11416: from all iif vlan20 goto 11440 proto 114",
@@ -222,6 +228,7 @@ async def test_rules_and_tables_are_as_designed(cluster: Cluster) -> None:
         "11420: from all iif vlan30 lookup vlan30 proto 114",
         "11422: from all iif vlan20 unreachable proto 114",
         "11422: from all iif vlan30 unreachable proto 114",
+        "11425: from all fwmark 0x100000/0x100000 goto 11440 proto 114",
         "11430: from 10.20.0.0/24 lookup vlan20 proto 114",
         "11430: from 10.30.0.0/24 lookup vlan30 proto 114",
         "11440: from all nop proto 114",

@@ -19,16 +19,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from services.agent.kernel.netlink import (
-    CAP_ACK,
-    EXPLAIN,
-    KernelUnavailable,
-    Netlink,
-    Problem,
-    attributes,
-    messages,
-    text,
-)
+from services.agent.kernel.codec import attributes, messages, text
+from services.agent.kernel.netlink import CAP_ACK, EXPLAIN, KernelUnavailable, Netlink, Problem
 from services.agent.kernel.nftables import messages as nft
 from services.agent.kernel.nftables.expressions import number
 from services.agent.kernel.nftables.table import TABLE, Changes, Element, Found, Shape

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+from services.agent.kernel.codec import attribute, text
 from services.agent.kernel.marks import ALL, native
-from services.agent.kernel.netlink import attribute, text
 from services.agent.kernel.nftables.table import (
     Between,
     Count,

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from services.agent.kernel import netlink
-from services.agent.kernel.netlink import attribute, attributes, text
+from services.agent.kernel import codec
+from services.agent.kernel.codec import attribute, attributes, text
 from services.agent.kernel.nftables.expressions import (
     GOTO,
     LIST_ELEMENT,
@@ -87,7 +87,7 @@ _BY_TYPE: Final = {_shape_type(element)[0]: element for element in Element}
 
 def request(table: str, kind: int, body: bytes, flags: int = 0) -> bytes:
     """An operation on something in a table; its sequence number is set by `batch`."""
-    return netlink.message(kind, flags, 0, _HEADER + text(1, table) + body)
+    return codec.message(kind, flags, 0, _HEADER + text(1, table) + body)
 
 
 def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
@@ -96,7 +96,7 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
     What begins it has number `first`, the operations the following.
     """
     edge = struct.pack("!BBH", 0, 0, 10)
-    data = bytearray(netlink.message(_BEGIN, 0, first, edge))
+    data = bytearray(codec.message(_BEGIN, 0, first, edge))
     sequence, last = first, 0
     for operation in operations:
         sequence += 1
@@ -104,8 +104,8 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
         data += operation
         struct.pack_into("=I", data, last + 8, sequence)
     flags = struct.unpack_from("=H", data, last + 6)[0]
-    struct.pack_into("=H", data, last + 6, flags | netlink.ACK)
-    data += netlink.message(_END, 0, sequence + 1, edge)
+    struct.pack_into("=H", data, last + 6, flags | codec.ACK)
+    data += codec.message(_END, 0, sequence + 1, edge)
     return data, sequence
 
 
@@ -114,7 +114,7 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
 
 def new_table(table: str, flags: int) -> bytes:
     """Makes the table, or takes over one that has no owner."""
-    return request(table, NEW_TABLE, number(2, flags), netlink.CREATE)
+    return request(table, NEW_TABLE, number(2, flags), codec.CREATE)
 
 
 def delete_table(table: str) -> bytes:
@@ -129,7 +129,7 @@ def new_chain(table: str, name: str, base: Base | None) -> bytes:
         body += nested(4, number(1, base.hook) + number(2, base.priority))
         body += number(5, 1)  # the policy: accept
         body += text(7, base.kind)
-    return request(table, NEW_CHAIN, body, netlink.CREATE)
+    return request(table, NEW_CHAIN, body, codec.CREATE)
 
 
 def delete_chain(table: str, name: str) -> bytes:
@@ -150,7 +150,7 @@ def new_rules(table: str, name: str, chain: Chain) -> Iterator[bytes]:
             table,
             NEW_RULE,
             text(2, name) + nested(4, expressions) + attribute(7, _comment(rule)),
-            netlink.CREATE | _APPEND,
+            codec.CREATE | _APPEND,
         )
 
 
@@ -170,7 +170,7 @@ def _tag(comment: bytes) -> str:
 def new_counter(table: str, name: str) -> bytes:
     """Makes a counter, or does nothing if it is there."""
     return request(
-        table, NEW_OBJECT, text(2, name) + number(3, _COUNTER) + nested(4, b""), netlink.CREATE
+        table, NEW_OBJECT, text(2, name) + number(3, _COUNTER) + nested(4, b""), codec.CREATE
     )
 
 
@@ -199,7 +199,7 @@ def new_set(table: str, name: str, shape: Shape, identity: int) -> bytes:
         # NFTNL_UDATA_SET_KEYBYTEORDER, so that nft lists it: 1 is the machine's, 2 the network's
         order = 1 if shape.element is Element.INTERFACE else 2
         body += attribute(13, struct.pack("=BBI", 0, 4, order))
-    return request(table, NEW_SET, body, netlink.CREATE)
+    return request(table, NEW_SET, body, codec.CREATE)
 
 
 def delete_set(table: str, name: str) -> bytes:
@@ -215,7 +215,7 @@ def elements(table: str, kind: int, name: str, items: Elements, shape: Shape) ->
             packed = b"".join(_element(key, chain, shape) for key, chain in part)
         else:
             packed = _plain(part)
-        yield request(table, kind, text(2, name) + nested(3, packed), netlink.CREATE)
+        yield request(table, kind, text(2, name) + nested(3, packed), codec.CREATE)
 
 
 def _plain(part: list[tuple[bytes, str]]) -> bytes:
@@ -249,7 +249,7 @@ def question(table: str, body: bytes = b"") -> bytes:
 
 def parts(table: str, data: bytes, kind: int) -> Iterator[dict[int, bytes]]:
     """Attributes of each message of a kind that is about a table."""
-    for found, _, start, end in netlink.messages(data):
+    for found, _, start, end in codec.messages(data):
         if found != kind or data[start] != INET:
             continue
         read = attributes(data, start + 4, end)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from services.agent.kernel import netlink
+from services.agent.kernel import codec
+from services.agent.kernel.filters import ignore_ports
 from services.agent.kernel.nftables.messages import INET, NETFILTER, NEW_GENERATION
 from services.agent.kernel.nftables.table import TABLE
 from services.agent.kernel.notifications import Notifications
@@ -29,10 +30,9 @@ class NftWatch:
         Raises:
             KernelUnavailable: There is no nf_tables.
         """
-        try:
-            self._notifications = Notifications(NETFILTER, (_GROUP,), own_port)
-        except OSError as error:
-            raise netlink.KernelUnavailable(f"nf_tables: {error}") from error
+        self._notifications = Notifications(
+            NETFILTER, (_GROUP,), lambda made: ignore_ports(made, (own_port,))
+        )
 
     def start(self, heard: Callable[[], None]) -> None:
         """Calls `heard` from the running loop from now on, when our table may be another."""
@@ -55,6 +55,6 @@ def _concerns_us(data: bytes) -> bool:
     return any(
         kind != NEW_GENERATION
         and data[start] == INET
-        and netlink.attributes(data, start + 4, end).get(1) == _NAME
-        for kind, _, start, end in netlink.messages(data)
+        and codec.attributes(data, start + 4, end).get(1) == _NAME
+        for kind, _, start, end in codec.messages(data)
     )

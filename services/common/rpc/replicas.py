@@ -51,12 +51,13 @@ class Replicas(Generic[Stub]):
         method: Callable[[Stub], UnaryUnaryMultiCallable[_Asked, _Answer]],
         request: _Asked,
         seconds: float = CALL_SECONDS,
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> _Answer:
         """Asks each replica once at most; raises RomanaErrors, Unavailable if none is there."""
         for _ in range(len(self._stubs)):
             stub = self._stubs[0]
             try:
-                return await method(stub)(request, timeout=seconds)
+                return await method(stub)(request, timeout=seconds, metadata=tuple(metadata))
             except grpc.aio.AioRpcError as error:
                 failed = error_of(error)
             if not isinstance(failed, Unavailable):

@@ -1,4 +1,4 @@
-"""Protobuf messages as domain values, with field paths in errors, and back."""
+"""Results and domain values as messages."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 from romana.ipam.v1 import allocation_pb2, block_pb2, ipam_service_pb2, utilization_pb2
 
-from services.common.errors import InvalidInput, RomanaError, Violation
-from services.common.model import names
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.errors import RomanaError
+from services.common.model.names import NodeName
 from services.common.rpc.fitting import statuses_that_fit
 from services.common.sizes import ADDRESS_BYTES
 from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import (
-    Allocate,
     Allocated,
-    Move,
-    NodeBounds,
-    Release,
     Released,
     Result,
 )
@@ -31,22 +26,14 @@ from services.ipam.deciding.evaluate_groups import Rooms
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ledger import Ledger
-from services.ipam.ledger.ranges import parse_range
 from services.ipam.ledger.utilization import NetworkUsage, Usage
 from services.ipam.model import (
-    ADDRESSES_MOST,
-    ANY,
-    IPV4_BITS,
-    IPV6_BITS,
-    AddressSpec,
     AllocatedAddress,
     Allocation,
     NoAddress,
-    Owner,
     Refused,
     Why,
     address_text,
-    parse_address,
     prefix_text,
 )
 from services.ipam.routes.view import Route
@@ -57,14 +44,7 @@ if TYPE_CHECKING:  # protobuf's own types of fields
 UINT64_MOST: Final = (1 << 64) - 1
 RELEASES_MOST: Final = 100
 """That a status tells of."""
-RANGES_MOST: Final = 100
-DESCRIPTION_MOST: Final = 1000
 
-_BITS: Final = {
-    allocation_pb2.FAMILY_UNSPECIFIED: 0,
-    allocation_pb2.FAMILY_IPV4: IPV4_BITS,
-    allocation_pb2.FAMILY_IPV6: IPV6_BITS,
-}
 _REFUSALS: Final = {
     Why.NOT_THIS_TENANT: utilization_pb2.REFUSAL_NOT_THIS_TENANT,
     Why.OTHER_FAMILY: utilization_pb2.REFUSAL_OTHER_FAMILY,
@@ -78,194 +58,8 @@ _REFUSALS: Final = {
     Why.BLOCK_HELD_BY_OTHER: utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER,
     Why.ADDRESS_OUTSIDE: utilization_pb2.REFUSAL_ADDRESS_OUTSIDE,
     Why.STRANDED: utilization_pb2.REFUSAL_STRANDED,
+    Why.NODE_CORDONED: utilization_pb2.REFUSAL_NODE_CORDONED,
 }
-
-
-# Requests.
-
-
-@lru_cache(maxsize=65_536)
-def _owner(node: str, tenant: str, segment: str) -> Owner | None:
-    """None: one of the names is not valid."""
-    for text, optional in ((node, False), (tenant, False), (segment, True)):
-        for _ in names.subject_name(text, "", optional=optional):
-            return None
-    return Owner(NodeName(node), Tenant(tenant), Segment(segment))
-
-
-def parse_specs(
-    specs: Iterable[allocation_pb2.AllocationSpec], bounds: NodeBounds | None = None
-) -> tuple[list[Allocate], dict[int, InvalidInput]]:
-    """Reads what a message asks for: the commands in order, and what is wrong with which spec."""
-    commands: list[Allocate] = []
-    refused: dict[int, InvalidInput] = {}
-    for index, spec in enumerate(specs):
-        name, owner = spec.name, _owner(spec.node, spec.tenant, spec.segment)
-        if (
-            owner is not None
-            and bounds is None
-            and 0 < len(name) <= names.ENDPOINT_NAME_BYTES
-            and name.isascii()
-            and name.isprintable()
-            and not spec.addresses
-        ):
-            commands.append(Allocate(name, owner))  # type: ignore[arg-type]  # it is
-        else:
-            try:
-                commands.append(parse_spec(spec, f"specs[{index}]", bounds))
-            except InvalidInput as error:
-                refused[index] = error
-    return commands, refused
-
-
-def parse_spec(
-    spec: allocation_pb2.AllocationSpec, path: str, bounds: NodeBounds | None = None
-) -> Allocate:
-    """Reads what a caller asks for; raises InvalidInput."""
-    name, owner = spec.name, _owner(spec.node, spec.tenant, spec.segment)
-    plain = name.isascii() and name.isprintable() and 0 < len(name) <= names.ENDPOINT_NAME_BYTES
-    if owner is None or not plain:
-        violations = [
-            *names.endpoint_name(name, f"{path}.name"),
-            *names.subject_name(spec.node, f"{path}.node"),
-            *names.subject_name(spec.tenant, f"{path}.tenant"),
-            *names.subject_name(spec.segment, f"{path}.segment", optional=True),
-        ]
-        if violations:
-            raise InvalidInput.of(violations)
-        owner = Owner(NodeName(spec.node), Tenant(spec.tenant), Segment(spec.segment))
-    addresses = _parse_addresses(spec.addresses, path) if spec.addresses else ANY
-    return Allocate(EndpointName(name), owner, addresses, bounds)
-
-
-def _parse_addresses(
-    specs: Sequence[allocation_pb2.AddressSpec], path: str
-) -> tuple[AddressSpec, ...]:
-    """Reads which addresses are asked for; raises InvalidInput."""
-    if len(specs) > ADDRESSES_MOST:
-        raise InvalidInput.at(
-            f"{path}.addresses", f"has {len(specs)}, at most {ADDRESSES_MOST} allowed"
-        )
-    return tuple(
-        _parse_address(spec, f"{path}.addresses[{index}]") for index, spec in enumerate(specs)
-    )
-
-
-def _parse_address(spec: allocation_pb2.AddressSpec, path: str) -> AddressSpec:
-    violations: list[Violation] = []
-    if spec.network:
-        violations += names.resource_name(spec.network, f"{path}.network")
-    bits = _BITS.get(spec.family)
-    if bits is None:
-        violations.append(Violation(f"{path}.family", f"{spec.family} is not a Family"))
-    address = None
-    if spec.address:
-        try:
-            address, family = parse_address(spec.address)
-        except ValueError as error:
-            violations.append(Violation(f"{path}.address", str(error)))
-        else:
-            if bits not in {0, None, family}:
-                violations.append(
-                    Violation(f"{path}.address", f"{spec.address} is not of the family asked for")
-                )
-            bits = family
-    if violations:
-        raise InvalidInput.of(violations)
-    return AddressSpec(NetworkName(spec.network) if spec.network else None, bits or 0, address)
-
-
-def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
-    """Reads what a caller gives back; raises InvalidInput."""
-    violations = [
-        *names.endpoint_name(spec.name, f"{path}.name"),
-        *names.subject_name(spec.tenant, f"{path}.tenant", optional=True),
-        *names.subject_name(spec.segment, f"{path}.segment", optional=True),
-        *names.subject_name(spec.node, f"{path}.node", optional=True),
-    ]
-    if spec.segment and not spec.tenant:
-        violations.append(Violation(f"{path}.segment", "is given without a tenant"))
-    if violations:
-        raise InvalidInput.of(violations)
-    return Release(
-        EndpointName(spec.name),
-        Tenant(spec.tenant) if spec.tenant else None,
-        Segment(spec.segment),
-        NodeName(spec.node) if spec.node else None,
-    )
-
-
-def parse_move(request: ipam_service_pb2.MoveAddressRequest) -> Move:
-    """Reads what is to move; raises InvalidInput."""
-    violations = [
-        *names.endpoint_name(request.name, "name"),
-        *names.subject_name(request.node, "node"),
-    ]
-    if violations:
-        raise InvalidInput.of(violations)
-    return Move(EndpointName(request.name), NodeName(request.node))
-
-
-def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:
-    """Reads an owner; raises InvalidInput."""
-    violations = [
-        *names.subject_name(tenant, "tenant"),
-        *names.subject_name(segment, "segment", optional=True),
-    ]
-    if violations:
-        raise InvalidInput.of(violations)
-    return Tenant(tenant), Segment(segment)
-
-
-def parse_node_evaluation(request: ipam_service_pb2.EvaluateNodesRequest) -> AddressSpec:
-    """Reads which kind of address a scheduler means; raises InvalidInput."""
-    spec = allocation_pb2.AddressSpec(network=request.network, family=request.family)
-    try:
-        return _parse_address(spec, "")
-    except InvalidInput as error:
-        raise InvalidInput.of(
-            [Violation(item.path.removeprefix("."), item.message) for item in error.violations]
-        ) from None
-
-
-def parse_group_evaluation(request: ipam_service_pb2.EvaluateGroupsRequest) -> AddressSpec:
-    """Reads which address a scheduler means; raises InvalidInput."""
-    return _parse_address(request.address, "address")
-
-
-def parse_reservation(message: block_pb2.Reservation) -> Reservation:
-    """Reads a reservation; raises InvalidInput."""
-    path = "reservation"
-    violations = [
-        *names.resource_name(message.name, f"{path}.name"),
-        *names.resource_name(message.network, f"{path}.network"),
-    ]
-    if not 1 <= len(message.ranges) <= RANGES_MOST:
-        violations.append(
-            Violation(f"{path}.ranges", f"has {len(message.ranges)}, 1 to {RANGES_MOST} allowed")
-        )
-    if len(message.description) > DESCRIPTION_MOST:
-        violations.append(
-            Violation(f"{path}.description", f"is longer than {DESCRIPTION_MOST} characters")
-        )
-    intervals = []
-    for index, text in enumerate(message.ranges[:RANGES_MOST]):
-        try:
-            intervals.append(parse_range(text)[0])
-        except ValueError as error:
-            violations.append(Violation(f"{path}.ranges[{index}]", str(error)))
-    if violations:
-        raise InvalidInput.of(violations)
-    return Reservation(
-        message.name,
-        NetworkName(message.network),
-        tuple(intervals),
-        tuple(message.ranges),
-        message.description,
-    )
-
-
-# Answers.
 
 
 @lru_cache(maxsize=256)
@@ -319,7 +113,6 @@ class ResultWriter:
 def released(
     results: Sequence[Result], status_of: Callable[[RomanaError], status_pb2.Status]
 ) -> ipam_service_pb2.ReleaseAddressesResponse:
-    """The answer to a batch of releases."""
     fitting = fitting_statuses(results, status_of)
     answer = ipam_service_pb2.ReleaseAddressesResponse()
     for result in results:
@@ -347,7 +140,6 @@ def fitting_statuses(
 
 
 def _address(item: AllocatedAddress) -> allocation_pb2.Allocation:
-    """An address without its name and owner."""
     return allocation_pb2.Allocation(
         address=item.text,
         network=item.network,
@@ -365,7 +157,6 @@ def allocation(item: Allocation) -> allocation_pb2.Allocation:
 
 
 def block(item: Block, ledger: Ledger) -> block_pb2.Block:
-    """A block."""
     return block_pb2.Block(
         prefix=str(item),
         network=item.network,
@@ -416,7 +207,6 @@ def node_releases(ledger: Ledger) -> list[ipam_service_pb2.NodeRelease]:
 
 
 def refusal(item: Refused) -> utilization_pb2.NetworkRefusal:
-    """Why a network gave no address."""
     return utilization_pb2.NetworkRefusal(
         network=item.network,
         refusal=_REFUSALS[item.why],
@@ -428,7 +218,6 @@ def refusal(item: Refused) -> utilization_pb2.NetworkRefusal:
 
 
 def exhaustion(error: RomanaError) -> Message:
-    """The detail of a NoAddress."""
     assert isinstance(error, NoAddress)
     return utilization_pb2.Exhaustion(
         address_index=error.ordinal, networks=[refusal(item) for item in error.refusals]
@@ -436,7 +225,6 @@ def exhaustion(error: RomanaError) -> Message:
 
 
 def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
-    """What a node has to offer."""
     return utilization_pb2.NodeEvaluation(
         node=item.node,
         fits=item.fits,
@@ -450,7 +238,6 @@ def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
 
 
 def rooms(item: Rooms) -> ipam_service_pb2.EvaluateGroupsResponse:
-    """Where there is room."""
     return ipam_service_pb2.EvaluateGroupsResponse(
         groups=[
             utilization_pb2.GroupEvaluation(
@@ -510,7 +297,6 @@ def network_usage(
 
 
 def route(item: Route, ledger: Ledger) -> utilization_pb2.Route:
-    """An aggregated prefix."""
     node = ledger.nodes.get(item.node)
     address = node.address_on(item.network) if node is not None else None
     return utilization_pb2.Route(
@@ -522,7 +308,6 @@ def route(item: Route, ledger: Ledger) -> utilization_pb2.Route:
 
 
 def finding(item: Finding) -> ipam_service_pb2.Finding:
-    """Something that the check found."""
     return ipam_service_pb2.Finding(
         severity=ipam_service_pb2.SEVERITY_ERROR
         if item.is_error

@@ -1,0 +1,171 @@
+// A packet's way, with who decides at each place.
+import { useState } from "preact/hooks";
+import { query, useData } from "./data";
+import { go } from "./route";
+import { Failure, Name, Waiting } from "./parts";
+import { ConnectionFields } from "./reach";
+
+interface Verdict {
+  action: string;
+  policy: string;
+  tier: string;
+  rule: number;
+  reason: string;
+  asked: string[];
+  otherwise: string[];
+  audited: string[];
+}
+
+interface Explanation {
+  source_address: string;
+  destination_address: string;
+  action: string;
+  egress?: Verdict;
+  ingress?: Verdict;
+  path: { kind: string; hops: string[]; description: string };
+  unrealized_nodes: string[];
+}
+
+export function ExplainView({ query: chosen }: { query: URLSearchParams }) {
+  const [source, setSource] = useState(chosen.get("source") ?? "");
+  const [destination, setDestination] = useState(chosen.get("destination") ?? "");
+  const [protocol, setProtocol] = useState(chosen.get("protocol") ?? "");
+  const [port, setPort] = useState(chosen.get("port") ?? "");
+  const asked = chosen.get("source") && chosen.get("destination") ? `/api/explain${query(Object.fromEntries(chosen))}` : null;
+  const { value, error } = useData<{ explanations?: Explanation[] }>(asked, ["policies", "map", "nodes"]);
+  return (
+    <>
+      <p class="crumbs">
+        <a href="/reach">Who reaches whom</a> › one connection
+      </p>
+      <h1>What becomes of a connection</h1>
+      <form
+        class="filter"
+        onSubmit={(event) => {
+          event.preventDefault();
+          go(`/explain${query({ source, destination, protocol, port })}`);
+        }}
+      >
+        <label>
+          From <input required value={source} onInput={(event) => setSource(event.currentTarget.value)} />
+        </label>
+        <label>
+          To <input required value={destination} onInput={(event) => setDestination(event.currentTarget.value)} />
+        </label>
+        <ConnectionFields
+          protocol={protocol}
+          port={port}
+          onChange={(newProtocol, newPort) => {
+            setProtocol(newProtocol);
+            setPort(newPort);
+          }}
+        />
+        <button type="submit">Explain</button>
+      </form>
+      <p class="quiet">
+        An endpoint's name, an address, or <code>node:NAME</code>.
+      </p>
+      {error && <Failure problem={error} />}
+      {asked && !value && !error && <Waiting what="policies" />}
+      {value?.explanations?.map((each) => (
+        <One
+          item={each}
+          source={chosen.get("source") ?? ""}
+          destination={chosen.get("destination") ?? ""}
+        />
+      ))}
+      {value && !value.explanations?.length && <p>The two have no addresses of one family.</p>}
+    </>
+  );
+}
+
+function does(action: string): string {
+  return action === "RULE_ACTION_DENY" ? "deny" : "allow";
+}
+
+function One({ item, source, destination }: { item: Explanation; source: string; destination: string }) {
+  const action = does(item.action);
+  return (
+    <section class="explanation">
+      <h2>
+        {item.source_address} → {item.destination_address}:{" "}
+        <span class={`verdict ${action}`}>{action === "allow" ? "allowed" : "denied"}</span>
+      </h2>
+      <ol class="way">
+        <li class="place">
+          <span class="what">endpoint or address</span>
+          <Name>{source}</Name>
+        </li>
+        {item.egress && <Gate title="leaves" verdict={item.egress} />}
+        {item.path.hops.map((hop) => (
+          <li class="place hop">
+            <span class="what">{hop.includes(".") || hop.includes(":") ? "gateway or node" : "node"}</span>
+            <Name>{hop}</Name>
+          </li>
+        ))}
+        {item.ingress && <Gate title="arrives" verdict={item.ingress} />}
+        <li class={`place ${action === "deny" ? "unreached" : ""}`}>
+          <span class="what">endpoint or address</span>
+          <Name>{destination}</Name>
+        </li>
+      </ol>
+      <p class="quiet">{item.path.description}</p>
+      {(["egress", "ingress"] as const).map((direction) => {
+        const verdict = item[direction];
+        return verdict && <Reason title={direction} verdict={verdict} decides={verdict.action === item.action} />;
+      })}
+      {!item.egress && !item.ingress && <p>Nothing is judged between these two.</p>}
+      {item.unrealized_nodes.length > 0 && (
+        <p class="bad">
+          Not yet applied by <Name>{item.unrealized_nodes.join(", ")}</Name>
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Gate({ title, verdict }: { title: string; verdict: Verdict }) {
+  const action = does(verdict.action);
+  return (
+    <li class={`gate ${action}`}>
+      <span class="what">{title}</span>
+      <span>{action === "allow" ? "allowed" : "denied"}</span>
+      {verdict.policy && <Name>{verdict.policy}</Name>}
+    </li>
+  );
+}
+
+function Reason({ title, verdict, decides }: { title: string; verdict: Verdict; decides: boolean }) {
+  return (
+    <div class="reason">
+      <h3>
+        {title}: {does(verdict.action)}
+      </h3>
+      <p>
+        <Name>{verdict.reason}</Name>
+      </p>
+      {decides && verdict.otherwise.length > 0 && (
+        <>
+          <p>It would be otherwise if:</p>
+          <ul>
+            {verdict.otherwise.map((each) => (
+              <li>
+                <Name>{each}</Name>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
+      {verdict.asked.length > 0 && (
+        <p class="quiet">
+          Asked: <Name>{verdict.asked.join(", ")}</Name>
+        </p>
+      )}
+      {verdict.audited.map((each) => (
+        <p class="quiet">
+          <Name>{each}</Name> would decide otherwise; it is only audited.
+        </p>
+      ))}
+    </div>
+  );
+}

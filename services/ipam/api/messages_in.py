@@ -1,0 +1,219 @@
+"""Requests as commands and domain values, with field paths in errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+from romana.ipam.v1 import allocation_pb2, block_pb2, ipam_service_pb2
+
+from services.common.errors import InvalidInput, Violation
+from services.common.model import names
+from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.ipam.deciding.commands import (
+    Allocate,
+    Move,
+    NodeBounds,
+    Release,
+)
+from services.ipam.ledger.ground import Reservation
+from services.ipam.ledger.ranges import parse_range
+from services.ipam.model import (
+    ADDRESSES_MOST,
+    ANY,
+    IPV4_BITS,
+    IPV6_BITS,
+    AddressSpec,
+    Owner,
+    parse_address,
+)
+
+RANGES_MOST: Final = 100
+DESCRIPTION_MOST: Final = 1000
+
+_BITS: Final = {
+    allocation_pb2.FAMILY_UNSPECIFIED: 0,
+    allocation_pb2.FAMILY_IPV4: IPV4_BITS,
+    allocation_pb2.FAMILY_IPV6: IPV6_BITS,
+}
+
+
+@lru_cache(maxsize=65_536)
+def _owner(node: str, tenant: str, segment: str) -> Owner | None:
+    """None: one of the names is not valid."""
+    for text, optional in ((node, False), (tenant, False), (segment, True)):
+        for _ in names.subject_name(text, "", optional=optional):
+            return None
+    return Owner(NodeName(node), Tenant(tenant), Segment(segment))
+
+
+def parse_specs(
+    specs: Iterable[allocation_pb2.AllocationSpec], bounds: NodeBounds | None = None
+) -> tuple[list[Allocate], dict[int, InvalidInput]]:
+    """Reads what a message asks for: the commands in order, and what is wrong with which spec."""
+    commands: list[Allocate] = []
+    refused: dict[int, InvalidInput] = {}
+    for index, spec in enumerate(specs):
+        name, owner = spec.name, _owner(spec.node, spec.tenant, spec.segment)
+        if (
+            owner is not None
+            and bounds is None
+            and 0 < len(name) <= names.ENDPOINT_NAME_BYTES
+            and name.isascii()
+            and name.isprintable()
+            and not spec.addresses
+        ):
+            commands.append(Allocate(name, owner))  # type: ignore[arg-type]  # it is
+        else:
+            try:
+                commands.append(parse_spec(spec, f"specs[{index}]", bounds))
+            except InvalidInput as error:
+                refused[index] = error
+    return commands, refused
+
+
+def parse_spec(
+    spec: allocation_pb2.AllocationSpec, path: str, bounds: NodeBounds | None = None
+) -> Allocate:
+    """Reads what a caller asks for; raises InvalidInput."""
+    name, owner = spec.name, _owner(spec.node, spec.tenant, spec.segment)
+    plain = name.isascii() and name.isprintable() and 0 < len(name) <= names.ENDPOINT_NAME_BYTES
+    if owner is None or not plain:
+        violations = [
+            *names.endpoint_name(name, f"{path}.name"),
+            *names.subject_name(spec.node, f"{path}.node"),
+            *names.subject_name(spec.tenant, f"{path}.tenant"),
+            *names.subject_name(spec.segment, f"{path}.segment", optional=True),
+        ]
+        if violations:
+            raise InvalidInput.of(violations)
+        owner = Owner(NodeName(spec.node), Tenant(spec.tenant), Segment(spec.segment))
+    addresses = _parse_addresses(spec.addresses, path) if spec.addresses else ANY
+    return Allocate(EndpointName(name), owner, addresses, bounds)
+
+
+def _parse_addresses(
+    specs: Sequence[allocation_pb2.AddressSpec], path: str
+) -> tuple[AddressSpec, ...]:
+    """Reads which addresses are asked for; raises InvalidInput."""
+    if len(specs) > ADDRESSES_MOST:
+        raise InvalidInput.at(
+            f"{path}.addresses", f"has {len(specs)}, at most {ADDRESSES_MOST} allowed"
+        )
+    return tuple(
+        _parse_address(spec, f"{path}.addresses[{index}]") for index, spec in enumerate(specs)
+    )
+
+
+def _parse_address(spec: allocation_pb2.AddressSpec, path: str) -> AddressSpec:
+    violations: list[Violation] = []
+    if spec.network:
+        violations += names.resource_name(spec.network, f"{path}.network")
+    bits = _BITS.get(spec.family)
+    if bits is None:
+        violations.append(Violation(f"{path}.family", f"{spec.family} is not a Family"))
+    address = None
+    if spec.address:
+        try:
+            address, family = parse_address(spec.address)
+        except ValueError as error:
+            violations.append(Violation(f"{path}.address", str(error)))
+        else:
+            if bits not in {0, None, family}:
+                violations.append(
+                    Violation(f"{path}.address", f"{spec.address} is not of the family asked for")
+                )
+            bits = family
+    if violations:
+        raise InvalidInput.of(violations)
+    return AddressSpec(NetworkName(spec.network) if spec.network else None, bits or 0, address)
+
+
+def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
+    """Reads what a caller gives back; raises InvalidInput."""
+    violations = [
+        *names.endpoint_name(spec.name, f"{path}.name"),
+        *names.subject_name(spec.tenant, f"{path}.tenant", optional=True),
+        *names.subject_name(spec.segment, f"{path}.segment", optional=True),
+        *names.subject_name(spec.node, f"{path}.node", optional=True),
+    ]
+    if spec.segment and not spec.tenant:
+        violations.append(Violation(f"{path}.segment", "is given without a tenant"))
+    if violations:
+        raise InvalidInput.of(violations)
+    return Release(
+        EndpointName(spec.name),
+        Tenant(spec.tenant) if spec.tenant else None,
+        Segment(spec.segment),
+        NodeName(spec.node) if spec.node else None,
+    )
+
+
+def parse_move(request: ipam_service_pb2.MoveAddressRequest) -> Move:
+    violations = [
+        *names.endpoint_name(request.name, "name"),
+        *names.subject_name(request.node, "node"),
+    ]
+    if violations:
+        raise InvalidInput.of(violations)
+    return Move(EndpointName(request.name), NodeName(request.node))
+
+
+def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:
+    """Reads an owner; raises InvalidInput."""
+    violations = [
+        *names.subject_name(tenant, "tenant"),
+        *names.subject_name(segment, "segment", optional=True),
+    ]
+    if violations:
+        raise InvalidInput.of(violations)
+    return Tenant(tenant), Segment(segment)
+
+
+def parse_node_evaluation(request: ipam_service_pb2.EvaluateNodesRequest) -> AddressSpec:
+    """Reads which kind of address a scheduler means; raises InvalidInput."""
+    spec = allocation_pb2.AddressSpec(network=request.network, family=request.family)
+    try:
+        return _parse_address(spec, "")
+    except InvalidInput as error:
+        raise InvalidInput.of(
+            [Violation(item.path.removeprefix("."), item.message) for item in error.violations]
+        ) from None
+
+
+def parse_group_evaluation(request: ipam_service_pb2.EvaluateGroupsRequest) -> AddressSpec:
+    """Reads which address a scheduler means; raises InvalidInput."""
+    return _parse_address(request.address, "address")
+
+
+def parse_reservation(message: block_pb2.Reservation) -> Reservation:
+    """Reads a reservation; raises InvalidInput."""
+    path = "reservation"
+    violations = [
+        *names.resource_name(message.name, f"{path}.name"),
+        *names.resource_name(message.network, f"{path}.network"),
+    ]
+    if not 1 <= len(message.ranges) <= RANGES_MOST:
+        violations.append(
+            Violation(f"{path}.ranges", f"has {len(message.ranges)}, 1 to {RANGES_MOST} allowed")
+        )
+    if len(message.description) > DESCRIPTION_MOST:
+        violations.append(
+            Violation(f"{path}.description", f"is longer than {DESCRIPTION_MOST} characters")
+        )
+    intervals = []
+    for index, text in enumerate(message.ranges[:RANGES_MOST]):
+        try:
+            intervals.append(parse_range(text)[0])
+        except ValueError as error:
+            violations.append(Violation(f"{path}.ranges[{index}]", str(error)))
+    if violations:
+        raise InvalidInput.of(violations)
+    return Reservation(
+        message.name,
+        NetworkName(message.network),
+        tuple(intervals),
+        tuple(message.ranges),
+        message.description,
+    )
