@@ -23,7 +23,7 @@ from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.followed import Followed
 from services.kubernetes.control.waiting import Waiting
 from services.kubernetes.objects.pods import Pod, PodObject, pod_of
-from services.kubernetes.scheduling.judging import judge, keep_at, score
+from services.kubernetes.scheduling.judging import Home, judge, keep_at, score
 from services.kubernetes.scheduling.places import Places
 from services.kubernetes.scheduling.rooms import Rooms
 from services.kubernetes.wanted.endpoints import endpoint_of, is_endpoint
@@ -171,9 +171,9 @@ class Extender:
             raise Unavailable("it is not known yet where nodes are")
         return places
 
-    async def _home(self, endpoint: WantedEndpoint) -> NodeName | None:
+    async def _home(self, endpoint: WantedEndpoint) -> Home | None:
         """Where the addresses are that stay with the pod's name."""
-        return await self._ipam.node_of(endpoint.allocation) if endpoint.allocation else None
+        return await self._ipam.home_of(endpoint.allocation) if endpoint.allocation else None
 
     async def _look(self, pod: Pod, endpoint: WantedEndpoint) -> list[Rooms]:
         rooms = [

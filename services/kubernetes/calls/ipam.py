@@ -14,6 +14,7 @@ from services.common.model.names import GroupPath, NetworkName, NodeName, Segmen
 from services.common.rpc.enums import FAMILIES
 from services.common.rpc.replicas import Replicas
 from services.kubernetes.objects.networks import GroupUse, NetworkUse
+from services.kubernetes.scheduling.judging import Home
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 from services.kubernetes.wanted.values import AddressWish, WantedEndpoint, allocation_name
 
@@ -103,15 +104,16 @@ class IpamCalls:
         )
         return {one.network: _use(one) for one in answer.networks}
 
-    async def node_of(self, name: str) -> NodeName | None:
-        """The node that a name has addresses on; None: it has none."""
+    async def home_of(self, name: str) -> Home | None:
+        """Where a name has addresses; None: it has none."""
         try:
             answer = await self._replicas.call(
                 lambda stub: stub.GetAddress, pb.GetAddressRequest(name=name)
             )
         except NotFound:
             return None
-        return NodeName(answer.allocations[0].node)
+        networks = frozenset(NetworkName(one.network) for one in answer.allocations)
+        return Home(NodeName(answer.allocations[0].node), networks)
 
 
 def _use(message: utilization_pb2.NetworkUtilization) -> NetworkUse:

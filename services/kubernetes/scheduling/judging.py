@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services.common.model.names import NodeName
+from services.common.model.names import NetworkName, NodeName
 from services.kubernetes.scheduling.places import Place, Places
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 
@@ -53,17 +53,27 @@ def judge(rooms: Sequence[Rooms], places: Places, nodes: Iterable[NodeName]) -> 
     return judged
 
 
-def keep_at(home: NodeName, places: Places, nodes: Iterable[NodeName]) -> dict[NodeName, int]:
-    """Marks of the nodes at which a pod may have the addresses that its name has at `home`: there,
-    and in the same groups."""
-    place = places.nodes.get(home)
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the addresses are that stay with a pod's name."""
+
+    node: NodeName
+    networks: frozenset[NetworkName]
+
+
+def keep_at(home: Home, places: Places, nodes: Iterable[NodeName]) -> dict[NodeName, int]:
+    """Marks of the nodes at which a pod may have the addresses of its name: where they are, and in
+    the same groups."""
+    place = places.nodes.get(home.node)
     if place is None:
         return {}
     found = {name: places.nodes.get(name) for name in nodes}
     return {
-        name: BEST if name == home else BEST - 1
+        name: BEST if name == home.node else BEST - 1
         for name, one in found.items()
-        if one is not None and one.groups == place.groups
+        if one is not None
+        and not (one.cordoned and name != home.node)
+        and all(one.groups.get(each) == place.groups.get(each) for each in home.networks)
     }
 
 
