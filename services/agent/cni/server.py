@@ -1,4 +1,7 @@
-"""The agent's second Unix socket, for `romana-cni`. The protocol is described there."""
+"""The agent's second Unix socket, for `romana-cni` and `romana-ipam`.
+
+The protocol is described in `plugin`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Final
 import structlog
 
 from services.agent.cni import asked, protocol, told
+from services.agent.cni.delegated import PLUGIN, Delegated
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.records import Records
@@ -40,9 +44,11 @@ class CniServer:
         endpoints: Endpoints,
         records: Records,
         reconciler: Reconciler,
+        delegated: Delegated,
         wanted: WantedEndpoints | None = None,
     ) -> None:
         """`wanted`: what an orchestrator says of pods; None: nobody says anything here."""
+        self._delegated = delegated
         self._wanted = wanted
         self._endpoints = endpoints
         self._records = records
@@ -95,7 +101,8 @@ class CniServer:
         version = str(protocol.version_answer(config)["cniVersion"])
         try:
             request = protocol.parse(environment, config)
-            made = await self._perform(request)
+            delegated = environment.get("ROMANA_PLUGIN") == PLUGIN
+            made = await (self._delegated.perform if delegated else self._perform)(request)
         except CniError as error:
             failed = error
         except RomanaError as error:
@@ -144,7 +151,11 @@ class CniServer:
         attached = await self._endpoints.attach(spec, deadline)
         endpoint = attached.view.record.endpoint
         assert endpoint is not None
-        return told.result(request, endpoint)
+        result = told.result(request, endpoint)
+        known = self._reconciler.remote.networks
+        names = dict.fromkeys(address.network for address in endpoint.addresses)
+        of_networks = told.dns(known[name] for name in names if name in known)
+        return {**result, "dns": result["dns"] or of_networks}
 
     async def _wanted_for(self, request: Request) -> WantedEndpoint:
         """What the orchestrator wants: it reaches the node before the runtime asks, as a rule."""

@@ -12,6 +12,7 @@ that may select an endpoint that changed, and the pages of groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
@@ -27,7 +28,7 @@ from services.common.model.rules import (
 )
 from services.policy.engine.addresses import NetworkMap, key_of
 from services.policy.engine.blocks import BlockBook, OwnedBlock
-from services.policy.engine.isolation import Apart, apart
+from services.policy.engine.isolation import IsolatedBy, isolated_by
 from services.policy.engine.matching import Effects, EndpointMatcher, NodeMatcher
 from services.policy.engine.records import RuleSetRecord
 from services.policy.engine.resources import (
@@ -47,6 +48,16 @@ _Kept = TypeVar("_Kept")
 _Value = TypeVar("_Value")
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What an endpoint has its node hold."""
+
+    span: Span
+    """The node's."""
+    rule_sets: tuple[RuleSetRecord, ...]
+    """Both directions'."""
+
+
 class Engine:
     """Policies, tenants, endpoints, networks and nodes, and what comes of them."""
 
@@ -61,16 +72,17 @@ class Engine:
         self._isolates = False
         """Some network keeps endpoints apart."""
         self._spans: dict[NodeName, Span] = {}
+        self._held: dict[EndpointEntry, _Held] = {}
+        self._held_by_nodes: dict[NodeEntry, tuple[RuleSetRecord, ...]] = {}
         self._moved: set[Span] = set()
-        self._said: dict[str, tuple[str, Resource]] = {}
+        self._published: dict[str, tuple[str, Resource]] = {}
         """Topic and value of endpoints, nodes and networks, by id, that were handed out."""
         self._new: dict[str, tuple[str, Resource] | None] = {}
-        """What they are now, since the last `take`; None: they have none."""
+        """What they are now, since the last `drain_changes`; None: they have none."""
 
     # What changes.
 
     def put_policy(self, policy: Policy) -> None:
-        """Adds or replaces a policy."""
         had = self._book.records.get(policy.name)
         if had is None or had.policy != policy:
             self._concern(self._book.put(policy))
@@ -130,7 +142,6 @@ class Engine:
             self._effects.endpoints.update(self._endpoints.entries.values())
 
     def put_node(self, node: PolicyNode) -> None:
-        """Adds or replaces a node."""
         had = self._nodes.entries.get(node.name)
         if had is None or had.node != node:
             self._nodes.put(node)
@@ -142,29 +153,28 @@ class Engine:
         if name in self._nodes.entries:
             entry = self._nodes.drop(name)
             span = self._span(name)
-            span.remove(entry.sets)
-            entry.sets = ()
+            span.remove(self._held_by_nodes.pop(entry, ()))
             self._moved.add(span)
             self._new[f"node/{name}"] = None
 
-    def take(self) -> Changes:
+    def drain_changes(self) -> Changes:
         """What topics hold now, as far as it is different since the last time."""
         self._settle()
         put: list[tuple[str, str, Resource]] = []
         dropped: list[tuple[str, str]] = []
         for identity, now in self._new.items():
-            had = self._said.get(identity)
+            had = self._published.get(identity)
             if now == had:
                 continue
             if had is not None and (now is None or now[0] != had[0]):
                 dropped.append((had[0], identity))
             if now is None:
-                del self._said[identity]
+                del self._published[identity]
             else:
-                self._said[identity] = now
+                self._published[identity] = now
                 put.append((now[0], identity, now[1]))
         self._new.clear()
-        self._book.take(
+        self._book.publish(
             lambda topic, identity, value: put.append((topic, identity, value)),
             lambda topic, identity: dropped.append((topic, identity)),
         )
@@ -196,12 +206,10 @@ class Engine:
 
     @property
     def networks(self) -> Mapping[NetworkName, PolicyNetwork]:
-        """Networks, by name."""
         return self._networks
 
     @property
     def nodes(self) -> Mapping[NodeName, PolicyNode]:
-        """Nodes, by name."""
         return _Values(self._nodes.entries, lambda entry: entry.node)
 
     def endpoint_at(self, address: Address) -> Endpoint | None:
@@ -221,15 +229,17 @@ class Engine:
         ones too. None if it is not known."""
         self._settle()
         entry = self._endpoints.entries.get(endpoint)
-        asked = () if entry is None else self._book.asked(entry, self._apart(entry))
-        return [one.rules for one in asked if one.rules.direction is direction]
+        rule_sets = (
+            () if entry is None else self._book.rule_sets_for(entry, self._isolated_by(entry))
+        )
+        return [one.rules for one in rule_sets if one.rules.direction is direction]
 
     def node_rule_sets(self, node: NodeName, direction: Direction) -> Sequence[RuleSet]:
         """The same of a node itself."""
         self._settle()
         entry = self._nodes.entries.get(node)
-        asked = () if entry is None else self._book.asked(entry, None)
-        return [one.rules for one in asked if one.rules.direction is direction]
+        rule_sets = () if entry is None else self._book.rule_sets_for(entry, None)
+        return [one.rules for one in rule_sets if one.rules.direction is direction]
 
     def is_member(self, group: GroupId, address: Address) -> bool:
         """Says whether an address is in a group that a rule set of the answers above names."""
@@ -283,14 +293,15 @@ class Engine:
         if endpoint.node is None or not endpoint.addresses:
             self._retire(entry)
             return
-        asked = tuple(self._book.asked(entry, self._apart(entry)))
+        rule_sets = tuple(self._book.rule_sets_for(entry, self._isolated_by(entry)))
         span = self._span(endpoint.node)
-        if asked != entry.sets or span is not entry.span:
-            span.add(asked)
+        held = _Held(span, rule_sets)
+        if held != self._held.get(entry):
+            span.add(rule_sets)
             span.endpoints += 1
             self._leave_span(entry)
-            entry.sets, entry.span = asked, span
-        profile = _profile(asked)
+            self._held[entry] = held
+        profile = _profile(rule_sets)
         rules = EndpointRules(endpoint.name, endpoint.addresses, profile, endpoint.instance)
         self._new[f"endpoint/{endpoint.name}"] = (span.topic, rules)
 
@@ -301,7 +312,7 @@ class Engine:
         if endpoint is not None and wanted is not None:
             said = WantedEndpoint(name, endpoint.tenant, endpoint.segment, endpoint.labels, wanted)
             self._new[identity] = (node_topic(wanted.node), said)
-        elif identity in self._said or identity in self._new:
+        elif identity in self._published or identity in self._new:
             self._new[identity] = None
 
     def _retire(self, entry: EndpointEntry) -> None:
@@ -310,31 +321,31 @@ class Engine:
         self._new[f"endpoint/{entry.endpoint.name}"] = None
 
     def _leave_span(self, entry: EndpointEntry) -> None:
-        span = entry.span
-        if span is not None:
-            span.endpoints -= 1
-            span.remove(entry.sets)
-            if span.is_empty:
-                self._moved.add(span)  # an unknown node is forgotten
-            entry.sets, entry.span = (), None
+        held = self._held.pop(entry, None)
+        if held is not None:
+            held.span.endpoints -= 1
+            held.span.remove(held.rule_sets)
+            if held.span.is_empty:
+                self._moved.add(held.span)  # an unknown node is forgotten
 
     def _judge_node(self, entry: NodeEntry) -> None:
-        asked = tuple(self._book.asked(entry, None))
+        rule_sets = tuple(self._book.rule_sets_for(entry, None))
         span = self._span(entry.name)
-        if asked != entry.sets:
-            span.add(asked)
-            span.remove(entry.sets)
-            entry.sets = asked
+        held = self._held_by_nodes.get(entry, ())
+        if rule_sets != held:
+            span.add(rule_sets)
+            span.remove(held)
+            self._held_by_nodes[entry] = rule_sets
         identity = f"node/{entry.name}"
-        rules = NodeRules(entry.name, _profile(asked))
-        self._new[identity] = (span.topic, rules) if asked else None
+        rules = NodeRules(entry.name, _profile(rule_sets))
+        self._new[identity] = (span.topic, rules) if rule_sets else None
 
-    def _apart(self, entry: EndpointEntry) -> Apart | None:
+    def _isolated_by(self, entry: EndpointEntry) -> IsolatedBy | None:
         tenant = entry.tenant.record
         if tenant.isolation is None and not self._isolates:
             return None
         networks = [self._networks[name] for name in set(entry.networks) if name is not None]
-        return apart(tenant, entry.endpoint.segment, networks)
+        return isolated_by(tenant, entry.endpoint.segment, networks)
 
     def _span(self, node: NodeName) -> Span:
         span = self._spans.get(node)
@@ -343,10 +354,10 @@ class Engine:
         return span
 
 
-def _profile(asked: Sequence[RuleSetRecord]) -> Profile:
+def _profile(rule_sets: Sequence[RuleSetRecord]) -> Profile:
     return Profile(
-        tuple(one.rules.id for one in asked if one.rules.direction is Direction.INGRESS),
-        tuple(one.rules.id for one in asked if one.rules.direction is Direction.EGRESS),
+        tuple(one.rules.id for one in rule_sets if one.rules.direction is Direction.INGRESS),
+        tuple(one.rules.id for one in rule_sets if one.rules.direction is Direction.EGRESS),
     )
 
 

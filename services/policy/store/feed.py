@@ -42,8 +42,6 @@ KINDS: Final = ("policy", "tenant", "endpoint", PAGE, *TOPOLOGY_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
-    """A record."""
-
     value: T
     revision: Revision
     """At which it was written."""
@@ -63,7 +61,7 @@ class PolicyFeed:
         """What agents say and ipam does not, and why."""
         self.policies: dict[PolicyName, Entry[Stored]] = {}
         self.tenants: dict[Tenant, Entry[TenantRecord]] = {}
-        self.said: dict[EndpointName, Entry[Endpoint]] = {}
+        self.by_orchestrator: dict[EndpointName, Entry[Endpoint]] = {}
         """By orchestrators."""
         self.attached: dict[NodeName, dict[EndpointName, Entry[Endpoint]]] = {}
         """By agents."""
@@ -86,8 +84,7 @@ class PolicyFeed:
             keys.attached: ("endpoint", self._take_attached),
         }
 
-    def take(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
+    def apply_batch(self, batch: WatchBatch) -> None:
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}
             for key in self._keys_known - there:
@@ -173,16 +170,18 @@ class PolicyFeed:
         name = EndpointName(text)
         _discard(self._by_allocation, self._allocation(name), name)
         if item is None:
-            self.said.pop(name, None)
+            self.by_orchestrator.pop(name, None)
         else:
-            self.said[name] = Entry(codec.decode_endpoint(name, item.value), item.mod_revision)
+            self.by_orchestrator[name] = Entry(
+                codec.decode_endpoint(name, item.value), item.mod_revision
+            )
             if (allocation := self._allocation(name)) != name:
                 self._by_allocation.setdefault(allocation, {})[name] = None
         self._merge(name)
 
     def _allocation(self, name: EndpointName) -> EndpointName:
         """The name under which ipam has an endpoint's addresses."""
-        said = self.said.get(name)
+        said = self.by_orchestrator.get(name)
         wanted = said.value.wanted if said is not None else None
         return EndpointName(wanted.allocation) if wanted is not None and wanted.allocation else name
 
@@ -201,7 +200,7 @@ class PolicyFeed:
 
     def _merge(self, name: EndpointName) -> None:
         attached = self._attached(name)
-        said = self.said.get(name)
+        said = self.by_orchestrator.get(name)
         if said is not None:
             endpoint = said.value
             if attached is not None:

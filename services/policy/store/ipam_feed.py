@@ -57,8 +57,7 @@ class IpamFeed:
         """How many pages there are of blocks of which length, by family."""
         self.unreadable = UnreadableRecords()
 
-    def take(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
+    def apply_batch(self, batch: WatchBatch) -> None:
         moved: set[EndpointName] = set()
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}
