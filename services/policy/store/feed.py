@@ -42,8 +42,6 @@ KINDS: Final = ("policy", "tenant", "endpoint", PAGE, *TOPOLOGY_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
-    """A record."""
-
     value: T
     revision: Revision
     """At which it was written."""
@@ -85,7 +83,6 @@ class PolicyFeed:
         }
 
     def apply_batch(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}
             for key in self._keys_known - there:
