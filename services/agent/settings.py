@@ -130,7 +130,7 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     full_check: float = Field(30.0, gt=0)
     """Seconds between comparisons of everything in the kernel."""
     quick_check: float = Field(5.0, gt=0)
-    """The same of everything but routes, and of endpoints' links."""
+    """The same of what is cheap to read (not routes and rules), and of endpoints' links."""
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9641")
     drain: float = Field(10.0, ge=0)
     """Seconds that running calls get at a stop."""

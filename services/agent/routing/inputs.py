@@ -18,8 +18,8 @@ from services.agent.routing.prefixes import Changed
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
 
-QUICK: Final = ALL - {Kind.ROUTE}
-"""What is cheap to read."""
+QUICK: Final = ALL - {Kind.ROUTE, Kind.RULE}
+"""What is cheap to read; of rules that somebody changes the kernel tells."""
 HEARD_SECONDS: Final = 0.05
 """From a notification of the kernel to the round for it: one link that is made or deleted makes a
 dozen. What is asked for does not wait."""
