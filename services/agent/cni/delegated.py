@@ -220,7 +220,7 @@ def result(
         "cniVersion": request.version,
         "ips": ips,
         "routes": list(_routes(spec, gateways, routed)),
-        "dns": own_section(request).get("dns") or {},
+        "dns": own_section(request).get("dns") or told.dns(network for _, network in given),
     }
 
 

@@ -97,7 +97,6 @@ def matrix(
     rows: Sequence[Sequence[Reach | None]],
     behind: Collection[NodeName],
 ) -> api.GetMatrixResponse:
-    """Who reaches whom."""
     return api.GetMatrixResponse(
         destinations=[one.name for one in destinations],
         rows=[

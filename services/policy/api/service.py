@@ -60,8 +60,6 @@ class Parts:
 
 
 class PolicyService(DeviceMethods):
-    """All methods."""
-
     def __init__(self, parts: Parts) -> None:
         self._store = parts.store
         self._feed = parts.store.feed

@@ -85,7 +85,6 @@ class Engine:
     # What changes.
 
     def put_policy(self, policy: Policy) -> None:
-        """Adds or replaces a policy."""
         had = self._book.records.get(policy.name)
         if had is None or had.policy != policy:
             self._concern(self._book.put(policy))
@@ -153,7 +152,6 @@ class Engine:
                 self._new[f"device/{name}"] = None if group is None else (NETWORKS, group)
 
     def put_node(self, node: PolicyNode) -> None:
-        """Adds or replaces a node."""
         had = self._nodes.entries.get(node.name)
         if had is None or had.node != node:
             self._nodes.put(node)
@@ -218,7 +216,6 @@ class Engine:
 
     @property
     def networks(self) -> Mapping[NetworkName, PolicyNetwork]:
-        """Networks, by name."""
         return self._networks
 
     @property
@@ -228,7 +225,6 @@ class Engine:
 
     @property
     def nodes(self) -> Mapping[NodeName, PolicyNode]:
-        """Nodes, by name."""
         return _Values(self._nodes.entries, lambda entry: entry.node)
 
     def endpoint_at(self, address: Address) -> Endpoint | None:

@@ -80,7 +80,6 @@ class PolicyFeed:
         }
 
     def apply_batch(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}
             for key in self._keys_known - there:

@@ -25,7 +25,7 @@ from services.common.model.rules import CidrBlock, EndpointRules, Profile
 from tests.kernel.agent.cluster import PORT, PORTMAP, Cluster
 from tests.kernel.policy.rules import allow, rules
 from tests.kernel.policy.site import identity
-from tests.support.bridge import caller
+from tests.support.bridge import caller, serving
 from tests.support.netns import Namespaces, enter
 
 NODE = "the node"
@@ -191,3 +191,25 @@ async def test_policy_sees_clients_and_the_pods_behind_a_service(
     finally:
         await firewall.close()
     assert not found, "\n".join(("", *found))
+
+
+async def test_a_backend_on_the_node_itself_answers_by_where_it_was_asked(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    own, node = cluster.node_addresses(), cluster.nodes[HERE].namespace
+    family, host = ("ip", own["a"]) if cluster.version == 4 else ("ip6", f"[{own['a']}]")
+    node.run(
+        "nft -f -",
+        stdin=f"""
+        table {family} test {{
+            chain pre {{
+                type nat hook prerouting priority dstnat;
+                {family} daddr {own["b"]} tcp dport 30300 dnat to {host}:81
+            }}
+        }}
+        """,
+    )
+    with serving(node, 81):
+        async with running(cluster, tmp_path):
+            said = await asyncio.to_thread(caller, cluster.places["out"], own["b"], 30300)
+    assert said == cluster.addresses["out"]
