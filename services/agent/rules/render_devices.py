@@ -52,7 +52,7 @@ from services.agent.kernel.nftables.table import (
 )
 from services.agent.rules.device_legs import GroupHere, LegHere, NetworkHere
 from services.agent.rules.device_shares import shares
-from services.agent.rules.render_rules import FAMILY, OPERATORS, Piece, matches
+from services.agent.rules.render_rules import FAMILY, OPERATORS, RenderedRuleSet, matches
 from services.common.model.devices import DeviceGroupName, OnLoss, WhenDown
 from services.common.model.names import NetworkName
 from services.common.model.rules import (
@@ -491,7 +491,7 @@ class _Renderer:
                 end = (Goto(rest),)
             note = f"{source.policy} {source.direction.value} {rule.number}"
             # sets of ports and prefixes are those of the rule set's own piece
-            for _, statements in matches(Piece(source), rule):
+            for _, statements in matches(RenderedRuleSet(source), rule):
                 yield _rule(note, *statements, *end)
 
 

@@ -229,7 +229,7 @@ class Agent:
 
     def take(self, *resources: Resource) -> None:
         found = {_identity(one): one for one in resources}
-        self.enforcement.take(found, (), whole=True)
+        self.enforcement.update(found, (), whole=True)
 
     def begin(self) -> None:
         path = self.node.namespace.path
