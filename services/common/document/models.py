@@ -80,6 +80,16 @@ def read(
     return kind(**values)
 
 
+def given(kind: type, fields: Fields) -> frozenset[str]:
+    """The fields of a model that somebody asks for, whatever their values."""
+    return frozenset(
+        field.name
+        for field in describe(kind)
+        if not (field.output_only or field.derived)
+        and (fields.has(field.name) or fields.has(camel(field.name)))
+    )
+
+
 def choice(fields: Fields, name: str, kind: type[_E], default: _D) -> _E | _D:
     """One of a few words, in whatever case, or in proto3's JSON form."""
     text = fields.text(name)
