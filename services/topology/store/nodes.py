@@ -249,10 +249,9 @@ class NodeChanges:
     def _said(self, spec: NodeSpec, known: Node | None, *, by_agent: bool) -> Node:
         """The node with what was not said as it is known; raises Forbidden."""
         node = spec.node
-        if not spec.allowance_said and known is not None:
-            node = replace(node, allowance=known.allowance)
-        if not spec.cordoned_said and known is not None:
-            node = replace(node, cordoned=known.cordoned)
+        if known is not None:
+            unsaid = {name: getattr(known, name) for name in FOR_OPERATORS if name not in spec.said}
+            node = replace(node, **unsaid)
         return reported(known, node, self._agents_may) if by_agent else declared(known, node)
 
     def _check_own_addresses(self, known: Node | None, node: Node) -> None:
@@ -292,7 +291,7 @@ class NodeChanges:
 
 def _refuse_unasked(spec: NodeSpec, known: Node) -> None:
     """Refuses to put a node onto every network by leaving out what it was attached to."""
-    if not spec.attachments_said and known.attachments is not None:
+    if "attachments" not in spec.said and known.attachments is not None:
         was = ", ".join(item.network for item in known.attachments) or "no network"
         raise InvalidInput.at(
             f"{AT}.empty_attachments",
