@@ -91,3 +91,55 @@ def _see(fleet: Fleet, version: int, target: str) -> None:
     assert datagrams(one, other, there, DIRECT, 20) == 20
     assert not [flow for flow in device.seen() if flow[0] == 17]
     assert device.invalid() == 0
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+async def test_between_vlans_one_side_needs_devices(
+    made: Namespaces, tmp_path: Path, direction: Direction
+) -> None:
+    """The device is on the VLAN of the endpoint whose rule it is, and on no other."""
+    fleet = Fleet(made, tmp_path, ("a", "b"))
+    fleet.device("fw", 254, "a")
+    near = fleet.node("n1", 11, a="10.1.16.0/20", b="10.2.32.0/20")
+    far = fleet.node("n2", 12, a="10.1.32.0/20", b="10.2.16.0/20")
+    near.endpoint("one", a="10.1.16.5")
+    far.endpoint("two", b="10.2.16.5")
+    async with fleet.running():
+        await steer(fleet, "one", direction, *TO_80)
+        await asyncio.to_thread(_between, fleet, *_way(direction))
+
+
+def _way(direction: Direction) -> tuple[str, str]:
+    return ("one", "two") if direction is Direction.EGRESS else ("two", "one")
+
+
+def _between(fleet: Fleet, source: str, target: str) -> None:
+    addresses = {"one": "10.1.16.5", "two": "10.2.16.5"}
+    here, there = addresses[source], addresses[target]
+    begin, end = inside(fleet, source), inside(fleet, target)
+    (device,) = fleet.devices
+    assert datagrams(begin, end, there, DIRECT, 5) == 5
+    assert not device.seen()
+    with begin.call(lambda: wire("eth0")) as mine, end.call(lambda: wire("eth0")) as its:
+        with Talk(begin, end, there, STEERED) as talk:
+            assert talk.round_trip()
+        seen = device.seen()
+        assert seen[6, here, there] == outgoing(mine)[6, here, there]
+        assert seen[6, there, here] == outgoing(its)[6, there, here]
+    assert device.invalid() == 0
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("target", ["two", "three"])
+async def test_a_ping_passes_the_device_both_ways(fleet: Fleet, version: int, target: str) -> None:
+    await steer(fleet, "one", Direction.EGRESS, *EVERYTHING)
+    here, there = ADDRESSES[version]["one"], ADDRESSES[version][target]
+    (device,) = fleet.devices
+    one = inside(fleet, "one")
+    assert await asyncio.to_thread(one.pings, there)  # the device gets to know its neighbours
+    device.seen()
+    assert await asyncio.to_thread(one.pings, there)
+    seen = device.seen()
+    protocol = 1 if version == 4 else 58
+    assert seen[protocol, here, there] == seen[protocol, there, here] == 1
+    assert device.invalid() == 0
