@@ -97,7 +97,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             ),
         )
         plan = messages_out.plan(applied.plan, before)
-        cut(plan, "stranded", "nodes", "groups")
+        cut(plan, "stranded", "attachments", "nodes", "groups")
         return api.ApplyTopologyResponse(plan=plan, changed=applied.changed, etag=applied.etag)
 
     async def GetTopology(
