@@ -97,5 +97,5 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
     segment_label: str = SEGMENT_LABEL
     """The label of pods, and of their namespaces, that says the segment."""
     force_node_deletion: bool = False
-    """A node that is deleted takes the addresses in use on it with it at once."""
+    """A node that is deleted takes the addresses in use on it with it, after ipam's fence time."""
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9651")

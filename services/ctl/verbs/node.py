@@ -276,13 +276,20 @@ async def update(
     request = api.UpdateNodeRequest(
         node=node, allow_stranded=allow_stranded, request_id=session.request_id
     )
-    if dry_run or allow_stranded:
+    if dry_run or allow_stranded or placed:
         request.validate_only = True
         planned = await topology.read(topology.stub.UpdateNode, request)
         if dry_run:
             _show_update(session, planned)
             session.note("Nothing was done: this is what it would be")
             return
+        gone = [move.before for move in planned.plan.nodes if move.before and not move.after]
+        if gone and (label or pin or unpin):  # what is detached was named
+            if not session.out.for_programs:
+                plan_view.show(session.screen, planned.plan)
+            session.require(
+                f"Take {name} out of {', '.join(gone)}, and put it into no group there?"
+            )
         if planned.plan.stranded and not session.out.for_programs:
             plan_view.show(session.screen, planned.plan)
         if planned.plan.stranded:
