@@ -51,6 +51,21 @@ def test_a_file_is_planned_applied_exported_and_pruned(cluster: Up, tmp_path: Pa
     assert cluster.romana("policy", "show", "production/back").returncode == 3
 
 
+def test_a_node_is_not_silently_on_links_where_it_has_no_address(cluster: Up) -> None:
+    named = cluster.romana(
+        "node", "register", "far", "--address", "192.0.2.77", "--label", "rack=rack-1"
+    )
+    assert named.returncode == 0, named.stderr
+    assert "--attach" in named.stderr
+    assert "production" in named.stderr
+    wrong = cluster.romana("node", "update", "far", "--attach", "network=qa,address=192.0.2.77")
+    assert wrong.returncode == 2
+    assert "is outside of 10.30.0.0" in wrong.stderr
+    own = cluster.romana("node", "update", "far", "--address", "127.0.0.1")
+    assert own.returncode == 2
+    assert cluster.romana("node", "remove", "far").returncode == 0
+
+
 def state(cluster: Up) -> tuple[object, object]:
     """Policies and tenants, without what every write changes."""
     policies = cluster.json("policy", "list")
