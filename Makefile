@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 KUBERNETES ?= /var/tmp/romana-kubernetes-test
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test kubernetes-test lint format bench protos lock clean
+.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test lint format bench protos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
 compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
 	@tests/compose/prepare /var/tmp/romana-compose-test
 	@$(BIN)/python -m pytest tests/compose/checks.py tests/compose/beside.py -p no:cacheprovider --timeout 900 -v $(ARGS)
+
+console-test: setup ## Every page of the console in headless Chromium
+	@tools/packages chromium=chromium
+	@$(BIN)/python -m pytest tests/console/checks.py -p no:cacheprovider --timeout 300 -v $(ARGS)
 
 kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove Romana on a cluster of it
 	@PYTHON=$(BIN)/python tests/kubernetes/prepare $(KUBERNETES)

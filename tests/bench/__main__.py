@@ -26,6 +26,7 @@ NAMES = (
     "node_changes",
     "agents",
     "cni",
+    "console",
     "extender",
     "kernel_routes",
     "policy_compute",

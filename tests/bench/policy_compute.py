@@ -138,7 +138,7 @@ def compute(size: Size, changes: int) -> Figures:
     engine = Engine()
     for put in todo:
         put(engine)
-    first = engine.take()
+    first = engine.drain_changes()
     done = time.process_time()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = {name: median(engine, change, changes) for name, change in steps(engine, size).items()}
@@ -180,7 +180,7 @@ def median(engine: Engine, change: Callable[[int], None], count: int) -> float:
     for number in range(count):
         begin = time.process_time()
         change(number)
-        engine.take()
+        engine.drain_changes()
         seconds.append(time.process_time() - begin)
     return sorted(seconds)[count // 2]
 

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -304,11 +305,27 @@ def policy_there(engine: Engine) -> tuple[str, str]:
     return "--policy-address", engine.compose("port", "policy", "9630").strip()
 
 
+def test_the_console_shows_the_cluster(cluster: Engine) -> None:
+    address = cluster.compose("port", "console", "9660").strip()
+
+    def shown() -> bool:
+        with urllib.request.urlopen(f"http://{address}/api/overview", timeout=10) as answer:
+            overview = json.load(answer)
+        serving = {each["service"] for each in overview["services"] if each["serving"]}
+        names = {each["name"] for each in overview["networks"]}
+        return serving == {"topology", "ipam", "policy"} and {"test", "qa"} <= names
+
+    until("the console shows everything", shown)
+    with urllib.request.urlopen(f"http://{address}/api/denied", timeout=10) as answer:
+        assert json.load(answer)["known"]
+
+
 # --- it is watched --------------------------------------------------------------------------------
 
 
 def test_prometheus_has_every_target_up(cluster: Engine) -> None:
-    wanted = {"prometheus": 1, "etcd": 1, "topology": 1, "ipam": 1, "policy": 1, "agent": 3}
+    wanted = {"prometheus": 1, "etcd": 1, "topology": 1, "ipam": 1, "policy": 1}
+    wanted |= {"console": 1, "agent": 3}
 
     def all_up() -> bool:
         found = query(cluster, "sum by (job) (up)")

@@ -242,7 +242,9 @@ def test_a_cordoned_node_gives_no_new_addresses_and_is_drained(cluster: Up, node
     refused = cluster.romana("address", "allocate", "x", "--node", node, "--tenant", "shop")
     assert refused.returncode != 0
     assert "is cordoned" in refused.stderr
-    evaluated = cluster.json("evaluate", "--tenant", "shop", "--node", node)
+    asked = cluster.romana("evaluate", "--tenant", "shop", "--node", node, "-o", "json")
+    assert asked.returncode == 1
+    evaluated = json.loads(asked.stdout)
     assert [each["fits"] for each in evaluated] == [False]
     assert {each["refusal"] for each in evaluated[0]["refusals"]} >= {"REFUSAL_NODE_CORDONED"}
     exported = cluster.romana("topology", "export", "--with-nodes").stdout

@@ -1,4 +1,7 @@
-"""The agent's second Unix socket, for `romana-cni`. The protocol is described there."""
+"""The agent's second Unix socket, for `romana-cni` and `romana-ipam`.
+
+The protocol is described in `plugin`.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from typing import Final
 import structlog
 
 from services.agent.cni import asked, protocol, told
+from services.agent.cni.delegated import PLUGIN, Delegated
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.records import Records
-from services.agent.model import WantedEndpoint
+from services.agent.model import LocalEndpoint, WantedEndpoint
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
 from services.common.errors import RomanaError, WrongState
@@ -40,9 +44,11 @@ class CniServer:
         endpoints: Endpoints,
         records: Records,
         reconciler: Reconciler,
+        delegated: Delegated,
         wanted: WantedEndpoints | None = None,
     ) -> None:
         """`wanted`: what an orchestrator says of pods; None: nobody says anything here."""
+        self._delegated = delegated
         self._wanted = wanted
         self._endpoints = endpoints
         self._records = records
@@ -95,7 +101,8 @@ class CniServer:
         version = str(protocol.version_answer(config)["cniVersion"])
         try:
             request = protocol.parse(environment, config)
-            made = await self._perform(request)
+            delegated = environment.get("ROMANA_PLUGIN") == PLUGIN
+            made = await (self._delegated.perform if delegated else self._perform)(request)
         except CniError as error:
             failed = error
         except RomanaError as error:
@@ -144,7 +151,19 @@ class CniServer:
         attached = await self._endpoints.attach(spec, deadline)
         endpoint = attached.view.record.endpoint
         assert endpoint is not None
-        return told.result(request, endpoint)
+        result = told.result(request, endpoint)
+        return {**result, "dns": result["dns"] or self._dns(endpoint)}
+
+    def _dns(self, endpoint: LocalEndpoint) -> dict[str, list[str]]:
+        """What the endpoint's networks say of resolvers."""
+        known = self._reconciler.remote.networks
+        names = dict.fromkeys(address.network for address in endpoint.addresses)
+        said = [network.dns for name in names if (network := known.get(name)) and network.dns]
+        made = {
+            "nameservers": [str(address) for dns in said for address in dns.nameservers],
+            "search": [domain for dns in said for domain in dns.search],
+        }
+        return {name: list(dict.fromkeys(items)) for name, items in made.items() if items}
 
     async def _wanted_for(self, request: Request) -> WantedEndpoint:
         """What the orchestrator wants: it reaches the node before the runtime asks, as a rule."""

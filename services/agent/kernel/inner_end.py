@@ -90,6 +90,14 @@ def unroute(addresses: Sequence[Address]) -> None:
         inner.attempt([rtnetlink.delete_rule(address, 0, *_RULE) for address in addresses])
 
 
+def routed() -> frozenset[int]:
+    """The families that have a default route in the main table."""
+    with Netlink() as inner:
+        return frozenset(
+            way.version for way in rtnetlink.default_routes(inner) if way.table == RT_TABLE_MAIN
+        )
+
+
 def differences(wiring: Wiring) -> Iterator[Difference]:
     """What is not as it shall be."""
     where = f"{wiring.interface} in {wiring.namespace}"

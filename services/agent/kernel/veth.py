@@ -128,6 +128,10 @@ class Links:
         """
         await self._run(lambda: _unroute(wiring))
 
+    async def routed(self, path: str) -> frozenset[int]:
+        """The families that have a default route in a namespace."""
+        return await self._run(lambda: _routed(path))
+
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await in_thread(lambda: _translated(work), self._threads)
 
@@ -288,6 +292,11 @@ def _leads_to(wiring: Wiring) -> bool:
             return namespace.inside(there, lambda: inner_end.is_there(wiring))
     except (NotFound, InvalidInput):
         return False
+
+
+def _routed(path: str) -> frozenset[int]:
+    with namespace.opened(path) as there:
+        return namespace.inside(there, inner_end.routed)
 
 
 def _unroute(wiring: Wiring) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 import grpc.aio
 
 from services.agent.api.service import AgentService
+from services.agent.cni.delegated import Delegated
 from services.agent.cni.server import CniServer
 from services.agent.endpoints.addressing import Addressing
 from services.agent.endpoints.ipam_client import IpamClient
@@ -120,7 +121,9 @@ def build_endpoints(
         endpoints=endpoints,
         recovery=Recovery(endpoints, records, links, client, standing, upkeep, look),
         service=AgentService(node, endpoints, reconciler, status),
-        cni=CniServer(endpoints, records, reconciler, wanted),
+        cni=CniServer(
+            endpoints, records, reconciler, Delegated(addressing, links, reconciler), wanted
+        ),
         letting_go=LettingGo(standing, reconciler, client),
         standing=standing,
     )

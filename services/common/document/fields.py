@@ -82,8 +82,11 @@ class Fields:
 
     def spelled(self, name: str, *others: str) -> str:
         """By which of its names a field is given; only one may be."""
-        given = [each for each in dict.fromkeys((name, *others)) if each and self.has(each)]
-        self._known -= {*others} - {*self._items}  # nobody is to be told of them
+        self._known.add(name)  # of the others nobody is to be told, unless they are there
+        if self._items.keys().isdisjoint((name, *others)):
+            return name
+        given = [each for each in dict.fromkeys((name, *others)) if each in self._items]
+        given = [each for each in given if self.has(each)]
         if len(given) > 1:
             self.wrong(given[1], f"says the same as {given[0]!r}")
         return given[0] if given else name

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from enum import Enum
+from functools import cache
 from typing import Final, TypeVar, cast
 
-from services.common.document.fields import Fields
+from services.common.document.fields import Fields, Findings
 from services.common.document.tree import Scalar
 from services.common.model.addresses import read_address, read_prefix
-from services.common.model.description import Field, FieldType, Shape, describe
+from services.common.model.description import Field, FieldType, Shape, describe, word
 
 _DURATION: Final = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -33,6 +34,7 @@ _NOT_SAID: Final = "_UNSPECIFIED"
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Enum)
+_D = TypeVar("_D")
 
 
 def ignore_output(fields: Fields, *names: str) -> None:
@@ -78,16 +80,22 @@ def read(
     return kind(**values)
 
 
-def choice(fields: Fields, name: str, kind: type[_E], default: _E) -> _E:
+def choice(fields: Fields, name: str, kind: type[_E], default: _D) -> _E | _D:
     """One of a few words, in whatever case, or in proto3's JSON form."""
     text = fields.text(name)
+    return chosen(text, fields.path(name), kind, default, fields.findings)
+
+
+def chosen(text: str, at: str, kind: type[_E], default: _D, findings: Findings) -> _E | _D:
+    """One of a few words; nothing, and the API's UNSPECIFIED, are the default."""
+    upper = text.upper()
     for member in kind:
-        word = str(member.value)
-        if text and word and (text.lower() == word or text.endswith(f"_{word.upper()}")):
+        known = word(member).upper()
+        if text and known and (upper == known or upper.endswith(f"_{known}")):
             return member
-    if text and not text.endswith(_NOT_SAID):
-        words = ", ".join(str(member.value) for member in kind if member.value)
-        fields.wrong(name, f"{text[:80]!r} is not one of {words}")
+    if text and not f"_{upper}".endswith(_NOT_SAID):
+        words = ", ".join(word(member) for member in kind if word(member))
+        findings.wrong(at, f"{text[:80]!r} is not one of {words}")
     return default
 
 
@@ -104,13 +112,13 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
         case Shape.FLAG:
             return fields.truth(name)
         case Shape.CHOICE:
-            return choice(fields, name, kind.kind, cast("Enum", default))
+            return choice(fields, name, kind.kind, default)
         case Shape.ADDRESS | Shape.PREFIX:
             text = fields.text(name)
             return _parsed(kind, text, fields.path(name), fields, default) if text else default
         case Shape.PART:
             return read(kind.kind, fields.part(name))
-        case Shape.LIST:
+        case Shape.LIST | Shape.ONE_OF:
             return _list(fields, name, cast("FieldType", kind.items))
         case Shape.MAPPING:
             return _mapping(fields, name, cast("FieldType", kind.items))
@@ -155,6 +163,7 @@ def _parsed(kind: FieldType, text: str, at: str, fields: Fields, default: object
         return default
 
 
+@cache
 def camel(name: str) -> str:
     """Proto3's JSON name of a field."""
     first, *rest = name.split("_")

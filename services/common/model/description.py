@@ -36,6 +36,8 @@ class Shape(Enum):
     LIST = "list"
     MAPPING = "mapping"
     """Of texts to values."""
+    ONE_OF = "one of"
+    """One of several models: whoever knows which reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ def describe(model: type) -> tuple[Field, ...]:
     return _described(model)
 
 
+def word(member: Enum) -> str:
+    """By which a choice is written."""
+    return member.value if isinstance(member.value, str) else member.name.lower()
+
+
 def output_only(model: type) -> frozenset[str]:
     return frozenset(field.name for field in describe(model) if field.output_only)
 
@@ -99,6 +106,8 @@ def _type(hint: object) -> FieldType:
         alternatives = frozenset(arguments) - {NoneType}
         if alternatives in _SHAPES:
             return FieldType(_SHAPES[alternatives])
+        if len(alternatives) > 1:
+            return FieldType(Shape.ONE_OF)
         (hint,) = alternatives
         return _type(hint)
     if origin is tuple:

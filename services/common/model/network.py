@@ -44,6 +44,14 @@ class Isolation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Dns:
+    nameservers: tuple[Address, ...] = ()
+    """The first one is asked first."""
+    search: tuple[str, ...] = ()
+    """Domains in which short names are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     name: NetworkName
     cidr: Prefix
@@ -64,6 +72,8 @@ class Network:
     """Unless the tenant says otherwise."""
     masquerade: bool = False
     """What leaves from it to an address outside of all networks gets the node's address."""
+    dns: Dns | None = None
+    """What endpoints are told; None: nothing."""
 
     def own_addresses(self) -> set[Address]:
         """Addresses in it that no endpoint may have: its gateway, and its edges if endpoints are

@@ -56,8 +56,8 @@ def to_plain(
     found: dict[str, Plain] = {}
     for field in describe(type(model)):
         value = getattr(model, field.name)
-        is_default = value == field.default and field.type.shape is not Shape.PART
-        if not (is_default or field.derived or field.name in without):
+        is_shown = value != field.default or is_dataclass(value)
+        if is_shown and not field.derived and field.name not in without:
             found[field.name] = plain(value)
     return found
 

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.document.tree import Items, Scalar, Table, Tree
+from services.common.model.description import word
 
 _Setter: TypeAlias = Callable[[Message, Any], None]
 _M = TypeVar("_M", bound=Message)
@@ -72,6 +73,10 @@ def _setter(field: FieldDescriptor) -> _Setter:
         return lambda message, value: _set_part(message, name, _message(part, value))
     if field.enum_type is not None:
         numbers = field.enum_type
+        if field.is_repeated:
+            return lambda message, value: getattr(message, name).extend(
+                _number(numbers, item) for item in value
+            )
         return lambda message, value: setattr(message, name, _number(numbers, value))
     if field.is_repeated:
         return lambda message, value: getattr(message, name).extend(map(_scalar, value))
@@ -105,7 +110,7 @@ def _number(kind: EnumDescriptor, value: object) -> object:
     if not isinstance(value, Enum):
         return value
     prefix = kind.values_by_number[0].name.removesuffix(_UNSPECIFIED)
-    return kind.values_by_name[prefix + (str(value.value).upper() or _UNSPECIFIED)].number
+    return kind.values_by_name[prefix + (word(value).upper() or _UNSPECIFIED)].number
 
 
 def _tree(field: FieldDescriptor, value: Any) -> Tree:

@@ -135,7 +135,7 @@ def install_cni(
         typer.Option(metavar="FILE", help="Where the runtime looks for it: written last."),
     ] = None,
 ) -> None:
-    """Copies romana-cni to where container runtimes look for plug-ins.
+    """Copies romana-cni and romana-ipam to where container runtimes look for plug-ins.
 
     A static program, or a Python script where romana was installed without a C compiler.
 
@@ -147,7 +147,8 @@ def install_cni(
     """
     if (conf is None) != (conf_file is None):
         raise typer.BadParameter("--conf and --conf-file come together")
-    _install(folder / "romana-cni", cni_plugin(), 0o755)
+    for name in ("romana-cni", "romana-ipam"):  # one program, which looks at its name
+        _install(folder / name, cni_plugin(), 0o755)
     if conf is not None and conf_file is not None:
         _install(conf_file, conf.read_bytes(), 0o644)
 

@@ -105,7 +105,7 @@ class Syncing:
         if not store.in_sync:
             return  # what is known of is only a part
         begin = time.perf_counter()
-        changes = store.engine.take()
+        changes = store.engine.drain_changes()
         for node, topics in changes.spans.items():
             self._note_left(node, topics or frozenset())
         for topic, identity in changes.dropped:

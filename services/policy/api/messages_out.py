@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
 
 from services.common.etcd.types import Revision
-from services.common.model.network import Isolation
 from services.common.model.rules import CidrBlock, Direction, PortMatch
-from services.common.rpc import enums
+from services.common.rpc.models import to_message
 from services.policy.agents.rule_parts import block, port, wanted
 from services.policy.model import (
     Anything,
@@ -36,67 +34,42 @@ _OPERATORS: Final = {
     Operator.EXISTS: selector_pb2.LABEL_OPERATOR_EXISTS,
     Operator.DOES_NOT_EXIST: selector_pb2.LABEL_OPERATOR_DOES_NOT_EXIST,
 }
-_ISOLATIONS: Final = {
-    None: endpoint_pb2.ISOLATION_UNSPECIFIED,
-    Isolation.NONE: endpoint_pb2.ISOLATION_NONE,
-    Isolation.TENANT: endpoint_pb2.ISOLATION_TENANT,
-    Isolation.SEGMENT: endpoint_pb2.ISOLATION_SEGMENT,
-}
 
 
 def policy(entry: Entry[Stored]) -> policy_pb2.Policy:
     """A policy as stored; revision 0: it is not, and has no etag."""
     stored = entry.value
     value = stored.policy
-    message = policy_pb2.Policy(
-        name=value.name,
-        description=value.description,
-        tier=enums.TIERS[value.tier],
-        priority=value.priority,
-        mode=enums.MODES[value.mode],
-        labels=dict(value.labels),
+    message = to_message(
+        policy_pb2.Policy,
+        value,
         targets=map(_target, value.targets),
-        directions=[enums.DIRECTIONS[direction] for direction in value.rules],
+        directions=value.rules,
         ingress=map(_rule, value.rules.get(Direction.INGRESS, ())),
         egress=map(_rule, value.rules.get(Direction.EGRESS, ())),
         etag=etag(entry.revision),
     )
-    if value.origin is not None:
-        message.origin.kind = value.origin.kind
-        message.origin.document = value.origin.document
-    message.create_time.CopyFrom(_timestamp(stored.created))
-    message.update_time.CopyFrom(_timestamp(stored.updated))
+    message.create_time.FromMilliseconds(stored.created)
+    message.update_time.FromMilliseconds(stored.updated)
     return message
 
 
 def tenant(entry: Entry[TenantRecord]) -> endpoint_pb2.Tenant:
     """What is known of a tenant."""
-    value = entry.value
-    return endpoint_pb2.Tenant(
-        name=value.name,
-        labels=dict(value.labels),
-        isolation=_ISOLATIONS[value.isolation],
-        etag=etag(entry.revision),
-    )
+    return to_message(endpoint_pb2.Tenant, entry.value, etag=etag(entry.revision))
 
 
 def endpoint(value: Endpoint, revision: Revision) -> endpoint_pb2.PolicyEndpoint:
     """An endpoint; `revision`: of what an orchestrator said, 0 if none did."""
-    return endpoint_pb2.PolicyEndpoint(
-        name=value.name,
-        tenant=value.tenant,
-        segment=value.segment,
-        labels=dict(value.labels),
+    return to_message(
+        endpoint_pb2.PolicyEndpoint,
+        value,
         ports=[
             endpoint_pb2.NamedPort(name=port.name, protocol=port.protocol.upper(), port=port.port)
             for port in value.ports
         ],
-        node=value.node or "",
-        addresses=map(str, value.addresses),
         etag=etag(revision),
         wanted=None if value.wanted is None else wanted(value.wanted),
-        instance=value.instance,
-        labels_follow=value.labels_follow,
     )
 
 
@@ -114,8 +87,9 @@ def _target(value: Target) -> policy_pb2.Target:
 def _rule(value: Rule) -> policy_pb2.Rule:
     every_peer = value.peers == (Anything(),)
     every_port = value.ports == (PortMatch(),)
-    return policy_pb2.Rule(
-        action=enums.ACTIONS[value.action],
+    return to_message(
+        policy_pb2.Rule,
+        value,
         peers=[] if every_peer else map(_peer, value.peers),
         ports=[] if every_port else map(port, value.ports),
     )
@@ -136,17 +110,16 @@ def _peer(value: Peer) -> policy_pb2.Peer:
 
 
 def _endpoints(value: EndpointSelector) -> selector_pb2.EndpointSelector:
-    return selector_pb2.EndpointSelector(
-        tenants=value.tenants,
-        segments=value.segments,
-        networks=value.networks,
+    return to_message(
+        selector_pb2.EndpointSelector,
+        value,
         labels=_labels(value.labels),
         tenant_labels=_labels(value.tenant_labels),
     )
 
 
 def _nodes(value: NodeSelector) -> selector_pb2.NodeSelector:
-    return selector_pb2.NodeSelector(names=value.names, labels=_labels(value.labels))
+    return to_message(selector_pb2.NodeSelector, value, labels=_labels(value.labels))
 
 
 def _labels(value: LabelSelector) -> selector_pb2.LabelSelector | None:
@@ -166,9 +139,3 @@ def _labels(value: LabelSelector) -> selector_pb2.LabelSelector | None:
                 key=one.key, operator=_OPERATORS[one.operator], values=one.values
             )
     return message
-
-
-def _timestamp(milliseconds: int) -> Timestamp:
-    made = Timestamp()
-    made.FromMilliseconds(milliseconds)
-    return made

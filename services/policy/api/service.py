@@ -322,7 +322,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         found: list[Endpoint] = []
         for entries in self._feed.attached.values():
             for name, entry in entries.items():
-                said = self._feed.said.get(name)
+                said = self._feed.by_orchestrator.get(name)
                 one = replace(entry.value, wanted=said.value.wanted if said is not None else None)
                 if wanted.matches(one):
                     found.append(one)
@@ -360,7 +360,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         return endpoint
 
     def _endpoint_message(self, endpoint: Endpoint) -> messages_out.EndpointMessage:
-        said = self._feed.said.get(endpoint.name)
+        said = self._feed.by_orchestrator.get(endpoint.name)
         return messages_out.endpoint(endpoint, said.revision if said is not None else 0)
 
     def _statuses(self, results: Sequence[RomanaError | None]) -> list[status_pb2.Status]:

@@ -58,9 +58,9 @@ class BlockGroup:
         "_changed",
         "_lengths",
         "_networks",
+        "_published",
         "_segments",
         "_tenant_tests",
-        "_told",
         "_touched",
         "blocks",
         "id",
@@ -85,7 +85,7 @@ class BlockGroup:
         self._tenant_tests = tests(spec.selector.tenant_labels)
         self._lengths: Counter[tuple[int, int]] = Counter()
         self._changed: set[Prefix] = set()
-        self._told: set[Prefix] = set()
+        self._published: set[Prefix] = set()
         self._touched = touched
         touched.add(self)
 
@@ -124,20 +124,20 @@ class BlockGroup:
             if family == bits
         )
 
-    def take(self) -> Iterator[tuple[str, GroupBlock | None]]:
+    def changed_parts(self) -> Iterator[tuple[str, GroupBlock | None]]:
         """Ids and values of blocks that changed since the last time; None: it is gone."""
         changed, self._changed = self._changed, set()
         for block in changed:
             if block in self.blocks:
-                self._told.add(block)
+                self._published.add(block)
                 yield self._resource_id(block), GroupBlock(self.id, block)
-            elif block in self._told:
-                self._told.remove(block)
+            elif block in self._published:
+                self._published.remove(block)
                 yield self._resource_id(block), None
 
-    def told(self) -> Iterator[str]:
-        """Ids of the blocks that were handed out last."""
-        return map(self._resource_id, self._told)
+    def published_parts(self) -> Iterator[str]:
+        """Ids of the blocks that were published last."""
+        return map(self._resource_id, self._published)
 
     def _resource_id(self, block: Prefix) -> str:
         return f"block/{self.id}/{block}"

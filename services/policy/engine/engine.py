@@ -27,7 +27,7 @@ from services.common.model.rules import (
 )
 from services.policy.engine.addresses import NetworkMap, key_of
 from services.policy.engine.blocks import BlockBook, OwnedBlock
-from services.policy.engine.isolation import Apart, apart
+from services.policy.engine.isolation import IsolatedBy, isolated_by
 from services.policy.engine.matching import Effects, EndpointMatcher, NodeMatcher
 from services.policy.engine.records import RuleSetRecord
 from services.policy.engine.resources import (
@@ -147,7 +147,7 @@ class Engine:
             self._moved.add(span)
             self._new[f"node/{name}"] = None
 
-    def take(self) -> Changes:
+    def drain_changes(self) -> Changes:
         """What topics hold now, as far as it is different since the last time."""
         self._settle()
         put: list[tuple[str, str, Resource]] = []
@@ -164,7 +164,7 @@ class Engine:
                 self._said[identity] = now
                 put.append((now[0], identity, now[1]))
         self._new.clear()
-        self._book.take(
+        self._book.publish(
             lambda topic, identity, value: put.append((topic, identity, value)),
             lambda topic, identity: dropped.append((topic, identity)),
         )
@@ -221,15 +221,17 @@ class Engine:
         ones too. None if it is not known."""
         self._settle()
         entry = self._endpoints.entries.get(endpoint)
-        asked = () if entry is None else self._book.asked(entry, self._apart(entry))
-        return [one.rules for one in asked if one.rules.direction is direction]
+        rule_sets = (
+            () if entry is None else self._book.rule_sets_for(entry, self._isolated_by(entry))
+        )
+        return [one.rules for one in rule_sets if one.rules.direction is direction]
 
     def node_rule_sets(self, node: NodeName, direction: Direction) -> Sequence[RuleSet]:
         """The same of a node itself."""
         self._settle()
         entry = self._nodes.entries.get(node)
-        asked = () if entry is None else self._book.asked(entry, None)
-        return [one.rules for one in asked if one.rules.direction is direction]
+        rule_sets = () if entry is None else self._book.rule_sets_for(entry, None)
+        return [one.rules for one in rule_sets if one.rules.direction is direction]
 
     def is_member(self, group: GroupId, address: Address) -> bool:
         """Says whether an address is in a group that a rule set of the answers above names."""
@@ -283,14 +285,14 @@ class Engine:
         if endpoint.node is None or not endpoint.addresses:
             self._retire(entry)
             return
-        asked = tuple(self._book.asked(entry, self._apart(entry)))
+        rule_sets = tuple(self._book.rule_sets_for(entry, self._isolated_by(entry)))
         span = self._span(endpoint.node)
-        if asked != entry.sets or span is not entry.span:
-            span.add(asked)
+        if rule_sets != entry.sets or span is not entry.span:
+            span.add(rule_sets)
             span.endpoints += 1
             self._leave_span(entry)
-            entry.sets, entry.span = asked, span
-        profile = _profile(asked)
+            entry.sets, entry.span = rule_sets, span
+        profile = _profile(rule_sets)
         rules = EndpointRules(endpoint.name, endpoint.addresses, profile, endpoint.instance)
         self._new[f"endpoint/{endpoint.name}"] = (span.topic, rules)
 
@@ -319,22 +321,22 @@ class Engine:
             entry.sets, entry.span = (), None
 
     def _judge_node(self, entry: NodeEntry) -> None:
-        asked = tuple(self._book.asked(entry, None))
+        rule_sets = tuple(self._book.rule_sets_for(entry, None))
         span = self._span(entry.name)
-        if asked != entry.sets:
-            span.add(asked)
+        if rule_sets != entry.sets:
+            span.add(rule_sets)
             span.remove(entry.sets)
-            entry.sets = asked
+            entry.sets = rule_sets
         identity = f"node/{entry.name}"
-        rules = NodeRules(entry.name, _profile(asked))
-        self._new[identity] = (span.topic, rules) if asked else None
+        rules = NodeRules(entry.name, _profile(rule_sets))
+        self._new[identity] = (span.topic, rules) if rule_sets else None
 
-    def _apart(self, entry: EndpointEntry) -> Apart | None:
+    def _isolated_by(self, entry: EndpointEntry) -> IsolatedBy | None:
         tenant = entry.tenant.record
         if tenant.isolation is None and not self._isolates:
             return None
         networks = [self._networks[name] for name in set(entry.networks) if name is not None]
-        return apart(tenant, entry.endpoint.segment, networks)
+        return isolated_by(tenant, entry.endpoint.segment, networks)
 
     def _span(self, node: NodeName) -> Span:
         span = self._spans.get(node)
@@ -343,10 +345,10 @@ class Engine:
         return span
 
 
-def _profile(asked: Sequence[RuleSetRecord]) -> Profile:
+def _profile(rule_sets: Sequence[RuleSetRecord]) -> Profile:
     return Profile(
-        tuple(one.rules.id for one in asked if one.rules.direction is Direction.INGRESS),
-        tuple(one.rules.id for one in asked if one.rules.direction is Direction.EGRESS),
+        tuple(one.rules.id for one in rule_sets if one.rules.direction is Direction.INGRESS),
+        tuple(one.rules.id for one in rule_sets if one.rules.direction is Direction.EGRESS),
     )
 
 

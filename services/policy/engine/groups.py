@@ -90,12 +90,12 @@ class Group:
     """A group in use."""
 
     __slots__ = (
-        "_before",
         "_filter",
         "_pages",
+        "_pages_before",
         "_touched",
         "id",
-        "is_told",
+        "is_published",
         "spec",
         "topic",
         "uses",
@@ -108,11 +108,11 @@ class Group:
         self.topic = f"group/{group}"
         self.uses = 0
         """Rule sets that have it."""
-        self.is_told = False
+        self.is_published = False
         """Its pages were handed out once; since then `_before` has what they were."""
         self._filter = Filter(spec.selector, spec.block)
         self._pages: dict[int, int] = {}
-        self._before: dict[int, int] = {}
+        self._pages_before: dict[int, int] = {}
         self._touched = touched
         touched.add(self)
 
@@ -131,7 +131,7 @@ class Group:
             had = pages.get(page, 0)
             if not had & bit:
                 pages[page] = had | bit
-                if self.is_told:
+                if self.is_published:
                     self._note(page, had)
 
     def remove(self, key: int) -> None:
@@ -143,34 +143,34 @@ class Group:
                 del self._pages[page]
             else:
                 self._pages[page] = had ^ bit
-            if self.is_told:
+            if self.is_published:
                 self._note(page, had)
 
     def _note(self, page: int, had: int) -> None:
-        self._before.setdefault(page, had)
+        self._pages_before.setdefault(page, had)
         self._touched.add(self)
 
     def __contains__(self, key: int) -> bool:
         return bool(self._pages.get(key >> PAGE_BITS, 0) >> (key & _LOW) & 1)
 
-    def take(self) -> Iterator[tuple[str, GroupPage | None]]:
+    def changed_parts(self) -> Iterator[tuple[str, GroupPage | None]]:
         """Ids and values of pages that changed since the last time; None: it is gone."""
-        if not self.is_told:
-            self.is_told = True
+        if not self.is_published:
+            self.is_published = True
             for page, members in self._pages.items():
                 yield self._page(page, members)
             return
-        before, self._before = self._before, {}
+        before, self._pages_before = self._pages_before, {}
         for page, had in before.items():
             members = self._pages.get(page, 0)
             if members != had:
                 yield self._page(page, members)
 
-    def told(self) -> Iterator[str]:
-        """Ids of the pages that were handed out last."""
-        if self.is_told:
-            for page in {**self._pages, **self._before}:
-                if self._before.get(page, 1):
+    def published_parts(self) -> Iterator[str]:
+        """Ids of the pages that were published last."""
+        if self.is_published:
+            for page in {**self._pages, **self._pages_before}:
+                if self._pages_before.get(page, 1):
                     yield self._page(page, 0)[0]
 
     def _page(self, page: int, members: int) -> tuple[str, GroupPage | None]:

@@ -34,7 +34,7 @@ _STRICTNESS: Final = (Isolation.NONE, Isolation.TENANT, Isolation.SEGMENT)
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class IsolatedBy:
     """How an endpoint is kept apart: equal ones share a policy."""
 
     policy: PolicyName
@@ -43,9 +43,9 @@ class Apart:
     """None: all of the tenant are let through."""
 
 
-def apart(
+def isolated_by(
     tenant: TenantRecord, segment: Segment, networks: Iterable[PolicyNetwork]
-) -> Apart | None:
+) -> IsolatedBy | None:
     """How an endpoint on these networks is kept apart; None: it is not."""
     if tenant.isolation is not None:
         isolation, name = tenant.isolation, f"{PREFIX}tenant/{tenant.name}"
@@ -59,13 +59,14 @@ def apart(
     if isolation is Isolation.NONE:
         return None
     only = segment if isolation is Isolation.SEGMENT else None
-    return Apart(PolicyName(name), tenant.name, only)
+    return IsolatedBy(PolicyName(name), tenant.name, only)
 
 
-def policy_of(kept: Apart) -> Policy:
+def policy_of(isolation: IsolatedBy) -> Policy:
     """The policy that does it. It has no targets: the engine knows whom it is for."""
     own = EndpointSelector(
-        tenants=(kept.tenant,), segments=() if kept.segment is None else (kept.segment,)
+        tenants=(isolation.tenant,),
+        segments=() if isolation.segment is None else (isolation.segment,),
     )
     rules = (Rule(Action.ALLOW, (own,)), Rule(Action.DENY, (EndpointSelector(),)))
-    return Policy(kept.policy, Tier.BASELINE, (), {Direction.INGRESS: rules}, PRIORITY)
+    return Policy(isolation.policy, Tier.BASELINE, (), {Direction.INGRESS: rules}, PRIORITY)

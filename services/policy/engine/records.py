@@ -6,7 +6,7 @@ from services.common.model.rules import Direction, RuleSet
 from services.policy.engine.blocks import BlockGroup
 from services.policy.engine.compile import PortName, Resolution, networks_in, port_names
 from services.policy.engine.groups import Group, Split
-from services.policy.engine.isolation import Apart
+from services.policy.engine.isolation import IsolatedBy
 from services.policy.engine.selections import Selection
 from services.policy.engine.subjects import Subject
 from services.policy.model import Policy, Rule
@@ -15,7 +15,7 @@ from services.policy.model import Policy, Rule
 class RuleSetRecord:
     """A rule set in use."""
 
-    __slots__ = ("groups", "is_told", "nodes", "order", "owner", "rules", "topic")
+    __slots__ = ("groups", "is_published", "nodes", "order", "owner", "rules", "topic")
 
     def __init__(
         self, rules: RuleSet, groups: tuple[Group | BlockGroup, ...], owner: PolicyRecord
@@ -27,7 +27,7 @@ class RuleSetRecord:
         self.order = rules.order
         self.nodes = 0
         """That need it."""
-        self.is_told = False
+        self.is_published = False
         """It was handed out."""
 
 
@@ -56,7 +56,7 @@ class PolicyRecord:
 
     __slots__ = ("derived_of", "networks", "policy", "selections", "sides", "splits")
 
-    def __init__(self, policy: Policy, derived_of: Apart | None = None) -> None:
+    def __init__(self, policy: Policy, derived_of: IsolatedBy | None = None) -> None:
         self.policy = policy
         self.derived_of = derived_of
         self.sides = tuple(Side(direction, rules) for direction, rules in policy.rules.items())

@@ -10,7 +10,7 @@ from services.common.model.rules import CidrBlock, GroupId, PolicyName, RuleSetI
 from services.policy.engine.blocks import BlockBook, BlockGroup, BlockSpec
 from services.policy.engine.compile import PortName, compile_rules
 from services.policy.engine.groups import Group, GroupSpec
-from services.policy.engine.isolation import Apart, policy_of
+from services.policy.engine.isolation import IsolatedBy, policy_of
 from services.policy.engine.matching import EndpointMatcher, NodeMatcher
 from services.policy.engine.records import PolicyRecord, RuleSetRecord, Side
 from services.policy.engine.resources import Resource
@@ -37,7 +37,7 @@ class RuleBook:
         self._endpoints = endpoints
         self._nodes = nodes
         self._blocks = blocks
-        self._derived: dict[Apart, PolicyRecord] = {}
+        self._derived: dict[IsolatedBy, PolicyRecord] = {}
         self._by_network: dict[NetworkName, set[PolicyName]] = {}
         self._rule_sets: dict[RuleSetId, RuleSetRecord] = {}
         self._new: set[RuleSetRecord] = set()
@@ -94,13 +94,13 @@ class RuleBook:
         if name in self.records:
             yield self.records[name]
         else:
-            for kept, record in self._derived.items():
-                if kept.policy == name:
+            for isolation, record in self._derived.items():
+                if isolation.policy == name:
                     yield record
 
     # Rule sets.
 
-    def asked(self, subject: Subject, kept: Apart | None) -> list[RuleSetRecord]:
+    def rule_sets_for(self, subject: Subject, isolation: IsolatedBy | None) -> list[RuleSetRecord]:
         """The rule sets by which somebody is judged, of both directions, in their order."""
         names: set[PolicyName] = set()
         for selection in subject.selections:
@@ -111,8 +111,8 @@ class RuleBook:
         for name in names:
             record = records[name]
             found += [self._rule_set(record, side, subject) for side in record.sides]
-        if kept is not None:
-            record = self._derive(kept)
+        if isolation is not None:
+            record = self._derive(isolation)
             found += [self._rule_set(record, side, subject) for side in record.sides]
         if len(found) > 1:
             found.sort(key=_order)
@@ -137,10 +137,10 @@ class RuleBook:
             side.variants[resolution] = found
         return found
 
-    def _derive(self, kept: Apart) -> PolicyRecord:
-        record = self._derived.get(kept)
+    def _derive(self, isolation: IsolatedBy) -> PolicyRecord:
+        record = self._derived.get(isolation)
         if record is None:
-            record = self._derived[kept] = PolicyRecord(policy_of(kept), kept)
+            record = self._derived[isolation] = PolicyRecord(policy_of(isolation), isolation)
         return record
 
     # Groups and selections.
@@ -186,9 +186,9 @@ class RuleBook:
             return self._nodes.acquire(selector)
         return self._endpoints.acquire(selector)
 
-    # Handing out.
+    # Publishing.
 
-    def take(
+    def publish(
         self, put: Callable[[str, str, Resource], None], drop: Callable[[str, str], None]
     ) -> None:
         """Says what is new and different, and drops what nobody needs."""
@@ -200,12 +200,12 @@ class RuleBook:
                 self._forget(one, drop)
         for one in new:
             if one.nodes:
-                one.is_told = True
+                one.is_published = True
                 put(one.topic, one.topic, one.rules)
         self._settle_selections()
         touched: list[Group | BlockGroup] = [*self._touched, *self._touched_blocks]
         for group in touched:
-            for part, value in group.take():
+            for part, value in group.changed_parts():
                 if value is None:
                     drop(group.topic, part)
                 else:
@@ -224,7 +224,7 @@ class RuleBook:
 
     def _forget(self, rules: RuleSetRecord, drop: Callable[[str, str], None]) -> None:
         del self._rule_sets[rules.rules.id]
-        if rules.is_told:
+        if rules.is_published:
             drop(rules.topic, rules.topic)
         owner = rules.owner
         for side in owner.sides:
@@ -249,7 +249,7 @@ class RuleBook:
             selection = self._selection(group.spec.selector)
             selection.groups = tuple(one for one in selection.groups if one is not group)
             self._loose.add(selection)
-        for part in group.told():
+        for part in group.published_parts():
             drop(group.topic, part)
 
 

@@ -111,7 +111,7 @@ def _sorted(names: tuple[_Text, ...]) -> tuple[_Text, ...]:
 
 
 def tests(selector: LabelSelector) -> tuple[Test, ...]:
-    """What `passes` takes: made once, for selectors that are asked often."""
+    """What `passes` takes: made once, for selectors that are conditions often."""
     return tuple(
         (
             one.key,
@@ -126,9 +126,9 @@ _WITH_VALUES: Final = (Operator.IN, Operator.NOT_IN)
 _POSITIVE: Final = (Operator.IN, Operator.EXISTS)
 
 
-def passes(asked: tuple[Test, ...], labels: Mapping[str, str]) -> bool:
-    """Says whether labels have all that is asked."""
-    for key, values, wanted in asked:
+def passes(conditions: tuple[Test, ...], labels: Mapping[str, str]) -> bool:
+    """Says whether labels have all that is conditions."""
+    for key, values, wanted in conditions:
         if values is None:
             if (key in labels) is not wanted:
                 return False

@@ -22,31 +22,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import Final
 
+from services.common.document import models
 from services.common.document.fields import Fields, Findings
 from services.common.document.tree import Scalar, Table, Tree
-from services.common.document.values import parse_address, parse_prefix
 from services.common.errors import InvalidInput, Violation
-from services.common.model.names import NetworkName, NodeName
-from services.common.model.network import Isolation
-from services.common.model.rules import Action, PolicyName, Protocol
+from services.common.model.rules import Action, Protocol
 from services.policy.checks.policies import check, check_endpoint, check_references, check_tenant
 from services.policy.forms.documents import read_document, read_texts
-from services.policy.forms.own import (
-    ISOLATIONS,
-    PROTOCOLS,
-    read_addresses,
-    read_endpoint,
-    read_policy,
-    read_tenant,
-    word,
-)
+from services.policy.forms.own import read_endpoint, read_policy, read_tenant
 from services.policy.model import Endpoint, Policy, PolicyNetwork, PolicyNode, TenantRecord
 
 FIRST_ADDRESS: Final = IPv4Address("100.64.0.1")
-VERDICTS: Final = {"allow": Action.ALLOW, "deny": Action.DENY}
 _OTHER_NETWORK_FIELDS: Final = (
     "block_length",
     "mode",
@@ -61,6 +51,13 @@ _OTHER_NETWORK_FIELDS: Final = (
 
 Load = Callable[[str], bytes]
 """Gives a file that another names; raises InvalidInput."""
+
+
+class Verdict(StrEnum):
+    """What becomes of a connection."""
+
+    ALLOW = Action.ALLOW
+    DENY = Action.DENY
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ def read_trial(content: bytes, load: Load, *, source: str = "") -> Trial:
     if more:
         raise InvalidInput.at("", "there is more than one document")
     fields = Fields(tree, "", findings)
-    trial.networks += _networks(fields, findings)
+    trial.networks += _networks(fields)
     documents = []
     for name in fields.texts("files"):
         text = load(name)
@@ -145,18 +142,8 @@ def _own(fields: Fields, trial: Trial, findings: Findings) -> Iterator[Violation
         endpoint = read_endpoint(item, at, findings)
         trial.endpoints.append(endpoint.value)
         yield from endpoint.located(check_endpoint(endpoint.value))
-    for item, at in fields.each("nodes"):
-        node = Fields(item, at, findings)
-        trial.nodes.append(
-            PolicyNode(
-                NodeName(node.text("name")),
-                node.mapping("labels"),
-                read_addresses(node, "addresses", findings),
-            )
-        )
-        node.end()
-    for item, at in fields.each("expect"):
-        trial.expectations.append(_expectation(item, at, findings))
+    trial.nodes += [models.read(PolicyNode, part) for part in fields.parts("nodes")]
+    trial.expectations += map(_expectation, fields.parts("expect"))
     if not trial.expectations:
         yield Violation("expect", "there is no expectation")
     named: tuple[tuple[str, list[str]], ...] = (
@@ -176,64 +163,42 @@ def _is_topology(tree: Tree) -> bool:
 
 def _topology(tree: Tree, source: str) -> list[PolicyNetwork]:
     findings = Findings(source=source)
-    found = _networks(Fields(tree, "", findings), findings)
+    found = _networks(Fields(tree, "", findings))
     if findings.problems:
         raise InvalidInput.of(findings.located(findings.problems))
     return found
 
 
-def _networks(fields: Fields, findings: Findings) -> list[PolicyNetwork]:
+def _networks(fields: Fields) -> list[PolicyNetwork]:
     found = []
-    for item, at in fields.each("networks"):
-        network = Fields(item, at, findings)
-        cidr = parse_prefix(network.text("cidr"), network.path("cidr"), findings.problems)
-        gateway = network.text("gateway")
-        at_gateway = network.path("gateway")
-        isolation = word(network, "isolation", ISOLATIONS, findings, Isolation.NONE)
-        masquerade = network.text("masquerade") == "true"
-        name = NetworkName(network.text("name"))
-        network.ignore(*_OTHER_NETWORK_FIELDS)
-        network.end()
-        if cidr is not None:
-            found.append(
-                PolicyNetwork(
-                    name,
-                    cidr,
-                    isolation,
-                    masquerade,
-                    parse_address(gateway, at_gateway, findings.problems) if gateway else None,
-                )
-            )
-    return found
+    for part in fields.parts("networks"):
+        part.ignore(*_OTHER_NETWORK_FIELDS)
+        found.append(models.read(PolicyNetwork, part))
+    return [one for one in found if one.cidr]
 
 
-def _expectation(tree: Tree, at: str, findings: Findings) -> Expectation:
-    fields = Fields(tree, at, findings)
-    verdict = word(fields, "verdict", VERDICTS, findings, None)
+def _expectation(fields: Fields) -> Expectation:
+    verdict = models.choice(fields, "verdict", Verdict, Verdict.DENY)
     if not fields.has("verdict"):
-        findings.wrong(fields.path("verdict"), "is missing")
-    protocol = word(fields, "protocol", {"any": None, **PROTOCOLS}, findings, None)
-    made = Expectation(
-        at=at,
-        line=findings.lines.get(at, 0),
-        sources=_names(fields, "from", findings),
-        destinations=_names(fields, "to", findings),
-        action=verdict or Action.DENY,
-        protocol=protocol,
-        port=fields.number("port") or 0,
-        icmp_type=fields.number("icmp_type"),
-        icmp_code=fields.number("icmp_code"),
-        policy=PolicyName(fields.text("policy")),
+        fields.wrong("verdict", "is missing")
+    is_any = fields.text("protocol").lower() == "any"
+    return models.read(
+        Expectation,
+        fields,
+        at=fields.at,
+        line=fields.findings.lines.get(fields.at, 0),
+        sources=_names(fields, "from"),
+        destinations=_names(fields, "to"),
+        action=Action(verdict),
+        protocol=None if is_any else models.choice(fields, "protocol", Protocol, None),
     )
-    fields.end()
-    return made
 
 
-def _names(fields: Fields, name: str, findings: Findings) -> tuple[str, ...]:
+def _names(fields: Fields, name: str) -> tuple[str, ...]:
     child = fields.child(name)
     found = (child.text,) if isinstance(child, Scalar) else fields.texts(name)
     if not found:
-        findings.wrong(fields.path(name), "is missing")
+        fields.wrong(name, "is missing")
     return found
 
 

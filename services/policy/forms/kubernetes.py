@@ -23,7 +23,6 @@ from services.common.document.tree import Table, Tree, read_json, to_json
 from services.common.errors import InvalidInput
 from services.common.model.names import Tenant
 from services.common.model.rules import (
-    CidrBlock,
     Direction,
     PolicyName,
     PortMatch,
@@ -31,7 +30,8 @@ from services.common.model.rules import (
     Tier,
 )
 from services.policy.forms.cluster_network_policy import read_spec
-from services.policy.forms.reading import KUBERNETES, Read, label_selector, prefix, prefixes
+from services.policy.forms.reading import KUBERNETES, Read, label_selector
+from services.policy.forms.reading import block as read_block
 from services.policy.model import (
     Anything,
     EndpointSelector,
@@ -311,11 +311,7 @@ class _Spec:
             if pods is not None or namespaces is not None:
                 self._findings.wrong(at, "ipBlock goes with no selector")
             self._places[f"{api}.cidr"] = fields.path("ipBlock")
-            inner = Fields(block, fields.path("ipBlock"), self._findings)
-            cidr = prefix(inner, "cidr", self._findings)
-            exceptions = prefixes(inner, "except", self._findings)
-            inner.end()
-            return Anything() if cidr is None else CidrBlock(cidr, exceptions)
+            return read_block(fields.part("ipBlock")) or Anything()
         if pods is None and namespaces is None:
             self._findings.wrong(at, "one of ipBlock, podSelector and namespaceSelector is needed")
         return EndpointSelector(

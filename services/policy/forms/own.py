@@ -17,26 +17,18 @@ be applied as it is; output-only fields are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
 
+from services.common.document import models
 from services.common.document.fields import Fields, Findings
 from services.common.document.tree import Tree
 from services.common.document.values import parse_address
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
-from services.common.model.network import Isolation
-from services.common.model.rules import (
-    Action,
-    CidrBlock,
-    Direction,
-    Mode,
-    PolicyName,
-    PortMatch,
-    Protocol,
-    Tier,
-)
-from services.policy.forms.reading import OWN, Read, label_selector, prefix, prefixes
+from services.common.model.names import NetworkName, NodeName
+from services.common.model.network import Address
+from services.common.model.rules import Direction, Mode, PortMatch, Protocol, Tier
+from services.policy.forms.reading import OWN, Read, block, label_selector
 from services.policy.model import (
     Anything,
     Endpoint,
@@ -54,297 +46,189 @@ from services.policy.model import (
     WantedAttachment,
 )
 
-T = TypeVar("T")
-
-TIERS: Final = {tier.name.lower(): tier for tier in Tier}
-MODES: Final = {mode.value: mode for mode in Mode}
-ACTIONS: Final = {action.value: action for action in Action}
-DIRECTIONS: Final = {direction.value: direction for direction in Direction}
-PROTOCOLS: Final = {protocol.value: protocol for protocol in Protocol}
-FAMILIES: Final = {"ipv4": 4, "ipv6": 6}
-ISOLATIONS: Final = {isolation.value: isolation for isolation in Isolation}
-_PREFIXES: Final = (
-    "policy_tier_",
-    "policy_mode_",
-    "policy_direction_",
-    "rule_action_",
-    "protocol_",
-    "isolation_",
-    "family_",
-)
+_OUTPUT: Final = ("origin", "etag", "create_time", "update_time")
+_FAMILIES: Final = {"": 0, "family_unspecified": 0, "family_ipv4": 4, "family_ipv6": 6}
 _TARGETS: Final = ("endpoints", "nodes")
+_PORT_FIELDS: Final = ("end_port", "port_name", "icmp_type", "icmp_code")
 _PEERS: Final = ("endpoints", "cidr", "nodes", "network", "any")
 
 
 def read_policy(tree: Tree, at: str, findings: Findings) -> Read[Policy]:
     """Reads a policy; what is wrong with its shape is added to `findings`."""
-    places: dict[str, str] = {}
-    reader = _Reader(findings, at, places)
-    fields = Fields(tree, at, findings)
-    policy = Policy(
-        name=PolicyName(fields.text("name")),
-        description=fields.text("description"),
-        tier=word(fields, "tier", TIERS, findings, Tier.TENANT),
-        priority=fields.number("priority") or 0,
-        mode=word(fields, "mode", MODES, findings, Mode.ENFORCE),
-        labels=fields.mapping("labels"),
+    fields, reader = Fields(tree, at, findings), _Reader()
+    models.ignore_output(fields, *_OUTPUT)
+    policy = models.read(
+        Policy,
+        fields,
+        instead={"tier": Tier.TENANT, "mode": Mode.ENFORCE},
         targets=tuple(
-            reader.target(item, f"targets[{n}]")
-            for n, (item, _) in enumerate(fields.each("targets"))
+            reader.target(part, f"targets[{n}]") for n, part in enumerate(fields.parts("targets"))
         ),
         rules=reader.rules(fields),
+        origin=None,
     )
-    fields.ignore("origin", "etag", "create_time", "update_time")
-    fields.end()
-    return Read(policy, at, places)
+    return Read(policy, at, reader.places)
 
 
 def read_tenant(tree: Tree, at: str, findings: Findings) -> Read[TenantRecord]:
     """Reads a tenant."""
     fields = Fields(tree, at, findings)
-    tenant = TenantRecord(
-        name=Tenant(fields.text("name")),
-        labels=fields.mapping("labels"),
-        isolation=word(fields, "isolation", ISOLATIONS, findings, None),
-    )
-    fields.ignore("etag")
-    fields.end()
-    return Read(tenant, at)
+    models.ignore_output(fields, *_OUTPUT)
+    return Read(models.read(TenantRecord, fields), at)
 
 
 def read_endpoint(tree: Tree, at: str, findings: Findings) -> Read[Endpoint]:
     """Reads an endpoint."""
     fields = Fields(tree, at, findings)
-    node = fields.text("node")
-    endpoint = Endpoint(
-        name=EndpointName(fields.text("name")),
-        tenant=Tenant(fields.text("tenant")),
-        segment=Segment(fields.text("segment")),
-        labels=fields.mapping("labels"),
-        ports=tuple(_named_port(item, place, findings) for item, place in fields.each("ports")),
-        node=NodeName(node) if node else None,
-        addresses=tuple(dict.fromkeys(read_addresses(fields, "addresses", findings))),
-        wanted=_wanted(fields, findings),
-        instance=fields.text("instance"),
-        labels_follow=fields.truth("labels_follow"),
+    models.ignore_output(fields, *_OUTPUT)
+    endpoint = models.read(
+        Endpoint,
+        fields,
+        ports=tuple(
+            models.read(NamedPort, part, instead={"protocol": Protocol.TCP})
+            for part in fields.parts("ports")
+        ),
+        node=NodeName(fields.text("node")) or None,
+        addresses=tuple(dict.fromkeys(_addresses(fields))),
+        wanted=_wanted(fields.part("wanted")) if fields.has("wanted") else None,
     )
-    fields.ignore("etag")
-    fields.end()
     return Read(endpoint, at)
 
 
-def _wanted(parent: Fields, findings: Findings) -> WantedAttachment | None:
-    tree = parent.child("wanted")
-    if tree is None:
-        return None
-    fields = Fields(tree, parent.path("wanted"), findings)
-    wanted = WantedAttachment(
-        node=NodeName(fields.text("node")),
-        addresses=tuple(
-            _wanted_address(item, at, findings) for item, at in fields.each("addresses")
-        ),
-        allocation=fields.text("allocation"),
-        is_ending=fields.truth("ending"),
-        refusal=fields.text("refusal"),
-        is_gone=fields.truth("gone"),
-    )
-    fields.end()
-    return wanted
-
-
-def _wanted_address(tree: Tree, at: str, findings: Findings) -> WantedAddress:
-    fields = Fields(tree, at, findings)
-    network, address = fields.text("network"), fields.text("address")
-    wanted = WantedAddress(
-        network=NetworkName(network) if network else None,
-        family=word(fields, "family", FAMILIES, findings, 0),
-        address=parse_address(address, fields.path("address"), findings.problems)
-        if address
-        else None,
-    )
-    fields.end()
-    return wanted
-
-
-def read_addresses(
-    fields: Fields, name: str, findings: Findings
-) -> tuple[IPv4Address | IPv6Address, ...]:
-    """Reads a list of addresses, without those that are wrong."""
-    found = []
-    for number, text in enumerate(fields.texts(name)):
-        address = parse_address(text, f"{fields.path(name)}[{number}]", findings.problems)
+def _addresses(fields: Fields) -> Iterator[Address]:
+    """Without those that are wrong."""
+    for number, text in enumerate(fields.texts("addresses")):
+        at = f"{fields.path('addresses')}[{number}]"
+        address = parse_address(text, at, fields.findings.problems)
         if address is not None:
-            found.append(address)
-    return tuple(found)
+            yield address
 
 
-def word(
-    fields: Fields, name: str, words: Mapping[str, T], findings: Findings, default: T | None
-) -> T:
-    """Reads one of a few words; nothing and the API's "unspecified" are the default."""
-    return spoken(fields.text(name), fields.path(name), words, findings, default)
+def _wanted(fields: Fields) -> WantedAttachment:
+    return models.read(
+        WantedAttachment,
+        fields,
+        spelled={"is_ending": "ending", "is_gone": "gone"},
+        addresses=tuple(_wanted_address(part) for part in fields.parts("addresses")),
+    )
 
 
-def spoken(text: str, at: str, words: Mapping[str, T], findings: Findings, default: T | None) -> T:
-    """One of a few words."""
-    found = text.lower()
-    for known in _PREFIXES:
-        found = found.removeprefix(known)
-    if found in words:
-        return words[found]
-    if found not in {"", "unspecified"}:
-        findings.wrong(at, f"{text[:80]!r} is not one of {', '.join(words)}")
-    return default  # type: ignore[return-value]  # None only where T allows it
+def _wanted_address(fields: Fields) -> WantedAddress:
+    word = fields.text("family")
+    if word.lower() not in _FAMILIES:
+        fields.wrong("family", f"{word[:80]!r} is not one of FAMILY_IPV4, FAMILY_IPV6")
+    wanted = models.read(WantedAddress, fields, family=_FAMILIES.get(word.lower(), 0))
+    return wanted if wanted.network else replace(wanted, network=None)
 
 
 class _Reader:
     """Reads the parts of one policy."""
 
-    def __init__(self, findings: Findings, at: str, places: dict[str, str]) -> None:
-        self._findings = findings
-        self._at = at
-        self._places = places
+    def __init__(self) -> None:
+        self.places: dict[str, str] = {}
+        """Of conditions on labels."""
 
     def rules(self, fields: Fields) -> dict[Direction, tuple[Rule, ...]]:
         """The rules, by the directions that the policy governs."""
-        asked = {
-            spoken(text, f"{fields.path('directions')}[{n}]", DIRECTIONS, self._findings, None)
+        named = {
+            models.chosen(
+                text, f"{fields.path('directions')}[{n}]", Direction, None, fields.findings
+            )
             for n, text in enumerate(fields.texts("directions"))
         }
         found = {
             direction: tuple(
-                self._rule(item, f"{direction}[{number}]")
-                for number, (item, _) in enumerate(fields.each(direction))
+                self._rule(part, f"{direction}[{n}]")
+                for n, part in enumerate(fields.parts(direction))
             )
             for direction in Direction
         }
-        if not asked:
-            return {
-                direction: rules
-                for direction, rules in found.items()
-                if rules or direction is Direction.INGRESS
-            }
+        if not named:
+            named = {one for one in Direction if found[one] or one is Direction.INGRESS}
         for direction, rules in found.items():
-            if rules and direction not in asked:
-                self._findings.wrong(
-                    fields.path(direction), f"has rules, but directions leave {direction} out"
-                )
-        return {direction: rules for direction, rules in found.items() if direction in asked}
+            if rules and direction not in named:
+                fields.wrong(direction, f"has rules, but directions leave {direction} out")
+        return {direction: rules for direction, rules in found.items() if direction in named}
 
-    def target(self, tree: Tree, api: str) -> Target:
-        fields = Fields(tree, self._path(api), self._findings)
-        kind = self._one(fields, _TARGETS)
-        child = fields.child(kind)
-        fields.end()
-        if kind == "nodes":
-            return self._nodes(child, f"{api}.nodes")
-        return self._endpoints(child, f"{api}.endpoints")
-
-    def _rule(self, tree: Tree, api: str) -> Rule:
-        fields = Fields(tree, self._path(api), self._findings)
-        rule = Rule(
-            action=word(fields, "action", ACTIONS, self._findings, Action.ALLOW),
-            peers=tuple(
-                self._peer(item, f"{api}.peers[{number}]")
-                for number, (item, _) in enumerate(fields.each("peers"))
-            )
-            or (Anything(),),
-            ports=tuple(self._port(item, at) for item, at in fields.each("ports"))
-            or (PortMatch(),),
+    def target(self, fields: Fields, api: str) -> Target:
+        """Where a policy applies; `api`: its field path in the API, below the policy."""
+        kind = _one(fields, _TARGETS)
+        target = (
+            self._nodes(fields.part(kind), f"{api}.nodes")
+            if kind == "nodes"
+            else self._endpoints(fields.part(kind), f"{api}.endpoints")
         )
         fields.end()
-        return rule
+        return target
 
-    def _peer(self, tree: Tree, api: str) -> Peer:
-        fields = Fields(tree, self._path(api), self._findings)
-        kind = self._one(fields, _PEERS)
-        child = fields.child(kind)
+    def _rule(self, fields: Fields, api: str) -> Rule:
+        peers = [
+            self._peer(part, f"{api}.peers[{n}]") for n, part in enumerate(fields.parts("peers"))
+        ]
+        ports = [_port(part) for part in fields.parts("ports")]
+        return models.read(
+            Rule, fields, peers=tuple(peers) or (Anything(),), ports=tuple(ports) or (PortMatch(),)
+        )
+
+    def _peer(self, fields: Fields, api: str) -> Peer:
+        kind = _one(fields, _PEERS)
         peer: Peer = Anything()
-        if kind == "endpoints":
-            peer = self._endpoints(child, f"{api}.endpoints")
-        elif kind == "nodes":
-            peer = self._nodes(child, f"{api}.nodes")
-        elif kind == "network":
-            peer = NetworkPeer(NetworkName(fields.text("network")))
-        elif kind == "cidr" and child is not None:
-            inner = Fields(child, fields.path("cidr"), self._findings)
-            cidr = prefix(inner, "cidr", self._findings)
-            exceptions = prefixes(inner, "except", self._findings)
-            inner.end()
-            peer = peer if cidr is None else CidrBlock(cidr, exceptions)
-        elif kind == "any" and child is not None:
-            Fields(child, fields.path("any"), self._findings).end()
+        match kind:
+            case "endpoints":
+                peer = self._endpoints(fields.part(kind), f"{api}.endpoints")
+            case "nodes":
+                peer = self._nodes(fields.part(kind), f"{api}.nodes")
+            case "network":
+                peer = NetworkPeer(NetworkName(fields.text(kind)))
+            case "cidr":
+                peer = block(fields.part(kind)) or peer
+            case "any":
+                fields.part(kind).end()
         fields.end()
         return peer
 
-    def _one(self, fields: Fields, kinds: tuple[str, ...]) -> str:
-        """The one kind that is given; what stands for it is said if it is not one."""
-        given = [kind for kind in kinds if fields.has(kind)]
-        if len(given) != 1:
-            self._findings.wrong(fields.at, f"exactly one of {', '.join(kinds)} is needed")
-        return given[0] if given else ""
-
-    def _endpoints(self, tree: Tree | None, api: str) -> EndpointSelector:
-        if tree is None:
-            return EndpointSelector()
-        fields = Fields(tree, self._path(api), self._findings)
-        selector = EndpointSelector(
-            tenants=tuple(map(Tenant, fields.texts("tenants"))),
-            segments=tuple(map(Segment, fields.texts("segments"))),
-            networks=tuple(map(NetworkName, fields.texts("networks"))),
+    def _endpoints(self, fields: Fields, api: str) -> EndpointSelector:
+        return models.read(
+            EndpointSelector,
+            fields,
             labels=self._labels(fields, "labels", api),
             tenant_labels=self._labels(fields, "tenant_labels", api),
         )
-        fields.end()
-        return selector
 
-    def _nodes(self, tree: Tree | None, api: str) -> NodeSelector:
-        if tree is None:
-            return NodeSelector()
-        fields = Fields(tree, self._path(api), self._findings)
-        selector = NodeSelector(
-            names=tuple(map(NodeName, fields.texts("names"))),
-            labels=self._labels(fields, "labels", api),
-        )
-        fields.end()
-        return selector
+    def _nodes(self, fields: Fields, api: str) -> NodeSelector:
+        return models.read(NodeSelector, fields, labels=self._labels(fields, "labels", api))
 
     def _labels(self, fields: Fields, name: str, api: str) -> LabelSelector:
+        written = fields.spelled(name, models.camel(name))
         return label_selector(
-            fields.child(name),
-            fields.path(name),
-            self._findings,
+            fields.child(written),
+            fields.path(written),
+            fields.findings,
             OWN,
             api=f"{api}.{name}",
-            places=self._places,
+            places=self.places,
         )
 
-    def _port(self, tree: Tree, at: str) -> PortMatch:
-        fields = Fields(tree, at, self._findings)
-        first = fields.number("port") or 0
-        last = fields.number("end_port") or 0
-        protocol = word(fields, "protocol", {"any": None, **PROTOCOLS}, self._findings, None)
-        port = PortMatch(
-            protocol=protocol,
-            first=first,
-            last=last or first,
-            name=fields.text("port_name"),
-            icmp_type=fields.number("icmp_type"),
-            icmp_code=fields.number("icmp_code"),
-        )
-        fields.end()
-        return port
 
-    def _path(self, api: str) -> str:
-        return f"{self._at}.{api}" if self._at else api
+def _one(fields: Fields, kinds: tuple[str, ...]) -> str:
+    """The one kind that is given; what stands for it is said if it is not one."""
+    given = [kind for kind in kinds if fields.has(kind)]
+    if len(given) != 1:
+        fields.findings.wrong(fields.at, f"exactly one of {', '.join(kinds)} is needed")
+    return given[0] if given else ""
 
 
-def _named_port(tree: Tree, at: str, findings: Findings) -> NamedPort:
-    fields = Fields(tree, at, findings)
-    port = NamedPort(
-        name=fields.text("name"),
-        protocol=word(fields, "protocol", PROTOCOLS, findings, Protocol.TCP),
-        port=fields.number("port") or 0,
+def _port(fields: Fields) -> PortMatch:
+    is_any = fields.text("protocol").lower() == "any"
+    names = {name: fields.spelled(name, models.camel(name)) for name in _PORT_FIELDS}
+    first = fields.number("port") or 0
+    port = PortMatch(
+        protocol=None if is_any else models.choice(fields, "protocol", Protocol, None),
+        first=first,
+        last=fields.number(names["end_port"]) or first,
+        name=fields.text(names["port_name"]),
+        icmp_type=fields.number(names["icmp_type"]),
+        icmp_code=fields.number(names["icmp_code"]),
     )
     fields.end()
     return port

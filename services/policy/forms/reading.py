@@ -11,6 +11,7 @@ from services.common.document.tree import Tree
 from services.common.document.values import parse_prefix
 from services.common.errors import Violation
 from services.common.model.network import Prefix
+from services.common.model.rules import CidrBlock
 from services.policy.model import LabelSelector, Operator, Requirement
 
 T = TypeVar("T")
@@ -51,8 +52,8 @@ class Read(Generic[T]):
 class Spelling:
     """How a form writes selectors of labels."""
 
-    match_labels: str
-    match_expressions: str
+    match_labels: tuple[str, ...]
+    match_expressions: tuple[str, ...]
     operator: Callable[[str], Operator]
     """Raises ValueError."""
 
@@ -66,8 +67,10 @@ def spelled_loosely(text: str) -> Operator:
     raise ValueError(text)
 
 
-OWN = Spelling("match_labels", "match_expressions", spelled_loosely)
-KUBERNETES = Spelling("matchLabels", "matchExpressions", Operator)
+OWN = Spelling(
+    ("match_labels", "matchLabels"), ("match_expressions", "matchExpressions"), spelled_loosely
+)
+KUBERNETES = Spelling(("matchLabels",), ("matchExpressions",), Operator)
 
 
 def label_selector(
@@ -92,10 +95,11 @@ def label_selector(
     places[api] = at
     fields = Fields(tree, at, findings)
     found: list[Requirement] = []
-    for key, value in fields.mapping(spelling.match_labels).items():
-        places[f"{api}[{key[:80]!r}]"] = f"{fields.path(spelling.match_labels)}[{key[:80]!r}]"
+    name = fields.spelled(*spelling.match_labels)
+    for key, value in fields.mapping(name).items():
+        places[f"{api}[{key[:80]!r}]"] = fields.key_path(name, key)
         found.append(Requirement(key, Operator.IN, (value,)))
-    for item, place in fields.each(spelling.match_expressions):
+    for item, place in fields.each(fields.spelled(*spelling.match_expressions)):
         expression = Fields(item, place, findings)
         key = expression.text("key")
         values = expression.texts("values")
@@ -121,7 +125,15 @@ def _operator(fields: Fields, findings: Findings, spelling: Spelling) -> Operato
         return None
 
 
-def prefix(fields: Fields, name: str, findings: Findings) -> Prefix | None:
+def block(fields: Fields) -> CidrBlock | None:
+    """Reads a prefix with exceptions; None: it is missing or wrong."""
+    cidr = _prefix(fields, "cidr", fields.findings)
+    exceptions = prefixes(fields, "except", fields.findings)
+    fields.end()
+    return None if cidr is None else CidrBlock(cidr, exceptions)
+
+
+def _prefix(fields: Fields, name: str, findings: Findings) -> Prefix | None:
     """Reads a CIDR; None: it is missing or wrong."""
     text = fields.text(name)
     if not text:

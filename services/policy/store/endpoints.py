@@ -40,7 +40,7 @@ class EndpointChanges:
             documents = {
                 self._key(endpoint.name): codec.encode_endpoint(endpoint)
                 for endpoint in endpoints
-                if (before := self._feed.said.get(endpoint.name)) is None
+                if (before := self._feed.by_orchestrator.get(endpoint.name)) is None
                 or before.value != endpoint
             }
             await self._store.write(documents)
@@ -60,7 +60,7 @@ class EndpointChanges:
         """Takes back what an orchestrator said; raises Conflict and Unavailable."""
         with self._metrics.refusals(Operation.ENDPOINT):
             await self._store.catch_up()
-            there = name in self._feed.said
+            there = name in self._feed.by_orchestrator
             if etag and there:
                 await self._replace(name, b"", etag)
             elif there:
@@ -107,7 +107,7 @@ class EndpointChanges:
             )  # fmt: skip
 
     async def _replace(self, name: EndpointName, document: bytes, etag: str) -> None:
-        entry = self._feed.said.get(name)
+        entry = self._feed.by_orchestrator.get(name)
         revision = entry.revision if entry is not None else 0
         same = Compare(self._key(name), Field.MOD, Relation.EQUAL, revision)
         if etag != str(revision) or not await self._store.write({self._key(name): document}, same):

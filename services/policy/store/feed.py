@@ -63,7 +63,7 @@ class PolicyFeed:
         """What agents say and ipam does not, and why."""
         self.policies: dict[PolicyName, Entry[Stored]] = {}
         self.tenants: dict[Tenant, Entry[TenantRecord]] = {}
-        self.said: dict[EndpointName, Entry[Endpoint]] = {}
+        self.by_orchestrator: dict[EndpointName, Entry[Endpoint]] = {}
         """By orchestrators."""
         self.attached: dict[NodeName, dict[EndpointName, Entry[Endpoint]]] = {}
         """By agents."""
@@ -84,7 +84,7 @@ class PolicyFeed:
             keys.attached: ("endpoint", self._take_attached),
         }
 
-    def take(self, batch: WatchBatch) -> None:
+    def apply_batch(self, batch: WatchBatch) -> None:
         """Takes a batch of the watch."""
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}
@@ -169,9 +169,11 @@ class PolicyFeed:
     def _take_said(self, text: str, item: KeyValue | None) -> None:
         name = EndpointName(text)
         if item is None:
-            self.said.pop(name, None)
+            self.by_orchestrator.pop(name, None)
         else:
-            self.said[name] = Entry(codec.decode_endpoint(name, item.value), item.mod_revision)
+            self.by_orchestrator[name] = Entry(
+                codec.decode_endpoint(name, item.value), item.mod_revision
+            )
         self._merge(name)
 
     def _take_attached(self, text: str, item: KeyValue | None) -> None:
@@ -189,7 +191,7 @@ class PolicyFeed:
 
     def _merge(self, name: EndpointName) -> None:
         attached = self._attached(name)
-        said = self.said.get(name)
+        said = self.by_orchestrator.get(name)
         if said is not None:
             endpoint = said.value
             if attached is not None:

@@ -57,7 +57,7 @@ class IpamFeed:
         """How many pages there are of blocks of which length, by family."""
         self.unreadable = UnreadableRecords()
 
-    def take(self, batch: WatchBatch) -> None:
+    def apply_batch(self, batch: WatchBatch) -> None:
         """Takes a batch of the watch."""
         moved: set[EndpointName] = set()
         if isinstance(batch, Snapshot):

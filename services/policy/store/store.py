@@ -265,15 +265,15 @@ class PolicyStore:
                     await self.changed()
 
     def _on_policy(self, batch: WatchBatch) -> None:
-        self.feed.take(batch)
+        self.feed.apply_batch(batch)
         self._notify()
 
     def _on_topology(self, batch: WatchBatch) -> None:
-        self.topology.take(batch)
+        self.topology.apply_batch(batch)
         self._notify()
 
     def _on_ipam(self, batch: WatchBatch) -> None:
-        self.ipam.take(batch)
+        self.ipam.apply_batch(batch)
         self._notify()
 
     def _notify(self) -> None:

@@ -25,7 +25,7 @@ class TopologyFeed:
         self._engine = engine
         self._on_nodes = on_nodes
 
-    def take(self, batch: WatchBatch) -> None:
+    def apply_batch(self, batch: WatchBatch) -> None:
         """Takes a batch of the watch."""
         view, engine = self.view, self._engine
         difference = view.apply_batch(batch)

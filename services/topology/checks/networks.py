@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Network, ip_network
@@ -13,6 +14,7 @@ from services.common.model.names import resource_name, subject_name
 from services.common.model.network import (
     MAX_BLOCK_BITS,
     Address,
+    Dns,
     Mode,
     Network,
     Prefix,
@@ -23,6 +25,10 @@ from services.common.model.network import (
 NO_CIDR: Final = ip_network("0.0.0.0/32")
 """Stands for one that is missing, or wrong."""
 MAX_VLAN_ID = 4094
+MAX_DNS = 16
+"""Resolvers, and domains."""
+MAX_DOMAIN = 253
+_DOMAIN = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 MAX_MTU = 65535
 MIN_MTU = {4: 68, 6: 1280}
 """RFC 791 and RFC 8200: what every link of the family carries."""
@@ -122,6 +128,7 @@ def _read_network(fields: Fields) -> tuple[str, Network | None]:
             f"(IPv{cidr.version})",
         )
     _check_gateway(network, fields)
+    _check_dns(network.dns or Dns(), fields.part("dns"))
     sound = replace(network, block_length=_block_length(network, fields))
     return network.name, None if name_problems else sound
 
@@ -169,6 +176,20 @@ def _check_gateway(network: Network, fields: Fields) -> None:
         )
     elif network.mode is Mode.ONLINK and (what := edge(gateway, cidr)):
         fields.wrong("gateway", f"{gateway} is {what}")
+
+
+def _check_dns(dns: Dns, fields: Fields) -> None:
+    for name, items in (("nameservers", dns.nameservers), ("search", dns.search)):
+        if len(items) > MAX_DNS:
+            fields.wrong(name, f"more than {MAX_DNS}")
+    for number, address in enumerate(dns.nameservers):
+        if address.is_unspecified or address.is_multicast:
+            fields.wrong(f"nameservers[{number}]", f"{address} is not the address of a resolver")
+    for number, domain in enumerate(dns.search):
+        if len(domain) > MAX_DOMAIN or not _DOMAIN.fullmatch(domain):
+            fields.wrong(
+                f"search[{number}]", f"{domain[:80]!r} is not a domain such as corp.example"
+            )
 
 
 def _overlaps(networks: Networks) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import grpc.aio
@@ -14,7 +15,7 @@ import pytest
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
-from services.common.model.network import Mode
+from services.common.model.network import Dns, Mode
 from tests.support.agent_node import NODE, Node, RealNode
 from tests.support.ipam_process import IpamProcess, release_all, seed
 from tests.support.netns import Namespace, Namespaces, missing
@@ -49,9 +50,9 @@ def shared_ipam(shared_etcd: LocalEtcd) -> Iterator[IpamProcess]:
 
 async def _seed(endpoint: str, keys: Keys) -> None:
     networks = [
-        network("net", "10.1.0.0/24"),
-        network("lan", "10.2.0.0/24", mode=Mode.ONLINK),
-        network("six", "fd00:1::/64"),
+        network("net", "10.1.0.0/24", dns=Dns((ip_address("10.0.0.53"),), ("corp.example",))),
+        network("lan", "10.2.0.0/24", mode=Mode.ONLINK, gateway="10.2.0.254"),
+        network("six", "fd00:1::/64", dns=Dns((ip_address("fd00:53::1"),), ("corp.example",))),
     ]
     async with EtcdClient([endpoint]) as client:
         await seed(client, keys, layout(networks), [node(NODE, address="192.168.0.1")])

@@ -182,3 +182,22 @@ async def test_a_full_disk_keeps_no_container(small: tuple[RealNode, Path]) -> N
 
     await poll(released, 60)
     assert await cni(node, "STATUS") == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "dns"),
+    [
+        (
+            {"networks": ["six", "net"]},
+            {"nameservers": ["fd00:53::1", "10.0.0.53"], "search": ["corp.example"]},
+        ),
+        ({"networks": ["net"], "dns": {"domain": "x"}}, {"domain": "x"}),
+    ],
+    ids=["of the networks", "of the configuration"],
+)
+async def test_a_runtime_is_told_of_resolvers(
+    dual: tuple[RealNode, Namespace], config: dict[str, Any], dns: object
+) -> None:
+    node, _ = dual
+    pod = node.namespaces.new("pod")
+    assert (await add(node, pod, **config))["dns"] == dns

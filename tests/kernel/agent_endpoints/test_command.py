@@ -59,17 +59,18 @@ async def test_failures_have_their_exit_codes(node_: Node) -> None:
     assert "does the agent run on this node" in away.stderr
 
 
-async def test_the_plugin_is_installed(node_: Node) -> None:
+async def test_the_plugins_are_installed(node_: Node) -> None:
     done = await romana(node_, "agent", "install-cni", "--bin-dir", str(node_.folder / "bin"))
     assert done.returncode == 0
-    path = node_.folder / "bin" / "romana-cni"
-    answer = await asyncio.to_thread(
-        lambda: subprocess.run(
-            [str(path)],
-            input=b"{}",
-            env={"CNI_COMMAND": "VERSION"},
-            capture_output=True,
-            check=True,
+    for name in ("romana-cni", "romana-ipam"):
+        path = node_.folder / "bin" / name
+        answer = await asyncio.to_thread(
+            lambda path=path: subprocess.run(  # type: ignore[misc]
+                [str(path)],
+                input=b"{}",
+                env={"CNI_COMMAND": "VERSION"},
+                capture_output=True,
+                check=True,
+            )
         )
-    )
-    assert "1.1.0" in json.loads(answer.stdout)["supportedVersions"]
+        assert "1.1.0" in json.loads(answer.stdout)["supportedVersions"]

@@ -17,7 +17,7 @@ from services.common.document.models import read
 from services.common.document.tree import Tree, from_json, read_json, read_yaml
 from services.common.model.description import DERIVED, OUTPUT_ONLY, output_only
 from services.common.model.names import GroupPath, NetworkName, NodeName, Tenant, TopologyName
-from services.common.model.network import Isolation, Mode, Network, Placement, Prefix
+from services.common.model.network import Dns, Isolation, Mode, Network, Placement, Prefix
 from services.common.model.node import Attachment, Node, NodeAllowance
 from services.common.records.models import from_plain, to_plain
 from services.common.rpc.models import to_message, to_tree
@@ -50,6 +50,10 @@ networks = st.builds(
     reuse_delay=st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000),
     isolation=st.sampled_from(Isolation),
     masquerade=st.booleans(),
+    dns=st.none()
+    | st.builds(
+        Dns, st.lists(addresses, min_size=1).map(tuple), st.lists(words, max_size=3).map(tuple)
+    ),
 )
 attachments = st.builds(
     Attachment,
@@ -144,6 +148,7 @@ class Whole:
     by_name: tuple[IPv4Address | IPv6Address, ...] = ()
     part: Part = Part(size=3)
     slot: int | None = None
+    choice: Part | None = None
     seen: int = field(default=0, metadata=OUTPUT_ONLY)
     path: str = field(default="", metadata=DERIVED)
 
@@ -159,6 +164,7 @@ parts = st.builds(Part, st.integers(0, 9), st.none() | addresses)
         st.lists(addresses, max_size=3).map(tuple),
         parts,
         st.none() | st.integers(0, 9),
+        st.none() | parts,
         st.integers(0, 9),
     )
 )

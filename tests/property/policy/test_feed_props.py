@@ -109,7 +109,7 @@ class World:
             else:
                 self.store.pop(key, None)
             events.append(Event(key, item, self.revision))
-        self.feed.take(Changes(events, self.revision))
+        self.feed.apply_batch(Changes(events, self.revision))
 
     def allocate(self, operation: Operation) -> None:
         self.revision += 1
@@ -120,7 +120,7 @@ class World:
         else:
             self.pages.pop(operation.key, None)
         event = Event(operation.key, item, self.revision)
-        self.ipam.take(Changes([event], self.revision))
+        self.ipam.apply_batch(Changes([event], self.revision))
 
     def toggle(self, name: str) -> None:
         node = NodeName(name)
@@ -154,8 +154,10 @@ class World:
         return Snapshot([self.store[key] for key in sorted(self.store)], self.revision)
 
     def relist(self) -> None:
-        self.ipam.take(Snapshot([self.pages[key] for key in sorted(self.pages)], self.revision))
-        self.feed.take(self.snapshot())
+        self.ipam.apply_batch(
+            Snapshot([self.pages[key] for key in sorted(self.pages)], self.revision)
+        )
+        self.feed.apply_batch(self.snapshot())
 
     def known(self) -> dict[str, Any]:
         return {

@@ -46,6 +46,7 @@ def spec(tree: list[Json]) -> Json:
         "reuse_delay": "0.25s",
         "isolation": "segment",
         "masquerade": True,
+        "dns": {"nameservers": ["10.0.0.53", "fd00::53"], "search": ["corp.example", "example"]},
     }
     six: Json = {"name": "six", "cidr": "fd00:1::/64", "block_length": 120}
     topology: Json = {"name": "t", "networks": ["four", "six"], "groups": tree}

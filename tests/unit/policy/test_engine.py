@@ -125,9 +125,9 @@ def test_a_changed_label_is_one_page_of_a_group(engine: Engine) -> None:
     for number in range(1, 200):
         engine.put_endpoint(endpoint(number, app="web" if number < 100 else "db"))
     engine.put_policy(policy("p", those(app="db"), Rule(peers=(those(app="web"),))))
-    engine.take()
+    engine.drain_changes()
     engine.put_endpoint(endpoint(1, app="other"))
-    changes = engine.take()
+    changes = engine.drain_changes()
     ((topic, _, page),) = changes.put
     assert isinstance(page, GroupPage)
     assert topic == f"group/{page.group}"
@@ -143,10 +143,10 @@ def test_a_changed_endpoint_is_compared_with_selectors_that_ask_for_what_it_has(
         engine.put_policy(policy(f"labels{number}", those(tenant_labels={"of": f"t{number}"})))
         engine.put_tenant(TenantRecord(Tenant(f"t{number}"), {"of": f"t{number}"}))
     engine.put_endpoint(endpoint(1, "t7", app="web", zone="z"))
-    engine.take()
+    engine.drain_changes()
     looked_at.clear()
     engine.put_endpoint(endpoint(1, "t7", app="app9", zone="z"))
-    engine.take()
+    engine.drain_changes()
     assert {selector for selector, _ in looked_at} == {  # type: ignore[misc]
         those(app="app9", zone="z"),
         those(tenant_labels={"of": "t7"}),
@@ -172,10 +172,10 @@ def test_a_tenant_label_concerns_its_endpoints_and_selectors_of_tenant_labels(
             policy(f"p{number}", those(app="web"), Rule(peers=(those(f"t{number}"),)))
         )
     engine.put_policy(policy("q", those(tenant_labels={"env": "prod"}), Rule()))
-    engine.take()
+    engine.drain_changes()
     looked_at.clear()
     engine.put_tenant(TenantRecord(Tenant("t3"), {"env": "prod"}))
-    engine.take()
+    engine.drain_changes()
     assert len(looked_at) == 10
     assert engine.rule_sets(EndpointName("e3"), INGRESS)[-1].policy == "q"
 
@@ -183,14 +183,14 @@ def test_a_tenant_label_concerns_its_endpoints_and_selectors_of_tenant_labels(
 def test_groups_that_no_node_needs_are_not_kept(engine: Engine) -> None:
     engine.put_endpoint(endpoint(1, app="web"))
     engine.put_policy(policy("p", those(app="nobody"), Rule(peers=(those(app="web"),))))
-    assert not [topic for topic, _, _ in engine.take().put if topic.startswith("group/")]
+    assert not [topic for topic, _, _ in engine.drain_changes().put if topic.startswith("group/")]
 
 
 def test_a_node_follows_what_its_own_endpoints_need(engine: Engine) -> None:
     engine.put_endpoint(endpoint(1, node="h1", app="a"))
     engine.put_endpoint(endpoint(2, node="h2", app="b"))
     engine.put_policy(policy("p", those(app="a"), Rule(peers=(those(app="b"),))))
-    spans = engine.take().spans
+    spans = engine.drain_changes().spans
     assert spans["h2"] == {"networks", "node/h2"}  # type: ignore[index]
     assert len(spans["h1"] or ()) == 4  # type: ignore[index]
     assert engine.nodes_needing(PolicyName("p")) == {"h1"}
@@ -200,7 +200,7 @@ def test_endpoints_that_are_judged_alike_share_rule_sets(engine: Engine) -> None
     for number in range(3):
         engine.put_endpoint(endpoint(number, app="a"))
     engine.put_policy(policy("p", those(app="a"), Rule(peers=(those(app="a"),))))
-    put = engine.take().put
+    put = engine.drain_changes().put
     assert len([value for _, _, value in put if isinstance(value, RuleSet)]) == 1
     assert len({value.profile for _, _, value in put if isinstance(value, EndpointRules)}) == 1
 
@@ -208,23 +208,23 @@ def test_endpoints_that_are_judged_alike_share_rule_sets(engine: Engine) -> None
 def test_an_endpoint_that_is_not_attached_has_no_topic_but_is_judged(engine: Engine) -> None:
     engine.put_endpoint(endpoint(1, node=None, app="a"))
     engine.put_policy(policy("p", those(app="a")))
-    assert "node/h1" not in {topic for topic, _, _ in engine.take().put}
+    assert "node/h1" not in {topic for topic, _, _ in engine.drain_changes().put}
     assert [one.policy for one in engine.rule_sets(EndpointName("e1"), INGRESS)] == ["p"]
 
 
 def test_an_endpoint_that_moves_leaves_its_node(engine: Engine) -> None:
     engine.put_endpoint(endpoint(1, node="h1"))
-    engine.take()
+    engine.drain_changes()
     engine.put_endpoint(endpoint(1, node="h2"))
-    changes = engine.take()
+    changes = engine.drain_changes()
     assert changes.dropped == [("node/h1", "endpoint/e1")]
     assert [(topic, name) for topic, name, _ in changes.put] == [("node/h2", "endpoint/e1")]
 
 
 def test_a_node_that_is_gone_has_no_span(engine: Engine) -> None:
-    engine.take()
+    engine.drain_changes()
     engine.drop_node(NodeName("h1"))
-    assert engine.take().spans == {"h1": None}
+    assert engine.drain_changes().spans == {"h1": None}
 
 
 def test_the_same_again_changes_nothing(engine: Engine) -> None:
@@ -236,9 +236,9 @@ def test_the_same_again_changes_nothing(engine: Engine) -> None:
         engine.put_node(node("h1"))
 
     tell()
-    engine.take()
+    engine.drain_changes()
     tell()
-    again = engine.take()
+    again = engine.drain_changes()
     assert (again.put, again.dropped, again.spans) == ([], [], {})
 
 
@@ -248,7 +248,7 @@ def test_two_that_have_an_address_for_a_moment_are_both_members(engine: Engine) 
     engine.put_policy(policy("p", those(app="b"), Rule(peers=(those(app="a"),))))
     engine.put_endpoint(first)
     engine.put_endpoint(second)
-    engine.take()
+    engine.drain_changes()
     engine.drop_endpoint(first.name)
     assert allowed(engine, INGRESS, 1, 2)
     assert engine.endpoint_at(first.addresses[0]) == second
@@ -272,7 +272,7 @@ def test_a_port_name_is_the_peers_on_egress(engine: Engine) -> None:
     engine.put_policy(policy("p", those(), Rule(ports=(web,)), direction=EGRESS))
     engine.put_endpoint(endpoint(9))
     engine.put_endpoint(replace(endpoint(1), ports=(NamedPort("web", Protocol.TCP, 80),)))
-    engine.take()
+    engine.drain_changes()
     engine.put_endpoint(replace(endpoint(2), ports=(NamedPort("web", Protocol.TCP, 81),)))
     found = [[allowed(engine, EGRESS, 9, to, port) for port in (80, 81)] for to in (1, 2)]
     assert found == [[True, False], [False, True]]
@@ -335,7 +335,7 @@ def test_of_several_networks_the_strictest_isolates(engine: Engine) -> None:
 def test_a_tenant_label_counts_for_selectors_that_name_the_tenant_too(engine: Engine) -> None:
     engine.put_endpoint(endpoint(1))
     engine.put_policy(policy("p", those("t", tenant_labels={"env": "prod"})))
-    engine.take()
+    engine.drain_changes()
     engine.put_tenant(TenantRecord(Tenant("t"), {"env": "prod"}))
     assert [one.policy for one in engine.rule_sets(EndpointName("e1"), INGRESS)] == ["p"]
     engine.put_tenant(TenantRecord(Tenant("t"), {"env": "qa"}))
@@ -365,7 +365,7 @@ def test_a_policy_for_nodes_opens_no_endpoint(engine: Engine) -> None:
     engine.put_policy(policy("p", NodeSelector((NodeName("h1"),))))
     assert engine.rule_sets(EndpointName("e1"), INGRESS) == []
     assert [one.policy for one in engine.node_rule_sets(NodeName("h1"), INGRESS)] == ["p"]
-    assert [name for topic, name, _ in engine.take().put if topic == "node/h1"] == [
+    assert [name for topic, name, _ in engine.drain_changes().put if topic == "node/h1"] == [
         "endpoint/e1",
         "node/h1",
     ]

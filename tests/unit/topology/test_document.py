@@ -289,3 +289,24 @@ def test_other_spellings_are_not_taken(network: str, path: str) -> None:
     assert path in refused(
         f"networks: [{{name: n, cidr: 10.0.0.0/16, {network}}}]\ntopologies: [{{networks: [n]}}]"
     )
+
+
+def test_resolvers_that_cannot_be_are_refused() -> None:
+    found = refused("""
+networks:
+  - name: n
+    cidr: 10.0.0.0/16
+    dns:
+      nameservers: [10.0.0.53, 224.0.0.1, resolver.example]
+      search: [corp.example, "a b"]
+      options: [ndots]
+topologies: [{networks: [n]}]
+""")
+    assert found == {
+        "networks[0].dns.nameservers[1]": "224.0.0.1 is not the address of a resolver (line 6)",
+        "networks[0].dns.nameservers[2]": (
+            "'resolver.example' is not an IPv4 or IPv6 address (line 6)"
+        ),
+        "networks[0].dns.search[1]": "'a b' is not a domain such as corp.example (line 7)",
+        "networks[0].dns.options": "there is no such field (line 8)",
+    }

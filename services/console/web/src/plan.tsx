@@ -119,7 +119,7 @@ export function PlanView({ allowed, networks }: { allowed: boolean; networks: Ne
           As it is now
         </button>
         {allowed && (
-          <button type="button" class="danger" disabled={busy || !planned} onClick={() => void apply()}>
+          <button type="button" class="danger" disabled={busy || !planned || planned.answer.plan.stranded_addresses > 0} onClick={() => void apply()}>
             Apply
           </button>
         )}
@@ -219,13 +219,13 @@ function Drawn({ plan, networks }: { plan: Plan; networks: Network[] }) {
 
 // Before above, after below, each prefix at its place in the network.
 function NetworkPlan({ name, cidr, groups }: { name: string; cidr: string; groups: Plan["groups"] }) {
-  const whole = range(cidr || (groups.find((each) => each.after)?.after ?? ""));
+  const whole = range(cidr) ?? around(groups.flatMap((each) => [each.before, each.after]));
   const bars = (side: "before" | "after") =>
     groups
       .filter((each) => each[side])
       .map((each) => {
         const part = range(each[side]);
-        if (!part || !whole || part.size >= whole.size) return null;
+        if (!part || !whole) return null;
         const left = Number(((part.first - whole.first) * 10000n) / whole.size) / 100;
         const width = Math.max(0.3, Number((part.size * 10000n) / whole.size) / 100);
         const text = `${each.group} ${word(each.kind)}: ${each.before || "nothing"} → ${each.after || "nothing"}`;
@@ -272,6 +272,15 @@ function NetworkPlan({ name, cidr, groups }: { name: string; cidr: string; group
       </Table>
     </>
   );
+}
+
+// From the first address of all to the last: of a network that is new.
+function around(prefixes: string[]): { first: bigint; size: bigint } | null {
+  const parts = prefixes.map(range).filter((each) => each !== null);
+  if (!parts.length) return null;
+  const first = parts.reduce((least, each) => (each.first < least ? each.first : least), parts[0]!.first);
+  const end = parts.reduce((most, each) => (each.first + each.size > most ? each.first + each.size : most), 0n);
+  return { first, size: end - first };
 }
 
 // A prefix as its first address and its size; null: it is none.
