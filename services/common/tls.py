@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
-import structlog
 
 from services.common.errors import InvalidInput, RomanaError
 
-log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    import structlog
 
 _NAME_OPTION: Final = "grpc.ssl_target_name_override"
 _PAUSE: Final = 1.0
@@ -134,12 +134,12 @@ class FollowedFiles:
         except RomanaError as error:
             if stamp != self._refused:
                 self._refused = stamp
-                log.warning("renewed_certificate_not_taken", why=error.message)
+                _log().warning("renewed_certificate_not_taken", why=error.message)
             return
         self._stamp = stamp
         if content != self._content:
             self._content = content
-            log.info("certificate_renewed", certificate=str(self._files.certificate))
+            _log().info("certificate_renewed", certificate=str(self._files.certificate))
 
     def _look(self) -> object:
         """Differs when a file has been written or replaced; taken before the files are read."""
@@ -163,3 +163,10 @@ def _read(field: str, path: Path) -> bytes:
     if b"-----BEGIN " not in content:
         raise InvalidInput.at(f"tls.{field}", f"{path} is not a PEM file")
     return content
+
+
+def _log() -> structlog.stdlib.BoundLogger:
+    import structlog  # noqa: PLC0415  # 20 ms that only who has to say something pays
+
+    log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+    return log

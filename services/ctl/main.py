@@ -6,6 +6,7 @@ more than Python's own start.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -21,24 +22,24 @@ from services.ctl.views import standard_streams
 
 NOUNS = {
     "topology": ("topology", "Networks and the tree of prefix groups."),
-    "network": ("network", "What addresses come from."),
+    "network": ("network", "CIDRs that addresses come from."),
     "node": ("node", "Machines with an agent."),
     "address": ("address", "Allocate, release and find addresses."),
     "block": ("block", "Slices of prefixes, each held by one node and one owner."),
     "reservation": ("reservation", "Addresses that are never handed out."),
-    "policy": ("policy", "Who may speak with whom."),
-    "tenant": ("tenant", "What policy knows of tenants: labels and isolation."),
+    "policy": ("policy", "Who may talk to whom."),
+    "tenant": ("tenant", "Labels and isolation of tenants."),
     "endpoint": ("endpoint", "Interfaces of this node's containers and VMs."),
     "agent": ("agent", "The agent of this node: status, and the CNI plug-in."),
     "doctor": ("doctor", "What this node lacks, before anything is installed on it."),
     "evaluate": ("evaluate", "Where an endpoint may go, and how much room is left there."),
     "ipam": ("ipam", "The ipam service itself: consistency and status."),
     "certificates": ("certificates", "An authority, and certificates for mutual TLS."),
-    "status": ("status", "Are the services there, and in which state?"),
+    "status": ("status", "Health and versions of all services."),
     "up": ("up", "Run etcd and all services on this machine."),
     "serve": ("serve", "Run one service in the foreground."),
-    "lab": ("lab", "A data center on this machine, of network namespaces."),
-    "support-bundle": ("support_bundle", "All that one needs to know to help, in one file."),
+    "lab": ("lab", "A data center of network namespaces on this machine."),
+    "support-bundle": ("support_bundle", "Versions, settings, states and metrics, in one file."),
     "version": ("version", "The version of this command."),
 }
 """Module in `services.ctl` and one line of help, by noun, in the order of the help."""
@@ -97,6 +98,9 @@ def root() -> TyperGroup:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and ends the process with its exit code."""
+    # most of a short command is imports, of which nothing is garbage
+    gc.set_threshold(100_000, 50, 100)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # there are none to look for
     streams = standard_streams.guard()
     given = sys.argv[1:] if arguments is None else arguments
     if not set(given[:1]) & SERVERS:

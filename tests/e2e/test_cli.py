@@ -162,15 +162,15 @@ def test_a_node_is_registered_changed_and_removed(cluster: Up) -> None:
     assert changed["node"]["labels"] == {"rack": "2", "zone": "z"}
     groups = [each["group"] for each in changed["node"]["placements"]]
     assert "dc/rack-2" in groups
-    assert cluster.romana("node", "remove", "gone").returncode == 0
+    assert cluster.romana("node", "delete", "gone").returncode == 0
     assert cluster.romana("node", "show", "gone").returncode == 3
-    again = cluster.romana("node", "remove", "gone", "--force", "-y")
+    again = cluster.romana("node", "delete", "gone", "--force", "-y")
     assert (again.returncode, again.stdout) == (3, "")
     assert "there is no node 'gone'" in again.stderr
-    ignored = cluster.romana("node", "remove", "gone", "--ignore-not-found")
+    ignored = cluster.romana("node", "delete", "gone", "--ignore-not-found")
     assert (ignored.returncode, ignored.stdout) == (0, "")
-    assert "nothing was removed" in ignored.stderr
-    assert cluster.json("node", "remove", "gone", "--ignore-not-found") == {
+    assert "nothing was deleted" in ignored.stderr
+    assert cluster.json("node", "delete", "gone", "--ignore-not-found") == {
         "name": "gone",
         "existed": False,
         "released_addresses": 0,
@@ -194,8 +194,31 @@ def test_addresses_are_allocated_shown_and_released(cluster: Up, node: str) -> N
     assert released["addresses"] == [allocation["address"]]
     assert cluster.romana("address", "show", name).returncode == 3
     again = cluster.romana("address", "release", name)
-    assert again.returncode == 0
+    assert again.returncode == 3
     assert f"0 addresses released: {name} had none" in again.stderr
+    assert cluster.romana("address", "release", name, "--ignore-not-found").returncode == 0
+
+
+def test_what_is_listed_by_name_can_be_released(cluster: Up, node: str) -> None:
+    """An address stands for its name: two of one name are released once."""
+    for name in ("one", "two"):
+        want = ("--want", "family=4", "--want", "family=6")
+        place = ("--node", node, "--tenant", "shop", *want)
+        assert cluster.romana("address", "allocate", f"{name}-{node}", *place).returncode == 0
+    listed = cluster.romana("address", "list", "--node", node, "-o", "name").stdout.split()
+    assert len(listed) == 4
+    refused = cluster.romana("address", "release", *listed, "10.255.255.254")
+    assert refused.returncode == 3  # and nothing is released
+    released = cluster.json("address", "release", *listed)
+    assert [each["name"] for each in released] == [f"one-{node}", f"two-{node}"]
+    assert {address for each in released for address in each["addresses"]} == set(listed)
+
+
+def test_only_nodes_that_fit_are_evaluated_by_name(cluster: Up, node: str) -> None:
+    place = ("--tenant", "shop", "--network", "nowhere")
+    assert cluster.romana("evaluate", *place, "-o", "name").stdout == ""
+    fitting = cluster.romana("evaluate", "--tenant", "shop", "-o", "name").stdout.split()
+    assert node in fitting
 
 
 def test_several_addresses_are_given_together(cluster: Up, node: str) -> None:
@@ -242,9 +265,9 @@ def test_a_cordoned_node_gives_no_new_addresses_and_is_drained(cluster: Up, node
     refused = cluster.romana("address", "allocate", "x", "--node", node, "--tenant", "shop")
     assert refused.returncode != 0
     assert "is cordoned" in refused.stderr
-    asked = cluster.romana("evaluate", "--tenant", "shop", "--node", node, "-o", "json")
-    assert asked.returncode == 1
-    evaluated = json.loads(asked.stdout)
+    nowhere = cluster.romana("evaluate", "--tenant", "shop", "--node", node, "-o", "json")
+    assert nowhere.returncode == 1
+    evaluated = json.loads(nowhere.stdout)
     assert [each["fits"] for each in evaluated] == [False]
     assert {each["refusal"] for each in evaluated[0]["refusals"]} >= {"REFUSAL_NODE_CORDONED"}
     exported = cluster.romana("topology", "export", "--with-nodes").stdout
@@ -263,9 +286,9 @@ def test_a_node_in_use_is_only_removed_by_force(cluster: Up, node: str) -> None:
     shown = cluster.romana("node", "show", node)
     assert "shop" in shown.stdout
     assert "REACHED BY" in shown.stdout
-    refused = cluster.romana("node", "remove", node)
+    refused = cluster.romana("node", "delete", node)
     assert refused.returncode == 4
-    done = cluster.romana("node", "remove", node, "--force", "--machine-is-off")
+    done = cluster.romana("node", "delete", node, "--force", "--machine-is-off")
     assert done.returncode == 0, done.stderr
     assert "1 address" in done.stderr
 
@@ -303,7 +326,7 @@ def test_a_node_is_on_every_network_or_on_none_only_when_that_is_said(cluster: U
 
     everywhere = cluster.json("node", "update", "n9", "--every-network")
     assert everywhere["node"]["networks"] == ["qa"]  # its labels fit no rack of the other topology
-    cluster.json("node", "remove", "n9")
+    cluster.json("node", "delete", "n9")
 
 
 def test_the_store_is_consistent(cluster: Up) -> None:

@@ -22,6 +22,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 from services.common.etcd.process import LocalEtcd
 from services.common.rpc.channel import open_channel
 from services.common.sync.model import Failure
+from tests.support.certificates import Authority
 from tests.support.console_site import HOSTILE, TOPOLOGY, Site, agents, allocate, fill, running
 
 WAIT = 60.0
@@ -107,7 +108,7 @@ def test_errors_are_those_of_the_services(site: Site) -> None:
         ("/api/search", 400, "INVALID_INPUT"),
         ("/api/nothing", 404, "NOT_FOUND"),
     ):
-        answer = httpx2.get(site.url + path, trust_env=False, timeout=20)
+        answer = site.ask(path)
         assert (answer.status_code, answer.json()["reason"]) == (status, reason), path
     answer = site.post("/api/plan", {"text": "networks: [{name: x, cidr: 10.0.0.1/8}]"})
     assert answer.status_code == 400
@@ -251,3 +252,29 @@ def test_it_only_shows_unless_it_is_allowed_more(shared_etcd: LocalEtcd, tmp_pat
         assert (answer.status_code, answer.json()["reason"]) == (403, "READ_ONLY")
         assert found.post("/api/plan", {"text": TOPOLOGY}).status_code == 200
         assert json.loads(found.log("console").splitlines()[0])["event"] == "settings"
+
+
+def test_with_tls_everybody_may_do_what_their_own_certificate_allows(
+    shared_etcd: LocalEtcd, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    service = authority.issue("services", uri="romana:service")
+    root = f"/console-{uuid.uuid4().hex[:8]}"
+    with running(shared_etcd.endpoint, root, tmp_path, service, ALLOW_CHANGES="true") as found:
+        document = {"text": TOPOLOGY, "etag": found.get("/api/topology")["etag"] or "0"}
+        for name, uri in (("node", "romana:node:n1"), ("nobody", "")):
+            found.shown = authority.issue(name, uri=uri)
+            for path in ("/api/overview", "/api/topology", "/api/events", "/api/nodes"):
+                assert (found.ask(path).status_code, path) == (403, path)
+        found.shown = authority.issue("reader", uri="romana:reader")
+        assert "romana:reader" in found.get("/api/overview")["caller"]
+        assert found.ask("/api/topology").status_code == 200
+        refused = found.post("/api/apply", document)
+        assert (refused.status_code, refused.json()["reason"]) == (403, "NOT_OPERATOR")
+        found.shown = authority.issue("operator", uri="romana:operator")
+        assert found.post("/api/plan", document).status_code == 200
+        applied = found.post("/api/apply", document)
+        assert applied.status_code == 200, applied.text
+        found.shown = Authority(tmp_path / "other").issue("operator", uri="romana:operator")
+        with pytest.raises(httpx2.HTTPError):
+            found.ask("/api/overview")

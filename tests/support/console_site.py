@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.common.etcd.process import LOOPBACK, free_port
 from services.common.rpc.channel import open_channel
+from services.common.tls import TlsFiles
 from tests.support.leftovers import owner
 from tests.support.policy_process import rules_agent
 from tests.support.sync_agent import SyncAgent
@@ -51,10 +53,15 @@ ENDPOINTS = {"front": "n1", "back": "n2"}
 class Site:
     """Its parts can be ended and started again, on the same ports."""
 
-    def __init__(self, etcd: str, root: str, folder: Path, **console: str) -> None:
+    def __init__(
+        self, etcd: str, root: str, folder: Path, tls: TlsFiles | None = None, **console: str
+    ) -> None:
+        """With `tls` all parts show that certificate; `shown` is the one that we show."""
         self._folder = folder
+        self.shown = tls
         self._ports = {name: free_port() for name in (*SERVICES, "console")}
-        self.url = f"http://{LOOPBACK}:{self._ports['console']}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://{LOOPBACK}:{self._ports['console']}"
         self._environments = {
             name: {
                 "ETCD__ENDPOINTS": etcd,
@@ -70,6 +77,15 @@ class Site:
             **{name.upper(): self.address(name) for name in SERVICES},
             **console,
         }
+        if tls is not None:
+            files = {"CA": tls.ca, "CERTIFICATE": tls.certificate, "KEY": tls.key}
+            for name, settings in self._environments.items():
+                sections = ("LISTEN__TLS", "TLS") if name == "console" else ("LISTEN__TLS",)
+                settings |= {
+                    f"{section}__{field}": str(path)
+                    for section in sections
+                    for field, path in files.items()
+                }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def address(self, name: str) -> str:
@@ -103,21 +119,28 @@ class Site:
         """Of a part that runs."""
         return self._processes[name].pid
 
-    def get(self, path: str, **headers: str) -> Any:
+    def ask(self, path: str) -> httpx2.Response:
+        """What the console answers."""
+        with self._client() as client:
+            return client.get(self.url + path)
+
+    def get(self, path: str) -> Any:
         """What the console says; fails if that is an error."""
-        answer = httpx2.get(self.url + path, headers=headers, timeout=20, trust_env=False)
+        answer = self.ask(path)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, path: str, body: object) -> httpx2.Response:
         """As our page does it."""
-        return httpx2.post(
-            self.url + path,
-            json=body,
-            headers={"X-Romana-Console": "1"},
-            timeout=60,
-            trust_env=False,
-        )
+        with self._client() as client:
+            return client.post(self.url + path, json=body, headers={"X-Romana-Console": "1"})
+
+    def _client(self) -> httpx2.Client:
+        if self.shown is None:
+            return httpx2.Client(timeout=60, trust_env=False)
+        context = ssl.create_default_context(cafile=str(self.shown.ca))
+        context.load_cert_chain(self.shown.certificate, self.shown.key)
+        return httpx2.Client(timeout=60, trust_env=False, verify=context)
 
     def until(self, found: Any, what: str, seconds: float = START_SECONDS) -> Any:
         """Waits until `found` returns something; errors of connections count as nothing."""
@@ -136,9 +159,11 @@ class Site:
 
 
 @contextlib.contextmanager
-def running(etcd: str, root: str, folder: Path, **console: str) -> Iterator[Site]:
+def running(
+    etcd: str, root: str, folder: Path, tls: TlsFiles | None = None, **console: str
+) -> Iterator[Site]:
     """All parts, until the block ends; the console knows everything."""
-    site = Site(etcd, root, folder, **console)
+    site = Site(etcd, root, folder, tls, **console)
     try:
         for name in (*SERVICES, "console"):
             site.start(name)

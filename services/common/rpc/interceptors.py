@@ -30,8 +30,9 @@ from google.rpc import status_pb2
 from services.common.errors import Exhausted, InvalidInput, RomanaError
 from services.common.process.logs import current_request
 from services.common.rpc.draining import Draining
+from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
-from services.common.rpc.request_id import REQUEST_ID_KEY, of_metadata, take_from
+from services.common.rpc.request_id import of_metadata, take_from
 from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeAlias
 import grpc.aio
 
 from services.common.process.logs import current_request
+from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-REQUEST_ID_KEY: Final = "x-request-id"
 MAX_REQUEST_ID: Final = 128
 """Characters; more are not logged."""
 

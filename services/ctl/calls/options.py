@@ -56,32 +56,33 @@ FamilyOption = Annotated[
     str, typer.Option("--family", metavar="4|6", help="Address family; default: either.")
 ]
 AddressOption = Annotated[
-    str, typer.Option("--address", metavar="ADDRESS", help="Exactly this one.")
+    str, typer.Option("--address", metavar="ADDRESS", help="Exactly this address.")
 ]
 WantOption = Annotated[
     list[str],
     typer.Option(
         "--want",
         metavar="[network=N][,family=4|6][,address=A]",
-        help="One of several addresses; repeat it. All are given, or none.",
+        help="One of several addresses; repeat for each. All are allocated, or none.",
     ),
 ]
 LabelOption = Annotated[
     list[str],
-    typer.Option("--label", "-l", metavar="KEY=VALUE", help="Repeat it for several."),
+    typer.Option("--label", "-l", metavar="KEY=VALUE", help="Repeat for several."),
 ]
 LimitOption = Annotated[
     int, typer.Option("--limit", metavar="N", min=0, help="At most this many; 0: all.")
 ]
 IgnoreNotFoundOption = Annotated[
-    bool, typer.Option("--ignore-not-found", help="What is not there is no error, for scripts.")
+    bool,
+    typer.Option("--ignore-not-found", help="A name that does not exist is no error, for scripts."),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 AllowStrandedOption = Annotated[
     bool,
     typer.Option(
         "--allow-stranded",
-        help="Go on although addresses in use are stranded: they stay, and no more are taken from "
+        help="Allow addresses in use to be stranded: they stay, and no more are allocated from "
         "their blocks.",
     ),
 ]

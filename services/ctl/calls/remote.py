@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import grpc
 from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
-from services.common.rpc.request_id import REQUEST_ID_KEY
+from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.ctl.failures import failure
 
 Stub = TypeVar("Stub")

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import typer
 from google.protobuf.message import Message
 from grpc.aio import Channel
-from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
-from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
-from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
-from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
-from services.common.rpc.channel import open_channel
 from services.common.terminal.table import Column, Screen
 from services.common.tls import TlsFiles
 from services.ctl.calls import agent_option
@@ -51,7 +46,8 @@ class CommonOptions:
 
 
 class Session:
-    """What a verb works with. Channels are opened when they are first used."""
+    """What a verb works with. Channels are opened, and stubs imported, when they are first used: a
+    command answers at once, and most ask one service."""
 
     def __init__(self, common: CommonOptions) -> None:
         self.common = common
@@ -76,24 +72,32 @@ class Session:
 
     @cached_property
     def topology(self) -> Remote[TopologyServiceAsyncStub]:
+        from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub  # noqa: PLC0415
+
         address = self.common.addresses.topology
         channel = self._channel(address)
         return Remote("topology", address, channel, TopologyServiceStub(channel), self._call_policy)
 
     @cached_property
     def ipam(self) -> Remote[IpamServiceAsyncStub]:
+        from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub  # noqa: PLC0415
+
         address = self.common.addresses.ipam
         channel = self._channel(address)
         return Remote("ipam", address, channel, IpamServiceStub(channel), self._call_policy)
 
     @cached_property
     def policy(self) -> Remote[PolicyServiceAsyncStub]:
+        from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub  # noqa: PLC0415
+
         address = self.common.addresses.policy
         channel = self._channel(address)
         return Remote("policy", address, channel, PolicyServiceStub(channel), self._call_policy)
 
     def agent(self, option: str) -> Remote[AgentServiceAsyncStub]:
         """The agent of this node; `option`: where, when it was said."""
+        from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub  # noqa: PLC0415
+
         address = agent_option.address(option)
         channel = self._open(address, None)  # its sockets are this machine's, without TLS
         return Remote("agent", address, channel, AgentServiceStub(channel), self._call_policy)
@@ -150,6 +154,8 @@ class Session:
         return self._open(address, self.common.tls)
 
     def _open(self, address: str, tls: TlsFiles | None) -> Channel:
+        from services.common.rpc.channel import open_channel  # noqa: PLC0415
+
         channel = open_channel(address, tls=tls, insecure=self.common.insecure)
         self._channels.push_async_callback(channel.close, None)
         return channel

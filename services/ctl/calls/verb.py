@@ -35,9 +35,12 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 FormatOption = Annotated[
     Format, typer.Option("-o", "--output", help="table, wide, name, json or yaml.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 RequestIdOption = Annotated[
-    str, typer.Option(metavar="TEXT", help="Appears in the services' logs; made up if not given.")
+    str,
+    typer.Option(
+        metavar="TEXT", help="Id that appears in the services' logs; generated if not given."
+    ),
 ]
 TimeoutOption = Annotated[
     float, typer.Option(metavar="SECONDS", min=0.01, help="How long a call may take.")
@@ -112,9 +115,9 @@ def single() -> typer.Typer:
 
 
 def verb(
-    noun: typer.Typer, name: str, *, examples: str, mutates: bool = False
+    noun: typer.Typer, name: str, *, examples: str, mutates: bool = False, old_name: str = ""
 ) -> Callable[[Verb[P]], Verb[P]]:
-    """Makes an async function a verb of a noun."""
+    """Makes an async function a verb of a noun; by its old name, too, of which nothing tells."""
 
     def register(function: Verb[P]) -> Verb[P]:
         own = inspect.signature(function, eval_str=True)
@@ -136,7 +139,10 @@ def verb(
         command.__annotations__ = {}
         text = inspect.cleandoc(function.__doc__ or "")
         shown = "\n".join(f"  {line}".rstrip() for line in inspect.cleandoc(examples).splitlines())
-        noun.command(name, help=f"{text}\n\n\b\nExamples:\n{shown}")(command)
+        help_text = f"{text}\n\n\b\nExamples:\n{shown}"
+        noun.command(name, help=help_text)(command)
+        if old_name:
+            noun.command(old_name, help=help_text, hidden=True)(command)
         return function
 
     return register

@@ -22,7 +22,7 @@ RoutesWaitOption = Annotated[
         "--wait",
         metavar="SECONDS",
         min=0,
-        help="Wait until all connected agents have applied it, at most so long; 0: do not.",
+        help="Wait until all connected agents have applied it, at most this long; 0: do not wait.",
     ),
 ]
 PolicyWaitOption = Annotated[

@@ -39,7 +39,13 @@ RELEASED: tuple[Column[tuple[str, api.ReleaseResult]], ...] = (
     Column("RELEASED", lambda item: ", ".join(item[1].addresses) or "nothing"),
 )
 
-NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME...", help="What has addresses.")]
+NamesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME|ADDRESS...",
+        help="Names. An address stands for the name that has it, with all its addresses.",
+    ),
+]
 MOST_NAMED = 5
 """Names in a sentence; the table has them all."""
 RELEASE_BATCH = 10_000
@@ -60,7 +66,9 @@ RELEASE_BATCH = 10_000
 )
 async def allocate(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of what gets the addresses.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the endpoint that gets the addresses.")
+    ],
     node: options.NodeOption,
     tenant: options.TenantOption,
     segment: options.SegmentOption = "",
@@ -111,28 +119,37 @@ def _show_given(session: Session, name: str, answer: api.AllocateAddressResponse
     examples="""
         romana address release web-1
         romana address release web-1 web-2 --tenant shop --segment front
+        romana address release 10.1.0.77
+        romana address list --node n1 -o name | xargs romana address release
     """,
 )
 async def release(
     session: Session,
     names: NamesArgument,
     tenant: Annotated[
-        str, typer.Option("--tenant", metavar="NAME", help="Refuse if it is of another tenant.")
+        str,
+        typer.Option(
+            "--tenant", metavar="NAME", help="Refuse if the name belongs to another tenant."
+        ),
     ] = "",
     segment: Annotated[
         str,
         typer.Option(
-            "--segment", metavar="NAME", help="With --tenant: refuse if it is of another segment."
+            "--segment",
+            metavar="NAME",
+            help="With --tenant: refuse if the name belongs to another segment.",
         ),
     ] = "",
     node: Annotated[
-        str, typer.Option("--node", metavar="NAME", help="Refuse if it is on another node.")
+        str, typer.Option("--node", metavar="NAME", help="Refuse if the name is on another node.")
     ] = "",
+    ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> ExitCode:
-    """Releases all addresses of each name. A name that has none is no error."""
+    """Releases all addresses of each name. Exit code 3: a name has none."""
     if segment and not tenant:
         raise usage("--segment is only checked with --tenant")
     ipam = session.ipam
+    names = await _names(session, names, ignore_not_found=ignore_not_found)
     results: list[tuple[str, api.ReleaseResult]] = []
     for start in range(0, len(names), RELEASE_BATCH):
         batch = names[start : start + RELEASE_BATCH]
@@ -160,7 +177,27 @@ async def release(
             session.screen.table(done, RELEASED, wide=session.out.wide)
         if done:
             session.note(_summary([(name, len(result.addresses)) for name, result in done]))
-    return _refused(session, failures)
+    code = _refused(session, failures)
+    if code or ignore_not_found or all(result.addresses for _, result in results):
+        return code
+    return ExitCode.NOT_FOUND
+
+
+async def _names(session: Session, given: Sequence[str], *, ignore_not_found: bool) -> list[str]:
+    """Puts names in the place of addresses, each once; nothing is released before all are found."""
+    names = []
+    for text in given:
+        name = text
+        if looks_like_address(text):
+            try:
+                name = (await _get(session, text)).allocations[0].name
+            except Failure as error:
+                if not (ignore_not_found and error.exit_code is ExitCode.NOT_FOUND):
+                    raise
+                session.note(f"{text} is not in use")
+                continue
+        names.append(name)
+    return list(dict.fromkeys(names))
 
 
 @verb(
@@ -173,21 +210,11 @@ async def release(
 )
 async def show(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME|ADDRESS", help="A name, or an address.")],
+    name: Annotated[str, typer.Argument(metavar="NAME|ADDRESS", help="A name or an address.")],
 ) -> None:
     """Shows the addresses of a name, or who has an address."""
-    ipam = session.ipam
-    if looks_like_address(name):
-        try:
-            answer = await ipam.read(ipam.stub.GetAddress, api.GetAddressRequest(address=name))
-        except Failure as error:
-            if error.exit_code is not ExitCode.NOT_FOUND:
-                raise
-            answer = await _named_like_an_address(session, name, error)
-    else:
-        answer = await ipam.read(ipam.stub.GetAddress, api.GetAddressRequest(name=name))
     session.out.listing(
-        answer.allocations,
+        (await _get(session, name)).allocations,
         tuple(Column(each.title, each.text) for each in COLUMNS),
         document=plain,
         name=lambda item: item.address,
@@ -232,16 +259,22 @@ async def list_addresses(
     )
 
 
-async def _named_like_an_address(
-    session: Session, name: str, error: Failure
-) -> api.GetAddressResponse:
-    """A caller may well have named an endpoint by an address."""
+async def _get(session: Session, text: str) -> api.GetAddressResponse:
+    """What a name has, or the name that has an address."""
+    ipam = session.ipam
+    by_name = api.GetAddressRequest(name=text)
+    if not looks_like_address(text):
+        return await ipam.read(ipam.stub.GetAddress, by_name)
     try:
-        return await session.ipam.read(
-            session.ipam.stub.GetAddress, api.GetAddressRequest(name=name)
-        )
-    except Failure:
-        raise error from None
+        return await ipam.read(ipam.stub.GetAddress, api.GetAddressRequest(address=text))
+    except Failure as error:
+        if error.exit_code is not ExitCode.NOT_FOUND:
+            raise
+        try:
+            # a caller may well have named an endpoint by an address
+            return await ipam.read(ipam.stub.GetAddress, by_name)
+        except Failure:
+            raise error from None
 
 
 def _summary(released: Sequence[tuple[str, int]]) -> str:

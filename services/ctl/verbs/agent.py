@@ -33,7 +33,7 @@ CNI = Path(__file__).parents[2] / "agent" / "cni"
 
 @verb(app, "status", examples="romana agent status")
 async def status(session: Session, agent_socket: AgentOption = "") -> ExitCode:
-    """Shows what the agent does and what hinders it. Exit code 1: it is not ready."""
+    """Shows what the agent does, and why it is not ready. Exit code 1: it is not."""
     agent = session.agent(agent_socket)
     answer = await agent.read(agent.stub.GetStatus, api.GetStatusRequest())
     if session.out.for_programs:
@@ -63,7 +63,7 @@ async def status(session: Session, agent_socket: AgentOption = "") -> ExitCode:
 
 @verb(app, "rules", examples="romana agent rules")
 async def rules(session: Session, agent_socket: AgentOption = "") -> None:
-    """Shows what the rules of policies have decided on this node: packets of each one."""
+    """Shows how many packets each policy rule has decided on this node."""
     agent = session.agent(agent_socket)
     answer = await agent.read(agent.stub.GetStatus, api.GetStatusRequest())
     session.out.listing(
@@ -94,13 +94,15 @@ def _policy(answer: api.GetStatusResponse) -> list[tuple[str, str]]:
 def uninstall(
     state_dir: Annotated[
         Path | None,
-        typer.Option("--state-dir", metavar="DIR", help="Of the agent.  [default: its setting]"),
+        typer.Option(
+            "--state-dir", metavar="DIR", help="The agent's socket.  [default: its setting]"
+        ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The agent's settings."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Removes all that the agent has made in this node's kernel. No agent may run.
 
@@ -132,7 +134,7 @@ def install_cni(
     ] = None,
     conf_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where the runtime looks for it: written last."),
+        typer.Option(metavar="FILE", help="Where the runtime looks for it; it is written last."),
     ] = None,
 ) -> None:
     """Copies romana-cni and romana-ipam to where container runtimes look for plug-ins.

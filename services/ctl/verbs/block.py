@@ -74,7 +74,7 @@ async def watch(
     network: options.NetworkFilter = "",
     node: options.NodeFilter = "",
 ) -> None:
-    """Follows blocks: all there are, then every change, until it is interrupted."""
+    """Follows blocks: first all there are, then every change, until interrupted."""
     ipam = session.ipam
     out = session.out
     blocks = 0

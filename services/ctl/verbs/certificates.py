@@ -31,7 +31,7 @@ app.command("request")(cluster.request)
 def init(
     folder: FolderOption = None,
     name: Annotated[
-        str, typer.Option("--name", metavar="TEXT", help="Of the authority.")
+        str, typer.Option("--name", metavar="TEXT", help="Name of the authority.")
     ] = "romana",
     days: DaysOption = AUTHORITY_DAYS,
     output: FormatOption = Format.TABLE,
@@ -52,7 +52,9 @@ def init(
 
 @app.command("issue")
 def issue(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of a node, a service or a person.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a node, a service or a person.")
+    ],
     role_name: Annotated[Role, typer.Option("--role", help="What its owner may do.")],
     folder: FolderOption = None,
     host: Annotated[
@@ -60,7 +62,7 @@ def issue(
         typer.Option(
             "--host",
             metavar="NAME|ADDRESS",
-            help="By which it is reached, for services; repeat it for several.",
+            help="Host name or address of the service; repeat for several.",
         ),
     ] = None,
     request: Annotated[
@@ -70,7 +72,7 @@ def issue(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Sign this key, do not make one.",
+            help="Sign this key instead of making one.",
         ),
     ] = None,
     days: DaysOption = CERTIFICATE_DAYS,
@@ -104,12 +106,17 @@ def issue(
 def renew(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="None: all of whose life a fifth is left."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Certificates to renew; none: all with less than a fifth of their life left.",
+        ),
     ] = None,
     folder: FolderOption = None,
     within: Annotated[
         int | None,
-        typer.Option("--within", metavar="DAYS", min=0, help="All that end within so many days."),
+        typer.Option(
+            "--within", metavar="DAYS", min=0, help="All that expire within this many days."
+        ),
     ] = None,
     days: DaysOption = CERTIFICATE_DAYS,
     output: FormatOption = Format.TABLE,
@@ -141,7 +148,9 @@ def renew(
 
 @app.command("revoke")
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of a node, a service or a person.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a node, a service or a person.")
+    ],
     folder: FolderOption = None,
     yes: YesOption = False,
     output: FormatOption = Format.TABLE,

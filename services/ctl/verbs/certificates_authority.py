@@ -20,7 +20,12 @@ app = group("Replace the authority: prepare, switch, finish. No connection fails
 def prepare(
     folder: FolderOption = None,
     name: Annotated[
-        str, typer.Option("--name", metavar="TEXT", help="Of the new one; a number more if none.")
+        str,
+        typer.Option(
+            "--name",
+            metavar="TEXT",
+            help="Name of the new authority; default: the old name with the next number.",
+        ),
     ] = "",
     days: DaysOption = AUTHORITY_DAYS,
     output: FormatOption = Format.TABLE,

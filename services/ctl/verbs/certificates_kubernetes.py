@@ -38,20 +38,23 @@ COLUMNS: tuple[Column[Done], ...] = (
 
 
 def kubernetes(
-    namespace: Annotated[str, typer.Option(metavar="NAME", help="Of the installation.")],
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Namespace of the installation.")],
     host: Annotated[
         list[str],
         typer.Option(
             "--host",
             metavar="NAME|ADDRESS",
-            help="By which services are called; repeat it for several.",
+            help="Host name by which services are called; repeat for several.",
         ),
     ],
     days: Annotated[
-        int, typer.Option("--days", min=1, max=36500, help="How long they are good.")
+        int, typer.Option("--days", min=1, max=36500, help="How long they are valid.")
     ] = CERTIFICATE_DAYS,
     within: Annotated[
-        int, typer.Option("--within", metavar="DAYS", min=0, help="Renew what ends so soon.")
+        int,
+        typer.Option(
+            "--within", metavar="DAYS", min=0, help="Renew what expires within this time."
+        ),
     ] = 30,
     kubeconfig: KubeconfigOption = None,
     output: FormatOption = Format.TABLE,
@@ -82,9 +85,9 @@ def kubernetes(
 
 
 def request(
-    node: Annotated[str, typer.Argument(metavar="NODE", help="This one's name in Kubernetes.")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Name of this node in Kubernetes.")],
     folder: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="Gets ca.crt, tls.crt and tls.key.")
+        Path, typer.Option("--dir", metavar="DIR", help="Folder for ca.crt, tls.crt and tls.key.")
     ],
     kubeconfig: KubeconfigOption = None,
 ) -> None:

@@ -33,7 +33,7 @@ FolderOption = Annotated[
         "running `romana up --tls`, else romana-certificates]",
     ),
 ]
-DaysOption = Annotated[int, typer.Option("--days", min=1, max=36500, help="How long it is good.")]
+DaysOption = Annotated[int, typer.Option("--days", min=1, max=36500, help="How long it is valid.")]
 DEFAULT_FOLDER = Path("romana-certificates")
 
 

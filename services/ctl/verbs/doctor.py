@@ -33,13 +33,13 @@ def doctor(
     ] = Path("/"),
     conf_file: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="Where Romana's CNI configuration shall be."),
+        typer.Option(metavar="FILE", help="Where to write Romana's CNI configuration."),
     ] = Path("/etc/cni/net.d/10-romana.conflist"),
     bin_dir: Annotated[
         Path, typer.Option(metavar="DIR", help="The runtime's plug-in folder.")
     ] = Path("/opt/cni/bin"),
     state_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the agent's state shall be.")
+        Path, typer.Option(metavar="DIR", help="Where to keep the agent's state.")
     ] = Path("/var/lib/romana"),
     output: FormatOption = Format.TABLE,
 ) -> None:

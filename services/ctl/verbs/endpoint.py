@@ -41,7 +41,9 @@ COLUMNS: tuple[Column[endpoint_pb2.Endpoint], ...] = (
     Column("ATTACHED", lambda item: enum_text.moment(item.create_time), wide=True),
 )
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Unique in the cluster.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Endpoint's name, unique in the cluster.")
+]
 
 
 @verb(
@@ -64,7 +66,7 @@ async def attach(
         typer.Option(
             "--netns",
             metavar="NAME|PATH",
-            help="Network namespace of a container; by name or path.",
+            help="Network namespace of a container, by name or path.",
         ),
     ] = "",
     interface: Annotated[
@@ -88,7 +90,7 @@ async def attach(
         bool,
         typer.Option(
             "--labels-follow",
-            help="An orchestrator says its labels to the policy service: closed until it has.",
+            help="An orchestrator tells policy the labels; the endpoint is closed until then.",
         ),
     ] = False,
     agent_socket: AgentOption = "",
@@ -141,10 +143,10 @@ async def attach(
 )
 async def detach(
     session: Session,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="What to detach.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Endpoint to detach.")],
     agent_socket: AgentOption = "",
 ) -> ExitCode:
-    """Detaches endpoints and gives their addresses back. One that is not there is no error."""
+    """Detaches endpoints and releases their addresses. One that does not exist is no error."""
     agent = session.agent(agent_socket)
     answers = []
     for name in names:

@@ -15,7 +15,7 @@ from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.views import enum_text
-from services.ctl.views.output import plain
+from services.ctl.views.output import Format, plain
 
 app = single()
 
@@ -68,13 +68,16 @@ async def evaluate(
         typer.Option(
             "--node",
             metavar="NAME",
-            help="Only this node; repeat it for several.",
+            help="Only this node; repeat for several.",
             autocompletion=completion.nodes,
         ),
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
     limit: options.LimitOption = 0,
 ) -> ExitCode:
-    """Says where an endpoint of this owner may go, best first. Exit code 1: nowhere."""
+    """Shows where an endpoint of this owner may go, best first. Exit code 1: nowhere.
+
+    With -o name only the nodes that fit.
+    """
     try:
         family_number = enum_text.family(family)
     except ValueError as error:
@@ -92,8 +95,10 @@ async def evaluate(
         ),
     )
     refused = any(not item.fits for item in answer.evaluations)
+    only_fitting = session.out.form is Format.NAME
+    shown = [item for item in answer.evaluations if item.fits or not only_fitting]
     session.out.listing(
-        answer.evaluations,
+        shown,
         COLUMNS if refused else COLUMNS[:-1],
         document=plain,
         name=lambda item: item.node,

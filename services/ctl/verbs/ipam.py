@@ -16,7 +16,7 @@ from services.ctl.failures.failure import Failure
 from services.ctl.views import enum_text
 from services.ctl.views.output import Json, plain
 
-app = group("The ipam service itself: is its store consistent, who is active.")
+app = group("The ipam service itself: consistency of its store, and which replica is active.")
 
 COLUMNS: tuple[Column[api.Finding], ...] = (
     Column("SEVERITY", lambda item: enum_text.severity(item.severity)),
@@ -35,7 +35,7 @@ COLUMNS: tuple[Column[api.Finding], ...] = (
     """,
 )
 async def check(session: Session) -> ExitCode:
-    """Reads the whole store again and proves that it is consistent. Exit code 1: it is not."""
+    """Reads the whole store again and checks that it is consistent. Exit code 1: it is not."""
     ipam = session.ipam
     last = api.CheckConsistencyResponse()
     findings: list[api.Finding] = []

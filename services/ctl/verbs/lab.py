@@ -29,7 +29,7 @@ from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.views.output import Format, Json, Output
 
-app = group("A data center on this machine, of network namespaces. Needs root.")
+app = group("A data center of network namespaces on this machine. Needs root.")
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The lab, YAML.")
@@ -114,14 +114,14 @@ def status(file: FileArgument, output: FormatOption = Format.TABLE) -> None:
 def attach(
     file: FileArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new endpoint's name.")],
-    node: Annotated[str, typer.Option(metavar="NODE", help="Where it goes.")],
-    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose it is.")],
+    node: Annotated[str, typer.Option(metavar="NODE", help="Node that gets the endpoint.")],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Tenant of the endpoint.")],
     segment: Annotated[str, typer.Option(metavar="SEGMENT", help="Its segment.")] = "",
     network: Annotated[
-        str, typer.Option(metavar="NETWORK", help="Its network; else whichever fits.")
+        str, typer.Option(metavar="NETWORK", help="Network; default: the first that fits.")
     ] = "",
     address: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Its address; else whichever is free.")
+        str, typer.Option(metavar="ADDRESS", help="Address; default: any that is free.")
     ] = "",
 ) -> None:
     """Makes a namespace and attaches it to a node as an endpoint.
@@ -168,7 +168,7 @@ def execute(
     file: FileArgument,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="Who: an endpoint, node, machine, rack, the router."),
+        typer.Argument(metavar="NAME", help="An endpoint, node, machine, rack or the router."),
     ],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run.")],
 ) -> None:
@@ -198,11 +198,9 @@ def execute(
 @app.command("ping")
 def ping(
     file: FileArgument,
-    source: Annotated[
-        str, typer.Argument(metavar="FROM", help="Who pings; all, if nobody is named.")
-    ] = "",
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Who pings; default: all.")] = "",
     destination: Annotated[
-        str, typer.Argument(metavar="TO", help="Who is pinged; all but FROM.")
+        str, typer.Argument(metavar="TO", help="Who is pinged; default: all but FROM.")
     ] = "",
     output: FormatOption = Format.TABLE,
 ) -> None:

@@ -18,7 +18,7 @@ from services.ctl.views import enum_text
 from services.ctl.views.output import Format, plain
 from services.ctl.views.usage_bar import USAGE_TITLE, bar, of_total
 
-app = group("Networks: what addresses come from. `romana topology apply` makes them.")
+app = group("Networks: CIDRs that addresses come from. `romana topology apply` makes them.")
 
 
 def _reuse_delay(network: network_pb2.Network) -> str:

@@ -33,12 +33,12 @@ AttachOption = Annotated[
     typer.Option(
         "--attach",
         metavar="network=N[,interface=I][,address=A][,vlan=ID][,parent=I]",
-        help="A network the node is on; repeat it for several. None: all that its labels fit.",
+        help="A network the node is on; repeat for several. None: all that its labels fit.",
     ),
 ]
 NoNetworkOption = Annotated[
     bool,
-    typer.Option("--no-network", help="It is on no network at all, and in no group."),
+    typer.Option("--no-network", help="The node is on no network and in no group."),
 ]
 AllowNameOption = Annotated[
     list[str],
@@ -54,7 +54,7 @@ AllowTenantOption = Annotated[
     typer.Option(
         "--allow-tenant",
         metavar="TENANT",
-        help="A tenant that the node's own certificate may allocate for; repeat it. "
+        help="A tenant that the node's own certificate may allocate for; repeat for several. "
         "None: all that its networks are for.",
     ),
 ]
@@ -172,7 +172,7 @@ async def register(
 ) -> None:
     """Adds a node and places it. The same node again is no error.
 
-    Without --attach it is on every network that its groups give, by way of its address.
+    Without --attach the node is on every network of its groups, by its main address.
     """
     if attach and no_network:
         raise usage("--attach and --no-network contradict each other")
@@ -226,13 +226,13 @@ async def update(
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
     attach: AttachOption = [],  # noqa: B006
     detach: Annotated[
-        list[str], typer.Option("--detach", metavar="NETWORK", help="End an attachment.")
+        list[str], typer.Option("--detach", metavar="NETWORK", help="Remove an attachment.")
     ] = [],  # noqa: B006
     every_network: Annotated[
         bool,
         typer.Option(
             "--every-network",
-            help="End all attachments: it is on every network that its groups give.",
+            help="Remove all attachments: the node is on every network of its groups.",
         ),
     ] = False,
     no_network: NoNetworkOption = False,
@@ -246,7 +246,7 @@ async def update(
     default_allowance: Annotated[
         bool,
         typer.Option(
-            "--default-allowance", help="First forget what its certificate was allowed besides."
+            "--default-allowance", help="First drop what its certificate was allowed before."
         ),
     ] = False,
     allow_stranded: options.AllowStrandedOption = False,
@@ -305,7 +305,7 @@ verb(app, "check", mutates=True, examples=health.EXAMPLES)(health.check)
 verb(app, "cordon", mutates=True, examples=life.CORDON_EXAMPLES)(life.cordon)
 verb(app, "uncordon", mutates=True, examples=life.UNCORDON_EXAMPLES)(life.uncordon)
 verb(app, "drain", mutates=True, examples=life.DRAIN_EXAMPLES)(life.drain)
-verb(app, "remove", mutates=True, examples=life.REMOVE_EXAMPLES)(life.remove)
+verb(app, "delete", mutates=True, examples=life.DELETE_EXAMPLES, old_name="remove")(life.delete)
 
 
 async def _warn_of_links(session: Session, node: node_pb2.Node) -> None:

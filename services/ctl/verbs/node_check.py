@@ -62,9 +62,7 @@ async def check(
     ] = None,
     take_over: Annotated[
         bool,
-        typer.Option(
-            "--take-over", help="Have ipam have for endpoints what they use and it has for nobody."
-        ),
+        typer.Option("--take-over", help="Have ipam allocate what endpoints use and nobody has."),
     ] = False,
 ) -> ExitCode:
     """Compares what agents hold with what ipam has. Exit code 1: something is wrong."""

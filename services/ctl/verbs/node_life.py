@@ -1,4 +1,4 @@
-"""The end of a node: what is still there, and how it is removed."""
+"""The end of a node: what is still there, and how it is deleted."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ DRAIN_EXAMPLES = """
     romana node drain n1                 cordon it, and show what is still there
     romana node drain n1 --wait 600      and wait until nothing is
 """
-REMOVE_EXAMPLES = """
-    romana node remove n1
-    romana node remove n1 --force                   addresses are in use on it, its agent is gone
-    romana node remove n1 --force --machine-is-off  they are released at once
-    romana node remove n1 --ignore-not-found
+DELETE_EXAMPLES = """
+    romana node delete n1
+    romana node delete n1 --force                   addresses are in use on it, its agent is gone
+    romana node delete n1 --force --machine-is-off  they are released at once
+    romana node delete n1 --ignore-not-found
 """
 
 
 async def cordon(session: Session, name: options.NodeArgument) -> None:
-    """Has a node give no new addresses; what is there stays. Schedulers are told so."""
+    """Stops new addresses on a node; what is in use stays. Schedulers see it."""
     await _set_cordoned(session, name, cordoned=True)
     _say(session, name, f"{name} is cordoned: it gives no new addresses")
 
 
 async def uncordon(session: Session, name: options.NodeArgument) -> None:
-    """Has a node give addresses again."""
+    """Allows new addresses on a node again."""
     await _set_cordoned(session, name, cordoned=False)
     _say(session, name, f"{name} is not cordoned")
 
@@ -66,19 +66,19 @@ async def drain(
             "--wait",
             metavar="SECONDS",
             min=0,
-            help="Wait until nothing is there any more, at most so long; 0: do not.",
+            help="Wait until nothing is in use, at most this long; 0: do not wait.",
         ),
     ] = 0,
 ) -> ExitCode:
     """Cordons a node and shows what is still there. Exit code 1: something is.
 
-    Romana moves nothing: whoever has put endpoints there takes them away.
+    Romana moves nothing: whoever put endpoints there has to take them away.
     """
     await _set_cordoned(session, name, cordoned=True)
     loop = asyncio.get_running_loop()
     end = loop.time() + wait
     ipam = session.ipam
-    told = -1
+    noted = -1
     while True:
         there = await ipam.every(
             ipam.stub.ListAddresses,
@@ -88,27 +88,27 @@ async def drain(
         left = len(there.items)
         if not left or loop.time() >= end:
             break
-        if left != told:
+        if left != noted:
             session.note(f"{count(left, 'address')} still in use on {name}")
-            told = left
+            noted = left
         await asyncio.sleep(min(PAUSE, max(end - loop.time(), 0)))
     session.listing(
         there,
         LEFT,
         name=lambda item: item.name,
-        empty=f"nothing is in use on {name} any more: romana node remove {name}",
+        empty=f"nothing is in use on {name} any more: romana node delete {name}",
     )
     return ExitCode.NEGATIVE if left else ExitCode.OK
 
 
-async def remove(
+async def delete(
     session: Session,
     name: options.NodeArgument,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Although addresses are in use on it: they are released when its agent has let go "
+            help="Even if addresses are in use: they are released when its agent has let go "
             "of them, or after ipam's release_fence.",
         ),
     ] = False,
@@ -116,17 +116,17 @@ async def remove(
         bool,
         typer.Option(
             "--machine-is-off",
-            help="With --force: it is off, or cut off, for good: release its addresses at once.",
+            help="With --force: the machine is off for good; release its addresses at once.",
         ),
     ] = False,
     ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> None:
-    """Removes a node. Its agent does not register it again by itself.
+    """Deletes a node. Its agent does not register it again by itself.
 
     With --force it is refused while the node's agent has a stream to ipam: what runs there would
     lose its addresses to others.
     """
-    # The API takes a node that has gone for removed, for those who try again after a lost answer.
+    # The API takes a node that has gone for deleted, for those who try again after a lost answer.
     # A person who names one that never was has most likely mistyped it.
     if machine_is_off and not force:
         raise usage("--machine-is-off goes with --force")
@@ -140,7 +140,7 @@ async def remove(
         if there is None or not there.blocks:
             if not ignore_not_found:
                 raise
-            _show_removed(session, name, None)
+            _show_deleted(session, name, None)
             return
     if force:
         await _refuse_connected(session, name)
@@ -151,7 +151,7 @@ async def remove(
             name=name, force=force, machine_is_off=machine_is_off, request_id=session.request_id
         ),
     )
-    _show_removed(session, name, answer, at_once=machine_is_off)
+    _show_deleted(session, name, answer, at_once=machine_is_off)
 
 
 async def held(session: Session, name: str) -> node_view.Held | None:
@@ -202,7 +202,7 @@ async def _refuse_connected(session: Session, name: str) -> None:
         status="FAILED_PRECONDITION",
         reason="NODE_CONNECTED",
         metadata={"node": name},
-        hint=f"move away what runs there (`romana node drain {name}`) and remove the node without "
+        hint=f"move away what runs there (`romana node drain {name}`) and delete the node without "
         "--force; or stop its agent first",
     )
 
@@ -210,32 +210,32 @@ async def _refuse_connected(session: Session, name: str) -> None:
 async def _question(session: Session, name: str) -> str:
     there = await held(session, name)
     if there is None:
-        return f"Remove {name} and release all its addresses?"
+        return f"Delete {name} and release all its addresses?"
     used = sum(block.used for block in there.blocks)
-    return f"Remove {name} and release {count(used, 'address')} in use on it?"
+    return f"Delete {name} and release {count(used, 'address')} in use on it?"
 
 
-def _show_removed(
+def _show_deleted(
     session: Session, name: str, answer: api.DeleteNodeResponse | None, *, at_once: bool = False
 ) -> None:
-    """Without an answer there was nothing to remove."""
+    """Without an answer there was nothing to delete."""
     if session.out.for_programs:
         session.out.value(
             {"name": name, "existed": answer is not None, **plain(answer or NOTHING_DELETED)}
         )
         return
     if answer is None:
-        session.note(f"There is no node {name}: nothing was removed")
+        session.note(f"There is no node {name}: nothing was deleted")
         return
     if session.out.form is Format.NAME:
         session.out.line(name)
     if not answer.released_addresses:
-        session.note(f"{name} is removed")
+        session.note(f"{name} is deleted")
         return
     released = count(answer.released_addresses, "address")
     session.note(
-        f"{name} is removed; {released} are being released"
+        f"{name} is deleted; {released} being released"
         if at_once
-        else f"{name} is removed; {released} will be released when its agent has let go of them, "
+        else f"{name} is deleted; {released} to be released when its agent has let go of them, "
         "or after ipam's release_fence: `romana ipam status` says when"
     )

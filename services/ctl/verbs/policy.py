@@ -26,7 +26,7 @@ from services.ctl.verbs.topology import ExportFormat
 from services.ctl.views import enum_text, policy_view
 from services.ctl.views.output import Format, plain
 
-app = group("Policies: who may speak with whom.")
+app = group("Policies: who may talk to whom.")
 
 NOT_FOUND = "POLICY_NOT_FOUND"
 
@@ -71,21 +71,24 @@ CHANGES: tuple[Column[api.PolicyChange], ...] = (
 )
 
 FilesArgument = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help="Policies, in any form; -: stdin.")
+    list[Path],
+    typer.Argument(metavar="FILE...", help="Files with policies, in any format; -: stdin."),
 ]
 FormatOption = Annotated[
-    Written, typer.Option("--format", help="How the files are written; auto: by their looks.")
+    Written, typer.Option("--format", help="Format of the files; auto: detect it.")
 ]
 NamespaceOption = Annotated[
     str,
-    typer.Option("--namespace", "-n", metavar="NAME", help="Of Kubernetes' objects without one."),
+    typer.Option(
+        "--namespace", "-n", metavar="NAME", help="Namespace of Kubernetes objects that name none."
+    ),
 ]
 PruneOption = Annotated[
     list[str],
     typer.Option(
         "--prune",
         metavar="KEY=VALUE",
-        help="Label what is applied so, and remove what is labelled so and not in the files.",
+        help="Label what is applied, and delete what has the label and is not in the files.",
     ),
 ]
 NamesArgument = Annotated[
@@ -113,7 +116,7 @@ async def apply(
     dry_run: options.DryRunOption = False,
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
-    """Makes policies and tenants those of the files: all of them, or none if anything is wrong."""
+    """Applies policies and tenants from files: all of them, or none if anything is wrong."""
     request = _request(session, files, form, namespace, prune)
     if dry_run or prune:
         planned = await _plan(session, request)
@@ -147,7 +150,7 @@ async def plan(
     namespace: NamespaceOption = "",
     prune: PruneOption = [],  # noqa: B006  # typer reads it, nobody writes to it
 ) -> None:
-    """Says what applying the files would change."""
+    """Shows what applying the files would change."""
     _show_changes(session, await _plan(session, _request(session, files, form, namespace, prune)))
 
 
@@ -168,7 +171,7 @@ async def convert(
         ExportFormat, typer.Option("-o", "--output", help="The document's format.")
     ] = ExportFormat.YAML,
 ) -> None:
-    """Prints the policies of files in our own form. Nothing is changed."""
+    """Prints the policies of files in Romana's own format. Changes nothing."""
     planned = await _plan(session, _request(session, files, form, namespace, []))
     _write({"policies": [policy_view.document(each) for each in planned.policies]}, output)
 
@@ -189,14 +192,14 @@ async def list_policies(
         str,
         typer.Option(
             metavar="NAME",
-            help="Only those that select it.",
+            help="Only policies that select it.",
             autocompletion=completion.endpoints_known,
         ),
     ] = "",
     tier: Annotated[Tier | None, typer.Option(help="Only of this tier.")] = None,
     limit: options.LimitOption = 0,
 ) -> None:
-    """Lists policies, with the nodes that have applied them of those that need them."""
+    """Lists policies, with how many of the nodes that need them have applied them."""
     policy = session.policy
     listed = await policy.every(
         policy.stub.ListPolicies,
@@ -295,7 +298,7 @@ async def delete(
     ignore_not_found: options.IgnoreNotFoundOption = False,
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
-    """Removes policies. If one of them is not there, none is removed."""
+    """Deletes policies. If one of them does not exist, none is deleted."""
     policy = session.policy
     found = await _found(session, names, ignore_not_found=ignore_not_found)
     missing = set(names) - {each.name for each in found}
@@ -303,7 +306,7 @@ async def delete(
         if session.asks and not session.out.for_programs:
             session.screen.table(found, columns({}), wide=False)
         session.require(
-            f"Remove {count(len(found), 'policy')} ({named([each.name for each in found])})? What "
+            f"Delete {count(len(found), 'policy')} ({named([each.name for each in found])})? What "
             "they deny may be open then."
         )
     before = await waiting.policy_revision(session, wait)
@@ -317,7 +320,7 @@ async def delete(
         if session.out.form is Format.NAME:
             session.out.line(name)
         elif not session.out.for_programs:
-            session.note(f"{name} is removed")
+            session.note(f"{name} is deleted")
     if session.out.for_programs:
         session.out.value(
             [{"name": name, "existed": name not in missing} for name in dict.fromkeys(names)]
@@ -340,7 +343,7 @@ async def export(
         ExportFormat, typer.Option("-o", "--output", help="The document's format.")
     ] = ExportFormat.YAML,
 ) -> None:
-    """Writes policies and tenants as a document that `apply` takes to make the same again.
+    """Writes policies and tenants as a document from which `apply` makes the same again.
 
     With --label only the policies that are labelled so.
     """

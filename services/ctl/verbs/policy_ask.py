@@ -57,7 +57,7 @@ ProtocolOption = Annotated[
 PortOption = Annotated[
     int, typer.Option("--port", metavar="N", min=0, max=65535, help="Destination's port.")
 ]
-IcmpOption = Annotated[int | None, typer.Option(metavar="N", min=0, max=255, help="Of ICMP.")]
+IcmpOption = Annotated[int | None, typer.Option(metavar="N", min=0, max=255, help="ICMP type.")]
 
 
 async def endpoints(
@@ -134,7 +134,7 @@ async def explain(
         str,
         typer.Argument(
             metavar="DESTINATION",
-            help="The same.",
+            help="Destination, written like FROM.",
             autocompletion=completion.endpoints_known,
         ),
     ],

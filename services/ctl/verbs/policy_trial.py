@@ -26,7 +26,9 @@ async def test(
     session: Session,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Expectations, with the policies they are about."),
+        typer.Argument(
+            metavar="FILE...", help="Files with expectations and the policies that they test."
+        ),
     ],
 ) -> ExitCode:
     """Checks expectations of policies without a cluster. Exit code 1: one is not met."""

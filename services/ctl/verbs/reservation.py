@@ -41,7 +41,7 @@ COLUMNS: tuple[Column[block_pb2.Reservation], ...] = (
 )
 async def create(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the reservation.")],
     ranges: Annotated[
         list[str],
         typer.Argument(metavar="RANGE...", help="Prefixes, addresses, or FIRST-LAST."),
@@ -50,10 +50,12 @@ async def create(
     description: Annotated[str, typer.Option(metavar="TEXT", help="For people.")] = "",
     allow_in_use: Annotated[
         bool,
-        typer.Option("--allow-in-use", help="Addresses in use, too: they stay with who has them."),
+        typer.Option(
+            "--allow-in-use", help="Reserve addresses in use, too: whoever has them keeps them."
+        ),
     ] = False,
 ) -> None:
-    """Sets addresses aside. None of them may be in use, unless that is allowed."""
+    """Reserves addresses. None of them may be in use, unless --allow-in-use is given."""
     ipam = session.ipam
     answer = await ipam.once(
         ipam.stub.CreateReservation,
@@ -95,16 +97,16 @@ async def delete(
     ],
     ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> None:
-    """Ends reservations. If one of them is not there, none is ended."""
+    """Deletes reservations. If one of them does not exist, none is deleted."""
     ipam = session.ipam
     known = {each.name for each in await _reservations(session)}
     missing = [name for name in names if name not in known]
     if missing and not ignore_not_found:
         raise Failure(
-            f"there is no reservation {', '.join(map(repr, missing))}: none was ended",
+            f"there is no reservation {', '.join(map(repr, missing))}: none was deleted",
             status="NOT_FOUND",
             reason="RESERVATION_NOT_FOUND",
-            hint="`romana reservation list` names those there are",
+            hint="`romana reservation list` shows all",
         )
     for name in names:
         if name in missing:
@@ -118,7 +120,7 @@ async def delete(
         if session.out.form is Format.NAME:
             session.out.line(name)
         elif not session.out.for_programs:
-            session.note(f"{name} is no longer reserved")
+            session.note(f"{name} is deleted")
     if session.out.for_programs:
         session.out.value([{"name": name, "existed": name in known} for name in names])
 

@@ -55,7 +55,9 @@ _ONLY: Final = {
 def serve(
     service: Annotated[
         Service,
-        typer.Argument(metavar="topology|ipam|policy|agent|kubernetes|console", help="Which one."),
+        typer.Argument(
+            metavar="topology|ipam|policy|agent|kubernetes|console", help="Service to run."
+        ),
     ],
     config: Annotated[
         Path | None,
@@ -106,16 +108,17 @@ def serve(
         str, typer.Option(metavar="HOST:PORT", help="Where /metrics is served.")
     ] = "",
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Speak to other machines without TLS.")
+        bool, typer.Option("--insecure", help="Allow connections to other machines without TLS.")
     ] = False,
     initial_topology: Annotated[
         str,
         typer.Option(
-            metavar="FILE|flat|kubeadm", help="Topology only: applied if there is none yet."
+            metavar="FILE|flat|kubeadm",
+            help="Topology only: apply this if there is no topology yet.",
         ),
     ] = "",
     log_level: Annotated[
-        str, typer.Option(metavar="debug|info|warning|error", help="What is logged.")
+        str, typer.Option(metavar="debug|info|warning|error", help="Lowest level that is logged.")
     ] = "",
 ) -> None:
     """Runs one service in the foreground until it is interrupted.

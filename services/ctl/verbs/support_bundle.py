@@ -56,7 +56,8 @@ async def support_bundle(
     config: Annotated[
         list[Path],
         typer.Option(
-            metavar="FILE", help="Settings to take along; repeat it.  [default: /etc/romana/*.yaml]"
+            metavar="FILE",
+            help="Settings file to include; repeat for several.  [default: /etc/romana/*.yaml]",
         ),
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
     metrics: Annotated[
@@ -78,8 +79,8 @@ async def support_bundle(
 ) -> ExitCode:
     """Gathers versions, harmless settings, states, metrics and a node's kernel in one file.
 
-    Nothing is sent anywhere. What cannot be had is left out, and listed in manifest.yaml inside.
-    Look at the file before you hand it on: it has names and addresses.
+    Nothing is sent anywhere. What cannot be had is left out, and manifest.yaml lists it.
+    Look at the file before you pass it on: it has names and addresses.
     """
     now = time.time()
     host = socket.gethostname()

@@ -48,13 +48,13 @@ NameArgument = Annotated[
 
 @verb(app, "list", examples="romana tenant list")
 async def list_tenants(session: Session) -> None:
-    """Lists the tenants that something is known of; others have no labels."""
+    """Lists tenants with labels or isolation."""
     session.out.listing(
         await _tenants(session),
         COLUMNS,
         document=plain,
         name=lambda item: item.name,
-        empty="nothing is known of any tenant: `romana tenant set` says something",
+        empty="no tenant has labels or isolation: set them with `romana tenant set`",
     )
 
 
@@ -74,12 +74,15 @@ async def set_tenant(
     label: Annotated[
         list[str],
         typer.Option(
-            "--label", "-l", metavar="KEY=VALUE|KEY-", help="Set or remove; repeat it for several."
+            "--label",
+            "-l",
+            metavar="KEY=VALUE|KEY-",
+            help="Set or remove a label; repeat for several.",
         ),
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
     isolation: Annotated[
         Isolation | None,
-        typer.Option(help="Who is kept away from its endpoints; network: as their networks say."),
+        typer.Option(help="Who cannot reach its endpoints; network: as their networks say."),
     ] = None,
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
@@ -128,14 +131,14 @@ async def delete(
     ignore_not_found: options.IgnoreNotFoundOption = False,
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
-    """Forgets labels and isolation of a tenant. Its endpoints stay."""
+    """Deletes a tenant's labels and isolation. Its endpoints stay."""
     existed = name in {each.name for each in await _tenants(session)}
     if not existed and not ignore_not_found:
         raise Failure(
-            f"nothing is known of tenant {name!r}",
+            f"tenant {name!r} has no labels and no isolation",
             status="NOT_FOUND",
             reason="TENANT_NOT_FOUND",
-            hint="`romana tenant list` names those that something is known of",
+            hint="`romana tenant list` names the tenants that have",
         )
     if existed:
         session.require(
@@ -153,7 +156,7 @@ async def delete(
     elif session.out.form is Format.NAME:
         session.out.line(name)
     else:
-        session.note(f"{name} is forgotten" if existed else f"Nothing was known of {name}")
+        session.note(f"{name} is deleted" if existed else f"There is no tenant {name}")
     await waiting.wait_for_policies(session, wait, [], before)
 
 

@@ -83,9 +83,9 @@ async def apply(
     etag: EtagOption = "",
     wait: waiting.RoutesWaitOption = 0,
 ) -> ExitCode | None:
-    """Makes networks and topology those of the file. Shows the plan first.
+    """Applies networks and topology from a file. Shows the plan first.
 
-    What is applied is what the plan said: a change in between is refused as a conflict.
+    If the topology changes after the plan was made, nothing is applied (a conflict).
     """
     request = _request(file, builtin, cidr)
     request.etag = etag
@@ -127,7 +127,7 @@ async def plan(
     builtin: BuiltinOption = None,
     cidr: CidrOption = "",
 ) -> ExitCode:
-    """Says what applying the file would do. Exit code 1: it would strand addresses in use."""
+    """Shows what applying the file would change. Exit code 1: it strands addresses in use."""
     planned = await _plan(session, _request(file, builtin, cidr))
     return _show_plan(session, planned, allow_stranded=False)
 
@@ -181,7 +181,7 @@ async def export(
         bool, typer.Option("--with-nodes", help="Include the nodes, pinned to their groups.")
     ] = False,
 ) -> None:
-    """Writes the topology as a document that `apply` takes to make the same again."""
+    """Writes the topology as a document from which `apply` makes the same again."""
     topology = session.topology
     formats = {
         ExportFormat.YAML: topology_pb2.DOCUMENT_FORMAT_YAML,
@@ -203,7 +203,7 @@ async def export(
     """,
 )
 async def watch(session: Session) -> None:
-    """Follows the topology and the nodes: all there is, then every change, until interrupted."""
+    """Follows topology and nodes: first all there is, then every change, until interrupted."""
     topology = session.topology
     out = session.out
     messages = topology.stream(

@@ -92,7 +92,9 @@ def up(
         str,
         typer.Option(metavar="FILE|flat|kubeadm", help="Apply this if there is no topology yet."),
     ] = "",
-    log_level: Annotated[LogLevel, typer.Option(help="What the services log.")] = LogLevel.INFO,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="Lowest level that the services log.")
+    ] = LogLevel.INFO,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Runs etcd and all services on this machine until it is interrupted.

@@ -14,7 +14,7 @@ app = single()
 
 @verb(app, "version", examples="romana version -o json")
 async def version(session: Session) -> None:
-    """Shows the version of this command and of what it runs on."""
+    """Shows the versions of this command, of Python and of gRPC."""
     versions = {
         "romana": installed(),
         "python": platform.python_version(),

@@ -12,6 +12,7 @@ that may select an endpoint that changed, and the pages of groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
@@ -47,6 +48,16 @@ _Kept = TypeVar("_Kept")
 _Value = TypeVar("_Value")
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What an endpoint has its node hold."""
+
+    span: Span
+    """The node's."""
+    rule_sets: tuple[RuleSetRecord, ...]
+    """Both directions'."""
+
+
 class Engine:
     """Policies, tenants, endpoints, networks and nodes, and what comes of them."""
 
@@ -61,11 +72,13 @@ class Engine:
         self._isolates = False
         """Some network keeps endpoints apart."""
         self._spans: dict[NodeName, Span] = {}
+        self._held: dict[EndpointEntry, _Held] = {}
+        self._held_by_nodes: dict[NodeEntry, tuple[RuleSetRecord, ...]] = {}
         self._moved: set[Span] = set()
-        self._said: dict[str, tuple[str, Resource]] = {}
+        self._published: dict[str, tuple[str, Resource]] = {}
         """Topic and value of endpoints, nodes and networks, by id, that were handed out."""
         self._new: dict[str, tuple[str, Resource] | None] = {}
-        """What they are now, since the last `take`; None: they have none."""
+        """What they are now, since the last `drain_changes`; None: they have none."""
 
     # What changes.
 
@@ -142,8 +155,7 @@ class Engine:
         if name in self._nodes.entries:
             entry = self._nodes.drop(name)
             span = self._span(name)
-            span.remove(entry.sets)
-            entry.sets = ()
+            span.remove(self._held_by_nodes.pop(entry, ()))
             self._moved.add(span)
             self._new[f"node/{name}"] = None
 
@@ -153,15 +165,15 @@ class Engine:
         put: list[tuple[str, str, Resource]] = []
         dropped: list[tuple[str, str]] = []
         for identity, now in self._new.items():
-            had = self._said.get(identity)
+            had = self._published.get(identity)
             if now == had:
                 continue
             if had is not None and (now is None or now[0] != had[0]):
                 dropped.append((had[0], identity))
             if now is None:
-                del self._said[identity]
+                del self._published[identity]
             else:
-                self._said[identity] = now
+                self._published[identity] = now
                 put.append((now[0], identity, now[1]))
         self._new.clear()
         self._book.publish(
@@ -287,11 +299,12 @@ class Engine:
             return
         rule_sets = tuple(self._book.rule_sets_for(entry, self._isolated_by(entry)))
         span = self._span(endpoint.node)
-        if rule_sets != entry.sets or span is not entry.span:
+        held = _Held(span, rule_sets)
+        if held != self._held.get(entry):
             span.add(rule_sets)
             span.endpoints += 1
             self._leave_span(entry)
-            entry.sets, entry.span = rule_sets, span
+            self._held[entry] = held
         profile = _profile(rule_sets)
         rules = EndpointRules(endpoint.name, endpoint.addresses, profile, endpoint.instance)
         self._new[f"endpoint/{endpoint.name}"] = (span.topic, rules)
@@ -303,7 +316,7 @@ class Engine:
         if endpoint is not None and wanted is not None:
             said = WantedEndpoint(name, endpoint.tenant, endpoint.segment, endpoint.labels, wanted)
             self._new[identity] = (node_topic(wanted.node), said)
-        elif identity in self._said or identity in self._new:
+        elif identity in self._published or identity in self._new:
             self._new[identity] = None
 
     def _retire(self, entry: EndpointEntry) -> None:
@@ -312,21 +325,21 @@ class Engine:
         self._new[f"endpoint/{entry.endpoint.name}"] = None
 
     def _leave_span(self, entry: EndpointEntry) -> None:
-        span = entry.span
-        if span is not None:
-            span.endpoints -= 1
-            span.remove(entry.sets)
-            if span.is_empty:
-                self._moved.add(span)  # an unknown node is forgotten
-            entry.sets, entry.span = (), None
+        held = self._held.pop(entry, None)
+        if held is not None:
+            held.span.endpoints -= 1
+            held.span.remove(held.rule_sets)
+            if held.span.is_empty:
+                self._moved.add(held.span)  # an unknown node is forgotten
 
     def _judge_node(self, entry: NodeEntry) -> None:
         rule_sets = tuple(self._book.rule_sets_for(entry, None))
         span = self._span(entry.name)
-        if rule_sets != entry.sets:
+        held = self._held_by_nodes.get(entry, ())
+        if rule_sets != held:
             span.add(rule_sets)
-            span.remove(entry.sets)
-            entry.sets = rule_sets
+            span.remove(held)
+            self._held_by_nodes[entry] = rule_sets
         identity = f"node/{entry.name}"
         rules = NodeRules(entry.name, _profile(rule_sets))
         self._new[identity] = (span.topic, rules) if rule_sets else None

@@ -21,10 +21,15 @@ from services.policy.engine.selections import (
     EndpointSelection,
     NodeSelection,
     Scope,
-    Selection,
+)
+from services.policy.engine.subjects import (
+    EndpointEntry,
+    NodeEntry,
+    SelectorInUse,
+    Subject,
+    TenantEntry,
     TenantSelection,
 )
-from services.policy.engine.subjects import EndpointEntry, NodeEntry, Subject, TenantEntry
 from services.policy.model import (
     Endpoint,
     EndpointSelector,
@@ -197,7 +202,7 @@ class EndpointMatcher:
         found = self._matching(entry)
         for selection in entry.selections - found:
             self._leave(selection, entry)
-        for selection in found - entry.selections:
+        for selection in [one for one in found if one not in entry.selections]:
             self._join(selection, entry)
 
     # Tenants.
@@ -307,7 +312,7 @@ class EndpointMatcher:
         if selection.policies:
             self._effects.endpoints.add(entry)
 
-    def _leave(self, selection: Selection, entry: EndpointEntry) -> None:
+    def _leave(self, selection: SelectorInUse, entry: EndpointEntry) -> None:
         outdated = selection.leave(entry, self.holders)
         if outdated:
             self._effects.outdated |= outdated
@@ -387,5 +392,5 @@ def _has_same_place(one: Endpoint, other: Endpoint) -> bool:
     )
 
 
-def _is_of(selection: Selection, tenants: set[TenantSelection]) -> bool:
+def _is_of(selection: SelectorInUse, tenants: set[TenantSelection]) -> bool:
     return isinstance(selection, EndpointSelection) and selection.tenant_selection in tenants

@@ -15,33 +15,11 @@ from services.policy.engine.addresses import Holders
 from services.policy.engine.groups import Group, Split
 from services.policy.engine.index import NAME, NETWORK, SEGMENT, Demand, Fact, label_demands
 from services.policy.engine.selector import passes, tests
-from services.policy.engine.subjects import EndpointEntry, NodeEntry, Subject, TenantEntry
-from services.policy.model import EndpointSelector, LabelSelector, NodeSelector
+from services.policy.engine.subjects import EndpointEntry, NodeEntry, Subject, TenantSelection
+from services.policy.model import EndpointSelector, NodeSelector
 
 _NOBODY: Final = frozenset[PolicyName]()
 _NO_SPLITS: Final[dict[tuple[CidrBlock | None, Protocol | None, str], Split]] = {}
-
-
-class TenantSelection:
-    """Tenants by their labels."""
-
-    __slots__ = ("facts", "tenants", "tests", "uses")
-
-    def __init__(self, selector: LabelSelector) -> None:
-        self.tests = tests(selector)
-        self.facts: tuple[Fact, ...] | None = None
-        """Under which the index keeps it."""
-        self.tenants: set[TenantEntry] = set()
-        self.uses = 0
-        """Selections that have it."""
-
-    def demands(self) -> list[Demand]:
-        """Of tenants."""
-        return label_demands(self.tests)
-
-    def selects(self, tenant: TenantEntry) -> bool:
-        """Says whether a tenant is selected."""
-        return passes(self.tests, tenant.record.labels)
 
 
 Scope: TypeAlias = Tenant | TenantSelection | None

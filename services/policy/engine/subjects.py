@@ -1,20 +1,28 @@
-"""What selectors select: endpoints and nodes, as the engine keeps them. And their tenants."""
+"""What selectors select: endpoints and nodes, as the engine keeps them. And their tenants, with the
+selectors over these."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Set as AbstractSet
+from typing import Protocol as Structural
 
 from services.common.model.names import NetworkName, NodeName, Tenant
-from services.common.model.rules import Protocol
-from services.policy.engine.addresses import NetworkMap, key_of
-from services.policy.engine.index import NAME, NETWORK, SEGMENT, Fact
-from services.policy.model import Endpoint, NamedPort, PolicyNode, TenantRecord
+from services.common.model.rules import PolicyName, Protocol
+from services.policy.engine.addresses import Holders, NetworkMap, key_of
+from services.policy.engine.index import NAME, NETWORK, SEGMENT, Demand, Fact, label_demands
+from services.policy.engine.selector import passes, tests
+from services.policy.model import Endpoint, LabelSelector, NamedPort, PolicyNode, TenantRecord
 
-if TYPE_CHECKING:  # they know each other
-    from services.policy.engine.records import RuleSetRecord
-    from services.policy.engine.selections import Selection, TenantSelection
-    from services.policy.engine.spans import Span
+
+class SelectorInUse(Structural):
+    """A selection, as those know it that it selects; see `selections`."""
+
+    policies: set[PolicyName]
+
+    def leave(self, subject: Subject, holders: Holders[Subject], /) -> AbstractSet[PolicyName]:
+        """Takes out a subject; returns the policies whose rules are others now."""
+        ...
 
 
 class Subject:
@@ -27,7 +35,7 @@ class Subject:
         self.networks: tuple[NetworkName | None, ...] = ()
         """Of each address."""
         self.facts: list[Fact] = []
-        self.selections: set[Selection] = set()
+        self.selections: set[SelectorInUse] = set()
         """All that select it, of those in use."""
 
     @property
@@ -55,19 +63,37 @@ class TenantEntry:
         self.selections: set[TenantSelection] = set()
 
 
+class TenantSelection:
+    """Tenants by their labels."""
+
+    __slots__ = ("facts", "tenants", "tests", "uses")
+
+    def __init__(self, selector: LabelSelector) -> None:
+        self.tests = tests(selector)
+        self.facts: tuple[Fact, ...] | None = None
+        """Under which the index keeps it."""
+        self.tenants: set[TenantEntry] = set()
+        self.uses = 0
+        """Selections that have it."""
+
+    def demands(self) -> list[Demand]:
+        """Of tenants."""
+        return label_demands(self.tests)
+
+    def selects(self, tenant: TenantEntry) -> bool:
+        """Says whether a tenant is selected."""
+        return passes(self.tests, tenant.record.labels)
+
+
 class EndpointEntry(Subject):
     """An endpoint."""
 
-    __slots__ = ("endpoint", "sets", "span", "tenant")
+    __slots__ = ("endpoint", "tenant")
 
     def __init__(self, endpoint: Endpoint, tenant: TenantEntry) -> None:
         super().__init__()
         self.endpoint = endpoint
         self.tenant = tenant
-        self.sets: tuple[RuleSetRecord, ...] = ()
-        """Rule sets that it has its node hold, both directions'."""
-        self.span: Span | None = None
-        """Of the node that holds them."""
 
     def read(self, endpoint: Endpoint, tenant: TenantEntry, networks: NetworkMap) -> None:
         """Takes over what is known of it."""
@@ -93,11 +119,10 @@ class EndpointEntry(Subject):
 class NodeEntry(Subject):
     """A node that is known."""
 
-    __slots__ = ("node", "sets")
+    __slots__ = ("node",)
 
     def __init__(self, node: PolicyNode) -> None:
         super().__init__()
-        self.sets: tuple[RuleSetRecord, ...] = ()
         self.read(node)
 
     def read(self, node: PolicyNode) -> None:

@@ -234,7 +234,7 @@ def refuse_being_removed(store: TopologyStore, node: NodeName) -> None:
     if node in store.cache.removed and used:
         raise Unavailable(
             f"{used} addresses of an earlier node {node!r} are still being released: try again "
-            "when they are. If that machine is off, `romana node remove --force --machine-is-off` "
+            "when they are. If that machine is off, `romana node delete --force --machine-is-off` "
             "releases them now",
             reason="NODE_BEING_REMOVED",
             metadata={"node": node},

@@ -15,7 +15,7 @@ from romana.ipam.v1.allocation_pb2 import AddressSpec, AllocationSpec
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.rpc.channel import open_channel
-from services.common.rpc.request_id import REQUEST_ID_KEY
+from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from tests.conftest import Store
 from tests.contract.ipam.asking import spec
 from tests.contract.ipam.conftest import NODES, usual_layout

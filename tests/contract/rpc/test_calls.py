@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import NotFound
 from services.common.process.logs import current_request
-from services.common.rpc.request_id import MAX_REQUEST_ID, REQUEST_ID_KEY
+from services.common.rpc.metadata_keys import REQUEST_ID_KEY
+from services.common.rpc.request_id import MAX_REQUEST_ID
 from services.common.rpc.status import error_of
 from services.common.sizes import MESSAGE_BYTES
 from tests.contract.rpc.probe import SERVICE, Running, until

@@ -334,14 +334,14 @@ async def test_a_node_that_was_removed_lets_go_and_comes_back_by_an_operators_wo
     async def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return await asyncio.to_thread(romana, cluster, *arguments)
 
-    refused = await command("node", "remove", "n1", "--force", "--yes")
+    refused = await command("node", "delete", "n1", "--force", "--yes")
     assert refused.returncode == 4
     assert "NODE_CONNECTED" in refused.stderr
     known = json.loads((await command("node", "show", "n1", "-o", "json")).stdout)["node"]
     assert n1.stop() == 0
 
     async def removed() -> bool:
-        return (await command("node", "remove", "n1", "--force", "--yes")).returncode == 0
+        return (await command("node", "delete", "n1", "--force", "--yes")).returncode == 0
 
     await until(removed)
     held = await command("address", "list", "--node", "n1", "-o", "name")

@@ -25,6 +25,8 @@ TRIES = (
     {"etcd": {"storage": {"kind": "claim", "class": "fast"}}},
     {"topology": {"initial": {}}},
     {"etcd": {"backup": {"enabled": True, "claim": "backup"}}},
+    {"console": {"enabled": True}},
+    {"console": {"enabled": True, "env": {"ALLOW_CHANGES": "true"}}, "tls": {"enabled": False}},
     {"crds": {"install": False}, "kubernetes": {"webhook": False, "clusterIP": "10.96.77.77"}},
 )
 

@@ -27,7 +27,7 @@ def test_every_noun_has_help(noun: str, capsys: pytest.CaptureFixture[str]) -> N
     [
         ("topology", "apply plan show export watch"),
         ("network", "list show"),
-        ("node", "list show register update remove"),
+        ("node", "list show register update delete"),
         ("address", "allocate release show list"),
         ("block", "list watch"),
         ("reservation", "create delete list"),
