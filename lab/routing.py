@@ -22,7 +22,7 @@ from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.topology.forms.file import read_document
 from services.topology.layout.carving import carve
-from services.topology.layout.node_index import Roster
+from services.topology.layout.node_index import NodeIndex
 
 CORE_INTERFACE, NODES_INTERFACE = "core", "nodes"
 """Of a rack's router: to the core router, to the nodes. The core router's has the rack's name."""
@@ -110,7 +110,7 @@ class _Planner:
 
     def _placed(self, layout: Layout) -> Mapping[str, Mapping[TopologyName, GroupPath]]:
         """Where topology puts the nodes, registered in the file's order."""
-        roster = Roster(layout)
+        node_index = NodeIndex(layout)
         placements: dict[str, Mapping[TopologyName, GroupPath]] = {}
         for node in self._lab.nodes:
             made = model.Node(
@@ -119,8 +119,8 @@ class _Planner:
                 node.labels,
                 tuple(model.Attachment(NetworkName(name)) for name in node.addresses),
             )
-            placements[node.name] = roster.place(made)
-            roster.add(replace(made, placements=placements[node.name]))
+            placements[node.name] = node_index.place(made)
+            node_index.add(replace(made, placements=placements[node.name]))
         return placements
 
     def _group_of(self, rack: Rack, network: Network, at: str) -> Group | None:

@@ -61,7 +61,7 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     await store.wait_in_sync()
     if initial is not None and store.cache.layout_known:
         await _apply_initial(topology, initial)
-    await topology.settle()
+    await topology.place_misplaced()
     server.set_serving(serving=True)
 
 

@@ -19,8 +19,6 @@ from services.common.process.mutation_metrics import Mutations
 
 
 class Operation(StrEnum):
-    """What was to be done."""
-
     APPLY = "apply"
     REGISTER = "register"
     UPDATE = "update"
@@ -29,8 +27,6 @@ class Operation(StrEnum):
 
 
 class TopologyMetrics(Mutations[Operation]):
-    """The families, once per registry."""
-
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers them; every label set exists from the start."""
 
@@ -56,7 +52,6 @@ class TopologyMetrics(Mutations[Operation]):
         super().__init__(changes, Operation)
 
     def show(self, *, networks: int, groups: int, nodes: int, unplaced: int) -> None:
-        """Sets the gauges."""
         self._networks.set(networks)
         self._groups.set(groups)
         self._nodes.set(nodes)

@@ -15,8 +15,6 @@ from services.topology.checks.own_node import AGENTS_MAY, MAY
 
 
 class TopologySettings(ServiceSettings, env_prefix="ROMANA_TOPOLOGY__"):
-    """All settings."""
-
     listen: ListenSettings = ListenSettings(address="127.0.0.1:9610")
     etcd: EtcdSettings = EtcdSettings()
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9611")

@@ -24,7 +24,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 import grpc.aio
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 START_SECONDS = 60.0
+IN_VM: Final = bool(os.environ.get("ROMANA_VM"))
+VM_PATIENCE: Final = 8.0
+"""Without hardware support a VM is some 20 times slower than the machine."""
 STOP_SECONDS = 60.0
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # no back-off inherited from a process that is gone
@@ -262,6 +265,7 @@ async def poll(
     condition: Callable[[], bool | Awaitable[bool]], seconds: float, *, what: str = "a condition"
 ) -> None:
     """Waits until a condition holds; TimeoutError says what was waited for."""
+    seconds *= VM_PATIENCE if IN_VM else 1.0
     end = time.monotonic() + seconds
     while True:
         found = condition()

@@ -19,7 +19,7 @@ from services.agent.cni.delegated import PLUGIN, Delegated
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.records import Records
-from services.agent.model import LocalEndpoint, WantedEndpoint
+from services.agent.model import WantedEndpoint
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
 from services.common.errors import RomanaError, WrongState
@@ -152,18 +152,10 @@ class CniServer:
         endpoint = attached.view.record.endpoint
         assert endpoint is not None
         result = told.result(request, endpoint)
-        return {**result, "dns": result["dns"] or self._dns(endpoint)}
-
-    def _dns(self, endpoint: LocalEndpoint) -> dict[str, list[str]]:
-        """What the endpoint's networks say of resolvers."""
         known = self._reconciler.remote.networks
         names = dict.fromkeys(address.network for address in endpoint.addresses)
-        said = [network.dns for name in names if (network := known.get(name)) and network.dns]
-        made = {
-            "nameservers": [str(address) for dns in said for address in dns.nameservers],
-            "search": [domain for dns in said for domain in dns.search],
-        }
-        return {name: list(dict.fromkeys(items)) for name, items in made.items() if items}
+        of_networks = told.dns(known[name] for name in names if name in known)
+        return {**result, "dns": result["dns"] or of_networks}
 
     async def _wanted_for(self, request: Request) -> WantedEndpoint:
         """What the orchestrator wants: it reaches the node before the runtime asks, as a rule."""

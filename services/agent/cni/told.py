@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 from typing import Final
 
@@ -10,7 +10,7 @@ from services.agent.cni.asked import objects_of
 from services.agent.cni.protocol import BAD_CONFIGURATION, CniError, Request
 from services.agent.kernel import endpoint_names
 from services.agent.model import LocalEndpoint
-from services.common.model.network import Address
+from services.common.model.network import Address, Network
 
 EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
 GATEWAYS: Final = {4: "169.254.1.1", 6: "fe80::1"}
@@ -51,6 +51,16 @@ def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
         ],
         "dns": request.config.get("dns") or {},
     }
+
+
+def dns(networks: Iterable[Network]) -> dict[str, list[str]]:
+    """What networks say of resolvers, in their order."""
+    said = [network.dns for network in networks if network.dns is not None]
+    made = {
+        "nameservers": [str(address) for one in said for address in one.nameservers],
+        "search": [domain for one in said for domain in one.search],
+    }
+    return {name: list(dict.fromkeys(items)) for name, items in made.items() if items}
 
 
 def differences(request: Request, endpoint: LocalEndpoint) -> list[str]:

@@ -1,27 +1,22 @@
-"""Who is selected by what: tenants, endpoints and nodes against the selectors in use.
+"""Who is selected by what: endpoints and nodes against the selectors in use.
 
 Kept up to date by looking at candidates only: those selectors that demand something which the
 changed subject has, and those subjects which have what a new selector demands.
-
-`changed` collects whom other policies select now, and `outdated` the policies whose rules depend on
-port numbers that came or went.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, TypeVar, cast
 
-from services.common.model.names import EndpointName, NodeName, Tenant
+from services.common.model.names import EndpointName, NodeName
 from services.common.model.rules import PolicyName
 from services.policy.engine.addresses import Holders, NetworkMap
 from services.policy.engine.index import Buckets, Demand, Postings, narrow
-from services.policy.engine.selections import (
-    EndpointSelection,
-    NodeSelection,
-    Scope,
-)
+from services.policy.engine.selections import EndpointSelection, NodeSelection, Scope, Selection
 from services.policy.engine.subjects import (
     EndpointEntry,
     NodeEntry,
@@ -30,10 +25,10 @@ from services.policy.engine.subjects import (
     TenantEntry,
     TenantSelection,
 )
+from services.policy.engine.tenants import TenantMatcher
 from services.policy.model import (
     Endpoint,
     EndpointSelector,
-    LabelSelector,
     NodeSelector,
     PolicyNode,
     TenantRecord,
@@ -42,126 +37,142 @@ from services.policy.model import (
 _MOST_PLACES: Final = 1024
 """Of one selector in the index; a selector of many tenants and many values has fewer, coarser."""
 
+_Name = TypeVar("_Name")
+_Entry = TypeVar("_Entry", bound=Subject)
+_Selector = TypeVar("_Selector", bound=EndpointSelector | NodeSelector)
+_Selection = TypeVar("_Selection", bound=EndpointSelection | NodeSelection)
+
 
 @dataclass(slots=True)
 class Effects:
-    """What changes did, until somebody takes it."""
+    """What changes did, until the engine looks after it."""
 
     endpoints: set[EndpointEntry] = field(default_factory=set)
     """Whom other policies select."""
     nodes: set[NodeEntry] = field(default_factory=set)
     outdated: set[PolicyName] = field(default_factory=set)
-    """Whose rules are others."""
+    """Whose rules are others, since port numbers came or went."""
 
 
-class TenantMatcher:
-    """Tenants and the selectors over their labels."""
-
-    def __init__(self) -> None:
-        self.entries: dict[Tenant, TenantEntry] = {}
-        self._selections: dict[LabelSelector, TenantSelection] = {}
-        self._postings: Postings[TenantEntry] = Postings()
-        self._buckets: Buckets[TenantSelection] = Buckets()
-
-    def entry(self, name: Tenant) -> TenantEntry:
-        """What is kept of a tenant."""
-        entry = self.entries.get(name)
-        if entry is None:
-            entry = self.entries[name] = TenantEntry(name)
-            self._match(entry)
-        return entry
-
-    def set_record(
-        self, entry: TenantEntry, record: TenantRecord
-    ) -> tuple[set[TenantSelection], set[TenantSelection]]:
-        """Takes over what is known of a tenant; returns what selects it now and did before."""
-        had = entry.selections
-        self._postings.remove(entry, entry.record.labels.items())
-        entry.record = record
-        self._postings.add(entry, record.labels.items())
-        self._match(entry)
-        return entry.selections - had, had - entry.selections
-
-    def forget(self, entry: TenantEntry) -> None:
-        """Drops a tenant of which nothing is known and nothing is left."""
-        for selection in entry.selections:
-            selection.tenants.discard(entry)
-        del self.entries[entry.name]
-
-    def acquire(self, selector: LabelSelector) -> TenantSelection:
-        """The selection of a selector in canonical form; `release` it."""
-        selection = self._selections.get(selector)
-        if selection is None:
-            selection = self._selections[selector] = TenantSelection(selector)
-            demands = selection.demands()
-            selection.facts = self._buckets.choose(demands)
-            self._buckets.add(selection, selection.facts)
-            parts = [self._postings.having(demand) for demand in demands]
-            for entry in narrow(parts, self.entries.values()):
-                if selection.selects(entry):
-                    selection.tenants.add(entry)
-                    entry.selections.add(selection)
-        selection.uses += 1
-        return selection
-
-    def release(self, selector: LabelSelector) -> None:
-        """Gives back what was acquired."""
-        selection = self._selections[selector]
-        selection.uses -= 1
-        if not selection.uses:
-            del self._selections[selector]
-            self._buckets.remove(selection, selection.facts)
-            for entry in selection.tenants:
-                entry.selections.discard(selection)
-
-    def _match(self, entry: TenantEntry) -> None:
-        now = {
-            selection
-            for selection in self._buckets.candidates(entry.record.labels.items())
-            if selection.selects(entry)
-        }
-        for selection in entry.selections - now:
-            selection.tenants.discard(entry)
-        for selection in now - entry.selections:
-            selection.tenants.add(entry)
-        entry.selections = now
-
-
-class EndpointMatcher:
-    """Endpoints and the selectors over them."""
+class _Matcher(ABC, Generic[_Name, _Entry, _Selector, _Selection]):
+    """Subjects of one kind, and the selectors over them."""
 
     def __init__(self, effects: Effects) -> None:
-        self.entries: dict[EndpointName, EndpointEntry] = {}
+        self.entries: dict[_Name, _Entry] = {}
         self.holders: Holders[Subject] = Holders()
+        self._effects = effects
+        self._selections: dict[_Selector, _Selection] = {}
+        self._postings: Postings[_Entry] = Postings()
+
+    def drop(self, name: _Name) -> _Entry:
+        entry = self.entries.pop(name)
+        self._withdraw(entry)
+        self._changed().discard(entry)
+        return entry
+
+    def acquire(self, selector: _Selector) -> _Selection:
+        """The selection of a selector in canonical form, until `settle` finds it unused."""
+        selection = self._selections.get(selector)
+        if selection is not None:
+            return selection
+        selection = self._selections[selector] = self._select(selector)
+        demands = selection.demands()
+        self._place(selection, demands)
+        parts: list[Sequence[set[_Entry]]] = [self._postings.having(one) for one in demands]
+        parts += self._within(selection)
+        for entry in narrow(parts, self.entries.values()):
+            if self._selects(selection, entry):
+                self._join(selection, entry)
+        return selection
+
+    def settle(self, selection: _Selection) -> None:
+        """Forgets a selection that nothing needs any more."""
+        selector = cast("_Selector", selection.selector)
+        if selection.is_used or self._selections.get(selector) is not selection:
+            return
+        del self._selections[selector]
+        self._displace(selection)
+        for member in selection.members:
+            member.selections.discard(selection)
+
+    def _enter(self, entry: _Entry) -> None:
+        self._postings.add(entry, entry.facts)
+        for key in entry.keys:
+            self.holders.add(key, entry)
+        for selection in self._matching(entry):
+            self._join(selection, entry)
+
+    def _withdraw(self, entry: _Entry) -> None:
+        for selection in list(entry.selections):
+            self._leave(selection, entry)
+        for key in entry.keys:
+            self.holders.remove(key, entry)
+        self._postings.remove(entry, entry.facts)
+
+    def _join(self, selection: Selection, entry: _Entry) -> None:
+        self._note(selection.join(entry), selection, entry)
+
+    def _leave(self, selection: SelectorInUse, entry: _Entry) -> None:
+        self._note(selection.leave(entry, self.holders), selection, entry)
+
+    def _note(
+        self, outdated: AbstractSet[PolicyName], selection: SelectorInUse, entry: _Entry
+    ) -> None:
+        if outdated:
+            self._effects.outdated |= outdated
+        if selection.policies:
+            self._changed().add(entry)
+
+    @abstractmethod
+    def _changed(self) -> set[_Entry]:
+        """Where those are put whom other policies select."""
+
+    @abstractmethod
+    def _select(self, selector: _Selector) -> _Selection: ...
+
+    @abstractmethod
+    def _selects(self, selection: _Selection, entry: _Entry) -> bool: ...
+
+    @abstractmethod
+    def _matching(self, entry: _Entry) -> set[_Selection]:
+        """What selects a subject."""
+
+    @abstractmethod
+    def _place(self, selection: _Selection, demands: Sequence[Demand]) -> None:
+        """Puts a selection into the index."""
+
+    @abstractmethod
+    def _displace(self, selection: _Selection) -> None:
+        """Takes it out again."""
+
+    @abstractmethod
+    def _within(self, selection: _Selection) -> Iterable[Sequence[set[_Entry]]]:
+        """Sets of subjects among which are all that it selects, beside those of the index."""
+
+
+class EndpointMatcher(_Matcher[EndpointName, EndpointEntry, EndpointSelector, EndpointSelection]):
+    """Endpoints, with their tenants."""
+
+    def __init__(self, effects: Effects) -> None:
+        super().__init__(effects)
         self.tenants = TenantMatcher()
         self.networks = NetworkMap({})
-        self._effects = effects
-        self._selections: dict[EndpointSelector, EndpointSelection] = {}
-        self._postings: Postings[EndpointEntry] = Postings()
         self._scopes: dict[Scope, Buckets[EndpointSelection]] = {}
 
     # Endpoints.
 
     def put(self, endpoint: Endpoint) -> None:
-        """Adds or replaces an endpoint."""
         entry = self.entries.get(endpoint.name)
         if entry is None:
             entry = EndpointEntry(endpoint, self.tenants.entry(endpoint.tenant))
             self.entries[endpoint.name] = entry
-            self._enter(entry, endpoint)
+            self._read(entry, endpoint)
         elif _has_same_place(entry.endpoint, endpoint):
             self._relabel(entry, endpoint)
         else:
             self._withdraw(entry)
-            self._enter(entry, endpoint)
+            self._read(entry, endpoint)
         self._effects.endpoints.add(entry)
-
-    def drop(self, name: EndpointName) -> EndpointEntry:
-        """Removes an endpoint."""
-        entry = self.entries.pop(name)
-        self._withdraw(entry)
-        self._effects.endpoints.discard(entry)
-        return entry
 
     def set_networks(self, networks: NetworkMap) -> None:
         """Says again on which networks addresses are."""
@@ -169,25 +180,17 @@ class EndpointMatcher:
         for entry in list(self.entries.values()):
             if tuple(map(networks.of, entry.keys)) != entry.networks:
                 self._withdraw(entry)
-                self._enter(entry, entry.endpoint)
+                self._read(entry, entry.endpoint)
                 self._effects.endpoints.add(entry)
 
-    def _enter(self, entry: EndpointEntry, endpoint: Endpoint) -> None:
+    def _read(self, entry: EndpointEntry, endpoint: Endpoint) -> None:
         tenant = self.tenants.entry(endpoint.tenant)
         entry.read(endpoint, tenant, self.networks)
         tenant.endpoints.add(entry)
-        self._postings.add(entry, entry.facts)
-        for key in entry.keys:
-            self.holders.add(key, entry)
-        for selection in self._matching(entry):
-            self._join(selection, entry)
+        self._enter(entry)
 
     def _withdraw(self, entry: EndpointEntry) -> None:
-        for selection in list(entry.selections):
-            self._leave(selection, entry)
-        for key in entry.keys:
-            self.holders.remove(key, entry)
-        self._postings.remove(entry, entry.facts)
+        super()._withdraw(entry)
         entry.tenant.endpoints.discard(entry)
         self.settle_tenant(entry.tenant)
 
@@ -236,34 +239,24 @@ class EndpointMatcher:
 
     # Selectors.
 
-    def acquire(self, selector: EndpointSelector) -> EndpointSelection:
-        """The selection of a selector in canonical form, until `settle` finds it unused."""
-        selection = self._selections.get(selector)
-        if selection is not None:
-            return selection
+    def _changed(self) -> set[EndpointEntry]:
+        return self._effects.endpoints
+
+    def _select(self, selector: EndpointSelector) -> EndpointSelection:
         tenants = None
         if selector.tenant_labels.requirements:
             tenants = self.tenants.acquire(selector.tenant_labels)
-        selection = self._selections[selector] = EndpointSelection(selector, tenants)
-        demands = selection.demands()
-        self._place(selection, demands)
-        for entry in self._who(selection, demands):
-            if selection.selects(entry):
-                self._join(selection, entry)
-        return selection
+        return EndpointSelection(selector, tenants)
 
-    def settle(self, selection: EndpointSelection) -> None:
-        """Forgets a selection that nothing needs any more."""
-        if selection.is_used or self._selections.get(selection.selector) is not selection:
-            return
-        del self._selections[selection.selector]
+    def _selects(self, selection: EndpointSelection, entry: EndpointEntry) -> bool:
+        return selection.selects(entry)
+
+    def _displace(self, selection: EndpointSelection) -> None:
         for scope, facts in selection.places:
             buckets = self._scopes[scope]
             buckets.remove(selection, facts)
             if not buckets:
                 del self._scopes[scope]
-        for member in selection.members:
-            member.selections.discard(selection)
         if selection.tenant_selection is not None:
             self.tenants.release(selection.selector.tenant_labels)
 
@@ -282,16 +275,12 @@ class EndpointMatcher:
             elif not buckets:  # it contradicts itself, so nothing ever looks for it
                 del self._scopes[scope]
 
-    def _who(
-        self, selection: EndpointSelection, demands: Sequence[Demand]
-    ) -> Iterable[EndpointEntry]:
-        parts = [self._postings.having(demand) for demand in demands]
+    def _within(self, selection: EndpointSelection) -> Iterable[Sequence[set[EndpointEntry]]]:
         entries = self.tenants.entries
         if selection.tenants is not None:
-            parts.append([entries[one].endpoints for one in selection.tenants if one in entries])
+            yield [entries[one].endpoints for one in selection.tenants if one in entries]
         elif selection.tenant_selection is not None:
-            parts.append([one.endpoints for one in selection.tenant_selection.tenants])
-        return narrow(parts, self.entries.values())
+            yield [one.endpoints for one in selection.tenant_selection.tenants]
 
     def _matching(self, entry: EndpointEntry) -> set[EndpointSelection]:
         found: set[EndpointSelection] = set()
@@ -305,84 +294,43 @@ class EndpointMatcher:
         buckets = self._scopes.get(scope)
         return iter(()) if buckets is None else buckets.candidates(entry.facts)
 
-    def _join(self, selection: EndpointSelection, entry: EndpointEntry) -> None:
-        outdated = selection.join(entry)
-        if outdated:
-            self._effects.outdated |= outdated
-        if selection.policies:
-            self._effects.endpoints.add(entry)
 
-    def _leave(self, selection: SelectorInUse, entry: EndpointEntry) -> None:
-        outdated = selection.leave(entry, self.holders)
-        if outdated:
-            self._effects.outdated |= outdated
-        if selection.policies:
-            self._effects.endpoints.add(entry)
-
-
-class NodeMatcher:
-    """Nodes and the selectors over them."""
-
+class NodeMatcher(_Matcher[NodeName, NodeEntry, NodeSelector, NodeSelection]):
     def __init__(self, effects: Effects) -> None:
-        self.entries: dict[NodeName, NodeEntry] = {}
-        self.holders: Holders[Subject] = Holders()
-        self._effects = effects
-        self._selections: dict[NodeSelector, NodeSelection] = {}
-        self._postings: Postings[NodeEntry] = Postings()
+        super().__init__(effects)
         self._buckets: Buckets[NodeSelection] = Buckets()
 
     def put(self, node: PolicyNode) -> None:
-        """Adds or replaces a node."""
         entry = self.entries.get(node.name)
         if entry is None:
             entry = self.entries[node.name] = NodeEntry(node)
         else:
             self._withdraw(entry)
             entry.read(node)
-        self._postings.add(entry, entry.facts)
-        for key in entry.keys:
-            self.holders.add(key, entry)
-        for selection in self._buckets.candidates(entry.facts):
-            if selection.selects(entry):
-                selection.join(entry)
+        self._enter(entry)
         self._effects.nodes.add(entry)
 
-    def drop(self, name: NodeName) -> NodeEntry:
-        """Removes a node."""
-        entry = self.entries.pop(name)
-        self._withdraw(entry)
-        self._effects.nodes.discard(entry)
-        return entry
+    def _changed(self) -> set[NodeEntry]:
+        return self._effects.nodes
 
-    def acquire(self, selector: NodeSelector) -> NodeSelection:
-        """The selection of a selector in canonical form, until `settle` finds it unused."""
-        selection = self._selections.get(selector)
-        if selection is None:
-            selection = self._selections[selector] = NodeSelection(selector)
-            demands = selection.demands()
-            selection.facts = self._buckets.choose(demands)
-            self._buckets.add(selection, selection.facts)
-            parts = [self._postings.having(demand) for demand in demands]
-            for entry in narrow(parts, self.entries.values()):
-                if selection.selects(entry):
-                    selection.join(entry)
-        return selection
+    def _select(self, selector: NodeSelector) -> NodeSelection:
+        return NodeSelection(selector)
 
-    def settle(self, selection: NodeSelection) -> None:
-        """Forgets a selection that nothing needs any more."""
-        if selection.is_used or self._selections.get(selection.selector) is not selection:
-            return
-        del self._selections[selection.selector]
+    def _selects(self, selection: NodeSelection, entry: NodeEntry) -> bool:
+        return selection.selects(entry)
+
+    def _matching(self, entry: NodeEntry) -> set[NodeSelection]:
+        return {one for one in self._buckets.candidates(entry.facts) if one.selects(entry)}
+
+    def _place(self, selection: NodeSelection, demands: Sequence[Demand]) -> None:
+        selection.facts = self._buckets.choose(demands)
+        self._buckets.add(selection, selection.facts)
+
+    def _displace(self, selection: NodeSelection) -> None:
         self._buckets.remove(selection, selection.facts)
-        for member in selection.members:
-            member.selections.discard(selection)
 
-    def _withdraw(self, entry: NodeEntry) -> None:
-        for selection in list(entry.selections):
-            selection.leave(entry, self.holders)
-        for key in entry.keys:
-            self.holders.remove(key, entry)
-        self._postings.remove(entry, entry.facts)
+    def _within(self, selection: NodeSelection) -> Iterable[Sequence[set[NodeEntry]]]:  # noqa: ARG002
+        return ()  # nodes are nobody's
 
 
 def _has_same_place(one: Endpoint, other: Endpoint) -> bool:

@@ -41,7 +41,6 @@ def spec(layout: Layout, nodes: Iterable[Node]) -> topology_pb2.TopologySpec:
 
 
 def networks(layout: Layout, chosen: Iterable[Network]) -> list[network_pb2.Network]:
-    """Networks of the layout."""
     topologies = {name: t.name for t in layout.topologies for name in t.networks}
     return [
         to_message(network_pb2.Network, network, topology=topologies.get(network.name, ""))
@@ -50,7 +49,6 @@ def networks(layout: Layout, chosen: Iterable[Network]) -> list[network_pb2.Netw
 
 
 def node(value: Node, layout: Layout, etag: str) -> node_pb2.Node:
-    """A node with its placements."""
     return to_message(
         node_pb2.Node,
         value,

@@ -52,8 +52,6 @@ Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this replica is."""
-
     replica: str
     """Unique."""
     epoch: str
@@ -61,8 +59,6 @@ class Identity:
 
 
 class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
-    """All methods."""
-
     def __init__(
         self,
         identity: Identity,
@@ -205,7 +201,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
         return api.DeleteNodeResponse(released_addresses=released)
 
     async def GetNode(self, request: api.GetNodeRequest, context: Context) -> api.GetNodeResponse:
-        """One node."""
         node = self._cache().nodes.get(NodeName(request.name))
         if node is None:
             raise node_not_found(request.name)

@@ -52,8 +52,6 @@ _UNUSABLE = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The networks of a document."""
-
     by_name: Mapping[str, Network | None]
     """None: it is wrong itself."""
     fields: Mapping[str, Fields]

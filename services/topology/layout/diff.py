@@ -13,8 +13,6 @@ from services.common.model.node import Node
 
 
 class Kind(StrEnum):
-    """What happens to something."""
-
     ADDED = "added"
     MOVED = "moved"
     UPDATED = "updated"
@@ -32,8 +30,6 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class NetworkChange:
-    """A network that changes."""
-
     network: NetworkName
     kind: Kind
     fields: tuple[str, ...] = ()
@@ -53,7 +49,6 @@ class GroupChange:
 
     @property
     def kind(self) -> Kind:
-        """What happens to it."""
         if self.before is None:
             return Kind.ADDED
         return Kind.REMOVED if self.after is None else Kind.MOVED
@@ -61,8 +56,6 @@ class GroupChange:
 
 @dataclass(frozen=True, slots=True)
 class NodeMove:
-    """A node that changes its group."""
-
     node: NodeName
     topology: TopologyName
     before: GroupPath | None

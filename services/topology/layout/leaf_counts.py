@@ -16,7 +16,7 @@ _SPARE = 16
 """Entries, beside two per leaf, from which on a heap is made anew."""
 
 
-class Tally:
+class LeafCounts:
     """Numbers of nodes per leaf of one layout."""
 
     def __init__(self) -> None:
@@ -25,7 +25,6 @@ class Tally:
         """(number, Leaf.member); the kinds that were asked for."""
 
     def number(self, leaf: Leaf) -> int:
-        """Nodes in the leaf."""
         return self._numbers.get(leaf.group.path, 0)
 
     def add(self, leaf: Leaf, number: int) -> None:

@@ -20,8 +20,6 @@ Label = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaf:
-    """A group that takes nodes."""
-
     group: Group
     requires: Mapping[str, str]
     """Its labels and those of all groups above."""
@@ -45,8 +43,6 @@ class Kind:
 
 
 class Leaves:
-    """All of a topology."""
-
     def __init__(self, topology: Topology) -> None:
         kinds: dict[frozenset[Label], Kind] = {}
         self.by_path: dict[GroupPath, Leaf] = {}

@@ -1,7 +1,7 @@
 """The nodes of a layout, counted and indexed: what placing one more needs to know of all others.
 
 It is kept up node by node and equals one that is made anew of the same nodes, so that what a
-registration costs does not depend on how many nodes there are. A new layout takes a new roster.
+registration costs does not depend on how many nodes there are. A new layout takes a new index.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from services.common.model.names import GroupPath, NodeName, TopologyName
 from services.common.model.network import Address
 from services.common.model.node import Node
 from services.topology.checks.nodes import addresses
-from services.topology.layout.leaf_counts import Tally
+from services.topology.layout.leaf_counts import LeafCounts
 from services.topology.layout.placement import Placer
 
 
-class Roster:
+class NodeIndex:
     """Where nodes are, and which addresses they have."""
 
     def __init__(self, layout: Layout, nodes: Iterable[Node] = ()) -> None:
         self.placer = Placer(layout)
         self.unplaced = 0
         """Nodes in no group."""
-        self._tally = Tally()
+        self._leaf_counts = LeafCounts()
         self._holders: dict[Address, list[NodeName]] = {}
         """One each, unless somebody wrote to the store past the service."""
         for node in nodes:
             self.add(node)
 
     def add(self, node: Node) -> None:
-        """Counts a node."""
         for leaf in self.placer.valid(node):
-            self._tally.add(leaf, 1)
+            self._leaf_counts.add(leaf, 1)
         for address in addresses(node):
             self._holders.setdefault(address, []).append(node.name)
         self.unplaced += not node.placements
@@ -41,7 +40,7 @@ class Roster:
     def remove(self, node: Node) -> None:
         """Undoes `add` of the same node."""
         for leaf in self.placer.valid(node):
-            self._tally.add(leaf, -1)
+            self._leaf_counts.add(leaf, -1)
         for address in addresses(node):
             names = self._holders[address]
             names.remove(node.name)
@@ -55,7 +54,7 @@ class Roster:
         That an earlier state of the node is counted, with the same placements, makes no difference:
         in each topology it counts for the leaf that it stays in, or for one that it may not be in.
         """
-        return self.placer.place(node, self._tally)
+        return self.placer.place(node, self._leaf_counts)
 
     def holder(self, address: Address, but: NodeName) -> NodeName | None:
         """A node other than `but` that has the address."""

@@ -56,7 +56,6 @@ def of_nodes(before: Mapping[NodeName, Node], after: Iterable[Node]) -> Iterator
 
 
 def refuse_in_use(wanted: Iterable[OwnAddress], usage: InUse) -> None:
-    """Raises AddressInUse."""
     for item in wanted:
         use = usage.user_of(item.address)
         if use is not None:

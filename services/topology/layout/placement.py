@@ -15,7 +15,7 @@ from services.common.errors import WrongState
 from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, TopologyName
 from services.common.model.node import Node
-from services.topology.layout.leaf_counts import Tally
+from services.topology.layout.leaf_counts import LeafCounts
 from services.topology.layout.leaves import Leaf, Leaves
 
 NO_PATH = GroupPath("")
@@ -32,21 +32,21 @@ class Placer:
             topology.name: topology.networks for topology in layout.topologies
         }
 
-    def place(self, node: Node, tally: Tally) -> dict[TopologyName, GroupPath]:
+    def place(self, node: Node, leaf_counts: LeafCounts) -> dict[TopologyName, GroupPath]:
         """Its leaf in each topology that it fits.
 
-        `tally` counts the nodes in each leaf, without this one.
+        `leaf_counts` counts the nodes in each leaf, without this one.
         """
         found: dict[TopologyName, GroupPath] = {}
         for name in self._leaves:
             held = node.placements.get(name)
             if held is not None and self._leaf_of(node, name, held):
                 found[name] = held
-            elif best := self._best(node, name, tally):
+            elif best := self._best(node, name, leaf_counts):
                 found[name] = best.group.path
         return found
 
-    def is_settled(self, node: Node) -> bool:
+    def is_in_place(self, node: Node) -> bool:
         """Says whether it is where the layout allows it to be, and in every topology it fits."""
         for name in self._leaves:
             held = node.placements.get(name)
@@ -86,7 +86,7 @@ class Placer:
             metadata={"node": node.name},
         )
 
-    def _best(self, node: Node, topology: TopologyName, tally: Tally) -> Leaf | None:
+    def _best(self, node: Node, topology: TopologyName, leaf_counts: LeafCounts) -> Leaf | None:
         """The leaf with the fewest nodes of those it fits, the first on a tie."""
         leaves = self._leaves[topology]
         if not self._reaches(node, topology):
@@ -94,8 +94,8 @@ class Placer:
         if pinned := leaves.by_path.get(node.pins.get(topology, NO_PATH)):
             return pinned
         return min(
-            map(tally.fewest, leaves.fitting(node)),
-            key=lambda leaf: (tally.number(leaf), leaf.order),
+            map(leaf_counts.fewest, leaves.fitting(node)),
+            key=lambda leaf: (leaf_counts.number(leaf), leaf.order),
             default=None,
         )
 

@@ -29,7 +29,7 @@ from services.topology.layout.diff import (
     network_changes,
     node_moves,
 )
-from services.topology.layout.node_index import Roster
+from services.topology.layout.node_index import NodeIndex
 from services.topology.layout.placement import Placer
 from services.topology.layout.stranded import stranded_blocks
 from services.topology.layout.usage import BlockUse
@@ -53,7 +53,6 @@ class Plan:
 
     @property
     def stranded_addresses(self) -> int:
-        """Addresses in use in stranded blocks."""
         return sum(block.used for block in self.stranded)
 
 
@@ -76,7 +75,7 @@ def plan_topology(
     merged = _listed(spec.nodes, nodes, now, found)
     if found:
         raise InvalidInput.of(found)
-    placed = settle(layout, {**nodes, **merged})
+    placed = placed_anew(layout, {**nodes, **merged})
     for node in merged.values():
         after = placed.get(node.name, node)
         if node.name not in nodes and not after.placements:
@@ -94,16 +93,20 @@ def plan_topology(
 
 
 def plan_node(
-    node: Node, known: Node | None, layout: Layout, roster: Roster, blocks: Iterable[BlockUse]
+    node: Node,
+    known: Node | None,
+    layout: Layout,
+    node_index: NodeIndex,
+    blocks: Iterable[BlockUse],
 ) -> Plan:
     """Plans to add a node, or to replace `known`; raises WrongState if it fits nothing at all.
 
-    `roster` has all nodes, and `blocks` are those in use on this one. The work does not depend on
-    how many other nodes there are.
+    `node_index` has all nodes, and `blocks` are those in use on this one. The work does not depend
+    on how many other nodes there are.
     """
-    after = replace(node, placements=roster.place(node))
+    after = replace(node, placements=node_index.place(node))
     if not after.placements and after.attachments != ():
-        raise roster.placer.nowhere(node)
+        raise node_index.placer.nowhere(node)
     if after == known:
         return Plan(layout)
     was = {known.name: known} if known is not None else {}
@@ -116,25 +119,25 @@ def plan_node(
     )
 
 
-def settle(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName, Node]:
+def placed_anew(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName, Node]:
     """The nodes that have to change for the layout: placed anew, without pins to what is gone, and
     attached by the VLANs that networks have."""
     networks = {network.name: network for network in layout.networks}
     kept = {
         topology.name: {leaf.path for leaf in topology.leaves()} for topology in layout.topologies
     }
-    roster = Roster(layout, nodes.values())
+    node_index = NodeIndex(layout, nodes.values())
     changed: dict[NodeName, Node] = {}
     for name, node in nodes.items():
         pins = {t: path for t, path in node.pins.items() if path in kept.get(t, ())}
         attached = carried(node, networks)
-        if roster.placer.is_settled(node) and pins == node.pins:
+        if node_index.placer.is_in_place(node) and pins == node.pins:
             if attached is not node:
                 changed[name] = attached
             continue
-        roster.remove(node)
-        changed[name] = replace(attached, pins=pins, placements=roster.place(node))
-        roster.add(changed[name])
+        node_index.remove(node)
+        changed[name] = replace(attached, pins=pins, placements=node_index.place(node))
+        node_index.add(changed[name])
     return changed
 
 
@@ -144,7 +147,6 @@ def holders(nodes: Iterable[Node]) -> dict[Address, NodeName]:
 
 
 def address_taken(address: Address, node: NodeName, holder: NodeName, field: str) -> AlreadyExists:
-    """The error for an address that another node has."""
     return AlreadyExists(
         f"{address} of node {node!r} is an address of node {holder!r} already",
         reason="NODE_ADDRESS_TAKEN",

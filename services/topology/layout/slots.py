@@ -116,7 +116,6 @@ class _Board:
         self._blocked: dict[int, bytearray] = {}
 
     def waiting(self) -> list[int]:
-        """The shares without a place."""
         return [number for number, slot in enumerate(self.first) if slot < 0]
 
     def take(self, number: int, slot: int) -> bool:

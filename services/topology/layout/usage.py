@@ -41,7 +41,6 @@ class PageUse:
 
     @property
     def used(self) -> int:
-        """Addresses in use."""
         return self.offsets.bit_count()
 
 
@@ -142,7 +141,6 @@ class Usage(InUse):
         return map(self._block, self._held.get(node, ()))
 
     def of_node(self, node: NodeName) -> int:
-        """Addresses in use on the node."""
         return self._nodes.get(node, 0)
 
     def _hold(self, node: NodeName, key: tuple[NetworkName, int], number: int) -> None:

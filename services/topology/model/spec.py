@@ -17,8 +17,6 @@ from services.common.model.node import Node
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """A prefix group."""
-
     name: str
     assignment: Mapping[str, str] = field(default_factory=dict)
     routing: str = ""
@@ -39,7 +37,6 @@ class GroupSpec:
         return power_of_two(self.weight)
 
     def walk(self) -> Iterator[GroupSpec]:
-        """This group and all below, parents before children."""
         yield self
         for group in self.groups:
             yield from group.walk()
@@ -47,8 +44,6 @@ class GroupSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopologySpec:
-    """A topology."""
-
     name: TopologyName
     networks: tuple[NetworkName, ...]
     slots: int = 0
@@ -89,8 +84,6 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """All networks and topologies, and the nodes that they list."""
-
     networks: tuple[Network, ...] = ()
     topologies: tuple[TopologySpec, ...] = ()
     nodes: tuple[NodeSpec, ...] = ()
@@ -102,5 +95,4 @@ def power_of_two(number: int) -> int:
 
 
 def is_power_of_two(number: int) -> bool:
-    """Says whether it is 1, 2, 4, ..."""
     return number > 0 and number & (number - 1) == 0

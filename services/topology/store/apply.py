@@ -16,7 +16,7 @@ from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
 from services.common.store.optimistic import Committed
 from services.topology.forms.apply_request import ApplyRequest
-from services.topology.layout.plan import Plan, settle
+from services.topology.layout.plan import Plan, placed_anew
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.store import aside, claims
 from services.topology.store.planning import Planned, plan_beside, plan_by
@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What applying did."""
-
     plan: Plan
     changed: bool
     etag: str
@@ -36,8 +34,6 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """How to apply."""
-
     validate_only: bool = False
     allow_stranded: bool = False
     etag: str = ""
@@ -47,8 +43,6 @@ class ApplyOptions:
 
 
 class TopologyChanges:
-    """Applies topologies to the store."""
-
     def __init__(self, store: TopologyStore, metrics: TopologyMetrics) -> None:
         self._store = store
         self._metrics = metrics
@@ -90,7 +84,7 @@ class TopologyChanges:
             )
         return Applied(plan, committed.changed, self._store.layout_etag)
 
-    async def settle(self) -> int:
+    async def place_misplaced(self) -> int:
         """Places anew the nodes whose groups the layout does not allow; returns how many.
 
         That waits for another time where the layout cannot be read.
@@ -100,7 +94,7 @@ class TopologyChanges:
             return total
         with self._metrics.refusals(Operation.SETTLE):
             while True:
-                committed = await self._store.change(self._decide_settle)
+                committed = await self._store.change(self._decide_misplaced)
                 if not committed.changed:
                     break
                 total += committed.groups
@@ -202,11 +196,11 @@ class TopologyChanges:
         own = aside.of_nodes(self._store, nodes)
         return Decision(nodes, None, nodes[: own.nodes], own.marks if nodes else (), own.demands)
 
-    def _decide_settle(self) -> Decision[None]:
+    def _decide_misplaced(self) -> Decision[None]:
         cache = self._store.cache
         if not cache.layout_revision:
             return Decision(None)
-        moved = settle(cache.layout, cache.nodes).values()
+        moved = placed_anew(cache.layout, cache.nodes).values()
         return Decision(None, nodes=[node for node in moved if cache.is_readable(node.name)])
 
 

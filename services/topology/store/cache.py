@@ -18,7 +18,7 @@ from services.common.records.errors import RecordError
 from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.topology_view import TopologyDifference, TopologyView
 from services.common.store.unreadable import Unreadable, UnreadableRecords
-from services.topology.layout.node_index import Roster
+from services.topology.layout.node_index import NodeIndex
 from services.topology.layout.usage import PageUse, Usage
 
 PAGE: Final = "page"
@@ -34,17 +34,16 @@ class TopologyCache(TopologyView):
         self._on_change = on_change
         self.group_count = 0
         """On all levels."""
-        self.roster = Roster(self.layout)
+        self.node_index = NodeIndex(self.layout)
         """Of `nodes` in `layout`."""
         self._counted: dict[NodeName, Node] = {}
-        """The nodes that the roster has."""
+        """The nodes that the index has."""
 
     def apply_batch(self, batch: WatchBatch) -> TopologyDifference:
-        """Takes over a batch of the watch."""
         difference = super().apply_batch(batch)
         if difference.layout:
             self.group_count = sum(1 for one in self.layout.topologies for _ in one.walk())
-            self.roster = Roster(self.layout, self.nodes.values())
+            self.node_index = NodeIndex(self.layout, self.nodes.values())
             self._counted = dict(self.nodes)
         else:
             for name in difference.nodes | difference.gone:
@@ -56,10 +55,10 @@ class TopologyCache(TopologyView):
     def _count(self, name: NodeName) -> None:
         before = self._counted.pop(name, None)
         if before is not None:
-            self.roster.remove(before)
+            self.node_index.remove(before)
         node = self.nodes.get(name)
         if node is not None:
-            self.roster.add(node)
+            self.node_index.add(node)
             self._counted[name] = node
 
 

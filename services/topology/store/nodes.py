@@ -51,8 +51,6 @@ _ASKED = (*FIELDS, *FOR_OPERATORS)
 
 @dataclass(frozen=True, slots=True)
 class RegisterOptions:
-    """How to register a node."""
-
     validate_only: bool = False
     by_agent: bool = False
     """The node's own agent says it."""
@@ -62,8 +60,6 @@ class RegisterOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """How to remove a node."""
-
     etag: str = ""
     request_id: str = ""
     force: bool = False
@@ -74,8 +70,6 @@ class DeleteOptions:
 
 @dataclass(frozen=True, slots=True)
 class UpdateOptions:
-    """How to update a node."""
-
     etag: str = ""
     by_agent: bool = False
     allow_stranded: bool = False
@@ -83,8 +77,6 @@ class UpdateOptions:
 
 
 class NodeChanges:
-    """Registers, updates and deletes nodes in the store."""
-
     def __init__(
         self,
         store: TopologyStore,
@@ -121,7 +113,7 @@ class NodeChanges:
             self._refuse_taken(node)
             refuse_being_removed(self._store, node.name)
             node = replace(node, create_time=int(time.time()))
-            plan = plan_node(node, None, cache.layout, cache.roster, ())
+            plan = plan_node(node, None, cache.layout, cache.node_index, ())
             if options.by_agent:
                 self._check_own_addresses(None, plan.nodes[0])
             own = aside.of_nodes(self._store, plan.nodes)
@@ -162,7 +154,7 @@ class NodeChanges:
             self._refuse_taken(said)
             node = replace(said, placements=known.placements, create_time=known.create_time)
             blocks = self._store.usage.blocks_of(known.name)
-            plan = plan_node(node, known, cache.layout, cache.roster, blocks)
+            plan = plan_node(node, known, cache.layout, cache.node_index, blocks)
             after = plan.nodes[0] if plan.nodes else known
             if options.by_agent:
                 self._check_own_addresses(known, after)
@@ -278,9 +270,9 @@ class NodeChanges:
             )
 
     def _refuse_taken(self, node: Node) -> None:
-        roster = self._store.cache.roster
+        node_index = self._store.cache.node_index
         for address in sorted(addresses(node), key=str):
-            holder = roster.holder(address, but=node.name)
+            holder = node_index.holder(address, but=node.name)
             if holder is not None:
                 raise address_taken(address, node.name, holder, address_field(node, address))
 
@@ -310,7 +302,6 @@ def _refuse_unasked(spec: NodeSpec, known: Node) -> None:
 
 
 def node_not_found(name: str) -> NotFound:
-    """The error for a node that is not there."""
     return NotFound(
         f"there is no node {name[:_MAX_LOGGED]!r}",
         reason="NODE_NOT_FOUND",

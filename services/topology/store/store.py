@@ -6,7 +6,8 @@ out, however many replicas there are. One that was overtaken is decided anew.
 
 What etcd takes in one transaction is limited, in operations and in bytes. A change of the topology
 that moves more nodes writes the layout with the first of them and the others in further
-transactions; `settle` completes it after a crash. Until then such a node counts for no group.
+transactions; `place_misplaced` completes it after a crash. Until then such a node counts for no
+group.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class TopologyStore:
             networks=len(self.cache.layout.networks),
             groups=self.cache.group_count,
             nodes=len(self.cache.nodes),
-            unplaced=self.cache.roster.unplaced,
+            unplaced=self.cache.node_index.unplaced,
         )
         self.watchers.note(difference)
 

@@ -17,8 +17,6 @@ from services.common.store.topology_view import TopologyDifference
 
 @dataclass(frozen=True, slots=True)
 class Untold:
-    """What changed since a watcher was told last."""
-
     layout: bool
     nodes: frozenset[NodeName]
     """New, changed and gone."""
@@ -33,7 +31,6 @@ class Watcher:
         self._changed = asyncio.Event()
 
     def note(self, difference: TopologyDifference) -> None:
-        """Adds a change."""
         self._layout = self._layout or difference.layout
         self._nodes |= difference.nodes | difference.gone
         self._changed.set()
@@ -49,8 +46,6 @@ class Watcher:
 
 
 class Watchers:
-    """All of them."""
-
     def __init__(self) -> None:
         self._watchers: set[Watcher] = set()
 
@@ -58,7 +53,6 @@ class Watchers:
         return len(self._watchers)
 
     def note(self, difference: TopologyDifference) -> None:
-        """Tells everybody."""
         for watcher in self._watchers:
             watcher.note(difference)
 

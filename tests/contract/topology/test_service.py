@@ -422,10 +422,10 @@ async def test_a_change_that_moves_many_nodes_is_completed(
     with monkeypatch.context() as patched:
         patched.setattr(replica.topology, "_finish", crash)
         await failing(apply(replica, racks("b", "c")))
-    assert 0 < await replica.topology.settle() <= number - TRANSACTION_OPERATIONS // 2
+    assert 0 < await replica.topology.place_misplaced() <= number - TRANSACTION_OPERATIONS // 2
     got = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec.topologies[0]
     assert sorted(group.node_count for group in got.groups) == [number // 2, number // 2]
-    assert await replica.topology.settle() == 0
+    assert await replica.topology.place_misplaced() == 0
 
 
 async def test_a_change_that_moves_nodes_with_many_labels_is_completed(replica: Replica) -> None:
@@ -462,7 +462,7 @@ async def test_a_node_that_comes_while_many_are_moved_is_counted_too(
     assert calls == 4  # the second was overtaken
     got = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec.topologies[0]
     assert sorted(group.node_count for group in got.groups) == [(number + 1) // 2] * 2
-    assert await replica.topology.settle() == 0
+    assert await replica.topology.place_misplaced() == 0
 
 
 async def test_pages_go_on_after_a_name_that_has_gone(replica: Replica) -> None:

@@ -120,7 +120,7 @@ async def test_who_starts_knows_what_could_be_read_last(seeded: Store) -> None:
         spec = (await replica.stub.GetTopology(api.GetTopologyRequest())).spec
         assert [item.name for item in spec.networks] == ["net", "other"]
         assert await unreadable(replica) == [seeded.keys.layout, node_key(seeded)]
-        assert await replica.topology.settle() == 0
+        assert await replica.topology.place_misplaced() == 0
 
 
 async def test_a_name_of_which_nothing_can_be_read_is_taken(seeded: Store) -> None:
@@ -189,7 +189,7 @@ async def test_without_a_layout_that_ever_could_be_read_nothing_is_said_or_chang
         ):
             assert (await refusal(call)).reason == "RECORD_UNREADABLE"
         before = await store.client.get(node_key(store))
-        assert await replica.topology.settle() == 0
+        assert await replica.topology.place_misplaced() == 0
         assert await store.client.get(node_key(store)) == before
         await seed(store.client, store.keys, layout([network("net", "10.0.0.0/24", 29)]))
         await poll(lambda: not replica.store.unreadable, SECONDS)

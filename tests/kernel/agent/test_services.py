@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from services.agent.rules.compose import Composer, Local
+from services.agent.rules.compose import Composer, LocalInterface
 from services.agent.rules.firewall import Firewall
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
@@ -25,7 +25,7 @@ from services.common.model.rules import CidrBlock, EndpointRules, Profile
 from tests.kernel.agent.cluster import PORT, PORTMAP, Cluster
 from tests.kernel.policy.rules import allow, rules
 from tests.kernel.policy.site import identity
-from tests.support.bridge import caller
+from tests.support.bridge import caller, serving
 from tests.support.netns import Namespaces, enter
 
 NODE = "the node"
@@ -161,7 +161,7 @@ async def test_policy_sees_clients_and_the_pods_behind_a_service(
     for endpoint, address in cluster.plan.endpoints.items():
         if endpoint[-1] == "1":
             name, addresses = EndpointName(endpoint), (ipaddress.ip_address(address),)
-            composer.put_local(name, Local(f"h-{endpoint}", addresses))
+            composer.put_local(name, LocalInterface(f"h-{endpoint}", addresses))
             ingress = (only.id,) if endpoint == "bb1" else ()
             of = EndpointRules(name, addresses, Profile(ingress, ()))
             composer.update({identity(one): one for one in (only, of)}, ())
@@ -191,3 +191,25 @@ async def test_policy_sees_clients_and_the_pods_behind_a_service(
     finally:
         await firewall.close()
     assert not found, "\n".join(("", *found))
+
+
+async def test_a_backend_on_the_node_itself_answers_by_where_it_was_asked(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    own, node = cluster.node_addresses(), cluster.nodes[HERE].namespace
+    family, host = ("ip", own["a"]) if cluster.version == 4 else ("ip6", f"[{own['a']}]")
+    node.run(
+        "nft -f -",
+        stdin=f"""
+        table {family} test {{
+            chain pre {{
+                type nat hook prerouting priority dstnat;
+                {family} daddr {own["b"]} tcp dport 30300 dnat to {host}:81
+            }}
+        }}
+        """,
+    )
+    with serving(node, 81):
+        async with running(cluster, tmp_path):
+            said = await asyncio.to_thread(caller, cluster.places["out"], own["b"], 30300)
+    assert said == cluster.addresses["out"]

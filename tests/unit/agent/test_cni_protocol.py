@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from services.agent.cni import asked, protocol, told
+from services.agent.cni import asked, delegated, protocol, told
 from services.agent.cni.protocol import CniError, Request
 from services.agent.endpoints.spec import local_endpoint
 from services.agent.kernel.wiring import DefaultRoute
 from services.agent.model import AddressWant, EndpointAddress, WantedEndpoint
 from services.common import errors
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
+from services.common.model.network import Dns
+from tests.support.topologies import network
 
 ENVIRONMENT = {
     "CNI_COMMAND": "ADD",
@@ -263,3 +265,23 @@ def test_the_executable_imports_nothing_that_takes_time() -> None:
     source = (Path(protocol.__file__).parent / "plugin.py").read_text()
     assert set(re.findall(r"^import (\S+)", source, re.MULTILINE)) == {"_socket", "posix", "sys"}
     assert all(f'"{version}"' in source for version in protocol.VERSIONS)
+
+
+@pytest.mark.parametrize(
+    ("own", "dns"),
+    [
+        ({}, {"nameservers": ["10.0.0.53", "fd00::53"], "search": ["a.example", "b.example"]}),
+        ({"dns": {"domain": "x"}}, {"domain": "x"}),
+    ],
+)
+def test_a_delegated_result_tells_of_resolvers(own: dict[str, Any], dns: object) -> None:
+    four, six = ip_address("10.0.0.53"), ip_address("fd00::53")
+    networks = [
+        network("a", "10.1.0.0/24", dns=Dns((four,), ("a.example",))),
+        network("b", "10.2.0.0/24"),
+        network("c", "10.3.0.0/24", dns=Dns((six, four), ("a.example", "b.example"))),
+    ]
+    given = [(EndpointAddress(one.cidr[7], one.name), one) for one in networks]
+    request = parse({"ipam": {"type": "romana-ipam", "tenant": "t", **own}})
+    spec = delegated.spec_of(request)
+    assert delegated.result(request, spec, given, frozenset())["dns"] == dns

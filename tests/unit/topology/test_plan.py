@@ -9,10 +9,10 @@ from services.common.model.names import GroupPath, NetworkName, NodeName, Topolo
 from services.common.model.node import Attachment, Node
 from services.topology.forms.file import read_document
 from services.topology.layout.diff import Kind
-from services.topology.layout.leaf_counts import Tally
-from services.topology.layout.node_index import Roster
+from services.topology.layout.leaf_counts import LeafCounts
+from services.topology.layout.node_index import NodeIndex
 from services.topology.layout.placement import Placer, networks_of
-from services.topology.layout.plan import Plan, plan_node, settle
+from services.topology.layout.plan import Plan, placed_anew, plan_node
 from services.topology.layout.usage import BlockUse, PageUse, Usage
 
 N = NetworkName("n")
@@ -43,7 +43,7 @@ def node(name: str, **labels: str) -> Node:
 
 def join(layout: Layout, nodes: dict[NodeName, Node], new: Node) -> Node:
     known = nodes.get(new.name)
-    (placed,) = plan_node(new, known, layout, Roster(layout, nodes.values()), ()).nodes
+    (placed,) = plan_node(new, known, layout, NodeIndex(layout, nodes.values()), ()).nodes
     nodes[placed.name] = placed
     return placed
 
@@ -64,22 +64,22 @@ def test_the_ninth_node_of_a_zone_of_three_groups_stays_in_its_zone() -> None:
 def test_labels_match_exactly_with_those_above() -> None:
     layout = plan("[{name: z, assignment: {zone: a}, groups: [{name: r, assignment: {rack: r}}]}]")
     placer = Placer(layout.layout)
-    assert placer.place(node("x", zone="a", rack="r", more="m"), Tally()) == {T: "n/z/r"}
-    assert placer.place(node("x", rack="r"), Tally()) == {}
-    assert placer.place(node("x", zone="A", rack="r"), Tally()) == {}
+    assert placer.place(node("x", zone="a", rack="r", more="m"), LeafCounts()) == {T: "n/z/r"}
+    assert placer.place(node("x", rack="r"), LeafCounts()) == {}
+    assert placer.place(node("x", zone="A", rack="r"), LeafCounts()) == {}
 
 
 def test_a_node_that_fits_nothing_is_told_what_is_missing() -> None:
     layout = plan(ZONES).layout
     with pytest.raises(WrongState, match="zone=z1") as caught:
-        plan_node(node("x"), None, layout, Roster(layout), ())
+        plan_node(node("x"), None, layout, NodeIndex(layout), ())
     assert caught.value.reason == "NODE_FITS_NOWHERE"
 
 
 def test_a_pin_goes_before_labels() -> None:
     layout = plan(ZONES).layout
     pinned = Node(NodeName("x"), ip_address("192.0.2.1"), pins={T: GroupPath("n/z2")})
-    assert Placer(layout).place(pinned, Tally()) == {T: "n/z2"}
+    assert Placer(layout).place(pinned, LeafCounts()) == {T: "n/z2"}
 
 
 def test_a_node_is_only_in_topologies_of_networks_it_is_attached_to() -> None:
@@ -91,7 +91,7 @@ def test_a_node_is_only_in_topologies_of_networks_it_is_attached_to() -> None:
     attached = Node(
         NodeName("x"), ip_address("192.0.2.1"), attachments=(Attachment(NetworkName("m")),)
     )
-    (placed,) = plan_node(attached, None, layout, Roster(layout), ()).nodes
+    (placed,) = plan_node(attached, None, layout, NodeIndex(layout), ()).nodes
     assert placed.placements == {"m": "m/all"}
     assert networks_of(placed, layout) == ("m",)
 
@@ -166,9 +166,9 @@ def test_pins_to_groups_that_are_gone_are_dropped() -> None:
 def test_a_node_in_a_group_that_is_gone_counts_for_none_until_it_is_settled() -> None:
     layout = plan("[{name: a}, {name: b}]").layout
     lost = Node(NodeName("x"), ip_address("192.0.2.9"), placements={T: GroupPath("n/gone")})
-    (settled,) = settle(layout, {lost.name: lost}).values()
+    (settled,) = placed_anew(layout, {lost.name: lost}).values()
     assert settled.placements == {T: "n/a"}
-    assert settle(layout, {settled.name: settled}) == {}
+    assert placed_anew(layout, {settled.name: settled}) == {}
 
 
 def attached(*attachments: Attachment) -> dict[NodeName, Node]:
@@ -206,7 +206,7 @@ def test_a_network_with_another_vlan_takes_attachments_along(
     assert (concerned.node, concerned.before, concerned.after) == ("x", before, after)
     assert [one.attachments for one in made.nodes] == ([(after,)] if after != before else [])
     # and what was left unfinished is completed at the next start
-    settled = settle(made.layout, nodes)
+    settled = placed_anew(made.layout, nodes)
     assert [one.attachments for one in settled.values()] == ([(after,)] if after != before else [])
     again = plan("[{name: g}]", made, {**nodes, **settled}, network=", vlan: 31")
     assert (again.nodes, again.networks, again.attachments) == ((), (), ())

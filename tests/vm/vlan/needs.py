@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 
 import pytest
 
 from lab.namespaces import missing
+from tests.support.ipam_process import IN_VM, VM_PATIENCE
 
 COMMANDS = (
     "ip link add trunk type bridge vlan_filtering 1",
     "ip link add a type veth peer name b",
     "ip link add link a name a.5 type vlan id 5",
 )
-IN_VM = bool(os.environ.get("ROMANA_VM"))
-PATIENCE = 8.0 if IN_VM else 1.0
-"""Without hardware support a VM is some 20 times slower than the machine."""
+PATIENCE = VM_PATIENCE if IN_VM else 1.0
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A roster that is kept up node by node places as a plain search over all nodes and leaves does."""
+"""An index that is kept up node by node places as a plain search over all nodes and leaves does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.node import Attachment, Node
 from services.topology.checks.nodes import addresses
-from services.topology.layout.node_index import Roster
+from services.topology.layout.node_index import NodeIndex
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("12"), max_size=3)
 ADDRESSES = [ip_address(f"192.0.2.{number}") for number in range(1, 6)]
@@ -94,14 +94,14 @@ def expected(node: Node, layout: Layout, others: list[Node]) -> dict[str, str]:
 
 @given(st.data(), layouts())
 def test_it_places_as_a_search_over_everything_does(data: st.DataObject, layout: Layout) -> None:
-    roster = Roster(layout)
+    node_index = NodeIndex(layout)
     nodes: dict[NodeName, Node] = {}
     paths = [group.path for _, group, _ in leaves_of(layout)] + [GroupPath("t/gone")]
     for _ in range(data.draw(st.integers(1, 25))):
         name = NodeName(data.draw(st.sampled_from("uvwxyz")))
         known = nodes.get(name)
         if known is not None and data.draw(st.booleans()):
-            roster.remove(nodes.pop(name))
+            node_index.remove(nodes.pop(name))
             continue
         node = Node(
             name,
@@ -115,18 +115,18 @@ def test_it_places_as_a_search_over_everything_does(data: st.DataObject, layout:
             placements=known.placements if known is not None else {},
         )
         others = [other for other in nodes.values() if other.name != name]
-        placements = roster.place(node)
+        placements = node_index.place(node)
         assert placements == expected(node, layout, others)
         if data.draw(st.integers(0, 9)) == 0:  # a node that a new layout left where it may not be
             placements[TopologyName("t")] = GroupPath("t/gone")
         if known is not None:
-            roster.remove(known)
+            node_index.remove(known)
         nodes[name] = Node(name, node.address, node.labels, node.attachments, node.pins, placements)
-        roster.add(nodes[name])
-    assert roster.unplaced == sum(not node.placements for node in nodes.values())
+        node_index.add(nodes[name])
+    assert node_index.unplaced == sum(not node.placements for node in nodes.values())
     for address in ADDRESSES:
         holders = [node.name for node in nodes.values() if address in addresses(node)]
         for name in "uvwxyz":
-            found = roster.holder(address, but=NodeName(name))
+            found = node_index.holder(address, but=NodeName(name))
             assert (found is None) == (set(holders) <= {name})
             assert found is None or found in holders
