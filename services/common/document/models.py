@@ -119,7 +119,7 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
             number = fields.number(name)
             return default if number is None else number
         case Shape.SECONDS:
-            return _seconds(fields, name, default)
+            return seconds(fields, name, default)
         case Shape.FLAG:
             return fields.truth(name)
         case Shape.CHOICE:
@@ -135,7 +135,7 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
             return _mapping(fields, name, cast("FieldType", kind.items))
 
 
-def _seconds(fields: Fields, name: str, default: object) -> object:
+def seconds(fields: Fields, name: str, default: _T) -> float | _T:
     """From text such as 30s, 500ms, 2m or a bare number of seconds."""
     text = fields.text(name)
     match = _DURATION.fullmatch(text)
