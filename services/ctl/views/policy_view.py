@@ -60,7 +60,7 @@ def rule_rows(policy: policy_pb2.Policy) -> list[RuleRow]:
         rows += [
             RuleRow(
                 f"{name}[{number}]",
-                enum_text.rule_action(rule.action),
+                f"{enum_text.rule_action(rule.action)}{f' via {rule.via}' if rule.via else ''}",
                 "; ".join(map(_peer, rule.peers)) or "any",
                 ", ".join(map(_port, rule.ports)) or "any",
             )

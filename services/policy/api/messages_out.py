@@ -24,7 +24,7 @@ from services.policy.model import (
     TenantRecord,
 )
 from services.policy.store.codec import Stored
-from services.policy.store.feed import Entry
+from services.policy.store.entry import Entry
 
 EndpointMessage: TypeAlias = endpoint_pb2.PolicyEndpoint
 
@@ -91,6 +91,7 @@ def _rule(value: Rule) -> policy_pb2.Rule:
         value,
         peers=[] if every_peer else map(_peer, value.peers),
         ports=[] if every_port else map(port, value.ports),
+        via=value.via or "",
     )
 
 

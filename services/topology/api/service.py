@@ -125,7 +125,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     async def GetNetwork(
         self, request: api.GetNetworkRequest, context: Context
     ) -> api.GetNetworkResponse:
-        """One network."""
         layout = self._cache().layout
         for network in layout.networks:
             if network.name == request.name:

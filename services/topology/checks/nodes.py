@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from services.common.document.fields import Fields
-from services.common.document.models import choice, ignore_output, read
+from services.common.document.models import choice, given, ignore_output, read
 from services.common.model.layout import Layout
 from services.common.model.names import (
     NetworkName,
@@ -25,6 +25,7 @@ MAX_LABELS = 256
 MAX_ATTACHMENTS = 4096
 MAX_NAME_PATTERNS = 100
 MAX_TENANTS = 1000
+_EMPTY_IS_UNSAID = ("address", "labels")
 
 
 def read_node(
@@ -58,9 +59,11 @@ def read_node(
         fields.wrong("empty_attachments", "a node that is listed in a group is on its networks")
     if node.allowance != NodeAllowance():
         _check_allowance(node.allowance, fields.part("allowance"))
-    return NodeSpec(
-        node, fields.path("address"), empty, fields.has("allowance"), fields.has("cordoned")
-    )
+    said = {*given(Node, fields), *(["attachments"] if empty.value else [])}
+    unsaid = {name for name in _EMPTY_IS_UNSAID if not getattr(node, name)}
+    if empty is EmptyAttachments.NOT_SAID and not attachments:
+        unsaid.add("attachments")
+    return NodeSpec(node, fields.path("address"), frozenset(said - unsaid - {"name", "pins"}))
 
 
 def check_pins(node: Node, layout: Layout, fields: Fields) -> None:

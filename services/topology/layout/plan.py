@@ -12,7 +12,7 @@ from services.common.errors import AlreadyExists, InvalidInput, Violation
 from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.network import Address
-from services.common.model.node import Node, NodeAllowance
+from services.common.model.node import Node
 from services.topology.checks.nodes import addresses
 from services.topology.checks.own_node import declared
 from services.topology.layout.attachments import (
@@ -178,20 +178,7 @@ def _listed(
                         f"node {node.name!r} is known with the address {known.address}",
                     )
                 )
-            merged[node.name] = declared(
-                known,
-                replace(
-                    known,
-                    address=known.address or node.address,
-                    labels=node.labels or known.labels,
-                    attachments=(node if entry.attachments_said else known).attachments,
-                    pins={**known.pins, **node.pins},
-                    allowance=node.allowance
-                    if node.allowance != NodeAllowance()
-                    else known.allowance,
-                    cordoned=(node if entry.cordoned_said else known).cordoned,
-                ),
-            )
+            merged[node.name] = declared(known, entry.over(known))
         problems.extend(
             Violation(
                 entry.address_at,

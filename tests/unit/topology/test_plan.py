@@ -6,7 +6,7 @@ import pytest
 from services.common.errors import WrongState
 from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
-from services.common.model.node import Attachment, Node
+from services.common.model.node import Attachment, Node, NodeAllowance
 from services.topology.forms.file import read_document
 from services.topology.layout.diff import Kind
 from services.topology.layout.leaf_counts import LeafCounts
@@ -229,3 +229,33 @@ def test_attachments_that_a_change_concerns_are_named(
     assert [(one.field, one.before, one.after) for one in change.values] == values
     assert [one.before == one.after for one in made.attachments] == [True]
     assert not made.nodes
+
+
+@pytest.mark.parametrize(
+    ("said", "changed"),
+    [
+        ("{name: x}", {}),
+        ("x", {}),
+        ("{name: x, address: '', labels: {}}", {}),
+        ("{name: x, createTime: 2020-01-01T00:00:00Z, placements: [], selfReported: []}", {}),
+        ("{name: x, cordoned: false}", {"cordoned": False}),
+        ("{name: x, allowance: {addresses: 7}}", {"allowance": NodeAllowance(addresses=7)}),
+        ("{name: x, empty_attachments: every_network}", {"attachments": None}),
+    ],
+)
+def test_what_a_file_leaves_out_of_a_node_stays(said: str, changed: dict[str, object]) -> None:
+    x = NodeName("x")
+    known = Node(
+        x,
+        ip_address("192.0.2.1"),
+        labels={"zone": "a"},
+        attachments=(Attachment(N, "eth0"),),
+        pins={T: GroupPath("n/a")},
+        placements={T: GroupPath("n/a")},
+        create_time=7,
+        allowance=NodeAllowance(names=("web-*",)),
+        cordoned=True,
+        self_reported=("address",),
+    )
+    made = plan(f"[{{name: a, nodes: [{said}]}}]", nodes={x: known})
+    assert made.nodes == ((replace(known, **changed),) if changed else ())  # type: ignore[arg-type]
