@@ -91,7 +91,6 @@ def _rule(value: Rule) -> policy_pb2.Rule:
         value,
         peers=[] if every_peer else map(_peer, value.peers),
         ports=[] if every_port else map(port, value.ports),
-        via=value.via or "",
     )
 
 

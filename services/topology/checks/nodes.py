@@ -163,7 +163,7 @@ def _may_be_host(address: Address | None, name: str, fields: Fields) -> bool:
     if address is None:
         return True
     limited = isinstance(address, IPv4Address) and int(address) == 0xFFFFFFFF
-    if address.is_unspecified or address.is_multicast or limited:
+    if address.is_unspecified or address.is_multicast or address.is_loopback or limited:
         fields.wrong(name, f"{address} cannot be the address of a node")
         return False
     return True
@@ -178,5 +178,11 @@ def _check_address_on(address: Address, network: Network, fields: Fields) -> Non
         )
     elif address == network.gateway:
         fields.wrong("address", f"{address} is the gateway of network {network.name!r}")
+    elif network.mode is Mode.ONLINK and address not in network.cidr:
+        fields.wrong(
+            "address",
+            f"{address} is outside of {network.cidr}: on network {network.name!r} nodes and "
+            "endpoints are on one link",
+        )
     elif network.mode is Mode.ONLINK and (what := edge(address, network.cidr)):
         fields.wrong("address", f"{address} is {what}")
