@@ -66,7 +66,8 @@ class WantedEndpoint:
     addresses: tuple[AddressWant, ...] = ()
     """Empty: one of any network."""
     allocation: str = ""
-    """Name of its addresses in ipam; empty: the endpoint's."""
+    """Name of its addresses in ipam, for which the orchestrator gives them back; empty: the
+    endpoint's."""
     is_ending: bool = False
     """Its addresses are no longer wanted once it is detached."""
     refusal: str = ""

@@ -21,7 +21,6 @@ class PolicyCollector(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """All gauges."""
         engine, syncing = self._store.engine, self._syncing
         totals = (
             ("policies", "Policies.", len(self._store.feed.policies)),

@@ -25,7 +25,6 @@ class PolicyMetrics(Mutations[Operation]):
     """The family, once per registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Registers it."""
         changes = Counter(
             "romana_policy_changes",
             "Mutations by how they ended.",

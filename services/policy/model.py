@@ -38,8 +38,6 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A condition on one label."""
-
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
@@ -133,8 +131,6 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
-    """What is known of a tenant."""
-
     name: Tenant
     labels: Mapping[str, str] = field(default_factory=dict)
     isolation: Isolation | None = None

@@ -89,7 +89,6 @@ def peer_name(network: NetworkName, node: NodeName) -> str:
 
 
 def plan_node(wanted: NodeWanted) -> NodePlan:
-    """All of it."""
     return _Planner(wanted).plan()
 
 

@@ -20,7 +20,7 @@ from services.agent.kernel import route_bytes
 from services.agent.kernel.endpoint_names import is_host_interface
 from services.agent.kernel.layered import Layered
 from services.agent.kernel.numbers import Numbers
-from services.agent.kernel.state import Interface, InterfaceAddress, Key, Kind, Proxy, State
+from services.agent.kernel.state import Interface, InterfaceAddress, KernelState, Key, Kind, Proxy
 from services.agent.model import LocalEndpoint, Myself, Remote
 from services.agent.routing.endpoint_plan import EndpointPlans
 from services.agent.routing.node_plan import NodePlan, NodeWanted, peer_name, plan_node
@@ -33,7 +33,7 @@ from services.common.model.node import Attachment
 class Desired:
     """What shall be, and who wants it."""
 
-    state: State
+    state: KernelState
     problems: Mapping[str, str]
     """What cannot be planned: messages by resource id."""
     owners: Mapping[tuple[Kind, Key], str]
@@ -77,7 +77,6 @@ class Wanted:
 
 
 def plan(wanted: Wanted) -> Desired:
-    """Everything that shall be."""
     return Planner().plan(wanted, None)
 
 
@@ -141,7 +140,7 @@ class Planner:
         else:
             limits = self._change(prefixes, moved, touched)
         return Desired(
-            State(
+            KernelState(
                 node.links,
                 node.sysctls,
                 node.nexthops,
@@ -165,7 +164,7 @@ class Planner:
     def _plan_node(self, wanted: Wanted, keep: Callable[[Numbers], None]) -> bool:
         """Whether it may be another than before."""
         remote = wanted.remote
-        asked = NodeWanted(
+        of_node = NodeWanted(
             wanted.myself,
             remote.networks,
             remote.peers,
@@ -177,16 +176,15 @@ class Planner:
             wanted.numbers,
             wanted.made_addresses,
         )
-        if self._wanted is not None and asked.is_same(self._wanted):
+        if self._wanted is not None and of_node.is_same(self._wanted):
             return False
-        self._node = plan_node(asked)
-        if self._node.numbers is not asked.numbers:
+        self._node = plan_node(of_node)
+        if self._node.numbers is not of_node.numbers:
             keep(self._node.numbers)
-        self._wanted = replace(asked, numbers=self._node.numbers)
+        self._wanted = replace(of_node, numbers=self._node.numbers)
         return True
 
     def _combine(self, prefixes: Layered[bytes, bytes]) -> None:
-        """All of it anew."""
         endpoints = self._endpoints
         routes = {**prefixes.flat(), **self._node.routes}
         proxies: dict[Proxy, None] = {}

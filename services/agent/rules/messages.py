@@ -70,7 +70,6 @@ def report(
     *,
     complete: bool,
 ) -> policy_service_pb2.ReportEndpointsRequest:
-    """What is attached to this node."""
     return policy_service_pb2.ReportEndpointsRequest(
         node=node,
         attached=[

@@ -60,7 +60,7 @@ from services.agent.rules.render_rules import (
     NUMBERS,
     Counted,
     Logging,
-    Piece,
+    RenderedRuleSet,
     allowed,
     log_rules,
 )
@@ -132,7 +132,7 @@ class Structure:
 
 
 def render(
-    pieces: Mapping[RuleSetId, Piece],
+    pieces: Mapping[RuleSetId, RenderedRuleSet],
     profiles: Iterable[Profile],
     node: Profile | None,
     networks: Iterable[NetworkRules],
@@ -278,7 +278,10 @@ def _neighbours() -> Iterable[Rule]:
 
 
 def _profile(
-    made: Structure, pieces: Sequence[Piece], direction: Direction, logging: Logging | None
+    made: Structure,
+    pieces: Sequence[RenderedRuleSet],
+    direction: Direction,
+    logging: Logging | None,
 ) -> None:
     """The chain by which one direction is judged: see `services.common.model.judging`."""
     ordered = sorted(pieces, key=lambda piece: piece.source.order)
@@ -305,7 +308,10 @@ def _profile(
 
 
 def _tail(
-    made: Structure, ordered: Sequence[Piece], direction: Direction, logging: Logging | None
+    made: Structure,
+    ordered: Sequence[RenderedRuleSet],
+    direction: Direction,
+    logging: Logging | None,
 ) -> tuple[Rule, ...]:
     """What comes after ADMIN."""
     tenant = [piece for piece in ordered if piece.source.tier is Tier.TENANT]
@@ -318,7 +324,7 @@ def _tail(
     return (*audited, *baseline, _rule("not denied", allowed(direction)))
 
 
-def _piece(made: Structure, piece: Piece) -> None:
+def _piece(made: Structure, piece: RenderedRuleSet) -> None:
     if not piece.passes:
         made.chains[table_names.rule_set(piece.source.id)] = Chain(tuple(piece.rules))
     made.chains.update(piece.chains)
@@ -404,7 +410,7 @@ def _drop(made: Structure, counter: str, logging: Logging | None) -> tuple[State
     return Count(counter), Goto(chain)
 
 
-def _jump(piece: Piece) -> Rule:
+def _jump(piece: RenderedRuleSet) -> Rule:
     return _rule(f"{piece.source.policy}", Jump(table_names.rule_set(piece.source.id)))
 
 

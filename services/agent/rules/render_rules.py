@@ -86,7 +86,7 @@ class Counted:
 
 
 @dataclass(slots=True)
-class Piece:
+class RenderedRuleSet:
     """What a rule set becomes."""
 
     source: RuleSet
@@ -103,9 +103,9 @@ class Piece:
     """Groups that are made of blocks."""
 
 
-def render_rules(source: RuleSet, logging: Logging | None) -> Piece:
+def render_rules(source: RuleSet, logging: Logging | None) -> RenderedRuleSet:
     """Makes a rule set's piece of the table."""
-    piece = Piece(source)
+    piece = RenderedRuleSet(source)
     audited = source.mode is Mode.AUDIT
     passes: set[int] = set()
     groups: set[GroupId] = set()
@@ -145,7 +145,7 @@ def log_rules(logging: Logging, prefix: str, last: Statement) -> Chain:
 
 
 def _end(
-    piece: Piece, action: Action, number: str, logging: Logging | None
+    piece: RenderedRuleSet, action: Action, number: str, logging: Logging | None
 ) -> tuple[Statement, ...]:
     """What a rule does when it matches; a PASS is left open."""
     source = piece.source
@@ -170,7 +170,7 @@ def _end(
     return Count(name), Goto(chain)
 
 
-def _matches(piece: Piece, rule: CompiledRule) -> Iterator[Alternative]:
+def _matches(piece: RenderedRuleSet, rule: CompiledRule) -> Iterator[Alternative]:
     """Every way to match a rule: cheap comparisons first, look-ups after them."""
     ports = list(_ports(piece, rule.ports))
     for family, peer in _peers(piece, rule):
@@ -183,7 +183,7 @@ def _matches(piece: Piece, rule: CompiledRule) -> Iterator[Alternative]:
             yield one, (*first, *port, *peer)
 
 
-def _peers(piece: Piece, rule: CompiledRule) -> Iterator[Alternative]:
+def _peers(piece: RenderedRuleSet, rule: CompiledRule) -> Iterator[Alternative]:
     if rule.any_peer:
         yield 0, ()
         return
@@ -204,7 +204,9 @@ def _owned(peers: OwnedPeers, key: Key, version: int) -> Iterator[Statement]:
         yield In(key, table_names.group(peers.known, version), inverted=True)
 
 
-def _in_ranges(piece: Piece, key: Key, version: int, ranges: Ranges) -> tuple[Statement, ...]:
+def _in_ranges(
+    piece: RenderedRuleSet, key: Key, version: int, ranges: Ranges
+) -> tuple[Statement, ...]:
     length = _LENGTH[version]
     if len(ranges) == 1:
         first, last = ranges[0]
@@ -233,7 +235,7 @@ def _address_pair(
     return ipaddress.IPv6Address(first), ipaddress.IPv6Address(last)
 
 
-def _ports(piece: Piece, ports: Sequence[PortMatch]) -> Iterator[Alternative]:
+def _ports(piece: RenderedRuleSet, ports: Sequence[PortMatch]) -> Iterator[Alternative]:
     if not ports or any(port.protocol is None for port in ports):
         yield 0, ()
         return
@@ -250,7 +252,7 @@ def _ports(piece: Piece, ports: Sequence[PortMatch]) -> Iterator[Alternative]:
                 yield version, (is_protocol, *icmp)
 
 
-def _port_numbers(piece: Piece, ports: Sequence[PortMatch]) -> tuple[Statement, ...]:
+def _port_numbers(piece: RenderedRuleSet, ports: Sequence[PortMatch]) -> tuple[Statement, ...]:
     if any(not port.first for port in ports):
         return ()
     ranges = union((port.first, port.last) for port in ports)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import grpc.aio
 import structlog
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.registering import Identity, Registering
 from services.agent.routing.reconcile import Reconciler
 from services.agent.routing.spool import Spool
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 def build_registering(
     settings: AgentSettings,
     channel: grpc.aio.Channel,
-    kernel: Kernel,
+    kernel: KernelDrivers,
     spool: Spool,
     reconciler: Reconciler,
     own: Address | None,

@@ -19,12 +19,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services.agent.kernel.nftables import table_names
+from services.agent.metrics import PolicyCollector, PolicyMetrics
 from services.agent.model import LocalEndpoint
 from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.intake import rule_stream
-from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
 from services.agent.rules.render_rules import Logging
 from services.agent.rules.reporting import Reporting
 from services.agent.rules.spool import RuleSpool
@@ -52,7 +52,6 @@ class Connects:
         self.disconnected = metrics.disconnected
 
     def connected(self, peer: str) -> None:
-        """A replica answered."""
         self._metrics.connected(peer)
         self._reporting.report_all()
 
@@ -85,7 +84,6 @@ class PolicyPart:
         await self.enforcement.run()
 
     def status(self) -> PolicyStatus:
-        """How policies are enforced."""
         enforcement, applied = self.enforcement, self.stream.applied
         counts = enforcement.counts
         return PolicyStatus(

@@ -91,7 +91,8 @@ def chosen(text: str, at: str, kind: type[_E], default: _D, findings: Findings) 
     upper = text.upper()
     for member in kind:
         known = word(member).upper()
-        if text and known and (upper == known or upper.endswith(f"_{known}")):
+        head = upper.removesuffix(f"_{known}")
+        if text and known and (upper == known or (head != upper and _name(kind) in head)):
             return member
     if text and not f"_{upper}".endswith(_NOT_SAID):
         words = ", ".join(word(member) for member in kind if word(member))
@@ -161,6 +162,12 @@ def _parsed(kind: FieldType, text: str, at: str, fields: Fields, default: object
     except ValueError as error:
         fields.findings.wrong(at, str(error))
         return default
+
+
+@cache
+def _name(kind: type[Enum]) -> str:
+    """Which the API's words of an enum have in front: `ACTION` in `RULE_ACTION_ALLOW`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).upper()
 
 
 @cache

@@ -81,7 +81,6 @@ def matrix(
     rows: Sequence[Sequence[Action | None]],
     behind: Collection[NodeName],
 ) -> api.GetMatrixResponse:
-    """Who reaches whom."""
     return api.GetMatrixResponse(
         destinations=[one.name for one in destinations],
         rows=[

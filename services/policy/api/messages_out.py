@@ -55,7 +55,6 @@ def policy(entry: Entry[Stored]) -> policy_pb2.Policy:
 
 
 def tenant(entry: Entry[TenantRecord]) -> endpoint_pb2.Tenant:
-    """What is known of a tenant."""
     return to_message(endpoint_pb2.Tenant, entry.value, etag=etag(entry.revision))
 
 

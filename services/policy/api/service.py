@@ -57,8 +57,6 @@ class Parts:
 
 
 class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
-    """All methods."""
-
     def __init__(self, parts: Parts) -> None:
         self._store = parts.store
         self._feed = parts.store.feed

@@ -92,13 +92,11 @@ def check_references(
 
 
 def check_tenant(tenant: TenantRecord) -> Iterator[Violation]:
-    """Everything that is wrong with a tenant."""
     yield from subject_name(tenant.name, "name")
     yield from _labels(tenant.labels, "labels")
 
 
 def check_endpoint(endpoint: Endpoint) -> Iterator[Violation]:
-    """Everything that is wrong with an endpoint."""
     yield from endpoint_name(endpoint.name, "name")
     yield from subject_name(endpoint.tenant, "tenant")
     yield from subject_name(endpoint.segment, "segment", optional=True)

@@ -83,7 +83,6 @@ class Engine:
     # What changes.
 
     def put_policy(self, policy: Policy) -> None:
-        """Adds or replaces a policy."""
         had = self._book.records.get(policy.name)
         if had is None or had.policy != policy:
             self._concern(self._book.put(policy))
@@ -143,7 +142,6 @@ class Engine:
             self._effects.endpoints.update(self._endpoints.entries.values())
 
     def put_node(self, node: PolicyNode) -> None:
-        """Adds or replaces a node."""
         had = self._nodes.entries.get(node.name)
         if had is None or had.node != node:
             self._nodes.put(node)
@@ -208,12 +206,10 @@ class Engine:
 
     @property
     def networks(self) -> Mapping[NetworkName, PolicyNetwork]:
-        """Networks, by name."""
         return self._networks
 
     @property
     def nodes(self) -> Mapping[NodeName, PolicyNode]:
-        """Nodes, by name."""
         return _Values(self._nodes.entries, lambda entry: entry.node)
 
     def endpoint_at(self, address: Address) -> Endpoint | None:

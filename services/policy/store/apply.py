@@ -64,8 +64,6 @@ class Applied:
 
 
 class PolicyChanges:
-    """Changes what is stored."""
-
     def __init__(
         self,
         store: PolicyStore,

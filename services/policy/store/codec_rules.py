@@ -23,8 +23,6 @@ from services.policy.model import (
 
 
 class RequirementDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A condition on a label."""
-
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
@@ -34,8 +32,6 @@ Labels = tuple[RequirementDocument, ...]
 
 
 class EndpointsDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A selector of endpoints."""
-
     tenants: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
@@ -44,15 +40,11 @@ class EndpointsDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodesDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A selector of nodes."""
-
     names: tuple[str, ...] = ()
     labels: Labels = ()
 
 
 class BlockDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A prefix."""
-
     cidr: str
     exceptions: tuple[str, ...] = ()
 
@@ -94,7 +86,6 @@ class RuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def from_target(target: Target) -> TargetDocument:
-    """The document."""
     if isinstance(target, EndpointSelector):
         return TargetDocument(endpoints=_from_endpoints(target))
     return TargetDocument(nodes=_from_nodes(target))
@@ -110,7 +101,6 @@ def to_target(record: TargetDocument) -> Target:
 
 
 def from_rule(rule: Rule) -> RuleDocument:
-    """The document."""
     return RuleDocument(
         rule.action,
         tuple(map(_from_peer, rule.peers)),

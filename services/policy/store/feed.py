@@ -42,8 +42,6 @@ KINDS: Final = ("policy", "tenant", "endpoint", PAGE, *TOPOLOGY_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
-    """A record."""
-
     value: T
     revision: Revision
     """At which it was written."""
@@ -68,6 +66,8 @@ class PolicyFeed:
         self.attached: dict[NodeName, dict[EndpointName, Entry[Endpoint]]] = {}
         """By agents."""
         self._nodes_of: dict[EndpointName, dict[NodeName, Entry[Endpoint]]] = {}
+        self._by_allocation: dict[EndpointName, dict[EndpointName, None]] = {}
+        """Endpoints whose addresses have another name in ipam, which their orchestrator said."""
         self.edition: Revision = 0
         """Of the last change of policies or tenants."""
         self.staging: Revision = 0
@@ -85,7 +85,6 @@ class PolicyFeed:
         }
 
     def apply_batch(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}
             for key in self._keys_known - there:
@@ -109,9 +108,10 @@ class PolicyFeed:
 
     def allocations_changed(self, names: Iterable[EndpointName]) -> None:
         """What ipam says of these names changed."""
-        for name in names:
-            if name in self._nodes_of:
-                self._merge(name)
+        for allocation in names:
+            for name in (allocation, *self._by_allocation.get(allocation, ())):
+                if name in self._nodes_of:
+                    self._merge(name)
 
     def _take(self, key: str, item: KeyValue | None, revision: Revision) -> None:
         keys = self._keys
@@ -168,13 +168,22 @@ class PolicyFeed:
 
     def _take_said(self, text: str, item: KeyValue | None) -> None:
         name = EndpointName(text)
+        _discard(self._by_allocation, self._allocation(name), name)
         if item is None:
             self.by_orchestrator.pop(name, None)
         else:
             self.by_orchestrator[name] = Entry(
                 codec.decode_endpoint(name, item.value), item.mod_revision
             )
+            if (allocation := self._allocation(name)) != name:
+                self._by_allocation.setdefault(allocation, {})[name] = None
         self._merge(name)
+
+    def _allocation(self, name: EndpointName) -> EndpointName:
+        """The name under which ipam has an endpoint's addresses."""
+        said = self.by_orchestrator.get(name)
+        wanted = said.value.wanted if said is not None else None
+        return EndpointName(wanted.allocation) if wanted is not None and wanted.allocation else name
 
     def _take_attached(self, text: str, item: KeyValue | None) -> None:
         first, _, second = text.partition("/")
@@ -215,7 +224,7 @@ class PolicyFeed:
         for node, claim in self._nodes_of.get(name, {}).items():
             believed, why = None, ""
             if node in self._engine.nodes:
-                believed, why = compare(claim.value, self._holder)
+                believed, why = compare(claim.value, self._allocation(name), self._holder)
             if why:
                 self.disputed[node, name] = why
             else:

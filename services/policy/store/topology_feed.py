@@ -15,8 +15,6 @@ from services.policy.model import PolicyNetwork, PolicyNode
 
 
 class TopologyFeed:
-    """Follows the view."""
-
     def __init__(
         self, keys: Keys, engine: Engine, on_nodes: Callable[[Collection[NodeName]], None]
     ) -> None:
@@ -26,7 +24,6 @@ class TopologyFeed:
         self._on_nodes = on_nodes
 
     def apply_batch(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
         view, engine = self.view, self._engine
         difference = view.apply_batch(batch)
         if difference.layout:

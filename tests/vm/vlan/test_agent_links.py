@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
+from services.agent.kernel.heard import ALL
 from services.agent.model import Myself, Remote
 from services.agent.routing.reconcile import Reconciler
 from services.agent.uninstall import uninstall
@@ -52,8 +53,8 @@ async def test_a_link_is_made_repaired_changed_and_removed(
     node, _ = pair
     before = node.run("ip -o link")
 
-    def kernel() -> Kernel:
-        return Kernel(tmp_path, enter=lambda: enter(node.path))
+    def kernel() -> KernelDrivers:
+        return KernelDrivers(tmp_path, enter=lambda: enter(node.path))
 
     made = {"e0.5": frozenset([OWN])}
     reconciler = Reconciler(kernel(), MINE, made_addresses=made)
@@ -75,7 +76,8 @@ async def test_a_link_is_made_repaired_changed_and_removed(
         assert not await reconciler.reached()
         assert "mtu 1400" in node.run("ip link show e0.5")
         index = node.run("ip -o link show e0.5").split(":")[0]
-        reconciler.look_again()
+        reconciler._inputs.read(ALL)
+        reconciler._loop.touch()
         assert not await reconciler.reached()
         assert node.run("ip -o link show e0.5").split(":")[0] == index, "it was not made anew"
     task.cancel()
@@ -95,12 +97,12 @@ async def test_a_link_that_somebody_made_is_used_and_kept(
     # the kernel says so a moment later
     await until(lambda: "state UP" in node.run("ip link show e0.5"), DEADLINE)
     before = node.run("ip -d -o link show e0.5")
-    reconciler = Reconciler(Kernel(tmp_path, enter=lambda: enter(node.path)), MINE)
+    reconciler = Reconciler(KernelDrivers(tmp_path, enter=lambda: enter(node.path)), MINE)
     task = asyncio.create_task(reconciler.run())
     async with asyncio.timeout(DEADLINE):
         reconciler.set_remote(remote())
         assert not await reconciler.reached()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert not await uninstall(Kernel(tmp_path, enter=lambda: enter(node.path)), tmp_path)
+    assert not await uninstall(KernelDrivers(tmp_path, enter=lambda: enter(node.path)), tmp_path)
     assert node.run("ip -d -o link show e0.5") == before

@@ -138,7 +138,6 @@ def delete_chain(table: str, name: str) -> bytes:
 
 
 def flush_chain(table: str, name: str) -> bytes:
-    """Removes all rules of a chain."""
     return request(table, DELETE_RULE, text(2, name))
 
 
@@ -175,7 +174,6 @@ def new_counter(table: str, name: str) -> bytes:
 
 
 def delete_counter(table: str, name: str) -> bytes:
-    """Removes a counter."""
     return request(table, DELETE_OBJECT, text(2, name) + number(3, _COUNTER))
 
 

@@ -38,7 +38,7 @@ class Noted:
     look: Look | None
 
 
-class Asked:
+class RouteInputs:
     """All that others say."""
 
     def __init__(self, myself: Myself, *, attachments_known: bool) -> None:
