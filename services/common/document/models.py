@@ -80,6 +80,16 @@ def read(
     return kind(**values)
 
 
+def given(kind: type, fields: Fields) -> frozenset[str]:
+    """The fields of a model that somebody asks for, whatever their values."""
+    return frozenset(
+        field.name
+        for field in describe(kind)
+        if not (field.output_only or field.derived)
+        and (fields.has(field.name) or fields.has(camel(field.name)))
+    )
+
+
 def choice(fields: Fields, name: str, kind: type[_E], default: _D) -> _E | _D:
     """One of a few words, in whatever case, or in proto3's JSON form."""
     text = fields.text(name)
@@ -109,7 +119,7 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
             number = fields.number(name)
             return default if number is None else number
         case Shape.SECONDS:
-            return _seconds(fields, name, default)
+            return seconds(fields, name, default)
         case Shape.FLAG:
             return fields.truth(name)
         case Shape.CHOICE:
@@ -125,7 +135,7 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
             return _mapping(fields, name, cast("FieldType", kind.items))
 
 
-def _seconds(fields: Fields, name: str, default: object) -> object:
+def seconds(fields: Fields, name: str, default: _T) -> float | _T:
     """From text such as 30s, 500ms, 2m or a bare number of seconds."""
     text = fields.text(name)
     match = _DURATION.fullmatch(text)
