@@ -36,6 +36,15 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceWay:
+    """Where packets go that are marked with the number of a device's leg."""
+
+    number: int
+    network: NetworkName
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointAddress:
     """An address of an endpoint."""
 
@@ -66,7 +75,8 @@ class WantedEndpoint:
     addresses: tuple[AddressWant, ...] = ()
     """Empty: one of any network."""
     allocation: str = ""
-    """Name of its addresses in ipam; empty: the endpoint's."""
+    """Name of its addresses in ipam, for which the orchestrator gives them back; empty: the
+    endpoint's."""
     is_ending: bool = False
     """Its addresses are no longer wanted once it is detached."""
     refusal: str = ""

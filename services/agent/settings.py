@@ -96,7 +96,6 @@ class RuleSettings(Section):
         return value
 
     def logging(self) -> Logging | None:
-        """The log as a value."""
         return None if self.log_group is None else Logging(self.log_group, self.log_rate)
 
 
@@ -152,7 +151,6 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
 
     @property
     def name(self) -> NodeName:
-        """The node's name."""
         return NodeName(self.node)
 
     def declared(self) -> tuple[Attachment, ...]:

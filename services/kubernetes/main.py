@@ -36,6 +36,7 @@ from services.kubernetes.control.apply_topology import TopologyApplier
 from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.collecting import Collecting
 from services.kubernetes.control.followed import Followed, follow
+from services.kubernetes.control.keeping import Keeping
 from services.kubernetes.control.leading import Leading
 from services.kubernetes.control.mark_nodes import NodeMarking
 from services.kubernetes.control.show_in_force import InForceShowing
@@ -65,6 +66,7 @@ class Parts:
     policy: PolicyCalls
     topology: TopologyCalls
     ipam: IpamCalls
+    keeping: Keeping
     places: PlacesFollower
 
 
@@ -111,15 +113,17 @@ def _parts(
     life.on_stop(Phase.CLOSE, "policy", policy.close)
     life.on_stop(Phase.CLOSE, "topology", topology.close)
     life.on_stop(Phase.CLOSE, "ipam", ipam.close)
+    recorder, ipam_calls = Recorder(server), IpamCalls(ipam)
     return Parts(
         server,
         FreshReads(server),
         follow(server, metrics),
-        Recorder(server),
+        recorder,
         metrics,
         PolicyCalls(policy),
         TopologyCalls(topology),
-        IpamCalls(ipam),
+        ipam_calls,
+        Keeping(ipam_calls, recorder),
         PlacesFollower(topology.stubs),
     )
 
@@ -136,6 +140,7 @@ def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: 
             parts.metrics,
             changed,
             segment_label=settings.segment_label,
+            keeping=parts.keeping,
         ),
     )
     in_force = InForceShowing(parts.followed, policy, parts.policy, parts.server, parts.recorder)
@@ -166,7 +171,14 @@ def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: 
         parts.followed.nodes, parts.policy, parts.server, lambda: parts.places.places
     )
     leading.also("nodes", marking.run)
-    collecting = Collecting(parts.ipam, parts.policy, parts.fresh, parts.metrics, policy.node_of)
+    collecting = Collecting(
+        parts.ipam,
+        parts.policy,
+        parts.fresh,
+        parts.metrics,
+        policy.node_of,
+        kept_seconds=settings.kept_seconds,
+    )
     leading.also("leaks", collecting.run)
     if (folder := settings.authority.folder) is not None:
         authority = Authority(folder, settings.authority.namespace, settings.authority.account)
@@ -196,7 +208,13 @@ async def _serve_extender(life: Lifecycle, settings: KubernetesSettings, parts: 
     waiting = Waiting(parts.server, parts.followed, parts.ipam, places)
     label = settings.segment_label
     binder = Binder(
-        parts.server, parts.followed, parts.fresh, parts.ipam, waiting, segment_label=label
+        parts.server,
+        parts.followed,
+        parts.fresh,
+        parts.ipam,
+        waiting,
+        parts.keeping,
+        segment_label=label,
     )
     extender = Extender(parts.followed, parts.ipam, places, binder, waiting, segment_label=label)
     http = HttpServer("extender", extender.routes, roles=SCHEDULING_ROLES)

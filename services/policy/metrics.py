@@ -19,13 +19,13 @@ class Operation(StrEnum):
     TENANT = "tenant"
     ENDPOINT = "endpoint"
     REPORT = "report"
+    DEVICES = "devices"
 
 
 class PolicyMetrics(Mutations[Operation]):
     """The family, once per registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Registers it."""
         changes = Counter(
             "romana_policy_changes",
             "Mutations by how they ended.",

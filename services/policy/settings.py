@@ -13,8 +13,6 @@ from services.common.process.settings import (
 
 
 class PolicySettings(ServiceSettings, env_prefix="ROMANA_POLICY__"):
-    """The policy service."""
-
     listen: ListenSettings = ListenSettings(address="127.0.0.1:9630")
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9631")
     etcd: EtcdSettings = EtcdSettings()

@@ -10,6 +10,8 @@ import importlib
 import sys
 
 from google.protobuf import json_format
+from google.rpc import error_details_pb2  # noqa: F401  # what statuses may have inside
+from romana.ipam.v1 import utilization_pb2  # noqa: F401  # the same
 
 from services.common.rpc.channel import open_channel
 

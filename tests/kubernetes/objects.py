@@ -92,6 +92,16 @@ def deployment(
     }
 
 
+def stateful_set(
+    name: str, replicas: int, *, space: str = "default", **annotations: str
+) -> dict[str, Any]:
+    """The same, of pods with names of their own."""
+    made = deployment(name, replicas, space=space, **annotations)
+    made["kind"] = "StatefulSet"
+    made["spec"] |= {"serviceName": name, "podManagementPolicy": "Parallel"}
+    return made
+
+
 def service(name: str, app: str, *, space: str = "default") -> dict[str, Any]:
     """In front of the pods of an app."""
     return {

@@ -241,7 +241,8 @@ class Romana:
                 "cidr": prefix,
                 "mode": "onlink",
                 "gateway": str(ipaddress.IPv4Network(prefix)[1]),
-                **({"block_length": 32, "reuse_delay": "0s"} if name == "tiny" else {}),
+                "reuse_delay": "0s",
+                **({"block_length": 32} if name == "tiny" else {}),
             }
             for name, prefix in WIRES.items()
         ]
@@ -346,6 +347,7 @@ class Romana:
                     "KUBECONFIG": str(kubeconfig(hosts, ROMANA)),
                     "IDENTITY": name,
                     "LEASE__SECONDS": str(LEASE_SECONDS),
+                    "KEPT_SECONDS": "5",
                     "METRICS__ADDRESS": f"127.0.0.1:{METRICS[name]}",
                     "EXTENDER__ADDRESS": f"127.0.0.1:{METRICS[name] - 1}",
                     "WEBHOOK__ADDRESS": f"{self._address}:{METRICS[name] + 9}",

@@ -66,7 +66,7 @@ async def _write_detaching(parts: Parts, record: Record) -> Record:
         await parts.records.write(record, durable=False)
     except WrongState as error:  # a disk that is broken must not keep a container
         log.error("detach_not_noted", endpoint=record.spec.name, message=error.message)  # noqa: TRY400
-        parts.records.take(record)
+        parts.records.adopt(record)
     return record
 
 
@@ -94,9 +94,12 @@ async def _let_go(parts: Parts) -> None:
 
 
 async def give_back(parts: Parts, record: Record) -> tuple[str, ...]:
-    """Releases in ipam and forgets; keeps the record for later if ipam is away."""
+    """Releases in ipam and forgets; keeps the record for later if ipam is away.
+
+    What has a name of the orchestrator's own in ipam is the orchestrator's to give back.
+    """
     name = record.spec.name
-    if parts.keeps(name):
+    if record.spec.allocation or parts.keeps(name):
         await parts.records.forget(name)
         return ()
     deadline = asyncio.get_running_loop().time() + GIVE_BACK_SECONDS

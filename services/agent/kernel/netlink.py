@@ -124,7 +124,6 @@ class Netlink:
         self._socket.setsockopt(socket.SOL_SOCKET, 32, size)  # SO_SNDBUFFORCE
 
     def close(self) -> None:
-        """Closes the socket."""
         self._socket.close()
 
     def __enter__(self) -> Netlink:

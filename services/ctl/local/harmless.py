@@ -79,6 +79,7 @@ SETTINGS: Final = frozenset(
         "identity",
         "segment_label",
         "force_node_deletion",
+        "kept_seconds",
         "tls.ca",
         "tls.certificate",
         "tls.key",

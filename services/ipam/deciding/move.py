@@ -46,6 +46,8 @@ def _check(ledger: Ledger, command: Move, block: Block) -> None:
             reason="NODE_NOT_FOUND",
             metadata={"field": "node", "node": command.node},
         )
+    if node.cordoned:
+        raise _refusal(command, block, f"node {node.name!r} is cordoned")
     area = ledger.area_of_node(node, block.network)
     if area is None or not node.is_attached(block.network):
         raise _refusal(command, block, f"node {node.name!r} is not on network {block.network!r}")

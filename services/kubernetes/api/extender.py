@@ -23,7 +23,7 @@ from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.followed import Followed
 from services.kubernetes.control.waiting import Waiting
 from services.kubernetes.objects.pods import Pod, PodObject, pod_of
-from services.kubernetes.scheduling.judging import judge, score
+from services.kubernetes.scheduling.judging import Home, judge, keep_at, score
 from services.kubernetes.scheduling.places import Places
 from services.kubernetes.scheduling.rooms import Rooms
 from services.kubernetes.wanted.endpoints import endpoint_of, is_endpoint
@@ -108,11 +108,15 @@ class Extender:
             if endpoint.refusal:
                 return _nowhere(nodes, endpoint.refusal)
             rooms, places = await self._look(pod, endpoint), self._known_places()
+            home = await self._home(endpoint)
         except NotFound as error:
             return _nowhere(nodes, error.message)
         except RomanaError as error:
             return _encode(_Filtered(error=error.message))
         judged = judge(rooms, places, nodes)
+        for node in keep_at(home, places, nodes) if home is not None else ():
+            if judged.failed.pop(node, None):
+                judged.fit.append(node)
         if judged.failed and not judged.fit:
             self._waiting.note(pod, endpoint, judged.failed)
         # servers before 1.21 know the first alone; to later ones the second goes before it
@@ -126,10 +130,17 @@ class Extender:
         marks = [0] * len(nodes)
         if is_endpoint(pod):
             try:
+                endpoint, places = self._endpoint(pod), self._known_places()
                 rooms = self._rooms.pop(pod.object_uid, None)
                 if rooms is None:
-                    rooms = await self._look(pod, self._endpoint(pod))
-                marks = score(rooms, self._known_places(), nodes)
+                    rooms = await self._look(pod, endpoint)
+                marks = score(rooms, places, nodes)
+                home = await self._home(endpoint)
+                if home is not None:
+                    kept = keep_at(home, places, nodes)
+                    marks = [
+                        kept.get(name, mark // 2) for name, mark in zip(nodes, marks, strict=True)
+                    ]
             except RomanaError as error:
                 log.info("not_prioritized", pod=pod.key, message=error.message)
         return _encode([_Priority(node, mark) for node, mark in zip(nodes, marks, strict=True)])
@@ -159,6 +170,10 @@ class Extender:
         if places is None:
             raise Unavailable("it is not known yet where nodes are")
         return places
+
+    async def _home(self, endpoint: WantedEndpoint) -> Home | None:
+        """Where the addresses are that stay with the pod's name."""
+        return await self._ipam.home_of(endpoint.allocation) if endpoint.allocation else None
 
     async def _look(self, pod: Pod, endpoint: WantedEndpoint) -> list[Rooms]:
         rooms = [

@@ -14,8 +14,9 @@ from services.common.model.names import GroupPath, NetworkName, NodeName, Segmen
 from services.common.rpc.enums import FAMILIES
 from services.common.rpc.replicas import Replicas
 from services.kubernetes.objects.networks import GroupUse, NetworkUse
+from services.kubernetes.scheduling.judging import Home
 from services.kubernetes.scheduling.rooms import Lack, Rooms
-from services.kubernetes.wanted.values import AddressWish, WantedEndpoint
+from services.kubernetes.wanted.values import AddressWish, WantedEndpoint, allocation_name
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
@@ -60,7 +61,7 @@ class IpamCalls:
         Raises Exhausted if there is none, AlreadyExists if the name has others.
         """
         spec = allocation_pb2.AllocationSpec(
-            name=endpoint.allocation or endpoint.name,
+            name=allocation_name(endpoint),
             node=node,
             tenant=endpoint.tenant,
             segment=endpoint.segment,
@@ -78,6 +79,12 @@ class IpamCalls:
             lambda stub: stub.ReleaseAddress, pb.ReleaseAddressRequest(spec=spec)
         )
         return list(answer.addresses)
+
+    async def move(self, name: str, node: NodeName) -> None:
+        """Takes what a name has along to a node; NotFound if it has nothing, WrongState with the
+        reason if it has to stay."""
+        request = pb.MoveAddressRequest(name=name, node=node)
+        await self._replicas.call(lambda stub: stub.MoveAddress, request)
 
     async def allocations(self) -> dict[str, NodeName]:
         """Names that have addresses, with their nodes."""
@@ -97,15 +104,16 @@ class IpamCalls:
         )
         return {one.network: _use(one) for one in answer.networks}
 
-    async def node_of(self, name: str) -> NodeName | None:
-        """The node that a name has addresses on; None: it has none."""
+    async def home_of(self, name: str) -> Home | None:
+        """Where a name has addresses; None: it has none."""
         try:
             answer = await self._replicas.call(
                 lambda stub: stub.GetAddress, pb.GetAddressRequest(name=name)
             )
         except NotFound:
             return None
-        return NodeName(answer.allocations[0].node)
+        networks = frozenset(NetworkName(one.network) for one in answer.allocations)
+        return Home(NodeName(answer.allocations[0].node), networks)
 
 
 def _use(message: utilization_pb2.NetworkUtilization) -> NetworkUse:

@@ -8,11 +8,12 @@ import msgspec
 
 from services.common.errors import NotFound, Unavailable
 from services.common.model.names import EndpointName
-from services.common.model.pods import parse_pod_endpoint
+from services.common.model.pods import PodName, parse_pod_endpoint
 from services.kubernetes.cluster.api_server import ApiServer
 from services.kubernetes.cluster.informer import Keyed, Kind, pages
-from services.kubernetes.cluster.kinds import PODS
+from services.kubernetes.cluster.kinds import NAMESPACES, PODS
 from services.kubernetes.wanted.endpoints import is_endpoint
+from services.kubernetes.wanted.sticky import allocation_of, is_sticky
 
 PAGE: Final = 500
 
@@ -35,6 +36,8 @@ class FreshReads:
         pod = parse_pod_endpoint(endpoint)
         if pod is None:
             raise ValueError(f"{endpoint!r} is no pod's")
+        if is_sticky(endpoint):
+            return await self._node_of_name(pod, endpoint)
         if pod.is_cut:
             found = await self._all(PODS, pod.namespace)
         else:
@@ -42,6 +45,16 @@ class FreshReads:
             found = [] if one is None else [one]
         nodes = (one.node for one in found if one.uid == pod.uid and is_endpoint(one))
         return next(nodes, None)
+
+    async def _node_of_name(self, name: PodName, allocation: str) -> str | None:
+        """The same of addresses that stay with a pod's name."""
+        namespace = await self.get(NAMESPACES, name.namespace)
+        if namespace is None:
+            return None
+        for pod in await self._all(PODS, name.namespace):
+            if is_endpoint(pod) and allocation_of(pod, namespace, []) == allocation:
+                return pod.node
+        return None
 
     async def _all(self, kind: Kind[T], namespace: str) -> list[T]:
         base, _, plural = kind.path.rpartition("/")

@@ -25,11 +25,12 @@ from services.kubernetes.cluster.api_server import ApiServer
 from services.kubernetes.cluster.fresh import FreshReads
 from services.kubernetes.cluster.kinds import NAMESPACES, PODS
 from services.kubernetes.control.followed import Followed
+from services.kubernetes.control.keeping import Keeping
 from services.kubernetes.control.waiting import Waiting
 from services.kubernetes.objects.namespaces import Namespace
 from services.kubernetes.objects.pods import Pod
 from services.kubernetes.wanted.endpoints import endpoint_of, is_endpoint
-from services.kubernetes.wanted.values import WantedEndpoint
+from services.kubernetes.wanted.values import WantedEndpoint, allocation_name
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +45,12 @@ class Binder:
         fresh: FreshReads,
         ipam: IpamCalls,
         waiting: Waiting,
+        keeping: Keeping,
         *,
         segment_label: str,
     ) -> None:
         self._waiting = waiting
+        self._keeping = keeping
         self._server = server
         self._followed = followed
         self._fresh = fresh
@@ -67,6 +70,7 @@ class Binder:
         endpoint, _ = endpoint_of(pod, namespace, self._segment_label)
         if endpoint.refusal:
             raise WrongState(endpoint.refusal)
+        await self._keeping.bring(pod, endpoint, node)
         try:
             existed = await self._allocate(pod, endpoint, node)
         except Exhausted:  # somebody else was quicker
@@ -115,7 +119,7 @@ class Binder:
 
     async def _give_back(self, endpoint: WantedEndpoint, node: NodeName | None) -> None:
         try:
-            await self._ipam.release(endpoint.allocation or endpoint.name, node)
+            await self._ipam.release(allocation_name(endpoint), node)
         except RomanaError as error:
             log.warning("not_given_back", endpoint=endpoint.name, message=error.message)
 

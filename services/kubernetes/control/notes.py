@@ -14,6 +14,7 @@ from services.kubernetes.objects.policies import NetworkPolicy
 
 BAD_ANNOTATION = "RomanaBadAnnotation"
 REFUSED = "RomanaRefused"
+NOT_KEPT = "RomanaAddressNotKept"
 FAILS_CLOSED = "RomanaFailsClosed"
 
 
@@ -51,6 +52,11 @@ def in_force(item: NetworkPolicy, finding: Finding) -> Note:
     """Whether nodes hold to a policy as it is."""
     reason = finding.type if finding.holds else f"Not{finding.type}"
     return Note(subject_of(item), reason, finding.message, is_warning=not finding.holds)
+
+
+def not_kept(pod: Pod, error: RomanaError) -> Note:
+    """A pod gets other addresses than the one of its name had before."""
+    return Note(subject_of(pod), NOT_KEPT, error.message)
 
 
 def _text(problems: Sequence[Violation]) -> str:

@@ -17,6 +17,7 @@ import structlog
 
 from services.common.errors import InvalidInput, RomanaError, Violation
 from services.common.model.names import EndpointName, Tenant
+from services.common.model.pods import parse_pod_endpoint
 from services.kubernetes.calls.policy import PolicyCalls
 from services.kubernetes.cluster.fresh import FreshReads
 from services.kubernetes.cluster.informer import Change
@@ -29,11 +30,13 @@ from services.kubernetes.cluster.recorder import Recorder
 from services.kubernetes.control import notes
 from services.kubernetes.control.dirty import Dirty
 from services.kubernetes.control.followed import Followed
+from services.kubernetes.control.keeping import Keeping
 from services.kubernetes.metrics import ControllerMetrics, Outcome, What
 from services.kubernetes.objects.namespaces import Namespace
 from services.kubernetes.objects.pods import Pod
 from services.kubernetes.objects.policies import CLUSTER, NetworkPolicy, is_status
 from services.kubernetes.wanted.endpoints import endpoint_of, is_endpoint
+from services.kubernetes.wanted.sticky import allocation_of, is_sticky
 from services.kubernetes.wanted.tenants import tenant_of
 from services.kubernetes.wanted.values import WantedEndpoint, WantedTenant
 
@@ -63,8 +66,12 @@ class PolicyTeller:
         changed: Callable[[], None],
         *,
         segment_label: str,
+        keeping: Keeping,
     ) -> None:
         """`changed` is called when there is something to tell."""
+        self._keeping = keeping
+        self._elsewhere: set[EndpointName] = set()
+        """Pods whose name may still have its addresses on another node."""
         self._followed = followed
         self._calls = calls
         self._fresh = fresh
@@ -93,7 +100,19 @@ class PolicyTeller:
         """The node that the pod of an endpoint is bound to; empty: not yet to any. None: there is
         no such pod."""
         key = self._pods.get(name)
+        if key is None and is_sticky(name):
+            return self._node_of_name(name)
         return None if key is None else self._followed.pods.items[key].node
+
+    def _node_of_name(self, allocation: EndpointName) -> str | None:
+        """The same of addresses that stay with a pod's name."""
+        name = parse_pod_endpoint(allocation)
+        assert name is not None
+        pod = self._followed.pods.items.get(f"{name.namespace}/{name.name}")
+        namespace = self._followed.namespaces.items.get(name.namespace)
+        if pod is None or namespace is None or not is_endpoint(pod):
+            return None
+        return pod.node if allocation_of(pod, namespace, []) == allocation else None
 
     @property
     def backlog(self) -> int:
@@ -136,6 +155,8 @@ class PolicyTeller:
     def mark_postponed(self) -> None:
         """Pods that are gone and still attached; who is refused is told of when he changes."""
         self._endpoints_marked.mark(self._lingering)
+        self._endpoints_marked.mark(self._elsewhere)
+        self._elsewhere.clear()
 
     async def tell(self) -> bool:
         """Tells some of it; whether there is more. What failed is marked again, and raised."""
@@ -291,6 +312,7 @@ class PolicyTeller:
             endpoint, problems = endpoint_of(pod, namespace, self._segment_label)
             if problems:
                 self._recorder.note(notes.bad_annotations(pod, problems))
+            await self._bring(pod, endpoint)
             there.append((pod, endpoint))
         if there:
             answers = await self._calls.put_endpoints([endpoint for _, endpoint in there])
@@ -298,6 +320,16 @@ class PolicyTeller:
                 self._answered(What.ENDPOINT, pod, error)
         for start in range(0, len(gone), AT_ONCE):
             await asyncio.gather(*map(self._end, gone[start : start + AT_ONCE]))
+
+    async def _bring(self, pod: Pod, endpoint: WantedEndpoint) -> None:
+        """Before its node asks for them: who bound the pod has done so, if that is our extender."""
+        if endpoint.node is None or endpoint.is_ending:
+            return
+        try:
+            await self._keeping.bring(pod, endpoint, endpoint.node)
+        except RomanaError as error:
+            self._elsewhere.add(endpoint.name)
+            log.warning("addresses_not_brought", pod=pod.key, message=error.message)
 
     async def _end(self, name: EndpointName) -> None:
         """Takes back what was said of a pod that is gone, once it is detached: it keeps its labels

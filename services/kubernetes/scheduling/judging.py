@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services.common.model.names import NodeName
+from services.common.model.names import NetworkName, NodeName
 from services.kubernetes.scheduling.places import Place, Places
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 
@@ -51,6 +51,30 @@ def judge(rooms: Sequence[Rooms], places: Places, nodes: Iterable[NodeName]) -> 
         else:
             judged.fit.append(name)
     return judged
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the addresses are that stay with a pod's name."""
+
+    node: NodeName
+    networks: frozenset[NetworkName]
+
+
+def keep_at(home: Home, places: Places, nodes: Iterable[NodeName]) -> dict[NodeName, int]:
+    """Marks of the nodes at which a pod may have the addresses of its name: where they are, and in
+    the same groups."""
+    place = places.nodes.get(home.node)
+    if place is None:
+        return {}
+    found = {name: places.nodes.get(name) for name in nodes}
+    return {
+        name: BEST if name == home.node else BEST - 1
+        for name, one in found.items()
+        if one is not None
+        and not (one.cordoned and name != home.node)
+        and all(one.groups.get(each) == place.groups.get(each) for each in home.networks)
+    }
 
 
 def score(rooms: Sequence[Rooms], places: Places, nodes: Sequence[NodeName]) -> list[int]:

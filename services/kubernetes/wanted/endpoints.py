@@ -9,6 +9,7 @@ from services.common.model.names import NodeName, Segment, Tenant, subject_name
 from services.kubernetes.objects.metadata import PREFIX
 from services.kubernetes.objects.namespaces import Namespace
 from services.kubernetes.objects.pods import Pod
+from services.kubernetes.wanted.sticky import allocation_of
 from services.kubernetes.wanted.values import WantedEndpoint
 from services.kubernetes.wanted.wishes import read_wishes
 
@@ -28,6 +29,7 @@ def endpoint_of(
     wishes = read_wishes(pod.annotations, namespace.annotations)
     segment = pod.labels.get(segment_label, namespace.labels.get(segment_label, ""))
     problems = list(wishes.problems)
+    allocation = allocation_of(pod, namespace, problems)
     problems += subject_name(segment, f"metadata.labels[{segment_label}]", optional=True)
     return (
         WantedEndpoint(
@@ -38,6 +40,7 @@ def endpoint_of(
             ports=pod.ports,
             node=NodeName(pod.node) if pod.node else None,
             addresses=wishes.addresses,
+            allocation=allocation,
             is_ending=pod.is_ending,
             refusal=InvalidInput.of(problems).message if problems else "",
         ),

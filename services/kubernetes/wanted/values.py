@@ -47,7 +47,8 @@ class WantedEndpoint:
     addresses: tuple[AddressWish, ...] = ()
     """Empty: one of any network."""
     allocation: str = ""
-    """Its name in ipam; empty: the endpoint's."""
+    """Its name in ipam; empty: the endpoint's. Otherwise its addresses are not the node's to give
+    back: they stay for the next pod of that name."""
     is_ending: bool = False
     """Its addresses are no longer wanted once it is detached."""
     refusal: str = ""
@@ -71,6 +72,11 @@ class Read:
 
     addresses: tuple[AddressWish, ...] = ()
     problems: tuple[Violation, ...] = field(default=())
+
+
+def allocation_name(endpoint: WantedEndpoint) -> str:
+    """The name of its addresses in ipam."""
+    return endpoint.allocation or endpoint.name
 
 
 def wishes_of(endpoint: WantedEndpoint) -> tuple[AddressWish, ...]:

@@ -48,8 +48,6 @@ Nodes = Mapping[str, api.NodeRealization]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What agents have said."""
-
     nodes: Nodes
 
     def behind(self, nodes: Collection[NodeName]) -> set[NodeName]:
@@ -65,8 +63,6 @@ class Known:
 
 
 class Realizing:
-    """Answers who has applied what."""
-
     def __init__(
         self,
         store: PolicyStore,

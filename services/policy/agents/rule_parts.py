@@ -25,7 +25,6 @@ def port(value: PortMatch) -> policy_pb2.PortMatch:
 
 
 def block(value: CidrBlock) -> policy_pb2.CidrBlock:
-    """A prefix with exceptions."""
     message = policy_pb2.CidrBlock(cidr=str(value.cidr))
     # the field is called as a word of Python
     getattr(message, "except").extend(map(str, value.exceptions))

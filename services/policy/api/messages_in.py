@@ -78,7 +78,6 @@ class EndpointFilter:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def matches(self, endpoint: Endpoint) -> bool:
-        """Says whether an endpoint is meant."""
         return (
             self.node in {"", endpoint.node}
             and self.tenant in {"", endpoint.tenant}

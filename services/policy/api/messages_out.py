@@ -24,7 +24,7 @@ from services.policy.model import (
     TenantRecord,
 )
 from services.policy.store.codec import Stored
-from services.policy.store.feed import Entry
+from services.policy.store.entry import Entry
 
 EndpointMessage: TypeAlias = endpoint_pb2.PolicyEndpoint
 
@@ -55,7 +55,6 @@ def policy(entry: Entry[Stored]) -> policy_pb2.Policy:
 
 
 def tenant(entry: Entry[TenantRecord]) -> endpoint_pb2.Tenant:
-    """What is known of a tenant."""
     return to_message(endpoint_pb2.Tenant, entry.value, etag=etag(entry.revision))
 
 

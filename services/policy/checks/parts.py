@@ -32,7 +32,6 @@ _ICMP_VERSION: Final = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
 
 
 def check_target(target: Target, tier: Tier, at: str) -> Iterator[Violation]:
-    """Checks where a policy applies."""
     if isinstance(target, EndpointSelector):
         yield from check_selector(target, f"{at}.endpoints")
         return
@@ -42,7 +41,6 @@ def check_target(target: Target, tier: Tier, at: str) -> Iterator[Violation]:
 
 
 def check_peer(peer: Peer, at: str) -> Iterator[Violation]:
-    """Checks the other side of a rule."""
     match peer:
         case EndpointSelector():
             yield from check_selector(peer, f"{at}.endpoints")
@@ -55,7 +53,6 @@ def check_peer(peer: Peer, at: str) -> Iterator[Violation]:
 
 
 def check_selector(selector: EndpointSelector, at: str) -> Iterator[Violation]:
-    """Checks a selector of endpoints."""
     for name, items, check_name in (
         ("tenants", selector.tenants, subject_name),
         ("segments", selector.segments, subject_name),
@@ -71,7 +68,6 @@ def check_selector(selector: EndpointSelector, at: str) -> Iterator[Violation]:
 
 
 def check_port(port: PortMatch, peers: Sequence[Peer], at: str) -> Iterator[Violation]:
-    """Checks what is spoken to."""
     numbered = bool(port.first or port.last)
     icmp = port.icmp_type is not None or port.icmp_code is not None
     if port.protocol is None and (numbered or port.name or icmp):

@@ -19,6 +19,7 @@ from services.common.model.names import (
     subject_name,
 )
 from services.common.model.rules import MAX_PORT, MAX_PRIORITY, Action, Direction, Tier
+from services.policy.checks.devices import check_via_use
 from services.policy.checks.parts import (
     check_peer,
     check_port,
@@ -80,6 +81,7 @@ def check(policy: Policy) -> Iterator[Violation]:
                 for place, port in enumerate(rule.ports):
                     if port.name:
                         yield Violation(f"{at}.ports[{place}].port_name", "nodes have no names")
+    yield from check_via_use(policy)
 
 
 def check_references(
@@ -92,13 +94,11 @@ def check_references(
 
 
 def check_tenant(tenant: TenantRecord) -> Iterator[Violation]:
-    """Everything that is wrong with a tenant."""
     yield from subject_name(tenant.name, "name")
     yield from _labels(tenant.labels, "labels")
 
 
 def check_endpoint(endpoint: Endpoint) -> Iterator[Violation]:
-    """Everything that is wrong with an endpoint."""
     yield from endpoint_name(endpoint.name, "name")
     yield from subject_name(endpoint.tenant, "tenant")
     yield from subject_name(endpoint.segment, "segment", optional=True)

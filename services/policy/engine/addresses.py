@@ -57,7 +57,6 @@ class NetworkMap:
         self._spans = spans
 
     def of(self, key: int) -> NetworkName | None:
-        """The network of an address."""
         at = bisect_right(self._firsts, key)
         if not at:
             return None

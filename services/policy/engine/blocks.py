@@ -23,8 +23,6 @@ from services.policy.model import EndpointSelector, LabelSelector
 
 @dataclass(frozen=True, slots=True)
 class OwnedBlock:
-    """A block that is somebody's."""
-
     cidr: Prefix
     network: NetworkName
     tenant: Tenant

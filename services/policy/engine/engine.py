@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from services.common.model.devices import DeviceGroupName, DeviceRules
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
 from services.common.model.network import Address, Isolation, Prefix
 from services.common.model.rules import (
@@ -69,6 +70,7 @@ class Engine:
         self._book = RuleBook(self._endpoints, self._nodes, self._blocks)
         self._tenants: dict[Tenant, TenantRecord] = {}
         self._networks: Mapping[NetworkName, PolicyNetwork] = {}
+        self._devices: Mapping[DeviceGroupName, DeviceRules] = {}
         self._isolates = False
         """Some network keeps endpoints apart."""
         self._spans: dict[NodeName, Span] = {}
@@ -83,7 +85,6 @@ class Engine:
     # What changes.
 
     def put_policy(self, policy: Policy) -> None:
-        """Adds or replaces a policy."""
         had = self._book.records.get(policy.name)
         if had is None or had.policy != policy:
             self._concern(self._book.put(policy))
@@ -142,8 +143,15 @@ class Engine:
         if isolated or self._isolates:
             self._effects.endpoints.update(self._endpoints.entries.values())
 
+    def set_devices(self, devices: Mapping[DeviceGroupName, DeviceRules]) -> None:
+        """Says which groups of devices there are, and how they are."""
+        had, self._devices = self._devices, dict(devices)
+        for name in {*had, *devices}:
+            group = devices.get(name)
+            if had.get(name) != group:
+                self._new[f"device/{name}"] = None if group is None else (NETWORKS, group)
+
     def put_node(self, node: PolicyNode) -> None:
-        """Adds or replaces a node."""
         had = self._nodes.entries.get(node.name)
         if had is None or had.node != node:
             self._nodes.put(node)
@@ -208,12 +216,15 @@ class Engine:
 
     @property
     def networks(self) -> Mapping[NetworkName, PolicyNetwork]:
-        """Networks, by name."""
         return self._networks
 
     @property
+    def devices(self) -> Mapping[DeviceGroupName, DeviceRules]:
+        """Groups of devices as nodes use them, by name."""
+        return self._devices
+
+    @property
     def nodes(self) -> Mapping[NodeName, PolicyNode]:
-        """Nodes, by name."""
         return _Values(self._nodes.entries, lambda entry: entry.node)
 
     def endpoint_at(self, address: Address) -> Endpoint | None:

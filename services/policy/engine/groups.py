@@ -87,8 +87,6 @@ class Filter:
 
 
 class Group:
-    """A group in use."""
-
     __slots__ = (
         "_filter",
         "_pages",
@@ -124,7 +122,6 @@ class Group:
         return self._filter.keys_of(subject)
 
     def add(self, keys: Iterable[int]) -> None:
-        """Adds addresses."""
         pages = self._pages
         for key in keys:
             page, bit = key >> PAGE_BITS, 1 << (key & _LOW)
@@ -135,7 +132,6 @@ class Group:
                     self._note(page, had)
 
     def remove(self, key: int) -> None:
-        """Takes out an address."""
         page, bit = key >> PAGE_BITS, 1 << (key & _LOW)
         had = self._pages.get(page, 0)
         if had & bit:

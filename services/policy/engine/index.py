@@ -104,7 +104,6 @@ class Postings(Generic[_Subject]):
         self._by_key: dict[str | int, dict[str, set[_Subject]]] = {}
 
     def add(self, subject: _Subject, facts: Iterable[Fact]) -> None:
-        """Adds facts of a subject."""
         by_key = self._by_key
         for key, value in facts:
             values = by_key.get(key)

@@ -65,7 +65,6 @@ class _Matcher(ABC, Generic[_Name, _Entry, _Selector, _Selection]):
         self._postings: Postings[_Entry] = Postings()
 
     def drop(self, name: _Name) -> _Entry:
-        """Removes a subject."""
         entry = self.entries.pop(name)
         self._withdraw(entry)
         self._changed().discard(entry)
@@ -163,7 +162,6 @@ class EndpointMatcher(_Matcher[EndpointName, EndpointEntry, EndpointSelector, En
     # Endpoints.
 
     def put(self, endpoint: Endpoint) -> None:
-        """Adds or replaces an endpoint."""
         entry = self.entries.get(endpoint.name)
         if entry is None:
             entry = EndpointEntry(endpoint, self.tenants.entry(endpoint.tenant))
@@ -298,14 +296,11 @@ class EndpointMatcher(_Matcher[EndpointName, EndpointEntry, EndpointSelector, En
 
 
 class NodeMatcher(_Matcher[NodeName, NodeEntry, NodeSelector, NodeSelection]):
-    """Nodes."""
-
     def __init__(self, effects: Effects) -> None:
         super().__init__(effects)
         self._buckets: Buckets[NodeSelection] = Buckets()
 
     def put(self, node: PolicyNode) -> None:
-        """Adds or replaces a node."""
         entry = self.entries.get(node.name)
         if entry is None:
             entry = self.entries[node.name] = NodeEntry(node)

@@ -13,8 +13,6 @@ from services.policy.model import Policy, Rule
 
 
 class RuleSetRecord:
-    """A rule set in use."""
-
     __slots__ = ("groups", "is_published", "nodes", "order", "owner", "rules", "topic")
 
     def __init__(

@@ -40,7 +40,6 @@ class Selection:
 
     @property
     def is_used(self) -> bool:
-        """Says whether anything needs it."""
         return bool(self.policies or self.groups or self.splits)
 
     def join(self, subject: Subject) -> AbstractSet[PolicyName]:
@@ -76,7 +75,6 @@ class Selection:
         return changed
 
     def attach(self, group: Group) -> None:
-        """Fills a new group."""
         self.groups += (group,)
         for subject in self.members:
             group.add(group.keys_of(subject))
@@ -103,8 +101,6 @@ class Selection:
 
 
 class EndpointSelection(Selection):
-    """Endpoints."""
-
     __slots__ = (
         "_networks",
         "_segments",
@@ -138,7 +134,6 @@ class EndpointSelection(Selection):
         return found
 
     def selects(self, entry: EndpointEntry) -> bool:
-        """Says whether an endpoint is selected."""
         return (
             (self.tenants is None or entry.tenant.name in self.tenants)
             and (self.tenant_selection is None or self.tenant_selection in entry.tenant.selections)
@@ -149,8 +144,6 @@ class EndpointSelection(Selection):
 
 
 class NodeSelection(Selection):
-    """Nodes."""
-
     __slots__ = ("_names", "_tests", "facts", "selector")
 
     def __init__(self, selector: NodeSelector) -> None:
@@ -162,14 +155,12 @@ class NodeSelection(Selection):
         self._tests = tests(selector.labels)
 
     def demands(self) -> list[Demand]:
-        """Of nodes."""
         found = label_demands(self._tests)
         if self._names is not None:
             found.append((NAME, frozenset(self._names)))
         return found
 
     def selects(self, entry: NodeEntry) -> bool:
-        """Says whether a node is selected."""
         return (self._names is None or entry.name in self._names) and passes(
             self._tests, entry.node.labels
         )

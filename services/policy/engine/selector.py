@@ -138,5 +138,4 @@ def passes(conditions: tuple[Test, ...], labels: Mapping[str, str]) -> bool:
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """Says whether labels are selected."""
     return passes(tests(selector), labels)

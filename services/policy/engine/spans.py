@@ -46,11 +46,9 @@ class Span:
 
     @property
     def is_empty(self) -> bool:
-        """Says whether there is nothing on it."""
         return not (self.endpoints or self._rule_sets)
 
     def needs(self, rule_sets: Iterable[RuleSetRecord]) -> bool:
-        """Says whether it needs one of these."""
         return any(one in self._rule_sets for one in rule_sets)
 
     def add(self, rule_sets: Iterable[RuleSetRecord]) -> None:

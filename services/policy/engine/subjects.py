@@ -40,7 +40,6 @@ class Subject:
 
     @property
     def ports(self) -> Sequence[NamedPort]:
-        """Its names of ports."""
         return ()
 
     def numbers(self, protocol: Protocol | None, name: str) -> Sequence[int]:
@@ -77,17 +76,13 @@ class TenantSelection:
         """Selections that have it."""
 
     def demands(self) -> list[Demand]:
-        """Of tenants."""
         return label_demands(self.tests)
 
     def selects(self, tenant: TenantEntry) -> bool:
-        """Says whether a tenant is selected."""
         return passes(self.tests, tenant.record.labels)
 
 
 class EndpointEntry(Subject):
-    """An endpoint."""
-
     __slots__ = ("endpoint", "tenant")
 
     def __init__(self, endpoint: Endpoint, tenant: TenantEntry) -> None:
@@ -107,12 +102,10 @@ class EndpointEntry(Subject):
 
     @property
     def is_attached(self) -> bool:
-        """Says whether a node has it."""
         return bool(self.keys) and self.endpoint.node is not None
 
     @property
     def ports(self) -> Sequence[NamedPort]:
-        """Its names of ports."""
         return self.endpoint.ports
 
 
@@ -134,5 +127,4 @@ class NodeEntry(Subject):
 
     @property
     def name(self) -> NodeName:
-        """Its name."""
         return self.node.name

@@ -16,8 +16,6 @@ from services.policy.model import PolicyNetwork
 
 
 class PathKind(Enum):
-    """What kind of way."""
-
     SAME_NODE = "same node"
     DIRECT = "direct"
     GATEWAY = "gateway"
@@ -26,8 +24,6 @@ class PathKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The way of a packet."""
-
     kind: PathKind
     hops: tuple[str, ...]
     """Names of nodes and addresses of gateways, in order."""
@@ -46,7 +42,6 @@ class End:
 
 
 def path(source: End, destination: End, networks: Mapping[NetworkName, PolicyNetwork]) -> Path:
-    """The way from one address to another."""
     begin, end = network_of(source.address, networks), network_of(destination.address, networks)
     hops = [str(one) for one in (source.node, destination.node) if one is not None]
     together = begin == end or source.is_node or destination.is_node
@@ -83,7 +78,6 @@ def path(source: End, destination: End, networks: Mapping[NetworkName, PolicyNet
 def network_of(
     address: Address, networks: Mapping[NetworkName, PolicyNetwork]
 ) -> PolicyNetwork | None:
-    """The network that an address is on."""
     for network in networks.values():
         if address.version == network.cidr.version and address in network.cidr:
             return network

@@ -121,8 +121,6 @@ def _rules(parent: Fields, direction: Direction, spec: Spec, findings: Findings)
 
 
 class _Selectors:
-    """Reads selectors of pods."""
-
     def __init__(self, findings: Findings, places: dict[str, str]) -> None:
         self._findings = findings
         self._places = places
@@ -154,8 +152,6 @@ class _Selectors:
 
 
 class _RuleReader:
-    """Reads one rule."""
-
     def __init__(
         self,
         fields: Fields,

@@ -28,8 +28,6 @@ T = TypeVar("T")
 
 
 class Form(StrEnum):
-    """How policies are written."""
-
     ROMANA = "romana"
     KUBERNETES = "kubernetes"
     ROMANA_V2 = "romana_v2"
@@ -45,12 +43,10 @@ class Document:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """Its policies, in order."""
         return tuple(one.value for one in self.read_policies)
 
     @property
     def tenants(self) -> tuple[TenantRecord, ...]:
-        """Its tenants, in order."""
         return tuple(one.value for one in self.read_tenants)
 
     @property

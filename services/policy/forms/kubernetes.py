@@ -245,8 +245,6 @@ class _Reader:
 
 
 class _Spec:
-    """Reads `spec`."""
-
     def __init__(
         self, fields: Fields, namespace: Tenant, findings: Findings, places: dict[str, str]
     ) -> None:

@@ -71,14 +71,12 @@ def read_policy(tree: Tree, at: str, findings: Findings) -> Read[Policy]:
 
 
 def read_tenant(tree: Tree, at: str, findings: Findings) -> Read[TenantRecord]:
-    """Reads a tenant."""
     fields = Fields(tree, at, findings)
     models.ignore_output(fields, *_OUTPUT)
     return Read(models.read(TenantRecord, fields), at)
 
 
 def read_endpoint(tree: Tree, at: str, findings: Findings) -> Read[Endpoint]:
-    """Reads an endpoint."""
     fields = Fields(tree, at, findings)
     models.ignore_output(fields, *_OUTPUT)
     endpoint = models.read(
@@ -122,8 +120,6 @@ def _wanted_address(fields: Fields) -> WantedAddress:
 
 
 class _Reader:
-    """Reads the parts of one policy."""
-
     def __init__(self) -> None:
         self.places: dict[str, str] = {}
         """Of conditions on labels."""

@@ -93,8 +93,6 @@ def read(
 
 
 class _Reader:
-    """Reads one policy."""
-
     def __init__(
         self, tree: Tree, at: str, findings: Findings, networks: Collection[PolicyNetwork]
     ) -> None:

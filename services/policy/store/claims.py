@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from services.common.model.names import EndpointName
 from services.common.model.network import Address
 from services.policy.model import Endpoint
 from services.policy.store.ipam_feed import Holder
 
 
 def compare(
-    claim: Endpoint, holder: Callable[[Address], Holder | None]
+    claim: Endpoint, allocation: EndpointName, holder: Callable[[Address], Holder | None]
 ) -> tuple[Endpoint | None, str]:
     """What is believed of a claim, with the addresses that ipam gave; and what is not, for people.
 
-    None: nothing is. Two claims of one name are never both believed, since a name has its addresses
-    on one node.
+    `allocation`: the name under which ipam has its addresses. None: nothing is. Two claims of one
+    name are never both believed, since a name has its addresses on one node.
     """
     assert claim.node is not None
-    given = Holder(claim.name, claim.node, claim.tenant, claim.segment)
+    given = Holder(allocation, claim.node, claim.tenant, claim.segment)
     held = {address: holder(address) for address in claim.addresses}
     believed = tuple(address for address in claim.addresses if held[address] == given)
     wrong = [

@@ -50,8 +50,6 @@ class Stored:
 
 
 class PolicyDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A policy."""
-
     targets: tuple[TargetDocument, ...]
     rules: dict[Direction, tuple[RuleDocument, ...]]
     tier: str = Tier.TENANT.name
@@ -65,15 +63,11 @@ class PolicyDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TenantDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tenant."""
-
     labels: dict[str, str] = {}
     isolation: Isolation | None = None
 
 
 class PortDocument(msgspec.Struct, frozen=True, array_like=True):
-    """A named port."""
-
     name: str
     protocol: Protocol
     port: int
@@ -111,7 +105,6 @@ _endpoints = msgspec.json.Decoder(EndpointDocument)
 
 
 def encode_policy(stored: Stored) -> bytes:
-    """The document to store."""
     policy = stored.policy
     origin = policy.origin
     return _encoder.encode(
@@ -157,7 +150,6 @@ def decode_policy(name: PolicyName, document: bytes) -> Stored:
 
 
 def encode_tenant(tenant: TenantRecord) -> bytes:
-    """The document to store."""
     return _encoder.encode(TenantDocument(dict(tenant.labels), tenant.isolation))
 
 

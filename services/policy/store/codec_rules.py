@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import msgspec
 
+from services.common.model.devices import DeviceGroupName
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import Action, CidrBlock, PortMatch, Protocol
 from services.policy.model import (
@@ -23,8 +24,6 @@ from services.policy.model import (
 
 
 class RequirementDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A condition on a label."""
-
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
@@ -34,8 +33,6 @@ Labels = tuple[RequirementDocument, ...]
 
 
 class EndpointsDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A selector of endpoints."""
-
     tenants: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
@@ -44,15 +41,11 @@ class EndpointsDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodesDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A selector of nodes."""
-
     names: tuple[str, ...] = ()
     labels: Labels = ()
 
 
 class BlockDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A prefix."""
-
     cidr: str
     exceptions: tuple[str, ...] = ()
 
@@ -91,10 +84,10 @@ class RuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     action: Action = Action.ALLOW
     peers: tuple[PeerDocument, ...] = (PeerDocument(any=True),)
     ports: tuple[PortDocument, ...] = (PortDocument(),)
+    via: str = ""
 
 
 def from_target(target: Target) -> TargetDocument:
-    """The document."""
     if isinstance(target, EndpointSelector):
         return TargetDocument(endpoints=_from_endpoints(target))
     return TargetDocument(nodes=_from_nodes(target))
@@ -110,7 +103,6 @@ def to_target(record: TargetDocument) -> Target:
 
 
 def from_rule(rule: Rule) -> RuleDocument:
-    """The document."""
     return RuleDocument(
         rule.action,
         tuple(map(_from_peer, rule.peers)),
@@ -120,6 +112,7 @@ def from_rule(rule: Rule) -> RuleDocument:
             )
             for port in rule.ports
         ),
+        rule.via or "",
     )
 
 
@@ -136,6 +129,7 @@ def to_rule(record: RuleDocument) -> Rule:
             )
             for port in record.ports
         ),
+        DeviceGroupName(record.via) if record.via else None,
     )
 
 

@@ -23,8 +23,6 @@ MAX_OF_NODE: Final = 10_000
 
 
 class EndpointChanges:
-    """Writes endpoints."""
-
     def __init__(self, store: PolicyStore, metrics: PolicyMetrics) -> None:
         self._store = store
         self._feed = store.feed

@@ -14,8 +14,8 @@ nothing is known before that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Revision, Snapshot, WatchBatch
@@ -30,23 +30,16 @@ from services.policy.model import Endpoint, TenantRecord
 from services.policy.store import codec
 from services.policy.store.claims import compare
 from services.policy.store.codec import Stored
+from services.policy.store.device_feed import DeviceFeed
+from services.policy.store.entry import Entry
 from services.policy.store.ipam_feed import PAGE, Holder
 
 T = TypeVar("T")
 K = TypeVar("K")
 N = TypeVar("N")
 
-KINDS: Final = ("policy", "tenant", "endpoint", PAGE, *TOPOLOGY_KINDS)
+KINDS: Final = ("policy", "tenant", "endpoint", "device", PAGE, *TOPOLOGY_KINDS)
 """Of records that may be unreadable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry(Generic[T]):
-    """A record."""
-
-    value: T
-    revision: Revision
-    """At which it was written."""
 
 
 class PolicyFeed:
@@ -68,12 +61,15 @@ class PolicyFeed:
         self.attached: dict[NodeName, dict[EndpointName, Entry[Endpoint]]] = {}
         """By agents."""
         self._nodes_of: dict[EndpointName, dict[NodeName, Entry[Endpoint]]] = {}
+        self._by_allocation: dict[EndpointName, dict[EndpointName, None]] = {}
+        """Endpoints whose addresses have another name in ipam, which their orchestrator said."""
         self.edition: Revision = 0
         """Of the last change of policies or tenants."""
         self.staging: Revision = 0
         """Somebody prepares a set since then; 0: nobody."""
         self.applying: Entry[str] | None = None
         """The set that counts, though its parts are not yet in their places."""
+        self.devices = DeviceFeed(keys, engine)
         self.unreadable = UnreadableRecords()
         self._staged: dict[str, dict[str, bytes]] = {}
         self._keys_known: set[str] = set()
@@ -82,10 +78,10 @@ class PolicyFeed:
             keys.tenants: ("tenant", self._take_tenant),
             keys.policy_endpoints: ("endpoint", self._take_said),
             keys.attached: ("endpoint", self._take_attached),
+            **{prefix: ("device", taker) for prefix, taker in self.devices.takers.items()},
         }
 
     def apply_batch(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}
             for key in self._keys_known - there:
@@ -109,9 +105,10 @@ class PolicyFeed:
 
     def allocations_changed(self, names: Iterable[EndpointName]) -> None:
         """What ipam says of these names changed."""
-        for name in names:
-            if name in self._nodes_of:
-                self._merge(name)
+        for allocation in names:
+            for name in (allocation, *self._by_allocation.get(allocation, ())):
+                if name in self._nodes_of:
+                    self._merge(name)
 
     def _take(self, key: str, item: KeyValue | None, revision: Revision) -> None:
         keys = self._keys
@@ -168,13 +165,22 @@ class PolicyFeed:
 
     def _take_said(self, text: str, item: KeyValue | None) -> None:
         name = EndpointName(text)
+        _discard(self._by_allocation, self._allocation(name), name)
         if item is None:
             self.by_orchestrator.pop(name, None)
         else:
             self.by_orchestrator[name] = Entry(
                 codec.decode_endpoint(name, item.value), item.mod_revision
             )
+            if (allocation := self._allocation(name)) != name:
+                self._by_allocation.setdefault(allocation, {})[name] = None
         self._merge(name)
+
+    def _allocation(self, name: EndpointName) -> EndpointName:
+        """The name under which ipam has an endpoint's addresses."""
+        said = self.by_orchestrator.get(name)
+        wanted = said.value.wanted if said is not None else None
+        return EndpointName(wanted.allocation) if wanted is not None and wanted.allocation else name
 
     def _take_attached(self, text: str, item: KeyValue | None) -> None:
         first, _, second = text.partition("/")
@@ -215,7 +221,7 @@ class PolicyFeed:
         for node, claim in self._nodes_of.get(name, {}).items():
             believed, why = None, ""
             if node in self._engine.nodes:
-                believed, why = compare(claim.value, self._holder)
+                believed, why = compare(claim.value, self._allocation(name), self._holder)
             if why:
                 self.disputed[node, name] = why
             else:

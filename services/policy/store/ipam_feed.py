@@ -58,7 +58,6 @@ class IpamFeed:
         self.unreadable = UnreadableRecords()
 
     def apply_batch(self, batch: WatchBatch) -> None:
-        """Takes a batch of the watch."""
         moved: set[EndpointName] = set()
         if isinstance(batch, Snapshot):
             there = {item.key for item in batch.items}

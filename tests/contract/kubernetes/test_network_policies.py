@@ -80,6 +80,12 @@ class Notes:
         return found
 
 
+class Stays:
+    """No pod's addresses stay with its name."""
+
+    async def bring(self, *_: object) -> None: ...
+
+
 class World:
     """A controller's part that has to do with policies."""
 
@@ -87,6 +93,7 @@ class World:
         self.fake = fake
         self.policy: Any = Policies()
         self.notes: Any = Notes()
+        self.keeping: Any = Stays()
         metrics = ControllerMetrics(CollectorRegistry(), WORDS, lambda: True)
         self.followed = follow(server, metrics)
         self.teller = PolicyTeller(
@@ -97,6 +104,7 @@ class World:
             metrics,
             lambda: None,
             segment_label="segment",
+            keeping=self.keeping,
         )
         self.showing = InForceShowing(self.followed, self.teller, self.policy, server, self.notes)
 

@@ -12,7 +12,7 @@ from romana.policy.v1 import policy_service_pb2 as api
 from services.common.rpc.status import error_of
 from tests.contract.policy.conftest import Pair
 from tests.support.ipam_process import drop_nodes, poll, seed
-from tests.support.ipam_records import release, written
+from tests.support.ipam_records import allocations, release, written
 from tests.support.policy_process import claim, endpoint, of_tenant, policy, report
 from tests.support.topologies import node
 
@@ -126,6 +126,33 @@ async def test_a_node_puts_no_address_into_a_group_that_it_was_not_given(pair: P
         "f on h1: 10.0.0.5 is allocated to another endpoint",
         "g on h1: it has no address",
     ]
+
+
+async def test_addresses_have_the_name_in_ipam_that_the_orchestrator_says(pair: Pair) -> None:
+    wanted = endpoint("e", tenant="t")
+    wanted.wanted.CopyFrom(endpoint_pb2.WantedAttachment(node="h1", allocation="name"))
+    await put(pair, wanted)
+
+    async def give(node: str) -> None:
+        given = endpoint("name", "10.0.0.1", tenant="t")
+        await written(pair.client, pair.keys, allocations(pair.keys, node, [given]))
+
+    async def addresses() -> list[str]:
+        found = await get(pair.stub, "e")
+        return [] if found is None else list(found.addresses)
+
+    async def has_it() -> bool:
+        return await addresses() == ["10.0.0.1"]
+
+    async def has_none() -> bool:
+        return await addresses() == []
+
+    await claim(pair.stub, "h1", endpoint("e", "10.0.0.1", tenant="t"))
+    assert await has_none()
+    await give("h1")
+    await poll(has_it, 20)
+    await give("h2")
+    await poll(has_none, 20)
 
 
 async def test_a_node_does_not_give_its_endpoint_to_another_tenant(pair: Pair) -> None:

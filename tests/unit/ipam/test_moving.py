@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.common.errors import NotFound, WrongState
@@ -27,6 +29,7 @@ def world(
     ]
     parts = layout(networks, {"one": ONE, "other": OTHER})
     nodes = [node("h1", "one"), node("h2", "one"), node("far", "other"), node("off", None)]
+    nodes.append(replace(node("closed", "one"), cordoned=True))
     return World(parts, nodes)
 
 
@@ -71,6 +74,7 @@ def test_what_rests_in_the_block_goes_along() -> None:
     [
         ("far", "is in group 'dc/other'"),
         ("off", "is not on network"),
+        ("closed", "is cordoned"),
         ("h2", "'beside' has an address in their block"),
     ],
 )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from services.common.model.names import GroupPath, NetworkName, NodeName
-from services.kubernetes.scheduling.judging import CORDONED, UNKNOWN, judge, score
+from services.kubernetes.scheduling.judging import CORDONED, UNKNOWN, Home, judge, keep_at, score
 from services.kubernetes.scheduling.places import Place, Places
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 
@@ -100,3 +100,13 @@ def test_a_place_as_a_label() -> None:
     assert Place({BLUE: rack, NetworkName("green"): GroupPath("other")}).label == "dc.rack-1"
     assert Place({}).label is None
     assert Place({BLUE: GroupPath("g" * 64)}).label is None
+
+
+def test_addresses_that_a_name_has_can_be_kept_in_their_group() -> None:
+    home = Home(A, frozenset({BLUE}))
+    assert keep_at(home, PLACES, [A, B, C]) == {A: 10, B: 9}
+    both = Home(B, frozenset({BLUE, GREEN}))
+    assert keep_at(both, PLACES, [A, B, C]) == {B: 10}
+    closed = Places({**PLACES.nodes, B: Place({BLUE: ONE}, cordoned=True)})
+    assert keep_at(home, closed, [A, B]) == {A: 10}
+    assert keep_at(Home(NodeName("gone"), frozenset()), PLACES, [A]) == {}

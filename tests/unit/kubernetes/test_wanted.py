@@ -13,6 +13,7 @@ from services.kubernetes.objects.nodes import GROUP_LABEL, Node
 from services.kubernetes.objects.pods import Pod
 from services.kubernetes.wanted.endpoints import endpoint_of
 from services.kubernetes.wanted.nodes import node_of
+from services.kubernetes.wanted.sticky import is_sticky
 from services.kubernetes.wanted.tenants import tenant_of
 from services.kubernetes.wanted.values import AddressWish
 from services.kubernetes.wanted.wishes import read_wishes
@@ -162,3 +163,38 @@ def test_attachments_that_cannot_be_read_are_as_if_not_said(text: str) -> None:
     assert wanted.attachments is None
     assert problems
     assert all(one.path.startswith("metadata.annotations[romana.io/attach") for one in problems)
+
+
+SET = ("StatefulSet", "web")
+
+
+@pytest.mark.parametrize(
+    ("controller", "annotation", "stays"),
+    [
+        (SET, None, True),
+        (SET, "false", False),
+        (("ReplicaSet", "web-1"), None, False),
+        (None, "true", True),
+        (None, None, False),
+    ],
+)
+def test_addresses_stay_with_the_names_of_some_pods(
+    controller: tuple[str, str] | None, annotation: str | None, *, stays: bool
+) -> None:
+    annotations = {} if annotation is None else {"sticky": annotation}
+    one = replace(pod(**annotations), controller=controller)
+    endpoint, problems = endpoint_of(one, namespace())
+    assert not problems
+    assert (endpoint.allocation != "") is stays
+    assert is_sticky(endpoint.allocation) is stays
+    assert not is_sticky(endpoint.name)
+    later, _ = endpoint_of(replace(one, uid="u2", object_uid="u2"), namespace())
+    assert later.allocation == endpoint.allocation
+    elsewhere, _ = endpoint_of(one, Namespace("shop", "u9", {}, {}))
+    assert (elsewhere.allocation == endpoint.allocation) is not stays
+
+
+def test_sticky_is_true_or_false() -> None:
+    endpoint, problems = endpoint_of(pod(sticky="yes"), namespace())
+    assert [one.path for one in problems] == ["metadata.annotations[romana.io/sticky]"]
+    assert endpoint.refusal
