@@ -199,6 +199,7 @@ async def _policy(
         logging=settings.rules.logging(),
         registry=registry,
         full_check=settings.full_check,
+        reconciler=reconciler,
     )
     reconciler.on_endpoint(policy.endpoint)
     return policy

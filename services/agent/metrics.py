@@ -19,6 +19,8 @@ from services.agent.kernel.state import Kind
 from services.agent.routing.reconcile import Reconciler
 from services.agent.routing.reconcile_round import Outcome
 from services.agent.rules.enforce import Enforcement
+from services.agent.rules.render_devices import LegCounted, RuleLed
+from services.agent.rules.render_rules import Counted
 from services.common.errors import RomanaError
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -246,8 +248,35 @@ class PolicyCollector(Collector):
         for reason in table_names.DROPS:
             drops.add_metric((reason,), counts.get(reason, (0, 0))[0])
         for name, counted in self._enforcement.counted.items():
-            if counted is not None and name in counts:
+            if isinstance(counted, Counted) and name in counts:
                 values = (counted.policy, counted.direction.value, counted.rule)
                 packets.add_metric(values, counts[name][0])
                 sizes.add_metric(values, counts[name][1])
         yield from (packets, sizes, drops)
+        yield from self._led()
+
+    def _led(self) -> Iterator[Metric]:
+        by_rule = CounterMetricFamily(
+            "romana_agent_policy_led_packets",
+            "Packets that a rule led through devices, as connections began.",
+            labels=("policy", "direction", "rule", "group"),
+        )
+        by_device = CounterMetricFamily(
+            "romana_agent_policy_device_packets",
+            "Packets that were sent to a device, both directions of connections.",
+            labels=("group", "device", "network"),
+        )
+        counts = self._enforcement.counts
+        for name, counted in self._enforcement.counted.items():
+            packets = counts.get(name, (0, 0))[0]
+            if isinstance(counted, RuleLed):
+                rule = counted.policy, counted.direction.value, counted.rule, counted.group
+                by_rule.add_metric(rule, packets)
+            elif isinstance(counted, LegCounted):
+                by_device.add_metric((counted.group, counted.device, counted.network), packets)
+        unknown = GaugeMetricFamily(
+            "romana_agent_policy_unknown_devices",
+            "Devices on networks of this node that have never answered: nothing is sent to them.",
+            value=self._enforcement.unknown_devices,
+        )
+        yield from (by_rule, by_device, unknown)

@@ -13,7 +13,7 @@ from typing import Final
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.state import Kind, Look
-from services.agent.model import LocalEndpoint, Myself, Remote
+from services.agent.model import DeviceWay, LocalEndpoint, Myself, Remote
 from services.agent.routing.prefixes import Changed
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
@@ -47,6 +47,7 @@ class RouteInputs:
         self.attachments_known = attachments_known
         self.remote: Remote | None = None
         self.endpoints: dict[EndpointName, LocalEndpoint] = {}
+        self.devices: tuple[DeviceWay, ...] = ()
         self._changed: Changed = None
         self._dirty = ALL
         self._down: frozenset[int] = frozenset()
@@ -83,6 +84,13 @@ class RouteInputs:
         self.attachments_known = True
         self._look = None
         self.myself = replace(self.myself, attachments=tuple(attachments))
+        return True
+
+    def set_devices(self, devices: Sequence[DeviceWay]) -> bool:
+        """Replaces the legs of devices; says whether they are others."""
+        if self.devices == tuple(devices):
+            return False
+        self.devices = tuple(devices)
         return True
 
     def read(self, kinds: frozenset[Kind]) -> None:

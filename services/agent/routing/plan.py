@@ -21,7 +21,8 @@ from services.agent.kernel.endpoint_names import is_host_interface
 from services.agent.kernel.layered import Layered
 from services.agent.kernel.numbers import Numbers
 from services.agent.kernel.state import Interface, InterfaceAddress, KernelState, Key, Kind, Proxy
-from services.agent.model import LocalEndpoint, Myself, Remote
+from services.agent.model import DeviceWay, LocalEndpoint, Myself, Remote
+from services.agent.routing.device_plan import device_name
 from services.agent.routing.endpoint_plan import EndpointPlans
 from services.agent.routing.node_plan import NodePlan, NodeWanted, peer_name, plan_node
 from services.agent.routing.prefixes import Changed, PrefixRoutes
@@ -74,6 +75,7 @@ class Wanted:
     numbers: Numbers
     made_addresses: Mapping[str, frozenset[InterfaceAddress]] = field(default_factory=dict)
     """By interface: addresses of links that we make, whose length no network says."""
+    devices: tuple[DeviceWay, ...] = ()
 
 
 def plan(wanted: Wanted) -> Desired:
@@ -84,7 +86,7 @@ class Planner:
     """Plans one node, again and again."""
 
     def __init__(self) -> None:
-        self._numbered: tuple[Remote, Numbers] | None = None
+        self._numbered: tuple[Remote, Numbers, tuple[DeviceWay, ...]] | None = None
         self._wanted: NodeWanted | None = None
         self._node = NodePlan({})
         self._prefixes = PrefixRoutes()
@@ -97,21 +99,24 @@ class Planner:
         """The same with numbers for all; `keep` writes new ones to disk, before they are used."""
         remote, numbers = wanted.remote, wanted.numbers
         if self._numbered is not None:
-            before, assigned = self._numbered
+            before, assigned, devices = self._numbered
             if (
                 numbers is assigned
+                and wanted.devices == devices
                 and remote.networks is before.networks
                 and remote.peers is before.peers
             ):
                 return wanted
+        ways = [device_name(one) for one in wanted.devices]
         assigned = numbers.assigned(
-            remote.networks, [peer_name(network, node) for network, node in remote.peers]
+            [*remote.networks, *ways],
+            [*(peer_name(network, node) for network, node in remote.peers), *ways],
         )
         if assigned == numbers:
             assigned = numbers
         else:
             keep(assigned)
-        self._numbered = remote, assigned
+        self._numbered = remote, assigned, wanted.devices
         return replace(wanted, numbers=assigned)
 
     def plan(
@@ -175,6 +180,7 @@ class Planner:
             },
             wanted.numbers,
             wanted.made_addresses,
+            wanted.devices,
         )
         if self._wanted is not None and of_node.is_same(self._wanted):
             return False

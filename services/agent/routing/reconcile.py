@@ -28,7 +28,7 @@ from services.agent.kernel.numbers import Numbers
 from services.agent.kernel.state import InterfaceAddress, KernelState, Kind
 from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
-from services.agent.model import LocalEndpoint, Myself, Remote
+from services.agent.model import DeviceWay, LocalEndpoint, Myself, Remote
 from services.agent.routing.inputs import QUICK, RouteInputs
 from services.agent.routing.plan import Desired, Planner, Wanted
 from services.agent.routing.prefixes import Changed
@@ -134,6 +134,11 @@ class Reconciler:
     def set_attachments(self, attachments: Sequence[Attachment]) -> None:
         """Replaces this node's interfaces and addresses on networks. Returns at once."""
         if self._inputs.set_attachments(attachments):
+            self._loop.touch()
+
+    def set_devices(self, devices: Sequence[DeviceWay]) -> None:
+        """Replaces the ways to devices that packets are marked for. Returns at once."""
+        if self._inputs.set_devices(devices):
             self._loop.touch()
 
     # What others ask -----------------------------------------------------------------------------
@@ -299,6 +304,7 @@ class _Routing:
                 {},
                 self._numbers,
                 self._made_addresses,
+                inputs.devices,
             ),
             noted.changed,
             noted.dirty,

@@ -6,7 +6,7 @@ keeps what comes out for the next round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -122,25 +122,34 @@ def perform(
         if turn == 0 and task.desired is not None:
             repaired = sum(_drifted(step, task) for step in steps)
         dirty, down, changed = frozenset(), frozenset(), ()
-        waiting = task.waiting | refused.keys()
-        for step in steps:
-            if task.keep_links and step.kind is Kind.LINK and step.removals:
-                continue
-            useful = _useful(step, waiting, refused)
-            if not len(useful):
-                continue
-            problems = kernel.apply(useful)
-            operations[step.kind] += len(useful)
-            actual = done(actual, useful, set(problems))
+        for step in _to_do(steps, task, refused):
+            problems = kernel.apply(step)
+            operations[step.kind] += len(step)
+            actual = done(actual, step, set(problems))
             for key, problem in problems.items():
                 refused[step.kind, key] = Trouble(
                     desired.owner(step.kind, key), problem.reason, str(problem)
                 )
             if step.kind is Kind.LINK:
                 dirty |= {Kind.LINK}
+                if step.additions:
+                    break  # what is by the old ones goes on until it can be by the new ones
         if not dirty:
             break
     return Outcome(desired, actual, wanted.numbers, refused, repaired, operations)
+
+
+def _to_do(
+    steps: Iterable[KindChange], task: Task, refused: Mapping[tuple[Kind, Key], Trouble]
+) -> Iterator[KindChange]:
+    """The steps, each without what is not to be tried; `refused` grows as they are performed."""
+    waiting = task.waiting | refused.keys()
+    for step in steps:
+        if task.keep_links and step.kind is Kind.LINK and step.removals:
+            continue
+        useful = _useful(step, waiting, refused)
+        if len(useful):
+            yield useful
 
 
 def _limits(

@@ -12,7 +12,7 @@ structure rendered anew, of which only what is different goes to the kernel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.agent.kernel.nftables.table import (
@@ -25,12 +25,21 @@ from services.agent.kernel.nftables.table_diff import compare
 from services.agent.rules import block_sets, page_sets
 from services.agent.rules.block_sets import BlockSets
 from services.agent.rules.concern import Users, effect_on, users_of
+from services.agent.rules.device_legs import Around, groups_here
 from services.agent.rules.diff import restructure
 from services.agent.rules.judge import Judge, Opened, members_of
 from services.agent.rules.page_sets import PageSets
 from services.agent.rules.render import Structure, local_elements, render
+from services.agent.rules.render_devices import (
+    Devices,
+    LegCounted,
+    RuleLed,
+    led_elements,
+    render_devices,
+)
 from services.agent.rules.render_rules import Counted, Logging, RenderedRuleSet, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
+from services.common.model.devices import DeviceGroupName, DeviceRules
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
@@ -95,6 +104,8 @@ class Composer:
         self._pages = PageSets()
         self._blocks = BlockSets()
         self._networks: dict[str, NetworkRules] = {}
+        self._devices: dict[DeviceGroupName, DeviceRules] = {}
+        self._around = Around()
         self._node: NodeRules | None = None
 
         self._pieces: dict[RuleSetId, RenderedRuleSet] = {}
@@ -116,6 +127,7 @@ class Composer:
         made = Composer(self._failsafe, self._logging)
         for name, local in self._locals.items():
             made.put_local(name, local)
+        made.set_around(self._around)
         made.update(resources, ())
         return made
 
@@ -143,6 +155,12 @@ class Composer:
         self._fresh.discard(name)
         if before is not None:
             self._touched.setdefault(name, before)
+
+    def set_around(self, around: Around) -> None:
+        """What is known of networks' links, and of the devices there."""
+        if self._around != around:
+            self._around = around
+            self._stale = True
 
     def update(self, updated: Mapping[str, Resource], removed: Collection[str]) -> None:
         """Takes in what the policy service says."""
@@ -175,11 +193,12 @@ class Composer:
             case NetworkRules():
                 self._networks[after.name] = after
                 self._stale = True
+            case DeviceRules():
+                self._devices[after.name] = after
+                self._stale = True
             case NodeRules():
                 self._node = after
                 self._stale = True
-            case Unreadable() | None:
-                pass
 
     def _forget(self, gone: Resource) -> None:
         match gone:
@@ -197,6 +216,9 @@ class Composer:
             case NetworkRules():
                 self._networks.pop(gone.name, None)
                 self._stale = True
+            case DeviceRules():
+                self._devices.pop(gone.name, None)
+                self._stale = True
             case NodeRules():
                 self._node = None
                 self._stale = True
@@ -206,7 +228,7 @@ class Composer:
     # What is asked --------------------------------------------------------------------------------
 
     @property
-    def counters(self) -> Mapping[str, Counted | None]:
+    def counters(self) -> Mapping[str, Counted | LegCounted | RuleLed | None]:
         """What the table's counters count; None: see `names.DROPS`."""
         return self._structure.counters
 
@@ -214,6 +236,21 @@ class Composer:
     def resources(self) -> Mapping[str, Resource]:
         """What the policy service said, by id."""
         return self._resources
+
+    @property
+    def devices(self) -> Sequence[DeviceRules]:
+        """Groups of devices that are known, by name."""
+        return [self._devices[name] for name in sorted(self._devices)]
+
+    @property
+    def unknown_devices(self) -> int:
+        """How many devices on networks of this node have never answered."""
+        around = self._around
+        return sum(
+            leg.network in around.interfaces and (leg.network, leg.address) not in around.macs
+            for group in self._devices.values()
+            for leg in group.legs
+        )
 
     @property
     def rule_sets(self) -> int:
@@ -353,9 +390,15 @@ class Composer:
             [self._networks[name] for name in sorted(self._networks)],
             self._failsafe,
             self._logging,
+            self._render_devices(),
         )
         self._users = users_of(self._sets.values())
         restructure(done.changes, before, self._structure)
+
+    def _render_devices(self) -> Devices:
+        cidrs = {network.name: network.cidr for network in self._networks.values()}
+        here = groups_here(self._devices.values(), cidrs, self._around)
+        return render_devices(here, self._profiles, self._sets)
 
     def _is_known(self, profile: Profile) -> bool:
         return all(one in self._sets for one in (*profile.ingress, *profile.egress))
@@ -401,6 +444,8 @@ class Composer:
         opened = self._open.get(name)
         profile = opened.profile if opened else None
         has = local_elements(local.interface, packed, local.mac, profile, self._guarded(profile))
+        if profile is not None:
+            has = {**has, **led_elements(local.interface, packed, profile, self._sets)}
         self._elements_before[name] = has
         for set_name, items in has.items():
             kept = self._elements.setdefault(set_name, {})

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -30,13 +30,16 @@ from services.agent.model import LocalEndpoint
 from services.agent.rules import connections
 from services.agent.rules.compose import Composer, LocalInterface, TableChange
 from services.agent.rules.connections import Connections
+from services.agent.rules.device_legs import Around
 from services.agent.rules.ending import Ending
 from services.agent.rules.firewall import Firewall
+from services.agent.rules.render_devices import LegCounted, RuleLed
 from services.agent.rules.render_rules import Counted, Logging
 from services.agent.rules.resources import Resource
 from services.agent.rules.round import Counts, Outcome, Task, perform
 from services.common.backoff import BackoffPolicy
 from services.common.errors import WrongState
+from services.common.model.devices import DeviceRules
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 
@@ -132,6 +135,11 @@ class Enforcement:
         self._part.composer.drop_local(name)
         self._loop.touch()
 
+    def set_around(self, around: Around) -> None:
+        """What is known of networks' links, and of the devices there. Returns at once."""
+        self._part.composer.set_around(around)
+        self._loop.touch()
+
     def update(
         self, updated: Mapping[str, Resource], removed: Collection[str], *, whole: bool
     ) -> None:
@@ -199,6 +207,16 @@ class Enforcement:
         return ""
 
     @property
+    def devices(self) -> Sequence[DeviceRules]:
+        """Groups of devices that are known."""
+        return self._part.composer.devices
+
+    @property
+    def unknown_devices(self) -> int:
+        """How many devices on networks of this node have never answered."""
+        return self._part.composer.unknown_devices
+
+    @property
     def open_endpoints(self) -> int:
         """Endpoints that have their rules."""
         return self._part.composer.opened
@@ -219,7 +237,7 @@ class Enforcement:
         return self._part.counts
 
     @property
-    def counted(self) -> Mapping[str, Counted | None]:
+    def counted(self) -> Mapping[str, Counted | LegCounted | RuleLed | None]:
         """What the counters count."""
         return self._part.composer.counters
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.agent.kernel import marks
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.intervals import Ranges, as_elements, of_blocks, union
 from services.agent.kernel.nftables.table import (
@@ -54,6 +55,12 @@ NUMBERS: Final = {
     Protocol.ICMP: 1,
     Protocol.ICMPV6: 58,
 }
+OPERATORS: Final = Is(
+    Key.MARK,
+    marks.native(marks.OPERATORS & marks.OPERATORS_MASK),
+    marks.native(marks.OPERATORS_MASK),
+)
+"""What operators' own rules let pass."""
 DEFAULT: Final = "default"
 """Instead of a rule's number: none of a TENANT policy's rules."""
 _LENGTH: Final = {4: 4, 6: 16}
@@ -116,7 +123,7 @@ def render_rules(source: RuleSet, logging: Logging | None) -> RenderedRuleSet:
         blocks.update(one.blocks for one in rule.owned)
         end = _end(piece, rule.action, str(rule.number), logging)
         note = f"{source.policy} {source.direction.value} {rule.number}"
-        for _, statements in _matches(piece, rule):
+        for _, statements in matches(piece, rule):
             if rule.action is Action.PASS and not audited:
                 passes.add(len(piece.rules))
             piece.rules.append(Rule((*statements, *end), note))
@@ -170,7 +177,7 @@ def _end(
     return Count(name), Goto(chain)
 
 
-def _matches(piece: RenderedRuleSet, rule: CompiledRule) -> Iterator[Alternative]:
+def matches(piece: RenderedRuleSet, rule: CompiledRule) -> Iterator[Alternative]:
     """Every way to match a rule: cheap comparisons first, look-ups after them."""
     ports = list(_ports(piece, rule.ports))
     for family, peer in _peers(piece, rule):

@@ -67,12 +67,25 @@ def build_registering(
         troubles = frozenset(
             item for item in reconciler.failures.items() if item[0].startswith("network/")
         )
+        troubles |= _other_vlans(reconciler)
         if troubles != known:
             known = troubles
             registering.look_again()
 
     reconciler.on_change(looked)
     return registering
+
+
+def _other_vlans(reconciler: Reconciler) -> frozenset[tuple[str, str]]:
+    """Networks that have another VLAN than we are on: topology has other attachments by now."""
+    networks = reconciler.remote.networks
+    return frozenset(
+        (f"network/{one.network}", f"VLAN {network.vlan_id}")
+        for one in reconciler.attachments
+        if (network := networks.get(one.network)) is not None
+        and one.vlan_id
+        and network.vlan_id not in {0, one.vlan_id}
+    )
 
 
 async def _saved(save: Callable[[], None]) -> None:
