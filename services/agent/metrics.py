@@ -29,15 +29,9 @@ BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 class StreamMetrics:
     """Observes a stream from a service."""
 
-    def __init__(self, registry: CollectorRegistry, prefix: str, service: str) -> None:
-        self._connects = Counter(
-            f"{prefix}_connects", f"Streams to {service} that came about.", registry=registry
-        )
-        self._disconnects = Counter(
-            f"{prefix}_disconnects",
-            f"Streams to {service} that ended or did not come about.",
-            registry=registry,
-        )
+    def __init__(self, connects: Counter, disconnects: Counter) -> None:
+        self._connects = connects
+        self._disconnects = disconnects
 
     def connected(self, peer: str) -> None:  # noqa: ARG002 - an address is no label
         self._connects.inc()
@@ -50,7 +44,18 @@ class AgentMetrics(StreamMetrics):
     """Observes the reconciler, the stream, and what happens to endpoints."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(registry, "romana_agent_stream", "ipam")
+        super().__init__(
+            Counter(
+                "romana_agent_stream_connects",
+                "Streams to ipam that came about.",
+                registry=registry,
+            ),
+            Counter(
+                "romana_agent_stream_disconnects",
+                "Streams to ipam that ended or did not come about.",
+                registry=registry,
+            ),
+        )
         self._rounds = Histogram(
             "romana_agent_reconcile_seconds",
             "Time of a comparison with the kernel and its repair.",
@@ -123,7 +128,18 @@ class PolicyMetrics(StreamMetrics):
     """Observes enforcement and the stream of rules."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(registry, "romana_agent_policy_stream", "policy")
+        super().__init__(
+            Counter(
+                "romana_agent_policy_stream_connects",
+                "Streams to policy that came about.",
+                registry=registry,
+            ),
+            Counter(
+                "romana_agent_policy_stream_disconnects",
+                "Streams to policy that ended or did not come about.",
+                registry=registry,
+            ),
+        )
         self._seconds = Histogram(
             "romana_agent_policy_transaction_seconds",
             "Time of a change of the table of rules.",

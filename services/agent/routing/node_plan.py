@@ -115,9 +115,10 @@ class _Planner:
             wanted.numbers.tables,
         )
         self._places = found.by_network
-        self._numbers = wanted.numbers.with_ways(
-            place.interface.name for place in found.by_network.values()
-        )
+        # a link that is still to be made keeps its number
+        attached = (each.interface for each in wanted.myself.attachments if each.interface)
+        places = (place.interface.name for place in found.by_network.values())
+        self._numbers = wanted.numbers.with_ways((*attached, *places))
         self._problems.update(
             (f"network/{name}", problem) for name, problem in found.problems.items()
         )

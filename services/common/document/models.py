@@ -114,7 +114,7 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
     kind = field.type
     match kind.shape:
         case Shape.TEXT:
-            return fields.text(name)
+            return fields.text(name) or (None if default is None else "")
         case Shape.NUMBER:
             number = fields.number(name)
             return default if number is None else number
