@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 KUBERNETES ?= /var/tmp/romana-kubernetes-test
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test lint format bench protos lock clean
+.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test packages lint format bench protos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove R
 	@PYTHON=$(BIN)/python tests/kubernetes/prepare $(KUBERNETES)
 	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks tests/kubernetes/chart \
 	  -o python_files='*.py' -p no:cacheprovider --timeout 900 -v $(ARGS)
+
+packages: setup ## Wheels into dist/: romana, and romana-api for schedulers
+	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./protos 2> >(grep -v '^WARNING: Location' >&2)
+	@ls -1 dist/*.whl
 
 lint: setup ## ruff, mypy, import-linter and buf
 	@echo '== ruff' && $(BIN)/ruff format --check . && $(BIN)/ruff check .

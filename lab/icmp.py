@@ -20,7 +20,7 @@ _HEADER = struct.Struct("!BBHHH")
 _V6_HEADER = 40
 
 
-class Kind(StrEnum):
+class AnswerKind(StrEnum):
     REPLY = "reply"
     UNREACHABLE = "unreachable"
     PROHIBITED = "prohibited"
@@ -37,7 +37,7 @@ class Answer:
     """Something that came back for a request."""
 
     echo: Echo
-    kind: Kind
+    kind: AnswerKind
 
 
 def request(version: int, echo: Echo, payload: bytes = b"romana lab") -> bytes:
@@ -56,13 +56,15 @@ def answer(version: int, data: bytes) -> Answer | None:
         return None
     kind, code, _, identifier, sequence = _HEADER.unpack_from(message)
     if kind == _ECHO_REPLY[version]:
-        return Answer(Echo(identifier, sequence), Kind.REPLY)
+        return Answer(Echo(identifier, sequence), AnswerKind.REPLY)
     if kind != _UNREACHABLE[version]:
         return None
     echo = requested(version, message[_HEADER.size :])
     if echo is None:
         return None
-    return Answer(echo, Kind.PROHIBITED if code in _PROHIBITED[version] else Kind.UNREACHABLE)
+    return Answer(
+        echo, AnswerKind.PROHIBITED if code in _PROHIBITED[version] else AnswerKind.UNREACHABLE
+    )
 
 
 def requested(version: int, packet: bytes) -> Echo | None:

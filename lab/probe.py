@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from lab import icmp
-from lab.icmp import Echo, Kind
+from lab.icmp import AnswerKind, Echo
 from lab.namespaces import open_socket
 from lab.spec import Address
 
@@ -50,9 +50,9 @@ class Echoed:
 
 
 _OUTCOMES = {
-    Kind.REPLY: Outcome.ANSWERED,
-    Kind.PROHIBITED: Outcome.PROHIBITED,
-    Kind.UNREACHABLE: Outcome.UNREACHABLE,
+    AnswerKind.REPLY: Outcome.ANSWERED,
+    AnswerKind.PROHIBITED: Outcome.PROHIBITED,
+    AnswerKind.UNREACHABLE: Outcome.UNREACHABLE,
 }
 
 
@@ -68,7 +68,7 @@ class Pinger:
         self._version = version
         self._identifier = random.getrandbits(16)  # nobody is to be surprised
         self._sequence = 0
-        self._waiting: dict[int, tuple[float, asyncio.Future[tuple[Kind, float, str]]]] = {}
+        self._waiting: dict[int, tuple[float, asyncio.Future[tuple[AnswerKind, float, str]]]] = {}
         self._socket = open_socket(path, family, socket.SOCK_RAW, protocol)
         if source is not None:
             self._socket.bind((str(source), 0))
@@ -88,7 +88,7 @@ class Pinger:
         """Sends one request and waits for what comes back."""
         self._sequence = (self._sequence + 1) & 0xFFFF
         echo = Echo(self._identifier, self._sequence)
-        future: asyncio.Future[tuple[Kind, float, str]] = asyncio.Future()
+        future: asyncio.Future[tuple[AnswerKind, float, str]] = asyncio.Future()
         begun = time.perf_counter()
         self._waiting[echo.sequence] = (begun, future)
         try:

@@ -41,7 +41,6 @@ class StateLock:
             ) from error
 
     def close(self) -> None:
-        """Lets go of it."""
         os.close(self._descriptor)
 
 

@@ -2,13 +2,17 @@
 
     intake    in the event loop, at once: what is new becomes an immutable task
     perform   in a thread: the task meets the kernel; an outcome
-    take      in the event loop, at once: the outcome becomes what is known
+    accept    in the event loop, at once: the outcome becomes what is known
 
 Only the task and the outcome cross an await, so whatever is asked for meanwhile belongs to the next
 round and changes nothing under this one's hands. Level-triggered: `touch` and `wake` say "look
 again", never what to do. What is asked for is counted in generations, and one counts as settled
 only when an outcome says that all of it is done. An error, expected or not, is told and shown, and
 the round is tried again after a while: the loop itself never ends.
+
+Who wakes whom: a part that was told something calls `touch`, one that heard something of the kernel
+`wake`; either wakes the loop's task, which sleeps until then or until the next look is due. The
+thread wakes it with the outcome, and that wakes all that wait in `reached`.
 """
 
 from __future__ import annotations
@@ -60,7 +64,7 @@ class Part(Protocol[T, O]):
     def perform(self, task: T, /) -> O:
         """Does it, in the thread; knows nothing but the task and what belongs to the thread."""
 
-    def take(self, task: T, outcome: O, /) -> bool:
+    def accept(self, task: T, outcome: O, /) -> bool:
         """Takes over what came of it; says whether all is done that was asked for before it."""
 
     def broke(self, *, defect: bool) -> None:
@@ -227,7 +231,7 @@ class Loop(Generic[T, O]):
             outcome = await self._thread(lambda: self._part.perform(task))
         finally:
             self._performing = False
-        if self._part.take(task, outcome):
+        if self._part.accept(task, outcome):
             self._settled = asked
         if self._error:
             log.info("recovered", loop=self._name)

@@ -15,7 +15,7 @@ from romana.agent.v1 import agent_service_pb2_grpc
 
 from services.agent.endpoints.collecting import collect
 from services.agent.kept import Kept
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.kernel.foreign_forwarding import closed_chains
 from services.agent.lock import StateLock
 from services.agent.metrics import AgentCollector, AgentMetrics
@@ -61,7 +61,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     StateLock(settings.state_dir)  # until this process ends
     spool = Spool(settings.state_dir)
-    kernel = Kernel(settings.state_dir)
+    kernel = KernelDrivers(settings.state_dir)
     known: tuple[Attachment, ...] | None = settings.declared() or None
     if known is None:
         known = await asyncio.to_thread(spool.load_attachments)
@@ -199,6 +199,7 @@ async def _policy(
         logging=settings.rules.logging(),
         registry=registry,
         full_check=settings.full_check,
+        reconciler=reconciler,
     )
     reconciler.on_endpoint(policy.endpoint)
     return policy

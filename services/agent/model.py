@@ -36,6 +36,15 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceWay:
+    """Where packets go that are marked with the number of a device's leg."""
+
+    number: int
+    network: NetworkName
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointAddress:
     """An address of an endpoint."""
 

@@ -28,7 +28,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 from services.agent.kernel.state import Interface
 from services.agent.streams.parsing import read_message
 from services.common.backoff import Backoff, BackoffPolicy
-from services.common.errors import Forbidden, NotFound, RomanaError
+from services.common.errors import Forbidden, InvalidInput, NotFound, RomanaError
 from services.common.model.names import NodeName
 from services.common.model.network import Address
 from services.common.model.node import Attachment
@@ -170,8 +170,9 @@ class Registering:
                 pb.UpdateNodeRequest(node=wanted, request_id="agent"), timeout=CALL_SECONDS
             )
         except grpc.aio.AioRpcError as error:
-            if isinstance(error_of(error), Forbidden):
-                await self._tell(_attachments(there))  # what an operator declared counts
+            if isinstance(error_of(error), Forbidden | InvalidInput):
+                # what topology has counts, such as another VLAN than settings say
+                await self._tell(_attachments(there))
             raise
         log.info("node_updated", node=self._identity.name)
         return updated.node

@@ -96,7 +96,6 @@ class RuleSettings(Section):
         return value
 
     def logging(self) -> Logging | None:
-        """The log as a value."""
         return None if self.log_group is None else Logging(self.log_group, self.log_rate)
 
 
@@ -131,7 +130,7 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     full_check: float = Field(30.0, gt=0)
     """Seconds between comparisons of everything in the kernel."""
     quick_check: float = Field(5.0, gt=0)
-    """The same of everything but routes, and of endpoints' links."""
+    """The same of what is cheap to read (not routes and rules), and of endpoints' links."""
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9641")
     drain: float = Field(10.0, ge=0)
     """Seconds that running calls get at a stop."""
@@ -152,7 +151,6 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
 
     @property
     def name(self) -> NodeName:
-        """The node's name."""
         return NodeName(self.node)
 
     def declared(self) -> tuple[Attachment, ...]:

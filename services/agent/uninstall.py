@@ -14,11 +14,11 @@ from pathlib import Path
 
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.diff import diff
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.kernel.netlink import KernelUnavailable
 from services.agent.kernel.nftables.driver import Nft
-from services.agent.kernel.state import Kind, State
-from services.agent.kernel.veth import Links
+from services.agent.kernel.state import KernelState, Kind
+from services.agent.kernel.veth import EndpointLinks
 from services.agent.lock import StateLock, answers
 from services.agent.rules.spool import FILE as RULES
 from services.agent.settings import AgentSettings
@@ -28,7 +28,7 @@ from services.common.process.settings import load_settings
 FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "address.json", "sysctls.json")
 
 
-async def uninstall(kernel: Kernel, state_dir: Path) -> list[str]:
+async def uninstall(kernel: KernelDrivers, state_dir: Path) -> list[str]:
     """Removes everything; returns what could not be removed, for people."""
     await kernel.start()
     try:
@@ -41,13 +41,13 @@ async def uninstall(kernel: Kernel, state_dir: Path) -> list[str]:
     return problems
 
 
-def _remove(kernel: Kernel) -> list[str]:
-    actual = kernel.read(State(), tuple(Kind))
+def _remove(kernel: KernelDrivers) -> list[str]:
+    actual = kernel.read(KernelState(), tuple(Kind))
     return [
         *_remove_table(),
         *(
             f"{step.kind.value} {key}: {problem}"
-            for step in diff(State(), actual)
+            for step in diff(KernelState(), actual)
             for key, problem in kernel.apply(step).items()
         ),
     ]
@@ -69,7 +69,7 @@ def _remove_table() -> list[str]:
 
 
 async def _remove_links() -> None:
-    links = Links()
+    links = EndpointLinks()
     try:
         for link in await links.ours():
             if endpoint_names.is_host_interface(link.name):
@@ -80,7 +80,7 @@ async def _remove_links() -> None:
 
 async def _run(state_dir: Path) -> list[str]:
     await _remove_links()
-    return await uninstall(Kernel(state_dir), state_dir)
+    return await uninstall(KernelDrivers(state_dir), state_dir)
 
 
 def _alone(settings: AgentSettings) -> StateLock | None:

@@ -28,6 +28,7 @@ NOUNS = {
     "block": ("block", "Slices of prefixes, each held by one node and one owner."),
     "reservation": ("reservation", "Addresses that are never handed out."),
     "policy": ("policy", "Who may talk to whom."),
+    "device": ("device", "Firewalls and the like that policies lead connections through."),
     "tenant": ("tenant", "Labels and isolation of tenants."),
     "endpoint": ("endpoint", "Interfaces of this node's containers and VMs."),
     "agent": ("agent", "The agent of this node: status, and the CNI plug-in."),
@@ -111,6 +112,12 @@ def run(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as end:
         got_out = streams.give_back()
         sys.exit(end.code if end.code or got_out else ExitCode.OUTPUT)
+    except OSError as error:  # a file, a folder or a disk of the user's
+        if os.environ.get("ROMANA_DEBUG"):
+            traceback.print_exc()
+        where = f": {error.filename}" if error.filename else ""
+        sys.stderr.write(f"Error: {error.strerror or error}{where}\n")
+        sys.exit(ExitCode.REFUSED)
     except Exception as error:  # noqa: BLE001  # the top: what is not a Failure is a defect
         if os.environ.get("ROMANA_DEBUG"):
             traceback.print_exc()

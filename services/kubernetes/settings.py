@@ -99,5 +99,5 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
     kept_seconds: float = Field(300.0, ge=0)
     """For which addresses stay that are a pod's name's, while there is no pod of that name."""
     force_node_deletion: bool = False
-    """A node that is deleted takes the addresses in use on it with it at once."""
+    """A node that is deleted takes the addresses in use on it with it, after ipam's fence time."""
     metrics: MetricsSettings = MetricsSettings(address="127.0.0.1:9651")

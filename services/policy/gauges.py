@@ -37,3 +37,21 @@ class PolicyCollector(Collector):
         )
         for name, text, value in totals:
             yield GaugeMetricFamily(f"romana_policy_{name}", text, value)
+        yield from self._devices()
+
+    def _devices(self) -> Iterable[Metric]:
+        groups = GaugeMetricFamily(
+            "romana_policy_device_group_down",
+            "Whether too few devices of a group are up.",
+            labels=("group",),
+        )
+        devices = GaugeMetricFamily(
+            "romana_policy_device_up",
+            "Whether a device is up on a network.",
+            labels=("group", "device", "network"),
+        )
+        for group in self._store.engine.devices.values():
+            groups.add_metric((group.name,), group.is_down)
+            for leg in group.legs:
+                devices.add_metric((group.name, leg.device, leg.network), leg.is_up)
+        yield from (groups, devices)

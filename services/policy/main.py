@@ -34,6 +34,8 @@ from services.policy.gauges import PolicyCollector
 from services.policy.metrics import PolicyMetrics
 from services.policy.settings import PolicySettings
 from services.policy.store.apply import PolicyChanges
+from services.policy.store.device_changes import DeviceChanges
+from services.policy.store.device_health import DeviceHealth
 from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.feed import KINDS
 from services.policy.store.store import PolicyStore
@@ -80,6 +82,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
         store,
         PolicyChanges(store, metrics),
         EndpointChanges(store, metrics),
+        DeviceChanges(store, metrics),
         syncing,
         Realizing(store, syncing, siblings, uuid.uuid4().hex[:12]),
         encoder,
@@ -88,6 +91,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     server.register(writing_bytes(add, {"SyncRules"}), PolicyService(parts))
     await serve_calls(life, server, settings.drain)
     life.start("store", store.run())
+    life.start("devices", DeviceHealth(store).run())
     life.start("presence", presence.run())
     life.start("health", follow_health(store, server))
     life.start("store identity", client.until_replaced())

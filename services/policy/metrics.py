@@ -19,6 +19,7 @@ class Operation(StrEnum):
     TENANT = "tenant"
     ENDPOINT = "endpoint"
     REPORT = "report"
+    DEVICES = "devices"
 
 
 class PolicyMetrics(Mutations[Operation]):

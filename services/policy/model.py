@@ -13,6 +13,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from services.common.model.devices import (
+    PROBE,
+    DeviceGroupName,
+    DeviceName,
+    OnLoss,
+    Probe,
+    WhenDown,
+)
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Address, Isolation, Prefix
 from services.common.model.rules import (
@@ -102,6 +110,8 @@ class Rule:
     """Never empty."""
     ports: tuple[PortMatch, ...] = (PortMatch(),)
     """Never empty."""
+    via: DeviceGroupName | None = None
+    """What it allows goes through a device of this group; None: directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +214,8 @@ class PolicyNetwork:
     isolation: Isolation = Isolation.NONE
     masquerade: bool = False
     gateway: Address | None = None
+    is_onlink: bool = False
+    """Its addresses are those of its VLAN's own subnet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +225,39 @@ class PolicyNode:
     name: NodeName
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAddress:
+    """Where a device is on a network."""
+
+    network: NetworkName
+    address: Address
+    macs: tuple[str, ...] = ()
+    """With which it sends, beside the one with which it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A firewall, or whatever else hands traffic back."""
+
+    name: DeviceName
+    addresses: tuple[DeviceAddress, ...]
+    """One for each network of its group."""
+    weight: int = 1
+    is_draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceGroup:
+    """Devices that share traffic."""
+
+    name: DeviceGroupName
+    networks: tuple[NetworkName, ...]
+    devices: tuple[Device, ...]
+    probe: Probe = PROBE
+    when_down: WhenDown = WhenDown.CLOSED
+    next: DeviceGroupName | None = None
+    threshold_percent: int = 0
+    on_loss: OnLoss = OnLoss.MOVE
+    description: str = ""

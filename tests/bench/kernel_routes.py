@@ -14,9 +14,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-from services.agent.kernel.diff import Step, diff
-from services.agent.kernel.drivers import Kernel
-from services.agent.kernel.state import Kind, State
+from services.agent.kernel.diff import KindChange, diff
+from services.agent.kernel.drivers import KernelDrivers
+from services.agent.kernel.heard import ALL
+from services.agent.kernel.state import KernelState, Kind
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
 from services.agent.routing.reconcile import Reconciler, Timing
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
@@ -100,7 +101,7 @@ async def measure(*, quick: bool) -> list[Row]:
 
 async def _measure(namespace: Namespace, folder: Path, count: int) -> list[Row]:
     remote = remote_of(count)
-    kernel = Kernel(folder, enter=lambda: enter(namespace.path))
+    kernel = KernelDrivers(folder, enter=lambda: enter(namespace.path))
     attachment = Attachment(NETWORK, "e0", ipaddress.ip_address("192.168.0.2"))
     reconciler = Reconciler(kernel, Myself(ME, (attachment,)), timing=QUIET)
     rows: list[Row] = []
@@ -180,7 +181,8 @@ async def _changes(reconciler: Reconciler, remote: Remote) -> list[Row]:
 
 async def _comparisons(reconciler: Reconciler, namespace: Namespace) -> list[Row]:
     async def compare() -> None:
-        reconciler.look_again()
+        reconciler._inputs.read(ALL)
+        reconciler._loop.touch()
         await reconciler.reached()
 
     async def show() -> None:
@@ -229,7 +231,7 @@ def _raw(folder: Path, count: int) -> list[Row]:
     """The drivers alone."""
 
     async def work() -> list[Row]:
-        kernel = Kernel(folder)
+        kernel = KernelDrivers(folder)
         await kernel.start()
         try:
             return kernel_rows(kernel, count)
@@ -239,15 +241,15 @@ def _raw(folder: Path, count: int) -> list[Row]:
     return asyncio.run(work())
 
 
-def kernel_rows(kernel: Kernel, count: int) -> list[Row]:
+def kernel_rows(kernel: KernelDrivers, count: int) -> list[Row]:
     before = time.perf_counter()
-    actual = kernel.read(State(), tuple(Kind))
+    actual = kernel.read(KernelState(), tuple(Kind))
     reading = time.perf_counter() - before
     key, value = next((k, v) for k, v in actual.routes.items() if len(k) == 9 and k[4] == 28)
     other = next(v for v in actual.routes.values() if v != value and len(v) == len(value))
     times: list[float] = []
     for number in range(200):
-        step = Step(Kind.ROUTE, {}, {key: other if number % 2 == 0 else value}, {})
+        step = KindChange(Kind.ROUTE, {}, {key: other if number % 2 == 0 else value}, {})
         before = time.perf_counter()
         assert not kernel.apply(step)
         times.append(time.perf_counter() - before)
@@ -256,11 +258,11 @@ def kernel_rows(kernel: Kernel, count: int) -> list[Row]:
     for turn in range(50):
         moved = dataclasses.replace(nexthop, gateway=ipaddress.ip_address(f"192.168.77.{turn + 1}"))
         before = time.perf_counter()
-        assert not kernel.apply(Step(Kind.NEXTHOP, {}, {number: moved}, {}))
+        assert not kernel.apply(KindChange(Kind.NEXTHOP, {}, {number: moved}, {}))
         moves.append(time.perf_counter() - before)
     before = time.perf_counter()
-    gone = kernel.read(State(), tuple(Kind))
-    for step in diff(State(), gone):
+    gone = kernel.read(KernelState(), tuple(Kind))
+    for step in diff(KernelState(), gone):
         kernel.apply(step)
     removing = time.perf_counter() - before
     one, move = statistics.median(times), statistics.median(moves)

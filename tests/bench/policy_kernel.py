@@ -15,7 +15,7 @@ from typing import Final
 from services.agent.kernel.nftables.driver import Nft
 from services.agent.kernel.nftables.table import Found
 from services.agent.kernel.nftables.table_diff import diff
-from services.agent.rules.compose import Composer, Local
+from services.agent.rules.compose import Composer, LocalInterface
 from services.agent.rules.resources import Resource
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
@@ -120,7 +120,7 @@ class World:
         self, updated: dict[str, Resource], name: str, interface: str, address: Address,
         profile: Profile,
     ) -> None:  # fmt: skip
-        self.composer.put_local(EndpointName(name), Local(interface, (address,)))
+        self.composer.put_local(EndpointName(name), LocalInterface(interface, (address,)))
         rules = EndpointRules(EndpointName(name), (address,), profile)
         updated[f"endpoint/{name}"] = rules
 

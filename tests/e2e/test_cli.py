@@ -115,6 +115,20 @@ def test_an_export_applied_again_changes_nothing(cluster: Up) -> None:
     assert "Nothing was to change" in applied.stderr
 
 
+def test_networks_are_not_removed_without_a_word(cluster: Up) -> None:
+    exported = cluster.romana("topology", "export", "-o", "json").stdout
+    document = json.loads(exported)
+    gone = document["networks"].pop()["name"]
+    for topology in document["topologies"]:
+        topology["networks"] = [name for name in topology["networks"] if name != gone]
+    document["topologies"] = [each for each in document["topologies"] if each["networks"]]
+    done = cluster.romana("topology", "apply", "-", stdin=json.dumps(document))
+    assert done.returncode == 4, done.stderr
+    assert "NOT_CONFIRMED" in done.stderr
+    assert gone in done.stdout
+    assert cluster.romana("topology", "export", "-o", "json").stdout == exported
+
+
 def test_a_wrong_file_is_refused_with_all_its_field_paths(cluster: Up) -> None:
     wrong = TOPOLOGY.replace("10.1.0.0/24", "10.1.0.1/24").replace("[qa]\n", "[nowhere]\n")
     done = cluster.romana("topology", "apply", "-", stdin=wrong)

@@ -46,9 +46,60 @@ def test_a_file_is_planned_applied_exported_and_pruned(cluster: Up, tmp_path: Pa
     rest = changes(cluster, "apply", str(shown), "--prune", "set=dc")
     assert rest["policy/production/front"] == "REMOVED"
     assert [each["name"] for each in cluster.json("policy", "list")] == ["production/back"]
-    done = cluster.romana("policy", "delete", "production/back", "--wait", "5")
+    done = cluster.romana("policy", "delete", "production/back", "--yes", "--wait", "5")
     assert done.returncode == 0, done.stderr
     assert cluster.romana("policy", "show", "production/back").returncode == 3
+
+
+def test_a_node_is_not_silently_on_links_where_it_has_no_address(cluster: Up) -> None:
+    named = cluster.romana(
+        "node", "register", "far", "--address", "192.0.2.77", "--label", "rack=rack-1"
+    )
+    assert named.returncode == 0, named.stderr
+    assert "--attach" in named.stderr
+    assert "production" in named.stderr
+    wrong = cluster.romana("node", "update", "far", "--attach", "network=qa,address=192.0.2.77")
+    assert wrong.returncode == 2
+    assert "is outside of 10.30.0.0" in wrong.stderr
+    own = cluster.romana("node", "update", "far", "--address", "127.0.0.1")
+    assert own.returncode == 2
+    assert cluster.romana("node", "remove", "far").returncode == 0
+
+
+def state(cluster: Up) -> tuple[object, object]:
+    """Policies and tenants, without what every write changes."""
+    policies = cluster.json("policy", "list")
+    tenants = cluster.json("tenant", "list")
+    for each in (*policies, *tenants):
+        for key in ("etag", "create_time", "update_time", "origin"):
+            each.pop(key, None)
+    return policies, tenants
+
+
+def test_what_is_exported_and_applied_again_is_the_same(cluster: Up) -> None:
+    own = str(EXAMPLES / "policies" / "datacenter.yaml")
+    cluster.json("policy", "apply", own)
+    before = state(cluster)
+    exported = cluster.romana("policy", "export").stdout
+    for name in [each["name"] for each in cluster.json("tenant", "list")]:
+        refused = cluster.romana("tenant", "delete", name)
+        assert (refused.returncode, "NOT_CONFIRMED" in refused.stderr) == (4, True)
+        assert cluster.romana("tenant", "delete", name, "--yes").returncode == 0
+    names = [each["name"] for each in cluster.json("policy", "list")]
+    refused = cluster.romana("policy", "delete", *names)
+    assert (refused.returncode, "NOT_CONFIRMED" in refused.stderr) == (4, True)
+    assert cluster.romana("policy", "delete", *names, "--yes").returncode == 0
+    assert state(cluster) == ([], [])
+    assert cluster.romana("policy", "apply", "-", stdin=exported).returncode == 0
+    assert state(cluster) == before
+
+
+def test_a_tenant_is_not_opened_without_a_word(cluster: Up) -> None:
+    cluster.json("tenant", "set", "apart", "--isolation", "tenant")
+    refused = cluster.romana("tenant", "set", "apart", "--isolation", "none")
+    assert (refused.returncode, "NOT_CONFIRMED" in refused.stderr) == (4, True)
+    assert cluster.romana("tenant", "set", "apart", "--isolation", "segment").returncode == 0
+    assert cluster.romana("tenant", "set", "apart", "--isolation", "none", "--yes").returncode == 0
 
 
 def test_kubernetes_policies_keep_their_names_and_are_converted(
@@ -87,5 +138,5 @@ def test_tenants_are_set_and_forgotten(cluster: Up) -> None:
     changed = cluster.json("tenant", "set", "zoo", "--label", "a-", "--label", "c=d")
     assert changed["labels"] == {"c": "d"}
     assert changed["isolation"] == "ISOLATION_TENANT"
-    assert cluster.romana("tenant", "delete", "zoo").returncode == 0
+    assert cluster.romana("tenant", "delete", "zoo", "--yes").returncode == 0
     assert cluster.romana("tenant", "delete", "zoo").returncode == 3

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from services.agent.kernel.drivers import Kernel
-from services.agent.metrics import AgentCollector, AgentMetrics
+from services.agent.kernel.drivers import KernelDrivers
+from services.agent.metrics import AgentCollector, AgentMetrics, PolicyCollector, PolicyMetrics
 from services.agent.model import Myself
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.firewall import Firewall
-from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.process.certificate_metrics import CertificateCollector
@@ -52,7 +51,7 @@ def of_the_agent(folder: Path) -> dict[str, str]:
     registry = new_registry("agent")
     AgentMetrics(registry)
     PolicyMetrics(registry)
-    reconciler = Reconciler(Kernel(folder), Myself(NodeName("n1"), ()))
+    reconciler = Reconciler(KernelDrivers(folder), Myself(NodeName("n1"), ()))
     AgentCollector(reconciler, lambda: False, lambda: 0, lambda: False, registry)
     firewall = Firewall()
     enforcement = Enforcement(firewall, Ending(firewall), Failsafe())

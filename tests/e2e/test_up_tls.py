@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -85,3 +87,23 @@ def test_certificates_are_renewed_while_it_runs(folder: Path) -> None:
         done = cluster.romana("certificates", "revoke", "eve", "-o", "json", "--yes")
         assert json.loads(done.stdout)[0]["revoked"]
         works(cluster)
+
+
+def test_an_agent_is_asked_without_tls(folder: Path) -> None:
+    """Its sockets are this machine's, also where services have TLS."""
+    with up(folder, (*START, "--tls")) as cluster, socket.socket(socket.AF_UNIX) as agent:
+        path = folder / "a"
+        agent.bind(str(path))
+        agent.listen()
+        agent.settimeout(START_TIMEOUT)
+        asking = threading.Thread(
+            target=cluster.romana,
+            args=("agent", "status", "--agent-socket", f"unix:{path}", "--timeout", "5"),
+        )
+        asking.start()
+        connection, _ = agent.accept()
+        with connection:
+            connection.settimeout(START_TIMEOUT)
+            assert connection.recv(3) == b"PRI", "HTTP/2 in the clear"
+        agent.close()
+        asking.join()

@@ -11,17 +11,17 @@ from collections.abc import Collection, Mapping
 from typing import cast
 
 from services.agent.kernel import route_bytes
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.netlink import Problem
 from services.agent.kernel.numbers import ALIAS
 from services.agent.kernel.state import (
     Interface,
+    KernelState,
     Key,
     Kind,
     Look,
     Nexthop,
     Proxy,
-    State,
     Value,
     VlanLink,
 )
@@ -34,23 +34,23 @@ class FakeKernel:
         self._interfaces = {interface.name: interface for interface in interfaces}
         self._objects: dict[Kind, dict[Key, Value]] = {kind: {} for kind in Kind}
         self.foreign_routes: dict[bytes, bytes] = {}
-        self.steps: list[tuple[Step, State]] = []
+        self.steps: list[tuple[KindChange, KernelState]] = []
         """What was applied, with what was ours after it."""
 
     @property
-    def ours(self) -> State:
+    def ours(self) -> KernelState:
         """All that is ours."""
-        return self.read(State(), tuple(Kind))
+        return self.read(KernelState(), tuple(Kind))
 
     def interfaces(self, _look: Look | None = None, /) -> Mapping[str, Interface]:
         return dict(self._interfaces)
 
-    def read(self, state: State, kinds: Collection[Kind]) -> State:
+    def read(self, state: KernelState, kinds: Collection[Kind]) -> KernelState:
         for kind in kinds:
             state = state.having(kind, dict(self._objects[kind]))
         return state
 
-    def apply(self, step: Step) -> Mapping[Key, Problem]:
+    def apply(self, step: KindChange) -> Mapping[Key, Problem]:
         problems: dict[Key, Problem] = {}
         objects = self._objects[step.kind]
         for key in step.removals:

@@ -15,7 +15,7 @@ from services.agent.endpoints.spec import (
     EndpointSpec,
     violations,
 )
-from services.agent.endpoints.view import State, View
+from services.agent.endpoints.view import EndpointState, EndpointView
 from services.agent.kernel.wiring import gateway_of
 from services.agent.model import AddressWant
 from services.agent.status import NodeStatus, PolicyStatus
@@ -29,10 +29,10 @@ _FAMILIES: Final = {
     allocation_pb2.FAMILY_IPV6: 6,
 }
 _STATES: Final = {
-    State.ATTACHING: endpoint_pb2.ENDPOINT_STATE_ATTACHING,
-    State.ATTACHED: endpoint_pb2.ENDPOINT_STATE_ATTACHED,
-    State.DETACHING: endpoint_pb2.ENDPOINT_STATE_DETACHING,
-    State.DEGRADED: endpoint_pb2.ENDPOINT_STATE_DEGRADED,
+    EndpointState.ATTACHING: endpoint_pb2.ENDPOINT_STATE_ATTACHING,
+    EndpointState.ATTACHED: endpoint_pb2.ENDPOINT_STATE_ATTACHED,
+    EndpointState.DETACHING: endpoint_pb2.ENDPOINT_STATE_DETACHING,
+    EndpointState.DEGRADED: endpoint_pb2.ENDPOINT_STATE_DEGRADED,
 }
 
 
@@ -88,8 +88,7 @@ def parse_name(text: str) -> EndpointName:
     return EndpointName(text)
 
 
-def endpoint(view: View) -> endpoint_pb2.Endpoint:
-    """An endpoint as it is."""
+def endpoint(view: EndpointView) -> endpoint_pb2.Endpoint:
     spec, made = view.record.spec, view.record.endpoint
     target = endpoint_pb2.EndpointTarget()
     if spec.namespace:

@@ -21,7 +21,7 @@ from services.agent.cni import asked, protocol, told
 from services.agent.cni.protocol import CniError, Command, Json, Request
 from services.agent.endpoints.addressing import Addressing
 from services.agent.endpoints.spec import EndpointSpec, unknown, unreachable_routes
-from services.agent.kernel.veth import Links
+from services.agent.kernel.veth import EndpointLinks
 from services.agent.kernel.wiring import DefaultRoute
 from services.agent.model import EndpointAddress, Remote
 from services.common.errors import InvalidInput, Unavailable, WrongState
@@ -52,7 +52,7 @@ class Node(Protocol):
 class Delegated:
     """Answers a plug-in that asks for addresses for its interface."""
 
-    def __init__(self, addressing: Addressing, links: Links, node: Node) -> None:
+    def __init__(self, addressing: Addressing, links: EndpointLinks, node: Node) -> None:
         self._addressing = addressing
         self._ipam = addressing.ipam
         self._links = links

@@ -92,7 +92,6 @@ def judge(facts: Facts, *, own_configuration: str) -> tuple[Finding, ...]:
 
 
 def fits(findings: tuple[Finding, ...]) -> bool:
-    """Whether nothing is lacking."""
     return all(finding.verdict is not Verdict.LACKING for finding in findings)
 
 

@@ -21,7 +21,7 @@ from services.agent.doctor.facts import (
 )
 from services.agent.kernel import marks, namespace, rtnetlink
 from services.agent.kernel.conntrack import Conntrack
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.iproute import Routing
 from services.agent.kernel.neighbours import Neighbours
@@ -54,10 +54,10 @@ def _tried() -> Iterator[Feature]:
             link = rtnetlink.link(kernel, _PAIR[0])
             index = link.index if link is not None else 1
             yield _feature(VLAN, lambda: _vlan(routing, index))
-            nexthop = Step(Kind.NEXTHOP, {FIRST_NEXTHOP: Nexthop(index, _GATEWAY)}, {}, {})
+            nexthop = KindChange(Kind.NEXTHOP, {FIRST_NEXTHOP: Nexthop(index, _GATEWAY)}, {}, {})
             yield _feature(NEXTHOP, lambda: _first(Nexthops(kernel).apply(nexthop)))
             yield _feature(RULE, lambda: _rules(routing))
-            proxy = Step(Kind.PROXY, {Proxy(index, _GATEWAY): None}, {}, {})
+            proxy = KindChange(Kind.PROXY, {Proxy(index, _GATEWAY): None}, {}, {})
             yield _feature(PROXY, lambda: _first(Neighbours(kernel).apply(proxy)))
         yield _feature(TABLES, _table)
         yield _feature(TRACKING, _tracking)
@@ -100,7 +100,7 @@ def _rules(routing: Routing) -> Problem | None:
         Rule(4, FIRST_PRIORITY, FIRST_TABLE, ip_network("192.0.2.0/24"), suppressed=0): None,
         Rule(4, FIRST_PRIORITY + 1, FIRST_TABLE, mark=0, mask=marks.OURS): None,
     }
-    return _first(Rules(routing).apply(Step(Kind.RULE, wanted, {}, {})))
+    return _first(Rules(routing).apply(KindChange(Kind.RULE, wanted, {}, {})))
 
 
 def _table() -> None:

@@ -16,7 +16,7 @@ import structlog
 from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.spec import EndpointSpec
 from services.agent.kernel.announce import Announcer
-from services.agent.kernel.veth import Links
+from services.agent.kernel.veth import EndpointLinks
 from services.agent.model import EndpointAddress, Remote
 from services.common.errors import InvalidInput, RomanaError, WrongState
 from services.common.model.names import NetworkName
@@ -37,7 +37,7 @@ class Addressing:
         self,
         ipam: IpamClient,
         announcer: Announcer,
-        links: Links,
+        links: EndpointLinks,
         remote: Callable[[], Remote],
         attachments: Callable[[], Sequence[Attachment]],
         conflicted: Callable[[], None] = lambda: None,

@@ -30,7 +30,7 @@ from services.agent.endpoints.spec import (
     unreachable_routes,
     wiring,
 )
-from services.agent.endpoints.steps import Step, take
+from services.agent.endpoints.steps import Step, take_steps
 from services.agent.kernel import endpoint_names
 from services.agent.model import EndpointAddress, LocalEndpoint
 from services.common.errors import Conflict, InvalidInput, RomanaError, Unavailable, WrongState
@@ -46,7 +46,7 @@ async def attach(parts: Parts, spec: EndpointSpec, deadline: float) -> Record:
     """Takes the steps at the end of this module; whatever was begun is undone when one fails."""
     attempt = Attempt(parts, spec, deadline)
     try:
-        await take(STEPS, attempt, deadline, parts.passed)
+        await take_steps(STEPS, attempt, deadline, parts.passed)
     except Exception as error:
         _leave_to_recovery(parts, spec)
         if not isinstance(error, TimeoutError):
@@ -69,7 +69,7 @@ def _leave_to_recovery(parts: Parts, spec: EndpointSpec) -> None:
     """What could not be undone is gone on with as a detach."""
     record = parts.records.all.get(spec.name)
     if record is not None and record.stage is Stage.BEGUN:
-        parts.records.take(Record(spec, Stage.DETACHING))
+        parts.records.adopt(Record(spec, Stage.DETACHING))
         parts.unfinished.set()
 
 
@@ -237,7 +237,7 @@ async def _write_attached(attempt: Attempt) -> None:
 
 
 async def _become_attached(attempt: Attempt) -> None:
-    attempt.parts.records.take(attempt.attached)
+    attempt.parts.records.adopt(attempt.attached)
 
 
 async def _write_detaching(attempt: Attempt) -> None:

@@ -66,7 +66,7 @@ async def _write_detaching(parts: Parts, record: Record) -> Record:
         await parts.records.write(record, durable=False)
     except WrongState as error:  # a disk that is broken must not keep a container
         log.error("detach_not_noted", endpoint=record.spec.name, message=error.message)  # noqa: TRY400
-        parts.records.take(record)
+        parts.records.adopt(record)
     return record
 
 

@@ -14,11 +14,11 @@ import structlog
 
 from services.agent.endpoints import detach
 from services.agent.endpoints.attach import attach, make_link
-from services.agent.endpoints.observers import EndpointObserver, Nobody, Operation, watched
+from services.agent.endpoints.observers import EndpointObserver, NoObserver, Operation, watched
 from services.agent.endpoints.parts import Parts
-from services.agent.endpoints.per_name_lock import Alone
+from services.agent.endpoints.per_name_lock import PerNameLock
 from services.agent.endpoints.spec import EndpointSpec, Record, Stage, violations, wiring
-from services.agent.endpoints.view import STATES, Attached, State, View
+from services.agent.endpoints.view import STATES, Attached, EndpointState, EndpointView
 from services.agent.model import LocalEndpoint
 from services.common.errors import AlreadyExists, InvalidInput, NotFound
 from services.common.model.names import EndpointName
@@ -32,15 +32,14 @@ class Endpoints:
     def __init__(self, parts: Parts, *, observer: EndpointObserver | None = None) -> None:
         """`observer` is told how it went."""
         self._parts = parts
-        self._observer = observer or Nobody()
-        self._alone = Alone()
+        self._observer = observer or NoObserver()
+        self._locks = PerNameLock()
 
     def __len__(self) -> int:
         return len(self._parts.records)
 
     @property
     def records(self) -> Mapping[EndpointName, Record]:
-        """What is in the journal."""
         return self._parts.records.all
 
     @property
@@ -48,14 +47,13 @@ class Endpoints:
         """Set when something is left for `services.agent.endpoints.recovery`."""
         return self._parts.unfinished
 
-    def view(self, name: EndpointName) -> View | None:
-        """One endpoint; None: there is none."""
+    def view(self, name: EndpointName) -> EndpointView | None:
         record = self.records.get(name)
         if record is None:
             return None
         if record.stage is Stage.ATTACHED and (problem := self._parts.standing.problem(name)):
-            return View(record, State.DEGRADED, problem)
-        return View(record, STATES[record.stage])
+            return EndpointView(record, EndpointState.DEGRADED, problem)
+        return EndpointView(record, STATES[record.stage])
 
     async def attach(self, spec: EndpointSpec, deadline: float) -> Attached:
         """Attaches an endpoint, or returns the one that the same request made before.
@@ -76,7 +74,7 @@ class Endpoints:
                     raise InvalidInput.of(found)
                 return await self._attach(spec, deadline)
 
-        return await self._alone.do(spec.name, work)
+        return await self._locks.do(spec.name, work)
 
     async def detach(self, name: EndpointName, container: str = "") -> tuple[str, ...]:
         """Detaches an endpoint, if there is one, and gives its addresses back.
@@ -92,15 +90,15 @@ class Endpoints:
                     return ()
                 return await detach.detach(self._parts, name)
 
-        return await self._alone.do(name, work)
+        return await self._locks.do(name, work)
 
-    async def check(self, name: EndpointName) -> tuple[View, list[str]]:
+    async def check(self, name: EndpointName) -> tuple[EndpointView, list[str]]:
         """The endpoint, and what the kernel lacks of it; NotFound if there is none."""
-        return await self._alone.do(name, lambda: self._check(name))
+        return await self._locks.do(name, lambda: self._check(name))
 
     async def close(self, seconds: float) -> None:
         """Lets what is being done come to its end."""
-        await self._alone.close(seconds)
+        await self._locks.close(seconds)
         self._parts.links.close()
 
     async def _attach(self, spec: EndpointSpec, deadline: float) -> Attached:
@@ -119,7 +117,7 @@ class Endpoints:
             self._parts.standing.drop(spec.name)  # with what was wrong with it
         self._check_target(spec)
         record = await attach(self._parts, spec, deadline)
-        return Attached(View(record, State.ATTACHED), existed=False)
+        return Attached(EndpointView(record, EndpointState.ATTACHED), existed=False)
 
     async def _is_whole(self, record: Record) -> bool:
         """Whether an attached endpoint's link is there, with its other end where it should be."""
@@ -173,7 +171,7 @@ class Endpoints:
                     {"interface": spec.interface, "name": record.spec.name},
                 )
 
-    async def _check(self, name: EndpointName) -> tuple[View, list[str]]:
+    async def _check(self, name: EndpointName) -> tuple[EndpointView, list[str]]:
         view = self.view(name)
         if view is None:
             raise NotFound(
@@ -199,11 +197,11 @@ class Endpoints:
 
     # For recovery and upkeep.
 
-    async def alone(
+    async def exclusively(
         self, name: EndpointName, work: Callable[[], Coroutine[object, object, None]]
     ) -> None:
         """Does something with an endpoint while nothing else is done with it."""
-        await self._alone.do(name, work)
+        await self._locks.do(name, work)
 
     def doubtful(self) -> frozenset[EndpointName]:
         """Attached endpoints that have to be looked at; they are told once."""
@@ -223,7 +221,7 @@ class Endpoints:
             if record is not None and record.stage is Stage.DETACHING:
                 await detach.finish(self._parts, record)
 
-        await self._alone.do(name, work)
+        await self._locks.do(name, work)
 
 
 def _asked_of_ipam(spec: EndpointSpec) -> tuple[object, ...]:

@@ -39,7 +39,7 @@ class EndpointObserver(Protocol):
         """An operation ended."""
 
 
-class Nobody:
+class NoObserver:
     """Watches nothing."""
 
     def operated(self, operation: Operation, result: Result, seconds: float, /) -> None:

@@ -13,7 +13,7 @@ from services.agent.endpoints.ownership import Ownership
 from services.agent.endpoints.records import Records
 from services.agent.endpoints.standing import Standing
 from services.agent.endpoints.view import Guard
-from services.agent.kernel.veth import Links
+from services.agent.kernel.veth import EndpointLinks
 from services.agent.routing.reconcile import Reconciler
 from services.common.model.names import EndpointName
 
@@ -24,7 +24,7 @@ class Parts:
 
     records: Records
     """Where it is written down."""
-    links: Links
+    links: EndpointLinks
     addressing: Addressing
     reconciler: Reconciler
     """Puts routes into the kernel."""

@@ -11,7 +11,7 @@ from services.common.model.names import EndpointName
 _T = TypeVar("_T")
 
 
-class Alone:
+class PerNameLock:
     """The tasks of endpoints."""
 
     def __init__(self) -> None:

@@ -30,19 +30,16 @@ class Records:
 
     @property
     def all(self) -> Mapping[EndpointName, Record]:
-        """By name."""
         return MappingProxyType(self._records)
 
     def attached(self, name: EndpointName) -> LocalEndpoint | None:
-        """The endpoint, if it is attached."""
         record = self._records.get(name)
         return record.endpoint if record is not None and record.stage is Stage.ATTACHED else None
 
     def load(self) -> None:
-        """Reads the journal."""
         self._records = {record.spec.name: record for record in self._journal.read()}
 
-    def take(self, record: Record) -> None:
+    def adopt(self, record: Record) -> None:
         """Takes over a record that is written, or never will be."""
         self._records[record.spec.name] = record
 
@@ -61,14 +58,13 @@ class Records:
         except WrongState as error:
             self.unwritable = error.message
             raise
-        self.take(record)
+        self.adopt(record)
 
     async def sync(self, name: EndpointName) -> None:
         """Makes the last record of a name durable."""
         await self._journal.sync(name)
 
     async def forget(self, name: EndpointName) -> None:
-        """Forgets a record."""
         if self._records.pop(name, None) is not None:
             await self._journal.drop(name)
 

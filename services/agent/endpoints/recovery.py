@@ -5,6 +5,9 @@ After a start: an attached endpoint is put back as it is, without touching its l
 packet is lost; one that was only begun is undone, since its caller got no answer and will ask
 again; one that was being detached is finished. A pair of ours that no record knows (the journal was
 lost) keeps its routes if ipam knows its name, which is in the alias, and is deleted if not.
+
+Who wakes whom: a detach that could not be finished, and one that leaves doubts about others in its
+namespace, set `Parts.unfinished`, which wakes this task before its next look is due.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from services.agent.endpoints.standing import Concern, Standing
 from services.agent.endpoints.upkeep import Upkeep
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.rtnetlink import Link
-from services.agent.kernel.veth import Links
+from services.agent.kernel.veth import EndpointLinks
 from services.agent.model import LocalEndpoint
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError, Unavailable, WrongState
@@ -42,7 +45,7 @@ class Recovery:
         self,
         endpoints: Endpoints,
         records: Records,
-        links: Links,
+        links: EndpointLinks,
         ipam: IpamClient,
         standing: Standing,
         upkeep: Upkeep,
@@ -117,7 +120,7 @@ class Recovery:
                 await self._records.write(withdrawn)
             except WrongState as error:  # the file says that it was begun: the same comes of that
                 log.warning("detach_not_noted", endpoint=record.spec.name, message=error.message)
-                self._records.take(withdrawn)
+                self._records.adopt(withdrawn)
         self._endpoints.unfinished.set()
 
     async def _finish(self) -> bool:

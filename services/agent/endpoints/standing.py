@@ -35,7 +35,7 @@ class Concern(StrEnum):
     """The link is not as it shall be."""
 
 
-class Kernel(Protocol):
+class EndpointRoutes(Protocol):
     """Makes routes to endpoints: the reconciler."""
 
     @property
@@ -58,7 +58,7 @@ class _Trouble:
 class Standing:
     """Of the endpoints of one node. Everything returns at once."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: EndpointRoutes) -> None:
         self._kernel = kernel
         self._endpoints: dict[EndpointName, LocalEndpoint] = {}
         self._holders: dict[Address, EndpointName] = {}

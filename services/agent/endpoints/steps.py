@@ -33,7 +33,7 @@ class Step(Generic[_T]):
     """What of it needs nothing of the step before: it is done at the same time as that."""
 
 
-async def take(
+async def take_steps(
     steps: Sequence[Step[_T]], work: _T, deadline: float, passed: Callable[[str], None]
 ) -> None:
     """Takes all steps; when one fails, undoes what was begun, the last first, and raises.

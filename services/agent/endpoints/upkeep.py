@@ -19,7 +19,7 @@ from services.agent.endpoints.records import Records
 from services.agent.endpoints.spec import Record, Stage, wiring
 from services.agent.endpoints.standing import Concern, Standing
 from services.agent.kernel.rtnetlink import Link
-from services.agent.kernel.veth import Links
+from services.agent.kernel.veth import EndpointLinks
 from services.agent.model import LocalEndpoint
 from services.common.errors import NotFound, RomanaError, WrongState
 from services.common.model.names import EndpointName
@@ -39,7 +39,7 @@ class Upkeep:
         self,
         endpoints: Endpoints,
         records: Records,
-        links: Links,
+        links: EndpointLinks,
         addressing: Addressing,
         standing: Standing,
         ownership: Ownership,
@@ -74,7 +74,7 @@ class Upkeep:
                 or self._standing.has(name, Concern.LINK)
                 or self._standing.has(name, Concern.CONDITION)
             ):
-                await self._alone(name)
+                await self._mend_exclusively(name)
 
     async def _look_at_addresses(self) -> None:
         for name, differs in (await self._ownership.compare()).items():
@@ -83,7 +83,7 @@ class Upkeep:
                 continue  # what has no link needs no address: it is claimed when it has one
             if differs:
                 log.warning("addresses_not_in_ipam", endpoint=name)
-                await self._endpoints.alone(name, lambda name=name: self._claim(name))  # type: ignore[misc]
+                await self._endpoints.exclusively(name, lambda name=name: self._claim(name))  # type: ignore[misc]
             else:
                 await self._ownership.agreed(endpoint)
 
@@ -99,10 +99,10 @@ class Upkeep:
             return None
         return self._standing.endpoints.get(name)
 
-    async def _alone(self, name: EndpointName) -> None:
+    async def _mend_exclusively(self, name: EndpointName) -> None:
         try:
             async with asyncio.timeout(EACH_SECONDS):
-                await self._endpoints.alone(name, lambda: self._mend(name))
+                await self._endpoints.exclusively(name, lambda: self._mend(name))
         except (RomanaError, TimeoutError) as error:
             log.debug("endpoint_not_mended", endpoint=name, message=str(error))
 

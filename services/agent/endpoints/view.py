@@ -10,7 +10,7 @@ from services.agent.endpoints.spec import Record, Stage
 from services.common.model.names import EndpointName
 
 
-class State(StrEnum):
+class EndpointState(StrEnum):
     """Where an endpoint stands."""
 
     ATTACHING = "attaching"
@@ -21,11 +21,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class EndpointView:
     """An endpoint as others see it."""
 
     record: Record
-    state: State
+    state: EndpointState
     problem: str = ""
     """What is wrong, when degraded."""
 
@@ -34,7 +34,7 @@ class View:
 class Attached:
     """The answer to an attach."""
 
-    view: View
+    view: EndpointView
     existed: bool
 
 
@@ -55,7 +55,7 @@ class Guard(Protocol):
 
 
 STATES: Final = {
-    Stage.BEGUN: State.ATTACHING,
-    Stage.ATTACHED: State.ATTACHED,
-    Stage.DETACHING: State.DETACHING,
+    Stage.BEGUN: EndpointState.ATTACHING,
+    Stage.ATTACHED: EndpointState.ATTACHED,
+    Stage.DETACHING: EndpointState.DETACHING,
 }

@@ -61,7 +61,6 @@ def number(kind: int, value: int) -> bytes:
 
 
 def text(kind: int, value: str) -> bytes:
-    """A text attribute."""
     return attribute(kind, value.encode() + b"\0")
 
 

@@ -30,6 +30,7 @@ _ICMPV6: Final = 58
 _HOPS: Final = 255
 _SOLICITATION: Final = 135
 _ADVERTISEMENT: Final = 136
+_SOURCE_LINK: Final = 1
 _TARGET_LINK: Final = 2
 _ROUTER_OVERRIDE: Final = 0xA0000000
 """R and O: the node forwards, and what others had cached is to be replaced."""
@@ -47,6 +48,16 @@ def probe(address: Address, mac: bytes) -> bytes:
     group = _solicited(address)
     body = _NEIGHBOUR.pack(_SOLICITATION, 0, 0, 0, address.packed)
     return _ipv6(mac, _group_mac(group), ANY_6, group, body)
+
+
+def question(address: Address, mac: bytes, own: Address) -> bytes:
+    """Asks who has an address, so that the answer comes to `own`, which is on the same link."""
+    if isinstance(address, IPv4Address):
+        return _arp(_Arp.REQUEST, mac, own.packed, bytes(6), address.packed)
+    group = _solicited(address)
+    body = _NEIGHBOUR.pack(_SOLICITATION, 0, 0, 0, address.packed)
+    body += struct.pack("!BB6s", _SOURCE_LINK, 1, mac)
+    return _ipv6(mac, _group_mac(group), IPv6Address(own.packed), group, body)
 
 
 def announcement(address: Address, mac: bytes) -> bytes:

@@ -131,7 +131,6 @@ class Conntrack:
         self._orders = Netlink(NETFILTER, options=(netlink.CAP_ACK,))
 
     def close(self) -> None:
-        """Closes the sockets."""
         self._questions.close()
         self._orders.close()
 

@@ -42,7 +42,6 @@ class Departures:
         return future
 
     def close(self) -> None:
-        """Stops."""
         if self._notifications is not None:
             self._notifications.close()
             self._notifications = None

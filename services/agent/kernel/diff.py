@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from services.agent.kernel.layered import Layered, flat
-from services.agent.kernel.state import Key, Kind, Objects, State, Value
+from services.agent.kernel.state import KernelState, Key, Kind, Objects, Value
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class KindChange:
     """Operations of one kind: either puts or removals."""
 
     kind: Kind
@@ -31,8 +31,8 @@ class Step:
 
 
 def diff(
-    desired: State, actual: State, limits: Mapping[Kind, Collection[Key]] | None = None
-) -> tuple[Step, ...]:
+    desired: KernelState, actual: KernelState, limits: Mapping[Kind, Collection[Key]] | None = None
+) -> tuple[KindChange, ...]:
     """The steps, none of them empty; none at all when the states are equal.
 
     Args:
@@ -40,8 +40,8 @@ def diff(
         actual: What is.
         limits: Keys of the only objects that can differ, for those kinds of which that is known.
     """
-    up: list[Step] = []
-    down: list[Step] = []
+    up: list[KindChange] = []
+    down: list[KindChange] = []
     for kind in Kind:
         wanted, found = desired.of(kind), actual.of(kind)
         keys = None if limits is None else limits.get(kind)
@@ -53,10 +53,10 @@ def diff(
             continue
         additions, replacements = _puts(wanted, found)
         if additions or replacements:
-            up.append(Step(kind, additions, replacements, {}))
+            up.append(KindChange(kind, additions, replacements, {}))
         removals = {key: found[key] for key in found.keys() - wanted.keys()}
         if removals:
-            down.append(Step(kind, {}, {}, removals))
+            down.append(KindChange(kind, {}, {}, removals))
     return (*up, *reversed(down))
 
 
@@ -77,7 +77,7 @@ def _puts(wanted: Objects, found: Objects) -> tuple[dict[Key, Value], dict[Key, 
     return additions, replacements
 
 
-def done(actual: State, step: Step, failed: Collection[Key]) -> State:
+def done(actual: KernelState, step: KindChange, failed: Collection[Key]) -> KernelState:
     """The state after a step of which some keys failed."""
     puts = {**step.additions, **step.replacements}
     removals = list(step.removals)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.netlink import Netlink, Problem
 from services.agent.kernel.state import Key, Kind, Objects
 
@@ -24,7 +24,7 @@ class Driver(Protocol):
     def read(self) -> Objects:
         """What is ours."""
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """Performs operations of this kind; the rest goes on when one fails."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from services.agent.kernel.concurrency import in_thread
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Driver, Problems
 from services.agent.kernel.interfaces import Interfaces
 from services.agent.kernel.iproute import Routing
@@ -22,14 +22,14 @@ from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.nexthops import Nexthops
 from services.agent.kernel.routes import Routes
 from services.agent.kernel.rules import Rules
-from services.agent.kernel.state import Interface, Kind, Look, State
+from services.agent.kernel.state import Interface, KernelState, Kind, Look
 from services.agent.kernel.sysctls import Sysctls
 from services.agent.kernel.vlan_links import VlanLinks
 
 _T = TypeVar("_T")
 
 
-class Kernel:
+class KernelDrivers:
     """The drivers. Methods that are not coroutines are for the kernel's thread, within `run`."""
 
     def __init__(self, state_dir: Path, *, enter: Callable[[], None] = lambda: None) -> None:
@@ -92,13 +92,13 @@ class Kernel:
         assert self._interfaces is not None
         return self._interfaces.read(look)
 
-    def read(self, state: State, kinds: Collection[Kind]) -> State:
+    def read(self, state: KernelState, kinds: Collection[Kind]) -> KernelState:
         """The state with these kinds read anew."""
         for kind in kinds:
             state = state.having(kind, self._drivers[kind].read())
         return state
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """Performs a step; returns what was refused."""
         return self._drivers[step.kind].apply(step)
 

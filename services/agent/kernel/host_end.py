@@ -42,7 +42,6 @@ def settings(*, on: bool) -> Mapping[str, str]:
 
 
 def configure(interface: str, *, on: bool) -> None:
-    """Writes the settings."""
     for path, value in settings(on=on).items():
         write(path.replace("*", interface), value)
 

@@ -36,7 +36,7 @@ _HARMLESS: Final = frozenset({0, errno.EEXIST})
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
+class _DefaultRoutes:
     """Default routes in there, for one gateway."""
 
     own: bool
@@ -186,11 +186,11 @@ def _route(inner: Netlink, link: Link, wiring: Wiring, *, replace: bool) -> bool
     return bool(rules)
 
 
-def _ways(routes: Sequence[Way], link: Link, gateway: Address) -> _Ways:
+def _ways(routes: Sequence[Way], link: Link, gateway: Address) -> _DefaultRoutes:
     family = [route for route in routes if route.version == gateway.version]
     main = [route for route in family if route.table == RT_TABLE_MAIN]
     own = [route for route in family if (route.interface, route.gateway) == (link.index, gateway)]
-    return _Ways(
+    return _DefaultRoutes(
         own=any(route.table == RT_TABLE_MAIN for route in own),
         others=any(route.interface != link.index for route in main),
         beside=any(route.table == FIRST_TABLE + link.index for route in own),

@@ -37,7 +37,6 @@ class Routing:
         self._api = IPRoute(use_socket=made, groups=0)
 
     def close(self) -> None:
-        """Closes the socket."""
         self._api.close()
 
     def ask(self, question: Callable[[IPRoute], _T]) -> _T:

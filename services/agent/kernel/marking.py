@@ -11,7 +11,7 @@ from typing import Final, cast
 
 import structlog
 
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import KernelUnavailable, Problem
 from services.agent.kernel.nftables.contents import Contents
@@ -42,7 +42,6 @@ class Marking:
         self._nft = None
 
     def read(self) -> Mapping[Key, Value]:
-        """What there is of it."""
         if self._missed is not None:
             return self._missed
         try:
@@ -55,7 +54,7 @@ class Marking:
             return {}
         return {} if found is None else {TABLE: Contents.found(found)}
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """Changes it in one transaction, or removes it."""
         if self._missed is not None:
             self._missed = {**step.additions, **step.replacements}

@@ -27,6 +27,21 @@ OPERATORS: Final = 0x524F4D41
 """What an operator's own rules mark a packet with that no policy is asked about: "ROMA"."""
 OPERATORS_MASK: Final = ALL & ~OURS
 
+LEG: Final = 0x0FE00000
+"""In STEERING: number of a device's leg on a network; a packet goes to it, or came from it. A
+connection is led through it. No leg has the number 18, which OPERATORS has here."""
+FROM_OUTSIDE: Final = 0x10000000
+"""Of a packet in STEERING: it came in by an attachment, and not from a device."""
+RETURNED: Final = 0x20000000
+"""The same: it came from a device."""
+LEARNED: Final = 0x20000000
+"""Of a connection in STEERING: other nodes lead it there, this one follows."""
+
+
+def of_leg(number: int) -> int:
+    """The bits of a leg's number."""
+    return number * (LEG & -LEG)
+
 
 def native(value: int) -> bytes:
     """As the kernel compares marks."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from services.agent.kernel import codec
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink, Problem
 from services.agent.kernel.numbers import PROTOCOL
@@ -35,7 +35,6 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV})
 
 
 def owns(protocol: int) -> bool:
-    """Whether a proxy entry is ours."""
     return protocol == PROTOCOL
 
 
@@ -48,10 +47,9 @@ class Neighbours:
         self._netlink = socket_
 
     def read(self) -> Mapping[Key, Value]:
-        """All that are ours."""
         return {proxy: None for proxy, protocol in self._read() if owns(protocol)}
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """An entry has no value, so there is nothing to replace.
 
         Somebody else's is not taken over: the kernel would give it our protocol number.

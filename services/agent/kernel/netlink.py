@@ -34,7 +34,8 @@ EXPLAINED: Final = 0x200
 
 CHUNK: Final = 64 * 1024
 """Bytes sent at once; of little influence between 4 and 256 KiB."""
-RECEIVE: Final = 256 * 1024
+RECEIVE: Final = 64 * 1024
+"""The kernel fills at most 32 KiB; and a thread keeps what it once had, of which there are 20."""
 RECEIVE_BUFFER: Final = 16 * 1024 * 1024
 """Room for an error of each message of a chunk."""
 DUMP_TRIES: Final = 10
@@ -124,7 +125,6 @@ class Netlink:
         self._socket.setsockopt(socket.SOL_SOCKET, 32, size)  # SO_SNDBUFFORCE
 
     def close(self) -> None:
-        """Closes the socket."""
         self._socket.close()
 
     def __enter__(self) -> Netlink:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from services.agent.kernel import codec
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.numbers import PROTOCOL, our_nexthop
@@ -28,7 +28,6 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV})
 
 
 def owns(number: int, protocol: int) -> bool:
-    """Whether a nexthop object is ours."""
     return protocol == PROTOCOL and our_nexthop(number)
 
 
@@ -41,13 +40,12 @@ class Nexthops:
         self._netlink = socket_
 
     def read(self) -> Mapping[Key, Value]:
-        """All that are ours."""
         found: dict[Key, Value] = {}
         for data in self._netlink.dump(GET, _MESSAGE.pack(0, 0, 0, 0, 0)):
             found.update(_parse(data))
         return found
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """Replaces in place: all routes by a nexthop move with it at once."""
         removals = cast("Mapping[int, Nexthop]", step.removals)
         problems = run(

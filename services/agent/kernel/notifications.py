@@ -47,7 +47,6 @@ class Notifications:
         asyncio.get_running_loop().add_reader(self._socket, read)
 
     def close(self) -> None:
-        """Stops."""
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()

@@ -42,12 +42,10 @@ def host_key(table: int, address: Address) -> bytes:
 
 
 def key_table(key: bytes) -> int:
-    """The table of a key."""
     return int.from_bytes(key[:4], "little")
 
 
 def key_prefix(key: bytes) -> Prefix:
-    """The prefix of a key."""
     return ipaddress.ip_network((key[5:], key[4]))
 
 
@@ -64,7 +62,6 @@ def by_gateway(interface: int, gateway: Address) -> bytes:
 
 
 def by_nexthop(nexthop: int) -> bytes:
-    """By a nexthop object."""
     return VALUE.pack(UNICAST, SCOPE_UNIVERSE, 0, 0, nexthop, 0)
 
 
@@ -86,6 +83,5 @@ class Way:
 
 
 def unpack_value(value: bytes) -> Way:
-    """Reads a value."""
     kind, scope, flags, interface, nexthop, length = VALUE.unpack_from(value)
     return Way(kind, scope, flags, interface, nexthop, value[VALUE.size : VALUE.size + length])

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from services.agent.kernel import codec, netlink, route_bytes
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems, run
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.numbers import PROTOCOL, our_table
@@ -41,7 +41,6 @@ _GONE: Final = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV})
 
 
 def owns(table: int, protocol: int) -> bool:
-    """Whether a route is ours."""
     return protocol == PROTOCOL and (our_table(table) or table == route_bytes.MAIN_TABLE)
 
 
@@ -63,7 +62,7 @@ class Routes:
                     found.update(_parse(data))
         return found
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """Adds only where there is nothing, so as never to replace somebody else's route."""
         problems = self._send(step.removals, DELETE, 0, _GONE)
         for key, problem in list(problems.items()):

@@ -123,14 +123,12 @@ class Way:
 
 
 def link(kernel: Netlink, name: str) -> Link | None:
-    """The interface of that name."""
     body = LINK.pack(0, 0, 0, 0, 0) + _NO_STATISTICS + text(IFLA_IFNAME, name)
     data = kernel.find(RTM_GETLINK, body, errno.ENODEV)
     return None if data is None else next(parse_links(data), None)
 
 
 def links(kernel: Netlink) -> Iterator[Link]:
-    """All interfaces."""
     for data in kernel.dump(RTM_GETLINK, LINK.pack(0, 0, 0, 0, 0) + _NO_STATISTICS):
         yield from parse_links(data)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from pyroute2 import IPRoute
 
 from services.agent.kernel import marks
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.iproute import Routing
 from services.agent.kernel.netlink import Problem
@@ -48,7 +48,6 @@ _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def owns(priority: int, protocol: int) -> bool:
-    """Whether a rule is ours."""
     return protocol == PROTOCOL and our_priority(priority)
 
 
@@ -61,7 +60,6 @@ class Rules:
         self._routing = routing
 
     def read(self) -> Mapping[Key, Value]:
-        """All that are ours."""
         found: dict[Key, Value] = {}
         for version, family in _FAMILIES.items():
             messages = self._routing.ask(partial(_dump, family))
@@ -69,7 +67,7 @@ class Rules:
             found.update((rule, None) for rule in rules if rule is not None)
         return found
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """A rule has no value, so there is nothing to replace.
 
         What others go to is made before them and removed after them: a GOTO without its target

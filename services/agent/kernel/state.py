@@ -60,7 +60,6 @@ class Interface:
         )
 
     def has(self, address: Address) -> bool:
-        """Whether the address is its own."""
         return any(own.ip == address for own in self.addresses)
 
 
@@ -151,7 +150,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class KernelState:
     """All that is ours, or shall be."""
 
     links: Mapping[str, VlanLink] = field(default_factory=dict)
@@ -165,11 +164,10 @@ class State:
     """The table by which packets get marks, by its name."""
 
     def of(self, kind: Kind) -> Objects:
-        """The objects of one kind."""
         found: Objects = getattr(self, _FIELDS[kind], _NONE)
         return found
 
-    def having(self, kind: Kind, objects: Objects) -> State:
+    def having(self, kind: Kind, objects: Objects) -> KernelState:
         """The same with other objects of one kind."""
         return replace(self, **{_FIELDS[kind]: objects})  # type: ignore[arg-type]  # kind says which
 

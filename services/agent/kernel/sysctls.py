@@ -16,7 +16,7 @@ from typing import Final, cast
 import msgspec
 import structlog
 
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.netlink import Problem
 from services.agent.kernel.state import Key, Kind, Value
@@ -57,7 +57,7 @@ class Sysctls:
         """The values of what is ours; an empty one where the interface is gone."""
         return {path: self._value(path) or "" for path in self._load()}
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """Sets what is added or replaced, and puts back what is removed."""
         kept = self._load()
         changed = dict(kept)

@@ -36,7 +36,7 @@ DELETING_THREADS: Final = 16
 """Of those that delete one: they wait for what the kernel does after it has let go of RTNL."""
 
 
-class Links:
+class EndpointLinks:
     """Makes, deletes and reads back links of endpoints. Its errors are RomanaErrors."""
 
     def __init__(self) -> None:
@@ -98,7 +98,6 @@ class Links:
         await self._run(lambda: host_end.configure(interface, on=False))
 
     async def find(self, interface: str) -> Link | None:
-        """An interface of the node's namespace."""
         return await self._run(lambda: _find(interface))
 
     async def ours(self) -> list[Link]:

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from pyroute2 import IPRoute
 
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.driver import Problems
 from services.agent.kernel.interfaces import Interfaces
 from services.agent.kernel.iproute import Routing
@@ -40,7 +40,6 @@ class VlanLinks:
         self._routing = routing
 
     def read(self) -> Mapping[Key, Value]:
-        """The links that are ours."""
         interfaces = self._interfaces.read()
         names = {interface.index: interface.name for interface in interfaces.values()}
         return {
@@ -49,7 +48,7 @@ class VlanLinks:
             if owns(interface)
         }
 
-    def apply(self, step: Step) -> Problems:
+    def apply(self, step: KindChange) -> Problems:
         """A link of another parent or id is removed first, since it cannot be changed."""
         problems: dict[Key, Problem] = {}
         for name in step.removals:

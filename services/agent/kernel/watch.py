@@ -45,7 +45,6 @@ class Watch:
         self._notifications.start(lambda: self._read(heard))
 
     def close(self) -> None:
-        """Stops."""
         self._notifications.close()
 
     def _read(self, heard: Callable[[Heard], None]) -> None:

@@ -48,7 +48,6 @@ class Wiring:
 
     @property
     def has_ipv6(self) -> bool:
-        """Whether one of its addresses is."""
         return any(isinstance(address, IPv6Address) for address in self.addresses)
 
 

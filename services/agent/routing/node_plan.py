@@ -24,7 +24,8 @@ from services.agent.kernel.state import (
     Rule,
     VlanLink,
 )
-from services.agent.model import Myself
+from services.agent.model import DeviceWay, Myself
+from services.agent.routing.device_plan import device_name, device_rules, device_way
 from services.agent.routing.node_networks import LINK_GATEWAY, Place, find_places
 from services.agent.routing.prefixes import Ways
 from services.agent.routing.steering import steering_rules
@@ -47,6 +48,7 @@ class NodeWanted:
     """Those of the kernel, by name, but for endpoints' pairs."""
     numbers: Numbers
     made_addresses: Mapping[str, frozenset[InterfaceAddress]]
+    devices: tuple[DeviceWay, ...] = ()
 
     def is_same(self, other: NodeWanted) -> bool:
         """The same as comparing, which it makes cheap if nothing has changed."""
@@ -59,6 +61,7 @@ class NodeWanted:
                 (self.interfaces, other.interfaces),
                 (self.numbers, other.numbers),
                 (self.made_addresses, other.made_addresses),
+                (self.devices, other.devices),
             )
         )
 
@@ -89,7 +92,6 @@ def peer_name(network: NetworkName, node: NodeName) -> str:
 
 
 def plan_node(wanted: NodeWanted) -> NodePlan:
-    """All of it."""
     return _Planner(wanted).plan()
 
 
@@ -126,6 +128,7 @@ class _Planner:
         for place in self._places.values():
             self._plan_network(place)
         self._plan_rules()
+        self._plan_devices()
         return NodePlan(
             self._places,
             self._links,
@@ -282,6 +285,26 @@ class _Planner:
         if not self._places:
             return {}
         return {TABLE: Contents.of(way_table(self._places, self._numbers.ways))}
+
+    def _plan_devices(self) -> None:
+        """A table for each leg of a device that this node can send to, and the rules to them."""
+        wanted = self._wanted
+        tables: dict[int, int] = {}
+        places: list[Place] = []
+        for way in wanted.devices:
+            place = self._places.get(way.network)
+            if place is None or way.address.version != place.network.cidr.version:
+                continue
+            name = device_name(way)
+            owner, number = name.removeprefix("/"), wanted.numbers.nexthops[name]
+            tables[way.number] = wanted.numbers.tables[name]
+            places.append(place)
+            self._nexthops[number] = Nexthop(place.interface.index, way.address)
+            self._owners[Kind.NEXTHOP, number] = owner
+            self._put(*device_way(tables[way.number], way, number), owner)
+        for rule in device_rules(wanted.devices, tables, places):
+            self._rules[rule] = None
+            self._owners[Kind.RULE, rule] = "devices"
 
     def _put(self, key: bytes, value: bytes, owner: str) -> None:
         self._routes[key] = value

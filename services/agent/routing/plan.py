@@ -20,8 +20,9 @@ from services.agent.kernel import route_bytes
 from services.agent.kernel.endpoint_names import is_host_interface
 from services.agent.kernel.layered import Layered
 from services.agent.kernel.numbers import Numbers
-from services.agent.kernel.state import Interface, InterfaceAddress, Key, Kind, Proxy, State
-from services.agent.model import LocalEndpoint, Myself, Remote
+from services.agent.kernel.state import Interface, InterfaceAddress, KernelState, Key, Kind, Proxy
+from services.agent.model import DeviceWay, LocalEndpoint, Myself, Remote
+from services.agent.routing.device_plan import device_name
 from services.agent.routing.endpoint_plan import EndpointPlans
 from services.agent.routing.node_plan import NodePlan, NodeWanted, peer_name, plan_node
 from services.agent.routing.prefixes import Changed, PrefixRoutes
@@ -33,7 +34,7 @@ from services.common.model.node import Attachment
 class Desired:
     """What shall be, and who wants it."""
 
-    state: State
+    state: KernelState
     problems: Mapping[str, str]
     """What cannot be planned: messages by resource id."""
     owners: Mapping[tuple[Kind, Key], str]
@@ -74,10 +75,10 @@ class Wanted:
     numbers: Numbers
     made_addresses: Mapping[str, frozenset[InterfaceAddress]] = field(default_factory=dict)
     """By interface: addresses of links that we make, whose length no network says."""
+    devices: tuple[DeviceWay, ...] = ()
 
 
 def plan(wanted: Wanted) -> Desired:
-    """Everything that shall be."""
     return Planner().plan(wanted, None)
 
 
@@ -85,7 +86,7 @@ class Planner:
     """Plans one node, again and again."""
 
     def __init__(self) -> None:
-        self._numbered: tuple[Remote, Numbers] | None = None
+        self._numbered: tuple[Remote, Numbers, tuple[DeviceWay, ...]] | None = None
         self._wanted: NodeWanted | None = None
         self._node = NodePlan({})
         self._prefixes = PrefixRoutes()
@@ -98,21 +99,24 @@ class Planner:
         """The same with numbers for all; `keep` writes new ones to disk, before they are used."""
         remote, numbers = wanted.remote, wanted.numbers
         if self._numbered is not None:
-            before, assigned = self._numbered
+            before, assigned, devices = self._numbered
             if (
                 numbers is assigned
+                and wanted.devices == devices
                 and remote.networks is before.networks
                 and remote.peers is before.peers
             ):
                 return wanted
+        ways = [device_name(one) for one in wanted.devices]
         assigned = numbers.assigned(
-            remote.networks, [peer_name(network, node) for network, node in remote.peers]
+            [*remote.networks, *ways],
+            [*(peer_name(network, node) for network, node in remote.peers), *ways],
         )
         if assigned == numbers:
             assigned = numbers
         else:
             keep(assigned)
-        self._numbered = remote, assigned
+        self._numbered = remote, assigned, wanted.devices
         return replace(wanted, numbers=assigned)
 
     def plan(
@@ -141,7 +145,7 @@ class Planner:
         else:
             limits = self._change(prefixes, moved, touched)
         return Desired(
-            State(
+            KernelState(
                 node.links,
                 node.sysctls,
                 node.nexthops,
@@ -165,7 +169,7 @@ class Planner:
     def _plan_node(self, wanted: Wanted, keep: Callable[[Numbers], None]) -> bool:
         """Whether it may be another than before."""
         remote = wanted.remote
-        asked = NodeWanted(
+        of_node = NodeWanted(
             wanted.myself,
             remote.networks,
             remote.peers,
@@ -176,17 +180,17 @@ class Planner:
             },
             wanted.numbers,
             wanted.made_addresses,
+            wanted.devices,
         )
-        if self._wanted is not None and asked.is_same(self._wanted):
+        if self._wanted is not None and of_node.is_same(self._wanted):
             return False
-        self._node = plan_node(asked)
-        if self._node.numbers is not asked.numbers:
+        self._node = plan_node(of_node)
+        if self._node.numbers is not of_node.numbers:
             keep(self._node.numbers)
-        self._wanted = replace(asked, numbers=self._node.numbers)
+        self._wanted = replace(of_node, numbers=self._node.numbers)
         return True
 
     def _combine(self, prefixes: Layered[bytes, bytes]) -> None:
-        """All of it anew."""
         endpoints = self._endpoints
         routes = {**prefixes.flat(), **self._node.routes}
         proxies: dict[Proxy, None] = {}

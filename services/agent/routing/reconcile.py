@@ -1,9 +1,14 @@
 """Makes the kernel's routes equal to what is asked for, and keeps them so.
 
 The stream (`set_remote`), endpoints (`put_endpoint`), notifications of the kernel and the clock are
-taken in by `asked`; `services.agent.loop` has what they ask done in rounds, each of
-which plans, compares, applies and verifies. What a round does depends on the state now and never on
-how it came about.
+taken in by `inputs`; `services.agent.loop` has what they ask done in rounds, each of which plans,
+compares, applies and verifies. What a round does depends on the state now and never on how it came
+about.
+
+Who wakes whom: whoever calls a method here that changes `inputs` touches the loop, and so does the
+kernel's notification (`watch`, by `_heard`); the loop runs a round in the kernel's thread; when its
+outcome is accepted, the loop wakes all that wait in `reached`: attaches, detaches, and the streams
+that acknowledge what they brought.
 """
 
 from __future__ import annotations
@@ -17,14 +22,14 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.numbers import Numbers
-from services.agent.kernel.state import InterfaceAddress, Kind, State
+from services.agent.kernel.state import InterfaceAddress, KernelState, Kind
 from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
-from services.agent.model import LocalEndpoint, Myself, Remote
-from services.agent.routing.asked import QUICK, Asked
+from services.agent.model import DeviceWay, LocalEndpoint, Myself, Remote
+from services.agent.routing.inputs import QUICK, RouteInputs
 from services.agent.routing.plan import Desired, Planner, Wanted
 from services.agent.routing.prefixes import Changed
 from services.agent.routing.reconcile_round import Outcome, Task, Trouble, perform
@@ -39,7 +44,7 @@ QUICK_SECONDS: Final = 5.0
 says nothing when they go."""
 
 
-class Observer(Protocol):
+class RoundObserver(Protocol):
     """Is told what was done."""
 
     def reconciled(self, outcome: Outcome, seconds: float, /) -> None:
@@ -62,7 +67,7 @@ class Reconciler:
 
     def __init__(
         self,
-        kernel: Kernel,
+        kernel: KernelDrivers,
         myself: Myself,
         *,
         attachments_known: bool = True,
@@ -70,7 +75,7 @@ class Reconciler:
         numbers: Numbers | None = None,
         keep_numbers: Callable[[Numbers], None] = lambda _: None,
         timing: Timing | None = None,
-        observer: Observer | None = None,
+        observer: RoundObserver | None = None,
     ) -> None:
         """Does nothing before `run`.
 
@@ -85,9 +90,9 @@ class Reconciler:
             timing: When to look at the kernel without being told.
             observer: Is told how it goes.
         """
-        self._asked = Asked(myself, attachments_known=attachments_known)
+        self._inputs = RouteInputs(myself, attachments_known=attachments_known)
         self._part = _Routing(
-            self._asked,
+            self._inputs,
             kernel,
             made_addresses or {},
             numbers or Numbers.none(),
@@ -111,42 +116,42 @@ class Reconciler:
             remote: All of it; never changed afterwards.
             changed: Keys of `remote.routes` that are not as in the call before; None: any.
         """
-        self._asked.set_remote(remote, changed)
+        self._inputs.set_remote(remote, changed)
         self._loop.touch()
 
     def put_endpoint(self, endpoint: LocalEndpoint) -> None:
         """Adds or changes an endpoint; its host interface should be there. Returns at once."""
-        self._asked.put_endpoint(endpoint)
+        self._inputs.put_endpoint(endpoint)
         self._tell(endpoint.name, endpoint)
         self._loop.touch()
 
     def remove_endpoint(self, name: EndpointName) -> None:
         """Forgets an endpoint, if there is one. Returns at once."""
-        if self._asked.remove_endpoint(name):
+        if self._inputs.remove_endpoint(name):
             self._loop.touch()
         self._tell(name, None)
 
     def set_attachments(self, attachments: Sequence[Attachment]) -> None:
         """Replaces this node's interfaces and addresses on networks. Returns at once."""
-        if self._asked.set_attachments(attachments):
+        if self._inputs.set_attachments(attachments):
             self._loop.touch()
 
-    def look_again(self) -> None:
-        """Compares everything with the kernel now. Returns at once."""
-        self._asked.read(ALL)
-        self._loop.touch()
+    def set_devices(self, devices: Sequence[DeviceWay]) -> None:
+        """Replaces the ways to devices that packets are marked for. Returns at once."""
+        if self._inputs.set_devices(devices):
+            self._loop.touch()
 
     # What others ask -----------------------------------------------------------------------------
 
     @property
     def remote(self) -> Remote:
         """What ipam said last; empty before the first snapshot."""
-        return self._asked.remote or Remote()
+        return self._inputs.remote or Remote()
 
     @property
     def endpoints(self) -> Mapping[EndpointName, LocalEndpoint]:
         """What was put and not removed."""
-        return MappingProxyType(self._asked.endpoints)
+        return MappingProxyType(self._inputs.endpoints)
 
     @property
     def attachments(self) -> Sequence[Attachment]:
@@ -156,7 +161,7 @@ class Reconciler:
     @property
     def in_sync(self) -> bool:
         """Whether the kernel is written to: a snapshot is complete, or was restored from disk."""
-        return self._asked.remote is not None
+        return self._inputs.remote is not None
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -184,7 +189,7 @@ class Reconciler:
 
     @property
     def _own_reasons(self) -> tuple[str, ...]:
-        if self._asked.remote is None:
+        if self._inputs.remote is None:
             return ("no snapshot from ipam yet",)
         if self._loop.error:
             return (self._loop.error,)
@@ -235,14 +240,14 @@ class _Routing:
 
     def __init__(
         self,
-        asked: Asked,
-        kernel: Kernel,
+        inputs: RouteInputs,
+        kernel: KernelDrivers,
         made_addresses: Mapping[str, frozenset[InterfaceAddress]],
         numbers: Numbers,
         keep_numbers: Callable[[Numbers], None],
-        observer: Observer | None,
+        observer: RoundObserver | None,
     ) -> None:
-        self._asked = asked
+        self._inputs = inputs
         self._kernel = kernel
         self._made_addresses = made_addresses
         self._numbers = numbers
@@ -253,13 +258,13 @@ class _Routing:
         self._begun = 0.0
         self._watch: Watch | None = None
         self.wake: Callable[[], None] = lambda: None
-        self.actual = State()
+        self.actual = KernelState()
         """What the kernel holds, as of the last round."""
         self.desired: Desired | None = None
 
     @property
     def due(self) -> float:
-        return min(self._asked.due, self._retries.due)
+        return min(self._inputs.due, self._retries.due)
 
     @property
     def troubles(self) -> Mapping[str, Trouble]:
@@ -278,28 +283,28 @@ class _Routing:
         watch.start(self._heard)
 
     def close(self) -> None:
-        """Hears nothing any more."""
         if self._watch is not None:
             self._watch.close()
 
     def intake(self, occasion: Occasion) -> Task | None:
-        asked = self._asked
+        inputs = self._inputs
         if occasion.full:
-            asked.read(ALL)
+            inputs.read(ALL)
         elif occasion.quick:
-            asked.read(QUICK)
-        if asked.remote is None:
+            inputs.read(QUICK)
+        if inputs.remote is None:
             return None
         self._begun = occasion.now
-        noted = asked.noted(occasion.now)
+        noted = inputs.noted(occasion.now)
         return Task(
             Wanted(
-                asked.myself,
-                asked.remote,
-                dict(asked.endpoints),
+                inputs.myself,
+                inputs.remote,
+                dict(inputs.endpoints),
                 {},
                 self._numbers,
                 self._made_addresses,
+                inputs.devices,
             ),
             noted.changed,
             noted.dirty,
@@ -309,17 +314,17 @@ class _Routing:
             self._retries.waiting(occasion.now),
             failing=bool(self._retries),
             look=noted.look,
-            keep_links=not asked.attachments_known,
+            keep_links=not inputs.attachments_known,
         )
 
     def perform(self, task: Task) -> Outcome:
         return perform(self._kernel, task, self._planner, self._keep_numbers)
 
-    def take(self, task: Task, outcome: Outcome) -> bool:
+    def accept(self, task: Task, outcome: Outcome) -> bool:
         now = asyncio.get_running_loop().time()
         self._numbers, self.actual = outcome.numbers, outcome.actual
         self.desired = outcome.desired
-        for (kind, _), trouble in self._retries.take(outcome, task.waiting, now).items():
+        for (kind, _), trouble in self._retries.note(outcome, task.waiting, now).items():
             log.warning(
                 "kernel_refused",
                 kind=kind.value,
@@ -329,7 +334,7 @@ class _Routing:
             )
         if any(kind in {Kind.NEXTHOP, Kind.ROUTE} for kind, _ in outcome.refused):
             # What we believe of the kernel may be wrong: read it before the next attempt.
-            self._asked.read(frozenset({Kind.NEXTHOP, Kind.ROUTE}))
+            self._inputs.read(frozenset({Kind.NEXTHOP, Kind.ROUTE}))
         seconds = now - self._begun
         if self._observer is not None:
             self._observer.reconciled(outcome, seconds)
@@ -346,12 +351,12 @@ class _Routing:
     def broke(self, *, defect: bool) -> None:
         if defect:
             self._planner, self.desired = Planner(), None
-        self._asked.forget_kernel()
+        self._inputs.forget_kernel()
         if self._observer is not None:
             self._observer.failed()
 
     def _heard(self, heard: Heard) -> None:
         now = asyncio.get_running_loop().time()
-        self._asked.hear(heard, now)
+        self._inputs.hear(heard, now)
         self._retries.hasten(now)  # an interface may have come that they waited for
         self.wake()

@@ -6,15 +6,15 @@ keeps what comes out for the next round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from services.agent.kernel import route_bytes
-from services.agent.kernel.diff import Step, diff, done
+from services.agent.kernel.diff import KindChange, diff, done
 from services.agent.kernel.layered import Layered
 from services.agent.kernel.numbers import Numbers
-from services.agent.kernel.state import Interface, Key, Kind, Look, Objects, Proxy, State
+from services.agent.kernel.state import Interface, KernelState, Key, Kind, Look, Objects, Proxy
 from services.agent.routing.plan import Desired, Planner, Wanted
 from services.agent.routing.prefixes import Changed
 
@@ -38,10 +38,10 @@ class Kernel(Protocol):
     def interfaces(self, look: Look | None = None, /) -> Mapping[str, Interface]:
         """All interfaces, anybody's; with `look`, all but those may be as they were."""
 
-    def read(self, state: State, kinds: frozenset[Kind]) -> State:
+    def read(self, state: KernelState, kinds: frozenset[Kind]) -> KernelState:
         """The state with these kinds read anew."""
 
-    def apply(self, step: Step) -> Mapping[Key, Refusal]:
+    def apply(self, step: KindChange) -> Mapping[Key, Refusal]:
         """Performs a step; returns what was refused."""
 
 
@@ -65,7 +65,7 @@ class Task:
     """Kinds to read before anything else."""
     down: frozenset[int]
     """Interfaces that went down or away since the last round."""
-    actual: State
+    actual: KernelState
     """As of the last round."""
     desired: Desired | None
     """Of the last round; None: there was none."""
@@ -84,7 +84,7 @@ class Outcome:
     """What came of it."""
 
     desired: Desired
-    actual: State
+    actual: KernelState
     numbers: Numbers
     refused: Mapping[tuple[Kind, Key], Trouble]
     repaired: int
@@ -122,25 +122,34 @@ def perform(
         if turn == 0 and task.desired is not None:
             repaired = sum(_drifted(step, task) for step in steps)
         dirty, down, changed = frozenset(), frozenset(), ()
-        waiting = task.waiting | refused.keys()
-        for step in steps:
-            if task.keep_links and step.kind is Kind.LINK and step.removals:
-                continue
-            useful = _useful(step, waiting, refused)
-            if not len(useful):
-                continue
-            problems = kernel.apply(useful)
-            operations[step.kind] += len(useful)
-            actual = done(actual, useful, set(problems))
+        for step in _to_do(steps, task, refused):
+            problems = kernel.apply(step)
+            operations[step.kind] += len(step)
+            actual = done(actual, step, set(problems))
             for key, problem in problems.items():
                 refused[step.kind, key] = Trouble(
                     desired.owner(step.kind, key), problem.reason, str(problem)
                 )
             if step.kind is Kind.LINK:
                 dirty |= {Kind.LINK}
+                if step.additions:
+                    break  # what is by the old ones goes on until it can be by the new ones
         if not dirty:
             break
     return Outcome(desired, actual, wanted.numbers, refused, repaired, operations)
+
+
+def _to_do(
+    steps: Iterable[KindChange], task: Task, refused: Mapping[tuple[Kind, Key], Trouble]
+) -> Iterator[KindChange]:
+    """The steps, each without what is not to be tried; `refused` grows as they are performed."""
+    waiting = task.waiting | refused.keys()
+    for step in steps:
+        if task.keep_links and step.kind is Kind.LINK and step.removals:
+            continue
+        useful = _useful(step, waiting, refused)
+        if len(useful):
+            yield useful
 
 
 def _limits(
@@ -153,12 +162,12 @@ def _limits(
 
 
 def _without(
-    actual: State,
+    actual: KernelState,
     down: frozenset[int],
     dirty: frozenset[Kind],
     interfaces: Mapping[str, Interface],
     plans: tuple[Desired | None, Desired],
-) -> tuple[State, frozenset[Kind]]:
+) -> tuple[KernelState, frozenset[Kind]]:
     """What the kernel removed by itself with interfaces.
 
     Of one that is up again, or was only just made, it is not known what was removed: it is read.
@@ -185,10 +194,10 @@ def _without(
 
 
 def _useful(
-    step: Step,
+    step: KindChange,
     waiting: frozenset[tuple[Kind, Key]],
     refused: Mapping[tuple[Kind, Key], Trouble],
-) -> Step:
+) -> KindChange:
     """Without what failed just now, and routes by nexthops that failed."""
     if not waiting:
         return step
@@ -206,10 +215,10 @@ def _useful(
             if (kind, key) not in waiting and (kind is not Kind.ROUTE or value not in nexthops)
         }
 
-    return Step(kind, kept(step.additions), kept(step.replacements), kept(step.removals))
+    return KindChange(kind, kept(step.additions), kept(step.replacements), kept(step.removals))
 
 
-def _drifted(step: Step, task: Task) -> int:
+def _drifted(step: KindChange, task: Task) -> int:
     """How much of a step undoes what somebody else did: nothing of ours had changed there."""
     assert task.desired is not None
     before, had = task.desired.state.of(step.kind), task.actual.of(step.kind)

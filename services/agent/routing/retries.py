@@ -54,7 +54,7 @@ class Retries:
             for key, retry in self._retries.items()
         }
 
-    def take(
+    def note(
         self, outcome: Outcome, waited: frozenset[tuple[Kind, Key]], now: float
     ) -> Mapping[tuple[Kind, Key], Trouble]:
         """Takes over what a round refused, and forgets what is as it shall be.

@@ -93,7 +93,6 @@ def _rules(place: Place, places: Mapping[NetworkName, Place]) -> Iterator[Rule]:
 
 
 def _host_prefix(address: Address) -> Prefix:
-    """The prefix of one address."""
     if isinstance(address, IPv4Address):
         return IPv4Network(address)
     return IPv6Network(address)

@@ -13,6 +13,7 @@ translated get it. Rules, in their place among those of `services.agent.routing.
 
     mark HOST            lookup main, host routes only    to an endpoint of this node, past gateways
     iif att, mark att    lookup main, host routes only    translated to an endpoint of this node
+    mark att, to subnet  lookup main                      one of `att` that is no network's
     mark att, to cidr    lookup T(n)                      where networks share `att`
     mark att             lookup T(n)                      back by `att`
     after NOWHERE:
@@ -60,6 +61,7 @@ from services.agent.kernel.numbers import (
 from services.agent.kernel.state import Action, Rule
 from services.agent.routing.node_networks import Place, gateway_table
 from services.common.model.names import NetworkName
+from services.common.model.network import Prefix
 
 HOST: Final = 0x00010000
 MAIN: Final = 0x00100000
@@ -121,6 +123,15 @@ def _rules(
             mask=marks.WAYS,
         )
     if mark != MAIN:
+        for subnet in _beside(place):
+            yield Rule(
+                version,
+                NEAR_WAY_PRIORITY,
+                route_bytes.MAIN_TABLE,
+                destination=subnet,
+                mark=mark,
+                mask=marks.WAYS,
+            )
         if place.shared:
             yield Rule(
                 version,
@@ -145,6 +156,20 @@ def _rules(
         mark=MAIN,
         mask=MAIN,
     )
+
+
+def _beside(place: Place) -> Iterator[Prefix]:
+    """Subnets of the interface that are not the network's: who is there is reached directly."""
+    cidr = place.network.cidr
+    for own in place.interface.addresses:
+        subnet = own.network
+        if subnet.version == cidr.version and not own.is_link_local and not _meet(subnet, cidr):
+            yield subnet
+
+
+def _meet(one: Prefix, other: Prefix) -> bool:
+    first, last = bounds(one)
+    return first <= bounds(other)[1] and bounds(other)[0] <= last
 
 
 def way_table(places: Mapping[NetworkName, Place], ways: Mapping[str, int]) -> Image:

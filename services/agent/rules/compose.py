@@ -12,7 +12,7 @@ structure rendered anew, of which only what is different goes to the kernel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.agent.kernel.nftables.table import (
@@ -25,12 +25,21 @@ from services.agent.kernel.nftables.table_diff import compare
 from services.agent.rules import block_sets, page_sets
 from services.agent.rules.block_sets import BlockSets
 from services.agent.rules.concern import Users, effect_on, users_of
+from services.agent.rules.device_legs import Around, groups_here
 from services.agent.rules.diff import restructure
-from services.agent.rules.endpoint_view import Opened, View, members_of
+from services.agent.rules.judge import Judge, Opened, members_of
 from services.agent.rules.page_sets import PageSets
 from services.agent.rules.render import Structure, local_elements, render
-from services.agent.rules.render_rules import Counted, Logging, Piece, render_rules
+from services.agent.rules.render_devices import (
+    Devices,
+    LegCounted,
+    RuleLed,
+    led_elements,
+    render_devices,
+)
+from services.agent.rules.render_rules import Counted, Logging, RenderedRuleSet, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
+from services.common.model.devices import DeviceGroupName, DeviceRules
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
@@ -48,7 +57,7 @@ from services.common.model.rules import (
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class LocalInterface:
     """An endpoint that is here."""
 
     interface: str
@@ -68,7 +77,7 @@ class _Open:
 
 
 @dataclass(slots=True)
-class Refreshed:
+class TableChange:
     """What a refresh came to."""
 
     changes: Changes = field(default_factory=Changes)
@@ -87,7 +96,7 @@ class Composer:
         self._failsafe = failsafe
         self._logging = logging
         self._resources: dict[str, Resource] = {}
-        self._locals: dict[EndpointName, Local] = {}
+        self._locals: dict[EndpointName, LocalInterface] = {}
         self._fresh: set[EndpointName] = set()
         self._rewritten: set[RuleSetId] = set()
         self._rules: dict[EndpointName, EndpointRules] = {}
@@ -95,20 +104,22 @@ class Composer:
         self._pages = PageSets()
         self._blocks = BlockSets()
         self._networks: dict[str, NetworkRules] = {}
+        self._devices: dict[DeviceGroupName, DeviceRules] = {}
+        self._around = Around()
         self._node: NodeRules | None = None
 
-        self._pieces: dict[RuleSetId, Piece] = {}
+        self._pieces: dict[RuleSetId, RenderedRuleSet] = {}
         self._structure = Structure()
         self._profiles: Counter[Profile] = Counter()
         self._open: dict[EndpointName, _Open] = {}
         self._sets_in_force: Mapping[RuleSetId, RuleSet] = {}
         self._elements: dict[str, Elements] = {}
-        self._had: dict[EndpointName, Mapping[str, Elements]] = {}
+        self._elements_before: dict[EndpointName, Mapping[str, Elements]] = {}
         self._owners: dict[tuple[str, bytes], EndpointName] = {}
         self._users: Users = {}
 
         self._stale = True
-        self._touched: dict[EndpointName, Local | None] = {}
+        self._touched: dict[EndpointName, LocalInterface | None] = {}
 
     def anew(self, resources: Mapping[str, Resource]) -> Composer:
         """One that was told the same endpoints, and these resources, and remembers nothing else:
@@ -116,12 +127,13 @@ class Composer:
         made = Composer(self._failsafe, self._logging)
         for name, local in self._locals.items():
             made.put_local(name, local)
+        made.set_around(self._around)
         made.update(resources, ())
         return made
 
     # What is new ----------------------------------------------------------------------------------
 
-    def put_local(self, name: EndpointName, local: Local) -> None:
+    def put_local(self, name: EndpointName, local: LocalInterface) -> None:
         """An endpoint is here, or is about to be: without addresses it is only closed."""
         before = self._locals.get(name)
         if before == local:
@@ -135,7 +147,7 @@ class Composer:
         """An endpoint is not here any more, but its interface may be: it is closed."""
         before = self._locals.get(name)
         if before is not None:
-            self.put_local(name, Local(before.interface))
+            self.put_local(name, LocalInterface(before.interface))
 
     def drop_local(self, name: EndpointName) -> None:
         """An endpoint's interface is not here any more."""
@@ -143,6 +155,12 @@ class Composer:
         self._fresh.discard(name)
         if before is not None:
             self._touched.setdefault(name, before)
+
+    def set_around(self, around: Around) -> None:
+        """What is known of networks' links, and of the devices there."""
+        if self._around != around:
+            self._around = around
+            self._stale = True
 
     def update(self, updated: Mapping[str, Resource], removed: Collection[str]) -> None:
         """Takes in what the policy service says."""
@@ -175,11 +193,12 @@ class Composer:
             case NetworkRules():
                 self._networks[after.name] = after
                 self._stale = True
+            case DeviceRules():
+                self._devices[after.name] = after
+                self._stale = True
             case NodeRules():
                 self._node = after
                 self._stale = True
-            case Unreadable() | None:
-                pass
 
     def _forget(self, gone: Resource) -> None:
         match gone:
@@ -197,6 +216,9 @@ class Composer:
             case NetworkRules():
                 self._networks.pop(gone.name, None)
                 self._stale = True
+            case DeviceRules():
+                self._devices.pop(gone.name, None)
+                self._stale = True
             case NodeRules():
                 self._node = None
                 self._stale = True
@@ -206,7 +228,7 @@ class Composer:
     # What is asked --------------------------------------------------------------------------------
 
     @property
-    def counters(self) -> Mapping[str, Counted | None]:
+    def counters(self) -> Mapping[str, Counted | LegCounted | RuleLed | None]:
         """What the table's counters count; None: see `names.DROPS`."""
         return self._structure.counters
 
@@ -214,6 +236,21 @@ class Composer:
     def resources(self) -> Mapping[str, Resource]:
         """What the policy service said, by id."""
         return self._resources
+
+    @property
+    def devices(self) -> Sequence[DeviceRules]:
+        """Groups of devices that are known, by name."""
+        return [self._devices[name] for name in sorted(self._devices)]
+
+    @property
+    def unknown_devices(self) -> int:
+        """How many devices on networks of this node have never answered."""
+        around = self._around
+        return sum(
+            leg.network in around.interfaces and (leg.network, leg.address) not in around.macs
+            for group in self._devices.values()
+            for leg in group.legs
+        )
 
     @property
     def rule_sets(self) -> int:
@@ -247,9 +284,9 @@ class Composer:
         """Keys of all endpoints' interfaces."""
         return tuple(interface_key(local.interface) for local in self._locals.values())
 
-    def view(self) -> View:
+    def judge(self) -> Judge:
         """What connections are judged by, as of the last refresh."""
-        return View(
+        return Judge(
             {
                 address: Opened(name, opened.profile)
                 for name, opened in self._open.items()
@@ -274,9 +311,9 @@ class Composer:
 
     # Refreshing -----------------------------------------------------------------------------------
 
-    def refresh(self) -> Refreshed:
+    def refresh(self) -> TableChange:
         """Brings everything up to date; says what is different since the refresh before."""
-        done = Refreshed()
+        done = TableChange()
         touched, self._touched = self._touched, {}
         self._judge_locals(self._locals if self._stale else touched, touched, done)
         if self._stale:
@@ -291,8 +328,8 @@ class Composer:
     def _judge_locals(
         self,
         candidates: Collection[EndpointName],
-        touched: dict[EndpointName, Local | None],
-        done: Refreshed,
+        touched: dict[EndpointName, LocalInterface | None],
+        done: TableChange,
     ) -> None:
         """Says which endpoints are open and by which profile; `touched` gets those that differ."""
         for name in {*candidates, *touched}:
@@ -337,7 +374,7 @@ class Composer:
             return None
         return _Open(rules.profile, local.addresses) if self._is_known(rules.profile) else None
 
-    def _render(self, done: Refreshed) -> None:
+    def _render(self, done: TableChange) -> None:
         node = self._node.profile if self._node is not None else None
         if node is not None and not self._is_known(node):
             node = None
@@ -353,14 +390,22 @@ class Composer:
             [self._networks[name] for name in sorted(self._networks)],
             self._failsafe,
             self._logging,
+            self._render_devices(),
         )
         self._users = users_of(self._sets.values())
         restructure(done.changes, before, self._structure)
 
+    def _render_devices(self) -> Devices:
+        cidrs = {network.name: network.cidr for network in self._networks.values()}
+        here = groups_here(self._devices.values(), cidrs, self._around)
+        return render_devices(here, self._profiles, self._sets)
+
     def _is_known(self, profile: Profile) -> bool:
         return all(one in self._sets for one in (*profile.ingress, *profile.egress))
 
-    def _move_elements(self, touched: Mapping[EndpointName, Local | None], done: Refreshed) -> None:
+    def _move_elements(
+        self, touched: Mapping[EndpointName, LocalInterface | None], done: TableChange
+    ) -> None:
         """What endpoints have in sets and maps."""
         before: dict[str, Elements] = {}
         after: dict[str, Elements] = {}
@@ -382,7 +427,7 @@ class Composer:
                 done.gone.update(set(local.addresses) - set(now.addresses if now else ()))
 
     def _take_elements(self, name: EndpointName, before: dict[str, Elements]) -> None:
-        for set_name, items in self._had.pop(name, {}).items():
+        for set_name, items in self._elements_before.pop(name, {}).items():
             for key, chain in items.items():
                 if self._owners.get((set_name, key)) == name:
                     del self._owners[set_name, key]
@@ -399,7 +444,9 @@ class Composer:
         opened = self._open.get(name)
         profile = opened.profile if opened else None
         has = local_elements(local.interface, packed, local.mac, profile, self._guarded(profile))
-        self._had[name] = has
+        if profile is not None:
+            has = {**has, **led_elements(local.interface, packed, profile, self._sets)}
+        self._elements_before[name] = has
         for set_name, items in has.items():
             kept = self._elements.setdefault(set_name, {})
             for key, chain in items.items():
@@ -418,7 +465,7 @@ class Composer:
             and any(self._sets[one].mode is Mode.ENFORCE for one in profile.of(direction))
         ]
 
-    def _move_groups(self, done: Refreshed) -> None:
+    def _move_groups(self, done: TableChange) -> None:
         """Who is in groups, and whose connections that concerns."""
         before = members_of(self._pages.in_force, self._blocks.in_force)
         pages = self._pages.refresh(self._structure.groups, done.changes)

@@ -1,7 +1,7 @@
 """Ends connections that rules do not allow any more, and lets go on what they allow again.
 
 In rounds of its own, so that an endpoint that comes does not wait for it. Each round judges by a
-view: who may speak to whom by the rules that were in force when it was made.
+judge: who may speak to whom by the rules that were in force when it was made.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.rules.ending import Ending
-from services.agent.rules.endpoint_view import View
+from services.agent.rules.judge import Judge
 from services.common.backoff import BackoffPolicy
 from services.common.model.network import Address
 
@@ -28,7 +28,7 @@ PACE: Final = Pace(math.inf, math.inf, BackoffPolicy(initial=0.25, maximum=15.0)
 class Task:
     """What a round judges."""
 
-    view: View
+    judge: Judge
     restricted: frozenset[Address] = frozenset()
     """Whose connections may be denied now."""
     relaxed: frozenset[Address] = frozenset()
@@ -37,9 +37,9 @@ class Task:
     """Addresses that are nobody's any more: their connections end."""
 
     def and_before(self, other: Task) -> Task:
-        """All that both ask for, by this one's view."""
+        """All that both ask for, by this one's judge."""
         return Task(
-            self.view,
+            self.judge,
             self.restricted | other.restricted,
             self.relaxed | other.relaxed,
             self.gone | other.gone,
@@ -122,12 +122,12 @@ class _Judging:
 
     def perform(self, task: Task) -> Outcome:
         if task.relaxed:
-            self._driver.relax(task.view, task.relaxed)
+            self._driver.relax(task.judge, task.relaxed)
         if not (task.restricted or task.gone):
             return Outcome(0)
-        return Outcome(self._driver.sweep(task.view, task.restricted, task.gone))
+        return Outcome(self._driver.sweep(task.judge, task.restricted, task.gone))
 
-    def take(self, task: Task, outcome: Outcome) -> bool:  # noqa: ARG002 - the outcome says it
+    def accept(self, task: Task, outcome: Outcome) -> bool:  # noqa: ARG002 - the outcome says it
         self.doing = None
         if outcome.ended:
             log.info("connections_cut", connections=outcome.ended)

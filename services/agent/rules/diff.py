@@ -22,5 +22,8 @@ def restructure(changes: Changes, before: Structure, after: Structure) -> None:
     for name, shape in after.sets.items():
         if name not in before.sets:
             changes.sets[name] = shape
-            compare(changes, name, shape, {}, after.elements.get(name, {}))
+        compare(changes, name, shape, before.elements.get(name, {}), after.elements.get(name, {}))
     changes.dropped_sets = [name for name in before.sets if name not in after.sets]
+    for name in changes.dropped_sets:  # what is in them holds the chains that go too
+        if before.sets[name].is_map:
+            compare(changes, name, before.sets[name], before.elements.get(name, {}), {})

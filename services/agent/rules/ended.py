@@ -24,7 +24,6 @@ class Ended:
         return len(self._flows)
 
     def add(self, flow: bytes) -> None:
-        """A connection was ended."""
         if flow not in self._flows:
             self._flows.add(flow)
             for end in _ends(flow):

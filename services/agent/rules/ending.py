@@ -22,8 +22,8 @@ from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.driver import NftRefused
 from services.agent.rules.ended import Ended
-from services.agent.rules.endpoint_view import View
 from services.agent.rules.firewall import Firewall
+from services.agent.rules.judge import Judge
 from services.agent.rules.render import ENDED_SECONDS, FIXED_SETS
 from services.common.model.network import Address
 
@@ -69,11 +69,11 @@ class Ending:
             self._conntrack.close()
             self._conntrack = None
 
-    def sweep(self, view: View, addresses: Set[Address], gone: Set[Address]) -> int:
+    def sweep(self, judge: Judge, addresses: Set[Address], gone: Set[Address]) -> int:
         """Ends connections that are denied now, and those of addresses that are nobody's any more.
 
         Args:
-            view: What they are judged by.
+            judge: What they are judged by.
             addresses: Whose connections may be denied now.
             gone: Addresses that are nobody's any more.
 
@@ -84,12 +84,12 @@ class Ending:
             KernelUnavailable: The kernel does not let us.
         """
         try:
-            return self._sweep(view, addresses, gone)
+            return self._sweep(judge, addresses, gone)
         except BaseException:
             self.drop()  # a question may be unanswered
             raise
 
-    def _sweep(self, view: View, addresses: Set[Address], gone: Set[Address]) -> int:
+    def _sweep(self, judge: Judge, addresses: Set[Address], gone: Set[Address]) -> int:
         with Netlink() as socket:
             own = {address.packed for address in own_addresses(socket)}
         left = {address.packed for address in gone}
@@ -100,7 +100,7 @@ class Ending:
             found = known.get(opening)
             if found is None:
                 # what the node begins with its endpoints is nobody's to deny
-                found = opening.source not in own and view.denies(opening.packet)
+                found = opening.source not in own and judge.denies(opening.packet)
                 known[opening] = found
             return found
 
@@ -114,14 +114,14 @@ class Ending:
             ended += self._tracked().end(part)
         return ended
 
-    def relax(self, view: View, addresses: Set[Address]) -> None:
+    def relax(self, judge: Judge, addresses: Set[Address]) -> None:
         """Has those go on that are allowed now, of connections of these addresses that were ended.
 
         Raises:
             KernelUnavailable: The kernel does not let us.
         """
         ended = self._known()
-        again = iter({flow for flow in ended.of(addresses) if not view.denies(packet_of(flow))})
+        again = iter({flow for flow in ended.of(addresses) if not judge.denies(packet_of(flow))})
         while part := list(islice(again, BATCH)):
             self._firewall.call(partial(self._forget, part))
             self._tracked().resume([flow for flow in part if is_tcp(flow)])

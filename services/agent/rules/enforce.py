@@ -1,6 +1,6 @@
 """Makes the table `inet romana` equal to what endpoints and rules ask for, and keeps it so.
 
-Endpoints (`put`, `close_to`), the stream of rules (`take`), notifications of the kernel and the
+Endpoints (`put`, `close_to`), the stream of rules (`update`), notifications of the kernel and the
 clock are taken in at once; `services.agent.loop` has what they ask done in rounds, each of which
 applies what is different in one transaction. Connections that are no longer allowed are ended in
 rounds of their own. When the kernel does not take a transaction, what it held still holds, and
@@ -8,13 +8,17 @@ after a pause all of it is read and compared.
 
 Until the rules are known (from the service or the disk), a table that is there stays as it is, and
 only new endpoints are closed in it; where there is none, all endpoints are closed.
+
+Who wakes whom: each of these touches the loop, and a change of the table by others (`NftWatch`)
+wakes it; the loop wakes attaches that wait in `opened` and the stream that waits in `reached`, and,
+if connections may be denied now, the loop of `connections`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -24,15 +28,18 @@ from services.agent.kernel.nftables.watch import NftWatch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import LocalEndpoint
 from services.agent.rules import connections
-from services.agent.rules.compose import Composer, Local, Refreshed
+from services.agent.rules.compose import Composer, LocalInterface, TableChange
 from services.agent.rules.connections import Connections
+from services.agent.rules.device_legs import Around
 from services.agent.rules.ending import Ending
 from services.agent.rules.firewall import Firewall
+from services.agent.rules.render_devices import LegCounted, RuleLed
 from services.agent.rules.render_rules import Counted, Logging
 from services.agent.rules.resources import Resource
 from services.agent.rules.round import Counts, Outcome, Task, perform
 from services.common.backoff import BackoffPolicy
 from services.common.errors import WrongState
+from services.common.model.devices import DeviceRules
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 
@@ -47,7 +54,7 @@ COUNT_SECONDS: Final = 5.0
 """How old what counters say may be."""
 
 
-class Observer(Protocol):
+class EnforcementObserver(Protocol):
     """Is told what was done."""
 
     def enforced(self, seconds: float, /) -> None:
@@ -72,7 +79,7 @@ class Enforcement:
         ending: Ending,
         failsafe: Failsafe,
         logging: Logging | None = None,
-        observer: Observer | None = None,
+        observer: EnforcementObserver | None = None,
         *,
         check: float = CHECK_SECONDS,
         quick: float = QUICK_SECONDS,
@@ -100,7 +107,7 @@ class Enforcement:
         Raises:
             WrongState: The kernel does not take it: do not make the interface.
         """
-        self._part.composer.put_local(name, Local(interface))
+        self._part.composer.put_local(name, LocalInterface(interface))
         self._loop.touch()
         if error := await self._loop.tried():
             raise WrongState(
@@ -117,7 +124,9 @@ class Enforcement:
             self._part.composer.shut_local(name)
         else:
             addresses = tuple(item.address for item in endpoint.addresses)
-            local = Local(endpoint.host_interface, addresses, endpoint.mac, endpoint.instance)
+            local = LocalInterface(
+                endpoint.host_interface, addresses, endpoint.mac, endpoint.instance
+            )
             self._part.composer.put_local(name, local)
         self._loop.touch()
 
@@ -126,7 +135,12 @@ class Enforcement:
         self._part.composer.drop_local(name)
         self._loop.touch()
 
-    def take(
+    def set_around(self, around: Around) -> None:
+        """What is known of networks' links, and of the devices there. Returns at once."""
+        self._part.composer.set_around(around)
+        self._loop.touch()
+
+    def update(
         self, updated: Mapping[str, Resource], removed: Collection[str], *, whole: bool
     ) -> None:
         """Takes in what the policy service says. Returns at once.
@@ -193,6 +207,16 @@ class Enforcement:
         return ""
 
     @property
+    def devices(self) -> Sequence[DeviceRules]:
+        """Groups of devices that are known."""
+        return self._part.composer.devices
+
+    @property
+    def unknown_devices(self) -> int:
+        """How many devices on networks of this node have never answered."""
+        return self._part.composer.unknown_devices
+
+    @property
     def open_endpoints(self) -> int:
         """Endpoints that have their rules."""
         return self._part.composer.opened
@@ -213,7 +237,7 @@ class Enforcement:
         return self._part.counts
 
     @property
-    def counted(self) -> Mapping[str, Counted | None]:
+    def counted(self) -> Mapping[str, Counted | LegCounted | RuleLed | None]:
         """What the counters count."""
         return self._part.composer.counters
 
@@ -259,7 +283,7 @@ class _Rules:
         firewall: Firewall,
         composer: Composer,
         judging: Connections,
-        observer: Observer | None,
+        observer: EnforcementObserver | None,
     ) -> None:
         self._firewall = firewall
         self.composer = composer
@@ -287,7 +311,6 @@ class _Rules:
         self._watch.start(self._heard)
 
     def close(self) -> None:
-        """Hears nothing any more."""
         if self._watch is not None:
             self._watch.close()
 
@@ -309,17 +332,17 @@ class _Rules:
             occasion.now >= self._count_due,
         )
 
-    def _note(self, done: Refreshed) -> None:
+    def _note(self, done: TableChange) -> None:
         """Has connections judged once the table is what is asked for."""
         if done.restricted or done.relaxed or done.gone:
             concerned = map(frozenset, (done.restricted, done.relaxed, done.gone))
-            task = connections.Task(self.composer.view(), *concerned)
+            task = connections.Task(self.composer.judge(), *concerned)
             self._judged = task if self._judged is None else task.and_before(self._judged)
 
     def perform(self, task: Task) -> Outcome:
         return perform(self._firewall, task)
 
-    def take(self, task: Task, outcome: Outcome) -> bool:
+    def accept(self, task: Task, outcome: Outcome) -> bool:
         self.read = self.read or outcome.strange
         self._stands = outcome.stands
         if outcome.others is not None:

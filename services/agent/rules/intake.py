@@ -78,7 +78,7 @@ class RuleSink:
         wanted, rules = _apart(updated)
         self._wanted.update(wanted, removed)
         gone = [key for key in removed if not key.startswith(PREFIX)]
-        self._enforcement.take(rules, gone, whole=whole)
+        self._enforcement.update(rules, gone, whole=whole)
 
 
 def _apart(

@@ -13,9 +13,11 @@ from google.protobuf.message import DecodeError
 from romana.policy.v1 import endpoint_pb2, policy_pb2, policy_service_pb2, sync_rules_pb2
 
 from services.agent.model import AddressWant, LocalEndpoint, WantedEndpoint
+from services.agent.rules.device_messages import device_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
 from services.agent.streams.parsing import address, prefix
 from services.common.errors import InvalidInput
+from services.common.model.devices import DeviceGroupName
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import (
@@ -70,7 +72,6 @@ def report(
     *,
     complete: bool,
 ) -> policy_service_pb2.ReportEndpointsRequest:
-    """What is attached to this node."""
     return policy_service_pb2.ReportEndpointsRequest(
         node=node,
         attached=[
@@ -121,6 +122,8 @@ def _parse(item: sync_rules_pb2.RuleResource) -> Resource:
             return NetworkRules(NetworkName(item.network.name), cidr, item.network.masquerade)
         case "wanted":
             return _wanted(item.wanted)
+        case "devices":
+            return device_rules(item.devices)
         case _:
             raise InvalidInput(f"{item.id}: this agent does not know what it is")
 
@@ -201,6 +204,7 @@ def _rule(message: sync_rules_pb2.CompiledRule, path: str) -> CompiledRule:
             OwnedPeers(GroupId(one.blocks), GroupId(one.known) if one.known else None)
             for one in message.owned
         ),
+        DeviceGroupName(message.via) if message.via else None,
     )
 
 

@@ -83,7 +83,7 @@ class _Removing:
             return False  # without nf_tables there is none
         return nft.remove()
 
-    def take(self, task: Occasion, outcome: bool) -> bool:  # noqa: ARG002, FBT001 - of a loop
+    def accept(self, task: Occasion, outcome: bool) -> bool:  # noqa: ARG002, FBT001 - of a loop
         if outcome:
             log.warning("table_removed", reason="policies are off")
         return True

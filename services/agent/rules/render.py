@@ -6,6 +6,7 @@
     input (after)      ingress of the node itself, if a policy is on it
     output             what the node sends to its endpoints is allowed, but for what was ended
     output (after)     egress of the node itself, if a policy is on it
+    steer, ...         which device it goes through: `services.agent.rules.render_devices`
     postrouting (nat)  networks that ask for it: what leaves all networks has the node's address
 
 What is not established begins something. A packet from the middle of a connection begins none: it
@@ -55,12 +56,14 @@ from services.agent.kernel.nftables.table import (
     interface_key,
 )
 from services.agent.rules.block_sets import SHAPES
+from services.agent.rules.render_devices import DEVICE_SETS, Devices, LegCounted, RuleLed
 from services.agent.rules.render_rules import (
     FAMILY,
     NUMBERS,
+    OPERATORS,
     Counted,
     Logging,
-    Piece,
+    RenderedRuleSet,
     allowed,
     log_rules,
 )
@@ -91,11 +94,6 @@ _MULTICAST: Final = IPv6Network("ff00::/8")
 _NAMES: Final = {4: table_names.SOURCES_4, 6: table_names.SOURCES_6}
 _GUARDED: Final = {Direction.INGRESS: table_names.ANSWERING, Direction.EGRESS: table_names.ASKING}
 _LENGTH_6: Final = 16
-_OPERATORS: Final = Is(
-    Key.MARK,
-    marks.native(marks.OPERATORS & marks.OPERATORS_MASK),
-    marks.native(marks.OPERATORS_MASK),
-)
 
 FIXED_SETS: Final[Mapping[str, Shape]] = {
     table_names.INTERFACES: Shape(Element.INTERFACE),
@@ -112,6 +110,7 @@ FIXED_SETS: Final[Mapping[str, Shape]] = {
     table_names.ASKING: Shape(Element.INTERFACE),
     table_names.ENDED_4: Shape(Element.FLOW_4, timeout=ENDED_SECONDS, size=ENDED_MOST),
     table_names.ENDED_6: Shape(Element.FLOW_6, timeout=ENDED_SECONDS, size=ENDED_MOST),
+    **DEVICE_SETS,
 }
 
 
@@ -123,7 +122,7 @@ class Structure:
     sets: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, Elements] = field(default_factory=dict)
     """Of the sets in `sets`."""
-    counters: dict[str, Counted | None] = field(default_factory=dict)
+    counters: dict[str, Counted | LegCounted | RuleLed | None] = field(default_factory=dict)
     """What they count; None: see `names.DROPS`."""
     groups: frozenset[GroupId] = frozenset()
     """Those that have sets."""
@@ -132,12 +131,13 @@ class Structure:
 
 
 def render(
-    pieces: Mapping[RuleSetId, Piece],
+    pieces: Mapping[RuleSetId, RenderedRuleSet],
     profiles: Iterable[Profile],
     node: Profile | None,
     networks: Iterable[NetworkRules],
     failsafe: Failsafe,
     logging: Logging | None,
+    devices: Devices,
 ) -> Structure:
     """The structure of the table.
 
@@ -148,6 +148,7 @@ def render(
         networks: All of them.
         failsafe: What policies on the node do not cut off.
         logging: How drops are logged; None: not.
+        devices: What leads through devices.
     """
     made = Structure(sets=dict(FIXED_SETS), counters=dict.fromkeys(table_names.DROPS))
     made.elements = {name: {} for name in FIXED_SETS}
@@ -165,6 +166,10 @@ def render(
     if node is not None:
         _node(made, node, failsafe)
     _masquerade(made, networks)
+    made.chains.update(devices.chains)
+    made.sets.update(devices.sets)
+    made.elements.update(devices.elements)
+    made.counters.update(devices.counters)
     return made
 
 
@@ -186,7 +191,7 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
     made.chains[table_names.STRANGE] = Chain((*_link_local(spoofed), spoofed))
     begin = (
         _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
-        _rule("operators", _OPERATORS, Verdict.ACCEPT),
+        _rule("operators", OPERATORS, Verdict.ACCEPT),
     )
     judged = (
         _rule("endpoint", Dispatch(Key.INPUT, table_names.FROM_ENDPOINT)),
@@ -278,7 +283,10 @@ def _neighbours() -> Iterable[Rule]:
 
 
 def _profile(
-    made: Structure, pieces: Sequence[Piece], direction: Direction, logging: Logging | None
+    made: Structure,
+    pieces: Sequence[RenderedRuleSet],
+    direction: Direction,
+    logging: Logging | None,
 ) -> None:
     """The chain by which one direction is judged: see `services.common.model.judging`."""
     ordered = sorted(pieces, key=lambda piece: piece.source.order)
@@ -305,7 +313,10 @@ def _profile(
 
 
 def _tail(
-    made: Structure, ordered: Sequence[Piece], direction: Direction, logging: Logging | None
+    made: Structure,
+    ordered: Sequence[RenderedRuleSet],
+    direction: Direction,
+    logging: Logging | None,
 ) -> tuple[Rule, ...]:
     """What comes after ADMIN."""
     tenant = [piece for piece in ordered if piece.source.tier is Tier.TENANT]
@@ -318,7 +329,7 @@ def _tail(
     return (*audited, *baseline, _rule("not denied", allowed(direction)))
 
 
-def _piece(made: Structure, piece: Piece) -> None:
+def _piece(made: Structure, piece: RenderedRuleSet) -> None:
     if not piece.passes:
         made.chains[table_names.rule_set(piece.source.id)] = Chain(tuple(piece.rules))
     made.chains.update(piece.chains)
@@ -337,7 +348,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
     loopback = interface_key("lo")
     begin = (
         _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
-        _rule("operators", _OPERATORS, Verdict.ACCEPT),
+        _rule("operators", OPERATORS, Verdict.ACCEPT),
         *_neighbours(),
     )
     made.chains[table_names.NODE_INPUT] = Chain(
@@ -390,8 +401,19 @@ def _masquerade(made: Structure, networks: Iterable[NetworkRules]) -> None:
             _rule("leaves all networks", family, In(source, asking), Masquerade()),
         ]
     if rules:
+        # a device sees, and knows again, whose it really is; what leaves from there is its own
+        to_device = (
+            Is(Key.MARK, marks.native(0), marks.native(marks.LEG), inverted=True),
+            Is(
+                Key.MARK,
+                marks.native(marks.OPERATORS & marks.LEG),
+                marks.native(marks.LEG),
+                inverted=True,
+            ),
+        )
         made.chains[table_names.MASQUERADE] = Chain(
-            tuple(rules), Base(Hook.POSTROUTING, _SOURCE_NAT, "nat")
+            (_rule("to a device", *to_device, Verdict.ACCEPT), *rules),
+            Base(Hook.POSTROUTING, _SOURCE_NAT, "nat"),
         )
 
 
@@ -404,7 +426,7 @@ def _drop(made: Structure, counter: str, logging: Logging | None) -> tuple[State
     return Count(counter), Goto(chain)
 
 
-def _jump(piece: Piece) -> Rule:
+def _jump(piece: RenderedRuleSet) -> Rule:
     return _rule(f"{piece.source.policy}", Jump(table_names.rule_set(piece.source.id)))
 
 

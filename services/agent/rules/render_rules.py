@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.agent.kernel import marks
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.intervals import Ranges, as_elements, of_blocks, union
 from services.agent.kernel.nftables.table import (
@@ -54,6 +55,12 @@ NUMBERS: Final = {
     Protocol.ICMP: 1,
     Protocol.ICMPV6: 58,
 }
+OPERATORS: Final = Is(
+    Key.MARK,
+    marks.native(marks.OPERATORS & marks.OPERATORS_MASK),
+    marks.native(marks.OPERATORS_MASK),
+)
+"""What operators' own rules let pass."""
 DEFAULT: Final = "default"
 """Instead of a rule's number: none of a TENANT policy's rules."""
 _LENGTH: Final = {4: 4, 6: 16}
@@ -86,7 +93,7 @@ class Counted:
 
 
 @dataclass(slots=True)
-class Piece:
+class RenderedRuleSet:
     """What a rule set becomes."""
 
     source: RuleSet
@@ -103,9 +110,9 @@ class Piece:
     """Groups that are made of blocks."""
 
 
-def render_rules(source: RuleSet, logging: Logging | None) -> Piece:
+def render_rules(source: RuleSet, logging: Logging | None) -> RenderedRuleSet:
     """Makes a rule set's piece of the table."""
-    piece = Piece(source)
+    piece = RenderedRuleSet(source)
     audited = source.mode is Mode.AUDIT
     passes: set[int] = set()
     groups: set[GroupId] = set()
@@ -116,7 +123,7 @@ def render_rules(source: RuleSet, logging: Logging | None) -> Piece:
         blocks.update(one.blocks for one in rule.owned)
         end = _end(piece, rule.action, str(rule.number), logging)
         note = f"{source.policy} {source.direction.value} {rule.number}"
-        for _, statements in _matches(piece, rule):
+        for _, statements in matches(piece, rule):
             if rule.action is Action.PASS and not audited:
                 passes.add(len(piece.rules))
             piece.rules.append(Rule((*statements, *end), note))
@@ -145,7 +152,7 @@ def log_rules(logging: Logging, prefix: str, last: Statement) -> Chain:
 
 
 def _end(
-    piece: Piece, action: Action, number: str, logging: Logging | None
+    piece: RenderedRuleSet, action: Action, number: str, logging: Logging | None
 ) -> tuple[Statement, ...]:
     """What a rule does when it matches; a PASS is left open."""
     source = piece.source
@@ -170,7 +177,7 @@ def _end(
     return Count(name), Goto(chain)
 
 
-def _matches(piece: Piece, rule: CompiledRule) -> Iterator[Alternative]:
+def matches(piece: RenderedRuleSet, rule: CompiledRule) -> Iterator[Alternative]:
     """Every way to match a rule: cheap comparisons first, look-ups after them."""
     ports = list(_ports(piece, rule.ports))
     for family, peer in _peers(piece, rule):
@@ -183,7 +190,7 @@ def _matches(piece: Piece, rule: CompiledRule) -> Iterator[Alternative]:
             yield one, (*first, *port, *peer)
 
 
-def _peers(piece: Piece, rule: CompiledRule) -> Iterator[Alternative]:
+def _peers(piece: RenderedRuleSet, rule: CompiledRule) -> Iterator[Alternative]:
     if rule.any_peer:
         yield 0, ()
         return
@@ -204,7 +211,9 @@ def _owned(peers: OwnedPeers, key: Key, version: int) -> Iterator[Statement]:
         yield In(key, table_names.group(peers.known, version), inverted=True)
 
 
-def _in_ranges(piece: Piece, key: Key, version: int, ranges: Ranges) -> tuple[Statement, ...]:
+def _in_ranges(
+    piece: RenderedRuleSet, key: Key, version: int, ranges: Ranges
+) -> tuple[Statement, ...]:
     length = _LENGTH[version]
     if len(ranges) == 1:
         first, last = ranges[0]
@@ -233,7 +242,7 @@ def _address_pair(
     return ipaddress.IPv6Address(first), ipaddress.IPv6Address(last)
 
 
-def _ports(piece: Piece, ports: Sequence[PortMatch]) -> Iterator[Alternative]:
+def _ports(piece: RenderedRuleSet, ports: Sequence[PortMatch]) -> Iterator[Alternative]:
     if not ports or any(port.protocol is None for port in ports):
         yield 0, ()
         return
@@ -250,7 +259,7 @@ def _ports(piece: Piece, ports: Sequence[PortMatch]) -> Iterator[Alternative]:
                 yield version, (is_protocol, *icmp)
 
 
-def _port_numbers(piece: Piece, ports: Sequence[PortMatch]) -> tuple[Statement, ...]:
+def _port_numbers(piece: RenderedRuleSet, ports: Sequence[PortMatch]) -> tuple[Statement, ...]:
     if any(not port.first for port in ports):
         return ()
     ranges = union((port.first, port.last) for port in ports)

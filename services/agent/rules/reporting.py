@@ -60,7 +60,6 @@ class Reporting:
 
     @property
     def endpoints(self) -> Mapping[EndpointName, LocalEndpoint]:
-        """What is reported."""
         return self._endpoints
 
     def report_all(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.agent.model import WantedEndpoint
+from services.common.model.devices import DeviceRules
 from services.common.model.names import NetworkName
 from services.common.model.network import Prefix
 from services.common.model.rules import EndpointRules, GroupBlock, GroupPage, NodeRules, RuleSet
@@ -37,6 +38,7 @@ Resource: TypeAlias = (
     | GroupPage
     | GroupBlock
     | NetworkRules
+    | DeviceRules
     | WantedEndpoint
     | Unreadable
 )

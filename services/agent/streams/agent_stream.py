@@ -2,6 +2,10 @@
 
 While the service is away nothing changes in the kernel: what was told last stays, and the next
 start has it from the disk.
+
+Who wakes whom: what comes wakes the sink's loop (`Sink.apply`), which wakes this one when the
+kernel holds it; then it is acknowledged. What the kernel refuses or takes later (`Sink.on_change`)
+wakes the stream to say so. The disk is written by a task of its own, which what was applied wakes.
 """
 
 from __future__ import annotations
@@ -91,7 +95,6 @@ class AgentStream(Generic[V]):
 
     @property
     def connected(self) -> bool:
-        """A stream stands."""
         return self._client.connected
 
     @property

@@ -34,7 +34,7 @@ from services.agent.endpoints.standing import Standing
 from services.agent.endpoints.upkeep import Upkeep
 from services.agent.endpoints.view import Guard
 from services.agent.kernel.announce import Announcer, ProbeSettings
-from services.agent.kernel.veth import Links
+from services.agent.kernel.veth import EndpointLinks
 from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
 from services.agent.status import NodeStatus, no_status
@@ -95,7 +95,7 @@ def build_endpoints(
         look: Seconds between looks at what endpoints have in the kernel.
         wanted: What orchestrators want here; None: nobody says so.
     """
-    links = Links()
+    links = EndpointLinks()
     client = IpamClient(ipam, node)
     addressing = Addressing(
         client, Announcer(probes), links, lambda: reconciler.remote, attachments, conflicted

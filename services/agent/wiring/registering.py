@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import grpc.aio
 import structlog
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.registering import Identity, Registering
 from services.agent.routing.reconcile import Reconciler
 from services.agent.routing.spool import Spool
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 def build_registering(
     settings: AgentSettings,
     channel: grpc.aio.Channel,
-    kernel: Kernel,
+    kernel: KernelDrivers,
     spool: Spool,
     reconciler: Reconciler,
     own: Address | None,
@@ -67,12 +67,25 @@ def build_registering(
         troubles = frozenset(
             item for item in reconciler.failures.items() if item[0].startswith("network/")
         )
+        troubles |= _other_vlans(reconciler)
         if troubles != known:
             known = troubles
             registering.look_again()
 
     reconciler.on_change(looked)
     return registering
+
+
+def _other_vlans(reconciler: Reconciler) -> frozenset[tuple[str, str]]:
+    """Networks that have another VLAN than we are on: topology has other attachments by now."""
+    networks = reconciler.remote.networks
+    return frozenset(
+        (f"network/{one.network}", f"VLAN {network.vlan_id}")
+        for one in reconciler.attachments
+        if (network := networks.get(one.network)) is not None
+        and one.vlan_id
+        and network.vlan_id not in {0, one.vlan_id}
+    )
 
 
 async def _saved(save: Callable[[], None]) -> None:

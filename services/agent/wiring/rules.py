@@ -19,17 +19,20 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services.agent.kernel.nftables import table_names
+from services.agent.metrics import PolicyCollector, PolicyMetrics
 from services.agent.model import LocalEndpoint
+from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.ending import Ending
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.intake import rule_stream
-from services.agent.rules.metrics import PolicyCollector, PolicyMetrics
-from services.agent.rules.render_rules import Logging
+from services.agent.rules.render_rules import Counted, Logging
 from services.agent.rules.reporting import Reporting
 from services.agent.rules.spool import RuleSpool
 from services.agent.rules.wanted import WantedEndpoints
 from services.agent.status import PolicyStatus, RuleCount
+from services.agent.steering.memory import DeviceMemory
+from services.agent.steering.steering import Steering
 from services.agent.streams.agent_stream import AgentStream
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NodeName
@@ -52,7 +55,6 @@ class Connects:
         self.disconnected = metrics.disconnected
 
     def connected(self, peer: str) -> None:
-        """A replica answered."""
         self._metrics.connected(peer)
         self._reporting.report_all()
 
@@ -65,11 +67,18 @@ class PolicyPart:
     stream: AgentStream[bytes]
     reporting: Reporting
     wanted: WantedEndpoints
+    steering: Steering
 
     @property
     def tasks(self) -> Mapping[str, Callable[[], Coroutine[object, object, None]]]:
         """To be kept going, beside enforcement."""
-        return {"rules": self.stream.run, "reporting": self.reporting.run}
+        return {
+            "rules": self.stream.run,
+            "reporting": self.reporting.run,
+            "devices": self.steering.follow,
+            "device probes": self.steering.probing.run,
+            "device reports": self.steering.report,
+        }
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -85,7 +94,6 @@ class PolicyPart:
         await self.enforcement.run()
 
     def status(self) -> PolicyStatus:
-        """How policies are enforced."""
         enforcement, applied = self.enforcement, self.stream.applied
         counts = enforcement.counts
         return PolicyStatus(
@@ -99,7 +107,7 @@ class PolicyPart:
                 sorted(
                     RuleCount(of.policy, of.direction.value, of.rule, *counts[name])
                     for name, of in enforcement.counted.items()
-                    if of is not None and name in counts
+                    if isinstance(of, Counted) and name in counts
                 )
             ),
             dropped={reason: counts.get(reason, (0, 0))[0] for reason in table_names.DROPS},
@@ -146,6 +154,7 @@ def build_policy(
     logging: Logging | None,
     registry: CollectorRegistry,
     full_check: float,
+    reconciler: Reconciler,
     enter: Callable[[], None] = lambda: None,
 ) -> PolicyPart:
     """Everything that enforcing needs.
@@ -159,6 +168,7 @@ def build_policy(
         logging: How denied packets are logged; None: not.
         registry: For metrics.
         full_check: Seconds between comparisons of all of the table.
+        reconciler: Gets the ways to devices, and says where networks are.
         enter: Called first in the kernel's thread, for tests.
     """
     metrics = PolicyMetrics(registry)
@@ -178,4 +188,7 @@ def build_policy(
         failsafe=failsafe,
     )
     PolicyCollector(enforcement, lambda: stream.connected, registry)
-    return PolicyPart(enforcement, stream, reporting, wanted)
+    steering = Steering(
+        node, tuple(channels.values()), reconciler, enforcement, DeviceMemory(state_dir)
+    )
+    return PolicyPart(enforcement, stream, reporting, wanted, steering)

@@ -80,6 +80,16 @@ def read(
     return kind(**values)
 
 
+def given(kind: type, fields: Fields) -> frozenset[str]:
+    """The fields of a model that somebody asks for, whatever their values."""
+    return frozenset(
+        field.name
+        for field in describe(kind)
+        if not (field.output_only or field.derived)
+        and (fields.has(field.name) or fields.has(camel(field.name)))
+    )
+
+
 def choice(fields: Fields, name: str, kind: type[_E], default: _D) -> _E | _D:
     """One of a few words, in whatever case, or in proto3's JSON form."""
     text = fields.text(name)
@@ -91,7 +101,8 @@ def chosen(text: str, at: str, kind: type[_E], default: _D, findings: Findings) 
     upper = text.upper()
     for member in kind:
         known = word(member).upper()
-        if text and known and (upper == known or upper.endswith(f"_{known}")):
+        head = upper.removesuffix(f"_{known}")
+        if text and known and (upper == known or (head != upper and _name(kind) in head)):
             return member
     if text and not f"_{upper}".endswith(_NOT_SAID):
         words = ", ".join(word(member) for member in kind if word(member))
@@ -108,7 +119,7 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
             number = fields.number(name)
             return default if number is None else number
         case Shape.SECONDS:
-            return _seconds(fields, name, default)
+            return seconds(fields, name, default)
         case Shape.FLAG:
             return fields.truth(name)
         case Shape.CHOICE:
@@ -124,7 +135,7 @@ def _value(fields: Fields, name: str, field: Field, default: object) -> object:
             return _mapping(fields, name, cast("FieldType", kind.items))
 
 
-def _seconds(fields: Fields, name: str, default: object) -> object:
+def seconds(fields: Fields, name: str, default: _T) -> float | _T:
     """From text such as 30s, 500ms, 2m or a bare number of seconds."""
     text = fields.text(name)
     match = _DURATION.fullmatch(text)
@@ -161,6 +172,12 @@ def _parsed(kind: FieldType, text: str, at: str, fields: Fields, default: object
     except ValueError as error:
         fields.findings.wrong(at, str(error))
         return default
+
+
+@cache
+def _name(kind: type[Enum]) -> str:
+    """Which the API's words of an enum have in front: `ACTION` in `RULE_ACTION_ALLOW`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).upper()
 
 
 @cache

@@ -47,7 +47,7 @@ def _options(keepalive: float) -> list[tuple[str, int]]:
         # gRPC waits up to two minutes between attempts to connect; a restarted member is back
         # within a second
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 1_000),  # this is also how long a connect may take
         ("grpc.max_reconnect_backoff_ms", 1000),
         # channels with equal options would share a connection, and two clients a fate
         ("grpc.use_local_subchannel_pool", 1),

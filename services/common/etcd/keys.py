@@ -20,6 +20,9 @@
     <root>/policy/tenants/<name>
     <root>/policy/endpoints/<name>                   what orchestrators said
     <root>/policy/attached/<node>/<name>             what agents said
+    <root>/policy/devices/<group>                    devices that rules lead through
+    <root>/policy/device_states/<group>              which of them are up
+    <root>/policy/observed/<node>                    which of them a node sees
     <root>/policy/staging                            who prepares a set that is too large at once
     <root>/policy/staged/<set>/<kind>/<name>         a part of it, as it shall be; empty: gone
     <root>/policy/applying                           the set that counts, though not yet in place
@@ -38,6 +41,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.common.model.devices import DeviceGroupName
 from services.common.model.names import GroupPath, NetworkName, NodeName
 
 DEFAULT_ROOT = "/romana"
@@ -201,6 +205,33 @@ class Keys:
     def attached_to(self, node: NodeName, name: str = "") -> str:
         """One endpoint of a node, or the prefix of all."""
         return f"{self.attached}{node}/{name}"
+
+    @property
+    def devices(self) -> str:
+        """Prefix of groups of devices."""
+        return f"{self.root}/policy/devices/"
+
+    def device_group(self, name: DeviceGroupName) -> str:
+        """One group."""
+        return f"{self.devices}{name}"
+
+    @property
+    def device_states(self) -> str:
+        """Prefix of the states of groups' devices."""
+        return f"{self.root}/policy/device_states/"
+
+    def device_state(self, name: DeviceGroupName) -> str:
+        """Those of one group."""
+        return f"{self.device_states}{name}"
+
+    @property
+    def observed(self) -> str:
+        """Prefix of what nodes see of devices."""
+        return f"{self.root}/policy/observed/"
+
+    def observed_by(self, node: NodeName) -> str:
+        """What one node sees."""
+        return f"{self.observed}{node}"
 
     @property
     def staging(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from services.common.model.devices import DeviceGroupName
 from services.common.model.network import Address
 from services.common.model.rules import (
     Action,
@@ -41,6 +42,8 @@ class Judgment:
     """Number of the rule that decided."""
     tier: Tier | None = None
     """Of what decided; TENANT without `by`: that no rule matched did. None: the default."""
+    via: DeviceGroupName | None = None
+    """What it allows goes through a device of this group."""
 
 
 def judge(sets: Iterable[RuleSet], packet: Packet, is_member: IsMember) -> Judgment:
@@ -59,7 +62,7 @@ def judge(sets: Iterable[RuleSet], packet: Packet, is_member: IsMember) -> Judgm
         if rule.action is Action.PASS:
             passed = True
             continue
-        return Judgment(rule.action, one, rule.number, one.tier)
+        return Judgment(rule.action, one, rule.number, one.tier, rule.via)
     if isolated:
         return Judgment(Action.DENY, tier=Tier.TENANT)
     return Judgment(Action.ALLOW)

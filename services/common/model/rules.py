@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final, NewType
 
+from services.common.model.devices import DeviceGroupName
 from services.common.model.names import EndpointName, NodeName
 from services.common.model.network import Address, Prefix
 
@@ -125,6 +126,8 @@ class CompiledRule:
     ports: tuple[PortMatch, ...] = ()
     """Without names; empty: everything."""
     owned: tuple[OwnedPeers, ...] = ()
+    via: DeviceGroupName | None = None
+    """What it allows goes through a device of this group; None: directly."""
 
 
 @dataclass(frozen=True, slots=True)

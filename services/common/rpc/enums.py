@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from romana.ipam.v1 import allocation_pb2
-from romana.policy.v1 import policy_pb2
+from romana.policy.v1 import device_pb2, policy_pb2
 
+from services.common.model.devices import OnLoss, ProbeKind, WhenDown
 from services.common.model.rules import Action, Direction, Mode, Protocol, Tier
 
 TIERS: Final = {
@@ -38,6 +39,21 @@ PROTOCOLS: Final = {
     Protocol.ICMPV6: policy_pb2.PROTOCOL_ICMPV6,
 }
 
+WHEN_DOWN: Final = {
+    WhenDown.CLOSED: device_pb2.DEVICE_WHEN_DOWN_CLOSED,
+    WhenDown.OPEN: device_pb2.DEVICE_WHEN_DOWN_OPEN,
+    WhenDown.NEXT: device_pb2.DEVICE_WHEN_DOWN_NEXT,
+}
+ON_LOSS: Final = {
+    OnLoss.MOVE: device_pb2.DEVICE_ON_LOSS_MOVE,
+    OnLoss.CUT: device_pb2.DEVICE_ON_LOSS_CUT,
+}
+PROBE_KINDS: Final = {
+    ProbeKind.NEIGHBOUR: device_pb2.DEVICE_PROBE_KIND_NEIGHBOUR,
+    ProbeKind.ICMP: device_pb2.DEVICE_PROBE_KIND_ICMP,
+    ProbeKind.TCP: device_pb2.DEVICE_PROBE_KIND_TCP,
+    ProbeKind.HTTP: device_pb2.DEVICE_PROBE_KIND_HTTP,
+}
 FAMILIES: Final = {
     0: allocation_pb2.FAMILY_UNSPECIFIED,
     4: allocation_pb2.FAMILY_IPV4,
@@ -58,4 +74,7 @@ ACTION_OF: Final = {
     **{number: action for action, number in ACTIONS.items()},
 }
 PROTOCOL_OF: Final = {number: protocol for protocol, number in PROTOCOLS.items()}
+WHEN_DOWN_OF: Final = {number: one for one, number in WHEN_DOWN.items()}
+ON_LOSS_OF: Final = {number: one for one, number in ON_LOSS.items()}
+PROBE_KIND_OF: Final = {number: one for one, number in PROBE_KINDS.items()}
 FAMILY_OF: Final = {number: family for family, number in FAMILIES.items()}

@@ -37,6 +37,10 @@ def policies(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching(incomplete, _ask(ctx, "policies"))
 
 
+def device_groups(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _matching(incomplete, _ask(ctx, "device_groups"))
+
+
 def tenants(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of tenants that something is known of."""
     return _matching(incomplete, _ask(ctx, "tenants"))

@@ -77,6 +77,13 @@ async def _policies(channel: Channel) -> list[str]:
     return [policy.name for policy in answer.policies]
 
 
+async def _device_groups(channel: Channel) -> list[str]:
+    answer = await PolicyServiceStub(channel).ListDeviceGroups(
+        policy_api.ListDeviceGroupsRequest(page_size=MOST)
+    )
+    return [one.group.name for one in answer.groups]
+
+
 async def _tenants(channel: Channel) -> list[str]:
     answer = await PolicyServiceStub(channel).ListTenants(
         policy_api.ListTenantsRequest(page_size=MOST)
@@ -103,6 +110,7 @@ KINDS: Final[Mapping[str, tuple[str, Callable[[Channel], Awaitable[list[str]]]]]
     "groups": ("topology", _groups),
     "reservations": ("ipam", _reservations),
     "policies": ("policy", _policies),
+    "device_groups": ("policy", _device_groups),
     "tenants": ("policy", _tenants),
     "endpoints": ("policy", _endpoints),
 }

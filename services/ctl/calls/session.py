@@ -19,6 +19,7 @@ from services.common.tls import TlsFiles
 from services.ctl.calls import agent_option
 from services.ctl.calls.remote import CallPolicy, Listed, Remote
 from services.ctl.calls.service_addresses import ServiceAddresses
+from services.ctl.failures.failure import Failure
 from services.ctl.views.output import Format, Output, plain
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Session:
         from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub  # noqa: PLC0415
 
         address = agent_option.address(option)
-        channel = self._channel(address)
+        channel = self._open(address, None)  # its sockets are this machine's, without TLS
         return Remote("agent", address, channel, AgentServiceStub(channel), self._call_policy)
 
     def note(self, text: str) -> None:
@@ -131,10 +132,30 @@ class Session:
         if self.asks:
             typer.confirm(question, abort=True, err=True)
 
+    def require(self, question: str) -> None:
+        """Asks a person before something is lost that nobody named; without a terminal --yes has to
+        have said so.
+
+        Raises:
+            Failure: Nobody can be asked.
+        """
+        if self.common.yes:
+            return
+        if not self.screen.interactive:
+            raise Failure(
+                f"{question} There is no terminal to ask on, so nothing was done",
+                status="FAILED_PRECONDITION",
+                reason="NOT_CONFIRMED",
+                hint="--yes says that it is meant",
+            )
+        typer.confirm(question, abort=True, err=True)
+
     def _channel(self, address: str) -> Channel:
+        return self._open(address, self.common.tls)
+
+    def _open(self, address: str, tls: TlsFiles | None) -> Channel:
         from services.common.rpc.channel import open_channel  # noqa: PLC0415
 
-        common = self.common
-        channel = open_channel(address, tls=common.tls, insecure=common.insecure)
+        channel = open_channel(address, tls=tls, insecure=self.common.insecure)
         self._channels.push_async_callback(channel.close, None)
         return channel

@@ -170,7 +170,8 @@ async def detach(
 
 @verb(app, "check", examples="romana endpoint check web-1")
 async def check(session: Session, name: NameArgument, agent_socket: AgentOption = "") -> ExitCode:
-    """Compares an endpoint with the kernel. Exit code 1: something is missing."""
+    """Compares an endpoint with the kernel, and its addresses with ipam. Exit code 1: something is
+    not as it should be."""
     agent = session.agent(agent_socket)
     answer = await agent.read(agent.stub.CheckEndpoint, api.CheckEndpointRequest(name=name))
     if session.out.for_programs:

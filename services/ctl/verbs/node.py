@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from typing import Annotated
 
 import typer
-from romana.topology.v1 import node_pb2
+from romana.topology.v1 import network_pb2, node_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 from romana.topology.v1.node_pb2 import (
     EMPTY_ATTACHMENTS_EVERY_NETWORK,
@@ -199,6 +200,7 @@ async def register(
     _show_one(session, answer.node)
     if dry_run:
         session.note("Nothing was done: this is what it would be")
+    await _warn_of_links(session, answer.node)
 
 
 @verb(
@@ -276,13 +278,20 @@ async def update(
     request = api.UpdateNodeRequest(
         node=node, allow_stranded=allow_stranded, request_id=session.request_id
     )
-    if dry_run or allow_stranded:
+    if dry_run or allow_stranded or placed:
         request.validate_only = True
         planned = await topology.read(topology.stub.UpdateNode, request)
         if dry_run:
             _show_update(session, planned)
             session.note("Nothing was done: this is what it would be")
             return
+        gone = [move.before for move in planned.plan.nodes if move.before and not move.after]
+        if gone and (label or pin or unpin):  # what is detached was named
+            if not session.out.for_programs:
+                plan_view.show(session.screen, planned.plan)
+            session.require(
+                f"Take {name} out of {', '.join(gone)}, and put it into no group there?"
+            )
         if planned.plan.stranded and not session.out.for_programs:
             plan_view.show(session.screen, planned.plan)
         if planned.plan.stranded:
@@ -297,6 +306,29 @@ verb(app, "cordon", mutates=True, examples=life.CORDON_EXAMPLES)(life.cordon)
 verb(app, "uncordon", mutates=True, examples=life.UNCORDON_EXAMPLES)(life.uncordon)
 verb(app, "drain", mutates=True, examples=life.DRAIN_EXAMPLES)(life.drain)
 verb(app, "delete", mutates=True, examples=life.DELETE_EXAMPLES, old_name="remove")(life.delete)
+
+
+async def _warn_of_links(session: Session, node: node_pb2.Node) -> None:
+    """Says on which links a node is by nobody's word: its address may not be on them."""
+    if node.attachments or not node.networks:
+        return
+    topology = session.topology
+    listed = await topology.every(
+        topology.stub.ListNetworks, api.ListNetworksRequest(), lambda page: page.networks
+    )
+    address = ip_address(node.address)
+    links = [
+        each.name
+        for each in listed.items
+        if each.name in node.networks
+        and each.mode == network_pb2.ATTACHMENT_MODE_ONLINK
+        and address not in ip_network(each.cidr)
+    ]
+    if links:
+        session.note(
+            f"{node.name} says no attachment, so it counts as on the links of {', '.join(links)} "
+            f"too, where {node.address} is not: --attach says on which networks it really is"
+        )
 
 
 def _change_labels(node: node_pb2.Node, texts: list[str]) -> None:

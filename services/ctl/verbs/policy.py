@@ -18,6 +18,7 @@ from services.common.terminal.table import Column, fields
 from services.ctl.calls import agents, completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
+from services.ctl.calls.waiting import named
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.verbs import policy_ask as ask
 from services.ctl.verbs import policy_trial as trial
@@ -299,17 +300,15 @@ async def delete(
 ) -> None:
     """Deletes policies. If one of them does not exist, none is deleted."""
     policy = session.policy
-    missing = set()
-    for name in names:
-        try:
-            await policy.once(
-                policy.stub.DeletePolicy, api.DeletePolicyRequest(name=name, validate_only=True)
-            )
-        except Failure as error:
-            if not (ignore_not_found and error.reason == NOT_FOUND):
-                raise
-            missing.add(name)
-            session.note(f"There is no policy {name}")
+    found = await _found(session, names, ignore_not_found=ignore_not_found)
+    missing = set(names) - {each.name for each in found}
+    if found:
+        if session.asks and not session.out.for_programs:
+            session.screen.table(found, columns({}), wide=False)
+        session.require(
+            f"Delete {count(len(found), 'policy')} ({named([each.name for each in found])})? What "
+            "they deny may be open then."
+        )
     before = await waiting.policy_revision(session, wait)
     for name in dict.fromkeys(names):
         if name in missing:
@@ -344,20 +343,53 @@ async def export(
         ExportFormat, typer.Option("-o", "--output", help="The document's format.")
     ] = ExportFormat.YAML,
 ) -> None:
-    """Writes policies as a document from which `apply` makes the same again."""
+    """Writes policies and tenants as a document from which `apply` makes the same again.
+
+    With --label only the policies that are labelled so.
+    """
     policy = session.policy
     listed = await policy.every(
         policy.stub.ListPolicies,
         api.ListPoliciesRequest(labels=option_syntax.labels(label)),
         lambda page: page.policies,
     )
-    _write({"policies": [policy_view.document(each) for each in listed.items]}, output)
+    policies = [policy_view.document(each) for each in listed.items]
+    if label:
+        _write({"policies": policies}, output)
+        return
+    tenants = await policy.every(
+        policy.stub.ListTenants, api.ListTenantsRequest(), lambda page: page.tenants
+    )
+    _write(
+        {
+            "tenants": [policy_view.tenant_document(each) for each in tenants.items],
+            "policies": policies,
+        },
+        output,
+    )
 
 
 verb(app, "endpoints", examples=ask.ENDPOINTS_EXAMPLES)(ask.endpoints)
 verb(app, "explain", examples=ask.EXPLAIN_EXAMPLES)(ask.explain)
 verb(app, "matrix", examples=ask.MATRIX_EXAMPLES)(ask.matrix)
 verb(app, "test", examples=trial.EXAMPLES)(trial.test)
+
+
+async def _found(
+    session: Session, names: list[str], *, ignore_not_found: bool
+) -> list[policy_pb2.Policy]:
+    """Policies by their names."""
+    policy = session.policy
+    found: list[policy_pb2.Policy] = []
+    for name in dict.fromkeys(names):
+        try:
+            answer = await policy.read(policy.stub.GetPolicy, api.GetPolicyRequest(name=name))
+            found.append(answer.policy)
+        except Failure as error:
+            if not (ignore_not_found and error.reason == NOT_FOUND):
+                raise
+            session.note(f"There is no policy {name}")
+    return found
 
 
 def _priority(item: policy_pb2.Policy) -> str:

@@ -179,6 +179,7 @@ def explanation_lines(item: explain_pb2.Explanation) -> list[str]:
         f"{item.source_address} -> {item.destination_address}: {does}",
         f"  way      {kind}{f': {way}' if way else ''}  ({item.path.description})",
     ]
+    lines += steering_lines(item)
     for name in ("egress", "ingress"):
         if not item.HasField(name):
             continue
@@ -193,6 +194,29 @@ def explanation_lines(item: explain_pb2.Explanation) -> list[str]:
         lines.append("  nothing is judged between these two")
     if item.unrealized_nodes:
         lines.append(f"  not yet applied by {named(list(item.unrealized_nodes))}")
+    return lines
+
+
+def steering_lines(item: explain_pb2.Explanation) -> list[str]:
+    """Which devices a connection goes through, line by line; none if it goes directly."""
+    if not item.HasField("steering"):
+        return []
+    led = item.steering
+    direction = enum_text.policy_direction(led.direction)
+    where = f", on node {led.node}" if led.node else ""
+    lines = [
+        f"  devices  {led.description}",
+        f"           by rule {direction}[{led.rule}] of {led.policy}{where}",
+    ]
+    for one in led.devices:
+        state = "up" if one.up else "down"
+        drained = ", takes no new connections" if one.drain else ""
+        lines.append(
+            f"           - {one.device} ({one.address} on {one.network}): {state}{drained}"
+        )
+    for word, hops in (("there", led.hops), ("back", led.hops_back)):
+        if hops:
+            lines.append(f"           {word}: {' > '.join(hops)}")
     return lines
 
 

@@ -42,7 +42,7 @@ AnyDetail = TypeVar(
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServiceState:
     """What a service says about itself, or why it does not."""
 
     service: str
@@ -61,7 +61,7 @@ class State:
         return self.health == "serving"
 
 
-COLUMNS: tuple[Column[State], ...] = (
+COLUMNS: tuple[Column[ServiceState], ...] = (
     Column("SERVICE", lambda item: item.service),
     Column("ADDRESS", lambda item: item.address),
     Column("HEALTH", lambda item: item.health),
@@ -117,7 +117,7 @@ async def status(session: Session) -> ExitCode:
     return ExitCode.OK if all(state.serving for state in states) else ExitCode.NEGATIVE
 
 
-def document(state: State) -> dict[str, Json]:
+def document(state: ServiceState) -> dict[str, Json]:
     """A state as JSON values; the same keys whatever the state.
 
     `status` is the service's GetStatusResponse, null if it gave none; `replica`, `version`, `epoch`
@@ -135,10 +135,10 @@ def document(state: State) -> dict[str, Json]:
 
 async def _ask(
     remote: Remote[Stub], method: UnaryUnaryMultiCallable[Req, AnyDetail], request: Req
-) -> State:
+) -> ServiceState:
     """Connects first, so that the round trip is that of a call."""
     health = health_pb2_grpc.HealthStub(remote.channel)
-    state = State(remote.name, remote.address, "unreachable")
+    state = ServiceState(remote.name, remote.address, "unreachable")
     try:
         answer = await remote.once(health.Check, health_pb2.HealthCheckRequest())
         begun = time.perf_counter()

@@ -94,6 +94,8 @@ async def set_tenant(
         tenant.labels.pop(key, None)
     tenant.labels.update(added)
     if isolation is not None:
+        if opens(tenant.isolation, ISOLATIONS[isolation]):
+            session.require(f"Open {name}? It is kept apart now, and may not be then.")
         tenant.isolation = ISOLATIONS[isolation]
     before = await waiting.policy_revision(session, wait)
     policy = session.policy
@@ -138,6 +140,11 @@ async def delete(
             reason="TENANT_NOT_FOUND",
             hint="`romana tenant list` names the tenants that have",
         )
+    if existed:
+        session.require(
+            f"Forget labels and isolation of {name}? Policies select it by its labels no more, and "
+            "what its isolation closes may be open then."
+        )
     before = await waiting.policy_revision(session, wait)
     policy = session.policy
     await policy.once(
@@ -151,6 +158,14 @@ async def delete(
     else:
         session.note(f"{name} is deleted" if existed else f"There is no tenant {name}")
     await waiting.wait_for_policies(session, wait, [], before)
+
+
+def opens(
+    before: endpoint_pb2.Isolation.ValueType, after: endpoint_pb2.Isolation.ValueType
+) -> bool:
+    """Whether somebody may reach a tenant's endpoints who did not before."""
+    closed = (endpoint_pb2.ISOLATION_TENANT, endpoint_pb2.ISOLATION_SEGMENT)
+    return before in closed and (after not in closed or (before, after) == tuple(reversed(closed)))
 
 
 async def _tenants(session: Session) -> tuple[endpoint_pb2.Tenant, ...]:

@@ -17,6 +17,7 @@ from services.common.terminal.plural import count
 from services.ctl.calls import options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
+from services.ctl.calls.waiting import named
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.views import plan_view, tree_view
@@ -94,6 +95,8 @@ async def apply(
         return _show_plan(session, planned, allow_stranded=allow_stranded)
     if not session.out.for_programs and not plan_view.is_empty(planned.plan):
         plan_view.show(session.screen, planned.plan)
+    if (question := danger(planned.plan)) and (allow_stranded or not planned.plan.stranded):
+        session.require(question)
     if planned.plan.stranded and allow_stranded:
         session.confirm(f"Strand {count(planned.plan.stranded_addresses, 'address')} in use?")
     request.allow_stranded = allow_stranded
@@ -215,6 +218,22 @@ async def watch(session: Session) -> None:
         between_messages()
         if message.in_sync and not out.for_programs:
             session.note(f"in sync at revision {message.revision}; now every change")
+
+
+def danger(plan: topology_pb2.TopologyPlan) -> str:
+    """What to ask before a plan is carried out; empty: nothing."""
+    gone = topology_pb2.CHANGE_KIND_REMOVED
+    removed = [change.network for change in plan.networks if change.kind == gone]
+    unplaced = list(
+        dict.fromkeys(move.node for move in plan.nodes if move.before and not move.after)
+    )
+    parts: list[str] = []
+    if removed:
+        parts.append(f"remove {count(len(removed), 'network')} ({named(removed)})")
+    if unplaced:
+        nodes = count(len(unplaced), "node")
+        parts.append(f"take {nodes} out of groups, into none ({named(unplaced)})")
+    return f"This would {' and '.join(parts)}. Go on?" if parts else ""
 
 
 def event_lines(message: api.WatchTopologyResponse) -> list[str]:

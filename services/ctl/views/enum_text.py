@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from romana.agent.v1 import endpoint_pb2
 from romana.ipam.v1 import allocation_pb2, ipam_service_pb2, utilization_pb2
+from romana.policy.v1 import device_pb2, explain_pb2, policy_pb2, policy_service_pb2
 from romana.policy.v1 import endpoint_pb2 as endpoint_policy_pb2
-from romana.policy.v1 import explain_pb2, policy_pb2, policy_service_pb2
 from romana.topology.v1 import network_pb2, topology_pb2
 
 PERCENT = 100
@@ -93,6 +93,43 @@ def tenant_isolation(value: endpoint_policy_pb2.Isolation.ValueType) -> str:
 def path_kind(value: explain_pb2.PathKind.ValueType) -> str:
     """Such as "same node"."""
     return _word(explain_pb2.PathKind.DESCRIPTOR, value, "PATH_KIND_")
+
+
+def policy_direction(value: policy_pb2.PolicyDirection.ValueType) -> str:
+    """Such as "ingress"."""
+    return _word(policy_pb2.PolicyDirection.DESCRIPTOR, value, "POLICY_DIRECTION_")
+
+
+def device_state(value: device_pb2.DeviceState.ValueType) -> str:
+    """Such as "up"."""
+    return _word(device_pb2.DeviceState.DESCRIPTOR, value, "DEVICE_STATE_")
+
+
+def when_down(value: device_pb2.DeviceWhenDown.ValueType) -> str:
+    """Such as "closed"; what is not said is the default."""
+    return _word(
+        device_pb2.DeviceWhenDown.DESCRIPTOR,
+        value or device_pb2.DEVICE_WHEN_DOWN_CLOSED,
+        "DEVICE_WHEN_DOWN_",
+    )
+
+
+def on_loss(value: device_pb2.DeviceOnLoss.ValueType) -> str:
+    """Such as "move"; what is not said is the default."""
+    return _word(
+        device_pb2.DeviceOnLoss.DESCRIPTOR,
+        value or device_pb2.DEVICE_ON_LOSS_MOVE,
+        "DEVICE_ON_LOSS_",
+    )
+
+
+def probe_kind(value: device_pb2.DeviceProbeKind.ValueType) -> str:
+    """Such as "icmp"; what is not said is the default."""
+    return _word(
+        device_pb2.DeviceProbeKind.DESCRIPTOR,
+        value or device_pb2.DEVICE_PROBE_KIND_NEIGHBOUR,
+        "DEVICE_PROBE_KIND_",
+    )
 
 
 def policy_change(value: policy_service_pb2.ChangeKind.ValueType) -> str:

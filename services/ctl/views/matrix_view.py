@@ -12,6 +12,8 @@ MARKS: Final = {policy_pb2.RULE_ACTION_ALLOW: "+", policy_pb2.RULE_ACTION_DENY: 
 NOTHING: Final = "?"
 """They have no addresses of one family."""
 SAME: Final = "."
+STEERED: Final = "v"
+"""Allowed, through devices."""
 
 
 def lines(answer: api.GetMatrixResponse) -> list[str]:
@@ -48,6 +50,9 @@ def summary(answer: api.GetMatrixResponse) -> str:
     denied = actions.count(policy_pb2.RULE_ACTION_DENY)
     text = f"Rows reach columns: + allowed ({allowed}), - denied ({denied})"
     rest = len(actions) - allowed - denied
+    steered = sum(sum(row.steered) for row in answer.rows)
+    if steered:
+        text += f", of the former {STEERED} through devices ({steered})"
     return text + (f", {NOTHING} no addresses of one family ({rest})" if rest else "")
 
 
@@ -57,6 +62,8 @@ def _numbers(columns: Sequence[str]) -> range:
 
 def _marks(row: api.MatrixRow, columns: Sequence[str]) -> list[str]:
     return [
-        SAME if name == row.source else MARKS.get(action, NOTHING)
-        for name, action in zip(columns, row.actions, strict=True)
+        SAME if name == row.source else STEERED if led else MARKS.get(action, NOTHING)
+        for name, action, led in zip(
+            columns, row.actions, row.steered or [False] * len(columns), strict=True
+        )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from romana.topology.v1 import topology_pb2
+from romana.topology.v1 import node_pb2, topology_pb2
 
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column, Screen
@@ -15,11 +15,30 @@ MARKS = {
     topology_pb2.CHANGE_KIND_REMOVED: "-",
 }
 
+
+def _fields(item: topology_pb2.NetworkChange) -> str:
+    """With values before and after, where the service says them."""
+    if not item.values:
+        return ", ".join(item.fields)
+    return ", ".join(
+        f"{each.field}: {each.before or 'default'} -> {each.after or 'default'}"
+        for each in item.values
+    )
+
+
+def _changed(before: str, after: str) -> str:
+    return before if before == after else f"{before or 'none'} -> {after or 'none'}"
+
+
+def _vlan(item: node_pb2.Attachment) -> str:
+    return str(item.vlan_id or "")
+
+
 NETWORKS: tuple[Column[topology_pb2.NetworkChange], ...] = (
     Column("", lambda item: MARKS.get(item.kind, " ")),
     Column("NETWORK", lambda item: item.network),
     Column("CHANGE", lambda item: enum_text.change_kind(item.kind)),
-    Column("FIELDS", lambda item: ", ".join(item.fields)),
+    Column("FIELDS", _fields),
 )
 GROUPS: tuple[Column[topology_pb2.GroupChange], ...] = (
     Column("", lambda item: MARKS.get(item.kind, " ")),
@@ -33,6 +52,14 @@ NODES: tuple[Column[topology_pb2.NodeMove], ...] = (
     Column("NODE", lambda item: item.node),
     Column("TOPOLOGY", lambda item: item.topology),
     Column("GROUP", lambda item: _became(item.before or "none", item.after or "none")),
+)
+ATTACHMENTS: tuple[Column[topology_pb2.AttachmentChange], ...] = (
+    Column("", lambda item: " " if item.before == item.after else "~"),
+    Column("NODE", lambda item: item.node),
+    Column("ATTACHED TO", lambda item: item.network),
+    Column("INTERFACE", lambda item: _changed(item.before.interface, item.after.interface)),
+    Column("VLAN", lambda item: _changed(_vlan(item.before), _vlan(item.after))),
+    Column("ADDRESS", lambda item: item.after.address),
 )
 STRANDED: tuple[Column[topology_pb2.StrandedBlock], ...] = (
     Column("", lambda _: "!"),
@@ -60,6 +87,9 @@ def show(screen: Screen, plan: topology_pb2.TopologyPlan) -> None:
         screen.line()
     if plan.nodes:
         screen.table(plan.nodes, NODES, wide=True)
+        screen.line()
+    if plan.attachments:
+        screen.table(plan.attachments, ATTACHMENTS, wide=True)
         screen.line()
     if plan.stranded:
         screen.table(plan.stranded, STRANDED, wide=True)

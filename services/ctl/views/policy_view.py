@@ -8,7 +8,7 @@ from typing import Final
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from romana.policy.v1 import policy_pb2, selector_pb2
+from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
 
 from services.common.terminal.table import Column
 from services.ctl.views import enum_text
@@ -60,7 +60,7 @@ def rule_rows(policy: policy_pb2.Policy) -> list[RuleRow]:
         rows += [
             RuleRow(
                 f"{name}[{number}]",
-                enum_text.rule_action(rule.action),
+                f"{enum_text.rule_action(rule.action)}{f' via {rule.via}' if rule.via else ''}",
                 "; ".join(map(_peer, rule.peers)) or "any",
                 ", ".join(map(_port, rule.ports)) or "any",
             )
@@ -104,6 +104,17 @@ def document(policy: policy_pb2.Policy) -> dict[str, Json]:
     made = _short(_as_dict(policy))
     assert isinstance(made, dict)
     return {key: value for key, value in made.items() if key not in _OUTPUT_ONLY}
+
+
+def tenant_document(tenant: endpoint_pb2.Tenant) -> dict[str, Json]:
+    """A tenant as its file would have it."""
+    made: dict[str, Json] = {"name": tenant.name}
+    if tenant.labels:
+        made["labels"] = dict(sorted(tenant.labels.items()))
+    if tenant.isolation:
+        word = endpoint_pb2.Isolation.Name(tenant.isolation)
+        made["isolation"] = word.removeprefix("ISOLATION_").lower()
+    return made
 
 
 def _as_dict(message: Message) -> Json:

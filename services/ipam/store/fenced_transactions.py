@@ -1,7 +1,7 @@
 """Transactions of the one writer, and what became of them.
 
-Every transaction writes a mark to `Keys.commit` and demands that nobody did so since the last one.
-So a transaction whose outcome is not known can be settled by a further one: either the mark is
+Every transaction writes a tag to `Keys.commit` and demands that nobody did so since the last one.
+So a transaction whose outcome is not known can be settled by a further one: either the tag is
 there, or what the lost transaction demands never holds again.
 """
 
@@ -85,15 +85,15 @@ class Writer:
         Raises Deposed, and nothing was carried out unless it is OutcomeLost; Unavailable, and
         nothing was; RequestTooLarge.
         """
-        mark = self._mark()
+        tag = self._next_tag()
         try:
-            outcome = await self._transact(mark, conditions, writes)
+            outcome = await self._transact(tag, conditions, writes)
         except StoreFull as error:
             log.warning("store_full", why=error.message)
-            return await self._look(mark, error)
+            return await self._look(tag, error)
         except OutcomeUnknown as error:
             log.warning("commit_unknown", why=error.message)
-            return await self._resolve(mark)
+            return await self._resolve(tag)
         if outcome.succeeded:
             self.revision = outcome.revision
             return outcome.revision
@@ -103,7 +103,7 @@ class Writer:
         await self._reach_topology(outcome.revision)
         return None
 
-    async def _look(self, mark: bytes, full: StoreFull) -> Revision:
+    async def _look(self, tag: bytes, full: StoreFull) -> Revision:
         """Reads whether a transaction came through that etcd has answered: nothing is under way.
 
         Raises Unavailable if it did not.
@@ -112,9 +112,9 @@ class Writer:
             commit = await self._client.get(self._keys.commit)
         except Unavailable as error:
             log.warning("commit_unknown", why=error.message)
-            revision = await self._resolve(mark)
+            revision = await self._resolve(tag)
         else:
-            if commit is not None and commit.value == mark:
+            if commit is not None and commit.value == tag:
                 self.revision = commit.mod_revision
                 return self.revision
             if commit is None or commit.mod_revision != self.revision:
@@ -136,10 +136,10 @@ class Writer:
         while True:
             if not self._leadership.holds():
                 raise OutcomeLost
-            mark = self._mark()
-            own.add(mark)
+            tag = self._next_tag()
+            own.add(tag)
             try:
-                outcome = await self._transact(mark, (), ())
+                outcome = await self._transact(tag, (), ())
             except Unavailable:
                 await asyncio.sleep(backoff.failed())
                 continue
@@ -153,17 +153,17 @@ class Writer:
             return self.revision if commits[0].value == lost else None
 
     async def _transact(
-        self, mark: bytes, conditions: Sequence[Compare], writes: Sequence[Operation]
+        self, tag: bytes, conditions: Sequence[Compare], writes: Sequence[Operation]
     ) -> Outcome:
         """Asks besides what was written last, and whether the leadership still stands."""
         commit, fence = self._keys.commit, self._leadership.fence
         last = Compare(commit, Field.MOD, Relation.EQUAL, self.revision)
         return await self._client.transact(
             (fence, last, *conditions),
-            (Put(commit, mark), *writes),
+            (Put(commit, tag), *writes),
             (Get(commit), Get(fence.key)),
         )
 
-    def _mark(self) -> bytes:
+    def _next_tag(self) -> bytes:
         self._transactions += 1
         return f"{self._leadership.replica}/{self._transactions}".encode()

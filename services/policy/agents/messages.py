@@ -6,6 +6,7 @@ from typing import Final
 
 from romana.policy.v1 import sync_rules_pb2 as pb
 
+from services.common.model.devices import DeviceRules
 from services.common.model.rules import (
     CompiledRule,
     EndpointRules,
@@ -17,6 +18,7 @@ from services.common.model.rules import (
 )
 from services.common.rpc import enums
 from services.common.sync.encoding import dialect, serialise
+from services.policy.agents.device_parts import device_rules
 from services.policy.agents.rule_parts import block, port, wanted
 from services.policy.engine.resources import Resource, WantedEndpoint
 from services.policy.model import PolicyNetwork
@@ -55,6 +57,8 @@ def resource(identity: str, value: Resource) -> bytes:
             message.network.CopyFrom(
                 pb.NetworkRules(name=value.name, cidr=str(value.cidr), masquerade=value.masquerade)
             )
+        case DeviceRules():
+            message.devices.CopyFrom(device_rules(value))
         case WantedEndpoint():
             message.wanted.CopyFrom(
                 pb.WantedEndpoint(
@@ -96,4 +100,5 @@ def _rule(value: CompiledRule) -> pb.CompiledRule:
         blocks=map(block, value.blocks),
         ports=map(port, value.ports),
         owned=[pb.OwnedPeers(blocks=one.blocks, known=one.known or "") for one in value.owned],
+        via=value.via or "",
     )

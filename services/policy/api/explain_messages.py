@@ -11,11 +11,14 @@ from romana.policy.v1 import policy_service_pb2 as api
 from services.common.document.values import parse_address
 from services.common.errors import InvalidInput, Violation
 from services.common.model.names import EndpointName, NodeName
-from services.common.model.rules import MAX_PORT, Action
+from services.common.model.rules import MAX_PORT
 from services.common.rpc import enums
+from services.policy.agents.device_parts import leg
 from services.policy.api import messages_in
 from services.policy.explain.explain import Connection, Explanation, Party
+from services.policy.explain.matrix import Reach
 from services.policy.explain.path import PathKind
+from services.policy.explain.steering import Outcome, Steering
 from services.policy.explain.verdict import Verdict
 from services.policy.model import Endpoint
 
@@ -26,6 +29,17 @@ _PATHS: Final = {
     PathKind.DIRECT: explain_pb2.PATH_KIND_DIRECT,
     PathKind.GATEWAY: explain_pb2.PATH_KIND_GATEWAY,
     PathKind.UNKNOWN: explain_pb2.PATH_KIND_UNKNOWN,
+}
+
+_REACHES: Final = {
+    Reach.DENIED: policy_pb2.RULE_ACTION_DENY,
+    Reach.DIRECT: policy_pb2.RULE_ACTION_ALLOW,
+    Reach.STEERED: policy_pb2.RULE_ACTION_ALLOW,
+}
+_OUTCOMES: Final = {
+    Outcome.STEERED: explain_pb2.STEERING_OUTCOME_STEERED,
+    Outcome.CLOSED: explain_pb2.STEERING_OUTCOME_CLOSED,
+    Outcome.OPEN: explain_pb2.STEERING_OUTCOME_OPEN,
 }
 
 
@@ -68,6 +82,8 @@ def explanation(value: Explanation, behind: Collection[NodeName]) -> explain_pb2
         ),
         unrealized_nodes=sorted(value.nodes.intersection(behind)),
     )
+    if value.steering is not None:
+        message.steering.CopyFrom(_steering(value.steering))
     if value.egress is not None:
         message.egress.CopyFrom(_verdict(value.egress))
     if value.ingress is not None:
@@ -78,7 +94,7 @@ def explanation(value: Explanation, behind: Collection[NodeName]) -> explain_pb2
 def matrix(
     sources: Sequence[Endpoint],
     destinations: Sequence[Endpoint],
-    rows: Sequence[Sequence[Action | None]],
+    rows: Sequence[Sequence[Reach | None]],
     behind: Collection[NodeName],
 ) -> api.GetMatrixResponse:
     return api.GetMatrixResponse(
@@ -87,9 +103,10 @@ def matrix(
             api.MatrixRow(
                 source=source.name,
                 actions=[
-                    policy_pb2.RULE_ACTION_UNSPECIFIED if one is None else enums.ACTIONS[one]
+                    policy_pb2.RULE_ACTION_UNSPECIFIED if one is None else _REACHES[one]
                     for one in row
                 ],
+                steered=[one is Reach.STEERED for one in row] if Reach.STEERED in row else [],
             )
             for source, row in zip(sources, rows, strict=True)
         ],
@@ -108,6 +125,21 @@ def _party(message: explain_pb2.Party, at: str, problems: list[Violation]) -> Pa
         case _:
             problems.append(Violation(at, "one of endpoint, address and node is needed"))
             return Party()
+
+
+def _steering(value: Steering) -> explain_pb2.Steering:
+    return explain_pb2.Steering(
+        policy=value.policy,
+        direction=enums.DIRECTIONS[value.direction],
+        rule=value.rule,
+        group=value.group,
+        devices=map(leg, value.devices),
+        node=value.node or "",
+        outcome=_OUTCOMES[value.outcome],
+        hops=value.there,
+        hops_back=value.back,
+        description=value.description,
+    )
 
 
 def _verdict(value: Verdict) -> explain_pb2.Verdict:

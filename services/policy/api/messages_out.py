@@ -24,7 +24,7 @@ from services.policy.model import (
     TenantRecord,
 )
 from services.policy.store.codec import Stored
-from services.policy.store.feed import Entry
+from services.policy.store.entry import Entry
 
 EndpointMessage: TypeAlias = endpoint_pb2.PolicyEndpoint
 

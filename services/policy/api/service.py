@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc.aio
 from google.rpc import status_pb2
-from romana.policy.v1 import policy_pb2, policy_service_pb2_grpc, sync_rules_pb2
+from romana.policy.v1 import policy_pb2, sync_rules_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.errors import InvalidInput, NotFound, RomanaError, Violation
@@ -26,10 +26,12 @@ from services.common.store.unreadable import STATUS_MOST, named
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
+from services.policy.api.device_service import DeviceMethods
 from services.policy.explain.explain import explain
 from services.policy.explain.matrix import matrix
 from services.policy.model import Endpoint
 from services.policy.store.apply import Applied, How, Kind, PolicyChanges, policy_not_found
+from services.policy.store.device_changes import DeviceChanges
 from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.store import PolicyStore
 
@@ -51,18 +53,20 @@ class Parts:
     store: PolicyStore
     changes: PolicyChanges
     endpoints: EndpointChanges
+    devices: DeviceChanges
     syncing: Syncing
     realization: Realizing
     encoder: StatusEncoder
 
 
-class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
+class PolicyService(DeviceMethods):
     def __init__(self, parts: Parts) -> None:
         self._store = parts.store
         self._feed = parts.store.feed
         self._engine = parts.store.engine
         self._changes = parts.changes
         self._endpoints = parts.endpoints
+        self._devices = parts.devices
         self._syncing = parts.syncing
         self._realization = parts.realization
         self._encoder = parts.encoder

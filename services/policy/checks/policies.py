@@ -19,6 +19,7 @@ from services.common.model.names import (
     subject_name,
 )
 from services.common.model.rules import MAX_PORT, MAX_PRIORITY, Action, Direction, Tier
+from services.policy.checks.devices import check_via_use
 from services.policy.checks.parts import (
     check_peer,
     check_port,
@@ -80,6 +81,7 @@ def check(policy: Policy) -> Iterator[Violation]:
                 for place, port in enumerate(rule.ports):
                     if port.name:
                         yield Violation(f"{at}.ports[{place}].port_name", "nodes have no names")
+    yield from check_via_use(policy)
 
 
 def check_references(

@@ -134,7 +134,7 @@ def _plain(
     """The rule for all peers and ports with numbers."""
     matches = _ports(ports)
     if any(isinstance(peer, Anything) for peer in rule.peers):
-        yield CompiledRule(number, rule.action, any_peer=True, ports=matches)
+        yield CompiledRule(number, rule.action, any_peer=True, ports=matches, via=rule.via)
         return
     those: set[GroupId] = set()
     owned: set[OwnedPeers] = set()
@@ -160,6 +160,7 @@ def _plain(
             blocks=tuple(sorted(set(blocks), key=_block_text)) if len(blocks) > 1 else (*blocks,),
             ports=matches,
             owned=tuple(sorted(owned, key=_owned_text)),
+            via=rule.via,
         )
 
 
@@ -221,6 +222,7 @@ def _named(
             rule.action,
             groups=tuple(sorted(those)),
             ports=(PortMatch(protocol, port, port),),
+            via=rule.via,
         )
 
 
@@ -297,6 +299,8 @@ def _rule_set(policy: Policy, direction: Direction, rules: tuple[CompiledRule, .
                 tuple(map(_block_text, rule.blocks)),
                 tuple(map(_port_text, rule.ports)),
                 *map(_owned_text, rule.owned),
+                # what has none is called as before, so that nodes need not be told it again
+                *((("via", rule.via),) if rule.via is not None else ()),
             )
             for rule in rules
         ),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from services.common.model.devices import DeviceGroupName, DeviceRules
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
 from services.common.model.network import Address, Isolation, Prefix
 from services.common.model.rules import (
@@ -69,6 +70,7 @@ class Engine:
         self._book = RuleBook(self._endpoints, self._nodes, self._blocks)
         self._tenants: dict[Tenant, TenantRecord] = {}
         self._networks: Mapping[NetworkName, PolicyNetwork] = {}
+        self._devices: Mapping[DeviceGroupName, DeviceRules] = {}
         self._isolates = False
         """Some network keeps endpoints apart."""
         self._spans: dict[NodeName, Span] = {}
@@ -141,6 +143,14 @@ class Engine:
         if isolated or self._isolates:
             self._effects.endpoints.update(self._endpoints.entries.values())
 
+    def set_devices(self, devices: Mapping[DeviceGroupName, DeviceRules]) -> None:
+        """Says which groups of devices there are, and how they are."""
+        had, self._devices = self._devices, dict(devices)
+        for name in {*had, *devices}:
+            group = devices.get(name)
+            if had.get(name) != group:
+                self._new[f"device/{name}"] = None if group is None else (NETWORKS, group)
+
     def put_node(self, node: PolicyNode) -> None:
         had = self._nodes.entries.get(node.name)
         if had is None or had.node != node:
@@ -207,6 +217,11 @@ class Engine:
     @property
     def networks(self) -> Mapping[NetworkName, PolicyNetwork]:
         return self._networks
+
+    @property
+    def devices(self) -> Mapping[DeviceGroupName, DeviceRules]:
+        """Groups of devices as nodes use them, by name."""
+        return self._devices
 
     @property
     def nodes(self) -> Mapping[NodeName, PolicyNode]:

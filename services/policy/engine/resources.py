@@ -1,6 +1,7 @@
 """What the engine says: resources by topic, as values. `services.common.sync` carries them.
 
     networks              network/NAME                 PolicyNetwork
+                          device/GROUP                 DeviceRules
     node/NODE             endpoint/NAME, node/NODE     EndpointRules, NodeRules
                           wanted/NAME                  WantedEndpoint
     rules/ID              rules/ID                     RuleSet
@@ -15,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from services.common.model.devices import DeviceRules
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.common.model.rules import EndpointRules, GroupBlock, GroupPage, NodeRules, RuleSet
 from services.policy.model import PolicyNetwork, WantedAttachment
 
 NETWORKS: Final = "networks"
-"""Topic of all networks; every node follows it."""
+"""Topic of all networks, and of the devices on them; every node follows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,14 @@ class WantedEndpoint:
 
 
 Resource: TypeAlias = (
-    EndpointRules | NodeRules | RuleSet | GroupPage | GroupBlock | PolicyNetwork | WantedEndpoint
+    EndpointRules
+    | NodeRules
+    | RuleSet
+    | GroupPage
+    | GroupBlock
+    | PolicyNetwork
+    | DeviceRules
+    | WantedEndpoint
 )
 
 

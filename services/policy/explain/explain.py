@@ -18,6 +18,7 @@ from services.common.model.network import Address
 from services.common.model.rules import Action, Direction, Packet, Protocol, RuleSet
 from services.policy.engine.engine import Engine
 from services.policy.explain.path import End, Path, path
+from services.policy.explain.steering import Outcome, Steering, steering
 from services.policy.explain.verdict import Side, Verdict, verdict
 from services.policy.model import Endpoint, PolicyNode
 
@@ -63,6 +64,8 @@ class Explanation:
     ingress: Verdict | None = None
     nodes: frozenset[NodeName] = frozenset()
     """Nodes that enforce it."""
+    steering: Steering | None = None
+    """None: it goes through no devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,17 @@ def _explain(
     egress = judges.verdict(source, destination, Direction.EGRESS, packet)
     ingress = judges.verdict(destination, source, Direction.INGRESS, packet)
     denied = any(one is not None and one.action is Action.DENY for one in (egress, ingress))
+    led = None
+    if not denied and not _is_own_node(source, destination):
+        led = steering(
+            _end(source),
+            _end(destination),
+            egress,
+            ingress,
+            judges.engine.networks,
+            judges.engine.devices,
+        )
+        denied = led is not None and led.outcome is Outcome.CLOSED
     return Explanation(
         source=source.address,
         destination=destination.address,
@@ -170,7 +184,13 @@ def _explain(
         nodes=frozenset(
             one.place for one in (source, destination) if one.place in nodes and one.place
         ),
+        steering=led,
     )
+
+
+def _is_own_node(source: _Subject, destination: _Subject) -> bool:
+    """Says whether it is for the node that the source is on: that is reached directly."""
+    return destination.node is not None and destination.node.name == source.place
 
 
 def _is_free(source: _Subject, destination: _Subject) -> bool:

@@ -5,19 +5,32 @@ Endpoints share rule sets, and what a list of rule sets says of an address is fo
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
+from enum import Enum
 from typing import Final
 
 from services.common.errors import InvalidInput
-from services.common.model.judging import judge
+from services.common.model.judging import Judgment, judge
 from services.common.model.network import Address
 from services.common.model.rules import Action, Direction, Packet, Protocol, RuleSet
 from services.policy.engine.engine import Engine
 from services.policy.explain.explain import packet_of
+from services.policy.explain.path import network_of
+from services.policy.explain.steering import Outcome, taking
 from services.policy.model import Endpoint
 
 MAX_SIDE: Final = 200
 """Sources, and destinations."""
+
+
+class Reach(Enum):
+    """What becomes of connections from one to another."""
+
+    DENIED = enum.auto()
+    DIRECT = enum.auto()
+    STEERED = enum.auto()
+    """A rule leads them through devices."""
 
 
 def matrix(
@@ -26,11 +39,11 @@ def matrix(
     destinations: Sequence[Endpoint],
     protocol: Protocol | None = None,
     port: int = 0,
-) -> list[list[Action | None]]:
-    """A row per source with an action per destination.
+) -> list[list[Reach | None]]:
+    """A row per source with what becomes of it per destination.
 
-    ALLOW: by one pair of their addresses at least. None: they have no addresses of one family, so
-    there is nothing to judge.
+    Not DENIED: by one pair of their addresses at least. None: they have no addresses of one family,
+    so there is nothing to judge.
 
     Raises:
         InvalidInput: there are too many.
@@ -40,6 +53,13 @@ def matrix(
             raise InvalidInput.at(name, f"selects {len(items)} endpoints, at most {MAX_SIDE}")
     judging = _Judging(engine, protocol, port)
     return [[judging.pair(one, other) for other in destinations] for one in sources]
+
+
+_REACHES: Final = {
+    Outcome.STEERED: Reach.STEERED,
+    Outcome.OPEN: Reach.DIRECT,
+    Outcome.CLOSED: Reach.DENIED,
+}
 
 
 class _Judging:
@@ -52,34 +72,45 @@ class _Judging:
         self._sets: dict[tuple[str, Direction], tuple[int, Sequence[RuleSet]]] = {}
         """Rule sets of an endpoint in one direction, and the number of their list."""
         self._numbers: dict[tuple[str, ...], int] = {}
-        self._known: dict[tuple[int, Direction, Address], bool] = {}
+        self._known: dict[tuple[int, Direction, Address], Judgment] = {}
 
-    def pair(self, source: Endpoint, destination: Endpoint) -> Action | None:
+    def pair(self, source: Endpoint, destination: Endpoint) -> Reach | None:
         """What becomes of connections from one to the other."""
         found = None
         if source.name == destination.name:
-            return Action.ALLOW
+            return Reach.DIRECT
         for begin in source.addresses:
             for end in destination.addresses:
                 if begin.version != end.version:
                     continue
-                if self._allows(source, Direction.EGRESS, begin, end) and self._allows(
-                    destination, Direction.INGRESS, begin, end
-                ):
-                    return Action.ALLOW
-                found = Action.DENY
+                found = self._reach(source, destination, begin, end)
+                if found is not Reach.DENIED:
+                    return found
         return found
 
-    def _allows(
+    def _reach(
+        self, source: Endpoint, destination: Endpoint, begin: Address, end: Address
+    ) -> Reach:
+        egress = self._judged(source, Direction.EGRESS, begin, end)
+        ingress = self._judged(destination, Direction.INGRESS, begin, end)
+        if Action.DENY in {egress.action, ingress.action}:
+            return Reach.DENIED
+        own, via = (begin, egress.via) if egress.via is not None else (end, ingress.via)
+        if via is None:
+            return Reach.DIRECT
+        network = network_of(own, self._engine.networks)
+        _, _, outcome = taking(via, network, self._engine.devices)
+        return _REACHES[outcome]
+
+    def _judged(
         self, target: Endpoint, direction: Direction, source: Address, destination: Address
-    ) -> bool:
+    ) -> Judgment:
         number, sets = self._asked(target, direction)
         peer = source if direction is Direction.INGRESS else destination
         key = (number, direction, peer)
         if key not in self._known:
             packet: Packet = packet_of(source, destination, self._protocol, self._port)
-            judged = judge(sets, packet, self._engine.is_member)
-            self._known[key] = judged.action is Action.ALLOW
+            self._known[key] = judge(sets, packet, self._engine.is_member)
         return self._known[key]
 
     def _asked(self, target: Endpoint, direction: Direction) -> tuple[int, Sequence[RuleSet]]:

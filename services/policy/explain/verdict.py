@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from services.common.model.devices import DeviceGroupName
 from services.common.model.judging import NO_RULE, IsMember, Judgment, judge, matches_peer
 from services.common.model.judging import matches_port as matches_ports
 from services.common.model.rules import (
@@ -41,6 +42,8 @@ class Verdict:
     """What would have to be otherwise for the opposite."""
     audited: tuple[PolicyName, ...] = ()
     """Audited policies that would have decided otherwise."""
+    via: DeviceGroupName | None = None
+    """What it allows goes through a device of this group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class _Case:
             asked=tuple(dict.fromkeys(one.policy for one in self._side.sets)),
             otherwise=tuple(self._otherwise(found)),
             audited=tuple(self._audited(found)),
+            via=found.via,
         )
 
     def _judge(self, sets: Sequence[RuleSet]) -> Judgment:

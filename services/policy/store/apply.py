@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import TypeVar
 
 import structlog
 
@@ -14,15 +15,18 @@ from services.common.model.names import NetworkName, Tenant
 from services.common.model.rules import PolicyName
 from services.common.process.mutation_metrics import Result
 from services.common.sizes import POLICY_BYTES
+from services.policy.checks.devices import check_via
 from services.policy.checks.policies import check_references
 from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import Policy, TenantRecord
 from services.policy.store import codec
 from services.policy.store.codec import Stored
-from services.policy.store.feed import Entry
+from services.policy.store.entry import Entry
 from services.policy.store.store import Decision, PolicyStore
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Kind(Enum):
@@ -84,6 +88,7 @@ class PolicyChanges:
         """
 
         def decide() -> Decision[None]:
+            self._check_via([policy], "policy.")
             before = self._feed.policies.get(policy.name)
             if before is not None:
                 if _is_same(before.value.policy, policy):
@@ -107,10 +112,11 @@ class PolicyChanges:
         """
 
         def decide() -> Decision[None]:
+            self._check_via([policy], "policy.")
             before = self._feed.policies.get(policy.name)
             if before is None:
                 raise policy_not_found(policy.name)
-            _check_etag(how.etag, before, "policy", policy.name)
+            check_etag(how.etag, before, "policy", policy.name)
             if before.value.policy == policy:
                 return Decision(None)
             return self._put(policy, how)
@@ -124,7 +130,7 @@ class PolicyChanges:
             before = self._feed.policies.get(name)
             if before is None:
                 raise policy_not_found(name)
-            _check_etag(how.etag, before, "policy", name)
+            check_etag(how.etag, before, "policy", name)
             gone = {f"{self._store.keys.policies}{name}": b""}
             return Decision(answer=True, documents={} if how.validate_only else gone)
 
@@ -146,6 +152,7 @@ class PolicyChanges:
         def decide() -> Decision[dict[str, Kind]]:
             changes: dict[str, Kind] = {}
             documents: dict[str, bytes] = {}
+            self._check_via(wanted.policies, "policies[{0}].")
             for tenant in wanted.tenants:
                 kind, merged = self._tenant_kind(tenant)
                 changes[f"tenant/{tenant.name}"] = kind
@@ -181,7 +188,7 @@ class PolicyChanges:
 
         def decide() -> Decision[None]:
             before = self._feed.tenants.get(tenant.name)
-            _check_etag(how.etag, before, "tenant", tenant.name)
+            check_etag(how.etag, before, "tenant", tenant.name)
             if before is not None and before.value == tenant:
                 return Decision(None)
             document = codec.encode_tenant(tenant)
@@ -199,7 +206,7 @@ class PolicyChanges:
             before = self._feed.tenants.get(name)
             if before is None:
                 return Decision(None)
-            _check_etag(how.etag, before, "tenant", name)
+            check_etag(how.etag, before, "tenant", name)
             return Decision(None, {self._tenant_key(name): b""})
 
         with self._metrics.refusals(Operation.TENANT):
@@ -215,6 +222,18 @@ class PolicyChanges:
             for number, policy in enumerate(policies)
             for problem in check_references(policy, networks, at.format(number))
         ]
+
+    def _check_via(self, policies: Sequence[Policy], at: str) -> None:
+        """Refuses groups of devices that do not exist, as of what a change is decided on."""
+        problems = [
+            Violation(
+                f"{at.format(number)}{one.path}", f"{one.message} (policy {policy.name[:80]!r})"
+            )
+            for number, policy in enumerate(policies)
+            for one in check_via(policy, self._feed.devices.groups)
+        ]
+        if problems:
+            raise InvalidInput.of(problems)
 
     async def _change(
         self,
@@ -308,9 +327,8 @@ def _kind(before: object | None, after: object) -> Kind:
     return Kind.UNCHANGED if before == after else Kind.UPDATED
 
 
-def _check_etag(
-    etag: str, entry: Entry[Stored] | Entry[TenantRecord] | None, noun: str, name: str
-) -> None:
+def check_etag(etag: str, entry: Entry[T] | None, noun: str, name: str) -> None:
+    """Raises Conflict if a record is not the one that was read."""
     if etag and (entry is None or etag != str(entry.revision)):
         raise Conflict(
             f"{noun} {name!r} changed since it was read: read it again",

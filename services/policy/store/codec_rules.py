@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import msgspec
 
+from services.common.model.devices import DeviceGroupName
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.model.rules import Action, CidrBlock, PortMatch, Protocol
 from services.policy.model import (
@@ -83,6 +84,7 @@ class RuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     action: Action = Action.ALLOW
     peers: tuple[PeerDocument, ...] = (PeerDocument(any=True),)
     ports: tuple[PortDocument, ...] = (PortDocument(),)
+    via: str = ""
 
 
 def from_target(target: Target) -> TargetDocument:
@@ -110,6 +112,7 @@ def from_rule(rule: Rule) -> RuleDocument:
             )
             for port in rule.ports
         ),
+        rule.via or "",
     )
 
 
@@ -126,6 +129,7 @@ def to_rule(record: RuleDocument) -> Rule:
             )
             for port in record.ports
         ),
+        DeviceGroupName(record.via) if record.via else None,
     )
 
 

@@ -14,8 +14,8 @@ nothing is known before that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Revision, Snapshot, WatchBatch
@@ -30,21 +30,16 @@ from services.policy.model import Endpoint, TenantRecord
 from services.policy.store import codec
 from services.policy.store.claims import compare
 from services.policy.store.codec import Stored
+from services.policy.store.device_feed import DeviceFeed
+from services.policy.store.entry import Entry
 from services.policy.store.ipam_feed import PAGE, Holder
 
 T = TypeVar("T")
 K = TypeVar("K")
 N = TypeVar("N")
 
-KINDS: Final = ("policy", "tenant", "endpoint", PAGE, *TOPOLOGY_KINDS)
+KINDS: Final = ("policy", "tenant", "endpoint", "device", PAGE, *TOPOLOGY_KINDS)
 """Of records that may be unreadable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry(Generic[T]):
-    value: T
-    revision: Revision
-    """At which it was written."""
 
 
 class PolicyFeed:
@@ -74,6 +69,7 @@ class PolicyFeed:
         """Somebody prepares a set since then; 0: nobody."""
         self.applying: Entry[str] | None = None
         """The set that counts, though its parts are not yet in their places."""
+        self.devices = DeviceFeed(keys, engine)
         self.unreadable = UnreadableRecords()
         self._staged: dict[str, dict[str, bytes]] = {}
         self._keys_known: set[str] = set()
@@ -82,6 +78,7 @@ class PolicyFeed:
             keys.tenants: ("tenant", self._take_tenant),
             keys.policy_endpoints: ("endpoint", self._take_said),
             keys.attached: ("endpoint", self._take_attached),
+            **{prefix: ("device", taker) for prefix, taker in self.devices.takers.items()},
         }
 
     def apply_batch(self, batch: WatchBatch) -> None:

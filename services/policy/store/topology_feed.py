@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import WatchBatch
 from services.common.model.names import NodeName
-from services.common.model.network import Network
+from services.common.model.network import Mode, Network
 from services.common.model.node import Node
 from services.common.store.topology_view import TopologyView
 from services.policy.engine.engine import Engine
@@ -41,7 +41,12 @@ class TopologyFeed:
 
 def _network(network: Network) -> PolicyNetwork:
     return PolicyNetwork(
-        network.name, network.cidr, network.isolation, network.masquerade, network.gateway
+        network.name,
+        network.cidr,
+        network.isolation,
+        network.masquerade,
+        network.gateway,
+        is_onlink=network.mode is Mode.ONLINK,
     )
 
 

@@ -82,6 +82,9 @@ def plan(value: Plan, before: Layout) -> topology_pb2.TopologyPlan:
             for change in value.groups
         ],
         nodes=[to_message(topology_pb2.NodeMove, move) for move in value.moves],
+        attachments=[
+            to_message(topology_pb2.AttachmentChange, change) for change in value.attachments
+        ],
         stranded=[
             topology_pb2.StrandedBlock(
                 network=block.network,

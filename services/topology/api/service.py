@@ -93,7 +93,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             ),
         )
         plan = messages_out.plan(applied.plan, before)
-        cut(plan, "stranded", "nodes", "groups")
+        cut(plan, "stranded", "attachments", "nodes", "groups")
         return api.ApplyTopologyResponse(plan=plan, changed=applied.changed, etag=applied.etag)
 
     async def GetTopology(
@@ -125,7 +125,6 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
     async def GetNetwork(
         self, request: api.GetNetworkRequest, context: Context
     ) -> api.GetNetworkResponse:
-        """One network."""
         layout = self._cache().layout
         for network in layout.networks:
             if network.name == request.name:

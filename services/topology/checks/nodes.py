@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from services.common.document.fields import Fields
-from services.common.document.models import choice, ignore_output, read
+from services.common.document.models import choice, given, ignore_output, read
 from services.common.model.layout import Layout
 from services.common.model.names import (
     NetworkName,
@@ -25,6 +25,7 @@ MAX_LABELS = 256
 MAX_ATTACHMENTS = 4096
 MAX_NAME_PATTERNS = 100
 MAX_TENANTS = 1000
+_EMPTY_IS_UNSAID = ("address", "labels")
 
 
 def read_node(
@@ -58,9 +59,11 @@ def read_node(
         fields.wrong("empty_attachments", "a node that is listed in a group is on its networks")
     if node.allowance != NodeAllowance():
         _check_allowance(node.allowance, fields.part("allowance"))
-    return NodeSpec(
-        node, fields.path("address"), empty, fields.has("allowance"), fields.has("cordoned")
-    )
+    said = {*given(Node, fields), *(["attachments"] if empty.value else [])}
+    unsaid = {name for name in _EMPTY_IS_UNSAID if not getattr(node, name)}
+    if empty is EmptyAttachments.NOT_SAID and not attachments:
+        unsaid.add("attachments")
+    return NodeSpec(node, fields.path("address"), frozenset(said - unsaid - {"name", "pins"}))
 
 
 def check_pins(node: Node, layout: Layout, fields: Fields) -> None:
@@ -160,7 +163,7 @@ def _may_be_host(address: Address | None, name: str, fields: Fields) -> bool:
     if address is None:
         return True
     limited = isinstance(address, IPv4Address) and int(address) == 0xFFFFFFFF
-    if address.is_unspecified or address.is_multicast or limited:
+    if address.is_unspecified or address.is_multicast or address.is_loopback or limited:
         fields.wrong(name, f"{address} cannot be the address of a node")
         return False
     return True
@@ -175,5 +178,11 @@ def _check_address_on(address: Address, network: Network, fields: Fields) -> Non
         )
     elif address == network.gateway:
         fields.wrong("address", f"{address} is the gateway of network {network.name!r}")
+    elif network.mode is Mode.ONLINK and address not in network.cidr:
+        fields.wrong(
+            "address",
+            f"{address} is outside of {network.cidr}: on network {network.name!r} nodes and "
+            "endpoints are on one link",
+        )
     elif network.mode is Mode.ONLINK and (what := edge(address, network.cidr)):
         fields.wrong("address", f"{address} is {what}")

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.common.errors import Forbidden, InvalidInput
+from services.common.model.description import describe
 from services.common.model.layout import Layout
 from services.common.model.node import Attachment, Node
 from services.topology.checks.nodes import address_field, addresses
@@ -24,7 +25,11 @@ ADDRESS: Final = "address"
 ATTACHMENTS: Final = "attachments"
 FIELDS: Final = (ADDRESS, "labels", ATTACHMENTS, "pins")
 """What is said of a node."""
-FOR_OPERATORS: Final = ("allowance", "cordoned")
+FOR_OPERATORS: Final = tuple(
+    field.name
+    for field in describe(Node)
+    if field.name not in ("name", *FIELDS) and not field.output_only
+)
 """What no agent says of its node."""
 MAY: Final = (REGISTER, *FIELDS)
 """What the settings may allow to agents."""

@@ -22,7 +22,6 @@ from services.common.model.names import (
     resource_name,
 )
 from services.common.model.network import Prefix
-from services.common.model.node import Node, NodeAllowance
 from services.topology.checks.networks import Networks, read_networks
 from services.topology.checks.nodes import addresses, read_node
 from services.topology.model.spec import GroupSpec, NodeSpec, Spec, TopologySpec, is_power_of_two
@@ -239,34 +238,10 @@ def _merge(one: NodeSpec, other: NodeSpec, fields: Fields) -> NodeSpec:
     `fields` are those of the other.
     """
     mine, theirs = one.node, other.node
-    differ = {
-        "address": bool(mine.address and theirs.address) and mine.address != theirs.address,
-        "labels": bool(mine.labels and theirs.labels) and mine.labels != theirs.labels,
-        "allowance": _is_said(mine) and _is_said(theirs) and mine.allowance != theirs.allowance,
-        "attachments": one.attachments_said
-        and other.attachments_said
-        and mine.attachments != theirs.attachments,
-    }
-    for name in (name for name, differs in differ.items() if differs):
-        fields.wrong(name, f"node {mine.name!r} is listed with another value before")
-    return replace(
-        one,
-        node=replace(
-            mine,
-            address=mine.address or theirs.address,
-            labels=mine.labels or theirs.labels,
-            attachments=(mine if one.attachments_said else theirs).attachments,
-            pins={**theirs.pins, **mine.pins},
-            allowance=mine.allowance if _is_said(mine) else theirs.allowance,
-            cordoned=mine.cordoned or theirs.cordoned,
-        ),
-        empty_attachments=(one if one.attachments_said else other).empty_attachments,
-        cordoned_said=one.cordoned_said or other.cordoned_said,
-    )
-
-
-def _is_said(node: Node) -> bool:
-    return node.allowance != NodeAllowance()
+    for name in sorted(one.said & other.said):
+        if getattr(mine, name) != getattr(theirs, name):
+            fields.wrong(name, f"node {mine.name!r} is listed with another value before")
+    return replace(one, node=one.over(other.over(mine)), said=one.said | other.said)
 
 
 def _check_addresses_differ(nodes: Iterable[NodeSpec], document: Fields) -> None:

@@ -147,8 +147,7 @@ class _Writer:
             return node.name
         self._written.add(node.name)
         value = to_plain(node, without=_NOT_WRITTEN)
-        _put(value, "allowance", value.pop("allowance"))
-        return value
+        return {name: item for name, item in value.items() if item != {}}
 
 
 def _seconds(seconds: float) -> str:

@@ -20,11 +20,22 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field of a network that changes, as texts; empty: its default."""
+
+    field: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkChange:
     network: NetworkName
     kind: Kind
     fields: tuple[str, ...] = ()
     """Which, if it is updated."""
+    values: tuple[FieldChange, ...] = ()
+    """The same, with what they are and will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +75,26 @@ def network_changes(before: Layout, after: Layout) -> Iterator[NetworkChange]:
             for field in fields(Network)
             if getattr(was, field.name) != getattr(network, field.name)
         ]
+        values = [
+            FieldChange(field, _text(getattr(was, field)), _text(getattr(network, field)))
+            for field in changed
+        ]
         if topology != was_in:
             changed.append("topology")
+            values.append(FieldChange("topology", was_in, topology))
         if changed:
-            yield NetworkChange(name, Kind.UPDATED, tuple(changed))
+            yield NetworkChange(name, Kind.UPDATED, tuple(changed), tuple(values))
     for name in old:
         if name not in new:
             yield NetworkChange(name, Kind.REMOVED)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return "" if value in {None, 0} else str(value)
 
 
 def networks_by_name(layout: Layout) -> dict[NetworkName, tuple[Network, TopologyName]]:

@@ -12,9 +12,14 @@ from services.common.errors import AlreadyExists, InvalidInput, Violation
 from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.network import Address
-from services.common.model.node import Node, NodeAllowance
+from services.common.model.node import Node
 from services.topology.checks.nodes import addresses
 from services.topology.checks.own_node import declared
+from services.topology.layout.attachments import (
+    AttachmentChange,
+    attachment_changes,
+    carried,
+)
 from services.topology.layout.carving import carve
 from services.topology.layout.diff import (
     GroupChange,
@@ -41,6 +46,8 @@ class Plan:
     networks: tuple[NetworkChange, ...] = ()
     groups: tuple[GroupChange, ...] = ()
     moves: tuple[NodeMove, ...] = ()
+    attachments: tuple[AttachmentChange, ...] = ()
+    """To networks whose VLAN, gateway, MTU or mode changes."""
     stranded: tuple[BlockUse, ...] = ()
     """In use and in order now, but not after the change."""
 
@@ -80,6 +87,7 @@ def plan_topology(
         networks=tuple(network_changes(previous, layout)),
         groups=tuple(group_changes(previous, layout)),
         moves=tuple(node_moves(nodes, after_nodes)),
+        attachments=tuple(attachment_changes(previous, layout, nodes, after_nodes)),
         stranded=tuple(stranded_blocks(previous, nodes, layout, after_nodes, blocks)),
     )
 
@@ -112,7 +120,9 @@ def plan_node(
 
 
 def placed_anew(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName, Node]:
-    """The nodes that have to change for the layout: placed anew, without pins to what is gone."""
+    """The nodes that have to change for the layout: placed anew, without pins to what is gone, and
+    attached by the VLANs that networks have."""
+    networks = {network.name: network for network in layout.networks}
     kept = {
         topology.name: {leaf.path for leaf in topology.leaves()} for topology in layout.topologies
     }
@@ -120,10 +130,13 @@ def placed_anew(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName
     changed: dict[NodeName, Node] = {}
     for name, node in nodes.items():
         pins = {t: path for t, path in node.pins.items() if path in kept.get(t, ())}
+        attached = carried(node, networks)
         if node_index.placer.is_in_place(node) and pins == node.pins:
+            if attached is not node:
+                changed[name] = attached
             continue
         node_index.remove(node)
-        changed[name] = replace(node, pins=pins, placements=node_index.place(node))
+        changed[name] = replace(attached, pins=pins, placements=node_index.place(node))
         node_index.add(changed[name])
     return changed
 
@@ -165,20 +178,7 @@ def _listed(
                         f"node {node.name!r} is known with the address {known.address}",
                     )
                 )
-            merged[node.name] = declared(
-                known,
-                replace(
-                    known,
-                    address=known.address or node.address,
-                    labels=node.labels or known.labels,
-                    attachments=(node if entry.attachments_said else known).attachments,
-                    pins={**known.pins, **node.pins},
-                    allowance=node.allowance
-                    if node.allowance != NodeAllowance()
-                    else known.allowance,
-                    cordoned=(node if entry.cordoned_said else known).cordoned,
-                ),
-            )
+            merged[node.name] = declared(known, entry.over(known))
         problems.extend(
             Violation(
                 entry.address_at,

@@ -6,7 +6,7 @@ Together with `Network` and `Node` this is what a topology file and the messages
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.common.model.description import DERIVED
@@ -68,18 +68,18 @@ class EmptyAttachments(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A node, and what was said of it: what was not stays as it is known."""
+    """A node as it was asked for."""
 
     node: Node
     address_at: str = ""
     """The field path of its address in what the caller sent."""
-    empty_attachments: EmptyAttachments = EmptyAttachments.NOT_SAID
-    allowance_said: bool = False
-    cordoned_said: bool = False
+    said: frozenset[str] = frozenset()
+    """The fields, but for name and pins, that were said. The others stay as they are known."""
 
-    @property
-    def attachments_said(self) -> bool:
-        return bool(self.node.attachments or self.empty_attachments.value)
+    def over(self, known: Node) -> Node:
+        """What is known of the node, with what was said instead."""
+        said = {name: getattr(self.node, name) for name in self.said}
+        return replace(known, **said, pins={**known.pins, **self.node.pins})
 
 
 @dataclass(frozen=True, slots=True)

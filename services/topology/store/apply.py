@@ -155,7 +155,7 @@ class TopologyChanges:
             if plan.layout != cache.layout or not cache.layout_revision
             else None,
             nodes=plan.nodes[: own.nodes],
-            marks=networks.marks or own.marks,
+            writes=networks.writes or own.writes,
             demands=[*demands, *own.demands],
         )
 
@@ -194,7 +194,7 @@ class TopologyChanges:
             self._refuse_being_removed(plan)
             nodes = plan.nodes
         own = aside.of_nodes(self._store, nodes)
-        return Decision(nodes, None, nodes[: own.nodes], own.marks if nodes else (), own.demands)
+        return Decision(nodes, None, nodes[: own.nodes], own.writes if nodes else (), own.demands)
 
     def _decide_misplaced(self) -> Decision[None]:
         cache = self._store.cache

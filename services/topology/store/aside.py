@@ -28,7 +28,7 @@ class SetAside:
     """What a transaction needs for setting addresses aside."""
 
     demands: Sequence[Compare] = ()
-    marks: Sequence[Operation] = ()
+    writes: Sequence[Operation] = ()
     nodes: int = 0
     """How many of the nodes it can be for, the first of them."""
 
@@ -49,10 +49,10 @@ def of_nodes(store: TopologyStore, nodes: Sequence[Node], *, beside: int = 0) ->
         new = _pages(store, items, layout)
         if len(pages.keys() | new.keys()) > room:
             if number:
-                return SetAside(list(pages.values()), _marks(store, pages), number)
-            return SetAside(_whole(store, items, layout, room), _marks(store, new), 1)
+                return SetAside(list(pages.values()), _writes(store, pages), number)
+            return SetAside(_whole(store, items, layout, room), _writes(store, new), 1)
         pages |= new
-    return SetAside(list(pages.values()), _marks(store, pages), len(first))
+    return SetAside(list(pages.values()), _writes(store, pages), len(first))
 
 
 def of_layout(store: TopologyStore, layout: Layout, *, beside: int = 0) -> SetAside:
@@ -68,7 +68,7 @@ def of_layout(store: TopologyStore, layout: Layout, *, beside: int = 0) -> SetAs
     demands = list(pages.values())
     if len(demands) > room:
         demands = _whole(store, wanted, before, room)
-    return SetAside(demands, _marks(store, pages))
+    return SetAside(demands, _writes(store, pages))
 
 
 def _pages(
@@ -94,7 +94,7 @@ def _whole(
     return claims.of_whole_networks(networks, store.keys, _seen(store), room)
 
 
-def _marks(store: TopologyStore, pages: Mapping[str, Compare]) -> Sequence[Operation]:
+def _writes(store: TopologyStore, pages: Mapping[str, Compare]) -> Sequence[Operation]:
     return (Put(store.keys.aside, b"1"),) if pages else ()
 
 

@@ -119,7 +119,7 @@ class NodeChanges:
             own = aside.of_nodes(self._store, plan.nodes)
             if options.validate_only:
                 return Decision(plan.nodes[0])
-            return Decision(plan.nodes[0], None, plan.nodes, own.marks, own.demands)
+            return Decision(plan.nodes[0], None, plan.nodes, own.writes, own.demands)
 
         with self._metrics.refusals(Operation.REGISTER):
             done = await self._store.change(decide, looks_at_usage=True)
@@ -170,7 +170,7 @@ class NodeChanges:
             if moved and not allow_stranded:
                 store = self._store
                 demands.append(claims.of_node(known.name, store.keys, store.usage_revision))
-            return Decision((after, plan), None, plan.nodes, own.marks, demands)
+            return Decision((after, plan), None, plan.nodes, own.writes, demands)
 
         with self._metrics.refusals(Operation.UPDATE):
             done = await self._store.change(decide, looks_at_usage=True)
@@ -208,7 +208,7 @@ class NodeChanges:
                     return Decision(0)
                 said = cache.removed.get(name)
                 known = said is not None and said.machine_is_off >= options.machine_is_off
-                return Decision(used, marks=[] if known else [removal])
+                return Decision(used, writes=[] if known else [removal])
             if not force and not cache.is_readable(name):
                 raise record_unreadable(keys.node(name))
             self._check_etag(name, options.etag)
@@ -216,7 +216,7 @@ class NodeChanges:
                 raise node_in_use(name, used)
             return Decision(
                 used,
-                marks=[Delete(keys.node(name)), removal, *self._spent_removals()],
+                writes=[Delete(keys.node(name)), removal, *self._spent_removals()],
                 demands=[] if force else [claims.of_node(name, keys, self._store.usage_revision)],
             )
 
@@ -249,10 +249,9 @@ class NodeChanges:
     def _said(self, spec: NodeSpec, known: Node | None, *, by_agent: bool) -> Node:
         """The node with what was not said as it is known; raises Forbidden."""
         node = spec.node
-        if not spec.allowance_said and known is not None:
-            node = replace(node, allowance=known.allowance)
-        if not spec.cordoned_said and known is not None:
-            node = replace(node, cordoned=known.cordoned)
+        if known is not None:
+            unsaid = {name: getattr(known, name) for name in FOR_OPERATORS if name not in spec.said}
+            node = replace(node, **unsaid)
         return reported(known, node, self._agents_may) if by_agent else declared(known, node)
 
     def _check_own_addresses(self, known: Node | None, node: Node) -> None:
@@ -292,7 +291,7 @@ class NodeChanges:
 
 def _refuse_unasked(spec: NodeSpec, known: Node) -> None:
     """Refuses to put a node onto every network by leaving out what it was attached to."""
-    if not spec.attachments_said and known.attachments is not None:
+    if "attachments" not in spec.said and known.attachments is not None:
         was = ", ".join(item.network for item in known.attachments) or "no network"
         raise InvalidInput.at(
             f"{AT}.empty_attachments",

@@ -66,7 +66,7 @@ class Decision(Generic[_T]):
     """To write."""
     nodes: Sequence[Node] = ()
     """To write: as many as fit, the first of them."""
-    marks: Sequence[Operation] = ()
+    writes: Sequence[Operation] = ()
     """To write besides, and nodes to delete."""
     demands: Sequence[Compare] = ()
     """Beside that nothing else changed."""
@@ -74,7 +74,7 @@ class Decision(Generic[_T]):
     @property
     def is_empty(self) -> bool:
         """Says whether there is nothing to write."""
-        return self.layout is None and not self.nodes and not self.marks
+        return self.layout is None and not self.nodes and not self.writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class TopologyStore:
             return optimistic.Decision(decision.answer)
         self._refuse_unreadable(decision)
         keys = self.keys
-        writes = list(decision.marks)
+        writes = list(decision.writes)
         if decision.layout is not None:
             document = encode_layout(decision.layout)
             if len(document) > LAYOUT_BYTES:

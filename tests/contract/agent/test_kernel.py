@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from services.agent.kernel import route_bytes
-from services.agent.kernel.diff import Step, diff
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.diff import KindChange, diff
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.kernel.marking import TABLE
 from services.agent.kernel.marks import WAYS
 from services.agent.kernel.netlink import Problem
@@ -22,6 +22,7 @@ from services.agent.kernel.numbers import FIRST_NEXTHOP, FIRST_TABLE, INCOMING_P
 from services.agent.kernel.state import (
     Action,
     Interface,
+    KernelState,
     Key,
     Kind,
     Look,
@@ -29,7 +30,6 @@ from services.agent.kernel.state import (
     Objects,
     Proxy,
     Rule,
-    State,
 )
 from tests.fakes.kernel import FakeKernel
 from tests.support.netns import Namespaces, enter, missing
@@ -43,7 +43,7 @@ SIDES = {
 class Real:
     """The kernel of a namespace, called as the fake is."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelDrivers) -> None:
         self._kernel = kernel
         self._loop = asyncio.new_event_loop()
         self._loop.run_until_complete(kernel.start())
@@ -54,10 +54,10 @@ class Real:
     def interfaces(self, look: Look | None = None, /) -> Mapping[str, Interface]:
         return self._run(lambda: self._kernel.interfaces(look))  # type: ignore[return-value]
 
-    def read(self, state: State, kinds: Collection[Kind]) -> State:
+    def read(self, state: KernelState, kinds: Collection[Kind]) -> KernelState:
         return self._run(lambda: self._kernel.read(state, kinds))  # type: ignore[return-value]
 
-    def apply(self, step: Step) -> Mapping[Key, Problem]:
+    def apply(self, step: KindChange) -> Mapping[Key, Problem]:
         return self._run(lambda: self._kernel.apply(step))  # type: ignore[return-value]
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeKerne
         namespace.link(made.new("peer"), "e0", "e0")
         for side in SIDES.values():
             namespace.run(f"ip addr add {side[0]} dev e0" + (" nodad" if ":" in side[0] else ""))
-        real = Real(Kernel(tmp_path, enter=lambda: enter(namespace.path)))
+        real = Real(KernelDrivers(tmp_path, enter=lambda: enter(namespace.path)))
         yield real
         real.close()
 
@@ -109,7 +109,7 @@ class World:
         everything = self.prefix.supernet(new_prefix=0)
         self.by_node = route_bytes.route_key(FIRST_TABLE, self.prefix)
         self.to_host = route_bytes.host_key(FIRST_TABLE, self.host)
-        self.state = State(
+        self.state = KernelState(
             nexthops={self.number: Nexthop(self.index, self.gateway)},
             routes={
                 self.by_node: route_bytes.by_nexthop(self.number),
@@ -158,21 +158,21 @@ class World:
             marking={TABLE: marking("a")},
         )
 
-    def reach(self, state: State) -> Mapping[Key, Problem]:
+    def reach(self, state: KernelState) -> Mapping[Key, Problem]:
         """Brings the kernel there; returns what was refused."""
         problems: dict[Key, Problem] = {}
         for step in diff(state, self.read()):
             problems.update(self.kernel.apply(step))
         return problems
 
-    def read(self) -> State:
-        return self.kernel.read(State(), tuple(Kind))
+    def read(self) -> KernelState:
+        return self.kernel.read(KernelState(), tuple(Kind))
 
     def put(self, kind: Kind, objects: Objects) -> Mapping[Key, Problem]:
-        return self.kernel.apply(Step(kind, objects, {}, {}))
+        return self.kernel.apply(KindChange(kind, objects, {}, {}))
 
     def replace(self, kind: Kind, objects: Objects) -> Mapping[Key, Problem]:
-        return self.kernel.apply(Step(kind, {}, objects, {}))
+        return self.kernel.apply(KindChange(kind, {}, objects, {}))
 
 
 @pytest.fixture(params=[4, 6])
@@ -187,8 +187,8 @@ def test_what_is_written_is_read_back(world: World) -> None:
 
 def test_what_is_removed_is_gone(world: World) -> None:
     world.reach(world.state)
-    assert not world.reach(State())
-    assert world.read() == State()
+    assert not world.reach(KernelState())
+    assert world.read() == KernelState()
 
 
 def test_a_nexthop_is_replaced_under_its_routes(world: World) -> None:
@@ -237,13 +237,13 @@ def test_one_refusal_does_not_stop_the_others(world: World) -> None:
 
 def test_a_removed_nexthop_takes_its_routes_with_it(world: World) -> None:
     world.reach(world.state)
-    world.kernel.apply(Step(Kind.NEXTHOP, {}, {}, world.state.nexthops))
+    world.kernel.apply(KindChange(Kind.NEXTHOP, {}, {}, world.state.nexthops))
     assert world.by_node not in world.read().routes
 
 
 def test_removing_what_is_gone_succeeds(world: World) -> None:
     for kind in (Kind.PROXY, Kind.RULE, Kind.ROUTE, Kind.NEXTHOP):
-        assert not world.kernel.apply(Step(kind, {}, {}, world.state.of(kind)))
+        assert not world.kernel.apply(KindChange(kind, {}, {}, world.state.of(kind)))
 
 
 def test_an_interface_that_is_not_there_is_refused(world: World) -> None:
@@ -254,7 +254,7 @@ def test_an_interface_that_is_not_there_is_refused(world: World) -> None:
     ]
     route = {world.to_host: route_bytes.on_link(world.host.version, 9999)}
     assert list(world.put(Kind.ROUTE, route)) == [world.to_host]
-    assert world.read() == State()
+    assert world.read() == KernelState()
 
 
 def test_many_routes_of_every_kind_are_read_back(world: World) -> None:
@@ -267,6 +267,6 @@ def test_many_routes_of_every_kind_are_read_back(world: World) -> None:
         route_bytes.host_key(FIRST_TABLE + number % 3, world.host + number): ways[number // 700]
         for number in range(2100)
     }
-    state = State(nexthops=world.state.nexthops, routes=routes)
+    state = KernelState(nexthops=world.state.nexthops, routes=routes)
     assert not world.reach(state)
     assert world.read() == state

@@ -69,10 +69,9 @@ class World:
 
         async def so() -> bool:
             self.pass_time(passing)
-            return await self.in_use() == set(names) and not self.parts.ledger.releases
+            return await self.in_use() == set(names) and await self.record() is None
 
         await poll(so, SECONDS)
-        assert await self.record() is None
 
 
 @contextlib.asynccontextmanager

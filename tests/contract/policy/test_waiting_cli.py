@@ -65,11 +65,11 @@ async def stopped(pair: Pair, tmp_path: Path) -> SyncAgent:
 @pytest.mark.parametrize(
     "change",
     [
-        ("policy", "delete", "t/near"),
+        ("policy", "delete", "t/near", "--yes"),
         ("policy", "apply", "port"),
         ("policy", "apply", "targets"),
         ("tenant", "set", "u", "--label", "stage=test"),
-        ("tenant", "delete", "u"),
+        ("tenant", "delete", "u", "--yes"),
     ],
     ids=" ".join,
 )
@@ -90,4 +90,5 @@ async def test_a_node_whose_agent_has_stopped_is_waited_for(
 
     async with rules_agent("h1", [pair.first.address], stopped.receiver):
         await poll(told, 10)
-        assert (await romana(pair, "policy", "delete", "t/near", "--wait", "20"))[0] in {0, 3}
+        done = await romana(pair, "policy", "delete", "t/near", "--yes", "--wait", "20")
+        assert done[0] in {0, 3}

@@ -680,3 +680,36 @@ async def test_a_listed_node_keeps_its_attachments_unless_they_are_said(replica:
         )
     )
     assert isinstance(found, InvalidInput)
+
+
+async def test_a_vlan_is_renumbered_in_one_step_and_attachments_go_along(replica: Replica) -> None:
+    def document(vlan: int) -> api.ApplyTopologyRequest:
+        text = (
+            f"networks: [{{name: qa, cidr: 10.0.0.0/16, vlan: {vlan}}}]\n"
+            "topologies: [{networks: [qa], groups: [{name: g}]}]"
+        )
+        return api.ApplyTopologyRequest(document=topology_pb2.TopologyDocument(text=text))
+
+    await replica.stub.ApplyTopology(document(30))
+    attachment = node_pb2.Attachment(
+        network="qa", interface="eth1.30", address="10.0.127.2", vlan_id=30, parent_interface="eth1"
+    )
+    await replica.stub.RegisterNode(
+        api.RegisterNodeRequest(
+            node=node_pb2.Node(name="x", address="192.0.2.1", attachments=[attachment])
+        )
+    )
+    asked = document(31)
+    asked.validate_only = True
+    plan = (await replica.stub.ApplyTopology(asked)).plan
+    (network,) = plan.networks
+    assert [(one.field, one.before, one.after) for one in network.values] == [
+        ("vlan_id", "30", "31")
+    ]
+    (change,) = plan.attachments
+    assert (change.node, change.before, change.after.interface) == ("x", attachment, "eth1.31")
+    asked.validate_only = False
+    await replica.stub.ApplyTopology(asked)
+    node = (await replica.stub.GetNode(api.GetNodeRequest(name="x"))).node
+    assert list(node.attachments) == [change.after]
+    assert not (await replica.stub.ApplyTopology(asked)).changed

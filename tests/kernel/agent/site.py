@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
-from services.agent.routing.reconcile import Observer, Reconciler, Timing
+from services.agent.routing.reconcile import Reconciler, RoundObserver, Timing
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Mode, Network
 from services.common.model.node import Attachment
@@ -182,11 +182,11 @@ class TestNode:
         return inner
 
     def reconciler(
-        self, state: Path, timing: Timing | None = None, observer: Observer | None = None
+        self, state: Path, timing: Timing | None = None, observer: RoundObserver | None = None
     ) -> Reconciler:
         """Not running yet."""
         path = self.namespace.path
-        kernel = Kernel(state, enter=lambda: enter(path))
+        kernel = KernelDrivers(state, enter=lambda: enter(path))
         return Reconciler(kernel, self.myself, timing=timing, observer=observer)
 
     @contextlib.asynccontextmanager

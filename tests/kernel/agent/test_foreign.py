@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.uninstall import uninstall
 from services.common.model.network import Mode
 from tests.kernel.agent.site import Net, Site, TestNode, settle
@@ -81,7 +81,7 @@ async def test_foreign_things_are_as_before_in_the_end(node: TestNode, tmp_path:
     stopped = dump(node.namespace)
     assert [line for line in before if line not in stopped and line not in sysctls] == []
     path = node.namespace.path
-    assert not await uninstall(Kernel(tmp_path, enter=lambda: enter(path)), tmp_path)
+    assert not await uninstall(KernelDrivers(tmp_path, enter=lambda: enter(path)), tmp_path)
     assert dump(node.namespace) == before
 
 
@@ -108,7 +108,7 @@ async def test_a_node_that_forwards_ipv6_still_heeds_router_advertisements(
     async with node.running(tmp_path):  # a restart
         assert node.namespace.run(value).strip() == "2"
     path = node.namespace.path
-    assert not await uninstall(Kernel(tmp_path, enter=lambda: enter(path)), tmp_path)
+    assert not await uninstall(KernelDrivers(tmp_path, enter=lambda: enter(path)), tmp_path)
     assert node.namespace.run(value).strip() == "1"
 
 

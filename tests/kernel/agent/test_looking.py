@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from services.agent.kernel import endpoint_names
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
 from services.agent.kernel.state import Kind, Look
 from services.agent.kernel.watch import Heard, Watch
 from services.common.model.names import EndpointName
@@ -22,7 +22,7 @@ def _names(home: Namespace, folder: Path, looks: list[tuple[str, Look | None]]) 
 
     def work() -> list[set[str]]:
         async def run() -> list[set[str]]:
-            kernel = Kernel(folder)
+            kernel = KernelDrivers(folder)
             await kernel.start()
             found = []
             for command, look in looks:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from services.agent.rules.compose import Composer, Local
+from services.agent.rules.compose import Composer, LocalInterface
 from services.agent.rules.firewall import Firewall
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
@@ -161,7 +161,7 @@ async def test_policy_sees_clients_and_the_pods_behind_a_service(
     for endpoint, address in cluster.plan.endpoints.items():
         if endpoint[-1] == "1":
             name, addresses = EndpointName(endpoint), (ipaddress.ip_address(address),)
-            composer.put_local(name, Local(f"h-{endpoint}", addresses))
+            composer.put_local(name, LocalInterface(f"h-{endpoint}", addresses))
             ingress = (only.id,) if endpoint == "bb1" else ()
             of = EndpointRules(name, addresses, Profile(ingress, ()))
             composer.update({identity(one): one for one in (only, of)}, ())

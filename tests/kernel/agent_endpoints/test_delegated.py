@@ -92,7 +92,7 @@ async def test_a_reference_plugin_takes_addresses_with_the_vlans_gateway_and_pre
     real: RealNode, outside: Namespace, kind: str
 ) -> None:
     if kind in {"vlan", "ipvlan"} and not IN_VM and lacks(real, kind):
-        pytest.skip(f"needs a kernel with {kind}: `make test-vlan` has one")
+        pytest.skip(f"needs a kernel with {kind}: `tests/vm/run` starts one")
     pod, runtime = real.namespaces.new("pod"), Runtime(real)
     more: dict[str, Any] = {"master": "up0"}
     if kind == "bridge":

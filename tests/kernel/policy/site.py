@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.agent.rules.compose import Composer, Local, Refreshed
+from services.agent.rules.compose import Composer, LocalInterface, TableChange
 from services.agent.rules.ending import Ending
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.render_rules import Logging
@@ -69,8 +69,8 @@ class Host:
         self.ear = self.home.call(_ear)
 
     @property
-    def local(self) -> Local:
-        return Local(self.interface, self.addresses)
+    def local(self) -> LocalInterface:
+        return LocalInterface(self.interface, self.addresses)
 
     def address(self, version: int) -> Address:
         return self.addresses[0 if version == 4 else 1]
@@ -161,16 +161,16 @@ class Site:
         ordered = sorted(sets, key=lambda one: one.order)
         self.put(*sets, EndpointRules(host.name, host.addresses, profile(ordered)))
 
-    def apply(self) -> Refreshed:
+    def apply(self) -> TableChange:
         """Brings the kernel up to date, as the agent does."""
         done = self.composer.refresh()
         if done.changes:
             self.do(lambda: self.firewall.nft.apply(done.changes))
-        view = self.composer.view()
+        by = self.composer.judge()
 
         def judge() -> None:
-            self.ending.relax(view, done.relaxed)
-            self.ending.sweep(view, done.restricted, done.gone)
+            self.ending.relax(by, done.relaxed)
+            self.ending.sweep(by, done.restricted, done.gone)
 
         self.ending._thread.submit(judge).result(30)
         return done

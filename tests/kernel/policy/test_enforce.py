@@ -88,7 +88,7 @@ class Agent:
 
     def take(self, *resources: Resource, removed: tuple[str, ...] = ()) -> None:
         found: Mapping[str, Resource] = {identity(one): one for one in resources}
-        self.enforcement.take(found, removed, whole=True)
+        self.enforcement.update(found, removed, whole=True)
 
     def give(self, host: Host, *sets: RuleSet) -> None:
         ordered = sorted(sets, key=lambda one: one.order)
@@ -360,7 +360,7 @@ async def test_an_agent_that_lost_its_rules_enforces_those_that_it_is_told(agent
 async def test_a_part_of_a_change_is_not_in_force_whatever_else_is_asked(agent: Agent) -> None:
     a, b = agent.site.hosts
     none = rules("none")
-    agent.enforcement.take(
+    agent.enforcement.update(
         {
             identity(none): none,
             f"endpoint/{b.name}": EndpointRules(b.name, b.addresses, profile([none])),

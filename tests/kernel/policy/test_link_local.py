@@ -6,7 +6,7 @@ import socket
 import struct
 from ipaddress import IPv6Address
 
-from services.agent.rules.compose import Local
+from services.agent.rules.compose import LocalInterface
 from tests.kernel.policy.site import Host, Site, _checksum
 
 NODE = IPv6Address("fe80::1")
@@ -38,7 +38,9 @@ def neighbours(site: Site, host: Host) -> str:
 
 
 def put(site: Site, host: Host, *, mac: str, families: int = 2) -> None:
-    site.composer.put_local(host.name, Local(host.interface, host.addresses[:families], mac))
+    site.composer.put_local(
+        host.name, LocalInterface(host.interface, host.addresses[:families], mac)
+    )
     site.apply()
 
 

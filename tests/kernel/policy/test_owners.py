@@ -86,7 +86,7 @@ def test_blocks_that_come_and_go(site: Site) -> None:
         for source in (a, c):
             packet = Packet(source.addresses[0], b.addresses[0], TCP, 80)
             denied = any(packet.source in one for one in there)
-            assert site.composer.view().denies(packet) is denied
+            assert site.composer.judge().denies(packet) is denied
         expected = [not any(one.addresses[0] in block for block in there) for one in (a, c)]
         probes = [(one, b, TCP, 80, 4, (8, 0), None) for one in (a, c)]
         assert site.arrive(probes) == expected  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.agent.kernel.nftables import table_names
-from services.agent.rules.compose import Local
+from services.agent.rules.compose import LocalInterface
 from services.common.model.rules import (
     Action,
     CidrBlock,
@@ -313,7 +313,7 @@ def test_one_whose_journal_was_lost_keeps_its_rules(site: Site) -> None:
 def test_an_interface_that_is_about_to_be_one_is_closed(site: Site) -> None:
     a, b, _ = site.hosts
     site.composer.drop_local(b.name)
-    site.composer.put_local(b.name, Local(b.interface))
+    site.composer.put_local(b.name, LocalInterface(b.interface))
     site.apply()
     assert not site.arrives(a, b, TCP, 80)
     assert not site.arrives(b, a, TCP, 80)

@@ -80,4 +80,4 @@ def test_a_policy_from_elsewhere_stays(pods: Pods, romana: Romana) -> None:
     pods.delete(network_policy("some"))
     until("the policy to be gone", lambda: "default/some" not in romana.policies())
     assert "elsewhere/own" in romana.policies()
-    romana.run("policy", "delete", "elsewhere/own")
+    romana.run("policy", "delete", "elsewhere/own", "--yes")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.agent.kernel.nftables.table import Changes, Found, Image
 from services.agent.kernel.nftables.table_diff import diff
-from services.agent.rules.compose import Composer, Local
+from services.agent.rules.compose import Composer, LocalInterface
 from services.agent.rules.resources import NetworkRules, Resource
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NetworkName
@@ -40,8 +40,8 @@ SETS = [RuleSetId(f"{direction}{number}") for direction in ("in", "out") for num
 FIRST = ipaddress.ip_address("10.0.0.0")
 
 
-def _local(number: int, address: int) -> Local:
-    return Local(f"rom{number}", (FIRST + address,))
+def _local(number: int, address: int) -> LocalInterface:
+    return LocalInterface(f"rom{number}", (FIRST + address,))
 
 
 @st.composite
@@ -150,20 +150,20 @@ class Kernel:
 def _do(
     composer: Composer,
     resources: dict[str, Resource],
-    locals_: dict[EndpointName, Local],
+    locals_: dict[EndpointName, LocalInterface],
     kind: str,
     name: str,
     value: object,
 ) -> None:
     endpoint = EndpointName(name)
     if kind == "local":
-        assert isinstance(value, Local)
+        assert isinstance(value, LocalInterface)
         composer.put_local(endpoint, value)
         locals_[endpoint] = value
     elif kind == "shut":
         composer.shut_local(endpoint)
         if endpoint in locals_:
-            locals_[endpoint] = Local(locals_[endpoint].interface)
+            locals_[endpoint] = LocalInterface(locals_[endpoint].interface)
     elif kind == "gone":
         composer.drop_local(endpoint)
         locals_.pop(endpoint, None)
@@ -182,7 +182,7 @@ def test_changes_lead_to_what_a_fresh_start_would_make(
 ) -> None:
     composer, kernel = Composer(Failsafe(), None), Kernel()
     resources: dict[str, Resource] = {}
-    locals_: dict[EndpointName, Local] = {}
+    locals_: dict[EndpointName, LocalInterface] = {}
     for kind, name, value in [*steps, ("refresh", None, None)]:
         if kind == "refresh":
             kernel.apply(composer.refresh().changes)
@@ -205,15 +205,15 @@ def test_a_view_is_of_the_last_refresh_whatever_has_come_since(
 ) -> None:
     composer = Composer(Failsafe(), None)
     resources: dict[str, Resource] = {}
-    locals_: dict[EndpointName, Local] = {}
+    locals_: dict[EndpointName, LocalInterface] = {}
     for kind, name, value in before:
         _do(composer, resources, locals_, kind, str(name), value)
     composer.refresh()
-    view = composer.view()
+    view = composer.judge()
     expected = copy.deepcopy((view.endpoints, view.rule_sets, view.pages))
     for kind, name, value in after:
         _do(composer, resources, locals_, kind, str(name), value)
-    later = composer.view()
+    later = composer.judge()
     assert (view.endpoints, view.rule_sets, view.pages) == expected
     assert (later.endpoints, later.rule_sets, later.pages) == expected
     for address in view.endpoints:

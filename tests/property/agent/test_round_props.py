@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.agent.kernel.diff import diff
 from services.agent.kernel.endpoint_names import host_interface
 from services.agent.kernel.numbers import Numbers
-from services.agent.kernel.state import Interface, Kind, State
+from services.agent.kernel.state import Interface, KernelState, Kind
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
 from services.agent.routing.plan import Planner, Wanted, plan
 from services.agent.routing.reconcile_round import Outcome, Task, perform
@@ -103,7 +103,7 @@ def run(
         None,
         frozenset() if last else frozenset(Kind),
         frozenset(),
-        last.actual if last else State(),
+        last.actual if last else KernelState(),
         last.desired if last else None,
         frozenset(),
     )
@@ -200,7 +200,14 @@ def test_links_stay_while_it_is_not_known_who_wants_them(wanted: Wanted) -> None
     last = run(fake, wanted)
     forgotten = replace(wanted, myself=Myself(ME, ()), numbers=last.numbers)
     task = Task(
-        forgotten, None, frozenset(Kind), frozenset(), State(), None, frozenset(), keep_links=True
+        forgotten,
+        None,
+        frozenset(Kind),
+        frozenset(),
+        KernelState(),
+        None,
+        frozenset(),
+        keep_links=True,
     )
     perform(fake, task, Planner(), lambda _: None)
     assert fake.ours.links == last.desired.state.links
@@ -266,7 +273,7 @@ def test_what_little_has_changed_is_done_as_if_all_were_looked_at(
             changed if last else None,
             frozenset() if last else frozenset(Kind),
             frozenset(down),
-            last.actual if last else State(),
+            last.actual if last else KernelState(),
             last.desired if last else None,
             frozenset(),
         )

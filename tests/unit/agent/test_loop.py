@@ -42,7 +42,7 @@ class Part:
             raise self.error
         return list(task)
 
-    def take(self, _task: tuple[str, ...], outcome: list[str], /) -> bool:
+    def accept(self, _task: tuple[str, ...], outcome: list[str], /) -> bool:
         self.done = outcome
         return self.whole
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 import pytest
 
 from services.agent.endpoints.attach import STEPS
-from services.agent.endpoints.steps import Step, take
+from services.agent.endpoints.steps import Step, take_steps
 from services.common.errors import WrongState
 
 SOON = 0.05
@@ -42,7 +42,7 @@ async def run(*steps: Step[Told], seconds: float = 60) -> Told:
     told = Told()
     deadline = asyncio.get_running_loop().time() + seconds
     try:
-        await take(steps, told, deadline, lambda name: told.append(f"={name}"))
+        await take_steps(steps, told, deadline, lambda name: told.append(f"={name}"))
     except (WrongState, LookupError, TimeoutError) as error:
         told.append(type(error).__name__)
     return told

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.state import Kind, Objects
 from services.agent.kernel.sysctls import Sysctls
 
@@ -20,11 +20,11 @@ def root(tmp_path: Path) -> Path:
 
 
 def put(sysctls: Sysctls, objects: Objects) -> None:
-    assert not sysctls.apply(Step(Kind.SYSCTL, objects, {}, {}))
+    assert not sysctls.apply(KindChange(Kind.SYSCTL, objects, {}, {}))
 
 
 def remove(sysctls: Sysctls) -> None:
-    assert not sysctls.apply(Step(Kind.SYSCTL, {}, {}, sysctls.read()))
+    assert not sysctls.apply(KindChange(Kind.SYSCTL, {}, {}, sysctls.read()))
 
 
 def test_a_setting_is_put_back_by_a_later_process(root: Path, tmp_path: Path) -> None:

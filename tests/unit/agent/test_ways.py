@@ -4,6 +4,7 @@ import ipaddress
 from dataclasses import replace
 
 from services.agent.kernel.numbers import NEAR_WAY_PRIORITY, TRANSLATED_PRIORITY, WAY_PRIORITY
+from services.agent.kernel.route_bytes import MAIN_TABLE
 from services.agent.kernel.state import Interface, Rule
 from services.agent.routing.node_networks import Place
 from services.agent.routing.ways import MAIN, way, way_rules
@@ -34,6 +35,16 @@ def test_networks_that_share_an_interface_share_its_way_back() -> None:
     assert near == {(a.network.cidr, 1), (b.network.cidr, 2)}
     (back,) = of(WAY_PRIORITY, a, b, ways=ways)
     assert (back.table, back.mark) == (2, way("v1", ways))
+
+
+def test_who_is_on_the_link_itself_is_answered_directly() -> None:
+    link = [
+        ipaddress.ip_interface(text) for text in ("192.168.1.2/24", "10.1.0.2/24", "fd00::2/64")
+    ]
+    a = place("a", "10.1.0.0/16", 1, gateway="192.168.1.1")
+    a = replace(a, interface=replace(a.interface, addresses=tuple(link)))
+    (near,) = of(NEAR_WAY_PRIORITY, a, ways={"v1": 4})
+    assert (str(near.destination), near.table) == ("192.168.1.0/24", MAIN_TABLE)
 
 
 def test_an_interface_without_a_number_goes_back_by_main() -> None:

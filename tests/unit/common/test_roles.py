@@ -30,7 +30,12 @@ POLICY = "romana.policy.v1.PolicyService/"
 HEALTH = "grpc.health.v1.Health/"
 DOCUMENT = Path(__file__).parents[3] / "docs" / "roles.md"
 NODE = Certificate("romana:node:n1")
-AGENTS_STREAMS = {IPAM + "SyncRoutes", POLICY + "SyncRules", POLICY + "ReportEndpoints"}
+AGENTS_STREAMS = {
+    IPAM + "SyncRoutes",
+    POLICY + "SyncRules",
+    POLICY + "ReportEndpoints",
+    POLICY + "ReportDevices",
+}
 FOR_NOBODY = {method for method, row in ROWS.items() if not row.roles}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,15 @@ def test_wrong_use_ends_with_2(
     code, out, err = printed(capsys, *arguments)
     assert (code, out) == (2, "")
     assert says in err
+
+
+def test_a_folder_that_cannot_be_written_is_no_defect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = printed(capsys, "certificates", "init", "--dir", str(tmp_path / "file" / "x"))
+    assert (code, out) == (4, "")
+    assert err == f"Error: Not a directory: {tmp_path}/file/x\n"
 
 
 def test_nothing_there_ends_with_5(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from lab import icmp
-from lab.icmp import Answer, Echo, Kind
+from lab.icmp import Answer, AnswerKind, Echo
 from lab.matrix import Way, way_of
 from lab.probe import Outcome
 
@@ -33,9 +33,13 @@ def test_a_request_is_recognised_in_a_packet() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "code", "meaning"),
-    [(3, 1, Kind.UNREACHABLE), (3, 13, Kind.PROHIBITED), (3, 10, Kind.PROHIBITED)],
+    [
+        (3, 1, AnswerKind.UNREACHABLE),
+        (3, 13, AnswerKind.PROHIBITED),
+        (3, 10, AnswerKind.PROHIBITED),
+    ],
 )
-def test_errors_quote_the_request(kind: int, code: int, meaning: Kind) -> None:
+def test_errors_quote_the_request(kind: int, code: int, meaning: AnswerKind) -> None:
     quoted = v4_packet(icmp.request(4, ECHO))[:28]
     message = struct.pack("!BBHI", kind, code, 0, 0) + quoted
     assert icmp.answer(4, v4_packet(message)) == Answer(ECHO, meaning)
@@ -43,10 +47,12 @@ def test_errors_quote_the_request(kind: int, code: int, meaning: Kind) -> None:
 
 def test_a_reply_and_what_is_none() -> None:
     reply = struct.pack("!BBHHH", 0, 0, 0, 0x1234, 7)
-    assert icmp.answer(4, v4_packet(reply)) == Answer(ECHO, Kind.REPLY)
+    assert icmp.answer(4, v4_packet(reply)) == Answer(ECHO, AnswerKind.REPLY)
     assert icmp.answer(4, v4_packet(icmp.request(4, ECHO))) is None
     assert icmp.answer(4, b"") is None
-    assert icmp.answer(6, struct.pack("!BBHHH", 129, 0, 0, 0x1234, 7)) == Answer(ECHO, Kind.REPLY)
+    assert icmp.answer(6, struct.pack("!BBHHH", 129, 0, 0, 0x1234, 7)) == Answer(
+        ECHO, AnswerKind.REPLY
+    )
 
 
 def test_ways_without_a_sighting() -> None:

@@ -145,6 +145,7 @@ def test_what_the_api_prints_is_read() -> None:
     ("field", "path", "says"),
     [
         ("targets: [{}]", "targets[0]", "exactly one of endpoints, nodes"),
+        (f"{MINIMAL}, ingress: [{{action: not_allow}}]", "ingress[0].action", "not one of allow"),
         (f"{MINIMAL}, tier: boss", "tier", "'boss' is not one of admin"),
         (f"{MINIMAL}, tier: baseline, ingress: [{{action: pass}}]", "ingress[0].action", "ADMIN"),
         (f"{MINIMAL}, ingress: [{{peers: [{{network: a, any: {{}}}}]}}]", "ingress[0].peers[0]",

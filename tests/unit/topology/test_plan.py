@@ -1,3 +1,4 @@
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from services.common.errors import WrongState
 from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
-from services.common.model.node import Attachment, Node
+from services.common.model.node import Attachment, Node, NodeAllowance
 from services.topology.forms.file import read_document
 from services.topology.layout.diff import Kind
 from services.topology.layout.leaf_counts import LeafCounts
@@ -168,3 +169,93 @@ def test_a_node_in_a_group_that_is_gone_counts_for_none_until_it_is_settled() ->
     (settled,) = placed_anew(layout, {lost.name: lost}).values()
     assert settled.placements == {T: "n/a"}
     assert placed_anew(layout, {settled.name: settled}) == {}
+
+
+def attached(*attachments: Attachment) -> dict[NodeName, Node]:
+    before = plan("[{name: g}]", network=", vlan: 30").layout
+    nodes: dict[NodeName, Node] = {}
+    join(before, nodes, replace(node("x"), attachments=attachments))
+    return nodes
+
+
+def link(interface: str, parent: str = "eth1", vlan_id: int = 30) -> Attachment:
+    return Attachment(N, interface, ip_address("10.0.127.2"), vlan_id, parent)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (link("eth1.30"), link("eth1.31", vlan_id=31)),
+        (link("vlan30"), link("vlan31", vlan_id=31)),
+        (link("back"), link("back", vlan_id=31)),
+        (link("v130"), link("v130", vlan_id=31)),  # of 130, or of nothing
+        (link("eth1.30", parent=""), link("eth1.30", parent="", vlan_id=31)),  # somebody else's
+        (link("eth1", parent="", vlan_id=0), link("eth1", parent="", vlan_id=0)),
+    ],
+)
+def test_a_network_with_another_vlan_takes_attachments_along(
+    before: Attachment, after: Attachment
+) -> None:
+    first, nodes = plan("[{name: g}]", network=", vlan: 30"), attached(before)
+    made = plan("[{name: g}]", first, nodes, network=", vlan: 31")
+    (change,) = made.networks
+    assert [(one.field, one.before, one.after) for one in change.values] == [
+        ("vlan_id", "30", "31")
+    ]
+    (concerned,) = made.attachments
+    assert (concerned.node, concerned.before, concerned.after) == ("x", before, after)
+    assert [one.attachments for one in made.nodes] == ([(after,)] if after != before else [])
+    # and what was left unfinished is completed at the next start
+    settled = placed_anew(made.layout, nodes)
+    assert [one.attachments for one in settled.values()] == ([(after,)] if after != before else [])
+    again = plan("[{name: g}]", made, {**nodes, **settled}, network=", vlan: 31")
+    assert (again.nodes, again.networks, again.attachments) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("then", "values"),
+    [
+        (", vlan: 30, mtu: 1400", [("mtu", "", "1400")]),
+        (", vlan: 30, gateway: 10.0.0.1", [("gateway", "", "10.0.0.1")]),
+        (", vlan: 30, mode: onlink", [("mode", "routed", "onlink")]),
+    ],
+)
+def test_attachments_that_a_change_concerns_are_named(
+    then: str, values: list[tuple[str, str, str]]
+) -> None:
+    first, nodes = plan("[{name: g}]", network=", vlan: 30"), attached(link("eth1.30"))
+    made = plan("[{name: g}]", first, nodes, network=then)
+    (change,) = made.networks
+    assert [(one.field, one.before, one.after) for one in change.values] == values
+    assert [one.before == one.after for one in made.attachments] == [True]
+    assert not made.nodes
+
+
+@pytest.mark.parametrize(
+    ("said", "changed"),
+    [
+        ("{name: x}", {}),
+        ("x", {}),
+        ("{name: x, address: '', labels: {}}", {}),
+        ("{name: x, createTime: 2020-01-01T00:00:00Z, placements: [], selfReported: []}", {}),
+        ("{name: x, cordoned: false}", {"cordoned": False}),
+        ("{name: x, allowance: {addresses: 7}}", {"allowance": NodeAllowance(addresses=7)}),
+        ("{name: x, empty_attachments: every_network}", {"attachments": None}),
+    ],
+)
+def test_what_a_file_leaves_out_of_a_node_stays(said: str, changed: dict[str, object]) -> None:
+    x = NodeName("x")
+    known = Node(
+        x,
+        ip_address("192.0.2.1"),
+        labels={"zone": "a"},
+        attachments=(Attachment(N, "eth0"),),
+        pins={T: GroupPath("n/a")},
+        placements={T: GroupPath("n/a")},
+        create_time=7,
+        allowance=NodeAllowance(names=("web-*",)),
+        cordoned=True,
+        self_reported=("address",),
+    )
+    made = plan(f"[{{name: a, nodes: [{said}]}}]", nodes={x: known})
+    assert made.nodes == ((replace(known, **changed),) if changed else ())  # type: ignore[arg-type]

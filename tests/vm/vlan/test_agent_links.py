@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.agent.kernel.drivers import Kernel
+from services.agent.kernel.drivers import KernelDrivers
+from services.agent.kernel.heard import ALL
 from services.agent.model import Myself, Remote
 from services.agent.routing.reconcile import Reconciler
 from services.agent.uninstall import uninstall
@@ -41,8 +43,8 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
         yield node, neighbour
 
 
-def remote(mtu: int = 0) -> Remote:
-    network = Network(A, ipaddress.ip_network("10.5.0.0/16"), 29, vlan_id=5, mtu=mtu)
+def remote(mtu: int = 0, vlan_id: int = 5) -> Remote:
+    network = Network(A, ipaddress.ip_network("10.5.0.0/16"), 29, vlan_id=vlan_id, mtu=mtu)
     return Remote({A: network}, {(A, ME): OWN.ip}, {})
 
 
@@ -52,8 +54,8 @@ async def test_a_link_is_made_repaired_changed_and_removed(
     node, _ = pair
     before = node.run("ip -o link")
 
-    def kernel() -> Kernel:
-        return Kernel(tmp_path, enter=lambda: enter(node.path))
+    def kernel() -> KernelDrivers:
+        return KernelDrivers(tmp_path, enter=lambda: enter(node.path))
 
     made = {"e0.5": frozenset([OWN])}
     reconciler = Reconciler(kernel(), MINE, made_addresses=made)
@@ -75,7 +77,8 @@ async def test_a_link_is_made_repaired_changed_and_removed(
         assert not await reconciler.reached()
         assert "mtu 1400" in node.run("ip link show e0.5")
         index = node.run("ip -o link show e0.5").split(":")[0]
-        reconciler.look_again()
+        reconciler._inputs.read(ALL)
+        reconciler._loop.touch()
         assert not await reconciler.reached()
         assert node.run("ip -o link show e0.5").split(":")[0] == index, "it was not made anew"
     task.cancel()
@@ -83,6 +86,72 @@ async def test_a_link_is_made_repaired_changed_and_removed(
     assert node.succeeds("ip link show e0.5"), "a stopped agent removes nothing"
     assert not await uninstall(kernel(), tmp_path)
     assert node.run("ip -o link") == before
+
+
+async def test_of_a_renumbered_vlan_the_new_link_is_there_before_the_old_one_goes(
+    pair: tuple[Namespace, Namespace], tmp_path: Path
+) -> None:
+    node, neighbour = pair
+    neighbour.run("ip link add link e0 name e0.6 type vlan id 6")
+    neighbour.run("ip link set e0.6 up")
+    gateway = ipaddress.ip_address("192.168.5.1")
+    wanted = {
+        vlan_id: Remote(
+            {
+                A: Network(
+                    A,
+                    ipaddress.ip_network("10.5.0.0/16"),
+                    29,
+                    vlan_id=vlan_id,
+                    gateway=gateway,
+                )
+            },
+            {(A, ME): OWN.ip},
+            {},
+        )
+        for vlan_id in (5, 6)
+    }
+    made = {"e0.5": frozenset([OWN]), "e0.6": frozenset([OWN])}
+    kernel = KernelDrivers(tmp_path, enter=lambda: enter(node.path))
+    reconciler = Reconciler(kernel, MINE, made_addresses=made)
+    task = asyncio.create_task(reconciler.run())
+    seen = node.start(["ip", "-o", "monitor", "link", "route"], stdout=subprocess.PIPE, text=True)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            reconciler.set_remote(wanted[5])
+            assert not await reconciler.reached()
+            assert await asyncio.to_thread(node.pings, "192.168.5.1")
+            reconciler.set_remote(wanted[6])
+            await reconciler.reached()
+            assert node.succeeds("ip link show e0.5"), "it goes on until topology says where"
+            neighbour.run("ip addr flush dev e0.5")
+            neighbour.run("ip addr add 192.168.5.1/24 dev e0.6")
+            reconciler.set_attachments([Attachment(A, "e0.6", OWN.ip, 6, "e0")])
+            assert not await reconciler.reached()
+            assert "vlan protocol 802.1Q id 6" in node.run("ip -d link show e0.6")
+            assert not node.succeeds("ip link show e0.5")
+            assert await asyncio.to_thread(node.pings, "192.168.5.1")
+            assert "via 192.168.5.1 dev e0.6" in node.run("ip route show table all proto 114")
+            node.run("ip link add end type veth peer name end2")  # a mark in what is seen
+            lines = []
+            assert seen.stdout is not None
+            while not any("end2" in line for line in lines):
+                lines.append(await asyncio.to_thread(seen.stdout.readline))
+    finally:
+        seen.kill()
+        seen.communicate()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    came = next(number for number, line in enumerate(lines) if " e0.6@e0:" in line)
+    led = next(
+        number
+        for number, line in enumerate(lines)
+        if "via 192.168.5.1 dev e0.6" in line and "Deleted" not in line
+    )
+    went = next(
+        number for number, line in enumerate(lines) if "Deleted" in line and " e0.5@" in line
+    )
+    assert came < led < went
 
 
 async def test_a_link_that_somebody_made_is_used_and_kept(
@@ -95,12 +164,12 @@ async def test_a_link_that_somebody_made_is_used_and_kept(
     # the kernel says so a moment later
     await until(lambda: "state UP" in node.run("ip link show e0.5"), DEADLINE)
     before = node.run("ip -d -o link show e0.5")
-    reconciler = Reconciler(Kernel(tmp_path, enter=lambda: enter(node.path)), MINE)
+    reconciler = Reconciler(KernelDrivers(tmp_path, enter=lambda: enter(node.path)), MINE)
     task = asyncio.create_task(reconciler.run())
     async with asyncio.timeout(DEADLINE):
         reconciler.set_remote(remote())
         assert not await reconciler.reached()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert not await uninstall(Kernel(tmp_path, enter=lambda: enter(node.path)), tmp_path)
+    assert not await uninstall(KernelDrivers(tmp_path, enter=lambda: enter(node.path)), tmp_path)
     assert node.run("ip -d -o link show e0.5") == before

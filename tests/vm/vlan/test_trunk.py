@@ -20,7 +20,7 @@ from lab.file import parse
 from lab.namespaces import call, name_of, path_of, run
 from lab.probe import Outcome
 from lab.spec import TRUNK_INTERFACE, Lab, Node
-from services.agent.kernel.diff import Step
+from services.agent.kernel.diff import KindChange
 from services.agent.kernel.interfaces import Interfaces
 from services.agent.kernel.iproute import Routing
 from services.agent.kernel.netlink import Netlink
@@ -87,7 +87,7 @@ def names_of(lab: Lab, node: str) -> set[str]:
 
 
 def make_links(lab: Lab, node: Node) -> None:
-    step = Step(Kind.LINK, wanted(lab, node), {}, {})
+    step = KindChange(Kind.LINK, wanted(lab, node), {}, {})
     assert with_links(lab, node.name, lambda driver: driver.apply(step)) == {}
 
 
@@ -112,7 +112,7 @@ def test_the_agent_reads_back_the_links_that_it_made(lab: Lab) -> None:
 def test_the_agent_removes_and_remakes_only_its_own(lab: Lab) -> None:
     (node,) = (each for each in lab.nodes if each.name == "n1")
     at(lab, "n1", f"link add link {TRUNK_INTERFACE} name theirs type vlan id 99")
-    removal = Step(Kind.LINK, {}, {}, {"vlan40": None, "theirs": None})
+    removal = KindChange(Kind.LINK, {}, {}, {"vlan40": None, "theirs": None})
     assert with_links(lab, "n1", lambda driver: driver.apply(removal)) == {}
     assert {"theirs", TRUNK_INTERFACE, "vlan20"} <= names_of(lab, "n1")
     assert {*with_links(lab, "n1", VlanLinks.read)} == {"vlan20"}

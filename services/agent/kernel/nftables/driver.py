@@ -45,7 +45,7 @@ def lacks_tables(error: KernelUnavailable) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class CounterValue:
     """What a counter says."""
 
     packets: int
@@ -134,11 +134,11 @@ class Nft:
             elements,
         )
 
-    def counters(self) -> dict[str, Count]:
+    def counters(self) -> dict[str, CounterValue]:
         """All counters by name; none if there is no table."""
         body = nft.question(self._table) + number(3, 1)
         return {
-            name: Count(packets, size)
+            name: CounterValue(packets, size)
             for data in self._netlink.dump(nft.GET_OBJECT, body)
             for name, packets, size in map(
                 nft.parse_counter, nft.parts(self._table, data, nft.NEW_OBJECT)

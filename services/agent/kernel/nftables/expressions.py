@@ -14,6 +14,7 @@ from typing import Final
 from services.agent.kernel.codec import attribute, text
 from services.agent.kernel.marks import ALL, native
 from services.agent.kernel.nftables.table import (
+    SHARES,
     Between,
     Count,
     Dispatch,
@@ -47,7 +48,7 @@ JUMP: Final = -3
 GOTO: Final = -4
 RETURN: Final = -5
 
-_NETWORK, _TRANSPORT = 1, 2
+_LINK, _NETWORK, _TRANSPORT = 0, 1, 2
 _EQUAL, _UNEQUAL, _LEAST, _MOST = 0, 1, 5, 3
 _UPDATE: Final = 1
 _INVERTED: Final = 1
@@ -115,6 +116,16 @@ _FIELDS: Final[Mapping[Key, tuple[int, int, int]]] = {
 }
 """Base, offset and length in bytes."""
 _SOURCE_PORT: Final = (_TRANSPORT, 0, 2)
+_ETHER_SOURCE: Final = (_LINK, 6, 6)
+_NEXTHOPS: Final = {Key.NEXTHOP_4: 1, Key.NEXTHOP_6: 2}
+_SHARES: Final = {
+    Key.SHARE_4: (Key.SOURCE_4, Key.DESTINATION_4),
+    Key.SHARE_6: (Key.SOURCE_6, Key.DESTINATION_6),
+    Key.SHARE_BACK_4: (Key.DESTINATION_4, Key.SOURCE_4),
+    Key.SHARE_BACK_6: (Key.DESTINATION_6, Key.SOURCE_6),
+}
+_SEED: Final = 114
+"""Of the hash: the same on all nodes."""
 
 
 def _load(key: Key) -> bytes:
@@ -128,12 +139,42 @@ def _load(key: Key) -> bytes:
     if key is Key.DESTINATION_KIND:
         asked = number(2, _FIB_KIND) + number(3, _FIB_DESTINATION)
         return _expression("fib", number(1, _REGISTER) + asked)
+    if key in _NEXTHOPS:
+        return _expression("rt", number(1, _REGISTER) + number(2, _NEXTHOPS[key]))
+    if key in _SHARES:
+        return _share(*_SHARES[key])
+    if key is Key.INPUT_ETHER:
+        return _meta(_META_INPUT, _REGISTER) + _payload(*_ETHER_SOURCE, _REGISTER + 4)
     if key in {Key.INPUT_SOURCE_4, Key.INPUT_SOURCE_6}:
         source = Key.SOURCE_4 if key is Key.INPUT_SOURCE_4 else Key.SOURCE_6
         return _meta(_META_INPUT, _REGISTER) + _payload(*_FIELDS[source], _REGISTER + 4)
     if key is Key.THROUGH:
         return _meta(_META_INPUT, _REGISTER) + _meta(_META_OUTPUT, _REGISTER + 4)
     return _flow(key)
+
+
+def _share(first: Key, second: Key) -> bytes:
+    """Jenkins' hash of two addresses and, in their order, what of ports is beside them."""
+    length = _FIELDS[first][2]
+    words, data = length // 4, _REGISTER + 4
+    ports = [_SOURCE_PORT, _FIELDS[Key.PORT]]
+    if first in {Key.DESTINATION_4, Key.DESTINATION_6}:
+        ports.reverse()
+    return (
+        _payload(*_FIELDS[first], data)
+        + _payload(*_FIELDS[second], data + words)
+        + _payload(*ports[0], data + 2 * words)
+        + _payload(*ports[1], data + 2 * words + 1)
+        + _expression(
+            "hash",
+            number(1, data)
+            + number(2, _REGISTER)
+            + number(3, 2 * length + 8)
+            + number(4, SHARES)
+            + number(5, _SEED)
+            + number(7, 0),
+        )
+    )
 
 
 def _flow(key: Key) -> bytes:
@@ -218,9 +259,13 @@ def encode(statement: Statement) -> bytes:
             return _load(key) + _expression(
                 "dynset", text(1, name) + number(3, _UPDATE) + number(4, _REGISTER)
             )
-        case Dispatch(key, name):
-            return _load(key) + _expression(
-                "lookup", text(1, name) + number(2, _REGISTER) + number(3, _VERDICT_REGISTER)
+        case Dispatch(key, name, mask):
+            return (
+                _load(key)
+                + (_bitwise(_REGISTER, mask, bytes(len(mask))) if mask else b"")
+                + _expression(
+                    "lookup", text(1, name) + number(2, _REGISTER) + number(3, _VERDICT_REGISTER)
+                )
             )
         case _:
             return _action(statement)

@@ -66,6 +66,8 @@ _TYPES: Final = {
     "inet_proto": (12, 4),
     "inet_service": (13, 4),
     "ifname": (41, 16),
+    "ether_addr": (9, 8),
+    "mark": (19, 4),
 }
 """Numbers by which nft knows a type, and bytes in a concatenation."""
 
@@ -138,7 +140,6 @@ def delete_chain(table: str, name: str) -> bytes:
 
 
 def flush_chain(table: str, name: str) -> bytes:
-    """Removes all rules of a chain."""
     return request(table, DELETE_RULE, text(2, name))
 
 
@@ -175,7 +176,6 @@ def new_counter(table: str, name: str) -> bytes:
 
 
 def delete_counter(table: str, name: str) -> bytes:
-    """Removes a counter."""
     return request(table, DELETE_OBJECT, text(2, name) + number(3, _COUNTER))
 
 
@@ -195,9 +195,9 @@ def new_set(table: str, name: str, shape: Shape, identity: int) -> bytes:
     body += number(10, identity)
     if shape.timeout:
         body += attribute(11, struct.pack("!Q", shape.timeout * 1000))
-    if shape.element in {Element.INTERFACE, Element.PORT}:
+    if shape.element in {Element.INTERFACE, Element.PORT, Element.MARK}:
         # NFTNL_UDATA_SET_KEYBYTEORDER, so that nft lists it: 1 is the machine's, 2 the network's
-        order = 1 if shape.element is Element.INTERFACE else 2
+        order = 2 if shape.element is Element.PORT else 1
         body += attribute(13, struct.pack("=BBI", 0, 4, order))
     return request(table, NEW_SET, body, codec.CREATE)
 

@@ -62,6 +62,22 @@ class Key(enum.Enum):
     BACK_4 = enum.auto()
     """The flow of what it would be an answer to: the same, turned round."""
     BACK_6 = enum.auto()
+    INPUT_ETHER = enum.auto()
+    """Interface and MAC address that it came from, padded to eight bytes."""
+    NEXTHOP_4 = enum.auto()
+    """Where it is sent: the next hop's address, or its own destination."""
+    NEXTHOP_6 = enum.auto()
+    SHARE_4 = enum.auto()
+    """Which of SHARES its addresses and ports fall into, four bytes in the machine's order: the
+    same on every node."""
+    SHARE_6 = enum.auto()
+    SHARE_BACK_4 = enum.auto()
+    """The share of what it is an answer to."""
+    SHARE_BACK_6 = enum.auto()
+
+
+SHARES: Final = 64
+"""Into which connections are divided by a hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +123,8 @@ class Dispatch:
 
     key: Key
     name: str
+    mask: bytes = b""
+    """What of the key is looked up; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +265,8 @@ class Element(enum.Enum):
     INTERFACES = "ifname . ifname"
     INTERFACE_ADDRESS_4 = "ifname . ipv4_addr"
     INTERFACE_ADDRESS_6 = "ifname . ipv6_addr"
+    INTERFACE_ETHER = "ifname . ether_addr"
+    MARK = "mark"
     FLOW_4 = "ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service"
     FLOW_6 = "ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service"
 

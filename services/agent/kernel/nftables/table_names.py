@@ -9,6 +9,11 @@
     o4-HASH, o6-HASH        owners' blocks
     b4-HASH, b6-HASH        prefixes; p-HASH: ports
     c-HASH                  counter of a rule of a policy
+    ve-HASH, vi-HASH        which device egress or ingress leads to; vr-HASH: of a rule set
+    via-e-HASH, via-i-HASH  a group of devices; via-HASH: on one network; lost-HASH: for replies
+    pinned-, shares-HASH    maps of these
+    from-, to-, pin-, guard-leg-N, leg-N     of a device's leg
+    led-HASH                counter of a rule that leads through devices
 
 Nothing depends on the order in which things came: an agent that starts finds what is there.
 """
@@ -19,6 +24,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
+from services.common.model.devices import DeviceGroupName
+from services.common.model.names import NetworkName
 from services.common.model.rules import Direction, GroupId, PolicyName, RuleSetId
 
 FORWARD: Final = "forward"
@@ -31,6 +38,14 @@ TO_ENDPOINT: Final = "to_endpoint"
 NODE_INPUT: Final = "node_input"
 NODE_OUTPUT: Final = "node_output"
 MASQUERADE: Final = "masquerade"
+
+STEER: Final = "steer"
+STEER_TO: Final = "steer_to"
+STEER_REPLIES: Final = "steer_replies"
+STEER_GUARD: Final = "steer_guard"
+STEER_OUTPUT: Final = "steer_output"
+UNSTEERED: Final = "unsteered"
+LOST: Final = "lost"
 
 INTERFACES: Final = "interfaces"
 SOURCES_4: Final = "sources4"
@@ -46,13 +61,21 @@ ANSWERING: Final = "answering"
 ASKING: Final = "asking"
 ENDED_4: Final = "ended4"
 ENDED_6: Final = "ended6"
+STEERED_FROM: Final = "steered_from"
+STEERED_TO_4: Final = "steered_to4"
+STEERED_TO_6: Final = "steered_to6"
+FROM_DEVICE: Final = "from_device"
+LED: Final = "led"
+GUARDED: Final = "guarded"
 
 SPOOFED: Final = "spoofed"
 CLOSED: Final = "closed"
 CUT: Final = "cut"
 DENIED: Final = {Direction.INGRESS: "denied_ingress", Direction.EGRESS: "denied_egress"}
 """Counters of what is dropped for no rule of anybody's."""
-DROPS: Final = (SPOOFED, CLOSED, CUT, *DENIED.values())
+NO_DEVICE: Final = "no_device"
+ASTRAY: Final = "astray"
+DROPS: Final = (SPOOFED, CLOSED, CUT, *DENIED.values(), NO_DEVICE, ASTRAY)
 
 
 def digest(*parts: str) -> str:
@@ -83,3 +106,68 @@ def blocks(identity: GroupId, version: int) -> str:
 def counter(policy: PolicyName, direction: Direction, rule: str) -> str:
     """Counter of a policy's rule."""
     return f"c-{digest(policy, direction.value, rule)}"
+
+
+def steered(direction: Direction, identities: Iterable[RuleSetId]) -> str:
+    """Chain that says by which device a profile leads one direction."""
+    return f"v{direction.value[0]}-{digest(*identities)}"
+
+
+def steered_rules(identity: RuleSetId) -> str:
+    """The same of a rule set."""
+    return f"vr-{digest(identity)}"
+
+
+def entry(group: DeviceGroupName, direction: Direction) -> str:
+    """Chain of a group of devices, for rules of one direction."""
+    return f"via-{direction.value[0]}-{digest(group)}"
+
+
+def through(group: DeviceGroupName, network: NetworkName) -> str:
+    """Chain of a group on one network."""
+    return f"via-{digest(group, network)}"
+
+
+def lost(group: DeviceGroupName, network: NetworkName) -> str:
+    """Chain of replies whose device is down."""
+    return f"lost-{digest(group, network)}"
+
+
+def pinned(group: DeviceGroupName, network: NetworkName) -> str:
+    """Map from connections' marks to their devices."""
+    return f"pinned-{digest(group, network)}"
+
+
+def shares(group: DeviceGroupName, network: NetworkName) -> str:
+    """Map from shares to devices."""
+    return f"shares-{digest(group, network)}"
+
+
+def from_leg(number: int) -> str:
+    """Chain of what comes from a device."""
+    return f"from-leg-{number}"
+
+
+def to_leg(number: int) -> str:
+    """Chain of what goes to it."""
+    return f"to-leg-{number}"
+
+
+def pin_leg(number: int) -> str:
+    """Chain of connections that get it."""
+    return f"pin-leg-{number}"
+
+
+def guard_leg(number: int) -> str:
+    """Chain of what is to leave for it."""
+    return f"guard-leg-{number}"
+
+
+def leg_counter(number: int) -> str:
+    """Counter of what goes to it."""
+    return f"leg-{number}"
+
+
+def led_counter(policy: PolicyName, direction: Direction, rule: str) -> str:
+    """Counter of what a rule leads through devices."""
+    return f"led-{digest(policy, direction.value, rule)}"

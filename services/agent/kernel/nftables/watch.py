@@ -39,7 +39,6 @@ class NftWatch:
         self._notifications.start(lambda: self._read(heard))
 
     def close(self) -> None:
-        """Stops."""
         self._notifications.close()
 
     def _read(self, heard: Callable[[], None]) -> None:

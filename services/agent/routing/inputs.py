@@ -13,13 +13,13 @@ from typing import Final
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.heard import ALL, Heard
 from services.agent.kernel.state import Kind, Look
-from services.agent.model import LocalEndpoint, Myself, Remote
+from services.agent.model import DeviceWay, LocalEndpoint, Myself, Remote
 from services.agent.routing.prefixes import Changed
 from services.common.model.names import EndpointName
 from services.common.model.node import Attachment
 
-QUICK: Final = ALL - {Kind.ROUTE}
-"""What is cheap to read."""
+QUICK: Final = ALL - {Kind.ROUTE, Kind.RULE}
+"""What is cheap to read; of rules that somebody changes the kernel tells."""
 HEARD_SECONDS: Final = 0.05
 """From a notification of the kernel to the round for it: one link that is made or deleted makes a
 dozen. What is asked for does not wait."""
@@ -38,7 +38,7 @@ class Noted:
     look: Look | None
 
 
-class Asked:
+class RouteInputs:
     """All that others say."""
 
     def __init__(self, myself: Myself, *, attachments_known: bool) -> None:
@@ -47,6 +47,7 @@ class Asked:
         self.attachments_known = attachments_known
         self.remote: Remote | None = None
         self.endpoints: dict[EndpointName, LocalEndpoint] = {}
+        self.devices: tuple[DeviceWay, ...] = ()
         self._changed: Changed = None
         self._dirty = ALL
         self._down: frozenset[int] = frozenset()
@@ -83,6 +84,13 @@ class Asked:
         self.attachments_known = True
         self._look = None
         self.myself = replace(self.myself, attachments=tuple(attachments))
+        return True
+
+    def set_devices(self, devices: Sequence[DeviceWay]) -> bool:
+        """Replaces the legs of devices; says whether they are others."""
+        if self.devices == tuple(devices):
+            return False
+        self.devices = tuple(devices)
         return True
 
     def read(self, kinds: frozenset[Kind]) -> None:

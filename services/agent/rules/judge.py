@@ -1,6 +1,6 @@
 """Who may speak to whom, by the rules that this node knows: for connections that stand. Pure.
 
-A view does not change: it is made when rules have changed, and asked in another thread.
+A judge does not change: it is made when rules have changed, and asked in another thread.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Judge:
     """What is needed to judge."""
 
     endpoints: Mapping[Address, Opened]

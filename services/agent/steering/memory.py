@@ -1,0 +1,73 @@
+"""What an agent that starts anew knows of devices, so that no packet goes another way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from services.agent.model import DeviceWay
+from services.common.files import write_atomic
+from services.common.model.names import NetworkName
+from services.common.model.network import Address
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered."""
+
+    interfaces: Mapping[NetworkName, str] = field(default_factory=dict)
+    """To networks."""
+    macs: Mapping[tuple[NetworkName, Address], str] = field(default_factory=dict)
+    """With which devices answered last."""
+    ways: tuple[DeviceWay, ...] = ()
+    """Of all devices."""
+
+
+class _Document(msgspec.Struct):
+    interfaces: dict[str, str]
+    macs: list[tuple[str, str, str]]
+    ways: list[tuple[int, str, str]]
+
+
+class DeviceMemory:
+    """The file. Its methods block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "devices.json"
+
+    def load(self) -> Known:
+        """What was saved; nothing if there is nothing of use."""
+        try:
+            document = msgspec.json.decode(self._file.read_bytes(), type=_Document)
+            return Known(
+                {NetworkName(name): interface for name, interface in document.interfaces.items()},
+                {
+                    (NetworkName(network), ip_address(address)): mac
+                    for network, address, mac in document.macs
+                },
+                tuple(
+                    DeviceWay(number, NetworkName(network), ip_address(address))
+                    for number, network, address in document.ways
+                ),
+            )
+        except FileNotFoundError:
+            return Known()
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            log.warning("devices_unreadable", file=str(self._file), message=str(error))
+            return Known()
+
+    def save(self, known: Known) -> None:
+        """Writes it; raises OSError."""
+        document = _Document(
+            {str(name): interface for name, interface in known.interfaces.items()},
+            [(network, str(address), mac) for (network, address), mac in known.macs.items()],
+            [(way.number, way.network, str(way.address)) for way in known.ways],
+        )
+        write_atomic(self._file, msgspec.json.encode(document))

@@ -1,0 +1,424 @@
+"""Nodes whose rules lead through devices: namespaces with stateful nftables that count and capture.
+
+Each node has the two parts of an agent that write to the kernel, told directly what the services
+would say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from services.agent.kernel.nftables.driver import Nft
+from services.agent.model import DeviceWay
+from services.agent.routing.reconcile import Reconciler
+from services.agent.rules.device_legs import Around
+from services.agent.rules.ending import Ending
+from services.agent.rules.enforce import Enforcement
+from services.agent.rules.firewall import Firewall
+from services.agent.rules.resources import NetworkRules, Resource
+from services.common.model.devices import (
+    DeviceGroupName,
+    DeviceName,
+    DeviceRules,
+    Leg,
+    WhenDown,
+)
+from services.common.model.failsafe import Failsafe
+from services.common.model.names import EndpointName, NetworkName
+from services.common.model.network import Address, Mode
+from services.common.model.rules import EndpointRules, RuleSet
+from tests.kernel.agent.site import Net, Site, TestNode
+from tests.kernel.policy.site import profile
+from tests.support.netns import Namespace, Namespaces, enter
+
+Flow: TypeAlias = tuple[int, str, str]
+"""Protocol, source, destination."""
+
+GROUP = DeviceGroupName("firewalls")
+NETS = {
+    "a": Net("a", "10.1.0.0/16", "10.1.0.0/16", Mode.ONLINK),
+    "b": Net("b", "10.2.0.0/16", "10.2.0.0/16", Mode.ONLINK),
+    "six": Net("six", "fd01::/112", "fd01::/112", Mode.ONLINK),
+}
+_FIREWALL = """
+table inet firewall {
+  counter invalid { }
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    ct state invalid counter name invalid drop
+    accept
+  }
+}
+"""
+
+
+@dataclass(eq=False)
+class Device:
+    """A firewall on some networks."""
+
+    name: str
+    home: Namespace
+    legs: dict[str, tuple[int, Address, str]]
+    """Number, address and MAC address by network."""
+    wires: list[socket.socket] = field(default_factory=list)
+
+    def seen(self) -> Counter[Flow]:
+        """Packets that came to it since the last time, by protocol, source and destination."""
+        found: Counter[Flow] = Counter()
+        for wire in self.wires:
+            found += _heard(wire, socket.PACKET_HOST)
+        return found
+
+    def invalid(self) -> int:
+        listed = json.loads(self.home.run("nft -j list counters table inet firewall"))
+        return sum(item["counter"]["packets"] for item in listed["nftables"] if "counter" in item)
+
+    def kill(self) -> None:
+        for net in self.legs:
+            self.home.run(f"ip link set e-{net} down")
+
+    def revive(self) -> None:
+        for net in self.legs:
+            self.home.run(f"ip link set e-{net} up")
+
+
+@dataclass
+class Fleet:
+    """The nodes and devices of a site."""
+
+    made: Namespaces
+    folder: Path
+    nets: tuple[str, ...] = ("a", "six")
+    site: Site = field(init=False)
+    devices: list[Device] = field(default_factory=list)
+    agents: dict[str, Agent] = field(default_factory=dict)
+    group: DeviceRules = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.site = Site(self.made, {net: NETS[net] for net in self.nets})
+        self.group = DeviceRules(GROUP, ())
+
+    def device(self, name: str, number: int, *nets: str) -> Device:
+        home = self.made.new(name)
+        for net in nets:
+            self.site.attach(home, net, number)
+        home.sysctl("net.ipv4.ip_forward", 1)
+        home.sysctl("net.ipv6.conf.all.forwarding", 1)
+        for where in ("all", *(f"e-{net}" for net in nets)):
+            home.sysctl(f"net.ipv4.conf.{where}.send_redirects", 0)
+        home.run("nft -f -", stdin=_FIREWALL)
+        home.sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)
+        links = {item["ifname"]: item for item in json.loads(home.run("ip -j link show"))}
+        device = Device(
+            name,
+            home,
+            {
+                net: (
+                    1 + len(self.group.legs) + place,
+                    ipaddress.ip_address(NETS[net].host(number)),
+                    links[f"e-{net}"]["address"],
+                )
+                for place, net in enumerate(nets)
+            },
+        )
+        for net in nets:
+            home.run(f"ip route add default via {NETS[net].gateway} dev e-{net} metric 9")
+            device.wires.append(home.call(lambda net=net: wire(f"e-{net}")))  # type: ignore[misc]
+        self.devices.append(device)
+        self.group = replace(
+            self.group,
+            legs=(
+                *self.group.legs,
+                *(
+                    Leg(leg, DeviceName(name), NetworkName(net), address)
+                    for net, (leg, address, _) in device.legs.items()
+                ),
+            ),
+        )
+        return device
+
+    def node(self, name: str, number: int, **prefixes: str) -> Agent:
+        made = self.agents[name] = Agent(self, self.site.node(name, number, prefixes))
+        return made
+
+    @property
+    def around(self) -> Around:
+        return Around(
+            {NetworkName(net): f"e-{net}" for net in self.nets},
+            {
+                (NetworkName(net), address): mac
+                for device in self.devices
+                for net, (_, address, mac) in device.legs.items()
+            },
+        )
+
+    def say(self, group: DeviceRules) -> None:
+        """What policy says of the group."""
+        self.group = group
+        for agent in self.agents.values():
+            agent.take(group)
+
+    def mark(self, device: Device, *, up: bool) -> None:
+        """A device is up, or down."""
+        self.say(
+            replace(
+                self.group,
+                legs=tuple(
+                    replace(leg, is_up=up) if leg.device == device.name else leg
+                    for leg in self.group.legs
+                ),
+            )
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Fleet]:
+        """All nodes, with what they were told."""
+        async with contextlib.AsyncExitStack() as stack:
+            for agent in self.agents.values():
+                await stack.enter_async_context(agent.running())
+            try:
+                yield self
+            finally:
+                for device in self.devices:
+                    for wire in device.wires:
+                        wire.close()
+
+    async def settle(self) -> None:
+        async with asyncio.timeout(30):
+            for agent in self.agents.values():
+                await agent.enforcement.reached()
+
+    def down(self, when_down: WhenDown) -> None:
+        self.say(replace(self.group, when_down=when_down))
+
+
+@dataclass(eq=False)
+class Agent:
+    """What an agent does to a node."""
+
+    fleet: Fleet
+    node: TestNode
+    enforcement: Enforcement = field(init=False)
+    reconciler: Reconciler = field(init=False)
+    insides: dict[str, Namespace] = field(default_factory=dict)
+    sets: dict[str, tuple[RuleSet, ...]] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
+
+    def endpoint(self, name: str, **addresses: str) -> Namespace:
+        inner = self.insides[name] = self.node.endpoint(name, **addresses)
+        self.sets[name] = ()
+        return inner
+
+    def give(self, name: str, *sets: RuleSet) -> None:
+        """Says by which rule sets an endpoint is judged."""
+        self.sets[name] = sets
+        endpoint = self.node.endpoints[name]
+        addresses = tuple(one.address for one in endpoint.addresses)
+        ordered = sorted(sets, key=lambda one: one.order)
+        self.take(*sets, EndpointRules(EndpointName(name), addresses, profile(ordered)))
+
+    def take(self, *resources: Resource) -> None:
+        found = {_identity(one): one for one in resources}
+        self.enforcement.update(found, (), whole=True)
+
+    def begin(self) -> None:
+        path = self.node.namespace.path
+        firewall = Firewall(enter=lambda: enter(path))
+        self.enforcement = Enforcement(
+            firewall, Ending(firewall, enter=lambda: enter(path)), Failsafe(), quick=1, check=1
+        )
+        self.enforcement.set_around(self.fleet.around)
+        self.take(
+            self.fleet.group,
+            *(
+                NetworkRules(net.model.name, net.model.cidr)
+                for net in self.fleet.site.nets.values()
+            ),
+        )
+        for name, endpoint in self.node.endpoints.items():
+            self.enforcement.put(endpoint.name, endpoint)
+            self.give(name, *self.sets[name])
+        self.task = asyncio.create_task(self.enforcement.run())
+
+    async def end(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+        self.task = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Agent]:
+        folder = self.fleet.folder / self.node.name
+        folder.mkdir()
+        async with self.node.running(folder) as self.reconciler:
+            self.reconciler.set_devices(
+                [DeviceWay(leg.number, leg.network, leg.address) for leg in self.fleet.group.legs]
+            )
+            failures = await self.reconciler.reached()
+            assert not failures, failures
+            self.begin()
+            async with asyncio.timeout(30):
+                await self.enforcement.reached()
+            assert not self.enforcement.reasons, self.enforcement.reasons
+            try:
+                yield self
+            finally:
+                if self.task is not None:
+                    await self.end()
+                self.node.namespace.call(_remove)
+
+
+def _remove() -> None:
+    nft = Nft()
+    nft.remove()
+    nft.close()
+
+
+def _identity(one: Resource) -> str:
+    match one:
+        case DeviceRules():
+            return f"device/{one.name}"
+        case EndpointRules():
+            return f"endpoint/{one.name}"
+        case RuleSet():
+            return f"rules/{one.id}"
+        case NetworkRules():
+            return f"network/{one.name}"
+    raise AssertionError(one)
+
+
+def wire(interface: str) -> socket.socket:
+    """A capture on an interface."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+    made.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
+    made.bind((interface, 3))
+    made.settimeout(0)
+    return made
+
+
+def outgoing(wire: socket.socket) -> Counter[Flow]:
+    """What a namespace has sent since the last time, by protocol, source and destination."""
+    return _heard(wire, socket.PACKET_OUTGOING)
+
+
+def _heard(wire: socket.socket, kind: int) -> Counter[Flow]:
+    found: Counter[Flow] = Counter()
+    while True:
+        try:
+            data, where = wire.recvfrom(2048)
+        except BlockingIOError:
+            return found
+        if where[2] == kind and (ends := _ends(data)):
+            found[ends] += 1
+
+
+def _ends(data: bytes) -> Flow | None:
+    """Protocol, source and destination, but for what neighbours say to each other."""
+    if data[0] >> 4 == 4 and len(data) >= 20 and data[9] in {1, 6, 17}:
+        return (
+            data[9],
+            str(ipaddress.IPv4Address(data[12:16])),
+            str(ipaddress.IPv4Address(data[16:20])),
+        )
+    if data[0] >> 4 == 6 and len(data) > 40:
+        if data[6] == 58 and data[40] in {133, 134, 135, 136, 143}:
+            return None
+        return (
+            data[6],
+            str(ipaddress.IPv6Address(data[8:24])),
+            str(ipaddress.IPv6Address(data[24:40])),
+        )
+    return None
+
+
+class Talk:
+    """A TCP connection between two namespaces."""
+
+    def __init__(
+        self, source: Namespace, target: Namespace, address: str, port: int, timeout: float = 3.0
+    ) -> None:
+        self._listener = target.call(lambda: _listener(address, port))
+        self.near: socket.socket | None = None
+        try:
+            self.near = source.call(
+                lambda: socket.create_connection((address, port), timeout=timeout)
+            )
+            self._listener.settimeout(timeout)
+            self.far, _ = self._listener.accept()
+            self.far.settimeout(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def round_trip(self, size: int = 5000) -> bool:
+        """Whether data goes and comes back."""
+        assert self.near is not None
+        try:
+            for one, other in ((self.near, self.far), (self.far, self.near)):
+                one.sendall(b"x" * size)
+                left = size
+                while left:
+                    left -= len(other.recv(65536))
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        for one in (self.near, getattr(self, "far", None), self._listener):
+            if one is not None:
+                one.close()
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    made.listen(64)
+    return made
+
+
+def datagrams(source: Namespace, target: Namespace, address: str, port: int, count: int) -> int:
+    """Sends datagrams that are answered one by one; how many answers came."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    def bound() -> socket.socket:
+        made = socket.socket(family, socket.SOCK_DGRAM)
+        made.bind((address, port))
+        made.settimeout(1)
+        return made
+
+    def asking() -> socket.socket:
+        made = socket.socket(family, socket.SOCK_DGRAM)
+        made.connect((address, port))
+        made.settimeout(1)
+        return made
+
+    answers = 0
+    with target.call(bound) as far, source.call(asking) as near:
+        for number in range(count):
+            near.send(struct.pack("!I", number))
+            try:
+                data, back = far.recvfrom(100)
+                far.sendto(data, back)
+                answers += near.recv(100) == data
+            except TimeoutError:
+                continue
+    return answers
