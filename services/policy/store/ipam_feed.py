@@ -76,9 +76,11 @@ class IpamFeed:
         """Who has an address; None: nobody."""
         bits, number = address.max_prefixlen, int(address)
         for family, length in self._lengths:
+            if family != bits:
+                continue
             base = number >> (bits - length) << (bits - length)
             found = self._pages.get((bits, base, (number - base) >> PAGE_BITS))
-            if family == bits and found is not None:
+            if found is not None:
                 page = _read(found[1])
                 if page.length == length and number - base in page.holders:
                     return page.holders[number - base]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any
 
 from hypothesis import given
@@ -40,13 +40,14 @@ def endpoint(name: str, tenant: str, *addresses: str) -> bytes:
     return codec.encode_endpoint(
         Endpoint(
             EndpointName(name), Tenant(tenant), Segment(""), {"of": tenant},
-            addresses=tuple(map(IPv4Address, addresses)),
+            addresses=tuple(map(ip_address, addresses)),
         )
     )  # fmt: skip
 
 
 TENANTS = st.sampled_from("tu")
 NAMES = st.sampled_from("ab")
+ADDRESSES = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"])
 RECORDS = st.one_of(
     st.tuples(st.just(KEYS.policies), NAMES).flatmap(
         lambda at: st.tuples(st.just("".join(at)), TENANTS.map(lambda t: policy(at[1], t)))
@@ -63,12 +64,10 @@ RECORDS = st.one_of(
     ),
     st.tuples(
         st.tuples(st.sampled_from(NODES), NAMES).map(lambda at: KEYS.attached_to(*at)),
-        st.tuples(TENANTS, st.sampled_from(["10.0.0.1", "10.0.0.2"])).map(
-            lambda said: endpoint("x", *said)
-        ),
+        st.tuples(TENANTS, ADDRESSES).map(lambda said: endpoint("x", *said)),
     ),
 )
-PAGES = st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2"]), NAMES, st.sampled_from(NODES), TENANTS)
+PAGES = st.tuples(ADDRESSES, NAMES, st.sampled_from(NODES), TENANTS)
 STEPS = st.one_of(
     RECORDS,
     PAGES.map(lambda page: (IPAM, allocation(KEYS, *page))),
