@@ -297,8 +297,7 @@ class Replica:
         finally:
             self._committer = None
             self._notify()
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await _ended(following)
 
     async def _take_over(
         self, follower: Follower, following: asyncio.Task[None]
@@ -324,8 +323,7 @@ class Replica:
             log.warning("take_over_failed", why=error.message)
             await asyncio.sleep(0.1)
             return None
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await _ended(following)
         leadership = Leadership(
             self.identity.replica, fence, lambda: self._election.is_leader, outcome.revision
         )
@@ -444,3 +442,15 @@ class Replica:
             self._election.stand()
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+_CANCEL_AGAIN_SECONDS: Final = 0.1
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancels a task until it has ended: grpc.aio swallows a cancellation that comes while a stream
+    is being opened, and the task would go on for ever."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(task, return_exceptions=True)
