@@ -21,6 +21,7 @@ from services.agent.endpoints.spec import Record, Stage, unknown, wiring
 from services.agent.kernel import endpoint_names
 from services.common.errors import RomanaError, WrongState
 from services.common.model.names import EndpointName
+from services.common.own_task import in_own_task
 
 log = structlog.get_logger(__name__)
 
@@ -49,13 +50,17 @@ async def finish(parts: Parts, record: Record) -> tuple[str, ...]:
     """Does what remains of a detach, when *detaching* is written."""
     name = record.spec.name
     parts.standing.drop(name)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(parts.records.sync(name))
-        group.create_task(unlink(parts, record))
+    await in_own_task(_sync_and_unlink(parts, record), "unlink")
     parts.passed("unlinked")
     _doubt_those_beside(parts, record)
     await _let_go(parts)
     return await give_back(parts, record)
+
+
+async def _sync_and_unlink(parts: Parts, record: Record) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parts.records.sync(record.spec.name))
+        group.create_task(unlink(parts, record))
 
 
 async def _write_detaching(parts: Parts, record: Record) -> Record:

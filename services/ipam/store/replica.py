@@ -27,6 +27,7 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Put, Range, Revision, Snapshot, WatchBatch
 from services.common.model.names import NodeName
+from services.common.own_task import in_own_task
 from services.common.process.gc_tuning import freeze_heap, unfreeze_heap
 from services.common.store.topology_view import follow_topology
 from services.common.store.unreadable import Unreadable, UnreadableRecords
@@ -297,7 +298,8 @@ class Replica:
         finally:
             self._committer = None
             self._notify()
-            await _ended(following)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _take_over(
         self, follower: Follower, following: asyncio.Task[None]
@@ -323,7 +325,8 @@ class Replica:
             log.warning("take_over_failed", why=error.message)
             await asyncio.sleep(0.1)
             return None
-        await _ended(following)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         leadership = Leadership(
             self.identity.replica, fence, lambda: self._election.is_leader, outcome.revision
         )
@@ -354,11 +357,7 @@ class Replica:
         freeze_heap()
         self._notify()
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(committer.run(), name="commit")
-                group.create_task(self._close_rested(committer), name="close rested blocks")
-                group.create_task(self._releases.run(), name="release what is on nodes gone")
-                group.create_task(self._until_deposed(), name="until deposed")
+            await in_own_task(self._decide(committer, self._releases), "lead")
         except* Deposed:
             if committer.finished:
                 log.info("handed_over", replica=self.identity.replica)
@@ -368,6 +367,14 @@ class Replica:
             # Memory may not be what the store holds: it is thrown away and read again.
             log.exception("deciding_failed", replica=self.identity.replica)
             await asyncio.sleep(DISTRUST_SECONDS)
+
+    async def _decide(self, committer: Committer, releases: NodeReleases) -> None:
+        """Until this replica is deposed."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(committer.run(), name="commit")
+            group.create_task(self._close_rested(committer), name="close rested blocks")
+            group.create_task(releases.run(), name="release what is on nodes gone")
+            group.create_task(self._until_deposed(), name="until deposed")
 
     async def _until_deposed(self) -> None:
         await self._election.until(leading=False)
@@ -442,15 +449,3 @@ class Replica:
             self._election.stand()
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-_CANCEL_AGAIN_SECONDS: Final = 0.1
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancels a task until it has ended: grpc.aio swallows a cancellation that comes while a stream
-    is being opened, and the task would go on for ever."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
-    await asyncio.gather(task, return_exceptions=True)

@@ -149,6 +149,17 @@ async def test_a_defect_in_a_transaction_makes_memory_be_read_again(
         assert [item.text for item in result.addresses] == ["10.0.0.0"]
 
 
+async def test_who_was_deposed_has_no_cancellation_left_over(store: Store) -> None:
+    """Up to Python 3.11.2 it would end the replica at its next timeout, and nobody would notice."""
+    async with standby(store, "") as (replica, _):
+        await store.client.transact((), (Delete(f"{store.keys.leader}0"),))
+        await poll(lambda: replica.active, SECONDS)
+        await replica.resign()
+        await poll(lambda: replica.active, SECONDS)
+        (live,) = (task for task in asyncio.all_tasks() if task.get_name() == "live")
+        assert live.cancelling() == 0
+
+
 async def test_what_was_released_by_a_clock_that_was_ahead_rests_no_longer_than_its_delay(
     store: Store,
 ) -> None:
