@@ -74,6 +74,12 @@ def caller_of_names(names: tuple[str, ...]) -> Caller:
     return Caller(roles, frozenset(map(NodeName, nodes)))
 
 
+def caller_of_certificate(certificate: Mapping[str, Any]) -> Caller:
+    """Of what `ssl.SSLSocket.getpeercert` returns."""
+    names = certificate.get("subjectAltName", ())
+    return caller_of_names(tuple(value for kind, value in names if kind == "URI"))
+
+
 def caller_of(context: Context) -> Caller | None:
     """Who makes a call, also by way of another replica; None: the connection has no TLS."""
     auth: Mapping[str, Iterable[bytes]] = context.auth_context()

@@ -14,13 +14,14 @@ import typer
 from google.protobuf.message import Message
 from grpc.aio import Channel
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, Screen
 from services.common.tls import TlsFiles
 from services.ctl.calls import agent_option
 from services.ctl.calls.remote import CallPolicy, Listed, Remote
 from services.ctl.calls.service_addresses import ServiceAddresses
 from services.ctl.failures.failure import Failure
-from services.ctl.views.output import Format, Output, plain
+from services.ctl.views.output import Format, Output
 
 if TYPE_CHECKING:
     # mypy-protobuf declares these in the stub files only.
