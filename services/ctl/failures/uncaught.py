@@ -1,4 +1,4 @@
-"""What reaches the top of the command: a failure that was raised before its verb began, or a defect."""
+"""What reaches the top of the command: a failure from before a verb began, or a defect."""
 
 from __future__ import annotations
 
