@@ -36,14 +36,15 @@ WAIT = 60.0
 @pytest.fixture(scope="session")
 def cluster(engine: Engine) -> Iterator[Engine]:
     """Everything runs, from empty volumes."""
-    engine.compose("down", "--volumes", "--remove-orphans")
+    engine.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
     try:
         up(engine, "from nothing")
         yield engine
     finally:
         logs = engine.attempt(DOCKER, "compose", "logs", "--no-color").stdout
         (FOLDER / "containers.log").write_text(logs)
-        engine.attempt(DOCKER, "compose", "down", "--volumes", "--remove-orphans")
+        everything = ("--profile", "*", "down", "--volumes", "--remove-orphans")
+        engine.attempt(DOCKER, "compose", *everything)
 
 
 def services(engine: Engine) -> list[str]:
@@ -586,7 +587,7 @@ def with_tls(cluster: Engine, tmp_path: Path) -> Iterator[dict[str, str]]:
             f"ROMANA_TLS_{name}": str(tmp_path / "operator" / file) for name, file in files.items()
         }
     finally:
-        cluster.compose("down", "--volumes")
+        cluster.compose("--profile", "*", "down", "--volumes")
         del cluster.environment["COMPOSE_FILE"]
 
 
