@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 KUBERNETES ?= /var/tmp/romana-kubernetes-test
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test packages lint format bench protos lock clean
+.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test packages lint format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

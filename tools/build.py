@@ -24,41 +24,45 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def generate(root: Path = ROOT) -> int:
     """Generates all packages below `root/protos`; returns how many files changed."""
+    with tempfile.TemporaryDirectory() as name:
+        generate_into(Path(name), root)
+        return install(Path(name), root / "protos")
+
+
+def generate_into(target: Path, root: Path) -> list[str]:
+    """Generates all packages below `root/protos` into a folder; returns their sources' names."""
     from grpc_tools import protoc
 
-    sources = sorted(
-        str(path.relative_to(root / "protos")) for path in root.glob("protos/romana/**/*.proto")
+    protos = root / "protos"
+    sources = sorted(str(path.relative_to(protos)) for path in protos.glob("romana/**/*.proto"))
+    status = protoc.main(
+        [
+            "protoc",
+            f"-I{protos}",
+            f"-I{root / 'third_party' / 'googleapis'}",
+            f"-I{resources.files('grpc_tools') / '_proto'}",
+            *plugins(),
+            f"--python_out={target}",
+            f"--grpc_python_out={target}",
+            f"--mypy_out=quiet:{target}",
+            f"--mypy_grpc_out=quiet:{target}",
+            *sources,
+        ]
     )
-    bundled = resources.files("grpc_tools") / "_proto"
-    with tempfile.TemporaryDirectory() as name:
-        target = Path(name)
-        status = protoc.main(
-            [
-                "protoc",
-                f"-I{root / 'protos'}",
-                f"-I{root / 'third_party' / 'googleapis'}",
-                f"-I{bundled}",
-                *plugins(),
-                f"--python_out={target}",
-                f"--grpc_python_out={target}",
-                f"--mypy_out=quiet:{target}",
-                f"--mypy_grpc_out=quiet:{target}",
-                *sources,
-            ]
-        )
-        if status != 0:
-            raise RuntimeError(f"protoc failed with status {status}")
-        for folder in {path.parent for path in target.rglob("*_pb2.py")}:
-            for package in (folder, *folder.parents):
-                if package.is_relative_to(target / "romana"):
-                    (package / "__init__.py").touch()
-        (target / "romana" / "py.typed").touch()
-        return install(target, root / "protos")
+    if status != 0:
+        raise RuntimeError(f"protoc failed with status {status}")
+    for folder in {path.parent for path in target.rglob("*_pb2.py")}:
+        for package in (folder, *folder.parents):
+            if package.is_relative_to(target / "romana"):
+                (package / "__init__.py").touch()
+    (target / "romana" / "py.typed").touch()
+    return sources
 
 
 def plugins() -> list[str]:
-    """Names protoc's plug-ins by path, since a virtual environment need not be on PATH."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    """Names protoc's plug-ins by path: those of the build's own environment, which pip puts first
+    on PATH, else those beside Python, since a virtual environment need not be on PATH."""
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}{Path(sys.executable).parent}"
     names = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
     return [f"--plugin={name}={shutil.which(name, path=path) or name}" for name in names]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from romana.policy.v1 import policy_pb2
+from romana.policy.v1 import device_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1 import node_pb2
@@ -184,6 +184,35 @@ def test_what_the_command_changes_appears_by_itself(page: Page, site: Site) -> N
     expect(page.locator(".changes > li").first).to_contain_text("policy closed created")
     page.goto("/reach?tenant=shop&to_tenant=shop")
     expect(page.locator("a.verdict.deny")).to_have_count(1)
+
+
+def test_a_way_through_devices_is_drawn(page: Page, site: Site) -> None:
+    async def change() -> None:
+        async with open_channel(site.address("policy")) as channel:
+            stub = PolicyServiceStub(channel)
+            group = device_pb2.DeviceGroup(
+                name="firewalls",
+                networks=["production"],
+                devices=[
+                    device_pb2.Device(
+                        name="fw-1", addresses=[{"network": "production", "address": "192.0.2.99"}]
+                    )
+                ],
+            )
+            await stub.PutDeviceGroup(policy_api.PutDeviceGroupRequest(group=group))
+            policy = policy_pb2.Policy(
+                name="by-way-of-firewalls",
+                tier=policy_pb2.POLICY_TIER_ADMIN,
+                targets=[policy_pb2.Target(endpoints=of_tenant("shop", app="front"))],
+                ingress=[policy_pb2.Rule(via="firewalls")],
+            )
+            await stub.CreatePolicy(policy_api.CreatePolicyRequest(policy=policy))
+
+    beside(change())
+    page.goto("/explain?source=back&destination=front&protocol=tcp&port=80")
+    expect(page.locator(".way")).to_contain_text("group of devicesfirewalls")
+    expect(page.locator(".reason").first).to_contain_text("by-way-of-firewalls")
+    expect(page.locator(".reason").first).to_contain_text("fw-1 (192.0.2.99 on production): up")
 
 
 def test_a_bar_fills_when_nodes_have_applied_a_change(page: Page, site: Site) -> None:

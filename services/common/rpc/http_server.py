@@ -20,7 +20,7 @@ import h11
 import structlog
 
 from services.common.errors import InvalidInput, RomanaError, WrongState
-from services.common.rpc.identity import Role, caller_of_names
+from services.common.rpc.identity import Role, caller_of_certificate
 from services.common.socket_address import TcpAddress, parse_address
 
 log = structlog.get_logger(__name__)
@@ -172,8 +172,7 @@ class HttpServer:
         certificate = writer.get_extra_info("peercert")
         if self._roles is None or writer.get_extra_info("ssl_object") is None:
             return True
-        found = (certificate or {}).get("subjectAltName", ())
-        caller = caller_of_names(tuple(name for kind, name in found if kind == "URI"))
+        caller = caller_of_certificate(certificate or {})
         if not caller.roles & self._roles:
             log.warning("http_caller_refused", roles=caller.uris)
             return False

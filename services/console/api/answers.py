@@ -8,8 +8,6 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,14 +32,6 @@ _STATUS: Final[Mapping[type[RomanaError], HTTPStatus]] = {
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-
-
-def plain(message: Message) -> dict[str, Any]:
-    """A message with the API's field names and every field present."""
-    made: dict[str, Any] = MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return made
 
 
 def json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

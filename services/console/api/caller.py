@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.common.errors import Forbidden
-from services.common.rpc.identity import CALLER, CALLER_TEXT, Caller, Role, caller_of_names
+from services.common.rpc.identity import CALLER, CALLER_TEXT, Caller, caller_of_certificate
+from services.common.rpc.role_table import READERS
 
-READERS: Final = frozenset({Role.OPERATOR, Role.SERVICE, Role.ORCHESTRATOR, Role.READER})
 SCOPE: Final = "romana.caller"
 """Where in the scope of a request the caller is."""
 
@@ -31,10 +31,10 @@ class Looking:
 
     def check_reader(self) -> None:
         """Raises Forbidden unless it may look."""
-        if self.caller is not None and not self.caller.roles & READERS:
+        if self.caller is not None and not self.caller.roles & READERS.roles:
             raise Forbidden(
                 "this certificate may not look: it bears none of the URIs "
-                + ", ".join(f"romana:{role}" for role in sorted(READERS)),
+                + ", ".join(f"romana:{role}" for role in sorted(READERS.roles)),
                 reason="NO_ROLE",
             )
 
@@ -44,10 +44,9 @@ def looking(tls: ssl.SSLObject | None, address: str) -> Looking:
     if tls is None:
         return Looking(None, f"console, {address}")
     found: Any = tls.getpeercert() or {}
-    names = tuple(value for kind, value in found.get("subjectAltName", ()) if kind == "URI")
     common = [
         value for part in found.get("subject", ()) for key, value in part if key == "commonName"
     ]
-    caller = caller_of_names(names)
+    caller = caller_of_certificate(found)
     text = ", ".join([*common, *caller.uris]).encode("ascii", "backslashreplace").decode()
     return Looking(caller, f"console, {text or 'a certificate without names'}")

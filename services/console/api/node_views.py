@@ -10,7 +10,7 @@ from romana.topology.v1 import node_pb2
 from starlette.requests import Request
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
-from services.console.api.answers import plain
+from services.common.rpc.message_json import plain
 from services.console.api.caller import Looking
 from services.console.calls.questions import Questions
 from services.console.follow.world import World

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from services.common.errors import Forbidden, InvalidInput
 from services.common.process.version import version
-from services.console.api.answers import plain
+from services.common.rpc.message_json import plain
 from services.console.api.caller import Looking
 from services.console.calls.questions import Questions
 from services.console.follow.world import World

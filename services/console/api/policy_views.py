@@ -11,7 +11,7 @@ from romana.policy.v1 import policy_service_pb2 as api
 from starlette.requests import Request
 
 from services.common.errors import InvalidInput
-from services.console.api.answers import plain
+from services.common.rpc.message_json import plain
 from services.console.api.caller import Looking
 from services.console.calls.prometheus import Prometheus
 from services.console.calls.questions import ENDPOINTS_MOST, Questions

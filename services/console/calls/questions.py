@@ -15,6 +15,7 @@ from romana.topology.v1 import topology_service_pb2 as topology_api
 
 from services.common.errors import InvalidInput, NotFound
 from services.common.model.addresses import looks_like_address
+from services.common.rpc import connection_text
 from services.console.follow.world import Remote
 
 Metadata: TypeAlias = Sequence[tuple[str, str]]
@@ -24,15 +25,6 @@ CALLS_AT_ONCE: Final = 8
 ENDPOINTS_MOST: Final = 200
 """Of which policy makes a matrix."""
 PLAN_SECONDS: Final = 60.0
-
-PROTOCOLS: Final = {
-    "": policy_pb2.PROTOCOL_UNSPECIFIED,
-    "tcp": policy_pb2.PROTOCOL_TCP,
-    "udp": policy_pb2.PROTOCOL_UDP,
-    "sctp": policy_pb2.PROTOCOL_SCTP,
-    "icmp": policy_pb2.PROTOCOL_ICMP,
-    "icmpv6": policy_pb2.PROTOCOL_ICMPV6,
-}
 
 
 class Questions:
@@ -130,8 +122,8 @@ class Questions:
             lambda stub: stub.Explain,
             policy_api.ExplainRequest(
                 connection=explain_pb2.Connection(
-                    source=_party(source),
-                    destination=_party(destination),
+                    source=connection_text.party(source),
+                    destination=connection_text.party(destination),
                     protocol=_protocol(protocol),
                     port=port,
                 )
@@ -169,18 +161,8 @@ class Questions:
         return answer.document.text, current.etag
 
 
-def _party(text: str) -> explain_pb2.Party:
-    """An endpoint's name, an address, or a node as "node:NAME"."""
-    if text.startswith("node:"):
-        return explain_pb2.Party(node=text.removeprefix("node:"))
-    if looks_like_address(text):
-        return explain_pb2.Party(address=text)
-    return explain_pb2.Party(endpoint=text)
-
-
 def _protocol(text: str) -> policy_pb2.Protocol.ValueType:
-    found = PROTOCOLS.get(text.lower())
-    if found is None:
-        known = ", ".join(name for name in PROTOCOLS if name)
-        raise InvalidInput.at("protocol", f"{text[:32]!r} is none of {known}")
-    return found
+    try:
+        return connection_text.protocol(text)
+    except ValueError as error:
+        raise InvalidInput.at("protocol", str(error)) from None

@@ -12,6 +12,7 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.topology.v1 import topology_service_pb2 as topology_api
 
 from services.common.rpc.replicas import Replicas
+from services.common.rpc.watching import Watch, follow
 from services.console.follow.agents import AgentsFollower
 from services.console.follow.blocks import KnownBlocks
 from services.console.follow.live import Live
@@ -19,7 +20,6 @@ from services.console.follow.policies import PoliciesFollower
 from services.console.follow.services import ServicesFollower
 from services.console.follow.topology import KnownTopology
 from services.console.follow.usage import UsageFollower
-from services.console.follow.watching import Watch, follow
 from services.console.picture.changes import ChangeLog
 
 if TYPE_CHECKING:

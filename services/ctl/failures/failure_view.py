@@ -7,10 +7,11 @@ import sys
 
 from romana.ipam.v1 import utilization_pb2
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, Screen
 from services.ctl.failures.failure import Failure
 from services.ctl.views.enum_text import refusal
-from services.ctl.views.output import Format, Json, plain
+from services.ctl.views.output import Format, Json
 
 HINTS = {
     "NODE_NOT_FOUND": "`romana node list` names those there are",

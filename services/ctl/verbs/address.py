@@ -11,6 +11,7 @@ from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
 from services.common.model.addresses import looks_like_address
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import option_syntax, options, waiting
@@ -20,7 +21,7 @@ from services.ctl.failures import failure, failure_view
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = group("Allocate, release and find addresses.")
 

@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 from romana.agent.v1 import agent_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, fields
 from services.ctl.calls.agent_option import AgentOption
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.exit_codes import ExitCode
-from services.ctl.views.output import plain
 
 app = group("The agent of this node: status, the CNI plug-in, removal.")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from romana.ipam.v1 import block_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.views import enum_text
-from services.ctl.views.output import plain
 from services.ctl.views.standard_streams import between_messages
 
 app = group("Blocks: slices of prefixes, each held by one node and one owner.")

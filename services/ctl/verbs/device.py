@@ -10,13 +10,14 @@ import typer
 from romana.policy.v1 import device_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import completion, options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import usage
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = group("Groups of devices that policies lead connections through.")
 

@@ -8,6 +8,7 @@ import typer
 from romana.agent.v1 import agent_service_pb2 as api
 from romana.agent.v1 import endpoint_pb2
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import option_syntax, options
 from services.ctl.calls.agent_option import AgentOption
@@ -16,7 +17,7 @@ from services.ctl.calls.verb import group, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = group("Endpoints of this node: the interfaces of its containers and VMs.")
 

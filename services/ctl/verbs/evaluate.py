@@ -8,6 +8,7 @@ import typer
 from romana.ipam.v1 import ipam_service_pb2 as api
 from romana.ipam.v1 import utilization_pb2
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column
 from services.ctl.calls import completion, options
 from services.ctl.calls.session import Session
@@ -15,7 +16,7 @@ from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = single()
 

@@ -7,6 +7,7 @@ from datetime import UTC
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
 from services.ctl.calls.session import Session
@@ -14,7 +15,7 @@ from services.ctl.calls.verb import group, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
 from services.ctl.views import enum_text
-from services.ctl.views.output import Json, plain
+from services.ctl.views.output import Json
 
 app = group("The ipam service itself: consistency of its store, and which replica is active.")
 

@@ -9,13 +9,14 @@ from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import network_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 from services.ctl.views.usage_bar import USAGE_TITLE, bar, of_total
 
 app = group("Networks: CIDRs that addresses come from. `romana topology apply` makes them.")

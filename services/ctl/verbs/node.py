@@ -13,6 +13,7 @@ from romana.topology.v1.node_pb2 import (
     EMPTY_ATTACHMENTS_NO_NETWORK,
 )
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.ctl.calls import agents, option_syntax, options, waiting
 from services.ctl.calls.session import Session
@@ -21,7 +22,7 @@ from services.ctl.failures.failure import usage
 from services.ctl.verbs import node_check as health
 from services.ctl.verbs import node_life as life
 from services.ctl.views import node_view, plan_view
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = group("Nodes: machines with an agent; where they are and what they hold.")
 

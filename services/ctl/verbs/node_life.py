@@ -10,6 +10,7 @@ from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.topology.v1 import topology_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import agents, options
@@ -17,7 +18,7 @@ from services.ctl.calls.session import Session
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.views import enum_text, node_view
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 PAUSE: Final = 1.0
 """Seconds between two looks at what is still there."""

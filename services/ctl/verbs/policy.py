@@ -13,6 +13,7 @@ import typer
 from romana.policy.v1 import policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import agents, completion, option_syntax, options, waiting
@@ -24,7 +25,7 @@ from services.ctl.verbs import policy_ask as ask
 from services.ctl.verbs import policy_trial as trial
 from services.ctl.verbs.topology import ExportFormat
 from services.ctl.views import enum_text, policy_view
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = group("Policies: who may talk to whom.")
 

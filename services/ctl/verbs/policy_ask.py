@@ -8,7 +8,8 @@ import typer
 from romana.policy.v1 import endpoint_pb2, explain_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
-from services.common.model.addresses import looks_like_address
+from services.common.rpc import connection_text
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, fields
 from services.ctl.calls import completion, option_syntax, options
 from services.ctl.calls.session import Session
@@ -16,7 +17,7 @@ from services.ctl.calls.waiting import named
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.views import enum_text, matrix_view
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 ENDPOINTS_EXAMPLES = """
     romana policy endpoints --tenant shop
@@ -149,8 +150,8 @@ async def explain(
         policy.stub.Explain,
         api.ExplainRequest(
             connection=explain_pb2.Connection(
-                source=party(source),
-                destination=party(destination),
+                source=connection_text.party(source),
+                destination=connection_text.party(destination),
                 protocol=_protocol(protocol),
                 port=port,
                 icmp_type=icmp_type,
@@ -267,18 +268,9 @@ async def matrix(
         session.note(f"Not yet applied by {named(list(answer.unrealized_nodes))}")
 
 
-def party(text: str) -> explain_pb2.Party:
-    """Reads an endpoint's name, an address, or a node as "node:NAME"."""
-    if text.startswith("node:"):
-        return explain_pb2.Party(node=text.removeprefix("node:"))
-    if looks_like_address(text):
-        return explain_pb2.Party(address=text)
-    return explain_pb2.Party(endpoint=text)
-
-
 def _protocol(text: str) -> policy_pb2.Protocol.ValueType:
     try:
-        return enum_text.protocol(text)
+        return connection_text.protocol(text)
     except ValueError as error:
         raise usage(f"--protocol: {error}") from None
 

@@ -8,6 +8,7 @@ import typer
 from romana.ipam.v1 import block_pb2
 from romana.ipam.v1 import ipam_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import completion, options
@@ -15,7 +16,7 @@ from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = group("Reservations: addresses that are never handed out.")
 

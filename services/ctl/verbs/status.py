@@ -13,6 +13,7 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.topology.v1 import topology_service_pb2 as topology_api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls.remote import Remote, Stub
@@ -20,7 +21,7 @@ from services.ctl.calls.session import Session
 from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
-from services.ctl.views.output import Json, plain
+from services.ctl.views.output import Json
 
 app = single()
 
@@ -87,12 +88,21 @@ COLUMNS: tuple[Column[ServiceState], ...] = (
     """,
 )
 async def status(session: Session) -> ExitCode:
-    """Asks every service for its health. Exit code 1: one does not serve; 5: not reachable."""
+    """Asks all replicas for their health. Exit code 1: one does not serve; 5: not reachable."""
     topology, ipam, policy = session.topology, session.ipam, session.policy
     states = await asyncio.gather(
-        _ask(topology, topology.stub.GetStatus, topology_api.GetStatusRequest()),
-        _ask(ipam, ipam.stub.GetStatus, ipam_api.GetStatusRequest()),
-        _ask(policy, policy.stub.GetStatus, policy_api.GetStatusRequest()),
+        *(
+            _ask(one, one.stub.GetStatus, topology_api.GetStatusRequest())
+            for one in session.replicas(topology)
+        ),
+        *(
+            _ask(one, one.stub.GetStatus, ipam_api.GetStatusRequest())
+            for one in session.replicas(ipam)
+        ),
+        *(
+            _ask(one, one.stub.GetStatus, policy_api.GetStatusRequest())
+            for one in session.replicas(policy)
+        ),
     )
     session.out.listing(
         states,

@@ -9,13 +9,14 @@ import typer
 from romana.policy.v1 import endpoint_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column
 from services.ctl.calls import completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure, of_status
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 
 app = group("Tenants: their labels, and how their endpoints are kept apart.")
 

@@ -13,6 +13,7 @@ from romana.ipam.v1 import utilization_pb2
 from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
+from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.ctl.calls import options, waiting
 from services.ctl.calls.session import Session
@@ -21,7 +22,7 @@ from services.ctl.calls.waiting import named
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.views import plan_view, tree_view
-from services.ctl.views.output import Format, plain
+from services.ctl.views.output import Format
 from services.ctl.views.standard_streams import between_messages
 
 app = group("The topology: networks, and the tree of prefix groups that carves them.")

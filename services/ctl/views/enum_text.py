@@ -154,15 +154,6 @@ def _said(value: object) -> str:
     return str(value)
 
 
-def protocol(text: str) -> policy_pb2.Protocol.ValueType:
-    """Reads "tcp" and the like, or nothing; raises ValueError for anything else."""
-    name = f"PROTOCOL_{text.upper()}" if text else "PROTOCOL_UNSPECIFIED"
-    known = policy_pb2.Protocol.DESCRIPTOR.values_by_name.get(name)
-    if known is None:
-        raise ValueError(f"{text!r} is not one of tcp, udp, sctp, icmp, icmpv6")
-    return policy_pb2.Protocol.ValueType(known.number)
-
-
 def family(text: str) -> allocation_pb2.Family.ValueType:
     """Reads "4", "ipv4", "6", "ipv6" or nothing; raises ValueError for anything else."""
     try:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
 from rich.table import Table
 
 from services.common.terminal.table import Column, Screen
@@ -31,14 +29,6 @@ class Format(StrEnum):
     NAME = "name"
     JSON = "json"
     YAML = "yaml"
-
-
-def plain(value: Message) -> dict[str, Json]:
-    """A message as JSON values, with the API's own field names and every field present."""
-    made: dict[str, Json] = json_format.MessageToDict(
-        value, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return made
 
 
 class Output:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import grpc.aio
-import structlog
 from romana.topology.v1 import node_pb2, topology_pb2
 from romana.topology.v1 import topology_service_pb2 as pb
 
-from services.common.backoff import Backoff, BackoffPolicy
 from services.common.model.names import GroupPath, NetworkName, NodeName
-from services.common.rpc.status import error_of
+from services.common.rpc.watching import Watch, follow
 from services.kubernetes.scheduling.places import Place, Places
 
 if TYPE_CHECKING:
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
-
-log = structlog.get_logger(__name__)
-
-RETRY: Final = BackoffPolicy(initial=0.1, maximum=5.0)
 
 
 class PlacesFollower:
@@ -34,42 +25,44 @@ class PlacesFollower:
         self._topology_of: dict[NetworkName, str] = {}
         self._nodes: dict[NodeName, node_pb2.Node] = {}
         self._places: dict[NodeName, Place] = {}
+        self._heard: set[NodeName] | None = set()
+        """Nodes that this stream has named so far; None: it has named all."""
         self.places: Places | None = None
         """None: not all nodes have been heard of yet."""
 
     async def run(self) -> None:
         """Follows for ever."""
-        backoff = Backoff(RETRY, random.random)
-        turn = 0
-        while True:
-            try:
-                await self._follow(self._stubs[turn % len(self._stubs)], backoff)
-            except grpc.aio.AioRpcError as error:
-                log.warning("places_not_followed", message=error_of(error).message)
-            turn += 1
-            await asyncio.sleep(backoff.failed())
+        await follow(
+            Watch(
+                "topology",
+                self._stubs,
+                lambda stub: stub.WatchTopology(pb.WatchTopologyRequest()),
+                self._begin,
+                self._take,
+            )
+        )
 
-    async def _follow(self, stub: TopologyServiceAsyncStub, backoff: Backoff) -> None:
-        heard: set[NodeName] | None = set()
-        async for message in stub.WatchTopology(pb.WatchTopologyRequest()):
-            backoff.succeeded()
-            if message.HasField("spec"):
-                self._take_spec(message.spec)
-            for node in message.updated_nodes:
-                name = NodeName(node.name)
-                self._nodes[name] = node
-                self._places[name] = self._place(node)
-                if heard is not None:
-                    heard.add(name)
-            for gone in message.removed_nodes:
-                self._forget(NodeName(gone))
-            if heard is None:
-                self.places = Places(dict(self._places))
-            elif message.in_sync:
-                for name in self._nodes.keys() - heard:
-                    self._forget(name)
-                heard = None
-                self.places = Places(dict(self._places))
+    def _begin(self) -> None:
+        self._heard = set()
+
+    def _take(self, message: pb.WatchTopologyResponse) -> None:
+        if message.HasField("spec"):
+            self._take_spec(message.spec)
+        for node in message.updated_nodes:
+            name = NodeName(node.name)
+            self._nodes[name] = node
+            self._places[name] = self._place(node)
+            if self._heard is not None:
+                self._heard.add(name)
+        for gone in message.removed_nodes:
+            self._forget(NodeName(gone))
+        if self._heard is None:
+            self.places = Places(dict(self._places))
+        elif message.in_sync:
+            for name in self._nodes.keys() - self._heard:
+                self._forget(name)
+            self._heard = None
+            self.places = Places(dict(self._places))
 
     def _take_spec(self, spec: topology_pb2.TopologySpec) -> None:
         self._topology_of = {

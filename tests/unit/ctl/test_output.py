@@ -6,8 +6,9 @@ import pytest
 import yaml
 from romana.ipam.v1 import block_pb2
 
+from services.common.rpc.message_json import plain
 from services.ctl.verbs import block
-from services.ctl.views.output import Format, Output, plain
+from services.ctl.views.output import Format, Output
 from tests.unit.ctl.screens import Captured
 
 BLOCKS = [

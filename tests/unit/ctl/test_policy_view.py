@@ -126,14 +126,6 @@ def test_an_explanation_says_everything() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"), [("node:n1", "node"), ("10.0.0.1", "address"), ("fd00::1", "address")]
-)
-def test_a_party_is_told_by_its_looks(text: str, kind: str) -> None:
-    assert policy_ask.party(text).WhichOneof("party") == kind
-    assert policy_ask.party("web-1").WhichOneof("party") == "endpoint"
-
-
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
         run(arguments)

@@ -1,9 +1,9 @@
 // A packet's way, with who decides at each place.
 import { useState } from "preact/hooks";
+import { ConnectionFields, useConnection } from "./connection";
 import { query, useData } from "./data";
 import { go } from "./route";
 import { Failure, Name, Waiting } from "./parts";
-import { ConnectionFields } from "./reach";
 
 interface Verdict {
   action: string;
@@ -16,6 +16,17 @@ interface Verdict {
   audited: string[];
 }
 
+interface Steering {
+  policy: string;
+  rule: number;
+  direction: string;
+  devices: { device: string; network: string; address: string; up: boolean; drain: boolean }[];
+  node: string;
+  hops: string[];
+  hops_back: string[];
+  description: string;
+}
+
 interface Explanation {
   source_address: string;
   destination_address: string;
@@ -23,14 +34,14 @@ interface Explanation {
   egress?: Verdict;
   ingress?: Verdict;
   path: { kind: string; hops: string[]; description: string };
+  steering?: Steering;
   unrealized_nodes: string[];
 }
 
 export function ExplainView({ query: chosen }: { query: URLSearchParams }) {
   const [source, setSource] = useState(chosen.get("source") ?? "");
   const [destination, setDestination] = useState(chosen.get("destination") ?? "");
-  const [protocol, setProtocol] = useState(chosen.get("protocol") ?? "");
-  const [port, setPort] = useState(chosen.get("port") ?? "");
+  const connection = useConnection(chosen);
   const asked = chosen.get("source") && chosen.get("destination") ? `/api/explain${query(Object.fromEntries(chosen))}` : null;
   const { value, error } = useData<{ explanations?: Explanation[] }>(asked, ["policies", "map", "nodes"]);
   return (
@@ -43,7 +54,7 @@ export function ExplainView({ query: chosen }: { query: URLSearchParams }) {
         class="filter"
         onSubmit={(event) => {
           event.preventDefault();
-          go(`/explain${query({ source, destination, protocol, port })}`);
+          go(`/explain${query({ source, destination, ...connection.values })}`);
         }}
       >
         <label>
@@ -52,14 +63,7 @@ export function ExplainView({ query: chosen }: { query: URLSearchParams }) {
         <label>
           To <input required value={destination} onInput={(event) => setDestination(event.currentTarget.value)} />
         </label>
-        <ConnectionFields
-          protocol={protocol}
-          port={port}
-          onChange={(newProtocol, newPort) => {
-            setProtocol(newProtocol);
-            setPort(newPort);
-          }}
-        />
+        <ConnectionFields connection={connection} />
         <button type="submit">Explain</button>
       </form>
       <p class="quiet">
@@ -97,10 +101,10 @@ function One({ item, source, destination }: { item: Explanation; source: string;
           <Name>{source}</Name>
         </li>
         {item.egress && <Gate title="leaves" verdict={item.egress} />}
-        {item.path.hops.map((hop) => (
+        {(item.steering?.hops.length ? item.steering : item.path).hops.map((hop) => (
           <li class="place hop">
-            <span class="what">{hop.includes(".") || hop.includes(":") ? "gateway or node" : "node"}</span>
-            <Name>{hop}</Name>
+            <span class="what">{kind(hop)}</span>
+            <Name>{hop.replace(/^(node|group) /, "")}</Name>
           </li>
         ))}
         {item.ingress && <Gate title="arrives" verdict={item.ingress} />}
@@ -110,6 +114,7 @@ function One({ item, source, destination }: { item: Explanation; source: string;
         </li>
       </ol>
       <p class="quiet">{item.path.description}</p>
+      {item.steering && <Devices steering={item.steering} />}
       {(["egress", "ingress"] as const).map((direction) => {
         const verdict = item[direction];
         return verdict && <Reason title={direction} verdict={verdict} decides={verdict.action === item.action} />;
@@ -121,6 +126,42 @@ function One({ item, source, destination }: { item: Explanation; source: string;
         </p>
       )}
     </section>
+  );
+}
+
+function kind(hop: string): string {
+  if (hop.startsWith("group ")) return "group of devices";
+  return hop.includes(".") || hop.includes(":") ? "gateway or node" : "node";
+}
+
+function Devices({ steering }: { steering: Steering }) {
+  const direction = steering.direction.replace("POLICY_DIRECTION_", "").toLowerCase();
+  return (
+    <div class="reason">
+      <h3>devices</h3>
+      <p>
+        <Name>{steering.description}</Name>, by {direction} rule {steering.rule} of <Name>{steering.policy}</Name>
+        {steering.node && (
+          <>
+            , on node <Name>{steering.node}</Name>
+          </>
+        )}
+      </p>
+      <ul>
+        {steering.devices.map((each) => (
+          <li>
+            <Name>{each.device}</Name> (<Name>{each.address}</Name> on <Name>{each.network}</Name>):{" "}
+            <span class={each.up ? "" : "bad"}>{each.up ? "up" : "down"}</span>
+            {each.drain && ", takes no new connections"}
+          </li>
+        ))}
+      </ul>
+      {steering.hops_back.length > 0 && (
+        <p class="quiet">
+          Answers go by <Name>{steering.hops_back.join(" > ")}</Name>
+        </p>
+      )}
+    </div>
   );
 }
 

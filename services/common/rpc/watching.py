@@ -33,7 +33,7 @@ class Watch(Generic[Stub, Message]):
     begin: Callable[[], None]
     """A stream begins: the messages that follow are all there is, up to the one that says so."""
     take: Callable[[Message], None]
-    following: Callable[[str], None]
+    following: Callable[[str], None] = lambda _: None
     """Called with "" when the watch is up, and with the reason when it is not."""
 
 
