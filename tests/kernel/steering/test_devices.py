@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import re
 import socket
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -22,7 +24,7 @@ from tests.kernel.steering.cluster_site import (
     Site,
     until,
 )
-from tests.kernel.steering.firewall import heard, outgoing
+from tests.kernel.steering.firewall import Flow, heard, outgoing
 
 TCP = socket.IPPROTO_TCP
 
@@ -132,20 +134,27 @@ async def test_no_packet_goes_another_way_without_agent_and_policy(site: Site) -
             (device,) = (one for one in site.firewalls if one.sees())
             await until(site.remembered)
             outgoing(asked), outgoing(answered), device.seen()
+            seen, sent = Counter[Flow](), Counter[Flow]()
+
+            def read() -> None:
+                """Before captures are full."""
+                seen.update(device.seen())
+                sent.update(outgoing(asked) + outgoing(answered))
+
             for name in ("policy", "n1", "n2"):
                 site.cluster.kill(name)
                 assert await client.talk()
             for name in ("policy", "n1", "n2"):
                 site.cluster.start(name)
-            beside = asyncio.create_task(_talk(client))
+            beside = asyncio.create_task(_talk(client, read))
             await until(site.again)
             beside.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await beside
             assert await client.talk()
-            seen = device.seen()
-            assert seen[TCP, here, there] == outgoing(asked)[TCP, here, there]
-            assert seen[TCP, there, here] == outgoing(answered)[TCP, there, here]
+            read()
+            for flow in ((TCP, here, there), (TCP, there, here)):
+                assert seen[flow] == sent[flow]
             fresh = Client(site, "web", PORT)
             with contextlib.closing(fresh):
                 assert await fresh.connect()
@@ -211,9 +220,10 @@ async def test_rules_and_groups_hold_each_other(site: Site) -> None:
         await site.driver.call("DeleteDeviceGroup", {"name": "firewalls"})
 
 
-async def _talk(client: Client) -> None:
+async def _talk(client: Client, each: Callable[[], None]) -> None:
     while True:
         assert await client.talk(WAIT)
+        each()
 
 
 async def _probe(site: Site, *targets: str) -> None:
