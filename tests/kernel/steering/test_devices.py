@@ -24,7 +24,7 @@ from tests.kernel.steering.cluster_site import (
     Site,
     until,
 )
-from tests.kernel.steering.firewall import Flow, heard, outgoing
+from tests.kernel.steering.firewall import Flow, heard, incoming
 
 TCP = socket.IPPROTO_TCP
 
@@ -129,17 +129,19 @@ async def test_no_packet_goes_another_way_without_agent_and_policy(site: Site) -
             contextlib.closing(site.capture("ask")) as asked,
             contextlib.closing(site.capture("web")) as answered,
         ):
+            for one in site.firewalls:
+                one.seen()
             assert await client.connect()
             assert await client.talk()
-            (device,) = (one for one in site.firewalls if one.sees())
+            first = {one: one.seen() for one in site.firewalls}
+            (device,) = (one for one, flows in first.items() if flows[TCP, here, there])
+            seen, got = first[device], Counter[Flow]()
             await until(site.remembered)
-            outgoing(asked), outgoing(answered), device.seen()
-            seen, sent = Counter[Flow](), Counter[Flow]()
 
             def read() -> None:
-                """Before captures are full."""
+                """Before captures are full; what has come to an end has passed the device."""
+                got.update(incoming(asked) + incoming(answered))
                 seen.update(device.seen())
-                sent.update(outgoing(asked) + outgoing(answered))
 
             for name in ("policy", "n1", "n2"):
                 site.cluster.kill(name)
@@ -154,7 +156,7 @@ async def test_no_packet_goes_another_way_without_agent_and_policy(site: Site) -
             assert await client.talk()
             read()
             for flow in ((TCP, here, there), (TCP, there, here)):
-                assert seen[flow] == sent[flow]
+                assert 0 < got[flow] <= seen[flow]
             fresh = Client(site, "web", PORT)
             with contextlib.closing(fresh):
                 assert await fresh.connect()
