@@ -61,7 +61,7 @@ async def test_a_connection_is_moved_to_a_device_that_knows_it(site: Site) -> No
     for one in site.firewalls:
         one.set_loose(loose=True)  # as if they shared what they know
     try:
-        async with Server(site, "web", PORT), connected(site, 12) as devices:
+        async with Server(site, "web", PORT), connected(site, 40) as devices:
             gone = next(iter(devices.values()))
             site.kill(gone)
             await site.become("down", gone)
@@ -81,7 +81,7 @@ async def test_a_connection_is_moved_to_a_device_that_knows_it(site: Site) -> No
 
 async def test_a_connection_is_cut_until_its_device_is_back(site: Site) -> None:
     await site.group(onLoss="DEVICE_ON_LOSS_CUT")
-    async with Server(site, "web", PORT), connected(site, 12) as devices:
+    async with Server(site, "web", PORT), connected(site, 40) as devices:
         cut, gone = next(iter(devices.items()))
         site.kill(gone)
         await site.become("down", gone)
@@ -130,7 +130,7 @@ async def test_the_next_group_takes_what_finds_the_first_one_down(site: Site) ->
 
 async def test_a_group_below_its_threshold_takes_nothing_new(site: Site) -> None:
     await site.group(thresholdPercent=60)
-    async with Server(site, "web", PORT), connected(site, 12) as devices:
+    async with Server(site, "web", PORT), connected(site, 40) as devices:
         assert set(devices.values()) == set(FIREWALLS)
         *gone, left = FIREWALLS
         site.kill(gone[0])
