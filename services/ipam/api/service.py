@@ -31,6 +31,7 @@ from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
+from services.ipam.api.held_rooms_kept import HeldRoomsKept
 from services.ipam.api.reading_ahead import ReadingAhead
 from services.ipam.api.tenant_limits import METHODS, is_visible, limits, visible, without_others
 from services.ipam.api.trail import Trail
@@ -89,6 +90,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._bounds = bounds
         self._trail = Trail()
         self._turns = Turns()
+        self._held_rooms = HeldRoomsKept(replica, self._turns)
         self._checking = asyncio.Lock()
 
     # Allocation.
@@ -416,7 +418,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateGroups(
         self, request: pb.EvaluateGroupsRequest, context: Context
     ) -> pb.EvaluateGroupsResponse:
-        return await evaluate_groups(self._replica, self._turns, request)
+        return await evaluate_groups(self._replica, self._turns, self._held_rooms, request)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context

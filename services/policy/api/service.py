@@ -129,8 +129,9 @@ class PolicyService(DeviceMethods):
     ) -> api.ApplyPoliciesResponse:
         self._store.check_in_sync()
         networks = dict(self._engine.networks)
+        groups = frozenset(self._store.feed.devices.groups)
         # a file of thousands of policies takes a second: not on the loop
-        wanted, warnings = await asyncio.to_thread(set_messages.read, request, networks)
+        wanted, warnings = await asyncio.to_thread(set_messages.read, request, networks, groups)
         how = How(validate_only=request.validate_only, tenants=limits("ApplyPolicies", context))
         return _applied(await self._changes.apply(wanted, how), warnings)
 
