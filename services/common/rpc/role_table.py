@@ -66,12 +66,21 @@ def _node(request: Any) -> Iterable[str]:
     return (request.node,)
 
 
+def _to_node(request: Any) -> Iterable[str]:
+    return (request.to_node,)
+
+
 _IPAM: Final[Mapping[str, Row]] = {
     "AllocateAddress": _or_node(ORCHESTRATORS, _spec_node),
     "AllocateAddresses": _or_node(ORCHESTRATORS, _spec_nodes),
     "AllocateStream": ORCHESTRATORS,
     "ReleaseAddress": _or_node(ORCHESTRATORS, _spec_node),
     "MoveAddress": ORCHESTRATORS,
+    "PrepareMove": ORCHESTRATORS,
+    "ReportReady": _agents(_node),
+    "ActivateMove": _or_node(ORCHESTRATORS, _to_node, "what moves to its own"),
+    "AbortMove": ORCHESTRATORS,
+    "GetMove": READERS,
     "ReleaseAddresses": _or_node(ORCHESTRATORS, _spec_nodes),
     "GetAddress": _or_node(READERS, None, "what its own has"),
     "ListAddresses": _or_node(READERS, _node),

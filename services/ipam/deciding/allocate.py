@@ -50,9 +50,11 @@ def allocate(ledger: Ledger, command: Allocate, terms: Terms) -> Allocated:
 def _again(ledger: Ledger, command: Allocate) -> Allocated:
     """What a name has already, if it is what the command asks for."""
     places = ledger.index.places(command.name)
-    block = places[0][0]
+    block, offset = places[0]
+    visit, owner = block.visit(offset), command.owner
     same = (
-        block.owner == command.owner
+        (block.tenant, block.segment) == owner[1:]
+        and owner.node in {visit.node, visit.to}
         and len(places) == len(command.addresses)
         and all(
             _satisfies(place, spec) for place, spec in zip(places, command.addresses, strict=True)
@@ -62,16 +64,20 @@ def _again(ledger: Ledger, command: Allocate) -> Allocated:
         raise AlreadyExists(
             f"{command.name!r} already has "
             + ", ".join(address_text(item.base + offset, item.bits) for item, offset in places)
-            + f" on node {block.node!r} for tenant {block.tenant!r}, segment {block.segment!r}",
+            + f" on node {visit.node!r} for tenant {block.tenant!r}, segment {block.segment!r}",
             reason="NAME_TAKEN",
             metadata={
                 "name": command.name,
-                "node": block.node,
+                "node": visit.node,
                 "tenant": block.tenant,
                 "segment": block.segment,
             },
         )
-    return Allocated([item.allocated(offset) for item, offset in places], existed=True)
+    return Allocated(
+        [item.allocated(offset) for item, offset in places],
+        existed=True,
+        arriving=owner.node != visit.node,
+    )
 
 
 def _satisfies(place: tuple[Block, int], spec: AddressSpec) -> bool:

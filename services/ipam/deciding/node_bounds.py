@@ -38,7 +38,9 @@ def allocate_within(ledger: Ledger, command: Allocate, terms: Terms) -> Allocate
     """
     places = ledger.index.places(command.name)
     if places:
-        if places[0][0].node != command.owner.node:
+        block, offset = places[0]
+        visit = block.visit(offset)
+        if command.owner.node not in {visit.node, visit.to}:
             raise AlreadyExists(
                 f"{command.name!r} has addresses already, elsewhere",
                 reason="NAME_TAKEN",

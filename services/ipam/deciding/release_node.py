@@ -23,11 +23,16 @@ _KEYS_EACH = 2 * ADDRESSES_MOST
 
 
 def nodes_in_use(ledger: Ledger) -> set[NodeName]:
-    return {
+    index = ledger.index
+    here = {
         node
-        for node, blocks in ledger.index.by_node.items()
-        if any(block.used for block in blocks.values())
+        for node, blocks in index.by_node.items()
+        if any(block.used > len(block.visits or ()) for block in blocks.values())
     }
+    visited = {
+        block.location(offset) for block in index.visited.values() for offset in block.visits or ()
+    }
+    return here | visited
 
 
 def plan(ledger: Ledger, command: PlanNodeRelease) -> None:
