@@ -43,7 +43,7 @@ console-test: setup ## Every page of the console in headless Chromium
 kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove Romana on a cluster of it
 	@PYTHON=$(BIN)/python tests/kubernetes/prepare $(KUBERNETES)
 	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks tests/kubernetes/chart \
-	  -o python_files='*.py' -p no:cacheprovider --timeout 900 -v $(ARGS)
+	  -o python_files='*.py' -p no:cacheprovider --timeout 2400 -v $(ARGS)
 
 packages: setup ## Wheels into dist/: romana, and romana-api for schedulers
 	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./protos 2> >(grep -v '^WARNING: Location' >&2)

@@ -150,6 +150,7 @@ def _check_names(lab: Lab) -> Iterator[Violation]:
         *(("nodes", number, node.name) for number, node in enumerate(lab.nodes)),
         *(("endpoints", number, each.name) for number, each in enumerate(lab.endpoints)),
         *(("machines", number, each.name) for number, each in enumerate(lab.machines)),
+        *(("firewalls", number, each.name) for number, each in enumerate(lab.firewalls)),
     )
     for kind, number, name in named:
         at = f"{kind}[{number}].name"
@@ -161,7 +162,7 @@ def _check_names(lab: Lab) -> Iterator[Violation]:
 
 
 def _check_places(lab: Lab) -> Iterator[Violation]:
-    """Whether nodes and machines are where their addresses say."""
+    """Whether nodes, machines and firewalls are where their addresses say."""
     networks = {network.name: network for network in lab.networks}
     racks = {rack.name: rack for rack in lab.racks}
     for number, node in enumerate(lab.nodes):
@@ -182,6 +183,7 @@ def _check_places(lab: Lab) -> Iterator[Violation]:
             else:
                 yield from _check_inside(network, address, here)
     yield from _check_machines(lab, networks)
+    yield from _check_firewalls(lab, networks)
 
 
 def _check_machines(lab: Lab, networks: Mapping[str, Network]) -> Iterator[Violation]:
@@ -194,6 +196,21 @@ def _check_machines(lab: Lab, networks: Mapping[str, Network]) -> Iterator[Viola
             yield Violation(f"{at}.network", f"{network.name} is routed: only nodes are behind it")
         else:
             yield from _check_inside(network, machine.address, f"{at}.address")
+
+
+def _check_firewalls(lab: Lab, networks: Mapping[str, Network]) -> Iterator[Violation]:
+    for number, each in enumerate(lab.firewalls):
+        at = f"firewalls[{number}].addresses"
+        if not each.addresses:
+            yield Violation(at, "a firewall is on at least one network")
+        for name, address in each.addresses.items():
+            network = networks.get(name)
+            if network is None:
+                yield Violation(f"{at}.{name}", f"no network {name!r}")
+            elif network.is_routed:
+                yield Violation(f"{at}.{name}", f"{name} is routed: only nodes are behind it")
+            else:
+                yield from _check_inside(network, address, f"{at}.{name}")
 
 
 def _check_inside(network: Network, address: Address, at: str) -> Iterator[Violation]:
@@ -224,6 +241,11 @@ def _check_taken(lab: Lab) -> Iterator[Violation]:
     ] + [
         (f"machines[{number}].address", machine.name, machine.address)
         for number, machine in enumerate(lab.machines)
+    ]
+    placed += [
+        (f"firewalls[{number}].addresses.{network}", each.name, address)
+        for number, each in enumerate(lab.firewalls)
+        for network, address in each.addresses.items()
     ]
     for at, name, address in placed:
         owner = taken.setdefault(address, name)

@@ -114,7 +114,10 @@ class Cluster:
         parts = [count(len(lab.vlans), "VLAN")] if lab.vlans else []
         if lab.racks:
             parts.append(f"{count(len(lab.racks), 'rack')} with routers")
-        return ", ".join([*parts, "a core router", count(len(lab.machines), "machine")])
+        parts += ["a core router", count(len(lab.machines), "machine")]
+        if lab.firewalls:
+            parts.append(count(len(lab.firewalls), "firewall"))
+        return ", ".join(parts)
 
     def down(self) -> list[str]:
         """Removes everything of this lab, whoever made it; returns whose namespaces there were."""

@@ -1,4 +1,4 @@
-"""The network of a lab: a bridge per VLAN, the core router, management, nodes, plain machines.
+"""The network of a lab: a bridge per VLAN, routers, management, nodes, machines, firewalls.
 
     fabric     the bridges: one per VLAN, one for management, two per rack
     router     an interface per VLAN with the gateway's address, and the access rules; one per rack
@@ -6,6 +6,7 @@
     RACK       the rack's router: an interface to the core router, one to the rack's nodes
     NODE       an interface per VLAN that it is on, one to its rack, and eth0 for management
     MACHINE    an interface on its VLAN, the gateway as default route
+    FIREWALL   an interface per VLAN that it is on, and rules that know connections
 
 The routers of all racks have the gateways of the routed networks, besides their own addresses, so
 that a network has one gateway and every node its rack's router for it: an anycast gateway.
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lab import acl
+from lab import acl, firewall
 from lab.links import Bridge, Cable, Entry, Own, PortVlan, Thing, Up, VlanLink, make
 from lab.namespaces import add, hosts_of, inside, path_of, remove, run, sysctl
 from lab.routing import CORE_INTERFACE, EVERYTHING, NODES_INTERFACE, Route, Routing
@@ -70,6 +71,7 @@ class Fabric:
             *(rack.name for rack in lab.racks),
             *(node.name for node in lab.nodes),
             *(machine.name for machine in lab.machines),
+            *(each.name for each in lab.firewalls),
         )
 
     def up(self) -> None:
@@ -92,12 +94,15 @@ class Fabric:
             self._filter(ROUTER, acl.rendered(lab))
             for rack in lab.racks:
                 self._filter(rack.name, acl.rendered_in_rack(lab))
+            for each in lab.firewalls:
+                self._filter(each.name, firewall.RULES)
+                sysctl(path_of(lab.name, each.name), firewall.TRACKING)
         except BaseException:
             down(lab.name)
             raise
 
-    def _filter(self, router: str, rules: str) -> None:
-        run(inside(path_of(self._lab.name, router), ["nft", "-f", "-"]), stdin=rules)
+    def _filter(self, host: str, rules: str) -> None:
+        run(inside(path_of(self._lab.name, host), ["nft", "-f", "-"]), stdin=rules)
 
     def _parameters(self, host: str) -> dict[str, int]:
         """Kernel parameters, before there is any interface."""
@@ -117,6 +122,8 @@ class Fabric:
                 "ipv4/conf/all/send_redirects": 0,
                 "ipv4/conf/default/send_redirects": 0,
             }
+        if host in {each.name for each in self._lab.firewalls}:
+            values |= firewall.PARAMETERS
         return values
 
     def _bridges(self) -> Iterator[Thing]:
@@ -147,9 +154,15 @@ class Fabric:
                 node.name, [vlan for vlan in lab.vlans if vlan.name in node.addresses]
             )
         for machine in lab.machines:
-            vlan = lab.network(machine.network)
-            bridge = TRUNK_BRIDGE if lab.trunk else vlan.interface
-            yield Plug(machine.name, vlan.interface, bridge, (vlan.vlan_id,))
+            yield self._access_plug(machine.name, lab.network(machine.network))
+        for each in lab.firewalls:
+            for name in each.addresses:
+                yield self._access_plug(each.name, lab.network(name))
+
+    def _access_plug(self, host: str, vlan: Network) -> Plug:
+        """Who has the VLAN untagged."""
+        bridge = TRUNK_BRIDGE if self._lab.trunk else vlan.interface
+        return Plug(host, vlan.interface, bridge, (vlan.vlan_id,))
 
     def _vlan_plugs(self, host: str, vlans: Sequence[Network]) -> Iterator[Plug]:
         if self._lab.trunk:
@@ -187,11 +200,7 @@ class Fabric:
         for node in lab.nodes:
             if node.name == host:
                 yield from self._at_node(node)
-        for machine in lab.machines:
-            if machine.name == host:
-                vlan = lab.network(machine.network)
-                yield Own(vlan.on_link(machine.address), vlan.interface)
-                yield _default(vlan.gateway)
+        yield from self._beside_nodes(host)
 
     def _at_core(self) -> Iterator[Thing]:
         lab = self._lab
@@ -232,6 +241,18 @@ class Fabric:
                 yield Own(rack.on_link(own), RACK_INTERFACE)
             for version in sorted({own.version for own in held}):
                 yield _default(rack.router_of(version))
+
+    def _beside_nodes(self, host: str) -> Iterator[Thing]:
+        """Addresses of a plain machine or a firewall, and default routes."""
+        lab = self._lab
+        addresses = {each.name: {each.network: each.address} for each in lab.machines}
+        addresses |= {each.name: {**each.addresses} for each in lab.firewalls}
+        gateways: dict[int, Address] = {}
+        for name, address in addresses.get(host, {}).items():
+            vlan = lab.network(name)
+            yield Own(vlan.on_link(address), vlan.interface)
+            gateways.setdefault(address.version, vlan.gateway)
+        yield from map(_default, gateways.values())
 
 
 def down(lab: str) -> list[str]:

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -161,7 +161,7 @@ def open_socket(path: Path, family: int, kind: int, protocol: int = 0) -> socket
     return call(path, opened)
 
 
-def sysctl(path: Path, values: dict[str, int]) -> None:
+def sysctl(path: Path, values: Mapping[str, int]) -> None:
     """Sets kernel parameters below /proc/sys/net; those of absent families are left out."""
 
     def write() -> None:

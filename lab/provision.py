@@ -2,7 +2,7 @@
 
 In the control namespace. Waits until topology, ipam and policy serve, PATIENCE times as long as
 else, applies the topology, registers the nodes with the interfaces that they have, and reserves the
-addresses of plain machines. Each step can be repeated.
+addresses of plain machines and firewalls. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -92,10 +92,13 @@ def registered(lab: Lab, node: Node) -> node_pb2.Node:
 
 
 def reservations(lab: Lab) -> list[block_pb2.Reservation]:
-    """So that no endpoint gets a plain machine's address."""
+    """So that no endpoint gets an address of a plain machine or a firewall."""
     made = []
     for vlan in lab.vlans:
         ranges = [str(each.address) for each in lab.machines if each.network == vlan.name]
+        ranges += [
+            str(each.addresses[vlan.name]) for each in lab.firewalls if vlan.name in each.addresses
+        ]
         if ranges:
             made.append(
                 block_pb2.Reservation(

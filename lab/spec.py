@@ -1,4 +1,4 @@
-"""What a lab's file says: VLANs, racks, the router between them, nodes, endpoints, plain machines.
+"""What a lab's file says: VLANs, racks, their routers, nodes, endpoints, machines, firewalls.
 
 `networks` and `topologies` are those of a topology file and are handed to the topology service;
 here only what the fabric is made of is looked at. Values only: `file` reads, `checks` checks.
@@ -171,8 +171,16 @@ class Machine(_Part):
     address: Address
 
 
+class Firewall(_Part):
+    """A device for policies to lead connections through: it forwards on its own interfaces."""
+
+    name: str
+    addresses: Mapping[str, Address]
+    """Its own, by VLAN. The gateway of the first of each family is its default route."""
+
+
 class Lab(_Part):
-    """All of it. Names of nodes, endpoints and machines are unique together."""
+    """All of it. Names of nodes, endpoints, machines and firewalls are unique together."""
 
     name: str
     networks: tuple[Network, ...]
@@ -182,6 +190,7 @@ class Lab(_Part):
     nodes: tuple[Node, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     machines: tuple[Machine, ...] = ()
+    firewalls: tuple[Firewall, ...] = ()
     trunk: bool = False
     """The router and each node have one interface with tagged frames of all their VLANs. The nodes'
     VLAN links are for agents to make. Needs a kernel with 802.1Q and VLAN-aware bridges."""

@@ -32,7 +32,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 
-FOLDERS = ("e2e", "kernel", "contract", "property", "unit")
+FOLDERS = ("docs", "e2e", "kernel", "contract", "property", "unit")
 """By how long a file takes, the longest first: what runs beside each other ends together."""
 
 
@@ -48,7 +48,8 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        here = Path(__file__).parent
+        folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else "docs"
         return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
 
     items.sort(key=place)

@@ -7,11 +7,13 @@ import gc
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc.aio
 import structlog
 from prometheus_client import CollectorRegistry
 from romana.agent.v1 import agent_service_pb2_grpc
+from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.agent.endpoints.collecting import collect
 from services.agent.kept import Kept
@@ -39,8 +41,12 @@ from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.metrics import LoopLag, new_registry
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
+
+if TYPE_CHECKING:  # it exists for type checkers only
+    from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +54,7 @@ _FLAGS = (
     Flag("--node", "NAME", "this node; the host's name by default"),
     Flag("--ipam", "ADDRESSES", "host:port, separated by commas"),
     Flag("--policy", "ADDRESSES", "host:port, separated by commas; none: nothing is enforced"),
-    Flag("--topology", "ADDRESS", "host:port"),
+    Flag("--topology", "ADDRESSES", "host:port, separated by commas"),
     Flag("--state-dir", "FOLDER", "survives a restart of the machine"),
 )
 
@@ -160,13 +166,16 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         tasks |= policy.tasks
         tasks["collecting"] = partial(collect, built.endpoints, policy.wanted)
     if settings.register_node:
-        channel = open_channel(
-            settings.topology, tls=settings.tls.files(), insecure=settings.insecure
+        topology: Replicas[TopologyServiceAsyncStub] = Replicas(
+            TopologyServiceStub,
+            settings.topology,
+            settings.tls.files(),
+            insecure=settings.insecure,
         )
-        life.on_stop(Phase.CLOSE, "topology", channel.close)
+        life.on_stop(Phase.CLOSE, "topology", topology.close)
         own = await asyncio.to_thread(spool.load_address)
         registering = build_registering(
-            settings, channel, kernel, spool, reconciler, own, built.letting_go.set_removed
+            settings, topology, kernel, spool, reconciler, own, built.letting_go.set_removed
         )
         tasks["registering"] = registering.run
         tasks["letting go"] = built.letting_go.run

@@ -19,11 +19,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-import grpc.aio
 import structlog
 from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as pb
-from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.agent.kernel.state import Interface
 from services.agent.streams.parsing import read_message
@@ -33,7 +31,7 @@ from services.common.model.names import NodeName
 from services.common.model.network import Address
 from services.common.model.node import Attachment
 from services.common.rpc.models import to_message
-from services.common.rpc.status import error_of
+from services.common.rpc.replicas import Replicas
 from services.common.socket_address import TcpAddress, parse_address
 
 if TYPE_CHECKING:
@@ -64,8 +62,8 @@ class Registering:
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
-        target: str,
+        topology: Replicas[TopologyServiceAsyncStub],
+        targets: Sequence[str],
         identity: Identity,
         interfaces: Callable[[], Awaitable[Sequence[Interface]]],
         found: Callable[[Sequence[Attachment]], Awaitable[None]],
@@ -77,8 +75,8 @@ class Registering:
         """Does nothing before `run`.
 
         Args:
-            channel: To topology.
-            target: Where that is.
+            topology: Any replica will do.
+            targets: Where they are.
             identity: What settings say.
             interfaces: Those of the kernel now.
             found: Is told the attachments that topology has.
@@ -86,8 +84,8 @@ class Registering:
             keep: Is told another one that it found.
             removed: Is told whether somebody has removed this node from topology.
         """
-        self._stub: TopologyServiceAsyncStub = TopologyServiceStub(channel)
-        self._target = target
+        self._topology = topology
+        self._targets = targets
         self._identity = identity
         self._interfaces = interfaces
         self._found = found
@@ -110,8 +108,6 @@ class Registering:
         while True:
             try:
                 node = await self._register()
-            except grpc.aio.AioRpcError as error:
-                failure: RomanaError = error_of(error)
             except RomanaError as error:
                 failure = error
             else:
@@ -152,12 +148,12 @@ class Registering:
     async def _register(self) -> node_pb2.Node:
         """Makes topology's node as it shall be; returns it."""
         try:
-            answer = await self._stub.GetNode(
-                pb.GetNodeRequest(name=self._identity.name), timeout=CALL_SECONDS
+            answer = await self._topology.call(
+                lambda stub: stub.GetNode,
+                pb.GetNodeRequest(name=self._identity.name),
+                CALL_SECONDS,
             )
-        except grpc.aio.AioRpcError as error:
-            if not isinstance(error_of(error), NotFound):
-                raise
+        except NotFound:
             return await self._create()
         there = answer.node
         wanted = node_pb2.Node()
@@ -166,13 +162,14 @@ class Registering:
         if wanted == there:
             return there
         try:
-            updated = await self._stub.UpdateNode(
-                pb.UpdateNodeRequest(node=wanted, request_id="agent"), timeout=CALL_SECONDS
+            updated = await self._topology.call(
+                lambda stub: stub.UpdateNode,
+                pb.UpdateNodeRequest(node=wanted, request_id="agent"),
+                CALL_SECONDS,
             )
-        except grpc.aio.AioRpcError as error:
-            if isinstance(error_of(error), Forbidden | InvalidInput):
-                # what topology has counts, such as another VLAN than settings say
-                await self._tell(_attachments(there))
+        except (Forbidden, InvalidInput):
+            # what topology has counts, such as another VLAN than settings say
+            await self._tell(_attachments(there))
             raise
         log.info("node_updated", node=self._identity.name)
         return updated.node
@@ -180,9 +177,10 @@ class Registering:
     async def _create(self) -> node_pb2.Node:
         wanted = node_pb2.Node(name=self._identity.name)
         await self._fill(wanted)
-        answer = await self._stub.RegisterNode(
+        answer = await self._topology.call(
+            lambda stub: stub.RegisterNode,
             pb.RegisterNodeRequest(node=wanted, request_id="agent", unless_removed=True),
-            timeout=CALL_SECONDS,
+            CALL_SECONDS,
         )
         log.info("node_registered", node=self._identity.name)
         return answer.node
@@ -236,8 +234,10 @@ class Registering:
         """With the address that its interface has, of the network's family; `known` if that has."""
         if attachment.address is not None:
             return attachment
-        answer = await self._stub.GetNetwork(
-            pb.GetNetworkRequest(name=attachment.network), timeout=CALL_SECONDS
+        answer = await self._topology.call(
+            lambda stub: stub.GetNetwork,
+            pb.GetNetworkRequest(name=attachment.network),
+            CALL_SECONDS,
         )
         version = ipaddress.ip_network(answer.network.cidr).version
         for interface in await self._interfaces():
@@ -258,7 +258,7 @@ class Registering:
 
     async def _main_address(self) -> Address:
         """The one that topology is reached from, else any that is not this machine's alone."""
-        candidates = [_source(self._target)]
+        candidates = [_source(target) for target in self._targets]
         candidates += [
             own.ip
             for interface in sorted(await self._interfaces(), key=lambda item: item.index)

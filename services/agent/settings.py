@@ -18,7 +18,6 @@ from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Attachment
 from services.common.model.rules import Protocol
 from services.common.process.settings import (
-    Address,
     Listed,
     MetricsSettings,
     Section,
@@ -115,7 +114,8 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     policy: Listed = ()
     """Replicas of policy: host:port each. None: nothing is enforced, and no table is made."""
     rules: RuleSettings = RuleSettings()
-    topology: Address = "127.0.0.1:9610"
+    topology: Listed = Field(("127.0.0.1:9610",), min_length=1)
+    """Replicas of topology: host:port each."""
     register_node: bool = True
     """Whether to register this node at topology."""
     tls: TlsSettings = TlsSettings()
@@ -160,7 +160,7 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     def failsafe(self) -> Failsafe:
         """What no policy on this node cuts off: what the rules' settings say, and the services,
         without which no mistake could be mended, at the ports where this node knows them."""
-        found = [parse_address(text) for text in (self.topology, *self.ipam, *self.policy)]
+        found = [parse_address(text) for text in (*self.topology, *self.ipam, *self.policy)]
         services = [
             Port(Protocol.TCP, address.port) for address in found if isinstance(address, TcpAddress)
         ]

@@ -118,15 +118,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
         where = f": {error.filename}" if error.filename else ""
         sys.stderr.write(f"Error: {error.strerror or error}{where}\n")
         sys.exit(ExitCode.REFUSED)
-    except Exception as error:  # noqa: BLE001  # the top: what is not a Failure is a defect
-        if os.environ.get("ROMANA_DEBUG"):
-            traceback.print_exc()
-        else:
-            sys.stderr.write(
-                f"Error: this is a defect in romana: {type(error).__name__}: {error}\n"
-                "Hint: the same again with ROMANA_DEBUG=1 shows where\n"
-            )
-        sys.exit(ExitCode.INTERNAL)
+    except Exception as error:  # noqa: BLE001  # the top
+        from services.ctl.failures.uncaught import exit_code_of  # noqa: PLC0415  # seldom needed
+
+        sys.exit(exit_code_of(error))
 
 
 def _options(

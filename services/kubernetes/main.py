@@ -21,7 +21,8 @@ from services.common.rpc.identity import Role
 from services.common.rpc.replicas import Replicas
 from services.common.rpc.serving import serve_metrics
 from services.kubernetes.api.extender import Extender
-from services.kubernetes.api.webhook import TopologyWebhook
+from services.kubernetes.api.webhook import Webhook
+from services.kubernetes.calls.devices import DeviceCalls
 from services.kubernetes.calls.follow_topology import PlacesFollower
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.policy import PolicyCalls
@@ -29,12 +30,19 @@ from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer, load_config
 from services.kubernetes.cluster.fresh import FreshReads
 from services.kubernetes.cluster.informer import Informer
-from services.kubernetes.cluster.kinds import NETWORKS, SIGNING_REQUESTS, TOPOLOGIES, WORDS
+from services.kubernetes.cluster.kinds import (
+    DEVICE_GROUPS,
+    NETWORKS,
+    SIGNING_REQUESTS,
+    TOPOLOGIES,
+    WORDS,
+)
 from services.kubernetes.cluster.lease import LeaseElection
 from services.kubernetes.cluster.recorder import Recorder
 from services.kubernetes.control.apply_topology import TopologyApplier
 from services.kubernetes.control.binding import Binder
 from services.kubernetes.control.collecting import Collecting
+from services.kubernetes.control.device_groups import DeviceGroups
 from services.kubernetes.control.followed import Followed, follow
 from services.kubernetes.control.keeping import Keeping
 from services.kubernetes.control.leading import Leading
@@ -64,6 +72,7 @@ class Parts:
     recorder: Recorder
     metrics: ControllerMetrics
     policy: PolicyCalls
+    devices: DeviceCalls
     topology: TopologyCalls
     ipam: IpamCalls
     keeping: Keeping
@@ -121,6 +130,7 @@ def _parts(
         recorder,
         metrics,
         PolicyCalls(policy),
+        DeviceCalls(policy),
         TopologyCalls(topology),
         ipam_calls,
         Keeping(ipam_calls, recorder),
@@ -163,6 +173,13 @@ def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: 
         lambda changed: TopologyApplier(topologies, parts.topology, parts.server, changed),
     )
     life.start("romanatopologies", topologies.run())
+    groups = Informer(parts.server, DEVICE_GROUPS, parts.metrics)
+    devices = leading.add(
+        "devices",
+        lambda changed: DeviceGroups(groups, parts.devices, parts.server, changed, policy.mark_led),
+    )
+    leading.also("devices shown", devices.run)
+    life.start("romanadevicegroups", groups.run())
     networks = Informer(parts.server, NETWORKS, parts.metrics)
     showing = NetworkShowing(networks, parts.topology, parts.ipam, parts.server)
     leading.also("networks", showing.run)
@@ -195,7 +212,7 @@ async def _serve_webhook(life: Lifecycle, settings: KubernetesSettings, parts: P
     tls = settings.webhook.serving()
     if tls is None:
         return
-    http = HttpServer("webhook", TopologyWebhook(parts.topology).routes)
+    http = HttpServer("webhook", Webhook(parts.topology, parts.devices).routes)
     await _serve_http(life, "webhook", http, settings.webhook.address, tls)
 
 

@@ -205,6 +205,9 @@ class Endpoint:
     """Nodes that it is moving to and that have attached it, with the instance of the attach."""
     labels_follow: bool = False
     """The agent says: it has no rules before an orchestrator has said its labels."""
+    only_of_tenant: bool = False
+    """Said by somebody who is limited to the tenant: worth nothing for another tenant's endpoint of
+    that name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,23 +36,19 @@ WAIT = 60.0
 @pytest.fixture(scope="session")
 def cluster(engine: Engine) -> Iterator[Engine]:
     """Everything runs, from empty volumes."""
-    engine.compose("down", "--volumes", "--remove-orphans")
+    engine.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
     try:
         up(engine, "from nothing")
         yield engine
     finally:
         logs = engine.attempt(DOCKER, "compose", "logs", "--no-color").stdout
         (FOLDER / "containers.log").write_text(logs)
-        engine.attempt(DOCKER, "compose", "down", "--volumes", "--remove-orphans")
+        everything = ("--profile", "*", "down", "--volumes", "--remove-orphans")
+        engine.attempt(DOCKER, "compose", *everything)
 
 
 def services(engine: Engine) -> list[str]:
-    """All of them; without Grafana where its image is not to be had."""
-    found = engine.compose("config", "--services").split()
-    image = next(word for word in engine.compose("config", "--images").split() if "grafana" in word)
-    if engine.attempt(DOCKER, "image", "inspect", image).returncode:
-        found.remove("grafana")
-    return found
+    return engine.compose("config", "--services").split()
 
 
 def up(engine: Engine, how: str, *options: str) -> None:
@@ -73,7 +69,7 @@ def unwell(engine: Engine) -> list[str]:
     return [
         item["Name"]
         for item in found
-        if item["Service"] not in {"apply", "endpoints"}
+        if item["Service"] not in {"apply", "endpoints", "certificates"}
         and (item["State"] != "running" or item["Health"] not in {"", "healthy"})
     ]
 
@@ -102,8 +98,8 @@ def romana(engine: Engine, *arguments: str) -> object:
 
 
 def there(engine: Engine, number: int = 1) -> tuple[str, str]:
-    """Where a replica of ipam is published: a restart may take the next port of the range."""
-    return "--ipam-address", engine.compose("port", f"--index={number}", "ipam", "9620").strip()
+    """Where a replica of ipam is published."""
+    return "--ipam-address", {1: "127.0.0.1:9620", 2: "127.0.0.1:9622"}[number]
 
 
 def allocate(engine: Engine, name: str, node: str, tenant: str, replica: int = 1) -> None:
@@ -162,7 +158,10 @@ def ask_prometheus(engine: Engine, path: str) -> dict[str, object]:
 
 def test_the_file_is_valid_for_both_composes(engine: Engine) -> None:
     everything = engine.compose("--profile", "full", "config", "--services").split()
-    assert set(engine.do("docker-compose", "config", "--services").split()) == set(everything)
+    both = ("docker-compose", "-f", "compose.yaml", "-f", "tls.yaml", "config", "--services")
+    assert set(engine.do("docker-compose", "config", "--services").split()) >= set(everything)
+    assert set(engine.do(*both).split()) >= {*everything, "certificates"}
+    assert not {"grafana", "ipam-2", "policy-2"} & set(everything)
     minimal = engine.compose("--profile", "minimal", "config", "--services").split()
     assert {"etcd", "topology", "ipam", "apply"} <= set(minimal)
     assert not {"router", "prometheus", "grafana", "agent-qa-1"} & set(minimal)
@@ -302,7 +301,7 @@ def test_policy_is_enforced_within_a_vlan(cluster: Engine) -> None:
 
 
 def policy_there(engine: Engine) -> tuple[str, str]:
-    return "--policy-address", engine.compose("port", "policy", "9630").strip()
+    return "--policy-address", "127.0.0.1:9630"
 
 
 def test_the_console_shows_the_cluster(cluster: Engine) -> None:
@@ -511,33 +510,47 @@ def test_a_killed_agent_loses_no_packet(cluster: Engine) -> None:
 
 
 def test_a_second_replica_takes_over(cluster: Engine) -> None:
-    cluster.compose(
-        *("up", "-d", "--no-build", "--no-recreate", "--scale", "ipam=2"), *services(cluster)
-    )
+    replicas = ("ipam-2", "policy-2")
+    cluster.compose("up", "-d", "--no-build", "--no-recreate", *services(cluster), *replicas)
     until("everything is healthy", lambda: not unwell(cluster))
     until("Prometheus sees two", lambda: len(query(cluster, "romana_ipam_active")) == 2)
     assert sum(query(cluster, "romana_ipam_active").values()) == 1
     before = given(cluster)
-    assert there(cluster, 1) != there(cluster, 2)
-    # writes through either: a standby passes them on to the other, by the name that Docker made up
+    assert query(cluster, "romana_ipam_active").keys() == {"ipam-1", "ipam-2"}
+    # writes through either: a standby passes them on to the other
     allocate(cluster, "by-0", "qa-1", "qa", 1)
     allocate(cluster, "by-1", "qa-1", "qa", 2)
     assert given(cluster).keys() == before.keys() | {"by-0", "by-1"}
     cluster.do(DOCKER, "stop", "romana-ipam-1")
     allocate(cluster, "by-2", "qa-1", "qa", 2)
-    cluster.compose("up", "-d", "--no-build", "--scale", "ipam=1", *services(cluster))
+    cluster.compose("up", "-d", "--no-build", *services(cluster))
+    cluster.compose("rm", "-s", "-f", *replicas)
     until("everything is healthy", lambda: not unwell(cluster))
     assert given(cluster).keys() == before.keys() | {"by-0", "by-1", "by-2"}
 
 
 def test_down_and_up_keeps_every_allocation(cluster: Engine) -> None:
     before = given(cluster)
+    ports = published(cluster)
     assert set(ENDPOINTS) < set(before)
     cluster.compose("down")
     up(cluster, "from volumes")
     assert given(cluster) == before
+    assert published(cluster) == ports
     assert reaches(cluster, "t1", "t3") == "ttl=62"
     assert reaches(cluster, "t1", "q1") == "filtered by the router"
+
+
+def published(engine: Engine) -> list[str]:
+    """Where ports of all containers are on this machine."""
+    names = engine.compose("ps", "--format", "{{.Name}}").split()
+    found = []
+    for container in engine.inspect(*names):
+        settings = container["NetworkSettings"]
+        assert isinstance(settings, dict)
+        if settings["Ports"]:
+            found.append(f"{container['Name']} {settings['Ports']}")
+    return sorted(found)
 
 
 def test_the_first_compose_runs_it_too(cluster: Engine) -> None:
@@ -556,3 +569,59 @@ def test_the_first_compose_runs_it_too(cluster: Engine) -> None:
         assert given(cluster) == before
     finally:
         cluster.do("docker-compose", "down", timeout=120)
+
+
+# --- with TLS -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_tls(cluster: Engine, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Everything runs anew, with tls.yaml; the environment of an operator on this machine."""
+    cluster.compose("down", "--volumes")
+    cluster.environment["COMPOSE_FILE"] = "compose.yaml:tls.yaml"
+    try:
+        up(cluster, "with TLS")
+        cluster.compose("cp", "certificates:/tls/operator", str(tmp_path / "operator"))
+        files = {"CA": "ca.pem", "CERT": "own.pem", "KEY": "own.key"}
+        yield {
+            f"ROMANA_TLS_{name}": str(tmp_path / "operator" / file) for name, file in files.items()
+        }
+    finally:
+        cluster.compose("--profile", "*", "down", "--volumes")
+        del cluster.environment["COMPOSE_FILE"]
+
+
+def test_with_tls_it_does_the_same_for_whom_has_a_certificate(
+    cluster: Engine, with_tls: dict[str, str]
+) -> None:
+    asking = (*cluster.prefix(), ROMANA, "address", "list", "-o", "json")
+    refused = cluster.attempt(*asking)
+    assert refused.returncode != 0
+    assert "TLS" in refused.stderr
+    cluster.environment |= with_tls
+    try:
+        assert set(ENDPOINTS) == set(given(cluster))
+        states = romana(cluster, "status")
+        assert isinstance(states, list)
+        assert {item["health"] for item in states} == {"serving"}
+        assert reaches(cluster, "t1", "t3") == "ttl=62"
+        assert reaches(cluster, "t1", "q1") == "filtered by the router"
+        replicas = ("ipam-2", "policy-2")
+        cluster.compose("up", "-d", "--no-build", "--no-recreate", *services(cluster), *replicas)
+        until("everything is healthy", lambda: not unwell(cluster))
+        allocate(cluster, "by-0", "qa-1", "qa", 1)
+        allocate(cluster, "by-1", "qa-1", "qa", 2)
+        assert {"by-0", "by-1"} <= given(cluster).keys()
+    finally:
+        for name in with_tls:
+            del cluster.environment[name]
+
+
+def test_a_container_has_no_key_but_its_own(cluster: Engine, with_tls: dict[str, str]) -> None:
+    assert with_tls
+    shown = cluster.inside("agent-qa-1", "sh", "-c", "cat /tls/own.pem; ls /tls /authority || true")
+    assert set(re.findall(r"(?m)^\S+\.(?:pem|key)$", shown)) == {"ca.pem", "own.pem", "own.key"}
+    etcd = ("etcdctl", "get", "--prefix", "--keys-only", "/romana")
+    assert "/romana" in cluster.inside("etcd", *etcd)
+    stranger = cluster.attempt_inside("etcd", ["env", "ETCDCTL_CERT=", "ETCDCTL_KEY=", *etcd])
+    assert stranger.returncode != 0

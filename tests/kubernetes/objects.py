@@ -147,7 +147,7 @@ class Pods:
     def wait(self, *names: tuple[str, str]) -> None:
         """Waits until pods are Ready, by namespace and name."""
         for space, name in names:
-            wait = ("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
+            wait = ("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=240s")
             self.cluster.kubectl("-n", space, *wait)
 
     def get(self, name: str, space: str = "default") -> Any:

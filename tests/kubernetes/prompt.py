@@ -24,7 +24,7 @@ from tests.kubernetes.shell import Failed
 ECHO = 7
 PAUSE = 0.004
 SILENCE = 0.4
-SECONDS = 30.0
+SECONDS = 90.0
 MERGE = "application/merge-patch+json"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SECONDS = 90.0
+SECONDS = 240.0
 """At most, for any one thing to come up, on a busy machine."""
 
 

@@ -26,8 +26,8 @@ class Authority:
         )
 
     def issue(self, name: str, *, usage: str = "serverAuth,clientAuth", uri: str = "") -> TlsFiles:
-        """A certificate for 127.0.0.1 and localhost; `uri` is a role."""
-        names = ["IP:127.0.0.1", "DNS:localhost", *([f"URI:{uri}"] if uri else [])]
+        """A certificate for 127.0.0.1 and localhost; `uri` is a role, or several with blanks."""
+        names = ["IP:127.0.0.1", "DNS:localhost", *(f"URI:{one}" for one in uri.split())]
         request, key, certificate, extensions = (
             self._folder / f"{name}.{end}" for end in ("csr", "key", "pem", "ext")
         )

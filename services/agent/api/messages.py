@@ -13,10 +13,12 @@ from romana.sync.v1 import sync_pb2
 from services.agent.endpoints.spec import (
     DEFAULT_INTERFACE,
     EndpointSpec,
+    read_mac,
+    read_route,
     violations,
 )
 from services.agent.endpoints.view import EndpointState, EndpointView
-from services.agent.kernel.wiring import gateway_of
+from services.agent.kernel.wiring import DefaultRoute, gateway_of
 from services.agent.model import AddressWant
 from services.agent.status import NodeStatus, PolicyStatus
 from services.common.errors import InvalidInput, Violation
@@ -27,6 +29,12 @@ _FAMILIES: Final = {
     allocation_pb2.FAMILY_UNSPECIFIED: 0,
     allocation_pb2.FAMILY_IPV4: 4,
     allocation_pb2.FAMILY_IPV6: 6,
+}
+_DEFAULT_ROUTES: Final = {
+    endpoint_pb2.ENDPOINT_DEFAULT_ROUTE_UNSPECIFIED: DefaultRoute.AUTO,
+    endpoint_pb2.ENDPOINT_DEFAULT_ROUTE_AUTO: DefaultRoute.AUTO,
+    endpoint_pb2.ENDPOINT_DEFAULT_ROUTE_ALWAYS: DefaultRoute.ALWAYS,
+    endpoint_pb2.ENDPOINT_DEFAULT_ROUTE_NEVER: DefaultRoute.NEVER,
 }
 _STATES: Final = {
     EndpointState.ATTACHING: endpoint_pb2.ENDPOINT_STATE_ATTACHING,
@@ -49,6 +57,7 @@ def parse_spec(message: endpoint_pb2.EndpointSpec) -> EndpointSpec:
     else:
         namespace, interface = "", message.target.interface.interface
     found: list[Violation] = []
+    default_route, routes, mac = _ways(message, found, is_container=target == "namespace")
     wants = []
     for index, item in enumerate(message.addresses):
         path = f"spec.addresses[{index}]"
@@ -73,11 +82,48 @@ def parse_spec(message: endpoint_pb2.EndpointSpec) -> EndpointSpec:
         mtu=message.mtu,
         labels=dict(message.labels),
         labels_follow=message.labels_follow,
+        default_route=default_route,
+        routes=routes,
+        mac=mac,
     )
     found += violations(spec)
     if found:
         raise InvalidInput.of(found)
     return spec
+
+
+def _ways(
+    message: endpoint_pb2.EndpointSpec, found: list[Violation], *, is_container: bool
+) -> tuple[DefaultRoute, tuple[str, ...], str]:
+    """Default route, further routes and MAC address; adds what is wrong with them."""
+    given = {
+        "default_route": message.default_route,
+        "routes": len(message.routes),
+        "mac": message.mac,
+    }
+    if not is_container:
+        found += [
+            Violation(f"spec.{name}", "is for containers: this interface is there already")
+            for name, value in given.items()
+            if value
+        ]
+        return DefaultRoute.AUTO, (), ""
+    if message.default_route not in _DEFAULT_ROUTES:
+        problem = f"{message.default_route} is not an EndpointDefaultRoute"
+        found.append(Violation("spec.default_route", problem))
+    routes: dict[str, None] = {}
+    for index, text in enumerate(message.routes):
+        try:
+            routes[str(read_route(text))] = None
+        except ValueError as error:
+            found.append(Violation(f"spec.routes[{index}]", str(error)))
+    mac = ""
+    try:
+        mac = read_mac(message.mac) if message.mac else ""
+    except ValueError as error:
+        found.append(Violation("spec.mac", str(error)))
+    default_route = _DEFAULT_ROUTES.get(message.default_route, DefaultRoute.AUTO)
+    return default_route, tuple(routes), mac
 
 
 def parse_name(text: str) -> EndpointName:

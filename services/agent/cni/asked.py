@@ -24,21 +24,18 @@ A runtime may demand addresses (IP of CNI_ARGS, `args.cni.ips` and `args.cni.add
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from services.agent.cni.protocol import BAD_CONFIGURATION, CniError, Json, Request
-from services.agent.endpoints.spec import EndpointSpec
+from services.agent.endpoints.spec import EndpointSpec, read_mac, read_route
 from services.agent.kernel.wiring import DefaultRoute
 from services.agent.model import AddressWant, WantedEndpoint
-from services.common.model.addresses import read_interface, read_prefix
+from services.common.model.addresses import read_interface
 from services.common.model.names import NetworkName, Segment, Tenant
 from services.common.model.network import Prefix
 
 SEGMENT_LABEL: Final = "romana.io/segment"
-
-_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def spec_of(request: Request) -> EndpointSpec:
@@ -189,11 +186,9 @@ def _routes(config: Json) -> tuple[str, ...]:
             others = ", ".join(sorted(item.keys() - {"dst"}))
             raise CniError(BAD_CONFIGURATION, f"{path}: has {others}: it takes dst alone")
         try:
-            prefix = read_prefix(str(item.get("dst", "")))
+            prefix = read_route(str(item.get("dst", "")))
         except ValueError as error:
             raise CniError(BAD_CONFIGURATION, f"{path}.dst: {error}") from None
-        if not prefix.prefixlen:
-            raise CniError(BAD_CONFIGURATION, f"{path}.dst: {prefix} is what defaultRoute is about")
         found[prefix] = None
     return tuple(map(str, found))
 
@@ -206,12 +201,10 @@ def _mac(request: Request) -> str:
         ("runtimeConfig.mac", text_of(object_of(request.config, "runtimeConfig"), "mac")),
     ):
         if text:
-            digits = text.lower().replace("-", ":")
-            if not _MAC.fullmatch(digits) or int(digits[:2], 16) & 1 or not digits.strip("0:"):
-                raise CniError(
-                    BAD_CONFIGURATION, f"{path}: {text[:80]!r} is not the MAC address of a machine"
-                )
-            return digits
+            try:
+                return read_mac(text)
+            except ValueError as error:
+                raise CniError(BAD_CONFIGURATION, f"{path}: {error}") from None
     return ""
 
 

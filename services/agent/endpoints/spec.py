@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_network
+from typing import Final
 
 from services.agent.kernel.wiring import DefaultRoute, Wiring
 from services.agent.model import AddressWant, EndpointAddress, LocalEndpoint
 from services.common.errors import Violation
 from services.common.model import names
+from services.common.model.addresses import read_prefix
 from services.common.model.names import EndpointName, Segment, Tenant
+from services.common.model.network import Prefix
 
 DEFAULT_INTERFACE = "eth0"
 MTU_LEAST = 68
@@ -19,6 +23,7 @@ MTU_LEAST = 68
 MTU_MOST = 65535
 ADDRESSES_MOST = 16
 """As in ipam."""
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,22 @@ class Record:
     stage: Stage
     endpoint: LocalEndpoint | None = None
     """When attached, or on its way to be detached."""
+
+
+def read_mac(text: str) -> str:
+    """A machine's MAC address, however it is spelled; raises ValueError."""
+    digits = text.lower().replace("-", ":")
+    if not _MAC.fullmatch(digits) or int(digits[:2], 16) & 1 or not digits.strip("0:"):
+        raise ValueError(f"{text[:80]!r} is not the MAC address of a machine")
+    return digits
+
+
+def read_route(text: str) -> Prefix:
+    """A prefix that a namespace reaches by an interface besides; raises ValueError."""
+    prefix = read_prefix(text)
+    if not prefix.prefixlen:
+        raise ValueError(f"{prefix} is what the default route is about")
+    return prefix
 
 
 def unreachable_routes(

@@ -54,7 +54,7 @@ async def _echo(address: Address, interface: str) -> None:
     if version == 4:  # of ICMPv6 the kernel makes the checksum
         packet = struct.pack("!BBH", request, 0, _checksum(packet)) + label
     with _opened(address, interface, socket.SOCK_RAW, _ICMP[version]) as wire:
-        await loop.sock_connect(wire, (str(address), 0))
+        wire.connect((str(address), 0))  # at once; asyncio would look for a service of raw sockets
         await loop.sock_sendall(wire, packet)
         while True:
             data = await loop.sock_recv(wire, _ANSWER_MOST)

@@ -88,8 +88,8 @@ class Steering:
         turn = 0
         told = False
         while True:
+            self._report.clear()  # whatever follows: a wait for what is set would never yield
             if self.probing.judgements or told:
-                self._report.clear()
                 request = api.ReportDevicesRequest(
                     node=self._node, observations=list(self._observations())
                 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import grpc.aio
 import structlog
 
 from services.agent.kernel.drivers import KernelDrivers
@@ -16,13 +16,17 @@ from services.agent.settings import AgentSettings
 from services.common.model.addresses import read_address
 from services.common.model.network import Address
 from services.common.model.node import Attachment
+from services.common.rpc.replicas import Replicas
+
+if TYPE_CHECKING:  # it exists for type checkers only
+    from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 
 
 def build_registering(
     settings: AgentSettings,
-    channel: grpc.aio.Channel,
+    topology: Replicas[TopologyServiceAsyncStub],
     kernel: KernelDrivers,
     spool: Spool,
     reconciler: Reconciler,
@@ -33,7 +37,7 @@ def build_registering(
 
     Args:
         settings: What they say of this node.
-        channel: To topology.
+        topology: Any replica will do.
         kernel: Has the interfaces.
         spool: Remembers what was found.
         reconciler: Is told the attachments that topology has, and says what is wrong with them.
@@ -46,7 +50,7 @@ def build_registering(
         reconciler.set_attachments(attachments)
 
     registering = Registering(
-        channel,
+        topology,
         settings.topology,
         Identity(
             settings.name,

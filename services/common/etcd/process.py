@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -35,15 +37,27 @@ _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 10.0
 _POLL = BackoffPolicy(initial=0.02, maximum=0.1)
 _LOG_TAIL = 2000
+_PORTS = range(10_000, 30_000)
+"""Below those that Linux gives to connections, see net.ipv4.ip_local_port_range."""
+_PORT_TRIES = 1000
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        port = listener.getsockname()[1]
-        assert isinstance(port, int)
-        return port
+    """A loopback port that nobody has now, and that the kernel gives to nobody who asks for any.
+
+    Who is away for a moment would else find that a connection has taken its port.
+    """
+    for _ in range(_PORT_TRIES):
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        with socket.socket() as listener:
+            try:
+                listener.bind((LOOPBACK, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
+    raise WrongState(f"no port of {LOOPBACK} from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ class HttpServer:
         self._connections: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         """Of them, those that have a request."""
+        self._is_stopping = False
 
     async def start(self, address: str, tls: ssl.SSLContext | None = None) -> TcpAddress:
         """Listens; returns where, with the port that was chosen for port 0.
@@ -113,6 +114,7 @@ class HttpServer:
 
     async def stop(self, seconds: float = 0) -> None:
         """Takes no more, and lets what is being answered end within that time."""
+        self._is_stopping = True
         if self._server is not None:
             self._server.close()
         for task in self._connections - self._answering:
@@ -131,6 +133,9 @@ class HttpServer:
             await self._converse(task, reader, writer)
         except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
             log.debug("http_connection_lost", error=str(error))
+        except asyncio.CancelledError:
+            if not self._is_stopping:
+                raise  # else this is its end: asyncio would log it as a failure of its callback
         finally:
             self._connections.discard(task)
             self._answering.discard(task)

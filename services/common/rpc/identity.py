@@ -4,6 +4,7 @@
     romana:service        topology, ipam, policy and what else belongs to the installation
     romana:orchestrator   schedulers: where endpoints go, their names and labels
     romana:reader         monitoring: looks and changes nothing
+    romana:tenant:NAME    people who run that tenant, and nothing else
     romana:node:NAME      the agent of that node
 
 Common names and DNS names count for nothing: authorities tend to sign whatever is asked for. What a
@@ -25,12 +26,13 @@ from urllib.parse import unquote
 import grpc.aio
 
 from services.common.errors import Forbidden
-from services.common.model.names import NodeName
+from services.common.model.names import NodeName, Tenant
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 URI: Final = "romana:"
 NODE_URI: Final = "romana:node:"
+TENANT_URI: Final = "romana:tenant:"
 CALLER: Final = "x-romana-caller"
 """Metadata: a role's URI of whoever made the call that a replica passes on; once for each."""
 
@@ -48,6 +50,7 @@ class Role(StrEnum):
     SERVICE = "service"
     ORCHESTRATOR = "orchestrator"
     READER = "reader"
+    TENANT = "tenant"
     NODE = "node"
 
 
@@ -58,20 +61,33 @@ class Caller:
     roles: frozenset[Role] = frozenset()
     nodes: frozenset[NodeName] = frozenset()
     """Whose agent it is, with the role of a node."""
+    tenants: frozenset[Tenant] = frozenset()
+    """What it may change and see, with the role of a tenant's operator."""
 
     @property
     def uris(self) -> Sequence[str]:
-        others = sorted(URI + role for role in self.roles - {Role.NODE})
-        return [*others, *sorted(NODE_URI + node for node in self.nodes)]
+        others = sorted(URI + role for role in self.roles - {Role.NODE, Role.TENANT})
+        return [
+            *others,
+            *sorted(TENANT_URI + tenant for tenant in self.tenants),
+            *sorted(NODE_URI + node for node in self.nodes),
+        ]
 
 
 @lru_cache(maxsize=4096)
 def caller_of_names(names: tuple[str, ...]) -> Caller:
-    nodes = {name.removeprefix(NODE_URI) for name in names if name.startswith(NODE_URI)} - {""}
+    """A node's certificate is an agent's and no person's: tenants beside it count for nothing."""
+    nodes = _after(NODE_URI, names)
+    tenants = frozenset[str]() if nodes else _after(TENANT_URI, names)
+    named = {Role.NODE: nodes, Role.TENANT: tenants}
     roles = frozenset(
-        role for role in Role if (nodes if role is Role.NODE else URI + role in names)
+        role for role in Role if (named[role] if role in named else URI + role in names)
     )
-    return Caller(roles, frozenset(map(NodeName, nodes)))
+    return Caller(roles, frozenset(map(NodeName, nodes)), frozenset(map(Tenant, tenants)))
+
+
+def _after(prefix: str, names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix)) - {""}
 
 
 def caller_of_certificate(certificate: Mapping[str, Any]) -> Caller:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from services.common.errors import Forbidden
-from services.common.model.names import NodeName
+from services.common.model.names import NodeName, Tenant
+from services.common.model.own_tenants import not_this_tenant
 from services.common.rpc.identity import (
     NODE_URI,
+    TENANT_URI,
     URI,
     Caller,
     Context,
@@ -51,6 +53,14 @@ def bound(method: str, context: Context) -> frozenset[NodeName] | None:
     return caller.nodes
 
 
+def bound_to_tenants(method: str, context: Context) -> frozenset[Tenant] | None:
+    """The tenants that a caller of a method is limited to; None: to none."""
+    caller = caller_of(context)
+    if caller is None or caller.roles & ROWS[method].roles != {Role.TENANT}:
+        return None
+    return caller.tenants
+
+
 def check(row: Row, caller: Caller, request: Any) -> None:
     """Raises Forbidden unless the caller may make the request."""
     allowed = caller.roles & row.roles
@@ -60,12 +70,17 @@ def check(row: Row, caller: Caller, request: Any) -> None:
         for node in row.named(request):
             if node not in caller.nodes:
                 raise not_this_node(node)
+    if allowed == {Role.TENANT} and row.of_tenants is not None:
+        for tenant in row.of_tenants(request):
+            if tenant not in caller.tenants:
+                raise not_this_tenant(tenant)
 
 
 def _no_role(row: Row, caller: Caller) -> Forbidden:
     if not row.roles:
         return Forbidden("nobody may call that over the network", reason="NOT_SERVED_HERE")
-    uris = [NODE_URI + "NAME" if role is Role.NODE else URI + role for role in Role]
+    named = {Role.NODE: NODE_URI + "NAME", Role.TENANT: TENANT_URI + "NAME"}
+    uris = [named.get(role, URI + role) for role in Role]
     wanted = [uri for role, uri in zip(Role, uris, strict=True) if role in row.roles]
     if not caller.roles:
         return Forbidden(
@@ -73,7 +88,7 @@ def _no_role(row: Row, caller: Caller) -> Forbidden:
             f"{', '.join(uris[:-1])} or {uris[-1]}",
             reason="NO_ROLE",
         )
-    operators_only = row.roles <= {Role.OPERATOR, Role.SERVICE}
+    operators_only = row.roles <= {Role.OPERATOR, Role.SERVICE, Role.TENANT}
     return Forbidden(
         f"that is for {' and '.join(wanted)}: this certificate bears {', '.join(caller.uris)}",
         reason="NOT_OPERATOR" if operators_only else "OTHER_ROLE",

@@ -16,6 +16,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
+from services.ctl.calls.choosing import choose
 from services.ctl.calls.service_addresses import ServiceAddresses
 
 PATIENCE: Final = 0.7
@@ -30,16 +31,10 @@ async def names_of(
 ) -> list[str]:
     """All names of a kind; raises whatever goes wrong."""
     service, ask = KINDS[kind]
-    address = {
-        "topology": addresses.topology,
-        "ipam": addresses.ipam,
-        "policy": addresses.policy,
-    }[service]
-    async with (
-        asyncio.timeout(PATIENCE),
-        open_channel(address, tls=tls, insecure=insecure) as channel,
-    ):
-        return await ask(channel)
+    async with asyncio.timeout(PATIENCE):
+        address = str(getattr(await choose(addresses), service))
+        async with open_channel(address, tls=tls, insecure=insecure) as channel:
+            return await ask(channel)
 
 
 async def _nodes(channel: Channel) -> list[str]:

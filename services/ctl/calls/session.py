@@ -18,7 +18,8 @@ from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, Screen
 from services.common.tls import TlsFiles
 from services.ctl.calls import agent_option
-from services.ctl.calls.remote import CallPolicy, Listed, Remote
+from services.ctl.calls.choosing import choose, each
+from services.ctl.calls.remote import CallPolicy, Listed, Remote, Stub
 from services.ctl.calls.service_addresses import ServiceAddresses
 from services.ctl.failures.failure import Failure
 from services.ctl.views.output import Format, Output
@@ -52,6 +53,7 @@ class Session:
 
     def __init__(self, common: CommonOptions) -> None:
         self.common = common
+        self._addresses = common.addresses
         self.screen = Screen()
         self.out = Output(common.form, self.screen)
         self.request_id = common.request_id or f"ctl-{uuid.uuid4().hex[:12]}"
@@ -61,6 +63,7 @@ class Session:
         )
 
     async def __aenter__(self) -> Self:
+        self._addresses = await choose(self.common.addresses)
         return self
 
     async def __aexit__(
@@ -75,25 +78,28 @@ class Session:
     def topology(self) -> Remote[TopologyServiceAsyncStub]:
         from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub  # noqa: PLC0415
 
-        address = self.common.addresses.topology
-        channel = self._channel(address)
-        return Remote("topology", address, channel, TopologyServiceStub(channel), self._call_policy)
+        return self._remote("topology", self._addresses.topology, TopologyServiceStub)
 
     @cached_property
     def ipam(self) -> Remote[IpamServiceAsyncStub]:
         from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub  # noqa: PLC0415
 
-        address = self.common.addresses.ipam
-        channel = self._channel(address)
-        return Remote("ipam", address, channel, IpamServiceStub(channel), self._call_policy)
+        return self._remote("ipam", self._addresses.ipam, IpamServiceStub)
 
     @cached_property
     def policy(self) -> Remote[PolicyServiceAsyncStub]:
         from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub  # noqa: PLC0415
 
-        address = self.common.addresses.policy
-        channel = self._channel(address)
-        return Remote("policy", address, channel, PolicyServiceStub(channel), self._call_policy)
+        return self._remote("policy", self._addresses.policy, PolicyServiceStub)
+
+    def replicas(self, remote: Remote[Stub]) -> list[Remote[Stub]]:
+        """All replicas of a service that were named, of which `remote` is the one that is used."""
+        named = each(str(getattr(self.common.addresses, remote.name)))
+        kind = type(remote.stub)
+        return [
+            remote if one == remote.address else self._remote(remote.name, one, kind)
+            for one in named
+        ]
 
     def agent(self, option: str) -> Remote[AgentServiceAsyncStub]:
         """The agent of this node; `option`: where, when it was said."""
@@ -151,8 +157,9 @@ class Session:
             )
         typer.confirm(question, abort=True, err=True)
 
-    def _channel(self, address: str) -> Channel:
-        return self._open(address, self.common.tls)
+    def _remote(self, name: str, address: str, stub: Callable[[Channel], Stub]) -> Remote[Stub]:
+        channel = self._open(address, self.common.tls)
+        return Remote(name, address, channel, stub(channel), self._call_policy)
 
     def _open(self, address: str, tls: TlsFiles | None) -> Channel:
         from services.common.rpc.channel import open_channel  # noqa: PLC0415

@@ -49,7 +49,7 @@ TopologyOption = Annotated[
     str,
     typer.Option(
         "--topology-address",
-        metavar="HOST:PORT",
+        metavar="HOST:PORT,...",
         help=f"Topology service [{environment.TOPOLOGY_VARIABLE}; else a running "
         f"`romana up`, else 127.0.0.1:{service_addresses.TOPOLOGY_PORT}].",
     ),
@@ -58,7 +58,7 @@ IpamOption = Annotated[
     str,
     typer.Option(
         "--ipam-address",
-        metavar="HOST:PORT",
+        metavar="HOST:PORT,...",
         help=f"Ipam service [{environment.IPAM_VARIABLE}; else a running `romana up`, else "
         f"127.0.0.1:{service_addresses.IPAM_PORT}].",
     ),
@@ -67,7 +67,7 @@ PolicyOption = Annotated[
     str,
     typer.Option(
         "--policy-address",
-        metavar="HOST:PORT",
+        metavar="HOST:PORT,...",
         help=f"Policy service [{environment.POLICY_VARIABLE}; else a running "
         f"`romana up`, else 127.0.0.1:{service_addresses.POLICY_PORT}].",
     ),

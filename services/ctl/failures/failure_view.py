@@ -68,7 +68,7 @@ def document(failure: Failure) -> dict[str, Json]:
         "status": failure.status,
         "reason": failure.reason,
         "message": failure.message,
-        "metadata": dict(failure.metadata),
+        "metadata": dict(sorted(failure.metadata.items())),
         "field_violations": [
             {"field": violation.path, "description": violation.message}
             for violation in failure.violations

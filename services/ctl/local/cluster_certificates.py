@@ -16,12 +16,12 @@ from typing import Final
 
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
-from lightkube.resources.apps_v1 import DaemonSet, Deployment, StatefulSet
+from lightkube.resources.apps_v1 import DaemonSet, StatefulSet
 from lightkube.resources.core_v1 import Secret
 from lightkube.types import PatchType
 
 from services.common.certificates import authority
-from services.common.certificates.authority import Facts, Pair, Subject
+from services.common.certificates.authority import CERTIFICATE_DAYS, Facts, Pair, Subject
 from services.common.errors import Conflict, NotFound
 from services.common.rpc.identity import URI, Role
 from services.kubernetes.cluster.api_server import ApiServer
@@ -33,20 +33,15 @@ CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
 WEBHOOKS, WEBHOOK = "romana", "topologies.romana.io"
 """What the API server asks, and under which name: as in deploy/kubernetes/webhook.yaml."""
 RESTARTED: Final = "romana.io/certificates-renewed"
-_USERS: Final = (
-    (StatefulSet, "romana-etcd"),
-    (Deployment, "romana-topology"),
-    (Deployment, "romana-ipam"),
-    (Deployment, "romana-policy"),
-    (Deployment, "romana-kubernetes"),
-    (DaemonSet, "romana-agent"),
-)
-"""What has to begin anew with new certificates; agents ask for theirs whenever they do."""
+AGENTS: Final = "romana-agent"
+ETCD: Final = "romana-etcd"
 
 
 class Outcome(StrEnum):
     MADE = "made"
     RENEWED = "renewed"
+    REPLACED = "replaced"
+    """Renewed, by another authority than before."""
     KEPT = "kept"
 
 
@@ -94,6 +89,11 @@ def is_due(data: Mapping[str, bytes], leaf: Leaf, ours: Pair, now: datetime, wit
     return ends_soon or set(facts.hosts) != set(leaf.subject.hosts)
 
 
+def agents_are_due(since: datetime, now: datetime, within: int) -> bool:
+    """Whether certificates of nodes may end soon, if none was made before `since`."""
+    return now - since > timedelta(days=CERTIFICATE_DAYS - within)
+
+
 class ClusterCertificates:
     def __init__(self, server: ApiServer, namespace: str) -> None:
         self._server = server
@@ -110,8 +110,10 @@ class ClusterCertificates:
             await self._leaf(leaf, authorities[leaf.authority], now, term) for leaf in leaves(hosts)
         ]
         await self._tell_api_server(authorities[AUTHORITY].certificate)
-        if any(one.outcome is Outcome.RENEWED for one in done):
-            await self._restart(now)
+        replaced = {one.secret for one in done if one.outcome is Outcome.REPLACED}
+        if "romana-etcd-tls" in replaced:  # it reads its authorities when it starts
+            await self._restart(StatefulSet, ETCD, now)
+        await self._renew_agents(now, term, is_due="romana-service-tls" in replaced)
         return done
 
     async def _authority(self, name: str, now: datetime) -> tuple[Pair, Outcome]:
@@ -128,8 +130,9 @@ class ClusterCertificates:
 
     async def _leaf(self, leaf: Leaf, ours: Pair, now: datetime, term: Term) -> Done:
         found = await self._read(leaf.secret)
-        if found is not None and not is_due(_data(found), leaf, ours, now, term.within):
-            facts = authority.facts(_data(found)[CERTIFICATE])
+        data = {} if found is None else _data(found)
+        if found is not None and not is_due(data, leaf, ours, now, term.within):
+            facts = authority.facts(data[CERTIFICATE])
             return Done(leaf.secret, Outcome.KEPT, facts)
         made = authority.issue(ours, leaf.subject, now, days=term.days)
         if found is None:
@@ -137,7 +140,12 @@ class ClusterCertificates:
         else:
             found.data = _encoded(made, ours.certificate)
             await self._server.call(lambda client: client.replace(found))
-        outcome = Outcome.MADE if found is None else Outcome.RENEWED
+        if found is None:
+            outcome = Outcome.MADE
+        elif data.get(CA, ours.certificate) == ours.certificate:
+            outcome = Outcome.RENEWED
+        else:
+            outcome = Outcome.REPLACED
         return Done(leaf.secret, outcome, authority.facts(made.certificate))
 
     async def _tell_api_server(self, ca: bytes) -> None:
@@ -154,18 +162,28 @@ class ClusterCertificates:
                 )
             )
 
-    async def _restart(self, now: datetime) -> None:
-        """Has all begin anew that read certificates when they start."""
+    async def _renew_agents(self, now: datetime, term: Term, *, is_due: bool) -> None:
+        """Has agents begin anew, some at a time, before the certificates end that they asked for
+        when they began."""
+        try:
+            found = await self._server.call(
+                lambda client: client.get(DaemonSet, AGENTS, namespace=self._namespace)
+            )
+        except NotFound:
+            return
+        if is_due or agents_are_due(_began(found, now), now, term.within):
+            await self._restart(DaemonSet, AGENTS, now)
+
+    async def _restart(
+        self, kind: type[StatefulSet] | type[DaemonSet], name: str, now: datetime
+    ) -> None:
         change = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: now.isoformat()}}}}}
-        for kind, name in _USERS:
-            try:
-                await self._server.call(
-                    lambda client, kind=kind, name=name: client.patch(  # type: ignore[misc]
-                        kind, name, change, namespace=self._namespace, patch_type=PatchType.MERGE
-                    )
+        with contextlib.suppress(NotFound):  # an installation without it
+            await self._server.call(
+                lambda client: client.patch(
+                    kind, name, change, namespace=self._namespace, patch_type=PatchType.MERGE
                 )
-            except NotFound:
-                continue  # an installation without it
+            )
 
     async def _read(self, name: str) -> Secret | None:
         try:
@@ -182,6 +200,17 @@ class ClusterCertificates:
             data=_encoded(pair, ca),
         )
         await self._server.call(lambda client: client.create(secret))
+
+
+def _began(agents: DaemonSet, now: datetime) -> datetime:
+    """Since when all agents have begun anew, or there are any."""
+    spec, metadata = agents.spec, agents.metadata
+    template = None if spec is None else spec.template.metadata
+    text = ((template and template.annotations) or {}).get(RESTARTED)
+    if text is not None:
+        return datetime.fromisoformat(text)
+    created = None if metadata is None else metadata.creationTimestamp
+    return created or now
 
 
 def _data(secret: Secret) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,8 @@ from typing import Annotated
 import typer
 
 from services.common.certificates.authority import AUTHORITY_DAYS, CERTIFICATE_DAYS, Subject
-from services.common.rpc.identity import NODE_URI, URI, Role
+from services.common.model.names import subject_name
+from services.common.rpc.identity import NODE_URI, TENANT_URI, URI, Role
 from services.common.terminal.plural import count
 from services.common.terminal.table import Screen
 from services.ctl.calls.verb import FormatOption, YesOption, group
@@ -57,6 +59,14 @@ def issue(
     ],
     role_name: Annotated[Role, typer.Option("--role", help="What its owner may do.")],
     folder: FolderOption = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant",
+            metavar="NAME",
+            help="Limit an operator to this tenant; repeat for several.",
+        ),
+    ] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,10 +95,10 @@ def issue(
       romana certificates issue ipam-1 --role service --host ipam-1.example --host 192.0.2.7
       romana certificates issue qa-1 --role node
       romana certificates issue alice --role operator --days 30
+      romana certificates issue bob --role operator --tenant qa
       romana certificates issue qa-1 --role node --csr qa-1.csr
     """
-    uri = NODE_URI + name if role_name is Role.NODE else URI + role_name
-    subject = Subject(name, (uri,), tuple(host or ()))
+    subject = Subject(name, _uris(name, role_name, tenant or ()), tuple(host or ()))
 
     def made(there: CertificateFolder, now: datetime) -> list[Issued]:
         if role_name is Role.SERVICE and not subject.hosts:
@@ -100,6 +110,20 @@ def issue(
         return [there.issue(subject, now, days)]
 
     show(folder, made, output)
+
+
+def _uris(name: str, role: Role, tenants: Sequence[str]) -> tuple[str, ...]:
+    if tenants and role not in {Role.OPERATOR, Role.TENANT}:
+        raise usage(f"--tenant limits an operator: --role {role} knows no tenants")
+    if role is Role.NODE:
+        return (NODE_URI + name,)
+    if role is Role.TENANT and not tenants:
+        raise usage("--role tenant needs --tenant: the tenants that its owner runs")
+    for tenant in tenants:
+        for problem in subject_name(tenant, "--tenant"):
+            raise usage(f"{problem.path}: {problem.message}")
+    # no role of an operator beside them: that would be of all tenants
+    return tuple(sorted({TENANT_URI + tenant for tenant in tenants})) or (URI + role,)
 
 
 @app.command("renew")

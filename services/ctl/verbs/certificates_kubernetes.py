@@ -61,7 +61,8 @@ def kubernetes(
 ) -> None:
     """Makes authorities and certificates as Secrets, and renews those that end soon.
 
-    What has read certificates that were renewed is restarted.
+    Services take up what was renewed while they run. Agents are restarted, some at a time, before
+    the certificates of their nodes end.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
-from services.ctl.calls import option_syntax, options
+from services.ctl.calls import completion, option_syntax, options
 from services.ctl.calls.agent_option import AgentOption
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
@@ -185,8 +185,18 @@ async def detach(
 )
 async def move(
     session: Session,
-    name: NameArgument,
-    to: Annotated[str, typer.Option("--to", metavar="NODE", help="Node to move it to.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Endpoint's name.", autocompletion=completion.endpoints_known
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="NODE", help="Node to move it to.", autocompletion=completion.nodes
+        ),
+    ] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Only say what it would cost.")] = False,
     activate: Annotated[
         bool, typer.Option("--activate", help="Switch to the node that is prepared.")

@@ -97,7 +97,8 @@ def status(file: FileArgument, output: FormatOption = Format.TABLE) -> None:
         parts = cluster.parts() if cluster.is_up() else []
         hosts = await cluster.hosts() if parts else []
         racks = _rack_lines(cluster) if parts else []
-        lines = [*map(_part_line, parts), *racks, *map(_host_line, hosts)]
+        firewalls = _firewall_lines(cluster) if parts else []
+        lines = [*map(_part_line, parts), *racks, *map(_host_line, hosts), *firewalls]
         if out.for_programs:
             out.value([{**asdict(line)} for line in lines])
         elif lines:
@@ -168,7 +169,9 @@ def execute(
     file: FileArgument,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="An endpoint, node, machine, rack or the router."),
+        typer.Argument(
+            metavar="NAME", help="An endpoint, node, machine, firewall, rack or the router."
+        ),
     ],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run.")],
 ) -> None:
@@ -295,6 +298,19 @@ def _rack_lines(cluster: Cluster) -> list[Line]:
         state = "there" if rack.name in there else "is gone"
         lines.append(Line("rack", rack.name, state, ", ".join(detail)))
     return lines
+
+
+def _firewall_lines(cluster: Cluster) -> list[Line]:
+    there = hosts_of(cluster.lab.name)
+    return [
+        Line(
+            "firewall",
+            each.name,
+            "there" if each.name in there else "is gone",
+            ", ".join(f"{address} on {network}" for network, address in each.addresses.items()),
+        )
+        for each in cluster.lab.firewalls
+    ]
 
 
 def _host_line(host: Host) -> Line:

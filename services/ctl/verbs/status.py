@@ -88,12 +88,21 @@ COLUMNS: tuple[Column[ServiceState], ...] = (
     """,
 )
 async def status(session: Session) -> ExitCode:
-    """Asks every service for its health. Exit code 1: one does not serve; 5: not reachable."""
+    """Asks all replicas for their health. Exit code 1: one does not serve; 5: not reachable."""
     topology, ipam, policy = session.topology, session.ipam, session.policy
     states = await asyncio.gather(
-        _ask(topology, topology.stub.GetStatus, topology_api.GetStatusRequest()),
-        _ask(ipam, ipam.stub.GetStatus, ipam_api.GetStatusRequest()),
-        _ask(policy, policy.stub.GetStatus, policy_api.GetStatusRequest()),
+        *(
+            _ask(one, one.stub.GetStatus, topology_api.GetStatusRequest())
+            for one in session.replicas(topology)
+        ),
+        *(
+            _ask(one, one.stub.GetStatus, ipam_api.GetStatusRequest())
+            for one in session.replicas(ipam)
+        ),
+        *(
+            _ask(one, one.stub.GetStatus, policy_api.GetStatusRequest())
+            for one in session.replicas(policy)
+        ),
     )
     session.out.listing(
         states,

@@ -11,6 +11,7 @@ from services.common.errors import InvalidInput
 from services.common.model.names import NodeName
 from services.common.process.turns import Turns
 from services.ipam.api import messages_in, messages_out
+from services.ipam.api.held_rooms_kept import HeldRoomsKept
 from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
 from services.ipam.deciding.evaluate_groups import GroupEvaluating
 from services.ipam.store.replica import Replica
@@ -41,11 +42,12 @@ async def evaluate(
 
 
 async def evaluate_groups(
-    replica: Replica, turns: Turns, request: pb.EvaluateGroupsRequest
+    replica: Replica, turns: Turns, kept: HeldRoomsKept, request: pb.EvaluateGroupsRequest
 ) -> pb.EvaluateGroupsResponse:
     """The answer to a request; a group is as it was when its piece was at work."""
     tenant, segment = messages_in.parse_owner(request.tenant, request.segment)
-    evaluating = GroupEvaluating(tenant, segment, messages_in.parse_group_evaluation(request))
+    spec = messages_in.parse_group_evaluation(request)
+    evaluating = GroupEvaluating(tenant, segment, spec)
     left = iter(evaluating.begin(await replica.committed()))
     place = next(left, None)
     while place is not None:
@@ -55,7 +57,11 @@ async def evaluate_groups(
             while place is not None and not piece.is_over:
                 evaluating.look(ledger, place, now)
                 place = next(left, None)
-    return messages_out.rooms(evaluating.rooms)
+    answer = messages_out.rooms(evaluating.rooms)
+    if spec.address is None:
+        held = await kept.ask(tenant, segment, evaluating.networks, request.known_state)
+        messages_out.add_held(answer, held)
+    return answer
 
 
 async def _look(

@@ -131,8 +131,10 @@ def _parse_address(spec: allocation_pb2.AddressSpec, path: str) -> AddressSpec:
     return AddressSpec(NetworkName(spec.network) if spec.network else None, bits or 0, address)
 
 
-def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
-    """Reads what a caller gives back; raises InvalidInput."""
+def parse_release(
+    spec: ipam_service_pb2.ReleaseSpec, path: str, tenants: frozenset[Tenant] | None = None
+) -> Release:
+    """Reads what a caller gives back, who is limited to `tenants`; raises InvalidInput."""
     violations = [
         *names.endpoint_name(spec.name, f"{path}.name"),
         *names.subject_name(spec.tenant, f"{path}.tenant", optional=True),
@@ -148,6 +150,7 @@ def parse_release(spec: ipam_service_pb2.ReleaseSpec, path: str) -> Release:
         Tenant(spec.tenant) if spec.tenant else None,
         Segment(spec.segment),
         NodeName(spec.node) if spec.node else None,
+        tenants,
     )
 
 

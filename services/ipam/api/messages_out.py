@@ -15,6 +15,7 @@ from services.common.errors import RomanaError
 from services.common.model.names import NodeName
 from services.common.rpc.fitting import statuses_that_fit
 from services.common.sizes import ADDRESS_BYTES
+from services.ipam.api.held_rooms_kept import HeldAnswer
 from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import (
     Allocated,
@@ -282,6 +283,14 @@ def rooms(item: Rooms) -> ipam_service_pb2.EvaluateGroupsResponse:
             for room in item.holders
         ],
         refusals=map(refusal, item.refused),
+    )
+
+
+def add_held(answer: ipam_service_pb2.EvaluateGroupsResponse, held: HeldAnswer) -> None:
+    answer.state, answer.is_partial = held.state, held.is_partial
+    answer.holders.extend(
+        utilization_pb2.HolderEvaluation(network=network, node=node, free_addresses=free)
+        for (network, node), free in held.holders
     )
 
 

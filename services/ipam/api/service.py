@@ -31,7 +31,9 @@ from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
+from services.ipam.api.held_rooms_kept import HeldRoomsKept
 from services.ipam.api.reading_ahead import ReadingAhead
+from services.ipam.api.tenant_limits import METHODS, is_visible, limits, visible, without_others
 from services.ipam.api.trail import Trail
 from services.ipam.deciding.batch import by_owner
 from services.ipam.deciding.commands import (
@@ -67,8 +69,6 @@ if TYPE_CHECKING:  # these exist for type checkers only
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Begun: TypeAlias = "asyncio.Task[pb.AllocateStreamResponse]"
 
-_METHODS: Final = "romana.ipam.v1.IpamService/"
-
 ANSWER_CHUNK: Final = 1000
 """Results that are written at once."""
 OVERLOADED_PAUSE: Final = 0.05
@@ -96,6 +96,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._bounds = bounds
         self._trail = Trail()
         self._turns = Turns()
+        self._held_rooms = HeldRoomsKept(replica, self._turns)
         self._checking = asyncio.Lock()
 
     # Allocation.
@@ -103,7 +104,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def AllocateAddress(
         self, request: pb.AllocateAddressRequest, context: Context
     ) -> pb.AllocateAddressResponse:
-        bounds = self._bounds_of(bound(_METHODS + "AllocateAddress", context))
+        bounds = self._bounds_of(bound(METHODS + "AllocateAddress", context))
         command = messages_in.parse_spec(request.spec, "spec", bounds)
 
         async def here() -> pb.AllocateAddressResponse:
@@ -128,7 +129,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.AllocateAddressesRequest, context: Context
     ) -> pb.AllocateAddressesResponse:
         _check_specs(request.specs)
-        bounds = self._bounds_of(bound(_METHODS + "AllocateAddresses", context))
+        bounds = self._bounds_of(bound(METHODS + "AllocateAddresses", context))
         answer = pb.AllocateAddressesResponse()
         await self._allocate_many(request.specs, answer.results, context, bounds)
         return answer
@@ -225,7 +226,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         results = await self._replica.submit(commands)
         self._metrics.allocated(results)
         self._trail.add(commands, results, context)
-        return results
+        return without_others(results, context)
 
     async def MoveAddress(
         self, request: pb.MoveAddressRequest, context: Context
@@ -319,7 +320,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def ReleaseAddress(
         self, request: pb.ReleaseAddressRequest, context: Context
     ) -> pb.ReleaseAddressResponse:
-        command = messages_in.parse_release(request.spec, "spec")
+        tenants = limits("ReleaseAddress", context)
+        command = messages_in.parse_release(request.spec, "spec", tenants)
 
         async def here() -> pb.ReleaseAddressResponse:
             result = await self._submit(command)
@@ -336,6 +338,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.ReleaseAddressesRequest, context: Context
     ) -> pb.ReleaseAddressesResponse:
         _check_batch(len(request.specs))
+        tenants = limits("ReleaseAddresses", context)
 
         async def here() -> pb.ReleaseAddressesResponse:
             results: list[Result] = []
@@ -343,7 +346,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             for index, spec in enumerate(request.specs):
                 results.append(None)
                 try:
-                    commands[index] = messages_in.parse_release(spec, f"specs[{index}]")
+                    commands[index] = messages_in.parse_release(spec, f"specs[{index}]", tenants)
                 except InvalidInput as error:
                     results[index] = error
             found = await self._replica.submit([*commands.values()]) if commands else ()
@@ -371,12 +374,13 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.CreateReservationRequest, context: Context
     ) -> pb.CreateReservationResponse:
         reservation = messages_in.parse_reservation(request.reservation)
-        nodes = bound(_METHODS + "CreateReservation", context)
+        nodes = bound(METHODS + "CreateReservation", context)
         if nodes is not None:
             reservation = replace(reservation, node=min(nodes))
+        tenants = limits("CreateReservation", context)
 
         async def here() -> pb.CreateReservationResponse:
-            await self._submit(CreateReservation(reservation, request.allow_in_use))
+            await self._submit(CreateReservation(reservation, request.allow_in_use, tenants))
             ledger = await self._replica.committed()
             return pb.CreateReservationResponse(
                 reservation=messages_out.reservation(reservation, ledger)
@@ -389,8 +393,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def DeleteReservation(
         self, request: pb.DeleteReservationRequest, context: Context
     ) -> pb.DeleteReservationResponse:
+        tenants = limits("DeleteReservation", context)
+
         async def here() -> pb.DeleteReservationResponse:
-            await self._submit(DeleteReservation(request.name))
+            await self._submit(DeleteReservation(request.name, tenants))
             return pb.DeleteReservationResponse()
 
         return await self._forwarding.answer(
@@ -403,10 +409,13 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         after = read_token(request.page_token, (str,))
         most = _page_size(request.page_size, 100, 1000)
         ledger = await self._replica.committed()
+        tenants = limits("ListReservations", context)
         names = sorted(
             name
             for name, item in ledger.reservations.items()
-            if request.network in {"", item.network} and (after is None or name > str(after[0]))
+            if request.network in {"", item.network}
+            and (after is None or name > str(after[0]))
+            and is_visible(ledger, item.network, tenants)
         )
         page = names[:most]
         return pb.ListReservationsResponse(
@@ -423,8 +432,13 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> pb.GetAddressResponse:
         ledger = await self._replica.committed()
         places = _find(ledger, request)
-        own = bound(_METHODS + "GetAddress", context)
-        if not places or (own is not None and places[0][0].node not in own):
+        own = bound(METHODS + "GetAddress", context)
+        tenants = limits("GetAddress", context)
+        if (
+            not places
+            or (own is not None and places[0][0].location(places[0][1]) not in own)
+            or (tenants is not None and places[0][0].tenant not in tenants)
+        ):
             what = request.name or request.address
             raise NotFound(
                 f"nothing is allocated to {what!r}" if request.name else f"{what} is not in use",
@@ -439,7 +453,12 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.ListAddressesRequest, context: Context
     ) -> pb.ListAddressesResponse:
         block_filter = BlockFilter(
-            request.node, request.tenant, request.segment, request.network, request.block
+            request.node,
+            request.tenant,
+            request.segment,
+            request.network,
+            request.block,
+            visible("ListAddresses", request.tenant, context),
         )
         ledger = await self._replica.committed()
         most = _page_size(request.page_size, 1000, 5000)
@@ -452,7 +471,13 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def ListBlocks(
         self, request: pb.ListBlocksRequest, context: Context
     ) -> pb.ListBlocksResponse:
-        block_filter = BlockFilter(request.node, request.tenant, request.segment, request.network)
+        block_filter = BlockFilter(
+            request.node,
+            request.tenant,
+            request.segment,
+            request.network,
+            tenants=visible("ListBlocks", request.tenant, context),
+        )
         ledger = await self._replica.committed()
         most = _page_size(request.page_size, 1000, 5000)
         blocks, more = list_blocks(ledger, block_filter, _place(request.page_token), most)
@@ -469,7 +494,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateGroups(
         self, request: pb.EvaluateGroupsRequest, context: Context
     ) -> pb.EvaluateGroupsResponse:
-        return await evaluate_groups(self._replica, self._turns, request)
+        return await evaluate_groups(self._replica, self._turns, self._held_rooms, request)
 
     async def GetUtilization(
         self, request: pb.GetUtilizationRequest, context: Context
@@ -531,7 +556,11 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def WatchBlocks(
         self, request: pb.WatchBlocksRequest, context: Context
     ) -> AsyncIterator[pb.WatchBlocksResponse]:
-        block_filter = BlockFilter(node=request.node, network=request.network)
+        block_filter = BlockFilter(
+            node=request.node,
+            network=request.network,
+            tenants=visible("WatchBlocks", "", context),
+        )
         feed = BlockFeed(self._replica, block_filter, self._draining)
         async for changes in feed.follow():
             ledger = self._replica.ledger

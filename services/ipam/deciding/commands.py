@@ -43,6 +43,8 @@ class Release(Struct, frozen=True, gc=False):
     """None: neither tenant nor segment is checked."""
     segment: Segment = Segment("")
     node: NodeName | None = None
+    tenants: frozenset[Tenant] | None = None
+    """Whoever asks is limited to these; None: to none."""
 
 
 class Move(Struct, frozen=True, gc=False):
@@ -91,10 +93,14 @@ class CreateReservation(Struct, frozen=True):
     reservation: Reservation
     allow_in_use: bool = False
     """What is in use stays so until it is released."""
+    tenants: frozenset[Tenant] | None = None
+    """Whoever asks is limited to networks of these alone; None: to none."""
 
 
 class DeleteReservation(Struct, frozen=True):
     name: str
+    tenants: frozenset[Tenant] | None = None
+    """As for `CreateReservation`."""
 
 
 class CloseRested(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Where there is room for an owner, by groups: for schedulers that know where their nodes are.
 
-It costs as much as there are groups and holdings, not as there are nodes: a scheduler of thousands
-of nodes asks for every pod.
+It costs as much as there are groups, not as there are nodes: a scheduler of thousands of nodes asks
+for every pod. What nodes have besides, in blocks that the owner holds, is in `held_rooms`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from services.common.errors import NotFound
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
-from services.ipam.deciding.evaluate import available
 from services.ipam.deciding.explain import refuse
 from services.ipam.ledger.areas import Area
 from services.ipam.ledger.ledger import Ledger
@@ -44,6 +43,7 @@ class Rooms:
     groups: list[GroupRoom] = field(default_factory=list)
     """In the order in which networks are tried."""
     holders: list[HolderRoom] = field(default_factory=list)
+    """If one address is asked for: who holds its block."""
     refused: list[Refused] = field(default_factory=list)
     """Networks that are out of the question for every node."""
 
@@ -55,6 +55,11 @@ class GroupEvaluating:
         self._owner = Owner(NodeName(""), tenant, segment)
         self._spec = spec
         self.rooms = Rooms()
+
+    @property
+    def networks(self) -> Sequence[NetworkName]:
+        """Those that have groups, in the order in which they are tried."""
+        return list(dict.fromkeys(room.network for room in self.rooms.groups))
 
     def begin(self, ledger: Ledger) -> Sequence[tuple[NetworkName, GroupPath]]:
         """The groups to look at; raises NotFound for an unknown network."""
@@ -86,7 +91,7 @@ class GroupEvaluating:
         if area is None:
             return
         if self._spec.address is None:
-            _any(self.rooms, ledger, area, self._owner, now)
+            _any(self.rooms, area, self._owner, now)
         else:
             _exactly(self.rooms, ledger, area, self._owner, self._spec.address)
 
@@ -98,19 +103,11 @@ def _in_order(ledger: Ledger, tenant: Tenant) -> Sequence[NetworkName]:
     return [*named, *(network.name for network in networks if tenant not in network.tenants)]
 
 
-def _any(rooms: Rooms, ledger: Ledger, area: Area, owner: Owner, now: int) -> None:
+def _any(rooms: Rooms, area: Area, owner: Owner, now: int) -> None:
     name = area.network.name
     free = area.free()
     refused = None if free else refuse(area, owner, now)
     rooms.groups.append(GroupRoom(name, area.path, free, refused))
-    _, tenant, segment = owner
-    for (node, of_tenant, of_segment), holding in area.holdings.items():
-        held_by = ledger.nodes.get(node)
-        is_open = held_by is None or not held_by.cordoned
-        if of_tenant == tenant and of_segment == segment and is_open:
-            in_blocks = sum(available(block, area, now) for block in holding.blocks)
-            if in_blocks:
-                rooms.holders.append(HolderRoom(name, node, in_blocks))
 
 
 def _exactly(rooms: Rooms, ledger: Ledger, area: Area, owner: Owner, address: int) -> None:

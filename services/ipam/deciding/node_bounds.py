@@ -64,9 +64,8 @@ def check_conflict(ledger: Ledger, node: NodeName, reservation: Reservation) -> 
     """Raises Forbidden unless a node sets aside an address of its own that somebody else has."""
     found = {
         block.base + offset
-        for block in ledger.index.by_node.get(node, {}).values()
+        for block, offset, _ in ledger.index.on_node(node)
         if block.network == reservation.network
-        for offset, _ in block.in_use()
     }
     one = (
         len(reservation.intervals) == 1

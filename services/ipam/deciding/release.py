@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from services.common.errors import WrongState
 from services.common.model.names import EndpointName, NodeName
+from services.common.model.own_tenants import of_another_tenant
 from services.ipam.deciding.commands import Release, Released, Terms
 from services.ipam.ledger.ledger import Ledger
 
@@ -13,12 +14,15 @@ from services.ipam.ledger.ledger import Ledger
 def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
     """Takes back all addresses of a name; succeeds if it has none.
 
-    Raises WrongState if they are another owner's than the caller says.
+    Raises WrongState if they are another owner's than the caller says, and Forbidden if they are of
+    a tenant that the caller is not limited to.
     """
     places = ledger.index.places(command.name)
     addresses = []
     for block, offset in places:
         visit = block.visit(offset)
+        if command.tenants is not None and block.tenant not in command.tenants:
+            raise of_another_tenant(repr(command.name))
         if command.node is not None and command.node == visit.to:
             return _no_longer_ready(ledger, command.name)
         if command.node is not None and command.node != visit.node:

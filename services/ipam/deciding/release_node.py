@@ -56,7 +56,7 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
     for name in names_on(ledger, node):
         if released and ledger.unsaved.operations + _KEYS_EACH > keys_most:
             return NodeReleased(released, is_done=False)
-        owner = ledger.index.places(name)[0][0].owner
+        owner = ledger.index.places(name)[0][0].owner._replace(node=node)
         found = release(ledger, Release(name, node=node), terms)
         released += [Allocation(name, owner, address) for address in found.addresses]
     ledger.change_node_release(node, None)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
+from services.common.model.names import NetworkName, Tenant
+from services.common.model.own_tenants import is_network_of, of_another_tenant
 from services.ipam.deciding.commands import CreateReservation, DeleteReservation
 from services.ipam.deciding.node_bounds import check_conflict
 from services.ipam.ledger.areas import Interval
@@ -21,15 +23,17 @@ def create(ledger: Ledger, command: CreateReservation) -> None:
 
     Raises NotFound for an unknown network, InvalidInput for ranges outside of it, AlreadyExists if
     the name stands for something else or an endpoint has one of the addresses, unless that is
-    allowed, Forbidden and Exhausted for what is none of its node's.
+    allowed, Forbidden and Exhausted for what is none of its node's or tenants'.
     """
     reservation = command.reservation
+    _check_network(ledger, reservation.network, command.tenants)
     before = ledger.reservations.get(reservation.name)
     if before is not None and replace(before, node=reservation.node) == reservation:
         return
     if reservation.node is not None:
         check_conflict(ledger, reservation.node, reservation)
     if before is not None:
+        _check_network(ledger, before.network, command.tenants)
         raise AlreadyExists(
             f"reservation {before.name!r} stands for {', '.join(before.ranges)} of "
             f"{before.network!r}",
@@ -43,9 +47,19 @@ def create(ledger: Ledger, command: CreateReservation) -> None:
 
 
 def delete(ledger: Ledger, command: DeleteReservation) -> None:
-    """Succeeds if there is none."""
-    if command.name in ledger.reservations:
+    """Succeeds if there is none; raises Forbidden."""
+    before = ledger.reservations.get(command.name)
+    if before is not None:
+        _check_network(ledger, before.network, command.tenants)
         ledger.change_reservation(command.name, None)
+
+
+def _check_network(ledger: Ledger, name: NetworkName, tenants: frozenset[Tenant] | None) -> None:
+    """Raises Forbidden for a network that serves others, too; None: the caller is not limited."""
+    net = ledger.networks.get(name)
+    if tenants is None or (net is not None and is_network_of(net.network.tenants, tenants)):
+        return
+    raise of_another_tenant(f"network {name!r}")
 
 
 def _check_ranges(ledger: Ledger, reservation: Reservation) -> int:

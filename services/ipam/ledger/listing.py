@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.common.model.names import NetworkName, NodeName
+from services.common.model.names import NetworkName, NodeName, Tenant
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.ledger import Ledger
@@ -21,6 +21,8 @@ class BlockFilter:
     segment: str = ""
     network: str = ""
     prefix: str = ""
+    tenants: frozenset[Tenant] | None = None
+    """None: any."""
 
     def matches(self, block: Block) -> bool:
         return self.node in {"", block.node} and self.matches_but_for_node(block)
@@ -31,6 +33,7 @@ class BlockFilter:
             and self.segment in {"", block.segment}
             and self.network in {"", block.network}
             and self.prefix in {"", str(block)}
+            and (self.tenants is None or block.tenant in self.tenants)
         )
 
 

@@ -37,7 +37,7 @@ REMEMBERED: Final = 256
 
 class _Arguments(msgspec.Struct):
     pod: PodObject = msgspec.field(name="Pod")
-    node_names: list[str] | None = msgspec.field(name="NodeNames", default=None)
+    node_names: list[NodeName] | None = msgspec.field(name="NodeNames", default=None)
 
 
 class _Filtered(msgspec.Struct):
@@ -198,4 +198,4 @@ def _read(body: bytes) -> tuple[Pod, list[NodeName]]:
         raise InvalidInput(str(error)) from error
     if asked.node_names is None:
         raise InvalidInput.at("NodeNames", "is missing: the extender has to be nodeCacheCapable")
-    return pod_of(asked.pod), [NodeName(name) for name in asked.node_names]
+    return pod_of(asked.pod), asked.node_names

@@ -1,4 +1,4 @@
-"""What the API server asks before it takes a topology, as an AdmissionReview.
+"""What the API server asks before it takes a topology or a group of devices, as an AdmissionReview.
 
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
 """
@@ -13,8 +13,10 @@ import msgspec
 
 from services.common.errors import InvalidInput, RomanaError, WrongState
 from services.common.rpc.http_server import Route, json_route
+from services.kubernetes.calls.devices import DeviceCalls
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.control.apply_topology import NOT_THE_ONE, said
+from services.kubernetes.objects.device_groups import DeviceGroupObject, device_group_of
 from services.kubernetes.objects.metadata import annotation_path
 from services.kubernetes.objects.topologies import (
     ALLOW_STRANDED,
@@ -24,12 +26,18 @@ from services.kubernetes.objects.topologies import (
 )
 
 _VERSION: Final = "admission.k8s.io/v1"
+DEVICE_GROUP: Final = "RomanaDeviceGroup"
+
+
+class _GroupKind(msgspec.Struct):
+    kind: str = ""
 
 
 class _Request(msgspec.Struct):
     uid: str
+    kind: _GroupKind = msgspec.field(default_factory=_GroupKind)
     operation: str = ""
-    object: TopologyObject | None = None
+    object: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Review(msgspec.Struct):
@@ -37,13 +45,16 @@ class _Review(msgspec.Struct):
 
 
 _reviews = msgspec.json.Decoder(_Review)
+_topologies = msgspec.json.Decoder(TopologyObject | None)
+_device_groups = msgspec.json.Decoder(DeviceGroupObject | None)
 
 
-class TopologyWebhook:
+class Webhook:
     """The handler; it takes and gives bodies."""
 
-    def __init__(self, topology: TopologyCalls) -> None:
+    def __init__(self, topology: TopologyCalls, devices: DeviceCalls) -> None:
         self._topology = topology
+        self._devices = devices
 
     @property
     def routes(self) -> Mapping[str, Route]:
@@ -51,19 +62,22 @@ class TopologyWebhook:
         return {"/validate": json_route(self.validate)}
 
     async def validate(self, body: bytes) -> bytes:
-        """Says whether a topology can be applied; raises InvalidInput for what is no request."""
+        """Says whether an object can be applied; raises InvalidInput for what is no request."""
         try:
             request = _reviews.decode(body).request
+            is_group = request.kind.kind == DEVICE_GROUP
+            group = _device_groups.decode(request.object) if is_group else None
+            topology = None if is_group else _topologies.decode(request.object)
         except msgspec.MsgspecError as error:
             raise InvalidInput(str(error)) from error
         response: dict[str, Any] = {"uid": request.uid, "allowed": True}
-        if request.object is not None:
-            try:
-                warnings = await self._plan(request.object)
-            except RomanaError as error:
-                response |= {"allowed": False, "status": _status(error)}
-            else:
-                response["warnings"] = warnings
+        try:
+            if group is not None:
+                response["warnings"] = await self._check(group)
+            elif topology is not None:
+                response["warnings"] = await self._plan(topology)
+        except RomanaError as error:
+            response |= {"allowed": False, "status": _status(error)}
         return msgspec.json.encode(
             {"apiVersion": _VERSION, "kind": "AdmissionReview", "response": response}
         )
@@ -82,6 +96,20 @@ class TopologyWebhook:
                 f"it may): {'; '.join(plan.stranded)}"
             )
         return list(plan.stranded)
+
+    async def _check(self, item: DeviceGroupObject) -> list[str]:
+        """The same of a group of devices."""
+        resource = device_group_of(item)
+        if resource.is_ending:
+            return []
+        try:
+            await self._devices.put(resource.name, resource.spec, validate_only=True)
+        except InvalidInput as error:
+            # the next group may have been applied a moment ago, and is not put yet
+            if not error.violations or any(one.path != "next" for one in error.violations):
+                raise
+            return [said(error)]
+        return []
 
 
 def _status(error: RomanaError) -> dict[str, object]:

@@ -10,7 +10,7 @@ from romana.topology.v1 import topology_service_pb2 as pb
 
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.rpc.watching import Watch, follow
-from services.kubernetes.scheduling.places import Place, Places
+from services.kubernetes.scheduling.places import Kinds, Place, Places
 
 if TYPE_CHECKING:
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
@@ -24,6 +24,7 @@ class PlacesFollower:
         self._stubs = stubs
         self._topology_of: dict[NetworkName, str] = {}
         self._nodes: dict[NodeName, node_pb2.Node] = {}
+        self._kinds = Kinds()
         self._places: dict[NodeName, Place] = {}
         self._heard: set[NodeName] | None = set()
         """Nodes that this stream has named so far; None: it has named all."""
@@ -70,6 +71,7 @@ class PlacesFollower:
             for topology in spec.topologies
             for network in topology.networks
         }
+        self._kinds = Kinds()
         self._places = {name: self._place(node) for name, node in self._nodes.items()}
 
     def _place(self, node: node_pb2.Node) -> Place:
@@ -80,7 +82,8 @@ class PlacesFollower:
             if (topology := self._topology_of.get(NetworkName(network))) in placements
         }
         attached = {NetworkName(one.network) for one in node.attachments}
-        return Place(groups, frozenset(attached - groups.keys()), node.cordoned)
+        unplaced = frozenset(attached - groups.keys())
+        return self._kinds.place(groups, unplaced, cordoned=node.cordoned)
 
     def _forget(self, name: NodeName) -> None:
         self._nodes.pop(name, None)

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from romana.ipam.v1 import allocation_pb2, utilization_pb2
 from romana.ipam.v1 import ipam_service_pb2 as pb
 
 from services.common.errors import NotFound
-from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.rpc.enums import FAMILIES
 from services.common.rpc.replicas import Replicas
+from services.kubernetes.calls.known_rooms import KnownRooms
 from services.kubernetes.objects.networks import GroupUse, NetworkUse
 from services.kubernetes.scheduling.judging import Home
-from services.kubernetes.scheduling.rooms import Lack, Rooms
+from services.kubernetes.scheduling.rooms import Rooms
 from services.kubernetes.wanted.values import AddressWish, WantedEndpoint, allocation_name
 
 if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
-_LACKS: Final[Mapping[int, Lack]] = MappingProxyType(
-    {
-        utilization_pb2.REFUSAL_NOT_THIS_TENANT: Lack.OTHER_TENANTS,
-        utilization_pb2.REFUSAL_OTHER_FAMILY: Lack.OTHER_FAMILY,
-        utilization_pb2.REFUSAL_NODE_NOT_ATTACHED: Lack.NOT_ATTACHED,
-        utilization_pb2.REFUSAL_NO_GROUP: Lack.NO_GROUP,
-        utilization_pb2.REFUSAL_GROUP_FULL: Lack.FULL,
-        utilization_pb2.REFUSAL_RESERVED: Lack.RESERVED,
-        utilization_pb2.REFUSAL_RESTING: Lack.RESTING,
-        utilization_pb2.REFUSAL_ADDRESS_IN_USE: Lack.ADDRESS_IN_USE,
-        utilization_pb2.REFUSAL_BLOCK_HELD_BY_OTHER: Lack.ADDRESS_HELD,
-        utilization_pb2.REFUSAL_ADDRESS_OUTSIDE: Lack.ADDRESS_OUTSIDE,
-        utilization_pb2.REFUSAL_STRANDED: Lack.STRANDED,
-        utilization_pb2.REFUSAL_NODE_CORDONED: Lack.NODE_CORDONED,
-    }
-)
-
-
 PAGE: Final = 5000
+KNOWN_MOST: Final = 256
+"""Questions of which the answer is kept."""
 NUMBER_MOST: Final = (1 << 53) - 1
 """That every reader of JSON takes for what it is."""
 
@@ -49,11 +33,22 @@ class IpamCalls:
 
     def __init__(self, replicas: Replicas[IpamServiceAsyncStub]) -> None:
         self._replicas = replicas
+        self._known: OrderedDict[tuple[Tenant, Segment, AddressWish], KnownRooms] = OrderedDict()
 
     async def rooms(self, tenant: Tenant, segment: Segment, wish: AddressWish) -> Rooms:
-        """Where there is room for an address; NotFound for an unknown network."""
-        request = pb.EvaluateGroupsRequest(tenant=tenant, segment=segment, address=_spec(wish))
-        return _rooms(await self._replicas.call(lambda stub: stub.EvaluateGroups, request))
+        """Where there is room for an address; NotFound for an unknown network.
+
+        What nodes hold is kept, so that ipam only tells what has changed.
+        """
+        key = (tenant, segment, wish)
+        known = self._known.setdefault(key, KnownRooms())
+        self._known.move_to_end(key)
+        while len(self._known) > KNOWN_MOST:
+            self._known.popitem(last=False)
+        request = pb.EvaluateGroupsRequest(tenant=tenant, segment=segment, address=spec_of(wish))
+        async with known.one:
+            request.known_state = known.state
+            return known.take(await self._replicas.call(lambda stub: stub.EvaluateGroups, request))
 
     async def allocate(self, endpoint: WantedEndpoint, node: NodeName) -> tuple[list[str], bool]:
         """The addresses, and whether the name had them already.
@@ -65,7 +60,7 @@ class IpamCalls:
             node=node,
             tenant=endpoint.tenant,
             segment=endpoint.segment,
-            addresses=map(_spec, endpoint.addresses),
+            addresses=map(spec_of, endpoint.addresses),
         )
         answer = await self._replicas.call(
             lambda stub: stub.AllocateAddress, pb.AllocateAddressRequest(spec=spec)
@@ -138,33 +133,7 @@ def _left(usage: utilization_pb2.Usage) -> int:
     return max(0, min(left, NUMBER_MOST))
 
 
-def _spec(wish: AddressWish) -> allocation_pb2.AddressSpec:
+def spec_of(wish: AddressWish) -> allocation_pb2.AddressSpec:
     return allocation_pb2.AddressSpec(
         network=wish.network, family=FAMILIES[wish.family], address=wish.address
     )
-
-
-def _rooms(answer: pb.EvaluateGroupsResponse) -> Rooms:
-    free: dict[tuple[NetworkName, GroupPath], int] = {}
-    lacks: dict[tuple[NetworkName, GroupPath], Lack] = {}
-    networks: dict[NetworkName, None] = {}
-    for group in answer.groups:
-        key = (NetworkName(group.network), GroupPath(group.group))
-        networks[key[0]] = None
-        free[key] = group.free_addresses
-        if group.HasField("refusal"):
-            lacks[key] = _lack(group.refusal)
-    return Rooms(
-        tuple(networks),
-        free,
-        lacks,
-        {
-            (NetworkName(one.network), NodeName(one.node)): one.free_addresses
-            for one in answer.holders
-        },
-        {NetworkName(one.network): _lack(one) for one in answer.refusals},
-    )
-
-
-def _lack(refusal: utilization_pb2.NetworkRefusal) -> Lack:
-    return _LACKS.get(refusal.refusal, Lack.FULL)

@@ -38,6 +38,7 @@ _KEEPALIVE: Final = (
 """A connection that leads nowhere any more is noticed within 20 s."""
 
 _JSON: Final = {"Content-Type": "application/json"}
+_MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 
 T = TypeVar("T")
@@ -117,6 +118,11 @@ class ApiServer:
         parameters = {"fieldManager": FIELD_MANAGER, "force": "true"}
         content = msgspec.json.encode(body)
         await self._change("PATCH", path, parameters, content, _APPLY)
+
+    async def merge(self, path: str, body: object) -> None:
+        """Changes an object as far as it is said; Conflict if it names another version."""
+        parameters = {"fieldManager": FIELD_MANAGER}
+        await self._change("PATCH", path, parameters, msgspec.json.encode(body), _MERGE)
 
     async def delete(self, path: str) -> None:
         """Removes an object; NotFound if there is none."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from services.kubernetes.cluster.informer import Kind
+from services.kubernetes.objects.device_groups import (
+    DeviceGroupObject,
+    DeviceGroupResource,
+    device_group_of,
+)
 from services.kubernetes.objects.namespaces import Namespace, NamespaceObject, namespace_of
 from services.kubernetes.objects.networks import NetworkObject, NetworkResource, network_of
 from services.kubernetes.objects.nodes import Node, NodeObject, node_of
@@ -44,6 +49,9 @@ TOPOLOGIES: Final[Kind[TopologyResource]] = Kind(
 NETWORKS: Final[Kind[NetworkResource]] = Kind(
     "/apis/romana.io/v1alpha1/romananetworks", NetworkObject, network_of
 )
+DEVICE_GROUPS: Final[Kind[DeviceGroupResource]] = Kind(
+    "/apis/romana.io/v1alpha1/romanadevicegroups", DeviceGroupObject, device_group_of
+)
 
 WORDS: Final = {
     NAMESPACES.path: "namespaces",
@@ -53,5 +61,6 @@ WORDS: Final = {
     CLUSTER_NETWORK_POLICIES.path: "clusternetworkpolicies",
     TOPOLOGIES.path: "romanatopologies",
     NETWORKS.path: "romananetworks",
+    DEVICE_GROUPS.path: "romanadevicegroups",
     SIGNING_REQUESTS.path: "certificatesigningrequests",
 }

@@ -34,6 +34,7 @@ class Metadata(msgspec.Struct, frozen=True):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owners: tuple[OwnerReference, ...] | None = msgspec.field(name="ownerReferences", default=None)
+    finalizers: tuple[str, ...] | None = None
     deletion_timestamp: str | None = msgspec.field(name="deletionTimestamp", default=None)
 
     @property

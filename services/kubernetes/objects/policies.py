@@ -9,9 +9,11 @@ from typing import Final
 import msgspec
 
 from services.kubernetes.objects.conditions import Condition
-from services.kubernetes.objects.metadata import Metadata
+from services.kubernetes.objects.metadata import Metadata, ours
 
 CLUSTER: Final = "ClusterNetworkPolicy"
+VIA: Final = "via"
+"""Annotation: the devices that its rules lead through."""
 
 
 class PolicyStatusObject(msgspec.Struct, frozen=True):
@@ -38,6 +40,8 @@ class NetworkPolicy:
     labels: tuple[tuple[str, str], ...]
     spec: bytes
     """JSON."""
+    via: str | None = None
+    """What its annotation says."""
     generation: int = 0
     conditions: tuple[Condition, ...] = ()
 
@@ -73,6 +77,7 @@ def network_policy_of(item: NetworkPolicyObject) -> NetworkPolicy:
         uid=metadata.uid,
         labels=tuple(sorted((metadata.labels or {}).items())),
         spec=bytes(item.spec),
+        via=ours(metadata.annotations).get(VIA),
         generation=metadata.generation,
         conditions=item.status.conditions or (),
     )

@@ -8,8 +8,9 @@ same words, so that they are counted together in the pod's event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from services.common.model.names import NetworkName, NodeName
 from services.kubernetes.scheduling.places import Place, Places
@@ -35,22 +36,49 @@ class Judged:
 def judge(rooms: Sequence[Rooms], places: Places, nodes: Iterable[NodeName]) -> Judged:
     """Judges nodes by the rooms for each address that is wanted."""
     judged = Judged()
+    fit, where = judged.fit, places.nodes.get
+    kinds: dict[int, list[_Unheld] | None] = {}
     for name in nodes:
-        place = places.nodes.get(name)
+        place = where(name)
         if place is None:
             judged.unresolvable[name] = UNKNOWN
             continue
-        if place.cordoned:
+        kind = id(place)
+        if kind not in kinds:
+            kinds[kind] = _unheld(rooms, place)
+        unheld = kinds[kind]
+        if unheld is None:
             judged.unresolvable[name] = CORDONED
             continue
-        for one in rooms:
-            if not _free(one, place, name):
-                why, is_for_good = _lacks(one, place)
-                (judged.unresolvable if is_for_good else judged.failed)[name] = why
+        for one in unheld:
+            if not any(name in held for held in one.held):
+                (judged.unresolvable if one.is_for_good else judged.failed)[name] = one.why
                 break
         else:
-            judged.fit.append(name)
+            fit.append(name)
     return judged
+
+
+@dataclass(frozen=True, slots=True)
+class _Unheld:
+    """An address for which the nodes of a kind have room only in blocks that are held there."""
+
+    held: Sequence[Mapping[NodeName, int]]
+    why: str
+    is_for_good: bool
+
+
+def _unheld(rooms: Sequence[Rooms], place: Place) -> list[_Unheld] | None:
+    """Of all that is wanted; None: the nodes are cordoned."""
+    if place.cordoned:
+        return None
+    found = []
+    for one in rooms:
+        on = [(each, group) for each in one.networks if (group := place.groups.get(each))]
+        if not any(one.free.get(key) for key in on):
+            held = [one.held[network] for network, _ in on if network in one.held]
+            found.append(_Unheld(held, *_lacks(one, place)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,41 +111,54 @@ def score(rooms: Sequence[Rooms], places: Places, nodes: Sequence[NodeName]) -> 
     The most for one that has room in blocks that it holds, so that these are filled; then by what
     is free.
     """
-    found = [_least(rooms, places.nodes.get(name), name) for name in nodes]
+    kinds: dict[int, list[_Tried]] = {}
+    found: list[tuple[int, bool]] = []
+    for name in nodes:
+        place = places.nodes.get(name)
+        if place is None:
+            found.append((0, False))
+            continue
+        kind = id(place)
+        tried = kinds.get(kind)
+        if tried is None:
+            tried = kinds[kind] = [_tried(one, place) for one in rooms]
+        found.append(_least(tried, name))
     most = max((free for free, _ in found), default=0)
     return [BEST if held else 1 + (BEST - 2) * free // most if free else 0 for free, held in found]
 
 
-def _least(rooms: Sequence[Rooms], place: Place | None, node: NodeName) -> tuple[int, bool]:
-    """What is free for the address for which least is, and whether each is in a block that the
-    owner has there."""
-    if place is None:
-        return 0, False
-    least, all_held = -1, True
-    for one in rooms:
-        free = held = 0
-        for network in one.networks:
-            group = place.groups.get(network)
-            if group is not None:
-                held = one.held.get((network, node), 0)
-                free = held + one.free.get((network, group), 0)
-                if free:
-                    break
-        all_held = all_held and held > 0
-        if least < 0 or free < least:
-            least = free
-    return max(least, 0), all_held and least > 0
+_Tried: TypeAlias = Sequence[tuple[int, Mapping[NodeName, int]]]
+"""For an address, of each network up to the first that has room for every node of a kind: how much,
+and what nodes have besides."""
 
 
-def _free(rooms: Rooms, place: Place, node: NodeName) -> int:
-    """Of the first network that has any."""
+def _tried(rooms: Rooms, place: Place) -> _Tried:
+    found = []
     for network in rooms.networks:
         group = place.groups.get(network)
         if group is not None:
-            count = rooms.free.get((network, group), 0) + rooms.held.get((network, node), 0)
-            if count:
-                return count
-    return 0
+            free = rooms.free.get((network, group), 0)
+            found.append((free, rooms.held.get(network, {})))
+            if free:
+                break
+    return found
+
+
+def _least(wanted: Sequence[_Tried], node: NodeName) -> tuple[int, bool]:
+    """What is free for the address for which least is, and whether each is in a block that the
+    owner has there."""
+    least, all_held = -1, True
+    for tried in wanted:
+        free = in_blocks = 0
+        for unheld, held in tried:
+            in_blocks = held.get(node, 0)
+            free = unheld + in_blocks
+            if free:
+                break
+        all_held = all_held and in_blocks > 0
+        if least < 0 or free < least:
+            least = free
+    return max(least, 0), all_held and least > 0
 
 
 def _lacks(rooms: Rooms, place: Place) -> tuple[str, bool]:

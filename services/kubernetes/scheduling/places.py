@@ -32,6 +32,27 @@ class Place:
         return None if text is None or len(text) > LABEL_MOST else text
 
 
+class Kinds:
+    """Makes places, the same one for all nodes of a kind: who judges thousands of nodes judges each
+    kind once."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Place] = {}
+
+    def place(
+        self,
+        groups: Mapping[NetworkName, GroupPath],
+        unplaced: frozenset[NetworkName] = frozenset(),
+        *,
+        cordoned: bool = False,
+    ) -> Place:
+        key = (tuple(groups.items()), unplaced, cordoned)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Place(groups, unplaced, cordoned)
+        return known
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Of all nodes."""

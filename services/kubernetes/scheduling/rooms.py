@@ -52,7 +52,7 @@ class Rooms:
     free: Mapping[tuple[NetworkName, GroupPath], int]
     """For any node of a group; 0: see `lacks`."""
     lacks: Mapping[tuple[NetworkName, GroupPath], Lack] = field(default_factory=dict)
-    held: Mapping[tuple[NetworkName, NodeName], int] = field(default_factory=dict)
-    """For a node besides: in blocks that the pod's owner has there."""
+    held: Mapping[NetworkName, Mapping[NodeName, int]] = field(default_factory=dict)
+    """For a node besides: in blocks that the pod's owner has there. It may be kept up to date."""
     excluded: Mapping[NetworkName, Lack] = field(default_factory=dict)
     """Networks that are out of the question for every node."""

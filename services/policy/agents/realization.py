@@ -25,7 +25,7 @@ from romana.sync.v1 import sync_pb2
 
 from services.common.errors import RomanaError
 from services.common.model.failsafe import Failsafe
-from services.common.model.names import NodeName
+from services.common.model.names import NodeName, Tenant
 from services.common.model.rules import PolicyName
 from services.common.paging.pages import filled
 from services.common.rpc.request_id import passed_on
@@ -34,6 +34,7 @@ from services.common.sizes import ANSWER_BYTES
 from services.common.sync import wire
 from services.common.sync.hub import Status
 from services.policy.agents.streams import Syncing
+from services.policy.checks.tenant_limits import is_own
 from services.policy.store.apply import policy_not_found
 from services.policy.store.store import PolicyStore
 
@@ -103,6 +104,29 @@ class Realizing:
         if not request.page_token:
             wanted = request.nodes or sorted(nodes)
             response.nodes.extend(nodes[node] for node in wanted if node in nodes)
+        return response
+
+    async def answer_to_tenants(
+        self, request: api.GetRealizationRequest, tenants: frozenset[Tenant]
+    ) -> api.GetRealizationResponse:
+        """Answers somebody who is limited to tenants, without others' names; raises NotFound."""
+        self._store.check_in_sync()
+        own = {
+            name
+            for name, entry in self._store.feed.policies.items()
+            if is_own(entry.value.policy, tenants)
+        }
+        for name in request.policies:
+            if name not in own:
+                raise policy_not_found(name)
+        limited = api.GetRealizationRequest()
+        limited.CopyFrom(request)
+        if not request.policies:
+            limited.policies.extend(sorted(own))
+            limited.nodes_only |= not own
+        response = await self.answer(limited)
+        for node in response.nodes:
+            del node.failures[:]  # they name endpoints
         return response
 
     async def known(self) -> Known:

@@ -27,6 +27,8 @@ from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
 from services.policy.api.device_service import DeviceMethods
+from services.policy.api.tenant_limits import check_connection, limits, visible
+from services.policy.checks.tenant_limits import is_own
 from services.policy.explain.explain import explain
 from services.policy.explain.matrix import matrix
 from services.policy.model import Endpoint
@@ -77,7 +79,7 @@ class PolicyService(DeviceMethods):
         self, request: api.CreatePolicyRequest, context: Context
     ) -> api.CreatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(validate_only=request.validate_only)
+        how = How(validate_only=request.validate_only, tenants=limits("CreatePolicy", context))
         entry = await self._changes.create(policy, how)
         return api.CreatePolicyResponse(policy=messages_out.policy(entry))
 
@@ -85,7 +87,7 @@ class PolicyService(DeviceMethods):
         self, request: api.UpdatePolicyRequest, context: Context
     ) -> api.UpdatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(request.policy.etag, request.validate_only)
+        how = How(request.policy.etag, request.validate_only, limits("UpdatePolicy", context))
         return api.UpdatePolicyResponse(
             policy=messages_out.policy(await self._changes.update(policy, how))
         )
@@ -94,7 +96,7 @@ class PolicyService(DeviceMethods):
         self, request: api.DeletePolicyRequest, context: Context
     ) -> api.DeletePolicyResponse:
         name = messages_in.policy_name(request.name)
-        how = How(request.etag, request.validate_only)
+        how = How(request.etag, request.validate_only, limits("DeletePolicy", context))
         await self._changes.delete(name, how)
         return api.DeletePolicyResponse()
 
@@ -103,7 +105,8 @@ class PolicyService(DeviceMethods):
     ) -> api.GetPolicyResponse:
         self._store.check_in_sync()
         entry = self._feed.policies.get(messages_in.policy_name(request.name))
-        if entry is None:
+        tenants = limits("GetPolicy", context)
+        if entry is None or (tenants is not None and not is_own(entry.value.policy, tenants)):
             raise policy_not_found(request.name)
         return api.GetPolicyResponse(policy=messages_out.policy(entry))
 
@@ -111,7 +114,7 @@ class PolicyService(DeviceMethods):
         self, request: api.ListPoliciesRequest, context: Context
     ) -> api.ListPoliciesResponse:
         self._store.check_in_sync()
-        names = sorted(self._matching(request))
+        names = sorted(self._matching(request, limits("ListPolicies", context)))
         policies, token = filled(
             names,
             request.page_size,
@@ -126,9 +129,10 @@ class PolicyService(DeviceMethods):
     ) -> api.ApplyPoliciesResponse:
         self._store.check_in_sync()
         networks = dict(self._engine.networks)
+        groups = frozenset(self._store.feed.devices.groups)
         # a file of thousands of policies takes a second: not on the loop
-        wanted, warnings = await asyncio.to_thread(set_messages.read, request, networks)
-        how = How(validate_only=request.validate_only)
+        wanted, warnings = await asyncio.to_thread(set_messages.read, request, networks, groups)
+        how = How(validate_only=request.validate_only, tenants=limits("ApplyPolicies", context))
         return _applied(await self._changes.apply(wanted, how), warnings)
 
     # Tenants.
@@ -160,7 +164,10 @@ class PolicyService(DeviceMethods):
         self, request: api.ListTenantsRequest, context: Context
     ) -> api.ListTenantsResponse:
         self._store.check_in_sync()
-        names = sorted(self._feed.tenants)
+        tenants_seen = limits("ListTenants", context)
+        names = sorted(
+            name for name in self._feed.tenants if tenants_seen is None or name in tenants_seen
+        )
         tenants, token = filled(
             names,
             request.page_size,
@@ -176,6 +183,7 @@ class PolicyService(DeviceMethods):
         self, request: api.PutEndpointsRequest, context: Context
     ) -> api.PutEndpointsResponse:
         _check_batch(len(request.endpoints), "endpoints")
+        tenants = limits("PutEndpoints", context)
         results: list[RomanaError | None] = []
         together: list[Endpoint] = []
         places: list[int] = []
@@ -183,7 +191,9 @@ class PolicyService(DeviceMethods):
             results.append(None)
             try:
                 endpoint = messages_in.endpoint(message, f"endpoints[{number}]")
-                if message.etag:
+                if tenants is not None:
+                    await self._endpoints.put_own(endpoint, message.etag, tenants)
+                elif message.etag:
                     await self._endpoints.put_one(endpoint, message.etag)
                 else:
                     together.append(endpoint)
@@ -201,14 +211,15 @@ class PolicyService(DeviceMethods):
         self, request: api.DeleteEndpointRequest, context: Context
     ) -> api.DeleteEndpointResponse:
         name = messages_in.endpoint_name(request.name)
-        await self._endpoints.delete(name, request.etag)
+        tenants = limits("DeleteEndpoint", context)
+        await self._endpoints.delete(name, request.etag, tenants)
         return api.DeleteEndpointResponse()
 
     async def GetEndpoint(
         self, request: api.GetEndpointRequest, context: Context
     ) -> api.GetEndpointResponse:
         self._store.check_in_sync()
-        endpoint = self._endpoint(request.name)
+        endpoint = self._endpoint(request.name, limits("GetEndpoint", context))
         return api.GetEndpointResponse(
             endpoint=self._endpoint_message(endpoint),
             ingress_policies=self._policies_of(endpoint.name, Direction.INGRESS),
@@ -219,11 +230,12 @@ class PolicyService(DeviceMethods):
         self, request: api.ListEndpointsRequest, context: Context
     ) -> api.ListEndpointsResponse:
         self._store.check_in_sync()
+        tenants = visible("ListEndpoints", request.filter.tenant, context)
         if request.as_reported:
-            found = self._reported(request.filter)
+            found = self._reported(request.filter, tenants)
             keys = [f"{one.name} {one.node}" for one in found]
         else:
-            found = self._select(request.filter)
+            found = self._select(request.filter, tenants)
             keys = [one.name for one in found]
         endpoints, token = filled(
             keys,
@@ -259,11 +271,17 @@ class PolicyService(DeviceMethods):
     async def GetRealization(
         self, request: api.GetRealizationRequest, context: Context
     ) -> api.GetRealizationResponse:
-        return await self._realization.answer(request)
+        tenants = limits("GetRealization", context)
+        if tenants is None:
+            return await self._realization.answer(request)
+        return await self._realization.answer_to_tenants(request, tenants)
 
     async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:
         self._store.check_in_sync()
         connection = explain_messages.connection(request.connection)
+        tenants = limits("Explain", context)
+        if tenants is not None:
+            check_connection(self._engine, connection, tenants)
         known = await self._realization.known()
         found = explain(self._engine, connection, known.failsafe)
         behind = known.behind({node for one in found for node in one.nodes})
@@ -280,7 +298,10 @@ class PolicyService(DeviceMethods):
         _check(problems)
         if request.port > MAX_PORT:
             raise InvalidInput.at("port", f"{request.port} is not a port")
-        sources, destinations = self._select(request.sources), self._select(request.destinations)
+        sources, destinations = (
+            self._select(one, visible("GetMatrix", one.tenant, context))
+            for one in (request.sources, request.destinations)
+        )
         rows = matrix(self._engine, sources, destinations, protocol, request.port)
         nodes = {one.node for one in (*sources, *destinations) if one.node is not None}
         behind = (await self._realization.known()).behind(nodes)
@@ -289,6 +310,7 @@ class PolicyService(DeviceMethods):
     async def GetStatus(
         self, request: api.GetStatusRequest, context: Context
     ) -> api.GetStatusResponse:
+        is_limited = limits("GetStatus", context) is not None
         return api.GetStatusResponse(
             version=version(),
             in_sync=self._store.in_sync,
@@ -300,25 +322,34 @@ class PolicyService(DeviceMethods):
             groups=self._syncing.groups,
             rule_sets=self._syncing.rule_sets,
             agents=sum(1 for _ in self._syncing.hub.streams),
-            unreadable=named(self._store.unreadable),
+            unreadable=() if is_limited else named(self._store.unreadable),
             replica=self._realization.replica,
             disputed=[
                 f"{name} on {node}: {why}"
                 for (node, name), why in sorted(self._feed.disputed.items())[:STATUS_MOST]
+                if not is_limited
             ],
             edition=self._feed.edition,
         )
 
-    def _select(self, message: api.EndpointFilter) -> list[Endpoint]:
-        """By name."""
+    def _select(
+        self, message: api.EndpointFilter, tenants: frozenset[Tenant] | None
+    ) -> list[Endpoint]:
+        """By name; `tenants`: of these alone."""
         wanted = messages_in.endpoint_filter(message)
         known = self._engine.endpoints
         names = {EndpointName(name) for name in message.names} & known.keys()
         asked = (known[name] for name in names) if message.names else known.values()
-        found = [one for one in asked if wanted.matches(one)]
+        found = [
+            one
+            for one in asked
+            if wanted.matches(one) and (tenants is None or one.tenant in tenants)
+        ]
         return sorted(found, key=lambda one: one.name)
 
-    def _reported(self, message: api.EndpointFilter) -> list[Endpoint]:
+    def _reported(
+        self, message: api.EndpointFilter, tenants: frozenset[Tenant] | None
+    ) -> list[Endpoint]:
         """What agents say, by name and node, with what an orchestrator wants."""
         wanted = messages_in.endpoint_filter(message)
         found: list[Endpoint] = []
@@ -326,18 +357,20 @@ class PolicyService(DeviceMethods):
             for name, entry in entries.items():
                 said = self._feed.by_orchestrator.get(name)
                 one = replace(entry.value, wanted=said.value.wanted if said is not None else None)
-                if wanted.matches(one):
+                if wanted.matches(one) and (tenants is None or one.tenant in tenants):
                     found.append(one)
         return sorted(found, key=lambda one: f"{one.name} {one.node}")
 
-    def _matching(self, request: api.ListPoliciesRequest) -> Sequence[PolicyName]:
+    def _matching(
+        self, request: api.ListPoliciesRequest, tenants: frozenset[Tenant] | None
+    ) -> Sequence[PolicyName]:
         policies = self._feed.policies
         tier = enums.TIER_OF.get(request.tier) if request.tier else None
         if request.tier and tier is None:
             raise InvalidInput.at("tier", f"{request.tier} is not a tier")
         names: Container[str] = policies
         if request.endpoint:
-            name = self._endpoint(request.endpoint).name
+            name = self._endpoint(request.endpoint, tenants).name
             names = {one for direction in Direction for one in self._policies_of(name, direction)}
         return [
             name
@@ -345,15 +378,16 @@ class PolicyService(DeviceMethods):
             if name in names
             and tier in {None, entry.value.policy.tier}
             and request.labels.items() <= entry.value.policy.labels.items()
+            and (tenants is None or is_own(entry.value.policy, tenants))
         ]
 
     def _policies_of(self, name: EndpointName, direction: Direction) -> list[str]:
         asked = self._engine.rule_sets(name, direction)
         return list(dict.fromkeys(one.policy for one in asked))
 
-    def _endpoint(self, name: str) -> Endpoint:
+    def _endpoint(self, name: str, tenants: frozenset[Tenant] | None) -> Endpoint:
         endpoint = self._engine.endpoints.get(EndpointName(name))
-        if endpoint is None:
+        if endpoint is None or (tenants is not None and endpoint.tenant not in tenants):
             raise NotFound(
                 f"there is no endpoint {name[:256]!r}",
                 reason="ENDPOINT_NOT_FOUND",

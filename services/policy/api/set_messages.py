@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from romana.policy.v1 import policy_service_pb2 as api
@@ -29,7 +29,9 @@ _FORMS: Final = {
 
 
 def read(
-    request: api.ApplyPoliciesRequest, networks: Mapping[NetworkName, PolicyNetwork]
+    request: api.ApplyPoliciesRequest,
+    networks: Mapping[NetworkName, PolicyNetwork],
+    groups: Container[str],
 ) -> tuple[Wanted, list[api.PolicyWarning]]:
     """The set, and what of it is not held to as it is written; raises InvalidInput with everything
     that is wrong with the first wrong part."""
@@ -55,6 +57,7 @@ def read(
             source=part.source,
             default_namespace=part.default_namespace,
             networks=tuple(networks.values()),
+            groups=groups,
         )
         problems += document.references(networks)
         policies += document.policies

@@ -21,8 +21,8 @@ among the warnings. Where the policy applies has to be understood: otherwise it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.common.document.fields import Fields, Findings
@@ -31,6 +31,7 @@ from services.common.document.values import parse_prefix
 from services.common.errors import Violation
 from services.common.model.rules import Action, CidrBlock, Direction, PortMatch, Protocol, Tier
 from services.policy.checks.policies import check_rule
+from services.policy.forms.led import Led, read_led
 from services.policy.forms.reading import KUBERNETES, Read, label_selector
 from services.policy.model import (
     Anything,
@@ -67,7 +68,7 @@ class Spec:
     """What was not understood of rules, by the document's paths."""
 
 
-def read_spec(fields: Fields, findings: Findings, places: dict[str, str]) -> Spec:
+def read_spec(fields: Fields, findings: Findings, places: dict[str, str], led: Led) -> Spec:
     """Reads it; what is wrong beside the rules is added to `findings`."""
     tier, priority = fields.text("tier"), fields.number("priority")
     if tier not in _TIERS:
@@ -84,23 +85,37 @@ def read_spec(fields: Fields, findings: Findings, places: dict[str, str]) -> Spe
     )
     subject.end()
     for direction in Direction:
-        rules = tuple(_rules(fields, direction, spec, findings))
+        rules = tuple(_rules(fields, direction, spec, findings, led))
         if fields.has(direction):
             spec.rules[direction] = rules
+    if led.problem:
+        spec.warnings.append(Violation(led.at, f"{led.problem}: no Accept matches anything"))
     if not spec.rules:
         spec.rules[Direction.INGRESS] = ()  # without effect, as it is meant
     fields.end()
     return spec
 
 
-def _rules(parent: Fields, direction: Direction, spec: Spec, findings: Findings) -> Iterator[Rule]:
+def led_by(annotation: str | None, at: str, fields: Fields, groups: Container[str] | None) -> Led:
+    """What an annotation says of the rules of a spec; None: there is none."""
+    if annotation is None:
+        return Led()
+    items = [item for direction in Direction for item in fields.each(direction)]
+    rules = [Fields(item, place, Findings()) for item, place in items]
+    accepted = {one.text("name") for one in rules if one.text("action") == "Accept"}
+    return read_led(annotation, at, accepted, groups)
+
+
+def _rules(
+    parent: Fields, direction: Direction, spec: Spec, findings: Findings, led: Led
+) -> Iterator[Rule]:
     number = 0
     for item, at in parent.each(direction):
         api = f"{direction}[{number}]"
         # what is wrong with a rule is the rule's
         own, places = Findings(lines=findings.lines), {api: at}
         fields = Fields(item, at, own)
-        word = fields.text("action")
+        word, name = fields.text("action"), fields.text("name")
         rule = _RuleReader(fields, direction, own, places, api).rule(spec.tier, word)
         fields.end()
         problems = [
@@ -115,6 +130,15 @@ def _rules(parent: Fields, direction: Direction, spec: Spec, findings: Findings)
             if word == "Accept":
                 continue
             rule = Rule(Action.DENY)
+        if word == "Accept":
+            refusal = led.refusal(name)
+            if refusal:
+                if not led.problem:  # which is said once
+                    problem = f"{refusal}: rule {name or at} matches nothing"
+                    spec.warnings.append(Violation(led.at, problem))
+                continue
+            rule = replace(rule, via=led.group_of(name))
+            places[f"{api}.via"] = led.at
         spec.places.update(places)
         number += 1
         yield rule
@@ -176,7 +200,6 @@ class _RuleReader:
         action = _ACTIONS.get(word, Action.DENY)
         if action is Action.PASS and tier is Tier.BASELINE:
             action = Action.ALLOW
-        fields.ignore("name")
         side = _SIDES[self._direction]
         peers: list[Peer] = []
         for item, at in fields.each(side):

@@ -76,6 +76,7 @@ def read_document(
     source: str = "",
     default_namespace: str = "",
     networks: Collection[PolicyNetwork] = (),
+    groups: Container[str] | None = None,
 ) -> Document:
     """Reads and checks a document.
 
@@ -85,6 +86,7 @@ def read_document(
         source: name of the document, for its readers.
         default_namespace: of Kubernetes' objects that name none; empty: "default".
         networks: for policies of the earlier Romana that are applied to CIDRs.
+        groups: groups of devices that there are, for Kubernetes' objects; None: unknown.
 
     Raises:
         InvalidInput: with everything that is wrong.
@@ -97,7 +99,9 @@ def read_document(
         at = f"[{number}]" if len(trees) > 1 else ""
         match form or form_of(tree):
             case Form.KUBERNETES:
-                objects = kubernetes.read(tree, at, findings, default_namespace=default_namespace)
+                objects = kubernetes.read(
+                    tree, at, findings, default_namespace=default_namespace, groups=groups
+                )
                 policies += objects.policies
                 tenants += objects.tenants
             case Form.ROMANA_V2:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.common.document.fields import Fields, Findings
 from services.common.document.tree import Table, Tree, read_json, to_json
-from services.common.errors import InvalidInput
+from services.common.errors import InvalidInput, Violation
 from services.common.model.names import Tenant
 from services.common.model.rules import (
     Direction,
@@ -29,7 +29,8 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
-from services.policy.forms.cluster_network_policy import read_spec
+from services.policy.forms.cluster_network_policy import led_by, read_spec
+from services.policy.forms.led import VIA
 from services.policy.forms.reading import KUBERNETES, Read, label_selector
 from services.policy.forms.reading import block as read_block
 from services.policy.model import (
@@ -103,23 +104,37 @@ def is_kubernetes(tree: Tree) -> bool:
     return isinstance(tree, Table) and bool({"apiVersion", "kind"} & tree.items.keys())
 
 
-def read(tree: Tree, at: str, findings: Findings, *, default_namespace: str = "") -> Objects:
-    """Reads an object or list.
+def read(
+    tree: Tree,
+    at: str,
+    findings: Findings,
+    *,
+    default_namespace: str = "",
+    groups: Container[str] | None = None,
+) -> Objects:
+    """Reads an object or list; `groups`: the groups of devices that there are, if that is known.
 
     What is wrong with its shape is added to `findings`; nothing of it counts then, and what could
     not be read stands for nothing in particular.
     """
     objects = Objects()
-    _Reader(findings, default_namespace or "default", objects).object(tree, at)
+    _Reader(findings, default_namespace or "default", groups, objects).object(tree, at)
     return objects
 
 
 class _Reader:
     """Collects what is in one document."""
 
-    def __init__(self, findings: Findings, namespace: str, objects: Objects) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        namespace: str,
+        groups: Container[str] | None,
+        objects: Objects,
+    ) -> None:
         self._findings = findings
         self._namespace = namespace
+        self._groups = groups
         self._objects = objects
 
     def object(self, tree: Tree, at: str, expected: str = "", *, is_item: bool = False) -> None:
@@ -154,6 +169,7 @@ class _Reader:
     def _cluster_policy(self, tree: Tree, fields: Fields) -> None:
         metadata = fields.part("metadata")
         name, labels = metadata.text("name"), metadata.mapping("labels")
+        via = metadata.mapping("annotations").get(VIA)
         metadata.ignore(*_METADATA)
         metadata.end()
         fields.ignore("status")
@@ -162,7 +178,9 @@ class _Reader:
             return
         places = {"name": metadata.path("name"), "labels": metadata.path("labels")}
         places |= {one: fields.path(f"spec.{one}") for one in ("tier", "priority")}
-        spec = read_spec(fields.part("spec"), self._findings, places)
+        inside = fields.part("spec")
+        led = led_by(via, metadata.key_path("annotations", VIA), inside, self._groups)
+        spec = read_spec(inside, self._findings, places, led)
         policy = Policy(
             name=PolicyName(f"{CLUSTER}/{name}"),
             tier=spec.tier,
@@ -219,6 +237,10 @@ class _Reader:
         name = metadata.text("name")
         namespace = metadata.text("namespace") or self._namespace
         labels = metadata.mapping("labels")
+        warnings: tuple[Violation, ...] = ()
+        if VIA in metadata.mapping("annotations"):
+            place = metadata.key_path("annotations", VIA)
+            warnings = (Violation(place, "is for ClusterNetworkPolicies: it leads nothing"),)
         metadata.ignore(*_METADATA)
         metadata.end()
         fields.ignore("status")
@@ -241,7 +263,7 @@ class _Reader:
             origin=Origin(KIND, json.dumps(to_json(tree), ensure_ascii=False)),
         )
         spec.end()
-        self._objects.policies.append(Read(policy, fields.at, places, _NAMES))
+        self._objects.policies.append(Read(policy, fields.at, places, _NAMES, warnings))
 
 
 class _Spec:

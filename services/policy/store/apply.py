@@ -17,6 +17,12 @@ from services.common.process.mutation_metrics import Result
 from services.common.sizes import POLICY_BYTES
 from services.policy.checks.devices import check_via
 from services.policy.checks.policies import check_references
+from services.policy.checks.tenant_limits import (
+    check_policy,
+    check_stored,
+    check_tenants,
+    is_own,
+)
 from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import Policy, TenantRecord
 from services.policy.store import codec
@@ -45,6 +51,8 @@ class How:
     etag: str = ""
     """That which was read; empty: whatever it is."""
     validate_only: bool = False
+    tenants: frozenset[Tenant] | None = None
+    """Whoever asks is limited to these; None: to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class PolicyChanges:
         """
 
         def decide() -> Decision[None]:
+            self._check_own([policy], how)
             self._check_via([policy], "policy.")
             before = self._feed.policies.get(policy.name)
             if before is not None:
@@ -112,6 +121,7 @@ class PolicyChanges:
         """
 
         def decide() -> Decision[None]:
+            self._check_own([policy], how)
             self._check_via([policy], "policy.")
             before = self._feed.policies.get(policy.name)
             if before is None:
@@ -130,6 +140,8 @@ class PolicyChanges:
             before = self._feed.policies.get(name)
             if before is None:
                 raise policy_not_found(name)
+            if how.tenants is not None:
+                check_stored(before.value.policy, how.tenants)
             check_etag(how.etag, before, "policy", name)
             gone = {f"{self._store.keys.policies}{name}": b""}
             return Decision(answer=True, documents={} if how.validate_only else gone)
@@ -152,6 +164,9 @@ class PolicyChanges:
         def decide() -> Decision[dict[str, Kind]]:
             changes: dict[str, Kind] = {}
             documents: dict[str, bytes] = {}
+            self._check_own(wanted.policies, how)
+            if how.tenants is not None:
+                check_tenants(wanted.tenants, how.tenants)
             self._check_via(wanted.policies, "policies[{0}].")
             for tenant in wanted.tenants:
                 kind, merged = self._tenant_kind(tenant)
@@ -164,7 +179,7 @@ class PolicyChanges:
                 changes[f"policy/{policy.name}"] = kind
                 if kind is not Kind.UNCHANGED:
                     documents |= self._document(policy, now)
-            for name in self._prunable(wanted.prune, names):
+            for name in self._prunable(wanted.prune, names, how):
                 changes[f"policy/{name}"] = Kind.REMOVED
                 documents[f"{self._store.keys.policies}{name}"] = b""
             return Decision(changes, {} if how.validate_only else documents)
@@ -222,6 +237,16 @@ class PolicyChanges:
             for number, policy in enumerate(policies)
             for problem in check_references(policy, networks, at.format(number))
         ]
+
+    def _check_own(self, policies: Sequence[Policy], how: How) -> None:
+        """Raises Forbidden for what is not of the tenants that the caller is limited to."""
+        if how.tenants is None:
+            return
+        for policy in policies:
+            check_policy(policy, how.tenants)
+            before = self._feed.policies.get(policy.name)
+            if before is not None:
+                check_stored(before.value.policy, how.tenants)
 
     def _check_via(self, policies: Sequence[Policy], at: str) -> None:
         """Refuses groups of devices that do not exist, as of what a change is decided on."""
@@ -294,13 +319,17 @@ class PolicyChanges:
             tenant = replace(tenant, isolation=before.value.isolation)
         return _kind(before and before.value, tenant), tenant
 
-    def _prunable(self, labels: Mapping[str, str], names: set[PolicyName]) -> Sequence[PolicyName]:
+    def _prunable(
+        self, labels: Mapping[str, str], names: set[PolicyName], how: How
+    ) -> Sequence[PolicyName]:
         if not labels:
             return ()
         return [
             name
             for name, entry in self._feed.policies.items()
-            if name not in names and labels.items() <= entry.value.policy.labels.items()
+            if name not in names
+            and labels.items() <= entry.value.policy.labels.items()
+            and (how.tenants is None or is_own(entry.value.policy, how.tenants))
         ]
 
     def _now(self) -> int:

@@ -54,10 +54,8 @@ def _agrees(holder: Holder | None, given: Holder) -> bool:
 
 
 def _what(holder: Holder | None, given: Holder) -> str:
-    if holder is None:
-        return "is not allocated"
-    if holder.name != given.name:
-        return "is allocated to another endpoint"
+    if holder is None or holder.name != given.name:
+        return "is not allocated to it"  # whose it is, if anybody's, may change unheard
     if holder.node != given.node:
         return f"is allocated on node {holder.node!r}"
     return f"is allocated to tenant {holder.tenant!r}, segment {holder.segment!r}"

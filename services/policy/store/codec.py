@@ -96,6 +96,7 @@ class EndpointDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     wanted: WantedDocument | None = None
     instance: str = ""
     labels_follow: bool = False
+    only_of_tenant: bool = False
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -171,6 +172,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
             wanted=_from_wanted(endpoint.wanted),
             instance=endpoint.instance,
             labels_follow=endpoint.labels_follow,
+            only_of_tenant=endpoint.only_of_tenant,
         )
     )
 
@@ -194,6 +196,7 @@ def decode_endpoint(name: EndpointName, document: bytes, node: NodeName | None =
         wanted=wanted,
         instance=record.instance,
         labels_follow=record.labels_follow,
+        only_of_tenant=record.only_of_tenant,
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from services.common.errors import Conflict, Exhausted
 from services.common.etcd.types import Compare, Field, Relation
-from services.common.model.names import EndpointName, NodeName
+from services.common.model.names import EndpointName, NodeName, Tenant
+from services.common.model.own_tenants import of_another_tenant
 from services.common.process.mutation_metrics import Result
+from services.policy.checks.tenant_limits import check_endpoint
 from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import Endpoint
 from services.policy.store import codec
@@ -54,11 +57,40 @@ class EndpointChanges:
         self._count(Operation.ENDPOINT, changed=True)
         log.info("endpoints_put", endpoints=1)
 
-    async def delete(self, name: EndpointName, etag: str) -> None:
-        """Takes back what an orchestrator said; raises Conflict and Unavailable."""
+    async def put_own(self, endpoint: Endpoint, etag: str, tenants: frozenset[Tenant]) -> None:
+        """Takes labels and ports of somebody who is limited to tenants.
+
+        Raises Forbidden for what is not theirs, Conflict and Unavailable.
+        """
+        name = endpoint.name
         with self._metrics.refusals(Operation.ENDPOINT):
             await self._store.catch_up()
-            there = name in self._feed.by_orchestrator
+            check_endpoint(endpoint, self._store.engine.endpoints.get(name), tenants)
+            before = self._feed.by_orchestrator.get(name)
+            said = replace(endpoint, only_of_tenant=True)
+            if before is not None and not before.value.only_of_tenant:
+                said = replace(before.value, labels=endpoint.labels, ports=endpoint.ports)
+            revision = before.revision if before is not None else 0
+            await self._replace(name, codec.encode_endpoint(said), etag or str(revision))
+        self._count(Operation.ENDPOINT, changed=True)
+        log.info("endpoints_put", endpoints=1)
+
+    async def delete(
+        self, name: EndpointName, etag: str, tenants: frozenset[Tenant] | None = None
+    ) -> None:
+        """Takes back what an orchestrator said; raises Conflict and Unavailable.
+
+        `tenants`: the caller is limited to these, and gets Forbidden for what others said.
+        """
+        with self._metrics.refusals(Operation.ENDPOINT):
+            await self._store.catch_up()
+            before = self._feed.by_orchestrator.get(name)
+            there = before is not None
+            if tenants is not None and before is not None:
+                said = before.value
+                if not said.only_of_tenant or said.tenant not in tenants:
+                    raise of_another_tenant(f"what was said of endpoint {name!r}")
+                etag = etag or str(before.revision)
             if etag and there:
                 await self._replace(name, b"", etag)
             elif there:

@@ -8,7 +8,8 @@ tenant, segment, labels and ports are the orchestrator's then; the node and the 
 the agent's. What an agent says counts as far as ipam says the same: that this node's endpoint of
 that name and owner has these addresses. So of several nodes that claim to have it at most one is
 believed; and a node that is not registered has none. Of one whose labels an orchestrator says,
-nothing is known before that.
+nothing is known before that. What somebody said who is limited to a tenant counts while the agent's
+endpoint is of that tenant: so nobody makes another tenant's endpoint his by saying its name first.
 """
 
 from __future__ import annotations
@@ -198,8 +199,8 @@ class PolicyFeed:
     def _merge(self, name: EndpointName) -> None:
         attached, arriving = self._attached(name)
         said = self.by_orchestrator.get(name)
-        if said is not None:
-            endpoint = said.value
+        if said is not None and _counts(said.value, attached):
+            endpoint = replace(said.value, only_of_tenant=False)
             if attached is not None:
                 endpoint = replace(
                     endpoint,
@@ -261,6 +262,13 @@ class PolicyFeed:
             key = f"{self._keys.policy}{part}"
             item = KeyValue(key, document, 0, self.applying.revision)
             self._take_record(key, item if document else None)
+
+
+def _counts(said: Endpoint, attached: Endpoint | None) -> bool:
+    """Whether what was said of a name holds for who has it now."""
+    if not said.only_of_tenant:
+        return True
+    return attached is not None and attached.tenant == said.tenant
 
 
 def _discard(items: dict[K, dict[N, T]], key: K, name: N) -> None:

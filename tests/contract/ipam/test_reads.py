@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 from romana.ipam.v1 import ipam_service_pb2 as pb
-from romana.ipam.v1.allocation_pb2 import FAMILY_IPV6, Allocation
+from romana.ipam.v1.allocation_pb2 import FAMILY_IPV6, AddressSpec, Allocation
 from romana.ipam.v1.block_pb2 import Block
 
 from tests.contract.ipam.asking import addresses_of, allocate, one, refused, spec
@@ -154,6 +154,27 @@ async def test_evaluation_of_what_is_not_there(
     with refused() as said:
         await pair.stub.EvaluateNodes(pb.EvaluateNodesRequest(**asked))  # type: ignore[arg-type]
     assert said.reasons == [reason]
+
+
+@BOTH
+async def test_evaluation_of_groups_tells_what_is_different_since(pair: Pair, by: str) -> None:
+    stub = getattr(pair, by)
+    for name, node in (("a", "h1"), ("b", "h2")):
+        await one(pair.stub, name, node)
+    await both_reached(pair)
+    asked = pb.EvaluateGroupsRequest(tenant="t", address=AddressSpec(network="net"))
+    first = await stub.EvaluateGroups(asked)
+    assert [(one.group, one.free_addresses) for one in first.groups] == [("dc/all", 240)]
+    assert {(one.node, one.free_addresses) for one in first.holders} == {("h1", 7), ("h2", 7)}
+    assert not first.is_partial
+    await one(pair.stub, "c", "h2")
+    await both_reached(pair)
+    asked.known_state = first.state
+    second = await stub.EvaluateGroups(asked)
+    assert second.is_partial
+    assert [(one.node, one.free_addresses) for one in second.holders] == [("h2", 6)]
+    asked.known_state = "of another replica"
+    assert len((await stub.EvaluateGroups(asked)).holders) == 2
 
 
 @BOTH

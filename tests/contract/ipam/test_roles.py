@@ -35,6 +35,7 @@ ROLES = {
     "operator": "romana:operator",
     "orchestrator": "romana:orchestrator",
     "reader": "romana:reader",
+    "team": "romana:tenant:qa romana:tenant:test",
     "n1": "romana:node:n1",
     "nobody": "",
 }
@@ -85,7 +86,12 @@ async def cluster(
     allowed = NodeAllowance(tenants=(Tenant("shop"),), names=("job-*",))
     nodes = [replace(node("n1"), allowance=allowed), node("n2")]
     async with EtcdClient([shared_etcd.endpoint]) as client:
-        await seed(client, keys, layout([network("net", "10.0.0.0/24")]), nodes)
+        await seed(
+            client,
+            keys,
+            layout([network("net", "10.0.0.0/24"), network("own", "10.1.0.0/24", tenants=("qa",))]),
+            nodes,
+        )
     active = await wait_until_one_active(replicas)
     standby = next(one for one in replicas if one is not active)
     await standby.wait_until_serving()

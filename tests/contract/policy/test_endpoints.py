@@ -105,7 +105,7 @@ async def test_a_node_cannot_claim_an_endpoint_of_another(pair: Pair) -> None:
         assert (found.node, list(found.addresses)) == ("h2", ["10.0.0.1"])
         assert not found.labels
     (why,) = await disputed(pair)
-    assert why == "e on h1: 10.0.0.9 is not allocated"
+    assert why == "e on h1: 10.0.0.9 is not allocated to it"
     await claim(pair.stub, "h1", detached=["e"])
     assert await names(pair, node="h2") == ["e"]
     assert await disputed(pair) == []
@@ -122,8 +122,8 @@ async def test_a_node_puts_no_address_into_a_group_that_it_was_not_given(pair: P
     await claim(pair.stub, "h1", endpoint("f", "10.0.0.5"), endpoint("g"))
     assert await names(pair) == ["db", "e"]
     assert await disputed(pair) == [
-        "e on h1: 10.0.0.7 is not allocated",
-        "f on h1: 10.0.0.5 is allocated to another endpoint",
+        "e on h1: 10.0.0.7 is not allocated to it",
+        "f on h1: 10.0.0.5 is not allocated to it",
         "g on h1: it has no address",
     ]
 

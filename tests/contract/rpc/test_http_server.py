@@ -88,6 +88,10 @@ async def test_what_is_not_http_ends_the_connection(port: int) -> None:
 
 
 async def test_who_is_connected_and_asks_nothing_does_not_hold_up_the_end() -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: complaints.append(context["message"])
+    )
     server = HttpServer("probe", ROUTES)
     port = (await server.start("127.0.0.1:0")).port
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -97,6 +101,7 @@ async def test_who_is_connected_and_asks_nothing_does_not_hold_up_the_end() -> N
         await server.stop(3600)
         assert await reader.read() == b""
     writer.close()
+    assert complaints == []
 
 
 async def test_a_port_that_is_taken_is_said(port: int) -> None:

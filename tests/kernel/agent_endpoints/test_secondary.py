@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from romana.agent.v1 import endpoint_pb2
 
 from tests.kernel.agent_endpoints.test_cni_again import add, addresses, cni, ways
 from tests.kernel.agent_endpoints.test_upkeep import is_whole
@@ -60,6 +61,25 @@ async def test_always_takes_the_default_route_over(real: RealNode) -> None:
     assert pod.run("ip route show default").split()[2] == "169.254.1.1"
     assert await asyncio.to_thread(pod.pings, "192.168.0.254")
     assert await is_whole(real, "pods/c1/net1")
+
+
+async def test_by_grpc_the_same_is_said(real: RealNode) -> None:
+    pod = real.namespaces.new("pod")
+    primary(real.namespaces, pod)
+    mac = "02:00:00:00:00:0a"
+    done = await real.attach(
+        "second",
+        pod,
+        interface="net1",
+        default_route=endpoint_pb2.ENDPOINT_DEFAULT_ROUTE_NEVER,
+        routes=["192.168.0.0/24"],
+        mac=mac,
+    )
+    assert done.endpoint.mac == mac
+    assert mac in pod.run("ip link show net1")
+    assert pod.run("ip route show default").split()[2] == "192.168.77.1"
+    assert await asyncio.to_thread(pod.pings, "192.168.0.254")
+    assert await is_whole(real, "second")
 
 
 async def test_routes_lead_by_the_second_interface(real: RealNode) -> None:

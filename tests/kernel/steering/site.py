@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
 
 from services.agent.kernel.nftables.driver import Nft
 from services.agent.model import DeviceWay
@@ -39,10 +38,17 @@ from services.common.model.network import Address, Mode
 from services.common.model.rules import EndpointRules, RuleSet
 from tests.kernel.agent.site import Net, Site, TestNode
 from tests.kernel.policy.site import profile
+from tests.kernel.steering.firewall import (
+    FIREWALL,
+    LIST_COUNTERS,
+    LOOSE,
+    Flow,
+    capture,
+    incoming,
+    invalid,
+    listener,
+)
 from tests.support.netns import Namespace, Namespaces, enter
-
-Flow: TypeAlias = tuple[int, str, str]
-"""Protocol, source, destination."""
 
 GROUP = DeviceGroupName("firewalls")
 NETS = {
@@ -50,16 +56,6 @@ NETS = {
     "b": Net("b", "10.2.0.0/16", "10.2.0.0/16", Mode.ONLINK),
     "six": Net("six", "fd01::/112", "fd01::/112", Mode.ONLINK),
 }
-_FIREWALL = """
-table inet firewall {
-  counter invalid { }
-  chain forward {
-    type filter hook forward priority 0; policy drop;
-    ct state invalid counter name invalid drop
-    accept
-  }
-}
-"""
 
 
 @dataclass(eq=False)
@@ -76,12 +72,11 @@ class Device:
         """Packets that came to it since the last time, by protocol, source and destination."""
         found: Counter[Flow] = Counter()
         for wire in self.wires:
-            found += _heard(wire, socket.PACKET_HOST)
+            found += incoming(wire)
         return found
 
     def invalid(self) -> int:
-        listed = json.loads(self.home.run("nft -j list counters table inet firewall"))
-        return sum(item["counter"]["packets"] for item in listed["nftables"] if "counter" in item)
+        return invalid(self.home.run(LIST_COUNTERS))
 
     def kill(self) -> None:
         for net in self.legs:
@@ -116,8 +111,8 @@ class Fleet:
         home.sysctl("net.ipv6.conf.all.forwarding", 1)
         for where in ("all", *(f"e-{net}" for net in nets)):
             home.sysctl(f"net.ipv4.conf.{where}.send_redirects", 0)
-        home.run("nft -f -", stdin=_FIREWALL)
-        home.sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)
+        home.run("nft -f -", stdin=FIREWALL)
+        home.sysctl(LOOSE, 0)
         links = {item["ifname"]: item for item in json.loads(home.run("ip -j link show"))}
         device = Device(
             name,
@@ -133,7 +128,7 @@ class Fleet:
         )
         for net in nets:
             home.run(f"ip route add default via {NETS[net].gateway} dev e-{net} metric 9")
-            device.wires.append(home.call(lambda net=net: wire(f"e-{net}")))  # type: ignore[misc]
+            device.wires.append(home.call(lambda net=net: capture(f"e-{net}")))  # type: ignore[misc]
         self.devices.append(device)
         self.group = replace(
             self.group,
@@ -298,57 +293,13 @@ def _identity(one: Resource) -> str:
     raise AssertionError(one)
 
 
-def wire(interface: str) -> socket.socket:
-    """A capture on an interface."""
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
-    made.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
-    made.bind((interface, 3))
-    made.settimeout(0)
-    return made
-
-
-def outgoing(wire: socket.socket) -> Counter[Flow]:
-    """What a namespace has sent since the last time, by protocol, source and destination."""
-    return _heard(wire, socket.PACKET_OUTGOING)
-
-
-def _heard(wire: socket.socket, kind: int) -> Counter[Flow]:
-    found: Counter[Flow] = Counter()
-    while True:
-        try:
-            data, where = wire.recvfrom(2048)
-        except BlockingIOError:
-            return found
-        if where[2] == kind and (ends := _ends(data)):
-            found[ends] += 1
-
-
-def _ends(data: bytes) -> Flow | None:
-    """Protocol, source and destination, but for what neighbours say to each other."""
-    if data[0] >> 4 == 4 and len(data) >= 20 and data[9] in {1, 6, 17}:
-        return (
-            data[9],
-            str(ipaddress.IPv4Address(data[12:16])),
-            str(ipaddress.IPv4Address(data[16:20])),
-        )
-    if data[0] >> 4 == 6 and len(data) > 40:
-        if data[6] == 58 and data[40] in {133, 134, 135, 136, 143}:
-            return None
-        return (
-            data[6],
-            str(ipaddress.IPv6Address(data[8:24])),
-            str(ipaddress.IPv6Address(data[24:40])),
-        )
-    return None
-
-
 class Talk:
     """A TCP connection between two namespaces."""
 
     def __init__(
         self, source: Namespace, target: Namespace, address: str, port: int, timeout: float = 3.0
     ) -> None:
-        self._listener = target.call(lambda: _listener(address, port))
+        self._listener = target.call(lambda: listener(address, port))
         self.near: socket.socket | None = None
         try:
             self.near = source.call(
@@ -384,15 +335,6 @@ class Talk:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _listener(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind((address, port))
-    made.listen(64)
-    return made
 
 
 def datagrams(source: Namespace, target: Namespace, address: str, port: int, count: int) -> int:

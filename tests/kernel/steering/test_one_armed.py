@@ -11,7 +11,8 @@ import pytest
 from services.common.model.devices import DeviceGroupName
 from services.common.model.rules import Action, CompiledRule, Direction, PortMatch, Protocol
 from tests.kernel.policy.rules import rules
-from tests.kernel.steering.site import GROUP, Fleet, Talk, datagrams, outgoing, wire
+from tests.kernel.steering.firewall import capture, outgoing
+from tests.kernel.steering.site import GROUP, Fleet, Talk, datagrams
 from tests.support.netns import Namespace, Namespaces
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -78,7 +79,7 @@ def _see(fleet: Fleet, version: int, target: str) -> None:
     with Talk(one, other, there, DIRECT) as talk:
         assert talk.round_trip()
     assert not device.seen()
-    with one.call(lambda: wire("eth0")) as mine, other.call(lambda: wire("eth0")) as its:
+    with one.call(lambda: capture("eth0")) as mine, other.call(lambda: capture("eth0")) as its:
         with Talk(one, other, there, STEERED) as talk:
             assert talk.round_trip()
             assert talk.round_trip()
@@ -120,7 +121,7 @@ def _between(fleet: Fleet, source: str, target: str) -> None:
     (device,) = fleet.devices
     assert datagrams(begin, end, there, DIRECT, 5) == 5
     assert not device.seen()
-    with begin.call(lambda: wire("eth0")) as mine, end.call(lambda: wire("eth0")) as its:
+    with begin.call(lambda: capture("eth0")) as mine, end.call(lambda: capture("eth0")) as its:
         with Talk(begin, end, there, STEERED) as talk:
             assert talk.round_trip()
         seen = device.seen()

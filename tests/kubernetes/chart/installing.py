@@ -12,7 +12,7 @@ import pytest
 from services.common.certificates import authority
 from tests.kubernetes import files
 from tests.kubernetes.hosts import CONTROL
-from tests.kubernetes.installed import CHART, NAMESPACE, RELEASE, Installed
+from tests.kubernetes.installed import CHART, DEPLOYMENTS, NAMESPACE, RELEASE, Installed
 from tests.kubernetes.objects import Pods, pod
 from tests.kubernetes.romana import PODS
 from tests.kubernetes.shell import Failed, until
@@ -159,7 +159,19 @@ def test_renewed_certificates_are_taken_up(installed: Installed) -> None:
         secret = installed.cluster.get("-n", NAMESPACE, "secret", "romana-service-tls")
         return authority.facts(base64.b64decode(secret["data"]["tls.crt"])).serial
 
-    before = serial()
+    def pods(*components: str) -> dict[str, set[str]]:
+        found = installed.cluster.get("-n", NAMESPACE, "pods")["items"]
+        return {
+            name: {
+                one["metadata"]["uid"]
+                for one in found
+                if one["metadata"]["name"].startswith(f"romana-{name}-")
+            }
+            for name in components
+        }
+
+    services = ("etcd", *DEPLOYMENTS)
+    before, running, agents = serial(), pods(*services), pods("agent")["agent"]
     # with longer to go before its end than it is good, every one is due
     job = installed.cluster.get("-n", NAMESPACE, "cronjob", "romana-certificates")
     spec = job["spec"]["jobTemplate"]["spec"]
@@ -171,4 +183,8 @@ def test_renewed_certificates_are_taken_up(installed: Installed) -> None:
     installed.kubectl("wait", "--for=condition=complete", "--timeout=240s", "job/renew-now")
     assert serial() != before
     installed.wait()
+    until("agents to have begun anew", lambda: not agents & pods("agent")["agent"])
+    installed.wait()
     assert "Succeeded" in installed.helm("test", RELEASE)
+    assert pods(*services) == running
+    installed.kubectl("delete", "job/renew-now")

@@ -77,7 +77,7 @@ def test_the_next_sandbox_of_a_pod_has_the_address_of_the_one_before(
 def test_a_deployment_comes_and_goes(pods: Pods, romana: Romana) -> None:
     many = deployment("many", 12)
     pods.cluster.apply(many)
-    pods.cluster.kubectl("rollout", "status", "deployment/many", "--timeout=120s")
+    pods.cluster.kubectl("rollout", "status", "deployment/many", "--timeout=240s")
     assert len(romana.addresses()) == 12
     assert romana.run("ipam", "check")
     pods.delete(many)

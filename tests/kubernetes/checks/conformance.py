@@ -26,7 +26,7 @@ PROTOCOLS = {"tcp": "tcp", "udp": "echo"}
 """That these pods serve, and how: SCTP is for tests with raw sockets."""
 LATER = {"a range of ports"}
 """What this version of the API has not."""
-SECONDS = 60.0
+SECONDS = 180.0
 NO_SUCH_ADDRESS = "fd77::1"
 """Of pods that have none of IPv6."""
 PORTS = [

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.kubernetes.objects import Pods, pod
-from tests.kubernetes.romana import ROOT, WEBHOOK, Romana
+from tests.kubernetes.romana import Romana
 from tests.kubernetes.shell import Failed, until
 
-FOLDER = ROOT / "deploy" / "kubernetes"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def definitions(romana: Romana) -> Iterator[None]:
-    """The definitions, and the webhook as far as it is not for a Service."""
-    cluster = romana.cluster
-    cluster.kubectl("apply", "-f", FOLDER / "crds.yaml")
-    hook = cluster.dry("-f", FOLDER / "webhook.yaml")
-    authority = (cluster.hosts.run / "pki/ca.crt").read_bytes()
-    hook["webhooks"][0]["clientConfig"] = {
-        "url": f"{WEBHOOK}/validate",
-        "caBundle": base64.b64encode(authority).decode(),
-    }
-    cluster.apply(hook)
-    romana.restart_controllers()  # else they would look for the new kinds only every half minute
-    yield
-    cluster.kubectl("delete", "validatingwebhookconfiguration", "romana")
-    cluster.kubectl("delete", "-f", FOLDER / "crds.yaml")
+pytestmark = pytest.mark.usefixtures("definitions")
 
 
 def topology(spec: Any, name: str = "romana", **annotations: str) -> dict[str, Any]:

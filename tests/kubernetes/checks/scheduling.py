@@ -47,7 +47,7 @@ def test_a_fixed_address_that_is_taken(pods: Pods) -> None:
     until("a reason", lambda: "the address is in use" in reasons(pods, "second"))
     pods.run(pod("other", network="blue"))
     pods.delete(pod("first"))
-    pods.cluster.kubectl("wait", "--for=condition=Ready", "pod/second", "--timeout=120s")
+    pods.cluster.kubectl("wait", "--for=condition=Ready", "pod/second", "--timeout=240s")
     assert pods.address("second") == "10.20.0.99"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.etcd.keys import Keys
@@ -176,6 +176,13 @@ class World:
         return fresh
 
 
+@example(
+    [
+        (KEYS.attached_to("n1", "b"), endpoint("x", "t", "10.0.0.2")),
+        ("node", "n1"),
+        (IPAM, allocation(KEYS, "10.0.0.2", "a", "n1", "t")),
+    ]
+)
 @given(st.lists(STEPS, max_size=25))
 def test_what_is_known_depends_on_what_is_stored(steps: list[tuple[str, Any]]) -> None:
     world = World()

@@ -28,6 +28,20 @@ def test_roles_are_uris_of_the_certificate() -> None:
     )
 
 
+def test_tenants_are_uris_of_the_certificate() -> None:
+    team = Certificate("romana:tenant:qa", "romana:tenant:test", "romana:tenant:")
+    assert caller_of(team.context) == Caller(
+        frozenset({Role.TENANT}), tenants=frozenset({"qa", "test"})
+    )
+    passed_on = Certificate("romana:service", metadata=on_behalf_of(team.context))
+    assert caller_of(passed_on.context) == caller_of(team.context)
+
+
+def test_a_nodes_certificate_is_no_teams() -> None:
+    both = caller_of(Certificate("romana:node:n1", "romana:tenant:qa").context)
+    assert both == Caller(frozenset({Role.NODE}), frozenset({"n1"}))
+
+
 @pytest.mark.parametrize("name", ["n1", "node:n1", "romana:node:n", "romana:node:n11", ""])
 def test_only_its_uri_speaks_for_a_node(name: str) -> None:
     with pytest.raises(Forbidden) as raised:

@@ -13,7 +13,7 @@ import grpc_reflection.v1alpha.reflection_pb2
 import pytest
 import romana
 from google.protobuf.descriptor import FileDescriptor
-from romana.ipam.v1 import ipam_service_pb2
+from romana.ipam.v1 import allocation_pb2, ipam_service_pb2
 from romana.policy.v1 import policy_service_pb2
 from romana.topology.v1 import node_pb2, topology_service_pb2
 
@@ -21,7 +21,7 @@ from services.common.errors import Forbidden
 from services.common.rpc.identity import Context, Role
 from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.role_table import ROWS, as_markdown
-from services.common.rpc.roles import bound, guarded
+from services.common.rpc.roles import bound, bound_to_tenants, guarded
 from tests.support.callers import Certificate
 
 TOPOLOGY = "romana.topology.v1.TopologyService/"
@@ -32,9 +32,30 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "roles.md"
 NODE = Certificate("romana:node:n1")
 AGENTS_STREAMS = {
     IPAM + "SyncRoutes",
+    IPAM + "ReportReady",
     POLICY + "SyncRules",
     POLICY + "ReportEndpoints",
     POLICY + "ReportDevices",
+}
+FOR_TEAMS = {
+    *(
+        IPAM + method
+        for method in (
+            *("AllocateAddress", "AllocateAddresses", "ReleaseAddress", "ReleaseAddresses"),
+            *("GetAddress", "ListAddresses", "ListBlocks", "WatchBlocks"),
+            *("CreateReservation", "DeleteReservation", "ListReservations"),
+            *("EvaluateNodes", "EvaluateGroups"),
+        )
+    ),
+    *(
+        POLICY + method
+        for method in (
+            *("CreatePolicy", "UpdatePolicy", "DeletePolicy", "ApplyPolicies"),
+            *("GetPolicy", "ListPolicies", "PutTenants", "ListTenants"),
+            *("PutEndpoints", "DeleteEndpoint", "GetEndpoint", "ListEndpoints"),
+            *("Explain", "GetMatrix", "GetRealization", "GetStatus"),
+        )
+    ),
 }
 FOR_NOBODY = {method for method, row in ROWS.items() if not row.roles}
 
@@ -158,6 +179,40 @@ def test_a_node_reads_only_what_is_its_own() -> None:
         assert refused(POLICY + method, NODE) == "OTHER_ROLE"
     for method in ("ListNodes", "ExportTopology", "WatchTopology"):
         assert refused(TOPOLOGY + method, NODE) == "OTHER_ROLE"
+
+
+def test_a_team_gets_what_is_limited_to_its_tenants_and_nothing_else() -> None:
+    """A new method is refused until somebody says here and in the table what of it is a team's."""
+    team = Certificate("romana:tenant:qa")
+    for method in set(ROWS) - FOR_NOBODY:
+        if method.startswith("grpc.health."):
+            call(method, team)
+        elif method not in FOR_TEAMS:
+            assert refused(method, team) in {"NOT_OPERATOR", "OTHER_ROLE"}, method
+    limited = {m for m, row in ROWS.items() if Role.TENANT in row.roles and row.tenant}
+    assert limited == FOR_TEAMS
+
+
+def test_a_team_names_its_own_tenants_where_it_names_any() -> None:
+    team = Certificate("romana:tenant:qa", "romana:tenant:test")
+    spec = allocation_pb2.AllocationSpec
+    for tenants, is_own in ((["qa", "test"], True), (["qa", "shop"], False), ([""], False)):
+        request = ipam_service_pb2.AllocateAddressesRequest(
+            specs=[spec(tenant=tenant) for tenant in tenants]
+        )
+        if is_own:
+            call(IPAM + "AllocateAddresses", team, request)
+        else:
+            assert refused(IPAM + "AllocateAddresses", team, request) == "NOT_THIS_TENANT"
+
+
+def test_who_may_act_for_all_is_not_limited() -> None:
+    both = Certificate("romana:tenant:qa", "romana:operator")
+    call(POLICY + "DeleteTenant", both)
+    assert bound_to_tenants(POLICY + "ListPolicies", both.context) is None
+    reader = Certificate("romana:tenant:qa", "romana:reader")
+    assert bound_to_tenants(POLICY + "ListPolicies", reader.context) is None
+    assert bound_to_tenants(POLICY + "CreatePolicy", reader.context) == {"qa"}
 
 
 def test_a_node_with_another_role_is_bound_where_only_the_nodes_counts() -> None:

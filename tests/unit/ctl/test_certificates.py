@@ -52,6 +52,14 @@ def test_issued_certificates_are_listed_with_their_roles(romana: Folder) -> None
     assert "365 days" in romana("list")[1] or "364 days" in romana("list")[1]
 
 
+def test_an_operator_is_limited_to_tenants_and_is_none_of_all(romana: Folder) -> None:
+    limited = ("--tenant", "qa", "--tenant", "test")
+    assert romana("issue", "bob", "--role", "operator", *limited)[0] == 0
+    assert romana.listed()["bob"]["roles"] == ["romana:tenant:qa", "romana:tenant:test"]
+    assert romana("renew", "bob")[0] == 0
+    assert romana.listed()["bob"]["roles"] == ["romana:tenant:qa", "romana:tenant:test"]
+
+
 def test_keys_are_their_owners_alone(romana: Folder) -> None:
     romana("issue", "alice", "--role", "operator")
     for path in romana.path.glob("*.key"):
@@ -65,6 +73,11 @@ def test_keys_are_their_owners_alone(romana: Folder) -> None:
         (("init",), 4, "has an authority already"),
         (("issue", "ipam-1", "--role", "service"), 2, "--host"),
         (("issue", "ca", "--role", "node"), 2, "cannot be the name"),
+        (("issue", "bob", "--role", "reader", "--tenant", "qa"), 2, "knows no tenants"),
+        (("issue", "bob", "--role", "node", "--tenant", "qa"), 2, "knows no tenants"),
+        (("issue", "bob", "--role", "tenant"), 2, "needs --tenant"),
+        (("issue", "bob", "--role", "operator", "--tenant", "a b"), 2, "'a b' is not"),
+        (("issue", "bob", "--role", "operator", "--tenant", ""), 2, "is missing"),
         (("issue", "../x", "--role", "node"), 2, "cannot be the name"),
         (("renew", "nobody"), 3, "no certificate of nobody"),
         (("renew", "ca"), 2, "not renewed in place"),

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from services.common.certificates import authority
-from services.ctl.local.cluster_certificates import CA, CERTIFICATE, KEY, is_due, leaves
+from services.ctl.local.cluster_certificates import (
+    CA,
+    CERTIFICATE,
+    KEY,
+    agents_are_due,
+    is_due,
+    leaves,
+)
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HOSTS = ("romana", "10.96.0.20")
@@ -40,3 +47,12 @@ def test_nodes_are_known_by_another_authority_than_etcd_trusts() -> None:
     assert roles["romana-service-tls"] == ("romana:service",)
     assert roles["romana-operator-tls"] == ("romana:operator",)
     assert roles["romana-etcd-tls"] == ()
+
+
+def test_agents_begin_anew_before_the_oldest_of_their_certificates_ends() -> None:
+    def due(days: int, within: int = 60) -> bool:
+        return agents_are_due(NOW, NOW + timedelta(days=days), within)
+
+    assert not due(304)
+    assert due(306)
+    assert due(0, 400)

@@ -9,7 +9,8 @@ import pytest
 
 from services.common.errors import NotFound, RomanaError
 from services.common.model.names import NodeName, Segment, Tenant
-from services.ipam.deciding.evaluate_groups import GroupEvaluating, Rooms
+from services.ipam.deciding.evaluate_groups import GroupEvaluating, HolderRoom, Rooms
+from services.ipam.deciding.held_rooms import HeldRooms
 from services.ipam.model import AddressSpec, Why
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
@@ -33,7 +34,19 @@ def groups(it: World, wanted: AddressSpec = ANYTHING, tenant: str = "mine") -> R
     evaluating = GroupEvaluating(Tenant(tenant), Segment(""), wanted)
     for place in evaluating.begin(it.ledger):
         evaluating.look(it.ledger, place, it.now)
-    return evaluating.rooms
+    rooms = evaluating.rooms
+    if wanted.address is None:
+        held = HeldRooms(Tenant(tenant), Segment(""))
+        for net in it.ledger.networks.values():
+            for area in net.areas.values():
+                for holder in held.holders(area):
+                    held.look(it.ledger, holder, it.now)
+        rooms.holders += [
+            HolderRoom(*holder, free)
+            for holder, free in held.all().items()
+            if holder[0] in evaluating.networks
+        ]
+    return rooms
 
 
 def fits(it: World, rooms: Rooms, name: str) -> bool:

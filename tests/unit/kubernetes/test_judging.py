@@ -23,7 +23,7 @@ def rooms(
     *networks: NetworkName,
     free: dict[tuple[NetworkName, GroupPath], int] | None = None,
     lacks: dict[tuple[NetworkName, GroupPath], Lack] | None = None,
-    held: dict[tuple[NetworkName, NodeName], int] | None = None,
+    held: dict[NetworkName, dict[NodeName, int]] | None = None,
     excluded: dict[NetworkName, Lack] | None = None,
 ) -> Rooms:
     return Rooms(networks, free or {}, lacks or {}, held or {}, excluded or {})
@@ -57,7 +57,7 @@ def test_what_is_full_may_have_room_later_and_is_told_in_the_same_words() -> Non
 
 
 def test_a_node_that_holds_a_block_with_room_fits_where_its_group_is_full() -> None:
-    full = rooms(BLUE, free={(BLUE, ONE): 0}, held={(BLUE, B): 2})
+    full = rooms(BLUE, free={(BLUE, ONE): 0}, held={BLUE: {B: 2}})
     judged = judge([full], PLACES, [A, B])
     assert judged.fit == [B]
     assert judged.failed == {A: "blue: no address is left in dc/one"}
@@ -90,7 +90,7 @@ def test_networks_of_other_tenants_are_named() -> None:
 
 
 def test_blocks_are_filled_first_then_the_emptiest_group() -> None:
-    some = rooms(BLUE, GREEN, free={(BLUE, ONE): 10, (GREEN, TWO): 5}, held={(GREEN, C): 1})
+    some = rooms(BLUE, GREEN, free={(BLUE, ONE): 10, (GREEN, TWO): 5}, held={GREEN: {C: 1}})
     assert score([some], PLACES, NODES) == [9, 9, 10, 0]
     assert score([rooms(BLUE)], PLACES, [A]) == [0]
 

@@ -26,6 +26,8 @@ endpoints:
   - {name: e1, node: n1, tenant: shop}
 machines:
   - {name: printer, network: qa, address: 10.30.0.20}
+firewalls:
+  - {name: fw, addresses: {prod: 10.40.0.250}}
 """
 
 
@@ -73,6 +75,11 @@ def test_a_good_file() -> None:
         ("tenant: shop", "tenants: shop", "endpoints[0].tenants", "not permitted"),
         ("address: 10.30.0.20", "address: here", "machines[0].address", "address"),
         ("address: 10.30.0.20", "address: 10.30.0.1", "machines[0].address", "gateway of qa"),
+        ("name: fw", "name: e1", "firewalls[0].name", "taken"),
+        ("{prod: 10.40.0.250}", "{}", "firewalls[0].addresses", "at least one"),
+        ("prod: 10.40.0.250", "dev: 10.40.0.250", "firewalls[0].addresses.dev", "no network"),
+        ("10.40.0.250", "10.99.0.250", "firewalls[0].addresses.prod", "not in"),
+        ("10.40.0.250", "10.40.0.11", "firewalls[0].addresses.prod", "that of n1"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_path(

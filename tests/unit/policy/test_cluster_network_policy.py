@@ -324,3 +324,76 @@ def test_what_is_not_understood_lets_nobody_in() -> None:
         "{from: draco, to: harry, verdict: deny}",
         "{from: cedric, to: harry, verdict: deny}",
     )
+
+
+LED = """apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {{name: p, annotations: {{romana.io/via: "{via}"}}}}
+spec:
+  tier: Admin
+  priority: 7
+  subject: {{namespaces: {{}}}}
+  ingress:
+    - {{name: web, action: Accept, from: [{{namespaces: {{}}}}]}}
+    - {{name: shut, action: Deny, from: [{{namespaces: {{}}}}]}}
+  egress:
+    - {{name: db, action: Accept, to: [{{namespaces: {{}}}}]}}
+    - {{action: Accept, to: [{{networks: [10.0.0.0/8]}}]}}
+"""
+AT = "metadata.annotations['romana.io/via']"
+
+
+def led(via: str, *groups: str) -> tuple[list[list[str | None]], dict[str, str]]:
+    """What rules are led through, and the warnings."""
+    found = read_document(LED.format(via=via).encode(), groups=groups)
+    (policy,) = found.policies
+    return (
+        [[rule.via for rule in policy.rules[direction]] for direction in Direction],
+        {problem.path: problem.message.partition(" (line")[0] for _, problem in found.warnings},
+    )
+
+
+def test_an_annotation_leads_what_is_accepted_through_devices() -> None:
+    assert led("fw", "fw") == ([["fw", None], ["fw", "fw"]], {})
+    assert led("web=fw", "fw") == ([["fw", None], [None, None]], {})
+    assert led("fw, db = ids", "fw", "ids") == ([["fw", None], ["ids", "fw"]], {})
+
+
+def test_a_rule_of_which_the_group_is_not_there_matches_nothing() -> None:
+    rules, warnings = led("db=fw")
+    assert rules == [[None, None], [None]]
+    assert warnings == {AT: "there is no group of devices 'fw': rule db matches nothing"}
+
+
+@pytest.mark.parametrize(
+    ("via", "why"),
+    [
+        ("", "'' is neither GROUP nor RULE=GROUP"),
+        ("fw,", "'' is neither GROUP nor RULE=GROUP"),
+        ("=fw", "'=fw' is neither GROUP nor RULE=GROUP"),
+        ("wob=fw", "no rule with Accept is called 'wob'"),
+        ("shut=fw", "no rule with Accept is called 'shut'"),
+        ("web=fw, web=ids", "rule 'web' is there twice"),
+        ("fw, ids", "names more than one group for all rules"),
+    ],
+)
+def test_an_annotation_that_is_not_understood_fails_closed(via: str, why: str) -> None:
+    rules, warnings = led(via, "fw", "ids")
+    assert rules == [[None], []]
+    assert warnings == {AT: f"{why}: no Accept matches anything"}
+
+
+def test_what_the_caller_does_not_know_is_not_judged() -> None:
+    document = read_document(LED.format(via="fw").encode())
+    assert document.policies[0].rules[Direction.INGRESS][0].via == "fw"
+    with pytest.raises(InvalidInput) as caught:
+        read_document(LED.format(via="No Name").encode())
+    assert {one.path for one in caught.value.violations} == {AT}
+
+
+def test_a_policy_of_a_namespace_leads_nothing() -> None:
+    text = b"""{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p,
+        annotations: {romana.io/via: fw}}, spec: {podSelector: {}, ingress: [{}]}}"""
+    document = read_document(text, groups=("fw",))
+    assert document.policies[0].rules[Direction.INGRESS][0].via is None
+    assert [problem.path for _, problem in document.warnings] == [AT]

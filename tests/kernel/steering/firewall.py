@@ -1,0 +1,99 @@
+"""What makes a namespace a firewall, what came to one, and sockets in namespaces."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+Flow: TypeAlias = tuple[int, str, str]
+"""Protocol, source, destination."""
+
+FIREWALL: Final = """
+table inet firewall {
+  counter invalid { }
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    ct state invalid counter name invalid drop
+    accept
+  }
+}
+"""
+LIST_COUNTERS: Final = "nft -j list counters table inet firewall"
+LOOSE: Final = "net.netfilter.nf_conntrack_tcp_loose"
+"""0: it knows no connection of which it did not see the beginning."""
+
+
+def invalid(listed: str) -> int:
+    """Packets of connections that it saw only a part of, by its counters."""
+    return sum(
+        item["counter"]["packets"] for item in json.loads(listed)["nftables"] if "counter" in item
+    )
+
+
+def capture(interface: str) -> socket.socket:
+    """A capture on an interface."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+    made.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
+    made.bind((interface, 3))
+    return made
+
+
+def incoming(wire: socket.socket) -> Counter[Flow]:
+    """What came to a namespace since the last time, by protocol, source and destination."""
+    return _heard(wire, socket.PACKET_HOST)
+
+
+def outgoing(wire: socket.socket) -> Counter[Flow]:
+    """What a namespace has sent since the last time, by protocol, source and destination."""
+    return _heard(wire, socket.PACKET_OUTGOING)
+
+
+def _heard(wire: socket.socket, kind: int) -> Counter[Flow]:
+    found: Counter[Flow] = Counter()
+    while True:
+        try:
+            data, where = wire.recvfrom(2048, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return found
+        if where[2] == kind and (ends := _ends(data)):
+            found[ends] += 1
+
+
+def _ends(data: bytes) -> Flow | None:
+    """Protocol, source and destination, but for what neighbours say to each other."""
+    if data[0] >> 4 == 4 and len(data) >= 20 and data[9] in {1, 6, 17}:
+        return (
+            data[9],
+            str(ipaddress.IPv4Address(data[12:16])),
+            str(ipaddress.IPv4Address(data[16:20])),
+        )
+    if data[0] >> 4 == 6 and len(data) > 40:
+        if data[6] == 58 and data[40] in {133, 134, 135, 136, 143}:
+            return None
+        return (
+            data[6],
+            str(ipaddress.IPv6Address(data[8:24])),
+            str(ipaddress.IPv6Address(data[24:40])),
+        )
+    return None
+
+
+def heard(wires: Iterable[socket.socket], protocol: int) -> int:
+    """Packets of a protocol that came to namespaces since the last time."""
+    return sum(
+        count for wire in wires for flow, count in incoming(wire).items() if flow[0] == protocol
+    )
+
+
+def listener(address: str, port: int) -> socket.socket:
+    """Listens for TCP."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    made.listen(512)
+    return made
