@@ -36,6 +36,10 @@ class Visit:
     """Where it is."""
     to: NodeName | None = None
     """Where it is moving to."""
+    ready: bool = False
+    """That node has said that it is ready."""
+    known: bool = False
+    """The node that it is on has said that it knows of the move."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ class Visit(NamedTuple):
     """Where it is moving to."""
     ready: bool = False
     """That node is prepared to take it over."""
+    known: bool = False
+    """The node that it is on knows of the move."""
 
 
 class Allocation(Struct, frozen=True, gc=False):

@@ -50,13 +50,13 @@ class Addressing:
         self._remote = remote
         self._attachments = attachments
 
-    async def give(self, spec: EndpointSpec, deadline: float) -> Given:
+    async def give(self, spec: EndpointSpec, deadline: float, *, may_arrive: bool = True) -> Given:
         """Addresses that nobody else answers for, but the node that they move from.
 
         Raises WrongState when the address that was asked for, or too many in a row, are taken.
         """
         for _ in range(CONFLICTS_MOST):
-            given = await self.ipam.allocate(spec, deadline)
+            given = await self.ipam.allocate(spec, deadline, may_arrive=may_arrive)
             claimed = [] if given.arriving else await self._claimed(given.addresses)
             if not claimed:
                 return given

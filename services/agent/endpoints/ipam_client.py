@@ -73,8 +73,13 @@ class IpamClient:
         self._stubs: list[IpamServiceAsyncStub] = [IpamServiceStub(item) for item in channels]
         self._node = node
 
-    async def allocate(self, spec: EndpointSpec, deadline: float) -> Given:
-        """The addresses of an endpoint; the same ones again."""
+    async def allocate(
+        self, spec: EndpointSpec, deadline: float, *, may_arrive: bool = True
+    ) -> Given:
+        """The addresses of an endpoint; the same ones again.
+
+        WrongState (MOVES_UNKNOWN): they arrive, and may not.
+        """
         request = pb.AllocateAddressRequest(
             spec=allocation_pb2.AllocationSpec(
                 name=spec.allocation_name,
@@ -89,13 +94,15 @@ class IpamClient:
                     )
                     for want in spec.addresses
                 ],
-            )
+            ),
+            knows_arriving=may_arrive,
         )
         answer = await self._call(lambda stub: stub.AllocateAddress, request, deadline)
         return Given(_addresses(answer.allocations), answer.arriving)
 
     async def report_ready(self, name: str, deadline: float) -> None:
-        """Says that what moves to this node is attached here, with its rules in force.
+        """Says that what moves to this node is attached here, with its rules in force; or that it
+        is known that what is here moves.
 
         WrongState (NOT_MOVING): it is neither here nor moving here.
         """

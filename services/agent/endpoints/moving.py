@@ -3,6 +3,7 @@
     arriving    attached and closed to everybody: told to ipam once its rules are in force; a VM's
                 own announcement (RARP of qemu, gratuitous ARP) on its interface makes the switch
     here        routes lead to it (`services.agent.routing.whereabouts`), and its links are told
+    leaving     here as before; ipam is told that this is known
     elsewhere   asked of ipam once more, and then let go of: its addresses are not given back
 
 All of it follows from what ipam says and what is attached, and is repeatable.
@@ -22,7 +23,7 @@ from services.agent.endpoints.parts import Parts
 from services.agent.endpoints.standing import Concern
 from services.agent.kernel.announce import GuestEar
 from services.agent.model import LocalEndpoint
-from services.agent.routing.whereabouts import Whereabouts, whereabouts
+from services.agent.routing.whereabouts import Whereabouts, is_here, whereabouts
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import NotFound, RomanaError, WrongState
 from services.common.model.names import EndpointName, NodeName
@@ -79,15 +80,18 @@ class Moving:
             self._listening.pop(name).cancel()
         done = True
         for name, (endpoint, where) in found.items():
-            if self._known.get(name) == (endpoint, where):
+            if self._known.get(name) == (endpoint, where) and self._is_heard(endpoint):
                 continue
             try:
-                await self._act(endpoint, where)
+                is_done = await self._act(endpoint, where)
             except (RomanaError, TimeoutError) as error:
                 log.warning("move_unfinished", endpoint=name, message=str(error))
-                done = False
-            else:
+                is_done = False
+            if is_done:
                 self._known[name] = (endpoint, where)
+            else:
+                self._known.pop(name, None)
+            done = done and is_done
         return done
 
     def _found(self) -> Mapping[EndpointName, tuple[LocalEndpoint, Whereabouts]]:
@@ -101,15 +105,31 @@ class Moving:
             and self._parts.records.attached(name) is not None
         }
 
-    async def _act(self, endpoint: LocalEndpoint, where: Whereabouts) -> None:
+    def _is_heard(self, endpoint: LocalEndpoint) -> bool:
+        """Whether ipam says what it was told of a move: of one that was aborted and prepared again
+        meanwhile it was not."""
+        remote = self._parts.reconciler.remote
+        visits = [remote.visits.get((item.network, item.address)) for item in endpoint.addresses]
+        return all(
+            visit.known if visit.node == self._node else visit.ready
+            for visit in visits
+            if visit is not None and self._node in {visit.node, visit.to} and visit.to is not None
+        )
+
+    async def _act(self, endpoint: LocalEndpoint, where: Whereabouts) -> bool:
+        """Whether that is all."""
         deadline = asyncio.get_running_loop().time() + CALL_SECONDS
-        if where is Whereabouts.HERE:
-            await self._arrived(endpoint)
-        elif where is Whereabouts.ARRIVING:
-            self._listen(endpoint)
-            await report_ready(self._parts, endpoint, deadline)
-        else:
-            await self._let_go(endpoint, deadline)
+        match where:
+            case Whereabouts.HERE:
+                await self._arrived(endpoint)
+            case Whereabouts.LEAVING:
+                await self._parts.addressing.ipam.report_ready(endpoint.allocation_name, deadline)
+            case Whereabouts.ARRIVING:
+                self._listen(endpoint)
+                await report_ready(self._parts, endpoint, deadline)
+            case Whereabouts.ELSEWHERE:
+                await self._let_go(endpoint, deadline)
+        return self._is_heard(endpoint)
 
     async def _arrived(self, endpoint: LocalEndpoint) -> None:
         """Tells the links, when the kernel answers there, if it has come from elsewhere."""
@@ -126,8 +146,7 @@ class Moving:
     async def _announce(self, endpoint: LocalEndpoint) -> None:
         for pause in ANNOUNCEMENTS:
             await asyncio.sleep(pause)
-            remote = self._parts.reconciler.remote
-            if whereabouts(endpoint, remote, self._node) is not Whereabouts.HERE:
+            if not is_here(endpoint, self._parts.reconciler.remote, self._node):
                 return
             addressing = self._parts.addressing
             if not endpoint.namespace:

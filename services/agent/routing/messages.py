@@ -89,6 +89,8 @@ def _visit(message: pb.Visit, path: str) -> Visit:
         EndpointName(_named(message.name, f"{path}.name")),
         NodeName(_named(message.node, f"{path}.node")),
         NodeName(message.to_node) if message.to_node else None,
+        message.ready,
+        message.known,
     )
 
 

@@ -70,6 +70,8 @@ class _VisitLine(msgspec.Struct, tag="visit", array_like=True):
     name: str
     node: str
     to: str
+    ready: bool
+    known: bool
 
 
 _Line = _NetworkLine | _PeerLine | _RouteLine | _VisitLine
@@ -184,7 +186,14 @@ def _line(name: str, value: Network | Peer | Route | Visit) -> _Line:
             return _PeerLine(name, value.network, value.node, str(value.address))
         case Visit():
             return _VisitLine(
-                name, value.network, str(value.address), value.name, value.node, value.to or ""
+                name,
+                value.network,
+                str(value.address),
+                value.name,
+                value.node,
+                value.to or "",
+                value.ready,
+                value.known,
             )
         case Network():
             return _NetworkLine(name, {**to_plain(value)})
@@ -205,6 +214,8 @@ def _resource(line: _Line) -> tuple[str, Resource]:
                 EndpointName(line.name),
                 NodeName(line.node),
                 NodeName(line.to) if line.to else None,
+                line.ready,
+                line.known,
             )
         case _NetworkLine():
             return line.id, from_plain(Network, line.network)

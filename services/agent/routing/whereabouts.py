@@ -14,7 +14,11 @@ from services.common.model.names import EndpointName, NodeName
 
 
 class Whereabouts(Enum):
+    """From what is here to what is elsewhere."""
+
     HERE = auto()
+    LEAVING = auto()
+    """It is here, and moving to another node."""
     ARRIVING = auto()
     """It is on another node, and moving to this one."""
     ELSEWHERE = auto()
@@ -28,19 +32,19 @@ def endpoints_here(
     if not remote.visits and not any(endpoint.moves for endpoint in endpoints.values()):
         return endpoints
     return {
-        name: endpoint
-        for name, endpoint in endpoints.items()
-        if whereabouts(endpoint, remote, node) is Whereabouts.HERE
+        name: endpoint for name, endpoint in endpoints.items() if is_here(endpoint, remote, node)
     }
+
+
+def is_here(endpoint: LocalEndpoint, remote: Remote, node: NodeName) -> bool:
+    """Whether routes lead to it."""
+    return whereabouts(endpoint, remote, node) in {Whereabouts.HERE, Whereabouts.LEAVING}
 
 
 def whereabouts(endpoint: LocalEndpoint, remote: Remote, node: NodeName) -> Whereabouts:
     """Where an attached endpoint is: all its addresses are in the same place, or on their way."""
     found = {_of_address(item, endpoint, remote, node) for item in endpoint.addresses}
-    for each in (Whereabouts.ELSEWHERE, Whereabouts.ARRIVING):
-        if each in found:
-            return each
-    return Whereabouts.HERE
+    return next((each for each in reversed(Whereabouts) if each in found), Whereabouts.HERE)
 
 
 def _of_address(
@@ -49,7 +53,7 @@ def _of_address(
     visit = remote.visits.get((item.network, item.address))
     if visit is not None:
         if visit.node == node:
-            return Whereabouts.HERE
+            return Whereabouts.HERE if visit.to is None else Whereabouts.LEAVING
         return Whereabouts.ARRIVING if visit.to == node else Whereabouts.ELSEWHERE
     if not endpoint.moves or _leads_to(item, remote) == node:
         return Whereabouts.HERE

@@ -43,6 +43,8 @@ class PageVisit(msgspec.Struct, array_like=True, frozen=True):
     """Where it is moving to; empty: nowhere."""
     ready: bool = False
     """That node is prepared to take it over."""
+    known: bool = False
+    """The node that it is on knows of the move."""
 
 
 class BlockPage(msgspec.Struct, frozen=True, omit_defaults=True):

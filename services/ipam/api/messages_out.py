@@ -162,9 +162,8 @@ def allocation(item: Allocation) -> allocation_pb2.Allocation:
 def move(item: Moving) -> ipam_service_pb2.Move:
     """Where an endpoint is, and where it moves to."""
     visit = item.visit
-    state = (
-        ipam_service_pb2.MOVE_STATE_READY if visit.ready else ipam_service_pb2.MOVE_STATE_PREPARED
-    )
+    is_ready = visit.ready and visit.known
+    state = ipam_service_pb2.MOVE_STATE_READY if is_ready else ipam_service_pb2.MOVE_STATE_PREPARED
     return ipam_service_pb2.Move(
         name=item.allocations[0].name,
         state=ipam_service_pb2.MOVE_STATE_SETTLED if visit.to is None else state,

@@ -37,7 +37,13 @@ def visit(
     identity: str, network: NetworkName, address: str, name: EndpointName, value: Visit
 ) -> bytes:
     message = pb.Visit(
-        network=network, address=address, name=name, node=value.node, to_node=value.to or ""
+        network=network,
+        address=address,
+        name=name,
+        node=value.node,
+        to_node=value.to or "",
+        ready=value.ready,
+        known=value.known,
     )
     return serialise(pb.RouteResource(id=identity, visit=message))
 

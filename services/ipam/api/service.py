@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
+from msgspec import structs
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
@@ -106,6 +107,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> pb.AllocateAddressResponse:
         bounds = self._bounds_of(bound(METHODS + "AllocateAddress", context))
         command = messages_in.parse_spec(request.spec, "spec", bounds)
+        if request.knows_arriving:
+            command = structs.replace(command, knows_arriving=True)
 
         async def here() -> pb.AllocateAddressResponse:
             result = (await self._allocate((command,), context))[0]

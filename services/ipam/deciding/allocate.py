@@ -9,7 +9,7 @@ What is done before a refusal is raised is undone by `execute`.
 
 from __future__ import annotations
 
-from services.common.errors import AlreadyExists, NotFound
+from services.common.errors import AlreadyExists, NotFound, WrongState
 from services.common.model.node import Node
 from services.ipam.deciding.commands import Allocate, Allocated, Terms
 from services.ipam.deciding.explain import cordoned, no_address, nothing_left, unusable
@@ -73,10 +73,16 @@ def _again(ledger: Ledger, command: Allocate) -> Allocated:
                 "segment": block.segment,
             },
         )
+    arriving = owner.node != visit.node
+    if arriving and not command.knows_arriving:
+        raise WrongState(
+            f"{command.name!r} is on node {visit.node!r} and moves to node {owner.node!r}, whose "
+            "agent does not know of moves: upgrade it, or abort the move",
+            reason="MOVES_UNKNOWN",
+            metadata={"name": command.name, "node": owner.node},
+        )
     return Allocated(
-        [item.allocated(offset) for item, offset in places],
-        existed=True,
-        arriving=owner.node != visit.node,
+        [item.allocated(offset) for item, offset in places], existed=True, arriving=arriving
     )
 
 

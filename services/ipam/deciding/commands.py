@@ -33,6 +33,8 @@ class Allocate(Struct, frozen=True, gc=False):
     addresses: Sequence[AddressSpec] = ANY
     bounds: NodeBounds | None = None
     """The node asks by itself, and may take no more; None: somebody who may allocate for all."""
+    knows_arriving: bool = False
+    """Whoever asks knows what `Allocated.arriving` means."""
 
 
 class Release(Struct, frozen=True, gc=False):
@@ -63,7 +65,7 @@ class PrepareMove(Struct, frozen=True, gc=False):
 
 
 class ReportReady(Struct, frozen=True, gc=False):
-    """The node that it moves to is prepared to take it over."""
+    """The node that it moves to is prepared to take it over; or the one that it is on knows."""
 
     name: EndpointName
     node: NodeName

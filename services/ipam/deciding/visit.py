@@ -4,7 +4,8 @@
 
 It is at every moment on exactly one node, which this says alone: nodes follow. Its addresses stay
 in their block, whose node does not change, and *visit* the other node. *Prepared*, the other node
-may attach it too, and tells when it is *ready*; nothing leads there before it is *activated*.
+may attach it too. It is *ready* once that has said so, and the node that it is on has said that it
+knows and will let go; nothing leads elsewhere before it is *activated*.
 """
 
 from __future__ import annotations
@@ -146,8 +147,10 @@ def _report_ready(ledger: Ledger, command: ReportReady, places: Places) -> Movin
     visit = _visit(places)
     if command.node not in {visit.node, visit.to}:
         raise _not_moving(command.name, command.node, visit)
-    if visit.to == command.node and not visit.ready:
+    if visit.to == command.node:
         _set(ledger, places, visit._replace(ready=True))
+    elif visit.to is not None:
+        _set(ledger, places, visit._replace(known=True))
     return _moving(places)
 
 
@@ -157,14 +160,17 @@ def _activate(ledger: Ledger, command: ActivateMove, places: Places) -> Moving:
         return _moving(places)  # it is done
     if visit.to != to:
         raise _not_moving(command.name, to, visit)
-    if not (visit.ready or command.force):
-        raise WrongState(
-            f"to_node: node {to!r} has not attached {command.name!r} yet, with its rules in force",
-            reason="NOT_READY",
-            metadata={"field": "to_node", "name": command.name, "node": to},
-        )
     if to not in ledger.nodes:
         raise _not_moving(command.name, to, visit)
+    if not (visit.ready or command.force):
+        why = f"node {to!r} has not attached {command.name!r} yet, with its rules in force"
+        raise _not_ready(command.name, to, why)
+    if not (visit.known or command.force):
+        why = (
+            f"the agent of node {visit.node!r} has not said that it knows of the move of "
+            f"{command.name!r}: it is down, or of an earlier version"
+        )
+        raise _not_ready(command.name, visit.node, why)
     _set(ledger, places, Visit(to))
     return _moving(places, before=visit.node)
 
@@ -175,6 +181,14 @@ def _not_moving(name: EndpointName, to: NodeName, visit: Visit) -> WrongState:
         f"to_node: {name!r} is not moving to node {to!r}: it is on node {visit.node!r}{going}",
         reason="NOT_MOVING",
         metadata={"field": "to_node", "name": name, "node": visit.node},
+    )
+
+
+def _not_ready(name: EndpointName, node: NodeName, why: str) -> WrongState:
+    return WrongState(
+        f"to_node: {why}",
+        reason="NOT_READY",
+        metadata={"field": "to_node", "name": name, "node": node},
     )
 
 

@@ -32,7 +32,7 @@ def write_page(block: Block, page: int) -> BlockPage | None:
     rest = tuple([PageRest(*item) for item in block.rest or () if first <= item.offset < last])
     visits = tuple(
         [
-            PageVisit(offset, visit.node, visit.to or "", visit.ready)
+            PageVisit(offset, visit.node, visit.to or "", visit.ready, visit.known)
             for offset, visit in sorted((block.visits or {}).items())
             if first <= offset < last
         ]
@@ -77,7 +77,8 @@ def read_page(block: Block, page: int, record: BlockPage) -> None:
     for each in record.visits:
         if block.names[each.offset] is not None:
             to = NodeName(each.to) if each.to else None
-            block.set_visit(each.offset, Visit(NodeName(each.node), to, each.ready))
+            visit = Visit(NodeName(each.node), to, each.ready, each.known)
+            block.set_visit(each.offset, visit)
     block.free = block.free & ~window | free
     block.used += len(record.used)
 

@@ -34,7 +34,8 @@ async def test_it_is_on_one_node_at_every_step(pair: Pair, by: str) -> None:
     assert [item.node for item in prepared.move.allocations] == ["h1"]
     assert await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2")) == prepared
 
-    there = await stub.AllocateAddress(pb.AllocateAddressRequest(spec=spec("vm", "h2")))
+    arrives = pb.AllocateAddressRequest(spec=spec("vm", "h2"), knows_arriving=True)
+    there = await stub.AllocateAddress(arrives)
     assert (there.existed, there.arriving, there.allocations[0].address) == (True, True, address)
     here = await stub.AllocateAddress(pb.AllocateAddressRequest(spec=spec("vm", "h1")))
     assert (here.existed, here.arriving) == (True, False)
@@ -42,8 +43,9 @@ async def test_it_is_on_one_node_at_every_step(pair: Pair, by: str) -> None:
     with refused() as said:
         await stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2"))
     assert (said.reasons, said.metadata["field"]) == (["NOT_READY"], "to_node")
-    ready = await stub.ReportReady(pb.ReportReadyRequest(name="vm", node="h2"))
-    assert ready.move.state == pb.MOVE_STATE_READY
+    for node, state in (("h2", pb.MOVE_STATE_PREPARED), ("h1", pb.MOVE_STATE_READY)):
+        ready = await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=node))
+        assert ready.move.state == state
     for _ in range(2):
         done = await stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2"))
         assert (done.move.state, done.move.node) == (pb.MOVE_STATE_SETTLED, "h2")
@@ -65,10 +67,11 @@ async def test_a_move_home_leaves_no_host_route(pair: Pair) -> None:
     address = await one(stub, "vm", "h1")
     await one(stub, "stays", "h1")
     before = await _routes(pair, "h1")
-    for to in ("h2", "h3", "h1"):
+    for at, to in (("h1", "h2"), ("h2", "h3"), ("h3", "h1")):
         prepared = await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node=to))
         assert prepared.plan.host_routes == (to != "h1")
-        await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=to))
+        for each in (at, to):
+            await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=each))
         await stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node=to))
     assert await _routes(pair, "h1") == before
     assert not await _routes(pair, "h2")
@@ -95,11 +98,28 @@ async def test_an_aborted_move_leaves_no_trace(pair: Pair, ready: bool) -> None:
     assert await findings(stub) == []
 
 
+async def test_agents_that_know_nothing_of_moves_are_refused(pair: Pair) -> None:
+    stub = pair.stub
+    await one(stub, "vm", "h1")
+    await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
+    before = await pair.dump()
+    with refused() as said:  # the target's does not say that it knows what arrives
+        await stub.AllocateAddress(pb.AllocateAddressRequest(spec=spec("vm", "h2")))
+    assert (said.reasons, said.metadata["node"]) == (["MOVES_UNKNOWN"], "h2")
+    assert await pair.dump() == before
+    await stub.ReportReady(pb.ReportReadyRequest(name="vm", node="h2"))
+    with refused() as said:  # the source's has not said that it knows
+        await stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2"))
+    assert (said.reasons, said.metadata["node"]) == (["NOT_READY"], "h1")
+    assert (await stub.GetMove(pb.GetMoveRequest(name="vm"))).move.node == "h1"
+
+
 async def test_the_node_that_it_moves_to_may_give_up(pair: Pair) -> None:
     stub = pair.stub
     address = await one(stub, "vm", "h1")
     await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
-    await stub.ReportReady(pb.ReportReadyRequest(name="vm", node="h2"))
+    for node in ("h1", "h2"):
+        await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=node))
     given_up = pb.ReleaseAddressRequest(spec=pb.ReleaseSpec(name="vm", node="h2"))
     assert not (await stub.ReleaseAddress(given_up)).addresses
     move = (await stub.GetMove(pb.GetMoveRequest(name="vm"))).move
