@@ -18,6 +18,7 @@ from lab import connections
 from lab.cluster import Cluster
 from lab.connections import Pair
 from lab.control import ENVIRONMENT
+from lab.example_files import EXAMPLES
 from lab.fabric import CONTROL
 from lab.local import COMMAND
 from lab.matrix import Host
@@ -29,7 +30,7 @@ from services.common.terminal.table import Column
 TENANT, PORT = "production", 5432
 OTHER = "a1"
 """An endpoint of another tenant, whose packets come by way of the core router."""
-POLICY = Path(__file__).parent.parent / "examples" / "policies" / "production.yaml"
+POLICY = EXAMPLES / "policies" / "production.yaml"
 APPLIED_TIMEOUT = 20
 """Seconds until all nodes have applied a setting."""
 SETTLE_TIMEOUT = 10.0
