@@ -43,8 +43,8 @@ async def test_it_is_on_one_node_at_every_step(pair: Pair, by: str) -> None:
     with refused() as said:
         await stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2"))
     assert (said.reasons, said.metadata["field"]) == (["NOT_READY"], "to_node")
-    for node, state in (("h2", pb.MOVE_STATE_PREPARED), ("h1", pb.MOVE_STATE_READY)):
-        ready = await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=node))
+    for name, state in (("h2", pb.MOVE_STATE_PREPARED), ("h1", pb.MOVE_STATE_READY)):
+        ready = await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=name))
         assert ready.move.state == state
     for _ in range(2):
         done = await stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2"))
@@ -118,8 +118,8 @@ async def test_the_node_that_it_moves_to_may_give_up(pair: Pair) -> None:
     stub = pair.stub
     address = await one(stub, "vm", "h1")
     await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
-    for node in ("h1", "h2"):
-        await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=node))
+    for name in ("h1", "h2"):
+        await stub.ReportReady(pb.ReportReadyRequest(name="vm", node=name))
     given_up = pb.ReleaseAddressRequest(spec=pb.ReleaseSpec(name="vm", node="h2"))
     assert not (await stub.ReleaseAddress(given_up)).addresses
     move = (await stub.GetMove(pb.GetMoveRequest(name="vm"))).move
