@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -29,6 +28,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from lab import reach
 from lab.commands import as_typed
+from lab.example_files import EXAMPLES
 from lab.local import LocalCluster, NotStarted, local_cluster
 from lab.story import Story, Unexpected
 from services.common.rpc.channel import open_channel
@@ -37,7 +37,7 @@ from services.common.terminal.table import Column
 if TYPE_CHECKING:  # for type checkers only
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
-TOPOLOGY = Path(__file__).parent.parent / "examples" / "datacenter.yaml"
+TOPOLOGY = EXAMPLES / "datacenter.yaml"
 PICTURE = """\
   VLAN                  20 test        30 qa         40 production  50 admin
   network               10.20.0.0/16   10.30.0.0/16  10.40.0.0/16   10.50.0.0/20

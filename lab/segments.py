@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from lab import connections
 from lab.cluster import Cluster
 from lab.commands import Commands, as_typed
 from lab.connections import Pair
+from lab.example_files import EXAMPLES
 from lab.matrix import Host
 from lab.story import Story, Unexpected
 from services.common.terminal.table import Column
@@ -23,7 +23,7 @@ from services.common.terminal.table import Column
 TENANT, PORT = "production", 5432
 OTHER = "a1"
 """An endpoint of another tenant, whose packets come by way of the core router."""
-POLICY = Path(__file__).parent.parent / "examples" / "policies" / "production.yaml"
+POLICY = EXAMPLES / "policies" / "production.yaml"
 APPLIED_TIMEOUT = 20
 """Seconds until all nodes have applied a setting."""
 SETTLE_TIMEOUT = 10.0

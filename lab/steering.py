@@ -17,13 +17,13 @@ from lab import firewall, probe
 from lab.capture import Capture, Sighting
 from lab.cluster import Cluster
 from lab.commands import Commands, as_typed
+from lab.example_files import EXAMPLES
 from lab.matrix import Host
 from lab.namespaces import inside, run
 from lab.probe import Outcome
 from lab.story import Story, Unexpected
 from services.common.terminal.table import Column
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 GROUP_FILE = EXAMPLES / "devices" / "firewalls.yaml"
 POLICY_FILE = EXAMPLES / "policies" / "inspect.yaml"
 GROUP, PORT = "firewalls", 5432

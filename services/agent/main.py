@@ -147,6 +147,8 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     await serve_metrics(life, settings.metrics.address, registry, lambda: reconciler.ready)
     await serve_calls(life, server, settings.drain)
     await built.cni.start(settings.cni_socket)
+    # Not when health says SERVING: the services may be pods of a runtime that waits for this unit.
+    life.ready()
     life.on_stop(Phase.DRAIN, "endpoints", built.close)
     life.on_stop(Phase.CLOSE, "spool", stream.save)
 

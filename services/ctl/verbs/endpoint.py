@@ -10,7 +10,7 @@ from romana.agent.v1 import endpoint_pb2
 
 from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, fields
-from services.ctl.calls import option_syntax, options
+from services.ctl.calls import by_address, option_syntax, options
 from services.ctl.calls.agent_option import AgentOption
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
@@ -42,8 +42,12 @@ COLUMNS: tuple[Column[endpoint_pb2.Endpoint], ...] = (
     Column("ATTACHED", lambda item: enum_text.moment(item.create_time), wide=True),
 )
 
-NameArgument = Annotated[
+NewNameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Endpoint's name, unique in the cluster.")
+]
+NameArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME|ADDRESS", help="Endpoint of this node, by name or an address."),
 ]
 
 
@@ -60,7 +64,7 @@ NameArgument = Annotated[
 )
 async def attach(
     session: Session,
-    name: NameArgument,
+    name: NewNameArgument,
     tenant: options.TenantOption,
     netns: Annotated[
         str,
@@ -144,13 +148,17 @@ async def attach(
 )
 async def detach(
     session: Session,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Endpoint to detach.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME|ADDRESS...", help="Endpoints, by name or an address."),
+    ],
     agent_socket: AgentOption = "",
 ) -> ExitCode:
     """Detaches endpoints and releases their addresses. One that does not exist is no error."""
     agent = session.agent(agent_socket)
     answers = []
-    for name in names:
+    # all are found before the first is detached
+    for name in dict.fromkeys([await by_address.endpoint_name(agent, text) for text in names]):
         answer = await agent.once(
             agent.stub.DetachEndpoint,
             api.DetachEndpointRequest(name=name, request_id=session.request_id),
@@ -174,6 +182,7 @@ async def check(session: Session, name: NameArgument, agent_socket: AgentOption 
     """Compares an endpoint with the kernel, and its addresses with ipam. Exit code 1: something is
     not as it should be."""
     agent = session.agent(agent_socket)
+    name = await by_address.endpoint_name(agent, name)
     answer = await agent.read(agent.stub.CheckEndpoint, api.CheckEndpointRequest(name=name))
     if session.out.for_programs:
         session.out.value(plain(answer))
@@ -216,10 +225,8 @@ async def list_endpoints(
 async def show(session: Session, name: NameArgument, agent_socket: AgentOption = "") -> None:
     """Shows one endpoint of this node."""
     agent = session.agent(agent_socket)
-    listed = await agent.every(
-        agent.stub.ListEndpoints, api.ListEndpointsRequest(), lambda page: page.endpoints
-    )
-    found = next((item for item in listed.items if item.name == name), None)
+    name = await by_address.endpoint_name(agent, name)
+    found = next((item for item in await by_address.endpoints(agent) if item.name == name), None)
     if found is None:
         raise Failure(
             f"there is no endpoint {name!r} on this node",
