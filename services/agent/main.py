@@ -152,12 +152,17 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     life.on_stop(Phase.DRAIN, "endpoints", built.close)
     life.on_stop(Phase.CLOSE, "spool", stream.save)
 
+    reconciler.on_change(built.moving.look)
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
     rules.on_change(lambda: server.set_serving(serving=reconciler.ready))
     life.start("reconciler", reconciler.run())
     life.start("enforcement", rules.run())
     life.start("lag", LoopLag(registry).run())
-    tasks = {"routes": stream.run, "endpoints": built.recovery.run}
+    tasks = {
+        "routes": stream.run,
+        "endpoints": built.recovery.run,
+        "moving endpoints": built.moving.run,
+    }
     if policy is not None:
         life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
         tasks |= policy.tasks
