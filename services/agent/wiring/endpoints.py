@@ -25,6 +25,7 @@ from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.journal import Journal
 from services.agent.endpoints.letting_go import LettingGo
 from services.agent.endpoints.lifecycle import Endpoints
+from services.agent.endpoints.moving import Moving
 from services.agent.endpoints.observers import EndpointObserver
 from services.agent.endpoints.ownership import Ownership
 from services.agent.endpoints.parts import Parts
@@ -55,6 +56,7 @@ class Built:
     cni: CniServer
     letting_go: LettingGo
     standing: Standing
+    moving: Moving
 
     async def close(self) -> None:
         """Takes no more, and lets what was begun end."""
@@ -115,6 +117,7 @@ def build_endpoints(
         passed=passed,
     )
     endpoints = Endpoints(parts, observer=observer)
+    moving = Moving(node, endpoints, parts)
     upkeep = Upkeep(endpoints, records, links, addressing, standing, ownership)
     reconciler.require(lambda: (records.unwritable,) if records.unwritable else ())
     return Built(
@@ -126,4 +129,5 @@ def build_endpoints(
         ),
         letting_go=LettingGo(standing, reconciler, client),
         standing=standing,
+        moving=moving,
     )
