@@ -117,6 +117,8 @@ class LocalEndpoint:
     default_route: DefaultRoute = DefaultRoute.AUTO
     routes: tuple[str, ...] = ()
     """Prefixes that its namespace reaches by it besides."""
+    dhcp: bool = False
+    """A VM's guest is told by DHCP and router advertisements who it is."""
 
     @property
     def allocation_name(self) -> str:

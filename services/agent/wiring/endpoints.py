@@ -33,6 +33,8 @@ from services.agent.endpoints.recovery import Recovery
 from services.agent.endpoints.standing import Standing
 from services.agent.endpoints.upkeep import Upkeep
 from services.agent.endpoints.view import Guard
+from services.agent.guests.dnsmasq import Dnsmasq
+from services.agent.guests.guests import Guests
 from services.agent.kernel.announce import Announcer, ProbeSettings
 from services.agent.kernel.veth import EndpointLinks
 from services.agent.routing.reconcile import Reconciler
@@ -55,6 +57,7 @@ class Built:
     cni: CniServer
     letting_go: LettingGo
     standing: Standing
+    guests: Guests
 
     async def close(self) -> None:
         """Takes no more, and lets what was begun end."""
@@ -116,6 +119,11 @@ def build_endpoints(
     )
     endpoints = Endpoints(parts, observer=observer)
     upkeep = Upkeep(endpoints, records, links, addressing, standing, ownership)
+    guests = Guests(
+        Dnsmasq(state_dir / "guests"),
+        lambda: reconciler.remote.networks if reconciler.in_sync else None,
+        standing,
+    )
     reconciler.require(lambda: (records.unwritable,) if records.unwritable else ())
     return Built(
         endpoints=endpoints,
@@ -126,4 +134,5 @@ def build_endpoints(
         ),
         letting_go=LettingGo(standing, reconciler, client),
         standing=standing,
+        guests=guests,
     )
