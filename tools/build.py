@@ -111,6 +111,8 @@ class BuildHook(BuildHookInterface):  # type: ignore[type-arg]
         if compile_plugin(Path(self.root)) and self.target_name == "wheel":
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_')}"
+        if self.target_name == "wheel" and version == "standard":
+            build_data["force_include"]["examples"] = "lab/examples"
 
 
 if __name__ == "__main__":

@@ -148,15 +148,23 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     await serve_metrics(life, settings.metrics.address, registry, lambda: reconciler.ready)
     await serve_calls(life, server, settings.drain)
     await built.cni.start(settings.cni_socket)
+    # Not when health says SERVING: the services may be pods of a runtime that waits for this unit.
+    life.ready()
     life.on_stop(Phase.DRAIN, "endpoints", built.close)
     life.on_stop(Phase.CLOSE, "spool", stream.save)
 
+    reconciler.on_change(built.moving.look)
     reconciler.on_change(lambda: server.set_serving(serving=reconciler.ready))
     rules.on_change(lambda: server.set_serving(serving=reconciler.ready))
     life.start("reconciler", reconciler.run())
     life.start("enforcement", rules.run())
     life.start("lag", LoopLag(registry).run())
-    tasks = {"routes": stream.run, "endpoints": built.recovery.run, "guests": built.guests.run}
+    tasks = {
+        "routes": stream.run,
+        "endpoints": built.recovery.run,
+        "guests": built.guests.run,
+        "moving endpoints": built.moving.run,
+    }
     if policy is not None:
         life.on_stop(Phase.CLOSE, "rules", policy.stream.save)
         tasks |= policy.tasks

@@ -68,6 +68,7 @@ async def serve(life: Lifecycle, settings: ConsoleSettings) -> None:
     for name, task in world.tasks().items():
         life.start(name, task)
     life.start("lag", LoopLag(registry).run())
+    life.ready()
 
 
 def hosts(address: str, names: Iterable[str]) -> set[str]:

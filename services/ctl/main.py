@@ -40,6 +40,8 @@ NOUNS = {
     "up": ("up", "Run etcd and all services on this machine."),
     "serve": ("serve", "Run one service in the foreground."),
     "lab": ("lab", "A data center of network namespaces on this machine."),
+    "demo": ("demo", "Show Romana at work on this machine, step by step."),
+    "examples": ("examples", "Write the example files into a folder."),
     "support-bundle": ("support_bundle", "Versions, settings, states and metrics, in one file."),
     "version": ("version", "The version of this command."),
 }

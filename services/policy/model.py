@@ -201,6 +201,8 @@ class Endpoint:
     """As an orchestrator says."""
     instance: str = ""
     """Of the attach, as the agent says."""
+    arriving: tuple[tuple[NodeName, str], ...] = ()
+    """Nodes that it is moving to and that have attached it, with the instance of the attach."""
     labels_follow: bool = False
     """The agent says: it has no rules before an orchestrator has said its labels."""
     only_of_tenant: bool = False

@@ -126,6 +126,7 @@ def local_endpoint(
     create_time: int,
     instance: str,
     beside: bool = False,
+    moves: bool = False,
 ) -> LocalEndpoint:
     """The endpoint that became of a specification."""
     return LocalEndpoint(
@@ -143,6 +144,7 @@ def local_endpoint(
         instance=instance,
         labels_follow=spec.labels_follow,
         beside=beside,
+        moves=moves,
         allocation=spec.allocation,
         default_route=spec.default_route,
         routes=spec.routes,

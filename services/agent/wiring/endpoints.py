@@ -25,6 +25,7 @@ from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.journal import Journal
 from services.agent.endpoints.letting_go import LettingGo
 from services.agent.endpoints.lifecycle import Endpoints
+from services.agent.endpoints.moving import Moving
 from services.agent.endpoints.observers import EndpointObserver
 from services.agent.endpoints.ownership import Ownership
 from services.agent.endpoints.parts import Parts
@@ -58,6 +59,7 @@ class Built:
     letting_go: LettingGo
     standing: Standing
     guests: Guests
+    moving: Moving
 
     async def close(self) -> None:
         """Takes no more, and lets what was begun end."""
@@ -118,6 +120,7 @@ def build_endpoints(
         passed=passed,
     )
     endpoints = Endpoints(parts, observer=observer)
+    moving = Moving(node, endpoints, parts)
     upkeep = Upkeep(endpoints, records, links, addressing, standing, ownership)
     guests = Guests(
         Dnsmasq(state_dir / "guests"),
@@ -135,4 +138,5 @@ def build_endpoints(
         letting_go=LettingGo(standing, reconciler, client),
         standing=standing,
         guests=guests,
+        moving=moving,
     )

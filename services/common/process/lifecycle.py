@@ -23,6 +23,7 @@ import structlog
 import uvloop as uvloop_library
 
 from services.common.errors import RomanaError
+from services.common.process import supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Lifecycle:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._failed = False
+        self._ready = False
 
     @property
     def failed(self) -> bool:
@@ -77,11 +79,18 @@ class Lifecycle:
         """Registers a stop step; within a phase the last registered runs first."""
         self._steps.append(_Step(phase, name, action))
 
+    def ready(self) -> None:
+        """Tells the supervisor, once, that this process does what it was started for."""
+        if not self._ready:
+            self._ready = True
+            supervisor.tell(supervisor.READY)
+
     def request_stop(self, reason: str, *, failed: bool = False) -> None:
         """Begins the stop; returns at once."""
         self._failed = self._failed or failed
         if not self.stopping.is_set():
             log.info("stop_requested", reason=reason)
+            supervisor.tell(supervisor.STOPPING)
             self.stopping.set()
 
     async def serve(self, main: Callable[[Lifecycle], Awaitable[None]]) -> None:

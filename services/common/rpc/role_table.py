@@ -92,12 +92,21 @@ def _node(request: Any) -> Iterable[str]:
     return (request.node,)
 
 
+def _to_node(request: Any) -> Iterable[str]:
+    return (request.to_node,)
+
+
 _IPAM: Final[Mapping[str, Row]] = {
     "AllocateAddress": _or_tenant(_or_node(ORCHESTRATORS, _spec_node), OWN, _spec_tenant),
     "AllocateAddresses": _or_tenant(_or_node(ORCHESTRATORS, _spec_nodes), OWN, _spec_tenants),
     "AllocateStream": ORCHESTRATORS,
     "ReleaseAddress": _or_tenant(_or_node(ORCHESTRATORS, _spec_node), OWN),
     "MoveAddress": ORCHESTRATORS,
+    "PrepareMove": ORCHESTRATORS,
+    "ReportReady": _agents(_node),
+    "ActivateMove": _or_node(ORCHESTRATORS, _to_node, "what moves to its own"),
+    "AbortMove": ORCHESTRATORS,
+    "GetMove": READERS,
     "ReleaseAddresses": _or_tenant(_or_node(ORCHESTRATORS, _spec_nodes), OWN),
     "GetAddress": _or_tenant(_or_node(READERS, None, "what its own has"), OWN),
     "ListAddresses": _or_tenant(_or_node(READERS, _node), OWN),

@@ -61,6 +61,7 @@ class RpcServer:
         )
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._names: list[str] = []
+        self._on_serving: Callable[[], None] = lambda: None
         self._addresses: list[SocketAddress] = []
         self.register(health_pb2_grpc.add_HealthServicer_to_server, self._health)
 
@@ -141,11 +142,17 @@ class RpcServer:
             services=self._names,
         )
 
+    def on_serving(self, react: Callable[[], None]) -> None:
+        """Has `react` called whenever health turns to SERVING."""
+        self._on_serving = react
+
     def set_serving(self, *, serving: bool) -> None:
         """Says to health checks whether this process is in-sync."""
         if serving != self._health.serving:
             self._health.set_serving(serving=serving)
             log.info("rpc_serving", serving=self._health.serving)
+            if self._health.serving:
+                self._on_serving()
 
     async def drain(self) -> None:
         """Begins the stop: NOT_SERVING, streams are told, new ones are refused as UNAVAILABLE."""

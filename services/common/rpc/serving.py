@@ -21,7 +21,11 @@ async def serve_metrics(
 
 
 async def serve_calls(life: Lifecycle, server: RpcServer, drain: float) -> None:
-    """Serves them from now on; when the process stops, they have `drain` seconds to end."""
+    """Serves them from now on; when the process stops, they have `drain` seconds to end.
+
+    The supervisor is told that the process is ready when health says SERVING.
+    """
     await server.start()
+    server.on_serving(life.ready)
     life.on_stop(Phase.NOT_SERVING, "health", server.drain)
     life.on_stop(Phase.DRAIN, "server", lambda: server.stop(drain))

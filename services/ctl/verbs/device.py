@@ -189,9 +189,15 @@ async def drain(
     _said(session, answer.group, f"{device} of {name} takes {takes}")
 
 
-@verb(app, "remove", mutates=True, examples="romana device remove firewalls")
-async def remove(session: Session, name: GroupArgument) -> None:
-    """Removes a group that no rule and no other group names."""
+@verb(
+    app,
+    "delete",
+    mutates=True,
+    examples="romana device delete firewalls",
+    old_name="remove",
+)
+async def delete(session: Session, name: GroupArgument) -> None:
+    """Deletes a group that no rule and no other group names."""
     policy = session.policy
     await policy.once(
         policy.stub.DeleteDeviceGroup,
@@ -202,7 +208,7 @@ async def remove(session: Session, name: GroupArgument) -> None:
     elif session.out.form is Format.NAME:
         session.out.line(name)
     else:
-        session.note(f"group {name} is removed")
+        session.note(f"group {name} is deleted")
 
 
 def _said(session: Session, group_: device_pb2.DeviceGroup, note: str) -> None:

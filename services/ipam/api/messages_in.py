@@ -15,6 +15,7 @@ from services.ipam.deciding.commands import (
     Allocate,
     Move,
     NodeBounds,
+    PrepareMove,
     Release,
 )
 from services.ipam.ledger.ground import Reservation
@@ -154,13 +155,27 @@ def parse_release(
 
 
 def parse_move(request: ipam_service_pb2.MoveAddressRequest) -> Move:
-    violations = [
-        *names.endpoint_name(request.name, "name"),
-        *names.subject_name(request.node, "node"),
-    ]
+    return Move(*parse_move_to(request.name, "node", request.node))
+
+
+def parse_prepare_move(request: ipam_service_pb2.PrepareMoveRequest) -> PrepareMove:
+    name, to = parse_move_to(request.name, "to_node", request.to_node)
+    return PrepareMove(name, to, request.validate_only)
+
+
+def parse_move_to(name: str, field: str, node: str) -> tuple[EndpointName, NodeName]:
+    """A name and the node it moves to; raises InvalidInput."""
+    violations = [*names.endpoint_name(name, "name"), *names.subject_name(node, field)]
     if violations:
         raise InvalidInput.of(violations)
-    return Move(EndpointName(request.name), NodeName(request.node))
+    return EndpointName(name), NodeName(node)
+
+
+def parse_moving_name(name: str) -> EndpointName:
+    violations = [*names.endpoint_name(name, "name")]
+    if violations:
+        raise InvalidInput.of(violations)
+    return EndpointName(name)
 
 
 def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:

@@ -19,6 +19,8 @@ from services.ipam.api.held_rooms_kept import HeldAnswer
 from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import (
     Allocated,
+    MoveCost,
+    Moving,
     Released,
     Result,
 )
@@ -155,6 +157,30 @@ def allocation(item: Allocation) -> allocation_pb2.Allocation:
     message.name = item.name
     message.node, message.tenant, message.segment = item.owner
     return message
+
+
+def move(item: Moving) -> ipam_service_pb2.Move:
+    """Where an endpoint is, and where it moves to."""
+    visit = item.visit
+    is_ready = visit.ready and visit.known
+    state = ipam_service_pb2.MOVE_STATE_READY if is_ready else ipam_service_pb2.MOVE_STATE_PREPARED
+    return ipam_service_pb2.Move(
+        name=item.allocations[0].name,
+        state=ipam_service_pb2.MOVE_STATE_SETTLED if visit.to is None else state,
+        node=visit.node,
+        to_node=visit.to or "",
+        home_node=item.home,
+        allocations=map(allocation, item.allocations),
+    )
+
+
+def move_plan(item: MoveCost) -> ipam_service_pb2.MovePlan:
+    return ipam_service_pb2.MovePlan(
+        host_routes=item.host_routes,
+        nodes=item.nodes,
+        from_groups=[before for before, _ in item.groups],
+        to_groups=[after for _, after in item.groups],
+    )
 
 
 def block(item: Block, ledger: Ledger) -> block_pb2.Block:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
+from msgspec import structs
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
@@ -37,16 +38,22 @@ from services.ipam.api.tenant_limits import METHODS, is_visible, limits, visible
 from services.ipam.api.trail import Trail
 from services.ipam.deciding.batch import by_owner
 from services.ipam.deciding.commands import (
+    AbortMove,
+    ActivateMove,
     Allocate,
     Allocated,
     Command,
     CreateReservation,
     DeleteReservation,
+    MoveCommand,
     Moved,
+    Moving,
     NodeBounds,
     Released,
+    ReportReady,
     Result,
 )
+from services.ipam.deciding.visit import where
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -100,6 +107,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> pb.AllocateAddressResponse:
         bounds = self._bounds_of(bound(METHODS + "AllocateAddress", context))
         command = messages_in.parse_spec(request.spec, "spec", bounds)
+        if request.knows_arriving:
+            command = structs.replace(command, knows_arriving=True)
 
         async def here() -> pb.AllocateAddressResponse:
             result = (await self._allocate((command,), context))[0]
@@ -112,6 +121,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                     for address in result.addresses
                 ],
                 existed=result.existed,
+                arriving=result.arriving,
             )
 
         return await self._forwarding.answer(
@@ -239,6 +249,75 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             here, lambda other: other.ask(other.stub.MoveAddress, request), context
         )
 
+    # Moves.
+
+    async def PrepareMove(
+        self, request: pb.PrepareMoveRequest, context: Context
+    ) -> pb.PrepareMoveResponse:
+        command = messages_in.parse_prepare_move(request)
+
+        async def here() -> pb.PrepareMoveResponse:
+            found = await self._move(command, context)
+            assert found.cost is not None
+            return pb.PrepareMoveResponse(
+                move=messages_out.move(found), plan=messages_out.move_plan(found.cost)
+            )
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.PrepareMove, request), context
+        )
+
+    async def ReportReady(
+        self, request: pb.ReportReadyRequest, context: Context
+    ) -> pb.ReportReadyResponse:
+        command = ReportReady(*messages_in.parse_move_to(request.name, "node", request.node))
+
+        async def here() -> pb.ReportReadyResponse:
+            found = await self._move(command, context)
+            return pb.ReportReadyResponse(move=messages_out.move(found))
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.ReportReady, request), context
+        )
+
+    async def ActivateMove(
+        self, request: pb.ActivateMoveRequest, context: Context
+    ) -> pb.ActivateMoveResponse:
+        name, to = messages_in.parse_move_to(request.name, "to_node", request.to_node)
+
+        async def here() -> pb.ActivateMoveResponse:
+            found = await self._move(ActivateMove(name, to, request.force), context)
+            return pb.ActivateMoveResponse(move=messages_out.move(found))
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.ActivateMove, request), context
+        )
+
+    async def AbortMove(
+        self, request: pb.AbortMoveRequest, context: Context
+    ) -> pb.AbortMoveResponse:
+        command = AbortMove(messages_in.parse_moving_name(request.name))
+
+        async def here() -> pb.AbortMoveResponse:
+            found = await self._move(command, context)
+            return pb.AbortMoveResponse(move=messages_out.move(found))
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.AbortMove, request), context
+        )
+
+    async def GetMove(self, request: pb.GetMoveRequest, context: Context) -> pb.GetMoveResponse:
+        name = messages_in.parse_moving_name(request.name)
+        ledger = await self._replica.committed()
+        found = where(ledger, name)
+        return pb.GetMoveResponse(move=messages_out.move(found))
+
+    async def _move(self, command: MoveCommand, context: Context) -> Moving:
+        result = await self._submit(command)
+        assert isinstance(result, Moving)
+        self._trail.add((command,), (result,), context)
+        return result
+
     # Release.
 
     async def ReleaseAddress(
@@ -360,7 +439,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         tenants = limits("GetAddress", context)
         if (
             not places
-            or (own is not None and places[0][0].node not in own)
+            or (own is not None and places[0][0].location(places[0][1]) not in own)
             or (tenants is not None and places[0][0].tenant not in tenants)
         ):
             what = request.name or request.address
