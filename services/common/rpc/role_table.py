@@ -123,6 +123,7 @@ _IPAM: Final[Mapping[str, Row]] = {
     "SyncRoutes": _agents(),
     "GetSyncStatus": READERS,
     "WatchBlocks": _or_tenant(READERS, OWN),
+    "WatchAllocations": _or_tenant(READERS, OWN),
     "CheckConsistency": OPERATORS,
     "GetStatus": READERS,
 }

@@ -29,6 +29,7 @@ from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.common.store.unreadable import named
 from services.ipam.api import messages_in, messages_out
 from services.ipam.api.agent_streams import Syncing
+from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
@@ -492,7 +493,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        return await evaluate(self._replica, self._turns, request)
+        agents = await self._syncing.agents()
+        return await evaluate(self._replica, self._turns, request, agents)
 
     async def EvaluateGroups(
         self, request: pb.EvaluateGroupsRequest, context: Context
@@ -554,6 +556,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def GetSyncStatus(
         self, request: sync_pb.GetSyncStatusRequest, context: Context
     ) -> sync_pb.GetSyncStatusResponse:
+        if request.connected_only:
+            return await self._syncing.connected(local=request.local_only)
         return await self._syncing.status(request.nodes, local=request.local_only)
 
     async def WatchBlocks(
@@ -570,6 +574,25 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             yield pb.WatchBlocksResponse(
                 updated=[messages_out.block(item, ledger) for item in changes.updated],
                 removed=changes.removed,
+                in_sync=changes.in_sync,
+                revision=changes.revision,
+            )
+
+    async def WatchAllocations(
+        self, request: pb.WatchAllocationsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchAllocationsResponse]:
+        block_filter = BlockFilter(
+            request.node,
+            request.tenant,
+            request.segment,
+            request.network,
+            tenants=visible("WatchAllocations", request.tenant, context),
+        )
+        feed = AllocationFeed(self._replica, block_filter, self._draining)
+        async for changes in feed.follow():
+            yield pb.WatchAllocationsResponse(
+                allocated=map(messages_out.allocation, changes.allocated),
+                released=changes.released,
                 in_sync=changes.in_sync,
                 revision=changes.revision,
             )
