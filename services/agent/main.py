@@ -138,6 +138,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         look=settings.quick_check,
         wanted=None if policy is None else policy.wanted,
     )
+    reconciler.on_endpoint(built.guests.put)
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))
     server.register(agent_service_pb2_grpc.add_AgentServiceServicer_to_server, built.service)
@@ -161,6 +162,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     tasks = {
         "routes": stream.run,
         "endpoints": built.recovery.run,
+        "guests": built.guests.run,
         "moving endpoints": built.moving.run,
     }
     if policy is not None:

@@ -139,6 +139,8 @@ class LocalEndpoint:
     default_route: DefaultRoute = DefaultRoute.AUTO
     routes: tuple[str, ...] = ()
     """Prefixes that its namespace reaches by it besides."""
+    dhcp: bool = False
+    """A VM's guest is told by DHCP and router advertisements who it is."""
     moves: bool = False
     """It has come from another node, or is about to: whether it is here ipam says."""
 
