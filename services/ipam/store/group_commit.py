@@ -28,6 +28,7 @@ from services.common.etcd.errors import STORE_OUTCOME_UNKNOWN, RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Relation, Revision
 from services.common.sizes import TRANSACTION_OPERATIONS
+from services.common.tracing import spans
 from services.ipam.deciding.batch import Batch
 from services.ipam.deciding.commands import Command, Result, Terms
 from services.ipam.ledger.index import Place
@@ -82,6 +83,8 @@ class _Job:
     commands: Sequence[Command]
     done: asyncio.Future[list[Result]]
     results: list[Result] = field(default_factory=list)
+    span: str = field(default_factory=spans.current)
+    """For whose sake."""
 
 
 class Committer:
@@ -273,7 +276,8 @@ class Committer:
                 return
             started = time.perf_counter()
             try:
-                revision = await self._writer.write(self._conditions(pending), writes)
+                with spans.shared("commit", (job.span for job, _ in executed)):
+                    revision = await self._writer.write(self._conditions(pending), writes)
             except RequestTooLarge:
                 self._undo(executed, "too_large")
                 self._divide()
