@@ -22,7 +22,7 @@ from lab.processes import Program
 from tests.support.agent_node import run_plugin
 from tests.support.collector import Collector, collecting
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 if reason := missing():
     pytest.skip(f"needs {reason}", allow_module_level=True)
@@ -71,7 +71,7 @@ async def site() -> AsyncIterator[tuple[TracedCluster, Collector]]:
             cluster.down()
 
 
-async def test_an_attach_is_followed_from_the_plug_in_to_the_kernel(
+def test_an_attach_is_followed_from_the_plug_in_to_the_kernel(
     site: tuple[TracedCluster, Collector],
 ) -> None:
     cluster, collector = site
