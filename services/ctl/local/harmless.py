@@ -42,6 +42,7 @@ SETTINGS: Final = frozenset(
         "traces.tls.server_name",
         "traces.insecure",
         "drain",
+        "audit.file",
         "initial_topology",
         "nodes_may",
         "node_names",
