@@ -27,7 +27,8 @@ demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
 # Most tests wait rather than compute, so more of them run at once than there are cores; a file's in
 # one process, as they share what its fixtures start. ARGS=-n0: one after the other.
 test: setup ## All tests, on a real etcd
-	@tools/packages --if-possible containerd=containerd runc=runc busybox=busybox-static promtool=prometheus
+	@tools/packages --if-possible containerd=containerd runc=runc busybox=busybox-static promtool=prometheus \
+	  dnsmasq=dnsmasq-base dhclient=isc-dhcp-client
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes

@@ -255,6 +255,8 @@ def left_over() -> list[str]:
     return sorted({*labs(), *folders})
 
 
-def remove(lab: str) -> None:
-    down(lab)
+def remove(lab: str) -> list[str]:
+    """Removes everything of a lab, wherever its file is; returns whose namespaces there were."""
+    hosts = down(lab)
     shutil.rmtree(FOLDER / lab, ignore_errors=True)
+    return hosts

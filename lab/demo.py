@@ -2,7 +2,7 @@
 
 Real etcd, real services, the real command. First addresses, for nodes that are made up, in the
 topology of `examples/datacenter.yaml`; then packets, between network namespaces, see `lab.reach`,
-and policy between their endpoints, see `lab.segments`.
+policy between their endpoints, see `lab.segments`, and firewalls on their way, see `lab.steering`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -28,6 +27,7 @@ from romana.topology.v1 import topology_service_pb2 as topology_api
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from lab import reach
+from lab.commands import as_typed
 from lab.example_files import EXAMPLES
 from lab.local import LocalCluster, NotStarted, local_cluster
 from lab.story import Story, Unexpected
@@ -147,7 +147,7 @@ class Demo:
     async def _apply(self) -> None:
         self._story.step("Say what the data center looks like")
         self._story.say("The file names four networks and two racks; Romana carves the prefixes.")
-        await self._romana("topology", "apply", _shown(TOPOLOGY))
+        await self._romana("topology", "apply", as_typed(TOPOLOGY))
         await self._romana("network", "list")
 
     async def _register(self) -> None:
@@ -424,11 +424,6 @@ def _grown(text: str) -> str:
     if not separator:
         raise Unexpected(f"{TOPOLOGY} has no topologies")
     return f"{before}{SMALL_NETWORK}\n{separator}{SMALL_TOPOLOGY}{after}"
-
-
-def _shown(file: Path) -> str:
-    """The path as a person would type it here."""
-    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
 
 
 def _details(

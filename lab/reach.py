@@ -1,4 +1,4 @@
-"""The demo's end: real packets between namespaces, the way that each takes, and policy.
+"""The demo's end: real packets between namespaces, the way that each takes, policy, firewalls.
 
 The data center of `lab/clusters/datacenter.yaml`, with a name of its own, so that it gets in the
 way of no other lab. It is removed whatever happens; what a killed demo left, the next one removes.
@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from lab import matrix, probe
+from lab import matrix, probe, steering
 from lab.capture import Capture, Sighting
 from lab.cluster import Cluster, left_over, remove
 from lab.matrix import Host
@@ -62,6 +62,7 @@ async def show(story: Story) -> None:
         await _matrix(story, cluster)
         await _one_connection(story, cluster)
         await Segments(story, cluster, await cluster.hosts()).run()
+        await steering.show(story, cluster)
     except RomanaError as error:
         raise Unexpected(error.message) from error
     finally:

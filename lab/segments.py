@@ -1,4 +1,4 @@
-"""The demo's last part: policy inside a VLAN, where no router sees the packets.
+"""The demo's part on policy inside a VLAN, where no router sees the packets.
 
 Tenant production has a front and a back end on one VLAN. One setting keeps its segments apart, then
 a NetworkPolicy opens a port between them. After each step connections are tried, and have to come
@@ -8,22 +8,15 @@ out as the policy service says.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from lab import connections
 from lab.cluster import Cluster
+from lab.commands import Commands, as_typed
 from lab.connections import Pair
-from lab.control import ENVIRONMENT
 from lab.example_files import EXAMPLES
-from lab.fabric import CONTROL
-from lab.local import COMMAND
 from lab.matrix import Host
-from lab.namespaces import inside
-from lab.processes import environment
 from lab.story import Story, Unexpected
 from services.common.terminal.table import Column
 
@@ -35,7 +28,6 @@ APPLIED_TIMEOUT = 20
 """Seconds until all nodes have applied a setting."""
 SETTLE_TIMEOUT = 10.0
 """Seconds until connections come out as they have to: on a busy machine one may take too long."""
-ASK_TIMEOUT = 30.0
 PAUSE = 0.1
 LEGEND = f"+: connects to TCP port {PORT}   ·: does not"
 
@@ -43,8 +35,7 @@ LEGEND = f"+: connects to TCP port {PORT}   ·: does not"
 class Segments:
     def __init__(self, story: Story, cluster: Cluster, hosts: Sequence[Host]) -> None:
         self._story = story
-        self._control = cluster.path(CONTROL)
-        self._environment = {**environment(), **ENVIRONMENT}
+        self._commands = Commands(story, cluster)
         segments = {each.name: each.segment for each in cluster.lab.endpoints}
         tenants = {each.name: each.tenant for each in cluster.lab.endpoints}
         self._destinations = sorted(
@@ -70,15 +61,16 @@ class Segments:
             raise Unexpected("not everybody connects although there is no policy")
         story.gap()
         story.say("One setting keeps the segments of a tenant apart, and other tenants out:")
-        await self._romana("tenant", "set", TENANT, "--isolation", "segment")
+        await self._commands.show("tenant", "set", TENANT, "--isolation", "segment")
         isolated = await self._tried()
         story.gap()
         story.say(
             "A NetworkPolicy, as Kubernetes has it, opens this port from front to back, and\n"
             "closes everything else to the back end:"
         )
-        file = POLICY.relative_to(Path.cwd()) if POLICY.is_relative_to(Path.cwd()) else POLICY
-        await self._romana("policy", "apply", str(file), "--wait", str(APPLIED_TIMEOUT))
+        await self._commands.show(
+            "policy", "apply", as_typed(POLICY), "--wait", str(APPLIED_TIMEOUT)
+        )
         opened = await self._tried()
         if isolated in (before, opened):
             raise Unexpected("a policy changed nothing")
@@ -88,9 +80,9 @@ class Segments:
         port = ("--port", str(PORT))
         self._story.gap()
         self._story.say("Why? p4 and p2 are on two nodes, p3 and p2 in one segment:")
-        await self._romana("policy", "explain", "p4", "p2", *port)
-        await self._romana("policy", "explain", "p3", "p2", *port, ends=1)
-        await self._romana("policy", "matrix", "--tenant", TENANT, *port)
+        await self._commands.show("policy", "explain", "p4", "p2", *port)
+        await self._commands.show("policy", "explain", "p3", "p2", *port, ends=1)
+        await self._commands.show("policy", "matrix", "--tenant", TENANT, *port)
 
     async def _tried(self) -> dict[Pair, bool]:
         """Tries all connections and shows them; they come out as the policy service says."""
@@ -113,7 +105,9 @@ class Segments:
         """What the policy service says, once all nodes have applied it."""
         deadline = time.monotonic() + APPLIED_TIMEOUT
         while True:
-            matrix = await self._ask("policy", "matrix", "--to-tenant", TENANT, "--port", str(PORT))
+            matrix = await self._commands.ask(
+                "policy", "matrix", "--to-tenant", TENANT, "--port", str(PORT)
+            )
             if not matrix["unrealized_nodes"]:
                 break
             if time.monotonic() > deadline:
@@ -124,31 +118,6 @@ class Segments:
             for row in matrix["rows"]
             for destination, action in zip(matrix["destinations"], row["actions"], strict=True)
         }
-
-    async def _ask(self, *arguments: str) -> dict[str, Any]:
-        process = await asyncio.create_subprocess_exec(
-            *inside(self._control, [*COMMAND, *arguments, "-o", "json"]),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environment,
-        )
-        try:
-            async with asyncio.timeout(ASK_TIMEOUT):
-                output, errors = await process.communicate()
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
-        if process.returncode != 0:
-            raise Unexpected(f"romana {arguments[0]}: {errors.decode().strip()}")
-        answer: dict[str, Any] = json.loads(output)
-        return answer
-
-    async def _romana(self, *arguments: str, ends: int = 0) -> None:
-        await self._story.romana(
-            *arguments, environment=self._environment, namespace=self._control, ends=ends
-        )
 
     def _columns(self, found: Mapping[Pair, bool]) -> list[Column[Host]]:
         def cell(destination: str) -> Callable[[Host], str]:

@@ -25,6 +25,24 @@ class Myself:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """An address whose endpoint is not on the node of its block, or is about to move."""
+
+    network: NetworkName
+    address: Address
+    name: EndpointName
+    """Under which it is allocated."""
+    node: NodeName
+    """Where it is."""
+    to: NodeName | None = None
+    """Where it is moving to."""
+    ready: bool = False
+    """That node has said that it is ready."""
+    known: bool = False
+    """The node that it is on has said that it knows of the move."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remote:
     """What ipam says: networks that this node is on, nodes on them, and whose which prefix is."""
 
@@ -33,15 +51,19 @@ class Remote:
     """Nodes' addresses on a network, this node's included."""
     routes: Mapping[tuple[NetworkName, Prefix], NodeName] = field(default_factory=dict)
     """Aggregated prefixes; those of this node itself are its own."""
+    visits: Mapping[tuple[NetworkName, Address], Visit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceWay:
-    """Where packets go that are marked with the number of a device's leg."""
+    """Where packets go that are marked with the number of a device's arm."""
 
     number: int
     network: NetworkName
+    """On whose link it is."""
     address: Address
+    serves: NetworkName
+    """For whose endpoints it is: mostly the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +139,10 @@ class LocalEndpoint:
     default_route: DefaultRoute = DefaultRoute.AUTO
     routes: tuple[str, ...] = ()
     """Prefixes that its namespace reaches by it besides."""
+    dhcp: bool = False
+    """A VM's guest is told by DHCP and router advertisements who it is."""
+    moves: bool = False
+    """It has come from another node, or is about to: whether it is here ipam says."""
 
     @property
     def allocation_name(self) -> str:

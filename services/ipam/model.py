@@ -67,6 +67,19 @@ class AllocatedAddress(Struct, frozen=True, gc=False):
         return address_text(self.address, self.bits)
 
 
+class Visit(NamedTuple):
+    """Where the endpoint of an address is that is not on its block's node, or is about to move."""
+
+    node: NodeName
+    """Where it is."""
+    to: NodeName | None = None
+    """Where it is moving to."""
+    ready: bool = False
+    """That node is prepared to take it over."""
+    known: bool = False
+    """The node that it is on knows of the move."""
+
+
 class Allocation(Struct, frozen=True, gc=False):
     """One address in use, with its name and owner."""
 

@@ -86,7 +86,7 @@ class Delegated:
         found = await self._ipam.find(spec.name, deadline)
         if found is not None:
             return await self._told(request, spec, found.addresses)
-        addresses = await self._addressing.give(spec, deadline)
+        addresses = (await self._addressing.give(spec, deadline, may_arrive=False)).addresses
         try:
             made = await self._told(request, spec, addresses)
         except BaseException:

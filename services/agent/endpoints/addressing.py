@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from services.agent.endpoints.ipam_client import IpamClient
+from services.agent.endpoints.ipam_client import Given, IpamClient
 from services.agent.endpoints.spec import EndpointSpec
 from services.agent.kernel.announce import Announcer
 from services.agent.kernel.veth import EndpointLinks
@@ -50,16 +50,16 @@ class Addressing:
         self._remote = remote
         self._attachments = attachments
 
-    async def give(self, spec: EndpointSpec, deadline: float) -> tuple[EndpointAddress, ...]:
-        """Addresses that nobody else answers for.
+    async def give(self, spec: EndpointSpec, deadline: float, *, may_arrive: bool = True) -> Given:
+        """Addresses that nobody else answers for, but the node that they move from.
 
         Raises WrongState when the address that was asked for, or too many in a row, are taken.
         """
         for _ in range(CONFLICTS_MOST):
-            addresses = await self.ipam.allocate(spec, deadline)
-            claimed = await self._claimed(addresses)
+            given = await self.ipam.allocate(spec, deadline, may_arrive=may_arrive)
+            claimed = [] if given.arriving else await self._claimed(given.addresses)
             if not claimed:
-                return addresses
+                return given
             for item, mac in claimed:
                 self._conflicted()
                 log.warning(
@@ -94,6 +94,16 @@ class Addressing:
                     await self._announcer.announce(interface, [item.address])
                 except RomanaError as error:
                     log.warning("not_announced", address=str(item.address), message=error.message)
+
+    async def announce_gateways(self, interface: str, addresses: Sequence[EndpointAddress]) -> None:
+        """Tells a VM that its gateways have this interface's MAC address now."""
+        networks = self._remote().networks
+        found = [networks[item.network].gateway for item in addresses if item.network in networks]
+        gateways = [each for each in dict.fromkeys(found) if each is not None]
+        try:
+            await self._announcer.announce(interface, gateways)
+        except RomanaError as error:
+            log.warning("gateways_not_announced", interface=interface, message=error.message)
 
     def networks(self, spec: EndpointSpec) -> frozenset[NetworkName]:
         """The networks that the addresses will be of; none: only ipam can say."""

@@ -83,6 +83,8 @@ class Attempt:
     may_have_addresses: bool = False
     """Ipam may have allocated."""
     addresses: tuple[EndpointAddress, ...] = ()
+    arriving: bool = False
+    """It is on another node, and moves to this one."""
     may_have_link: bool = False
     prepared: tuple[frozenset[NetworkName], int] | None = None
     """The pair is there, for endpoints on these networks, with this MTU."""
@@ -112,6 +114,7 @@ class Attempt:
             mtu=mtu,
             create_time=int(self.parts.now()),
             instance=self.parts.draw(),
+            moves=self.arriving,
         )
 
 
@@ -138,15 +141,15 @@ async def _allocate(attempt: Attempt) -> None:
     for _ in range(HELD_MOST):
         attempt.may_have_addresses = True
         try:
-            addresses = await parts.addressing.give(spec, attempt.deadline)
+            given = await parts.addressing.give(spec, attempt.deadline)
         except Unavailable:
             raise  # it may have been done all the same
         except RomanaError:
             attempt.may_have_addresses = False
             raise
-        holders = parts.standing.holders(addresses, spec.name)
+        holders = parts.standing.holders(given.addresses, spec.name)
         if not holders:
-            attempt.addresses = addresses
+            attempt.addresses, attempt.arriving = given.addresses, given.arriving
             return
         if any(holder.allocation_name == spec.allocation_name for holder in holders):
             attempt.may_have_addresses = False  # they are both's
@@ -222,7 +225,8 @@ async def _place(attempt: Attempt) -> None:
         raise WrongState(f"the kernel does not take {endpoint.name!r}: {failure}", "NOT_REALIZED")
     if parts.guard is not None:
         await parts.guard.opened(endpoint.name)
-    await parts.addressing.announce(endpoint.addresses)
+    if not attempt.arriving:
+        await parts.addressing.announce(endpoint.addresses)
 
 
 async def _displace(attempt: Attempt) -> None:

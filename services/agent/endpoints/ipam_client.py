@@ -52,6 +52,16 @@ class Allocated:
     segment: Segment
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The addresses that were asked for."""
+
+    addresses: tuple[EndpointAddress, ...]
+    """In the order asked for."""
+    arriving: bool
+    """They are in use on another node, from which they move to this one."""
+
+
 class IpamClient:
     """Calls on behalf of one node. Raises RomanaErrors; Unavailable once the deadline passed.
 
@@ -63,8 +73,13 @@ class IpamClient:
         self._stubs: list[IpamServiceAsyncStub] = [IpamServiceStub(item) for item in channels]
         self._node = node
 
-    async def allocate(self, spec: EndpointSpec, deadline: float) -> tuple[EndpointAddress, ...]:
-        """The addresses of an endpoint, in the order asked for; the same ones again."""
+    async def allocate(
+        self, spec: EndpointSpec, deadline: float, *, may_arrive: bool = True
+    ) -> Given:
+        """The addresses of an endpoint; the same ones again.
+
+        WrongState (MOVES_UNKNOWN): they arrive, and may not.
+        """
         request = pb.AllocateAddressRequest(
             spec=allocation_pb2.AllocationSpec(
                 name=spec.allocation_name,
@@ -79,10 +94,25 @@ class IpamClient:
                     )
                     for want in spec.addresses
                 ],
-            )
+            ),
+            knows_arriving=may_arrive,
         )
         answer = await self._call(lambda stub: stub.AllocateAddress, request, deadline)
-        return _addresses(answer.allocations)
+        return Given(_addresses(answer.allocations), answer.arriving)
+
+    async def report_ready(self, name: str, deadline: float) -> None:
+        """Says that what moves to this node is attached here, with its rules in force; or that it
+        is known that what is here moves.
+
+        WrongState (NOT_MOVING): it is neither here nor moving here.
+        """
+        request = pb.ReportReadyRequest(name=name, node=self._node)
+        await self._call(lambda stub: stub.ReportReady, request, deadline)
+
+    async def activate(self, name: str, deadline: float) -> None:
+        """Has what moves to this node be here from now on; WrongState if it does not."""
+        request = pb.ActivateMoveRequest(name=name, to_node=self._node)
+        await self._call(lambda stub: stub.ActivateMove, request, deadline)
 
     async def release(self, spec: EndpointSpec, deadline: float) -> tuple[str, ...]:
         """Gives back what the name has on this node; returns the addresses.

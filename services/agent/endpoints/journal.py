@@ -166,6 +166,7 @@ class _Attached(msgspec.Struct, frozen=True):
     create_time: int
     instance: str = ""
     beside: bool = False
+    moves: bool = False
 
 
 class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -190,6 +191,7 @@ def encode(record: Record) -> bytes:
             create_time=endpoint.create_time,
             instance=endpoint.instance,
             beside=endpoint.beside,
+            moves=endpoint.moves,
         )
     return msgspec.json.encode(_Document(record.spec, record.stage, attached)) + b"\n"
 
@@ -214,6 +216,7 @@ def decode(content: bytes) -> Record:
             create_time=attached.create_time,
             instance=attached.instance,
             beside=attached.beside,
+            moves=attached.moves,
         )
     return Record(document.spec, document.step, endpoint)
 

@@ -117,6 +117,8 @@ class Endpoints:
             self._parts.standing.drop(spec.name)  # with what was wrong with it
         self._check_target(spec)
         record = await attach(self._parts, spec, deadline)
+        if record.endpoint is not None and record.endpoint.moves:
+            self._parts.moving.set()  # now that the disk has it: what is undone is given back
         return Attached(EndpointView(record, EndpointState.ATTACHED), existed=False)
 
     async def _is_whole(self, record: Record) -> bool:

@@ -19,6 +19,7 @@ from services.agent.endpoints.ipam_client import Allocated
 from services.agent.endpoints.spec import EndpointSpec
 from services.agent.endpoints.standing import Concern, Standing
 from services.agent.model import AddressWant, EndpointAddress, LocalEndpoint, Remote
+from services.agent.routing.whereabouts import endpoints_here
 from services.common.errors import AlreadyExists, Exhausted, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Prefix
@@ -58,7 +59,8 @@ class Ownership:
         Of those only that were attached before it was asked; of none while ipam is away.
         """
         now = asyncio.get_running_loop().time()
-        attached = dict(self._standing.endpoints)
+        remote = self._remote()
+        attached = endpoints_here(self._standing.endpoints, remote, self._node)
         if not attached or (now < self._due and not self._is_doubtful(attached.values())):
             return {}
         try:
@@ -81,7 +83,7 @@ class Ownership:
         name = endpoint.name
         deadline = asyncio.get_running_loop().time() + ASK_SECONDS
         try:
-            await self._addressing.ipam.allocate(_claim(endpoint), deadline)
+            given = await self._addressing.ipam.allocate(_claim(endpoint), deadline)
         except Unavailable:
             return
         except (AlreadyExists, Exhausted) as error:
@@ -90,7 +92,8 @@ class Ownership:
             self._standing.note(name, Concern.OWNERSHIP, error.message, withdraw=False)
         else:
             log.info("addresses_claimed", endpoint=name, addresses=_text(endpoint.addresses))
-            await self.agreed(endpoint)
+            if not given.arriving:
+                await self.agreed(endpoint)
 
     async def problem(self, endpoint: LocalEndpoint) -> str:
         """What ipam says of an endpoint's addresses now; empty: the same, or it is away.

@@ -42,5 +42,7 @@ class Parts:
     draw: Callable[[], str] = lambda: secrets.token_hex(8)
     unfinished: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when something is left for `services.agent.endpoints.recovery`."""
+    moving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when `services.agent.endpoints.moving` shall look."""
     doubtful: set[EndpointName] = field(default_factory=set)
     """Attached endpoints that `services.agent.endpoints.upkeep` shall look at."""

@@ -44,8 +44,8 @@ class Guard(Protocol):
     async def close_to(self, name: EndpointName, interface: str, /) -> None:
         """Lets nothing through an interface that is about to be made; raises WrongState."""
 
-    async def opened(self, name: EndpointName, /) -> None:
-        """Waits for an endpoint's rules, for a while at most."""
+    async def opened(self, name: EndpointName, /) -> bool:
+        """Waits for an endpoint's rules, for a while at most; says whether they are in force."""
 
     def gone(self, name: EndpointName, /) -> None:
         """Says that an endpoint's interface is not there any more, or not ours."""

@@ -7,9 +7,9 @@ import random
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from services.agent.kernel import conflict_frames
 from services.common.errors import Forbidden, NotFound, WrongState
@@ -20,6 +20,7 @@ _PACKET_ADD_MEMBERSHIP: Final = 1
 _PACKET_MR_ALLMULTI: Final = 2
 _ETH_P_ALL: Final = 3
 _FRAME_MOST: Final = 2048
+_DOWN_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,37 @@ class Announcer:
         with _opened(interface) as (channel, mac):
             for address in addresses:
                 await loop.sock_sendall(channel, conflict_frames.announcement(address, mac))
+
+
+class GuestEar:
+    """Hears what is behind a VM's interface; open from the beginning until it is left."""
+
+    def __init__(self, interface: str) -> None:
+        """Raises NotFound if there is no such interface."""
+        self._opened = ExitStack()
+        self._channel, self._mac = self._opened.enter_context(_opened(interface))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    async def heard(self, addresses: Sequence[Address]) -> None:
+        """Waits until the guest says that it runs: by RARP, as qemu does for one that it has
+        resumed, or by an announcement of one of the addresses."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                frame, sender = await loop.sock_recvfrom(self._channel, _FRAME_MOST)
+            except OSError:  # the interface is down
+                await asyncio.sleep(_DOWN_SECONDS)
+                continue
+            if sender[2] != socket.PACKET_OUTGOING and (
+                conflict_frames.is_rarp(frame)
+                or any(conflict_frames.claimant(frame, each, self._mac) for each in addresses)
+            ):
+                return
 
 
 async def _heard(channel: socket.socket, address: Address, mac: bytes, until: float) -> str | None:

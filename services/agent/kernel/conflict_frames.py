@@ -17,6 +17,7 @@ from typing import Final
 from services.common.model.network import Address
 
 ETH_ARP: Final = 0x0806
+ETH_RARP: Final = 0x8035
 ETH_IPV6: Final = 0x86DD
 BROADCAST: Final = b"\xff" * 6
 ALL_NODES: Final = IPv6Address("ff02::1")
@@ -85,6 +86,11 @@ def claimant(frame: bytes, address: Address, mac: bytes) -> str | None:
     else:
         return None
     return claims.hex(":") if claims is not None else None
+
+
+def is_rarp(frame: bytes) -> bool:
+    """Whether a frame is of RFC 903, by which hypervisors tell switches where a guest is now."""
+    return len(frame) >= _ETHERNET.size and _ETHERNET.unpack_from(frame)[2] == ETH_RARP
 
 
 def _arp_claims(body: bytes, address: IPv4Address, mac: bytes) -> bytes | None:

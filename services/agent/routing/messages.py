@@ -7,10 +7,11 @@ from typing import Final
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
+from services.agent.model import Visit
 from services.agent.routing.resources import Peer, Resource, Route, Unreadable
 from services.agent.streams.parsing import address, read_message
 from services.common.errors import InvalidInput
-from services.common.model.names import NetworkName, NodeName
+from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Network
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
@@ -55,6 +56,8 @@ def _parse(item: pb.RouteResource, path: str) -> Resource:
                 return _route(item.route, f"{path}.route")
             case "peer":
                 return _peer(item.peer, f"{path}.peer")
+            case "visit":
+                return _visit(item.visit, f"{path}.visit")
             case "network":
                 return _network(item.network, f"{path}.network")
             case _:
@@ -76,6 +79,18 @@ def _peer(message: pb.Peer, path: str) -> Peer:
         NetworkName(_named(message.network, f"{path}.network")),
         NodeName(_named(message.node, f"{path}.node")),
         address(message.address, f"{path}.address"),
+    )
+
+
+def _visit(message: pb.Visit, path: str) -> Visit:
+    return Visit(
+        NetworkName(_named(message.network, f"{path}.network")),
+        address(message.address, f"{path}.address"),
+        EndpointName(_named(message.name, f"{path}.name")),
+        NodeName(_named(message.node, f"{path}.node")),
+        NodeName(message.to_node) if message.to_node else None,
+        message.ready,
+        message.known,
     )
 
 

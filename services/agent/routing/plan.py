@@ -26,6 +26,7 @@ from services.agent.routing.device_plan import device_name
 from services.agent.routing.endpoint_plan import EndpointPlans
 from services.agent.routing.node_plan import NodePlan, NodeWanted, peer_name, plan_node
 from services.agent.routing.prefixes import Changed, PrefixRoutes
+from services.agent.routing.whereabouts import endpoints_here
 from services.common.model.names import EndpointName, NetworkName
 from services.common.model.node import Attachment
 
@@ -138,7 +139,8 @@ class Planner:
         prefixes, moved = self._prefixes.routes(wanted.remote, tables, node.ways, changed)
         if node_is_new:
             self._endpoints = EndpointPlans()
-        touched = self._endpoints.update(wanted.endpoints, wanted.interfaces, node)
+        here = endpoints_here(wanted.endpoints, wanted.remote, wanted.myself.node)
+        touched = self._endpoints.update(here, wanted.interfaces, node)
         if node_is_new or moved is None:
             self._combine(prefixes)
             limits = None

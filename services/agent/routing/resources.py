@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from services.agent.model import Remote
+from services.agent.model import Remote, Visit
 from services.agent.routing.prefixes import Changed
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Address, Network, Prefix
@@ -38,7 +38,7 @@ class Unreadable:
     message: str
 
 
-Resource: TypeAlias = Network | Peer | Route | Unreadable
+Resource: TypeAlias = Network | Peer | Route | Visit | Unreadable
 
 _RouteKey = tuple[NetworkName, Prefix]
 
@@ -53,6 +53,7 @@ class Assembly:
         self._networks: dict[str, Network] = {}
         self._peers: dict[str, Peer] = {}
         self._routes: dict[str, tuple[_RouteKey, NodeName]] = {}
+        self._visits: dict[str, Visit] = {}
         self._unreadable: dict[str, str] = {}
         self._by_key: dict[_RouteKey, NodeName] = {}
         self._remote = Remote()
@@ -64,10 +65,11 @@ class Assembly:
     ) -> tuple[Remote, Changed]:
         """Takes in changes; returns all, and which routes are not as before."""
         changed: set[_RouteKey] = set()
-        others = False
+        others = visits = False
         for name in (*removed, *updated):
             for kind in (self._networks, self._peers, self._unreadable):
                 others = kind.pop(name, None) is not None or others
+            visits = self._visits.pop(name, None) is not None or visits
             gone = self._routes.pop(name, None)
             if gone is not None:
                 self._by_key.pop(gone[0], None)
@@ -76,22 +78,33 @@ class Assembly:
             match value:
                 case Route():
                     self._add_route(name, value, changed)
-                    continue
-                case Peer():
-                    self._peers[name] = value
-                case Network():
-                    self._networks[name] = value
-                case Unreadable():
-                    self._unreadable[name] = value.message
-            others = True
+                case Visit():
+                    self._visits[name] = value
+                    visits = True
+                case _:
+                    self._add_other(name, value)
+                    others = True
         self.unreadable = dict(self._unreadable)
         if others:
             self._remote = Remote(
                 {network.name: network for network in self._networks.values()},
                 {(peer.network, peer.node): peer.address for peer in self._peers.values()},
+                visits=self._remote.visits,
             )
+        if visits:
+            found = {(visit.network, visit.address): visit for visit in self._visits.values()}
+            self._remote = replace(self._remote, visits=found)
         self._remote = replace(self._remote, routes=dict(self._by_key))
         return self._remote, changed
+
+    def _add_other(self, name: str, value: Network | Peer | Unreadable) -> None:
+        match value:
+            case Peer():
+                self._peers[name] = value
+            case Network():
+                self._networks[name] = value
+            case Unreadable():
+                self._unreadable[name] = value.message
 
     def _add_route(self, name: str, route: Route, changed: set[_RouteKey]) -> None:
         try:

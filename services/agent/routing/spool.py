@@ -18,9 +18,10 @@ import msgspec
 import structlog
 
 from services.agent.kernel.numbers import Numbers
+from services.agent.model import Visit
 from services.agent.routing.resources import Peer, Resource, Route, Unreadable
 from services.common.files import write_atomic
-from services.common.model.names import NetworkName, NodeName
+from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Address, Network
 from services.common.model.node import Attachment
 from services.common.records.models import from_plain, to_plain
@@ -62,7 +63,18 @@ class _RouteLine(msgspec.Struct, tag="route", array_like=True):
     node: str
 
 
-_Line = _NetworkLine | _PeerLine | _RouteLine
+class _VisitLine(msgspec.Struct, tag="visit", array_like=True):
+    id: str
+    network: str
+    address: str
+    name: str
+    node: str
+    to: str
+    ready: bool
+    known: bool
+
+
+_Line = _NetworkLine | _PeerLine | _RouteLine | _VisitLine
 
 
 class Spool:
@@ -166,12 +178,23 @@ def _read(path: Path) -> Receiver[Resource]:
     return Receiver(held, Position(head.epoch, head.revision, int(head.digest, 16)))
 
 
-def _line(name: str, value: Network | Peer | Route) -> _Line:
+def _line(name: str, value: Network | Peer | Route | Visit) -> _Line:
     match value:
         case Route():
             return _RouteLine(name, value.network, value.prefix, value.node)
         case Peer():
             return _PeerLine(name, value.network, value.node, str(value.address))
+        case Visit():
+            return _VisitLine(
+                name,
+                value.network,
+                str(value.address),
+                value.name,
+                value.node,
+                value.to or "",
+                value.ready,
+                value.known,
+            )
         case Network():
             return _NetworkLine(name, {**to_plain(value)})
 
@@ -183,6 +206,16 @@ def _resource(line: _Line) -> tuple[str, Resource]:
         case _PeerLine():
             return line.id, Peer(
                 NetworkName(line.network), NodeName(line.node), ipaddress.ip_address(line.address)
+            )
+        case _VisitLine():
+            return line.id, Visit(
+                NetworkName(line.network),
+                ipaddress.ip_address(line.address),
+                EndpointName(line.name),
+                NodeName(line.node),
+                NodeName(line.to) if line.to else None,
+                line.ready,
+                line.known,
             )
         case _NetworkLine():
             return line.id, from_plain(Network, line.network)

@@ -25,6 +25,7 @@ from services.agent.endpoints.ipam_client import IpamClient
 from services.agent.endpoints.journal import Journal
 from services.agent.endpoints.letting_go import LettingGo
 from services.agent.endpoints.lifecycle import Endpoints
+from services.agent.endpoints.moving import Moving
 from services.agent.endpoints.observers import EndpointObserver
 from services.agent.endpoints.ownership import Ownership
 from services.agent.endpoints.parts import Parts
@@ -33,6 +34,8 @@ from services.agent.endpoints.recovery import Recovery
 from services.agent.endpoints.standing import Standing
 from services.agent.endpoints.upkeep import Upkeep
 from services.agent.endpoints.view import Guard
+from services.agent.guests.dnsmasq import Dnsmasq
+from services.agent.guests.guests import Guests
 from services.agent.kernel.announce import Announcer, ProbeSettings
 from services.agent.kernel.veth import EndpointLinks
 from services.agent.routing.reconcile import Reconciler
@@ -55,6 +58,8 @@ class Built:
     cni: CniServer
     letting_go: LettingGo
     standing: Standing
+    guests: Guests
+    moving: Moving
 
     async def close(self) -> None:
         """Takes no more, and lets what was begun end."""
@@ -115,7 +120,13 @@ def build_endpoints(
         passed=passed,
     )
     endpoints = Endpoints(parts, observer=observer)
+    moving = Moving(node, endpoints, parts)
     upkeep = Upkeep(endpoints, records, links, addressing, standing, ownership)
+    guests = Guests(
+        Dnsmasq(state_dir / "guests"),
+        lambda: reconciler.remote.networks if reconciler.in_sync else None,
+        standing,
+    )
     reconciler.require(lambda: (records.unwritable,) if records.unwritable else ())
     return Built(
         endpoints=endpoints,
@@ -126,4 +137,6 @@ def build_endpoints(
         ),
         letting_go=LettingGo(standing, reconciler, client),
         standing=standing,
+        guests=guests,
+        moving=moving,
     )

@@ -133,15 +133,20 @@ class PolicyPart:
                 async with asyncio.timeout(ENDED_SECONDS):
                     await self.enforcement.reached()
 
-    async def opened(self, name: EndpointName) -> None:
-        """Waits a while for an endpoint's rules, if policy is there; it is closed until then."""
+    async def opened(self, name: EndpointName) -> bool:
+        """Waits a while for an endpoint's rules, if policy is there; it is closed until then.
+
+        Says whether it has them.
+        """
         if not self.stream.in_sync:
-            return
+            return False
         try:
             async with asyncio.timeout(RULES_SECONDS):
                 await self.enforcement.opened(name)
         except TimeoutError:
             log.warning("endpoint_without_rules", endpoint=name)
+            return False
+        return True
 
 
 def build_policy(

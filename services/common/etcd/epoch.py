@@ -31,6 +31,7 @@ async def ensure_epoch(client: EtcdClient, keys: Keys) -> str:
     """
     missing = Compare(keys.epoch, Field.CREATE, Relation.EQUAL, 0)
     backoff = Backoff(_RETRY, random.random)
+    told = ""
     while True:
         made = str(uuid.uuid4())
         try:
@@ -39,7 +40,9 @@ async def ensure_epoch(client: EtcdClient, keys: Keys) -> str:
             )
         except Unavailable as error:
             # if it was carried out all the same, the next attempt finds it
-            log.warning("store_awaited", why=error.message)
+            if error.message != told:
+                log.warning("store_awaited", why=error.message)
+                told = error.message
             await asyncio.sleep(backoff.failed())
         else:
             return made if outcome.succeeded else outcome.reads[0][0].value.decode()

@@ -33,6 +33,20 @@ class PageRest(msgspec.Struct, array_like=True, frozen=True):
     """When it was released, Unix time in milliseconds."""
 
 
+class PageVisit(msgspec.Struct, array_like=True, frozen=True):
+    """An address in use that is not on the block's node, or is about to move."""
+
+    offset: int
+    node: str
+    """Where its endpoint is."""
+    to: str = ""
+    """Where it is moving to; empty: nowhere."""
+    ready: bool = False
+    """That node is prepared to take it over."""
+    known: bool = False
+    """The node that it is on knows of the move."""
+
+
 class BlockPage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A page of a block. Every page names the owner, so that each can be understood alone."""
 
@@ -48,6 +62,8 @@ class BlockPage(msgspec.Struct, frozen=True, omit_defaults=True):
     used: tuple[PageUse, ...] = ()
     rest: tuple[PageRest, ...] = ()
     """The longest idle first."""
+    visits: tuple[PageVisit, ...] = ()
+    """By offset; of addresses in use that are on the block's node to stay there is none."""
 
 
 class ReservationRecord(msgspec.Struct, frozen=True, omit_defaults=True):

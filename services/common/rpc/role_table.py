@@ -92,12 +92,21 @@ def _node(request: Any) -> Iterable[str]:
     return (request.node,)
 
 
+def _to_node(request: Any) -> Iterable[str]:
+    return (request.to_node,)
+
+
 _IPAM: Final[Mapping[str, Row]] = {
     "AllocateAddress": _or_tenant(_or_node(ORCHESTRATORS, _spec_node), OWN, _spec_tenant),
     "AllocateAddresses": _or_tenant(_or_node(ORCHESTRATORS, _spec_nodes), OWN, _spec_tenants),
     "AllocateStream": ORCHESTRATORS,
     "ReleaseAddress": _or_tenant(_or_node(ORCHESTRATORS, _spec_node), OWN),
     "MoveAddress": ORCHESTRATORS,
+    "PrepareMove": ORCHESTRATORS,
+    "ReportReady": _agents(_node),
+    "ActivateMove": _or_node(ORCHESTRATORS, _to_node, "what moves to its own"),
+    "AbortMove": ORCHESTRATORS,
+    "GetMove": READERS,
     "ReleaseAddresses": _or_tenant(_or_node(ORCHESTRATORS, _spec_nodes), OWN),
     "GetAddress": _or_tenant(_or_node(READERS, None, "what its own has"), OWN),
     "ListAddresses": _or_tenant(_or_node(READERS, _node), OWN),
@@ -114,6 +123,7 @@ _IPAM: Final[Mapping[str, Row]] = {
     "SyncRoutes": _agents(),
     "GetSyncStatus": READERS,
     "WatchBlocks": _or_tenant(READERS, OWN),
+    "WatchAllocations": _or_tenant(READERS, OWN),
     "CheckConsistency": OPERATORS,
     "GetStatus": READERS,
 }
@@ -164,6 +174,7 @@ _AGENT: Final[Mapping[str, Row]] = {
     "ListEndpoints": NOBODY,
     "GetStatus": NOBODY,
 }
+_AUDIT: Final[Mapping[str, Row]] = {"ListChanges": READERS, "GetChange": READERS}
 _HEALTH: Final[Mapping[str, Row]] = {"Check": ANY_ROLE, "List": ANY_ROLE, "Watch": ANY_ROLE}
 _REFLECTION: Final[Mapping[str, Row]] = {"ServerReflectionInfo": READERS}
 
@@ -172,6 +183,7 @@ SERVICES: Final[Mapping[str, Mapping[str, Row]]] = {
     "romana.ipam.v1.IpamService": _IPAM,
     "romana.policy.v1.PolicyService": _POLICY,
     "romana.agent.v1.AgentService": _AGENT,
+    "romana.audit.v1.AuditService": _AUDIT,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,
 }

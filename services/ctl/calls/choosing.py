@@ -38,12 +38,13 @@ async def _first(addresses: str) -> str:
         return addresses
     found = each(addresses)
     for one in found:
-        if len(found) == 1 or await _accepts(one):
+        if len(found) == 1 or await accepts(one):
             return one
     return found[0]
 
 
-async def _accepts(address: str) -> bool:
+async def accepts(address: str) -> bool:
+    """Whether somebody takes a connection there."""
     parsed = parse_address(address)
     try:
         async with asyncio.timeout(PATIENCE):

@@ -9,7 +9,12 @@ import typer
 from services.ctl.calls import completion
 
 NodeArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Node.", autocompletion=completion.nodes)
+    str,
+    typer.Argument(
+        metavar="NAME|ADDRESS",
+        help="Node, by its name or an address of its own.",
+        autocompletion=completion.nodes,
+    ),
 ]
 NetworkArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Network.", autocompletion=completion.networks)
@@ -46,9 +51,20 @@ GroupFilter = Annotated[
         autocompletion=completion.groups,
     ),
 ]
-TenantOption = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Tenant.")]
+TenantOption = Annotated[
+    str,
+    typer.Option("--tenant", metavar="NAME", help="Tenant.", autocompletion=completion.tenants),
+]
 SegmentOption = Annotated[str, typer.Option("--segment", metavar="NAME", help="Its segment.")]
-TenantFilter = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")]
+TenantFilter = Annotated[
+    str,
+    typer.Option(
+        "--tenant",
+        metavar="NAME",
+        help="Only of this tenant.",
+        autocompletion=completion.tenants,
+    ),
+]
 SegmentFilter = Annotated[
     str, typer.Option("--segment", metavar="NAME", help="Only of this segment.")
 ]

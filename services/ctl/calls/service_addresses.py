@@ -1,17 +1,19 @@
 """Where the services are: an option, the environment, a cluster of `romana up`, the default.
 
-`romana up` writes `endpoints.json` into its data directory while it runs; any other run of the
-command by the same user finds the cluster by that.
+`romana up` writes `endpoints.json` into its data directory while it runs, and a note of where that
+is into the user's own; any other run of the command by the same user finds the cluster by that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from services.common.errors import WrongState
 from services.common.process.environment import (
     DATA_DIR_VARIABLE,
     IPAM_VARIABLE,
@@ -26,6 +28,8 @@ POLICY_PORT = 9630
 CONSOLE_PORT = 9660
 
 FILE_NAME = "endpoints.json"
+NOTES = "running"
+"""Folder in the user's own data directory: notes of where clusters run from."""
 CERTIFICATES = "certificates"
 """Folder of the authority in a data directory of a cluster with TLS."""
 OPERATOR = "operator"
@@ -60,6 +64,7 @@ class Cluster:
     """The folder of its authority; empty: without TLS."""
     console: str = ""
     """URL; empty: there is none."""
+    data_dir: str = ""
 
     @property
     def tls(self) -> TlsFiles | None:
@@ -73,13 +78,17 @@ class Cluster:
 def find(
     topology: str, ipam: str, environment: Mapping[str, str], *, policy: str = ""
 ) -> ServiceAddresses:
-    """Where to call: `topology`, `ipam` and `policy` are the options, empty when not given."""
+    """Where to call: `topology`, `ipam` and `policy` are the options, empty when not given.
+
+    Raises:
+        WrongState: Several clusters run, and nothing says which one is meant.
+    """
     topology = topology or environment.get(TOPOLOGY_VARIABLE, "")
     ipam = ipam or environment.get(IPAM_VARIABLE, "")
     policy = policy or environment.get(POLICY_VARIABLE, "")
     tls = None
     if not (topology and ipam and policy):
-        cluster = running(data_dir(environment))
+        cluster = chosen(environment)
         if cluster is not None:
             topology = topology or cluster.topology
             ipam = ipam or cluster.ipam
@@ -93,12 +102,33 @@ def find(
     )
 
 
+def chosen(environment: Mapping[str, str]) -> Cluster | None:
+    """The running cluster that the environment names, else the only one of this user.
+
+    Raises:
+        WrongState: Several run, and nothing says which one is meant.
+    """
+    if environment.get(DATA_DIR_VARIABLE):
+        return running(data_dir(environment))
+    own = own_folder(environment)
+    folders = [own, *(folder for folder in _noted(own) if folder != own)]
+    found = {folder: cluster for folder in folders if (cluster := running(folder)) is not None}
+    if len(found) > 1:
+        named = ", ".join(sorted(map(str, found)))
+        raise WrongState(
+            f"several clusters of `romana up` run, from {named}: {DATA_DIR_VARIABLE} says which "
+            "one is meant",
+            "SEVERAL_CLUSTERS",
+            {"folders": named},
+        )
+    return next(iter(found.values()), None)
+
+
 def data_dir(environment: Mapping[str, str]) -> Path:
     """Where `romana up` keeps its data unless it is told."""
     if named := environment.get(DATA_DIR_VARIABLE):
         return Path(named)
-    share = environment.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
-    return Path(share) / "romana"
+    return own_folder(environment)
 
 
 def running(folder: Path) -> Cluster | None:
@@ -111,13 +141,41 @@ def running(folder: Path) -> Cluster | None:
     return cluster
 
 
-def publish(folder: Path, cluster: Cluster) -> None:
-    """Writes what `running` reads; readers see all of it or nothing."""
+def publish(folder: Path, cluster: Cluster, environment: Mapping[str, str]) -> None:
+    """Writes what `running` and `chosen` read; readers see all of it or nothing."""
     made = folder / f".{FILE_NAME}.new"
     made.write_text(json.dumps(asdict(cluster), indent=2) + "\n")
     made.replace(folder / FILE_NAME)
+    own = own_folder(environment)
+    if folder == own:
+        return
+    with contextlib.suppress(OSError):  # a home that cannot be written: then it is only said
+        (own / NOTES).mkdir(mode=0o700, parents=True, exist_ok=True)
+        _note(own, cluster.pid).write_text(f"{folder}\n")
 
 
-def withdraw(folder: Path) -> None:
+def withdraw(folder: Path, environment: Mapping[str, str]) -> None:
     """Removes what `publish` wrote."""
     (folder / FILE_NAME).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        _note(own_folder(environment), os.getpid()).unlink(missing_ok=True)
+
+
+def own_folder(environment: Mapping[str, str]) -> Path:
+    """The user's data directory, whatever else is named."""
+    share = environment.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+    return Path(share) / "romana"
+
+
+def _note(own: Path, pid: int) -> Path:
+    return own / NOTES / str(pid)
+
+
+def _noted(own: Path) -> list[Path]:
+    """Directories that notes name; whether a cluster runs there, `running` says."""
+    found = []
+    with contextlib.suppress(OSError):
+        for note in (own / NOTES).iterdir():
+            with contextlib.suppress(OSError):  # it has just ended
+                found.append(Path(note.read_text().strip()))
+    return found

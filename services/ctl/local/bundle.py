@@ -61,6 +61,10 @@ KERNEL: Final[Mapping[str, Sequence[str]]] = {
     "kernel/romana.nft": ("nft", "list", "table", "inet", "romana"),
 }
 """What the kernel of this node holds."""
+UNITS: Final = ("journalctl", "--unit=romana*", "--lines=20000", "--no-pager", "--output=cat")
+"""What units of systemd logged last."""
+LOG_BYTES: Final = 4 << 20
+"""Of the end of a file of logs."""
 PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "etcd": ("etcd", "--version"),
     "iproute2": ("ip", "-Version"),
@@ -82,6 +86,8 @@ class Wanted:
     """Of the children: says where the services are."""
     configs: Sequence[Path]
     """Files of settings."""
+    logs: Sequence[Path]
+    """Files of logs."""
     metrics: Mapping[str, str]
     """`host:port` by name of the process."""
     node: bool
@@ -97,6 +103,8 @@ async def collect(wanted: Wanted) -> list[Part]:
     if wanted.node:
         running += [_run(path, words, wanted) for path, words in KERNEL.items()]
     running += [_scraped(name, address, wanted) for name, address in wanted.metrics.items()]
+    if shutil.which(UNITS[0], path=wanted.environment.get("PATH")):
+        running.append(_run("logs/units.txt", UNITS, wanted))
     running.append(_versions(wanted))
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -106,6 +114,7 @@ async def collect(wanted: Wanted) -> list[Part]:
 
     found = await asyncio.gather(*map(one, running))
     made = [_read(path) for path in wanted.configs]
+    made += [_end_of(path) for path in wanted.logs]
     made.append(Part("settings/environment.yaml", _yaml(harmless.environment(wanted.environment))))
     return sorted([*found, *made], key=lambda part: part.path)
 
@@ -219,6 +228,16 @@ def _read(file: Path) -> Part:
     except (yaml.YAMLError, UnicodeDecodeError):
         # as it is it cannot be told from its secrets
         return Part(path, b"", f"{file} is not YAML")
+
+
+def _end_of(file: Path) -> Part:
+    path = f"logs/{file.name}"
+    try:
+        with file.open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+            return Part(path, log.read())
+    except OSError as error:
+        return Part(path, b"", f"{file}: {error.strerror}")
 
 
 def _yaml(value: object) -> bytes:

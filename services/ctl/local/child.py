@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -44,6 +45,16 @@ class Child:
         self._relay = relay
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def awaited(self) -> str:
+        """What it said last that it waits for: the store."""
+        for line in reversed(self.last_lines):
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict) and said.get("event") == "store_awaited":
+                    return str(said.get("why", ""))
+        return ""
 
     async def start(self) -> None:
         """Starts it; that it also serves is for somebody else to find out."""

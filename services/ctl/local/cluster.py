@@ -23,6 +23,7 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from services.common.etcd.process import EtcdOptions, LocalEtcd
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
+from services.ctl.calls.choosing import accepts, each
 from services.ctl.calls.service_addresses import Cluster
 from services.ctl.failures.failure import Failure, of_call
 from services.ctl.local.child import Child, Program
@@ -31,6 +32,8 @@ from services.ctl.local.data_dir import check_port_free
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 30.0
+ETCD_TIMEOUT = 5.0
+"""Seconds that an etcd of somebody else may take to be there."""
 POLL_INTERVAL = 0.1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -78,6 +81,8 @@ class Running:
     async def start(self) -> Cluster:
         """Starts everything and returns when everything serves."""
         plan = self._plan
+        if plan.etcd:
+            await self.unless_ended(_etcd_reached(plan.etcd))
         endpoints = plan.etcd or await self._start_etcd()
         ports = plan.ports
         own = plan.tls.operator if plan.tls is not None else None
@@ -89,13 +94,17 @@ class Running:
             child = Child(_program(name, port, metrics, endpoints, plan), self._relay)
             self._children.append(child)
             await child.start()
-        await self.unless_ended(
-            asyncio.gather(
-                _serving("topology", f"{LOOPBACK}:{ports.topology}", own),
-                _serving("ipam", f"{LOOPBACK}:{ports.ipam}", own),
-                _serving("policy", f"{LOOPBACK}:{ports.policy}", own),
+        try:
+            await self.unless_ended(
+                asyncio.gather(
+                    _serving("topology", f"{LOOPBACK}:{ports.topology}", own),
+                    _serving("ipam", f"{LOOPBACK}:{ports.ipam}", own),
+                    _serving("policy", f"{LOOPBACK}:{ports.policy}", own),
+                )
             )
-        )
+        except Failure as error:
+            error.message += "".join(f"\n  {why}" for why in self._awaited())
+            raise
         await self.unless_ended(_active(f"{LOOPBACK}:{ports.ipam}", own))
         if ports.console is not None:
             console = Child(_console(ports, ports.console, plan), self._relay)
@@ -112,7 +121,13 @@ class Running:
             policy_metrics=f"{LOOPBACK}:{ports.policy_metrics}",
             certificates=str(plan.tls.romana.path) if plan.tls is not None else "",
             console=_console_url(plan),
+            data_dir=str(plan.folder),
         )
+
+    def _awaited(self) -> list[str]:
+        """What the children say they wait for, each once."""
+        said = [child.awaited for child in self._children if child.awaited]
+        return list(dict.fromkeys(said))
 
     async def unless_ended(self, work: Awaitable[object]) -> None:
         """Waits for `work`, but no longer than all children live and no stop is requested.
@@ -242,6 +257,25 @@ def _tls_settings(prefix: str, plan: Plan) -> dict[str, str]:
 def _files(section: str, files: TlsFiles) -> dict[str, str]:
     found = (("CA", files.ca), ("CERTIFICATE", files.certificate), ("KEY", files.key))
     return {f"{section}__{field}": str(path) for field, path in found}
+
+
+async def _etcd_reached(endpoints: str) -> None:
+    """Waits until a member takes connections; raises Failure if none does for too long.
+
+    Whether it is an etcd, and takes our certificate, the services say."""
+    end = asyncio.get_running_loop().time() + ETCD_TIMEOUT
+    found = each(endpoints)
+    while True:
+        if any(await asyncio.gather(*map(accepts, found))):
+            return
+        if asyncio.get_running_loop().time() >= end:
+            raise Failure(
+                f"etcd at {endpoints} does not take connections",
+                status="UNAVAILABLE",
+                reason="STORE_UNAVAILABLE",
+                hint="start it, or let `romana up` start one: without --etcd",
+            )
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 async def _serving(name: str, address: str, tls: TlsFiles | None) -> None:

@@ -41,7 +41,7 @@ def chosen(folder: Path | None) -> Path:
     """The folder that was named; else that of the cluster on this machine, if it has one."""
     if folder is not None:
         return folder
-    cluster = service_addresses.running(service_addresses.data_dir(os.environ))
+    cluster = service_addresses.chosen(os.environ)
     return Path(cluster.certificates) if cluster and cluster.certificates else DEFAULT_FOLDER
 
 

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 from romana.agent.v1 import agent_service_pb2 as api
 from romana.agent.v1 import endpoint_pb2
+from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 
 from services.common.rpc.message_json import plain
+from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
-from services.ctl.calls import option_syntax, options
+from services.ctl.calls import by_address, completion, option_syntax, options
 from services.ctl.calls.agent_option import AgentOption
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
@@ -42,8 +44,12 @@ COLUMNS: tuple[Column[endpoint_pb2.Endpoint], ...] = (
     Column("ATTACHED", lambda item: enum_text.moment(item.create_time), wide=True),
 )
 
-NameArgument = Annotated[
+NewNameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Endpoint's name, unique in the cluster.")
+]
+NameArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME|ADDRESS", help="Endpoint of this node, by name or an address."),
 ]
 
 
@@ -54,13 +60,13 @@ NameArgument = Annotated[
     examples="""
         romana endpoint attach web-1 --netns web-1 --tenant shop
         romana endpoint attach web-2 --netns /proc/4711/ns/net --tenant shop --network prod
-        romana endpoint attach vm-1 --interface tap0 --tenant shop --segment front
+        romana endpoint attach vm-1 --interface tap0 --tenant shop --segment front --dhcp
         romana endpoint attach web-3 --netns web-3 --tenant shop --want family=4 --want family=6
     """,
 )
 async def attach(
     session: Session,
-    name: NameArgument,
+    name: NewNameArgument,
     tenant: options.TenantOption,
     netns: Annotated[
         str,
@@ -94,6 +100,14 @@ async def attach(
             help="An orchestrator tells policy the labels; the endpoint is closed until then.",
         ),
     ] = False,
+    dhcp: Annotated[
+        bool,
+        typer.Option(
+            "--dhcp",
+            help="Tell a VM's guest its addresses, route, MTU and DNS servers by DHCP and router "
+            "advertisements.",
+        ),
+    ] = False,
     agent_socket: AgentOption = "",
 ) -> None:
     """Attaches a container or a VM, and returns when it can be reached."""
@@ -120,6 +134,7 @@ async def attach(
                 mtu=mtu,
                 labels=option_syntax.labels(label),
                 labels_follow=labels_follow,
+                dhcp=dhcp,
             ),
             request_id=session.request_id,
         ),
@@ -144,13 +159,17 @@ async def attach(
 )
 async def detach(
     session: Session,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Endpoint to detach.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME|ADDRESS...", help="Endpoints, by name or an address."),
+    ],
     agent_socket: AgentOption = "",
 ) -> ExitCode:
     """Detaches endpoints and releases their addresses. One that does not exist is no error."""
     agent = session.agent(agent_socket)
     answers = []
-    for name in names:
+    # all are found before the first is detached
+    for name in dict.fromkeys([await by_address.endpoint_name(agent, text) for text in names]):
         answer = await agent.once(
             agent.stub.DetachEndpoint,
             api.DetachEndpointRequest(name=name, request_id=session.request_id),
@@ -169,11 +188,101 @@ async def detach(
     return ExitCode.OK
 
 
+@verb(
+    app,
+    "move",
+    mutates=True,
+    examples="""
+        romana endpoint move vm-1 --to n2 --plan
+        romana endpoint move vm-1 --to n2
+        romana endpoint move vm-1 --to n2 --activate
+        romana endpoint move vm-1 --abort
+        romana endpoint move vm-1
+    """,
+)
+async def move(
+    session: Session,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Endpoint's name.", autocompletion=completion.endpoints_known
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="NODE", help="Node to move it to.", autocompletion=completion.nodes
+        ),
+    ] = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it would cost.")] = False,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Switch to the node that is prepared.")
+    ] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Leave it where it is.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --activate: also if that node is not ready.")
+    ] = False,
+) -> None:
+    """Moves an endpoint to another node while it runs: prepare, attach it there too, then activate
+    or abort. Without options, says where it is. To be called anywhere."""
+    if activate + abort + plan > 1:
+        raise usage("give one of --plan, --activate and --abort")
+    if abort and to:
+        raise usage("--abort takes no --to: there is one move at most")
+    if (plan or activate) and not to:
+        raise usage("say with --to which node it moves to")
+    if force and not activate:
+        raise usage("--force goes with --activate")
+    ipam, answer = session.ipam, ipam_api.PrepareMoveResponse()
+    if activate:
+        switch = ipam_api.ActivateMoveRequest(
+            name=name, to_node=to, force=force, request_id=session.request_id
+        )
+        answer.move.CopyFrom((await ipam.once(ipam.stub.ActivateMove, switch)).move)
+    elif abort:
+        back = ipam_api.AbortMoveRequest(name=name, request_id=session.request_id)
+        answer.move.CopyFrom((await ipam.once(ipam.stub.AbortMove, back)).move)
+    elif to:
+        prepare = ipam_api.PrepareMoveRequest(
+            name=name, to_node=to, validate_only=plan, request_id=session.request_id
+        )
+        answer = await ipam.once(ipam.stub.PrepareMove, prepare)
+    else:
+        asked = ipam_api.GetMoveRequest(name=name)
+        answer.move.CopyFrom((await ipam.read(ipam.stub.GetMove, asked)).move)
+    _show_move(session, answer)
+
+
+def _show_move(session: Session, answer: ipam_api.PrepareMoveResponse) -> None:
+    move, plan = answer.move, answer.plan
+    if session.out.for_programs:
+        session.out.value(plain(answer))
+        return
+    groups = zip(plan.from_groups, plan.to_groups, strict=True)
+    home = f"{move.home_node}, whose blocks its addresses are in"
+    costs = f"{count(plan.host_routes, 'host route')} on each of {count(plan.nodes, 'node')}"
+    session.out.sheet(
+        fields(
+            [
+                ("Name", move.name),
+                ("State", enum_text.move_state(move.state)),
+                ("Node", move.node),
+                ("Moving to", move.to_node),
+                ("Visits from", "" if move.home_node == move.node else home),
+                ("Addresses", ", ".join(each.address for each in move.allocations)),
+                ("Cost", costs if answer.HasField("plan") else ""),
+                *(("Leaves group", f"{before} for {after}") for before, after in groups),
+            ]
+        )
+    )
+
+
 @verb(app, "check", examples="romana endpoint check web-1")
 async def check(session: Session, name: NameArgument, agent_socket: AgentOption = "") -> ExitCode:
     """Compares an endpoint with the kernel, and its addresses with ipam. Exit code 1: something is
     not as it should be."""
     agent = session.agent(agent_socket)
+    name = await by_address.endpoint_name(agent, name)
     answer = await agent.read(agent.stub.CheckEndpoint, api.CheckEndpointRequest(name=name))
     if session.out.for_programs:
         session.out.value(plain(answer))
@@ -216,10 +325,8 @@ async def list_endpoints(
 async def show(session: Session, name: NameArgument, agent_socket: AgentOption = "") -> None:
     """Shows one endpoint of this node."""
     agent = session.agent(agent_socket)
-    listed = await agent.every(
-        agent.stub.ListEndpoints, api.ListEndpointsRequest(), lambda page: page.endpoints
-    )
-    found = next((item for item in listed.items if item.name == name), None)
+    name = await by_address.endpoint_name(agent, name)
+    found = next((item for item in await by_address.endpoints(agent) if item.name == name), None)
     if found is None:
         raise Failure(
             f"there is no endpoint {name!r} on this node",
@@ -243,6 +350,7 @@ async def show(session: Session, name: NameArgument, agent_socket: AgentOption =
                 ("Host interface", found.host_interface),
                 ("MAC", found.mac),
                 ("MTU", str(found.mtu or "")),
+                ("DHCP", "its guest is told who it is" if found.dhcp else ""),
                 ("Labels", enum_text.pairs(found.labels)),
                 ("Attached", enum_text.moment(found.create_time)),
             ]

@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 from lab import matrix
-from lab.cluster import Cluster, Part
+from lab.cluster import Cluster, Part, remove
 from lab.control import ENVIRONMENT
 from lab.fabric import CONTROL
 from lab.matrix import Crossing, Host, Way
-from lab.namespaces import hosts_of, inside
+from lab.namespaces import hosts_of, inside, labs
 from lab.processes import environment
 from lab.spec import Endpoint
 from services.common.errors import InvalidInput, NotFound
@@ -244,24 +244,43 @@ def ping(
 
 
 @app.command("down")
-def down(file: FileArgument) -> None:
-    """Removes the lab: its namespaces, whatever runs in them, its data. No lab is no error.
+def down(
+    lab: Annotated[
+        str,
+        typer.Argument(metavar="[FILE|NAME]", help="The lab; default: the one that is up."),
+    ] = "",
+) -> None:
+    """Removes a lab: its namespaces, whatever runs in them, its data. No lab is no error.
+
+    It need not be the place, or the file, that it was started from.
 
     \b
-    Example:
+    Examples:
+      romana lab down
+      romana lab down datacenter
       romana lab down lab/clusters/datacenter.yaml
     """
 
     async def main() -> None:
-        cluster = _cluster(file)
-        hosts = cluster.down()
-        Screen().note(
-            f"the lab {cluster.lab.name} is removed"
-            if hosts
-            else f"the lab {cluster.lab.name} was not up"
-        )
+        name = _named(lab)
+        if not name:
+            Screen().note("no lab is up")
+            return
+        hosts = remove(name)
+        Screen().note(f"the lab {name} is removed" if hosts else f"the lab {name} was not up")
 
     finish(main, form=Format.TABLE)
+
+
+def _named(text: str) -> str:
+    """The name of the lab that a file or a name stands for, or of the one that is up."""
+    if text:
+        file = Path(text)
+        return _cluster(file).lab.name if file.is_file() or file.suffix else text
+    there = labs()
+    if len(there) > 1:
+        raise usage(f"several labs are up, say which: {', '.join(there)}")
+    return there[0] if there else ""
 
 
 def _cluster(file: Path) -> Cluster:

@@ -15,7 +15,7 @@ from romana.topology.v1.node_pb2 import (
 
 from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
-from services.ctl.calls import agents, option_syntax, options, waiting
+from services.ctl.calls import agents, by_address, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import usage
@@ -123,6 +123,7 @@ async def show(
 ) -> None:
     """Shows a node: where it is, its agent, the blocks it holds, how others reach it."""
     topology = session.topology
+    name = await by_address.node_name(session, name)
     node = (await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))).node
     held = await life.held(session, name)
     agent = await agents.statuses(session, [name]) if held else None
@@ -260,6 +261,7 @@ async def update(
     if not (address or placed or allowed):
         raise usage("say what to change, such as --label rack=2")
     topology = session.topology
+    name = await by_address.node_name(session, name)
     read = await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
     node = read.node
     node.address = address or node.address

@@ -13,7 +13,7 @@ from romana.topology.v1 import topology_service_pb2 as api
 from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
-from services.ctl.calls import agents, options
+from services.ctl.calls import agents, by_address, options
 from services.ctl.calls.session import Session
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
@@ -48,12 +48,14 @@ DELETE_EXAMPLES = """
 
 async def cordon(session: Session, name: options.NodeArgument) -> None:
     """Stops new addresses on a node; what is in use stays. Schedulers see it."""
+    name = await by_address.node_name(session, name)
     await _set_cordoned(session, name, cordoned=True)
     _say(session, name, f"{name} is cordoned: it gives no new addresses")
 
 
 async def uncordon(session: Session, name: options.NodeArgument) -> None:
     """Allows new addresses on a node again."""
+    name = await by_address.node_name(session, name)
     await _set_cordoned(session, name, cordoned=False)
     _say(session, name, f"{name} is not cordoned")
 
@@ -75,6 +77,7 @@ async def drain(
 
     Romana moves nothing: whoever put endpoints there has to take them away.
     """
+    name = await by_address.node_name(session, name)
     await _set_cordoned(session, name, cordoned=True)
     loop = asyncio.get_running_loop()
     end = loop.time() + wait
@@ -133,6 +136,7 @@ async def delete(
         raise usage("--machine-is-off goes with --force")
     topology = session.topology
     try:
+        name = await by_address.node_name(session, name)
         await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
     except Failure as error:
         if error.reason != NODE_NOT_FOUND:

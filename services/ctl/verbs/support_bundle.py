@@ -20,7 +20,7 @@ from services.ctl.calls.session import Session
 from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
-from services.ctl.local import bundle
+from services.ctl.local import bundle, log_files
 
 app = single()
 
@@ -77,7 +77,7 @@ async def support_bundle(
     ] = None,
     agent_socket: AgentOption = "",
 ) -> ExitCode:
-    """Gathers versions, harmless settings, states, metrics and a node's kernel in one file.
+    """Gathers versions, harmless settings, states, logs, metrics and a node's kernel in one file.
 
     Nothing is sent anywhere. What cannot be had is left out, and manifest.yaml lists it.
     Look at the file before you pass it on: it has names and addresses.
@@ -94,6 +94,7 @@ async def support_bundle(
         bundle.Wanted(
             environment=_environment(session, agent),
             configs=config or sorted(SETTINGS.glob("*.yaml")),
+            logs=_logs(),
             metrics=addresses,
             node=is_node,
             timeout=session.common.timeout * 3,
@@ -124,9 +125,17 @@ def _has_agent(address: str) -> bool:
     return Path(address.removeprefix("unix:")).exists()
 
 
+def _logs() -> list[Path]:
+    """What a cluster of `romana up`, running or not, wrote on this machine."""
+    found = service_addresses.chosen(os.environ)
+    own = service_addresses.data_dir(os.environ)
+    folder = Path(found.data_dir) if found and found.data_dir else own
+    return sorted([*folder.glob(f"{log_files.FOLDER}/*.log"), *folder.glob("etcd/*.log")])
+
+
 def _usual() -> dict[str, str]:
     """Metrics of a running `romana up`, else at the usual ports of this machine."""
-    found = service_addresses.running(service_addresses.data_dir(os.environ))
+    found = service_addresses.chosen(os.environ)
     if found is None:
         return METRICS
     where = {

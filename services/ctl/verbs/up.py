@@ -27,6 +27,7 @@ from services.ctl.failures.failure import Failure
 from services.ctl.local.cluster import Plan, Ports, Stopped, cluster
 from services.ctl.local.cluster_tls import cluster_tls, has_tls
 from services.ctl.local.data_dir import locked
+from services.ctl.local.log_files import LogFiles
 from services.ctl.verbs.topology import BUILTINS, Builtin, read_text
 from services.ctl.views.log_lines import compact
 from services.ctl.views.output import Format, Output
@@ -133,21 +134,26 @@ def up(
 
 async def _run(plan: Plan, initial: str, out: Output) -> ExitCode:
     request = initial_request(initial)
-    with locked(plan.folder):
+    with locked(plan.folder), LogFiles(plan.folder) as logs:
+
+        def said(name: str, line: str) -> None:
+            logs.add(name, line)
+            _relay(out.screen, name, line)
+
         plan.ports.check()
         if plan.tls is not None:
             plan.tls.make(datetime.now(UTC))
         try:
-            async with cluster(plan, lambda name, line: _relay(out.screen, name, line)) as running:
+            async with cluster(plan, said) as running:
                 found = await running.start()
                 if request is not None:
                     await running.unless_ended(_apply_first(found, request, out.screen))
-                service_addresses.publish(plan.folder, found)
+                service_addresses.publish(plan.folder, found, os.environ)
                 _announce(out, found, plan.folder)
                 try:
                     await running.until_stopped(_meanwhile(plan, out.screen))
                 finally:
-                    service_addresses.withdraw(plan.folder)
+                    service_addresses.withdraw(plan.folder, os.environ)
                     out.screen.note("Stopping ...")
         except Stopped:
             out.screen.note("Stopped before everything served")
@@ -211,6 +217,11 @@ def _announce(out: Output, found: Cluster, folder: Path) -> None:
     out.screen.table(parts, COLUMNS, wide=True)
     sys.stdout.flush()
     out.screen.note(f"Everything serves. Data is in {folder}. Ctrl-C ends it.")
+    if folder != service_addresses.own_folder(os.environ):
+        out.screen.note(
+            f"Other commands find it while no other cluster runs; to be sure:\n"
+            f"  export {environment.DATA_DIR_VARIABLE}={folder}"
+        )
     if found.console:
         out.screen.note(f"The console, for a browser: {found.console}")
     if found.certificates:

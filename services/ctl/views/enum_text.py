@@ -54,6 +54,10 @@ def placement(value: network_pb2.PlacementStrategy.ValueType) -> str:
     )
 
 
+def move_state(value: ipam_service_pb2.MoveState.ValueType) -> str:
+    return _word(ipam_service_pb2.MoveState.DESCRIPTOR, value, "MOVE_STATE_")
+
+
 def endpoint_state(value: endpoint_pb2.EndpointState.ValueType) -> str:
     """Such as "attached"."""
     return _word(endpoint_pb2.EndpointState.DESCRIPTOR, value, "ENDPOINT_STATE_")

@@ -19,10 +19,12 @@ from services.ipam.api.held_rooms_kept import HeldAnswer
 from services.ipam.consistency.rules import Finding
 from services.ipam.deciding.commands import (
     Allocated,
+    MoveCost,
+    Moving,
     Released,
     Result,
 )
-from services.ipam.deciding.evaluate import Evaluation
+from services.ipam.deciding.evaluate import AddressRoom, Evaluation, Presence
 from services.ipam.deciding.evaluate_groups import Rooms
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
@@ -46,6 +48,11 @@ UINT64_MOST: Final = (1 << 64) - 1
 RELEASES_MOST: Final = 100
 """That a status tells of."""
 
+_PRESENCE: Final = {
+    Presence.UNKNOWN: utilization_pb2.AGENT_PRESENCE_UNSPECIFIED,
+    Presence.CONNECTED: utilization_pb2.AGENT_PRESENCE_CONNECTED,
+    Presence.ABSENT: utilization_pb2.AGENT_PRESENCE_ABSENT,
+}
 _REFUSALS: Final = {
     Why.NOT_THIS_TENANT: utilization_pb2.REFUSAL_NOT_THIS_TENANT,
     Why.OTHER_FAMILY: utilization_pb2.REFUSAL_OTHER_FAMILY,
@@ -157,6 +164,30 @@ def allocation(item: Allocation) -> allocation_pb2.Allocation:
     return message
 
 
+def move(item: Moving) -> ipam_service_pb2.Move:
+    """Where an endpoint is, and where it moves to."""
+    visit = item.visit
+    is_ready = visit.ready and visit.known
+    state = ipam_service_pb2.MOVE_STATE_READY if is_ready else ipam_service_pb2.MOVE_STATE_PREPARED
+    return ipam_service_pb2.Move(
+        name=item.allocations[0].name,
+        state=ipam_service_pb2.MOVE_STATE_SETTLED if visit.to is None else state,
+        node=visit.node,
+        to_node=visit.to or "",
+        home_node=item.home,
+        allocations=map(allocation, item.allocations),
+    )
+
+
+def move_plan(item: MoveCost) -> ipam_service_pb2.MovePlan:
+    return ipam_service_pb2.MovePlan(
+        host_routes=item.host_routes,
+        nodes=item.nodes,
+        from_groups=[before for before, _ in item.groups],
+        to_groups=[after for _, after in item.groups],
+    )
+
+
 def block(item: Block, ledger: Ledger) -> block_pb2.Block:
     return block_pb2.Block(
         prefix=str(item),
@@ -225,16 +256,33 @@ def exhaustion(error: RomanaError) -> Message:
     )
 
 
-def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
-    return utilization_pb2.NodeEvaluation(
+def evaluation(item: Evaluation, *, several: bool) -> utilization_pb2.NodeEvaluation:
+    """`several`: addresses were named, so that each is told."""
+    room = item.scarcest
+    message = utilization_pb2.NodeEvaluation(
         node=item.node,
         fits=item.fits,
-        network=item.network or "",
-        group=item.group or "",
-        free_addresses=min(item.free, UINT64_MOST),
-        free_in_blocks=item.free_in_blocks,
-        new_block_needed=item.fits and not item.free_in_blocks,
         refusals=[refusal(refused) for refused in item.refusals],
+        agent=_PRESENCE[item.agent],
+    )
+    if room is not None:
+        message.network, message.group = room.network, room.group
+        message.free_addresses = min(room.free, UINT64_MOST)
+        message.free_in_blocks = room.free_in_blocks
+        message.new_block_needed = any(not each.free_in_blocks for each in item.rooms)
+    if several and item.fits:
+        message.addresses.extend(map(_room, item.rooms))
+    elif several:
+        message.address_index = len(item.rooms)
+    return message
+
+
+def _room(room: AddressRoom) -> utilization_pb2.AddressEvaluation:
+    return utilization_pb2.AddressEvaluation(
+        network=room.network,
+        group=room.group,
+        free_addresses=min(room.free, UINT64_MOST),
+        new_block_needed=not room.free_in_blocks,
     )
 
 

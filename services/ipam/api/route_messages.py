@@ -8,12 +8,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
-from services.common.model.names import NetworkName, NodeName, TopologyName
+from services.common.model.names import EndpointName, NetworkName, NodeName, TopologyName
 from services.common.model.network import Address, Network
 from services.common.rpc.models import to_message
 from services.common.sync import wire
 from services.common.sync.encoding import dialect, serialise
 from services.common.sync.hub import Status
+from services.ipam.model import Visit
 from services.ipam.routes.source import Encoding
 
 
@@ -32,7 +33,22 @@ def route(identity: str, network: NetworkName, prefix: str, node: NodeName) -> b
     return serialise(pb.RouteResource(id=identity, route=message))
 
 
-ENCODING: Final = Encoding(network, peer, route)
+def visit(
+    identity: str, network: NetworkName, address: str, name: EndpointName, value: Visit
+) -> bytes:
+    message = pb.Visit(
+        network=network,
+        address=address,
+        name=name,
+        node=value.node,
+        to_node=value.to or "",
+        ready=value.ready,
+        known=value.known,
+    )
+    return serialise(pb.RouteResource(id=identity, visit=message))
+
+
+ENCODING: Final = Encoding(network, peer, route, visit)
 
 
 DIALECT: Final = dialect(pb.SyncRoutesResponse)

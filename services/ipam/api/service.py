@@ -10,16 +10,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
+from msgspec import structs
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
+from services.common.audit.record import Who
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
+from services.common.rpc import calling
 from services.common.rpc.draining import Draining
 from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
@@ -28,6 +31,7 @@ from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.common.store.unreadable import named
 from services.ipam.api import messages_in, messages_out
 from services.ipam.api.agent_streams import Syncing
+from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
@@ -37,16 +41,22 @@ from services.ipam.api.tenant_limits import METHODS, is_visible, limits, visible
 from services.ipam.api.trail import Trail
 from services.ipam.deciding.batch import by_owner
 from services.ipam.deciding.commands import (
+    AbortMove,
+    ActivateMove,
     Allocate,
     Allocated,
     Command,
     CreateReservation,
     DeleteReservation,
+    MoveCommand,
     Moved,
+    Moving,
     NodeBounds,
     Released,
+    ReportReady,
     Result,
 )
+from services.ipam.deciding.visit import where
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -100,6 +110,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     ) -> pb.AllocateAddressResponse:
         bounds = self._bounds_of(bound(METHODS + "AllocateAddress", context))
         command = messages_in.parse_spec(request.spec, "spec", bounds)
+        if request.knows_arriving:
+            command = structs.replace(command, knows_arriving=True)
 
         async def here() -> pb.AllocateAddressResponse:
             result = (await self._allocate((command,), context))[0]
@@ -112,6 +124,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
                     for address in result.addresses
                 ],
                 existed=result.existed,
+                arriving=result.arriving,
             )
 
         return await self._forwarding.answer(
@@ -227,7 +240,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         command = messages_in.parse_move(request)
 
         async def here() -> pb.MoveAddressResponse:
-            result = await self._submit(command)
+            result = await self._submit(command, calling.who("ipam"))
             assert isinstance(result, Moved)
             self._trail.add((command,), (result,), context)
             return pb.MoveAddressResponse(
@@ -238,6 +251,75 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         return await self._forwarding.answer(
             here, lambda other: other.ask(other.stub.MoveAddress, request), context
         )
+
+    # Moves.
+
+    async def PrepareMove(
+        self, request: pb.PrepareMoveRequest, context: Context
+    ) -> pb.PrepareMoveResponse:
+        command = messages_in.parse_prepare_move(request)
+
+        async def here() -> pb.PrepareMoveResponse:
+            found = await self._move(command, context)
+            assert found.cost is not None
+            return pb.PrepareMoveResponse(
+                move=messages_out.move(found), plan=messages_out.move_plan(found.cost)
+            )
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.PrepareMove, request), context
+        )
+
+    async def ReportReady(
+        self, request: pb.ReportReadyRequest, context: Context
+    ) -> pb.ReportReadyResponse:
+        command = ReportReady(*messages_in.parse_move_to(request.name, "node", request.node))
+
+        async def here() -> pb.ReportReadyResponse:
+            found = await self._move(command, context)
+            return pb.ReportReadyResponse(move=messages_out.move(found))
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.ReportReady, request), context
+        )
+
+    async def ActivateMove(
+        self, request: pb.ActivateMoveRequest, context: Context
+    ) -> pb.ActivateMoveResponse:
+        name, to = messages_in.parse_move_to(request.name, "to_node", request.to_node)
+
+        async def here() -> pb.ActivateMoveResponse:
+            found = await self._move(ActivateMove(name, to, request.force), context)
+            return pb.ActivateMoveResponse(move=messages_out.move(found))
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.ActivateMove, request), context
+        )
+
+    async def AbortMove(
+        self, request: pb.AbortMoveRequest, context: Context
+    ) -> pb.AbortMoveResponse:
+        command = AbortMove(messages_in.parse_moving_name(request.name))
+
+        async def here() -> pb.AbortMoveResponse:
+            found = await self._move(command, context)
+            return pb.AbortMoveResponse(move=messages_out.move(found))
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.AbortMove, request), context
+        )
+
+    async def GetMove(self, request: pb.GetMoveRequest, context: Context) -> pb.GetMoveResponse:
+        name = messages_in.parse_moving_name(request.name)
+        ledger = await self._replica.committed()
+        found = where(ledger, name)
+        return pb.GetMoveResponse(move=messages_out.move(found))
+
+    async def _move(self, command: MoveCommand, context: Context) -> Moving:
+        result = await self._submit(command)
+        assert isinstance(result, Moving)
+        self._trail.add((command,), (result,), context)
+        return result
 
     # Release.
 
@@ -304,7 +386,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         tenants = limits("CreateReservation", context)
 
         async def here() -> pb.CreateReservationResponse:
-            await self._submit(CreateReservation(reservation, request.allow_in_use, tenants))
+            # what a node's agent sets aside is no operator's change
+            asked = calling.who("ipam") if nodes is None else None
+            command = CreateReservation(reservation, request.allow_in_use, tenants)
+            await self._submit(command, asked)
             ledger = await self._replica.committed()
             return pb.CreateReservationResponse(
                 reservation=messages_out.reservation(reservation, ledger)
@@ -318,9 +403,15 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.DeleteReservationRequest, context: Context
     ) -> pb.DeleteReservationResponse:
         tenants = limits("DeleteReservation", context)
+        expected = (
+            messages_in.parse_reservation(request.expected, "expected")
+            if request.HasField("expected")
+            else None
+        )
+        command = DeleteReservation(request.name, expected, tenants)
 
         async def here() -> pb.DeleteReservationResponse:
-            await self._submit(DeleteReservation(request.name, tenants))
+            await self._submit(command, calling.who("ipam"))
             return pb.DeleteReservationResponse()
 
         return await self._forwarding.answer(
@@ -360,7 +451,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         tenants = limits("GetAddress", context)
         if (
             not places
-            or (own is not None and places[0][0].node not in own)
+            or (own is not None and places[0][0].location(places[0][1]) not in own)
             or (tenants is not None and places[0][0].tenant not in tenants)
         ):
             what = request.name or request.address
@@ -413,7 +504,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        return await evaluate(self._replica, self._turns, request)
+        agents = await self._syncing.agents()
+        return await evaluate(self._replica, self._turns, request, agents)
 
     async def EvaluateGroups(
         self, request: pb.EvaluateGroupsRequest, context: Context
@@ -475,6 +567,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def GetSyncStatus(
         self, request: sync_pb.GetSyncStatusRequest, context: Context
     ) -> sync_pb.GetSyncStatusResponse:
+        if request.connected_only:
+            return await self._syncing.connected(local=request.local_only)
         return await self._syncing.status(request.nodes, local=request.local_only)
 
     async def WatchBlocks(
@@ -491,6 +585,25 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             yield pb.WatchBlocksResponse(
                 updated=[messages_out.block(item, ledger) for item in changes.updated],
                 removed=changes.removed,
+                in_sync=changes.in_sync,
+                revision=changes.revision,
+            )
+
+    async def WatchAllocations(
+        self, request: pb.WatchAllocationsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchAllocationsResponse]:
+        block_filter = BlockFilter(
+            request.node,
+            request.tenant,
+            request.segment,
+            request.network,
+            tenants=visible("WatchAllocations", request.tenant, context),
+        )
+        feed = AllocationFeed(self._replica, block_filter, self._draining)
+        async for changes in feed.follow():
+            yield pb.WatchAllocationsResponse(
+                allocated=map(messages_out.allocation, changes.allocated),
+                released=changes.released,
                 in_sync=changes.in_sync,
                 revision=changes.revision,
             )
@@ -530,8 +643,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
     # How writes get to the active replica.
 
-    async def _submit(self, command: Command) -> Result:
-        result = (await self._replica.submit((command,)))[0]
+    async def _submit(self, command: Command, who: Who | None = None) -> Result:
+        result = (await self._replica.submit((command,), who))[0]
         if isinstance(result, RomanaError):
             raise result
         return result

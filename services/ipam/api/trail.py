@@ -14,11 +14,13 @@ import grpc.aio
 from services.common.process.logs import LogEntry, current_request, write_entries
 from services.common.rpc.identity import caller_text
 from services.ipam.deciding.commands import (
+    ActivateMove,
     Allocate,
     Allocated,
     Command,
     Move,
     Moved,
+    Moving,
     Release,
     Released,
     Result,
@@ -96,6 +98,19 @@ class Trail:
                     )
                     for item in result.allocations
                     if result.from_node != command.node
+                ]
+            elif type(command) is ActivateMove and type(result) is Moving and result.from_node:
+                self._entries += [
+                    MoveEntry(
+                        request_id=request_id,
+                        address=item.address.text,
+                        name=command.name,
+                        from_node=result.from_node,
+                        node=command.to,
+                        network=item.address.network,
+                        caller=caller,
+                    )
+                    for item in result.allocations
                 ]
             elif type(command) is Release and type(result) is Released:
                 self._entries += [

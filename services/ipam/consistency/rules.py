@@ -112,7 +112,16 @@ class Check:
         if block is None or block.revision > self._revision:
             return
         if NodeName(stored.record.node) not in self._ledger.nodes:
-            if stored.record.used:
+            away = sum(visit.node != stored.record.node for visit in stored.record.visits)
+            if away and away == len(stored.record.used):
+                yield Finding(
+                    "HOME_GONE",
+                    f"addresses of block {stored} visit other nodes, and node "
+                    f"{stored.record.node!r}, whose block it is, is not there",
+                    str(stored),
+                    is_error=False,
+                )
+            elif stored.record.used:
                 yield Finding(
                     "NODE_GONE",
                     f"block {stored} is in use on node {stored.record.node!r}, which is not there "

@@ -9,7 +9,7 @@ What is done before a refusal is raised is undone by `execute`.
 
 from __future__ import annotations
 
-from services.common.errors import AlreadyExists, NotFound
+from services.common.errors import AlreadyExists, NotFound, WrongState
 from services.common.model.node import Node
 from services.ipam.deciding.commands import Allocate, Allocated, Terms
 from services.ipam.deciding.explain import cordoned, no_address, nothing_left, unusable
@@ -50,9 +50,11 @@ def allocate(ledger: Ledger, command: Allocate, terms: Terms) -> Allocated:
 def _again(ledger: Ledger, command: Allocate) -> Allocated:
     """What a name has already, if it is what the command asks for."""
     places = ledger.index.places(command.name)
-    block = places[0][0]
+    block, offset = places[0]
+    visit, owner = block.visit(offset), command.owner
     same = (
-        block.owner == command.owner
+        (block.tenant, block.segment) == owner[1:]
+        and owner.node in {visit.node, visit.to}
         and len(places) == len(command.addresses)
         and all(
             _satisfies(place, spec) for place, spec in zip(places, command.addresses, strict=True)
@@ -62,16 +64,26 @@ def _again(ledger: Ledger, command: Allocate) -> Allocated:
         raise AlreadyExists(
             f"{command.name!r} already has "
             + ", ".join(address_text(item.base + offset, item.bits) for item, offset in places)
-            + f" on node {block.node!r} for tenant {block.tenant!r}, segment {block.segment!r}",
+            + f" on node {visit.node!r} for tenant {block.tenant!r}, segment {block.segment!r}",
             reason="NAME_TAKEN",
             metadata={
                 "name": command.name,
-                "node": block.node,
+                "node": visit.node,
                 "tenant": block.tenant,
                 "segment": block.segment,
             },
         )
-    return Allocated([item.allocated(offset) for item, offset in places], existed=True)
+    arriving = owner.node != visit.node
+    if arriving and not command.knows_arriving:
+        raise WrongState(
+            f"{command.name!r} is on node {visit.node!r} and moves to node {owner.node!r}, whose "
+            "agent does not know of moves: upgrade it, or abort the move",
+            reason="MOVES_UNKNOWN",
+            metadata={"name": command.name, "node": owner.node},
+        )
+    return Allocated(
+        [item.allocated(offset) for item, offset in places], existed=True, arriving=arriving
+    )
 
 
 def _satisfies(place: tuple[Block, int], spec: AddressSpec) -> bool:

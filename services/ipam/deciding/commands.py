@@ -11,7 +11,7 @@ from services.common.errors import RomanaError
 from services.common.model.names import EndpointName, NodeName, Segment, Tenant
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.unsaved import NodeRelease
-from services.ipam.model import ANY, AddressSpec, AllocatedAddress, Allocation, Owner
+from services.ipam.model import ANY, AddressSpec, AllocatedAddress, Allocation, Owner, Visit
 
 SHARE: Final = 0.75
 
@@ -33,6 +33,8 @@ class Allocate(Struct, frozen=True, gc=False):
     addresses: Sequence[AddressSpec] = ANY
     bounds: NodeBounds | None = None
     """The node asks by itself, and may take no more; None: somebody who may allocate for all."""
+    knows_arriving: bool = False
+    """Whoever asks knows what `Allocated.arriving` means."""
 
 
 class Release(Struct, frozen=True, gc=False):
@@ -54,6 +56,39 @@ class Move(Struct, frozen=True, gc=False):
     node: NodeName
 
 
+class PrepareMove(Struct, frozen=True, gc=False):
+    """Has a name's endpoint prepared on another node, while it stays where it is."""
+
+    name: EndpointName
+    to: NodeName
+    only_plan: bool = False
+
+
+class ReportReady(Struct, frozen=True, gc=False):
+    """The node that it moves to is prepared to take it over; or the one that it is on knows."""
+
+    name: EndpointName
+    node: NodeName
+
+
+class ActivateMove(Struct, frozen=True, gc=False):
+    """From now on the endpoint is where it was moving to."""
+
+    name: EndpointName
+    to: NodeName
+    force: bool = False
+    """Also if that node is not ready."""
+
+
+class AbortMove(Struct, frozen=True, gc=False):
+    """It stays where it is."""
+
+    name: EndpointName
+
+
+MoveCommand = PrepareMove | ReportReady | ActivateMove | AbortMove
+
+
 class CreateReservation(Struct, frozen=True):
     """Reserves addresses; refused if the name stands for others."""
 
@@ -66,6 +101,8 @@ class CreateReservation(Struct, frozen=True):
 
 class DeleteReservation(Struct, frozen=True):
     name: str
+    expected: Reservation | None = None
+    """Refused if the name stands for another network or other ranges."""
     tenants: frozenset[Tenant] | None = None
     """As for `CreateReservation`."""
 
@@ -98,7 +135,14 @@ class CancelNodeRelease(Struct, frozen=True):
 
 NodeCommand = PlanNodeRelease | ReleaseNode | CancelNodeRelease
 Command = (
-    Allocate | Release | Move | CreateReservation | DeleteReservation | CloseRested | NodeCommand
+    Allocate
+    | Release
+    | Move
+    | MoveCommand
+    | CreateReservation
+    | DeleteReservation
+    | CloseRested
+    | NodeCommand
 )
 
 
@@ -106,6 +150,8 @@ class Allocated(Struct, frozen=True, gc=False):
     addresses: Sequence[AllocatedAddress]
     """In the order in which they were asked for."""
     existed: bool = False
+    arriving: bool = False
+    """They are on another node, and about to move to the one that asked."""
 
 
 class Released(Struct, frozen=True, gc=False):
@@ -119,6 +165,29 @@ class Moved(Struct, frozen=True):
     """Where they were: the same node, if nothing changed."""
 
 
+class MoveCost(Struct, frozen=True):
+    """What it costs that addresses are where they will be after a move."""
+
+    host_routes: int
+    """On every other node of their networks, before routes are aggregated."""
+    nodes: int
+    """On these networks."""
+    groups: Sequence[tuple[str, str]]
+    """From which prefix groups to which, where they are others."""
+
+
+class Moving(Struct, frozen=True):
+    """Where a name's endpoint is, and where it moves to."""
+
+    allocations: Sequence[Allocation]
+    home: NodeName
+    """Whose block the first address is in."""
+    visit: Visit
+    cost: MoveCost | None = None
+    from_node: NodeName | None = None
+    """Where it was before, if it has moved just now."""
+
+
 class NodeReleased(Struct, frozen=True):
     allocations: Sequence[Allocation]
     """What was released in this transaction."""
@@ -126,7 +195,7 @@ class NodeReleased(Struct, frozen=True):
     """Nothing is in use on the node any more."""
 
 
-Result = Allocated | Released | Moved | NodeReleased | RomanaError | None
+Result = Allocated | Released | Moved | Moving | NodeReleased | RomanaError | None
 
 
 class Terms(Struct, frozen=True):

@@ -7,9 +7,11 @@ transaction is to write. Commands that share a transaction go through `batch`, w
 from __future__ import annotations
 
 from services.common.errors import RomanaError
-from services.ipam.deciding import release_node, reserve
+from services.ipam.deciding import release_node, reserve, visit
 from services.ipam.deciding.allocate import allocate
 from services.ipam.deciding.commands import (
+    AbortMove,
+    ActivateMove,
     Allocate,
     CancelNodeRelease,
     CloseRested,
@@ -19,8 +21,10 @@ from services.ipam.deciding.commands import (
     Move,
     NodeCommand,
     PlanNodeRelease,
+    PrepareMove,
     Release,
     ReleaseNode,
+    ReportReady,
     Result,
     Terms,
 )
@@ -55,6 +59,8 @@ def _carry_out(ledger: Ledger, command: Command, terms: Terms) -> Result:
             return release(ledger, command, terms)
         case Move():
             return move(ledger, command)
+        case PrepareMove() | ReportReady() | ActivateMove() | AbortMove():
+            return visit.carry_out(ledger, command)
         case CreateReservation():
             reserve.create(ledger, command)
         case DeleteReservation():

@@ -27,13 +27,14 @@ def move(ledger: Ledger, command: Move) -> Moved:
     places = ledger.index.places(command.name)
     if not places:
         raise NotFound(f"{command.name!r} has no addresses", reason="ALLOCATION_NOT_FOUND")
-    before = places[0][0].node
+    block, offset = places[0]
+    before = block.location(offset)
     if before != command.node:
         blocks: dict[Place, Block] = {block.place: block for block, _ in places}
-        for block in blocks.values():
-            _check(ledger, command, block)
-        for block in blocks.values():
-            ledger.hand_over(block, command.node)
+        for each in blocks.values():
+            _check(ledger, command, each)
+        for each in blocks.values():
+            ledger.hand_over(each, command.node)
         places = ledger.index.places(command.name)
     return Moved([allocation(block, offset) for block, offset in places], before)
 
@@ -56,6 +57,8 @@ def _check(ledger: Ledger, command: Move, block: Block) -> None:
         raise _refusal(
             command, block, f"node {node.name!r} is in group {area.path!r}, and they are of {group}"
         )
+    if block.visits:
+        raise _refusal(command, block, f"block {block} has addresses that visit other nodes")
     others = sorted({name for _, name in block.in_use()} - {command.name})
     if others:
         raise _refusal(command, block, f"{_listed(others)} has an address in their block {block}")

@@ -38,7 +38,9 @@ def allocate_within(ledger: Ledger, command: Allocate, terms: Terms) -> Allocate
     """
     places = ledger.index.places(command.name)
     if places:
-        if places[0][0].node != command.owner.node:
+        block, offset = places[0]
+        visit = block.visit(offset)
+        if command.owner.node not in {visit.node, visit.to}:
             raise AlreadyExists(
                 f"{command.name!r} has addresses already, elsewhere",
                 reason="NAME_TAKEN",
@@ -62,9 +64,8 @@ def check_conflict(ledger: Ledger, node: NodeName, reservation: Reservation) -> 
     """Raises Forbidden unless a node sets aside an address of its own that somebody else has."""
     found = {
         block.base + offset
-        for block in ledger.index.by_node.get(node, {}).values()
+        for block, offset, _ in ledger.index.on_node(node)
         if block.network == reservation.network
-        for offset, _ in block.in_use()
     }
     one = (
         len(reservation.intervals) == 1

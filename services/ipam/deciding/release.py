@@ -20,14 +20,17 @@ def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
     places = ledger.index.places(command.name)
     addresses = []
     for block, offset in places:
+        visit = block.visit(offset)
         if command.tenants is not None and block.tenant not in command.tenants:
             raise of_another_tenant(repr(command.name))
-        if command.node is not None and command.node != block.node:
+        if command.node is not None and command.node == visit.to:
+            return _no_longer_ready(ledger, command.name)
+        if command.node is not None and command.node != visit.node:
             # before its owner, which another node is not told
             raise WrongState(
-                f"{command.name!r} is on node {block.node!r}",
+                f"{command.name!r} is on node {visit.node!r}",
                 reason="OTHER_NODE",
-                metadata={"name": command.name, "node": block.node},
+                metadata={"name": command.name, "node": visit.node},
             )
         if command.tenant is not None and (command.tenant, command.segment) != (
             block.tenant,
@@ -44,11 +47,15 @@ def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
     return Released(addresses)
 
 
+def _no_longer_ready(ledger: Ledger, name: EndpointName) -> Released:
+    """The node that it moves to lets go of it: it has no address there to give back."""
+    for block, offset in ledger.index.places(name):
+        visit = block.visit(offset)
+        if visit.ready:
+            ledger.change_visit(block, offset, visit._replace(ready=False))
+    return Released(())
+
+
 def names_on(ledger: Ledger, node: NodeName) -> Iterator[EndpointName]:
     """The names that have addresses on a node, which may be released meanwhile."""
-    seen = set()
-    for block in tuple(ledger.index.by_node.get(node, {}).values()):
-        for _, name in block.in_use():
-            if name not in seen:
-                seen.add(name)
-                yield EndpointName(name)
+    yield from dict.fromkeys(EndpointName(name) for _, _, name in ledger.index.on_node(node))

@@ -23,11 +23,16 @@ _KEYS_EACH = 2 * ADDRESSES_MOST
 
 
 def nodes_in_use(ledger: Ledger) -> set[NodeName]:
-    return {
+    index = ledger.index
+    here = {
         node
-        for node, blocks in ledger.index.by_node.items()
-        if any(block.used for block in blocks.values())
+        for node, blocks in index.by_node.items()
+        if any(block.used > len(block.visits or ()) for block in blocks.values())
     }
+    visited = {
+        block.location(offset) for block in index.visited.values() for offset in block.visits or ()
+    }
+    return here | visited
 
 
 def plan(ledger: Ledger, command: PlanNodeRelease) -> None:
@@ -51,7 +56,7 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
     for name in names_on(ledger, node):
         if released and ledger.unsaved.operations + _KEYS_EACH > keys_most:
             return NodeReleased(released, is_done=False)
-        owner = ledger.index.places(name)[0][0].owner
+        owner = ledger.index.places(name)[0][0].owner._replace(node=node)
         found = release(ledger, Release(name, node=node), terms)
         released += [Allocation(name, owner, address) for address in found.addresses]
     ledger.change_node_release(node, None)

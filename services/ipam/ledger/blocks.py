@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.common.model.names import NetworkName, NodeName, Segment, Tenant
 from services.common.records.blocks import PAGE_BITS
-from services.ipam.model import AllocatedAddress, Owner, prefix_text
+from services.ipam.model import AllocatedAddress, Owner, Visit, prefix_text
 
 if TYPE_CHECKING:
     from services.ipam.ledger.areas import Area
@@ -36,6 +36,7 @@ class Left(NamedTuple):
     name: str
     time: int
     ordinal: int
+    visit: Visit | None
 
 
 class Block:
@@ -67,6 +68,7 @@ class Block:
         "tenant",
         "times",
         "used",
+        "visits",
     )
 
     def __init__(
@@ -104,6 +106,8 @@ class Block:
         self.times = array("I", bytes(4 * size))
         self.ordinals: dict[int, int] | None = None
         """Place among the addresses of its name, where that is not 0."""
+        self.visits: dict[int, Visit] | None = None
+        """Where addresses are that are not on `node`, or about to move; None: there are none."""
         self.rest: deque[Rest] | None = None
         """Released offsets, the longest idle first."""
         self.used = 0
@@ -161,6 +165,25 @@ class Block:
         """Place of an address among those of its name."""
         return self.ordinals.get(offset, 0) if self.ordinals else 0
 
+    def location(self, offset: int) -> NodeName:
+        """The node that an address in use is on."""
+        visit = self.visits.get(offset) if self.visits else None
+        return self.node if visit is None else visit.node
+
+    def visit(self, offset: int) -> Visit:
+        """The same, and where it moves to."""
+        visit = self.visits.get(offset) if self.visits else None
+        return visit or Visit(self.node)
+
+    def set_visit(self, offset: int, visit: Visit | None) -> None:
+        """Says where an address is; None, or on the block's node to stay: nothing is kept."""
+        if visit is None or visit == Visit(self.node):
+            if self.visits is not None:
+                self.visits.pop(offset, None)
+                self.visits = self.visits or None
+        else:
+            self.visits = {**(self.visits or {}), offset: visit}
+
     def enter(self, offset: int, name: str, time: int, ordinal: int) -> tuple[int, Rest] | None:
         """Takes a free or resting offset into use; returns its place in `rest` if it rested."""
         woken = None
@@ -188,7 +211,8 @@ class Block:
 
     def leave(self, offset: int, now: int | None) -> Left:
         """Releases an offset in use; it rests from `now` (Unix time in milliseconds), or not."""
-        left = Left(self._name(offset), self.times[offset], self.ordinal(offset))
+        visit = self.visits.get(offset) if self.visits else None
+        left = Left(self._name(offset), self.times[offset], self.ordinal(offset), visit)
         self._vacate(offset)
         if now is not None:
             if self.rest is None:
@@ -209,6 +233,8 @@ class Block:
         self.used += 1
         if left.ordinal:
             self._set_ordinal(offset, left.ordinal)
+        if left.visit is not None:
+            self.set_visit(offset, left.visit)
 
     def _set_ordinal(self, offset: int, ordinal: int) -> None:
         if self.ordinals is None:
@@ -219,6 +245,8 @@ class Block:
         self.names[offset] = None
         if self.ordinals:
             self.ordinals.pop(offset, None)
+        if self.visits:
+            self.set_visit(offset, None)
         self.used -= 1
 
     def _name(self, offset: int) -> str:

@@ -7,7 +7,7 @@ would cost more memory than all else that is known of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from sys import intern
 from typing import Final
 
@@ -28,6 +28,8 @@ class Index:
     def __init__(self) -> None:
         self.blocks: dict[Place, Block] = {}
         self.by_node: dict[NodeName, dict[Place, Block]] = {}
+        self.visited: dict[Place, Block] = {}
+        """Blocks with addresses that are elsewhere, or about to move."""
         self.used = 0
         """Addresses in use."""
         self.codes: dict[str, int | tuple[int, ...]] = {}
@@ -63,6 +65,7 @@ class Index:
         self._by_sequence[block.sequence] = block
         self._shapes[block.network, block.bits, block.length] += 1
         block.live = True
+        self.note_visits(block)
         for offset, name in block.in_use():
             self.add(block, offset, name)
 
@@ -72,6 +75,7 @@ class Index:
         for offset, name in block.in_use():
             self.discard(block, offset, name)
         del self.blocks[place]
+        self.visited.pop(place, None)
         self._sorted = None
         of_node = self.by_node[block.node]
         del of_node[place]
@@ -105,6 +109,26 @@ class Index:
         gone = block.sequence << OFFSET_BITS | offset
         rest = tuple(code for code in codes if code != gone)
         self.codes[name] = rest[0] if len(rest) == 1 else rest
+
+    def note_visits(self, block: Block) -> None:
+        """Says that a block that is inserted may have visits, or no more."""
+        if block.visits:
+            self.visited[block.place] = block
+        else:
+            self.visited.pop(block.place, None)
+
+    def on_node(self, node: NodeName) -> Iterator[tuple[Block, int, str]]:
+        """Block, offset and name of what is on a node, by blocks' places."""
+        of_node = self.by_node.get(node, {})
+        for place in sorted({*of_node, *self.visited}):
+            block = self.blocks[place]
+            if block.visits:
+                for offset, name in block.in_use():
+                    if block.location(offset) == node:
+                        yield block, offset, name
+            elif block.node == node:
+                for offset, name in block.in_use():
+                    yield block, offset, name
 
     def __contains__(self, name: str) -> bool:
         return name in self.codes
@@ -155,4 +179,5 @@ def allocation(block: Block, offset: int) -> Allocation:
     """One address in use, with its name and owner."""
     name = block.names[offset]
     assert name is not None
-    return Allocation(EndpointName(name), block.owner, block.allocated(offset))
+    owner = Owner(block.location(offset), block.tenant, block.segment)
+    return Allocation(EndpointName(name), owner, block.allocated(offset))

@@ -24,7 +24,7 @@ from services.ipam.ledger.index import Place
 from services.ipam.ledger.pages import clear_page, page_of, read_page, write_page
 from services.ipam.ledger.undo import Undo
 from services.ipam.ledger.unsaved import NodeRelease, PageChange, Pending, Unsaved
-from services.ipam.model import Owner
+from services.ipam.model import Owner, Visit
 
 
 class Ledger(Ground):
@@ -139,6 +139,7 @@ class Ledger(Ground):
             read_page(block, page, record)
         for offset, name in block.in_use(page):
             self.index.add(block, offset, name)
+        self.index.note_visits(block)
         block.revision = max(block.revision, revision)
         if area is not None:
             area.used += block.used
@@ -312,6 +313,8 @@ class Ledger(Ground):
         self.unsaved.touch(block, page_of(offset))
         self._note(block)
 
+        if left.visit is not None:
+            self.index.note_visits(block)
         self.undo.push(self._unrelease, block, offset, left, rests)
         if not block.used and not block.rest:
             self.close_block(block)
@@ -319,10 +322,26 @@ class Ledger(Ground):
     def _unrelease(self, block: Block, offset: int, left: Left, rested: bool) -> None:  # noqa: FBT001
         area = block.area
         block.unleave(offset, left, rested=rested)
+        if left.visit is not None:
+            self.index.note_visits(block)
         self.index.add(block, offset, left.name)
         if area is not None:
             area.used += 1
             area.resting -= rested
+
+    def change_visit(self, block: Block, offset: int, visit: Visit) -> None:
+        """Says where an address in use is, and where it moves to."""
+        before = block.visit(offset)
+        self._put_visit(block, offset, visit)
+        self.unsaved.touch(block, page_of(offset))
+        for node in (visit.node, visit.to):
+            if node is not None and node != block.node and node in self.nodes:
+                self.unsaved.claim_node(node)
+        self.undo.push(self._put_visit, block, offset, before)
+
+    def _put_visit(self, block: Block, offset: int, visit: Visit) -> None:
+        block.set_visit(offset, visit)
+        self.index.note_visits(block)
 
     def change_reservation(self, name: str, reservation: Reservation | None) -> None:
         """Sets a reservation, or ends it. Not while other decisions are pending."""

@@ -25,9 +25,11 @@ class BlockFilter:
     """None: any."""
 
     def matches(self, block: Block) -> bool:
+        return self.node in {"", block.node} and self.matches_but_for_node(block)
+
+    def matches_but_for_node(self, block: Block) -> bool:
         return (
-            self.node in {"", block.node}
-            and self.tenant in {"", block.tenant}
+            self.tenant in {"", block.tenant}
             and self.segment in {"", block.segment}
             and self.network in {"", block.network}
             and self.prefix in {"", str(block)}
@@ -35,18 +37,22 @@ class BlockFilter:
         )
 
 
-def blocks_after(ledger: Ledger, block_filter: BlockFilter, after: Place | None) -> Iterator[Block]:
-    """The blocks at and after a place, by network and address."""
+def blocks_after(
+    ledger: Ledger, block_filter: BlockFilter, after: Place | None, *, visited: bool = False
+) -> Iterator[Block]:
+    """The blocks at and after a place, by network and address; with `visited`, also those of other
+    nodes with addresses that may be on the node that is asked for."""
     index = ledger.index
     places: Sequence[Place]
     if block_filter.node:
-        places = sorted(index.by_node.get(NodeName(block_filter.node), ()))
+        of_node = index.by_node.get(NodeName(block_filter.node), {})
+        places = sorted({*of_node, *index.visited} if visited else of_node)
     else:
         places = index.sorted_places()
     start = bisect_left(places, after) if after is not None else 0
     for position in range(start, len(places)):
         block = index.blocks[places[position]]
-        if block_filter.matches(block):
+        if block_filter.matches_but_for_node(block):
             yield block
 
 
@@ -72,9 +78,11 @@ def list_addresses(
         # the block that the address lies in begins at or before it
         held = ledger.index.block_at(after[0], after[1])
         start = (after[0], held.base) if held is not None else after
-    for block in blocks_after(ledger, block_filter, start):
+    for block in blocks_after(ledger, block_filter, start, visited=True):
         for offset, _ in block.in_use():
             address = block.base + offset
+            if block_filter.node not in {"", block.location(offset)}:
+                continue
             if after is not None and block.network == after[0] and address < after[1]:
                 continue
             if len(page) == most:

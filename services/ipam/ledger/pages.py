@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from services.common.records.blocks import PAGE_BITS, BlockPage, PageRest, PageUse
+from services.common.model.names import NodeName
+from services.common.records.blocks import PAGE_BITS, BlockPage, PageRest, PageUse, PageVisit
 from services.ipam.ledger.blocks import Block, Rest
+from services.ipam.model import Visit
 
 
 def page_of(offset: int) -> int:
@@ -28,6 +30,13 @@ def write_page(block: Block, page: int) -> BlockPage | None:
         ]
     )
     rest = tuple([PageRest(*item) for item in block.rest or () if first <= item.offset < last])
+    visits = tuple(
+        [
+            PageVisit(offset, visit.node, visit.to or "", visit.ready, visit.known)
+            for offset, visit in sorted((block.visits or {}).items())
+            if first <= offset < last
+        ]
+    )
     if page and not used and not rest:
         return None
     return BlockPage(
@@ -38,6 +47,7 @@ def write_page(block: Block, page: int) -> BlockPage | None:
         born=block.born,
         used=used,
         rest=rest,
+        visits=visits,
     )
 
 
@@ -64,6 +74,11 @@ def read_page(block: Block, page: int, record: BlockPage) -> None:
         block.rest = deque(sorted(others + mine, key=_released) if others else mine)
         for item in mine:
             free &= ~(1 << item.offset)
+    for each in record.visits:
+        if block.names[each.offset] is not None:
+            to = NodeName(each.to) if each.to else None
+            visit = Visit(NodeName(each.node), to, each.ready, each.known)
+            block.set_visit(each.offset, visit)
     block.free = block.free & ~window | free
     block.used += len(record.used)
 
@@ -78,6 +93,7 @@ def clear_page(block: Block, page: int) -> None:
             block.used -= 1
             if block.ordinals:
                 block.ordinals.pop(offset, None)
+            block.set_visit(offset, None)
     if block.rest:
         block.rest = deque(item for item in block.rest if not first <= item.offset < last)
     block.free &= ~(((1 << (last - first)) - 1) << first)

@@ -46,7 +46,7 @@ class Pending:
     areas: Sequence[Area]
     """Where blocks came into use; see claims in `services.common.etcd.keys`."""
     nodes: Sequence[NodeName]
-    """Whose blocks came into use."""
+    """Whose blocks came into use, or where something visits."""
     absent: Sequence[NodeName]
     """Nodes that must not be there."""
     takes: bool
@@ -101,6 +101,10 @@ class Unsaved:
         """Says that a block of an area came into use."""
         self._areas[id(area)] = area
         self._nodes[block.node] = None
+
+    def claim_node(self, node: NodeName) -> None:
+        """Says that something of another node's block is on this one, or about to be."""
+        self._nodes[node] = None
 
     def clear(self) -> None:
         self.pages.clear()

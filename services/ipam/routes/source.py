@@ -3,6 +3,7 @@
     network/NETWORK           what the network is
     peer/NETWORK/NODE         a node's address there, the next hop of what lies behind it
     route/NETWORK/PREFIX      an aggregated prefix and its node
+    visit/NETWORK/ADDRESS     where an address is that is not on its block's node, or about to move
 
 `update` looks at what changed only: nodes that are named, routes that moved; at all networks when
 the layout is another, and at all nodes when other groups have prefixes. After a reset of the
@@ -15,11 +16,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from services.common.model.layout import Layout
-from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
+from services.common.model.names import (
+    EndpointName,
+    GroupPath,
+    NetworkName,
+    NodeName,
+    TopologyName,
+)
 from services.common.model.network import Address, Network
 from services.common.sync.source import Source
 from services.ipam.ledger.ledger import Ledger
-from services.ipam.model import prefix_text
+from services.ipam.model import Visit, address_text, prefix_text
 from services.ipam.routes.view import At, RoutesView
 
 
@@ -30,6 +37,7 @@ class Encoding:
     network: Callable[[str, Network, TopologyName], bytes]
     peer: Callable[[str, NetworkName, NodeName, Address], bytes]
     route: Callable[[str, NetworkName, str, NodeName], bytes]
+    visit: Callable[[str, NetworkName, str, EndpointName, Visit], bytes]
 
 
 class RouteSource:
@@ -42,6 +50,8 @@ class RouteSource:
         self._layout: Layout | None = None
         self._groups: dict[NetworkName, tuple[TopologyName, frozenset[GroupPath]]] | None = None
         """Of each network: what decides which nodes are on it, besides the nodes."""
+        self._visits: dict[str, NetworkName] = {}
+        """Networks by identity."""
         self._peers: dict[NodeName, dict[NetworkName, Address | None]] = {}
 
     def update(self, ledger: Ledger, nodes: Iterable[NodeName]) -> None:
@@ -57,6 +67,7 @@ class RouteSource:
         self._view.sync(ledger)
         for at in self._view.drain_moved():
             self._take_route(at)
+        self._take_visits(ledger)
 
     def _take_networks(self, ledger: Ledger, before: Iterable[NetworkName]) -> None:
         for name in before:
@@ -85,6 +96,19 @@ class RouteSource:
                 value = self._encoding.peer(identity, network, name, address)
                 self._source.put(network, identity, value)
         self._source.assign(name, None if node is None else after)
+
+    def _take_visits(self, ledger: Ledger) -> None:
+        before, self._visits = self._visits, {}
+        for (network, _), block in ledger.index.visited.items():
+            for offset, visit in (block.visits or {}).items():
+                address = address_text(block.base + offset, block.bits)
+                identity = f"visit/{network}/{address}"
+                name = EndpointName(block.names[offset] or "")
+                value = self._encoding.visit(identity, network, address, name, visit)
+                self._source.put(network, identity, value)
+                self._visits[identity] = network
+        for identity in before.keys() - self._visits.keys():
+            self._source.drop(before[identity], identity)
 
     def _take_route(self, at: At) -> None:
         prefix = prefix_text(at.base, at.length, at.bits)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from services.common.model.names import NetworkName, NodeName
 from services.ipam.ledger.areas import Area, Interval
+from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import IPV4_BITS
@@ -100,7 +101,9 @@ class _Held(NamedTuple):
 
     part: _Part
     length: int
-    node: NodeName
+    pieces: tuple[tuple[int, int, NodeName], ...]
+    """First address, length of the prefix, and where that is: the whole block, unless an address
+    of it is on another node."""
 
 
 class RoutesView:
@@ -206,26 +209,58 @@ class RoutesView:
             held = None
             if block is not None and block.area is not None:
                 part = self._parts[place[0], block.area.path]
-                held = _Held(part, block.length, block.node)
+                held = _Held(part, block.length, _pieces(block))
             known = self._known.get(place)
             if known == held:
                 continue
             if known is not None:
                 del self._known[place]
-                if held is None or (known.part, known.length) != (held.part, held.length):
-                    known.part.table.clear(place[1], known.length)
-                    self._touch(known.part)
+                self._clear(known, held)
             if held is not None:
                 fresh.append((place, held))
         self._changed.clear()
         for place, held in fresh:
-            held.part.table.set(place[1], held.length, held.node)
+            for piece in held.pieces:
+                held.part.table.set(*piece)
             self._known[place] = held
             self._touch(held.part)
+
+    def _clear(self, known: _Held, held: _Held | None) -> None:
+        """Takes out what is not to be there any more, or in another part."""
+        kept: set[tuple[int, int]] = set()
+        if held is not None and held.part is known.part:
+            kept = {(base, length) for base, length, _ in held.pieces}
+        for base, length, _ in known.pieces:
+            if (base, length) not in kept:
+                known.part.table.clear(base, length)
+                self._touch(known.part)
 
     def _touch(self, part: _Part) -> None:
         if self._parts.get((part.network, part.path)) is part:
             self._touched[id(part)] = part
+
+
+def _pieces(block: Block) -> tuple[tuple[int, int, NodeName], ...]:
+    """Prefixes of a block, and where they are."""
+    away = [
+        (block.base + offset, visit.node)
+        for offset, visit in sorted((block.visits or {}).items())
+        if visit.node != block.node
+    ]
+    if not away:
+        return ((block.base, block.length, block.node),)
+    pieces: list[tuple[int, int, NodeName]] = []
+    start = block.base
+    for address, node in [*away, (block.base + block.size, block.node)]:
+        if start < address:
+            pieces += [
+                (base, length, block.node)
+                for base, length in _prefixes(Interval(start, address), block.bits)
+            ]
+        if address < block.base + block.size:
+            pieces.append((address, block.bits, node))
+        start = address + 1
+    return tuple(pieces)
 
 
 def _prefixes(interval: Interval, bits: int) -> Iterable[Prefix]:

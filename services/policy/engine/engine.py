@@ -74,13 +74,15 @@ class Engine:
         self._isolates = False
         """Some network keeps endpoints apart."""
         self._spans: dict[NodeName, Span] = {}
-        self._held: dict[EndpointEntry, _Held] = {}
+        self._held: dict[EndpointEntry, Mapping[NodeName, _Held]] = {}
         self._held_by_nodes: dict[NodeEntry, tuple[RuleSetRecord, ...]] = {}
         self._moved: set[Span] = set()
-        self._published: dict[str, tuple[str, Resource]] = {}
-        """Topic and value of endpoints, nodes and networks, by id, that were handed out."""
-        self._new: dict[str, tuple[str, Resource] | None] = {}
-        """What they are now, since the last `drain_changes`; None: they have none."""
+        self._published: dict[tuple[str, str], Resource] = {}
+        """Endpoints, nodes, networks and devices that were handed out, by topic and id."""
+        self._new: dict[tuple[str, str], Resource | None] = {}
+        """What they are now, since the last `drain_changes`; None: they are not there."""
+        self._wanted: dict[EndpointName, str] = {}
+        """Topics of what is to be attached."""
 
     # What changes.
 
@@ -135,7 +137,7 @@ class Engine:
         self._networks = self._book.networks = dict(networks)
         for name in other:
             network = networks.get(name)
-            self._new[f"network/{name}"] = None if network is None else (NETWORKS, network)
+            self._new[NETWORKS, f"network/{name}"] = network
         self._endpoints.set_networks(NetworkMap({one.name: one.cidr for one in networks.values()}))
         self._effects.outdated |= self._book.naming(other)
         isolated = self._isolates
@@ -149,7 +151,7 @@ class Engine:
         for name in {*had, *devices}:
             group = devices.get(name)
             if had.get(name) != group:
-                self._new[f"device/{name}"] = None if group is None else (NETWORKS, group)
+                self._new[NETWORKS, f"device/{name}"] = group
 
     def put_node(self, node: PolicyNode) -> None:
         had = self._nodes.entries.get(node.name)
@@ -165,24 +167,22 @@ class Engine:
             span = self._span(name)
             span.remove(self._held_by_nodes.pop(entry, ()))
             self._moved.add(span)
-            self._new[f"node/{name}"] = None
+            self._new[span.topic, f"node/{name}"] = None
 
     def drain_changes(self) -> Changes:
         """What topics hold now, as far as it is different since the last time."""
         self._settle()
         put: list[tuple[str, str, Resource]] = []
         dropped: list[tuple[str, str]] = []
-        for identity, now in self._new.items():
-            had = self._published.get(identity)
-            if now == had:
+        for key, now in self._new.items():
+            if now == self._published.get(key):
                 continue
-            if had is not None and (now is None or now[0] != had[0]):
-                dropped.append((had[0], identity))
             if now is None:
-                del self._published[identity]
+                del self._published[key]
+                dropped.append(key)
             else:
-                self._published[identity] = now
-                put.append((now[0], identity, now[1]))
+                self._published[key] = now
+                put.append((*key, now))
         self._new.clear()
         self._book.publish(
             lambda topic, identity, value: put.append((topic, identity, value)),
@@ -309,16 +309,18 @@ class Engine:
             self._retire(entry)
             return
         rule_sets = tuple(self._book.rule_sets_for(entry, self._isolated_by(entry)))
-        span = self._span(endpoint.node)
-        held = _Held(span, rule_sets)
-        if held != self._held.get(entry):
-            span.add(rule_sets)
-            span.endpoints += 1
-            self._leave_span(entry)
-            self._held[entry] = held
+        instances = {**dict(endpoint.arriving), endpoint.node: endpoint.instance}
+        now = {node: _Held(self._span(node), rule_sets) for node in instances}
+        if now != self._held.get(entry):
+            for held in now.values():
+                held.span.add(rule_sets)
+                held.span.endpoints += 1
+            self._leave_spans(entry)
+            self._held[entry] = now
         profile = _profile(rule_sets)
-        rules = EndpointRules(endpoint.name, endpoint.addresses, profile, endpoint.instance)
-        self._new[f"endpoint/{endpoint.name}"] = (span.topic, rules)
+        for node, instance in instances.items():
+            rules = EndpointRules(endpoint.name, endpoint.addresses, profile, instance)
+            self._new[now[node].span.topic, f"endpoint/{endpoint.name}"] = rules
 
     def _want(self, name: EndpointName, endpoint: Endpoint | None) -> None:
         """Tells a node what it is to attach, and one that is not to any more."""
@@ -326,18 +328,23 @@ class Engine:
         wanted = None if endpoint is None else endpoint.wanted
         if endpoint is not None and wanted is not None:
             said = WantedEndpoint(name, endpoint.tenant, endpoint.segment, endpoint.labels, wanted)
-            self._new[identity] = (node_topic(wanted.node), said)
-        elif identity in self._published or identity in self._new:
-            self._new[identity] = None
+            topic = node_topic(wanted.node)
+            self._new[topic, identity] = said
+            before = self._wanted.get(name)
+            self._wanted[name] = topic
+        else:
+            topic = ""
+            before = self._wanted.pop(name, None)
+        if before is not None and before != topic:
+            self._new[before, identity] = None
 
     def _retire(self, entry: EndpointEntry) -> None:
-        """Takes the rules of an endpoint that is not attached any more from its node."""
-        self._leave_span(entry)
-        self._new[f"endpoint/{entry.endpoint.name}"] = None
+        """Takes the rules of an endpoint that is not attached any more from its nodes."""
+        self._leave_spans(entry)
 
-    def _leave_span(self, entry: EndpointEntry) -> None:
-        held = self._held.pop(entry, None)
-        if held is not None:
+    def _leave_spans(self, entry: EndpointEntry) -> None:
+        for held in self._held.pop(entry, {}).values():
+            self._new[held.span.topic, f"endpoint/{entry.endpoint.name}"] = None
             held.span.endpoints -= 1
             held.span.remove(held.rule_sets)
             if held.span.is_empty:
@@ -353,7 +360,7 @@ class Engine:
             self._held_by_nodes[entry] = rule_sets
         identity = f"node/{entry.name}"
         rules = NodeRules(entry.name, _profile(rule_sets))
-        self._new[identity] = (span.topic, rules) if rule_sets else None
+        self._new[span.topic, identity] = rules if rule_sets else None
 
     def _isolated_by(self, entry: EndpointEntry) -> IsolatedBy | None:
         tenant = entry.tenant.record

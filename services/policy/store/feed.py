@@ -197,7 +197,7 @@ class PolicyFeed:
         self._merge(name)
 
     def _merge(self, name: EndpointName) -> None:
-        attached = self._attached(name)
+        attached, arriving = self._attached(name)
         said = self.by_orchestrator.get(name)
         if said is not None and _counts(said.value, attached):
             endpoint = replace(said.value, only_of_tenant=False)
@@ -207,28 +207,37 @@ class PolicyFeed:
                     node=attached.node,
                     addresses=attached.addresses,
                     instance=attached.instance,
+                    arriving=arriving,
                 )
         elif attached is not None and not attached.labels_follow:
-            endpoint = attached
+            endpoint = replace(attached, arriving=arriving)
         else:
             self._engine.drop_endpoint(name)
             return
         if self._engine.endpoints.get(name) != endpoint:
             self._engine.put_endpoint(endpoint)
 
-    def _attached(self, name: EndpointName) -> Endpoint | None:
-        """What is believed of what agents say of an endpoint."""
-        found = None
+    def _attached(
+        self, name: EndpointName
+    ) -> tuple[Endpoint | None, tuple[tuple[NodeName, str], ...]]:
+        """What is believed of what agents say of an endpoint, and where else it arrives."""
+        found, arriving = None, []
         for node, claim in self._nodes_of.get(name, {}).items():
-            believed, why = None, ""
-            if node in self._engine.nodes:
-                believed, why = compare(claim.value, self._allocation(name), self._holder)
-            if why:
-                self.disputed[node, name] = why
+            self.disputed.pop((node, name), None)
+            if node not in self._engine.nodes:
+                continue
+            compared = compare(claim.value, self._allocation(name), self._holder)
+            if compared.wrong:
+                self.disputed[node, name] = compared.wrong
+            if compared.believed is None:
+                continue
+            if compared.is_arriving:
+                arriving.append(compared.believed)
             else:
-                self.disputed.pop((node, name), None)
-            found = believed or found
-        return found
+                found = compared.believed
+        if found is None and arriving:
+            found = arriving.pop()  # the node that it is on has not said so yet
+        return found, tuple((one.node, one.instance) for one in arriving if one.node is not None)
 
     def _take_applying(self, item: KeyValue | None) -> None:
         """From now on the set counts; its parts get into their places one after the other."""

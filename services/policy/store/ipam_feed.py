@@ -37,6 +37,8 @@ class Holder(NamedTuple):
     node: NodeName
     tenant: Tenant
     segment: Segment
+    to: NodeName | None = None
+    """Node that it is moving to, and that may have it attached, too."""
 
 
 class IpamFeed:
@@ -167,8 +169,9 @@ def _read(document: bytes) -> _Page:
     """Raises RecordError."""
     page = decode_page(document)
     owner = NodeName(page.node), Tenant(page.tenant), Segment(page.segment)
-    return _Page(
-        page.length,
-        {use.offset: Holder(EndpointName(use.name), *owner) for use in page.used},
-        owner[1:] if page.tenant and not page.returned else None,
-    )
+    holders = {use.offset: Holder(EndpointName(use.name), *owner) for use in page.used}
+    for visit in page.visits:
+        if visit.offset in holders:
+            to = NodeName(visit.to) if visit.to else None
+            holders[visit.offset] = holders[visit.offset]._replace(node=NodeName(visit.node), to=to)
+    return _Page(page.length, holders, owner[1:] if page.tenant and not page.returned else None)

@@ -38,6 +38,8 @@ class PageUse:
     node: NodeName
     offsets: int
     """A bit for each address in use, by its place in the page."""
+    elsewhere: tuple[NodeName, ...] = ()
+    """Other nodes that addresses are on, or moving to, each as often as it is said."""
 
     @property
     def used(self) -> int:
@@ -106,7 +108,7 @@ class Usage(InUse):
         self._shapes: Counter[tuple[NetworkName, int, int]] = Counter()
         super().__init__(self._pages, self._shapes)
         self._nodes: dict[NodeName, int] = {}
-        """Addresses in use."""
+        """Addresses in use in a node's blocks, and of others' blocks on the node."""
         self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
         """How many pages of each block are the node's."""
 
@@ -120,7 +122,7 @@ class Usage(InUse):
         pages = dict(self._pages.get(key, {}))
         before = pages.pop(page, None)
         if before is not None:
-            self._count(before.node, -before.used)
+            self._count(before, -1)
             self._hold(before.node, key, -1)
             shape = (network, before.bits, before.length)
             self._shapes[shape] -= 1
@@ -128,7 +130,7 @@ class Usage(InUse):
                 del self._shapes[shape]
         if use is not None and use.used:
             pages[page] = use
-            self._count(use.node, use.used)
+            self._count(use, 1)
             self._hold(use.node, key, 1)
             self._shapes[network, use.bits, use.length] += 1
         if pages:
@@ -141,6 +143,8 @@ class Usage(InUse):
         return map(self._block, self._held.get(node, ()))
 
     def of_node(self, node: NodeName) -> int:
+        """Addresses in use in its blocks, wherever they are, and of others' blocks that are there
+        or about to be."""
         return self._nodes.get(node, 0)
 
     def _hold(self, node: NodeName, key: tuple[NetworkName, int], number: int) -> None:
@@ -151,9 +155,10 @@ class Usage(InUse):
         if not held:
             del self._held[node]
 
-    def _count(self, node: NodeName, number: int) -> None:
-        total = self._nodes.get(node, 0) + number
-        if total:
-            self._nodes[node] = total
-        else:
-            self._nodes.pop(node, None)
+    def _count(self, use: PageUse, sign: int) -> None:
+        for node, number in ((use.node, use.used), *((one, 1) for one in use.elsewhere)):
+            total = self._nodes.get(node, 0) + sign * number
+            if total:
+                self._nodes[node] = total
+            else:
+                self._nodes.pop(node, None)

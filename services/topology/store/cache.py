@@ -13,7 +13,7 @@ from services.common.etcd.keys import Keys
 from services.common.etcd.types import KeyValue, Snapshot, WatchBatch
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Node
-from services.common.records.blocks import PAGE_BITS, decode_page
+from services.common.records.blocks import PAGE_BITS, BlockPage, decode_page
 from services.common.records.errors import RecordError
 from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.topology_view import TopologyDifference, TopologyView
@@ -107,7 +107,8 @@ class UsageCache:
                 self._note(key, None)
                 first = place.page << PAGE_BITS
                 offsets = sum({1 << use.offset - first for use in page.used if use.offset >= first})
-                use = PageUse(page.length, place.bits, NodeName(page.node), offsets)
+                home = NodeName(page.node)
+                use = PageUse(page.length, place.bits, home, offsets, _elsewhere(page))
         else:
             self._note(key, None)
         self.usage.put(place.network, place.base, place.page, use)
@@ -118,3 +119,9 @@ class UsageCache:
             self.unreadable.discard(key)
         else:
             self.unreadable.add(key, Unreadable(PAGE, str(error), item.mod_revision))
+
+
+def _elsewhere(page: BlockPage) -> tuple[NodeName, ...]:
+    """Other nodes that its addresses are on, or moving to."""
+    nodes = (node for visit in page.visits for node in (visit.node, visit.to))
+    return tuple(NodeName(node) for node in nodes if node and node != page.node)

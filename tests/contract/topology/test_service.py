@@ -19,7 +19,7 @@ from services.common.errors import InvalidInput, RomanaError
 from services.common.etcd.types import Compare, Delete, Operation, Outcome, Put
 from services.common.model.names import GroupPath, NetworkName, NodeName
 from services.common.process.version import version
-from services.common.records.blocks import BlockPage, PageUse, encode
+from services.common.records.blocks import BlockPage, PageUse, PageVisit, encode
 from services.common.records.layout import decode_removed_node
 from services.common.rpc.status import error_of
 from services.common.sizes import TRANSACTION_OPERATIONS
@@ -280,6 +280,31 @@ async def test_an_update_that_moves_a_node_looks_at_its_claims(
     answer = await replica.stub.UpdateNode(request)
     assert answer.plan.nodes[0].after == "n/b"
     assert answer.plan.stranded_addresses == 1
+
+
+async def test_addresses_that_visit_a_node_count_as_in_use_there_and_at_home(
+    replica: Replica, store: Store
+) -> None:
+    await apply(replica, racks("a"))
+    for number, name in enumerate(("home", "visited", "next", "idle"), start=1):
+        await register(replica, name, f"192.0.2.{number}")
+    place = NetworkName("n"), int(ip_address("10.0.0.0")), 0, 32
+    used = tuple(PageUse(offset, f"e{offset}", 0) for offset in range(2))
+    visits = (PageVisit(0, "visited"), PageVisit(1, "visited", "next"))
+    page = BlockPage(length=29, node="home", tenant="t", used=used, visits=visits)
+    claims = [
+        Put(store.keys.node_claim(NodeName(name)), b"1") for name in ("home", "visited", "next")
+    ]
+    commit = Put(store.keys.commit, b"1")
+    await store.client.transact((), (Put(store.keys.block(*place), encode(page)), *claims, commit))
+    for name, count in (("home", "2"), ("visited", "2"), ("next", "1")):
+        found = await failing(replica.stub.DeleteNode(api.DeleteNodeRequest(name=name)))
+        assert (found.reason, found.metadata["addresses"]) == ("NODE_IN_USE", count)
+    await replica.stub.DeleteNode(api.DeleteNodeRequest(name="idle"))
+
+    await store.client.transact((), (Delete(store.keys.block(*place)), commit))
+    for name in ("home", "visited", "next"):
+        await replica.stub.DeleteNode(api.DeleteNodeRequest(name=name))
 
 
 async def test_a_node_in_use_is_removed_only_by_force_and_its_name_waits(

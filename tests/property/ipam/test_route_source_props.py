@@ -26,7 +26,7 @@ def encoded(*parts: object) -> bytes:
     return repr(parts).encode()
 
 
-ENCODING = Encoding(encoded, encoded, encoded)
+ENCODING = Encoding(encoded, encoded, encoded, encoded)
 LAYOUTS: list[Layout] = [
     layout([network("net", "10.0.0.0/26", 29), network("more", "10.1.0.0/27", 29)]),
     layout(

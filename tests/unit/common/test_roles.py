@@ -32,6 +32,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "roles.md"
 NODE = Certificate("romana:node:n1")
 AGENTS_STREAMS = {
     IPAM + "SyncRoutes",
+    IPAM + "ReportReady",
     POLICY + "SyncRules",
     POLICY + "ReportEndpoints",
     POLICY + "ReportDevices",
@@ -42,6 +43,7 @@ FOR_TEAMS = {
         for method in (
             *("AllocateAddress", "AllocateAddresses", "ReleaseAddress", "ReleaseAddresses"),
             *("GetAddress", "ListAddresses", "ListBlocks", "WatchBlocks"),
+            "WatchAllocations",
             *("CreateReservation", "DeleteReservation", "ListReservations"),
             *("EvaluateNodes", "EvaluateGroups"),
         )

@@ -5,13 +5,15 @@ What exists is read off the services' sources, so there is no list that somebody
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -91,6 +93,14 @@ def recorded() -> set[str]:
 
 DECLARED = declared()
 RECORDED = recorded()
+ALERTS = {
+    rule["alert"]: rule
+    for file in RULES
+    for group in yaml.safe_load(file.read_text())["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+}
+ALERT_TESTS = ROOT / "tests" / "compose" / "alerts.test.yml"
 
 
 def test_the_metrics_of_the_sources_are_found() -> None:
@@ -136,31 +146,69 @@ def test_every_recorded_series_is_read_by_somebody() -> None:
     assert read >= RECORDED
 
 
-def test_every_alert_is_explained_for_operators() -> None:
-    text = (ROOT / "docs" / "operating.md").read_text()
-    for file in RULES:
-        for group in yaml.safe_load(file.read_text())["groups"]:
-            for rule in group["rules"]:
-                if "alert" in rule:
-                    assert f"| `{rule['alert']}` |" in text, rule["alert"]
-                    assert rule["annotations"]["summary"]
-                    assert rule["labels"]["severity"] in {"warning", "critical"}
+@pytest.mark.parametrize("alert", ALERTS.values(), ids=ALERTS)
+def test_an_alert_says_what_it_means_and_which_page_of_ours_says_what_to_do(
+    alert: Mapping[str, Any],
+) -> None:
+    """The page repeats the description, and goes on with what to do."""
+    name, said = alert["alert"], alert["annotations"]
+    assert alert["labels"]["severity"] in {"warning", "critical"}
+    assert said["summary"]
+    assert "{{" not in said["description"], "the same for all, as the page has it"
+    page, _, section = said["runbook_url"].partition("#")
+    assert section == name.lower()
+    told = _section((ROOT / page).read_text(), name)
+    head, _, what_to_do = told.partition(said["description"])
+    assert head == f"**{alert['labels']['severity']}** · "
+    assert what_to_do.strip()
+
+
+def test_every_section_of_the_alerts_page_is_of_an_alert() -> None:
+    page = (ROOT / "docs" / "alerts.md").read_text()
+    assert re.findall(r"^### (\w+)$", page, re.MULTILINE) == [*ALERTS]
 
 
 def test_every_alert_is_raised_by_a_test() -> None:
-    cases = (ROOT / "tests" / "compose" / "alerts.test.yml").read_text()
-    for item in expressions_of_rules():
-        if item.where.startswith("Romana"):
-            assert f"alertname: {item.where}\n        exp_alerts:\n          -" in cases, item.where
+    raised = {
+        case["alertname"]
+        for test in yaml.safe_load(ALERT_TESTS.read_text())["tests"]
+        for case in test.get("alert_rule_test", [])
+        if case["exp_alerts"]
+    }
+    assert raised == set(ALERTS)
 
 
 @pytest.mark.skipif(
     shutil.which("promtool") is None, reason="needs promtool: `make test` installs it, as root"
 )
-def test_alerts_are_raised_by_what_they_are_for_and_only_by_that() -> None:
-    command = ["promtool", "test", "rules", str(ROOT / "tests" / "compose" / "alerts.test.yml")]
+def test_alerts_are_raised_by_what_they_are_for_and_only_by_that(tmp_path: Path) -> None:
+    tests = tmp_path / "alerts.test.yml"
+    tests.write_text(yaml.safe_dump(_with_what_all_alerts_say()))
+    command = ["promtool", "test", "rules", str(tests)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _with_what_all_alerts_say() -> dict[str, Any]:
+    """The file of tests, its expected alerts with the annotations that do not vary."""
+    whole: dict[str, Any] = yaml.safe_load(ALERT_TESTS.read_text())
+    whole["rule_files"] = [str(ALERT_TESTS.parent / name) for name in whole["rule_files"]]
+    for test in whole["tests"]:
+        for series in test.get("input_series", []):
+            assert isinstance(series["values"], str), f"{series}: 0x20 is a number, quote it"
+        for case in test.get("alert_rule_test", []):
+            said = ALERTS[case["alertname"]]["annotations"]
+            for expected in case["exp_alerts"]:
+                expected["exp_annotations"] = said | expected["exp_annotations"]
+    return whole
+
+
+def _section(text: str, name: str) -> str:
+    """What a page has below a heading, on one line."""
+    lines = itertools.takewhile(
+        lambda line: not line.startswith("#"), text.partition(f"\n### {name}\n")[2].splitlines()
+    )
+    return " ".join(" ".join(lines).split())
 
 
 def test_dashboards_fit_on_their_grid_and_have_ids_of_their_own() -> None:

@@ -17,7 +17,7 @@ from services.ctl.local.bundle import Part, Wanted
 
 
 def wanted(environment: dict[str, str] | None = None, **changes: object) -> Wanted:
-    given = {"configs": (), "metrics": {}, "node": False, "timeout": 20.0} | changes
+    given = {"configs": (), "logs": (), "metrics": {}, "node": False, "timeout": 20.0} | changes
     return Wanted(environment={"PATH": "/usr/bin"} | (environment or {}), **given)  # type: ignore[arg-type]
 
 
@@ -91,3 +91,12 @@ def test_every_verb_that_is_asked_exists() -> None:
 
     for words in (*bundle.VERBS.values(), *bundle.VERBS_OF_NODE.values()):
         parse(" ".join(words))
+
+
+def test_of_a_log_the_end_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "ipam.log"
+    log.write_bytes(b"0123456789")
+    assert bundle._end_of(log) == Part("logs/ipam.log", b"0123456789")
+    monkeypatch.setattr(bundle, "LOG_BYTES", 3)
+    assert bundle._end_of(log).content == b"789"
+    assert "No such file" in bundle._end_of(tmp_path / "none.log").problem
