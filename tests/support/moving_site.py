@@ -128,7 +128,8 @@ class Guest:
             run(inside(self.cluster.path(node), ["ip", "link", "set", TAP, "up"]))
 
     def configure(self, address: str) -> None:
-        """As cloud-init would."""
+        """As cloud-init would, for one that starts."""
+        self.ip("neigh", "flush", "dev", "br0")
         if address != self.address:
             six = self.family.number == socket.AF_INET6
             words = ["nodad"] if six else []
