@@ -138,6 +138,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
         look=settings.quick_check,
         wanted=None if policy is None else policy.wanted,
     )
+    reconciler.on_endpoint(built.guests.put)
     await built.recovery.restore()
     server = RpcServer(RpcMetrics(registry))
     server.register(agent_service_pb2_grpc.add_AgentServiceServicer_to_server, built.service)
@@ -161,6 +162,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
     tasks = {
         "routes": stream.run,
         "endpoints": built.recovery.run,
+        "guests": built.guests.run,
         "moving endpoints": built.moving.run,
     }
     if policy is not None:
@@ -173,6 +175,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
             settings.topology,
             settings.tls.files(),
             insecure=settings.insecure,
+            program="romana-agent",
         )
         life.on_stop(Phase.CLOSE, "topology", topology.close)
         own = await asyncio.to_thread(spool.load_address)
@@ -193,7 +196,8 @@ def _channels(
     """By address, to replicas of a service; closed at the end."""
     tls = settings.tls.files()
     channels = {
-        address: open_channel(address, tls=tls, insecure=settings.insecure) for address in addresses
+        address: open_channel(address, tls=tls, insecure=settings.insecure, program="romana-agent")
+        for address in addresses
     }
     for address, channel in channels.items():
         life.on_stop(Phase.CLOSE, f"{service} {address}", channel.close)

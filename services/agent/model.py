@@ -56,11 +56,14 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class DeviceWay:
-    """Where packets go that are marked with the number of a device's leg."""
+    """Where packets go that are marked with the number of a device's arm."""
 
     number: int
     network: NetworkName
+    """On whose link it is."""
     address: Address
+    serves: NetworkName
+    """For whose endpoints it is: mostly the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ class LocalEndpoint:
     default_route: DefaultRoute = DefaultRoute.AUTO
     routes: tuple[str, ...] = ()
     """Prefixes that its namespace reaches by it besides."""
+    dhcp: bool = False
+    """A VM's guest is told by DHCP and router advertisements who it is."""
     moves: bool = False
     """It has come from another node, or is about to: whether it is here ipam says."""
 

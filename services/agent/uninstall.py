@@ -12,6 +12,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from services.agent.guests.dnsmasq import Dnsmasq
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.diff import diff
 from services.agent.kernel.drivers import KernelDrivers
@@ -80,6 +81,7 @@ async def _remove_links() -> None:
 
 async def _run(state_dir: Path) -> list[str]:
     await _remove_links()
+    Dnsmasq(state_dir / "guests").stop()
     return await uninstall(KernelDrivers(state_dir), state_dir)
 
 

@@ -40,6 +40,7 @@ from services.common.sync.source import Source
 from services.ipam.api.evaluating import evaluate
 from services.ipam.api.route_messages import ENCODING
 from services.ipam.deciding.commands import Allocate, Terms
+from services.ipam.deciding.evaluate import NOT_KNOWN
 from services.ipam.deciding.execute import execute
 from services.ipam.ledger.areas import Interval
 from services.ipam.ledger.ground import Reservation
@@ -195,7 +196,9 @@ async def longest_wait(world: World, requests: int) -> float:
     replica = cast("Replica", SimpleNamespace(committed=committed, now=lambda: 10**12))
     turns = Turns()
     request = pb.EvaluateNodesRequest(tenant="t")
-    works = [asyncio.create_task(evaluate(replica, turns, request)) for _ in range(requests)]
+    works = [
+        asyncio.create_task(evaluate(replica, turns, request, NOT_KNOWN)) for _ in range(requests)
+    ]
     longest, begin = 0.0, time.thread_time()
     while not all(work.done() for work in works):
         await asyncio.sleep(0)

@@ -19,7 +19,7 @@ from services.ipam.deciding.commands import (
     Result,
     Terms,
 )
-from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
+from services.ipam.deciding.evaluate import NOT_KNOWN, Agents, Evaluating, Evaluation, best_first
 from services.ipam.deciding.execute import execute
 from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.ledger import Ledger
@@ -150,12 +150,14 @@ class World:
         )
 
     def evaluate(self, tenant: str = "t", segment: str = "", **rest: object) -> list[Evaluation]:
-        """Evaluates all nodes, or those of `nodes`, for `want`."""
+        """Evaluates all nodes, or those of `nodes`, for `want`, one address or a list."""
         want = rest.get("want", AddressSpec())
         nodes = rest.get("nodes")
-        assert isinstance(want, AddressSpec)
+        agents = rest.get("agents", NOT_KNOWN)
+        assert isinstance(agents, Agents)
         assert nodes is None or isinstance(nodes, list)
-        evaluating = Evaluating(Tenant(tenant), Segment(segment), want)
+        wants = want if isinstance(want, list) else [want]
+        evaluating = Evaluating(Tenant(tenant), Segment(segment), wants, agents)
         names = self.ledger.nodes if nodes is None else nodes
         found = [evaluating.look(self.ledger, name, self.now) for name in names]
         best_first(found)

@@ -85,6 +85,7 @@ def parse_spec(message: endpoint_pb2.EndpointSpec) -> EndpointSpec:
         default_route=default_route,
         routes=routes,
         mac=mac,
+        dhcp=message.dhcp,
     )
     found += violations(spec)
     if found:
@@ -150,6 +151,7 @@ def endpoint(view: EndpointView) -> endpoint_pb2.Endpoint:
         labels=spec.labels,
         state=_STATES[view.state],
         problem=view.problem,
+        dhcp=spec.dhcp,
     )
     if made is not None:
         message.addresses.extend(

@@ -23,6 +23,8 @@ MTU_LEAST = 68
 MTU_MOST = 65535
 ADDRESSES_MOST = 16
 """As in ipam."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]+")
+"""What may stand in dnsmasq's configuration and means itself."""
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
@@ -55,6 +57,8 @@ class EndpointSpec:
     """Prefixes that its namespace reaches by it besides."""
     mac: str = ""
     """Inside the namespace; empty: it follows from the name."""
+    dhcp: bool = False
+    """Of a VM: its guest is told by DHCP and router advertisements who it is."""
 
     @property
     def allocation_name(self) -> str:
@@ -144,6 +148,7 @@ def local_endpoint(
         allocation=spec.allocation,
         default_route=spec.default_route,
         routes=spec.routes,
+        dhcp=spec.dhcp,
     )
 
 
@@ -166,6 +171,12 @@ def violations(spec: EndpointSpec) -> Iterator[Violation]:
         yield from _interface(spec.interface, "spec.target.namespace.interface")
     else:
         yield from _interface(spec.interface, "spec.target.interface.interface")
+    if spec.dhcp and spec.namespace:
+        yield Violation("spec.dhcp", "is for a VM: a container's addresses are put into it")
+    if spec.dhcp and not spec.namespace and not _PLAIN.fullmatch(spec.interface):
+        yield Violation(
+            "spec.dhcp", f"needs an interface of letters, digits and '._-', not {spec.interface!r}"
+        )
     if spec.mtu and not MTU_LEAST <= spec.mtu <= MTU_MOST:
         yield Violation("spec.mtu", f"{spec.mtu} is not between {MTU_LEAST} and {MTU_MOST} bytes")
     if len(spec.addresses) > ADDRESSES_MOST:
@@ -193,4 +204,5 @@ def wiring(endpoint: LocalEndpoint) -> Wiring:
         addresses=tuple(item.address for item in endpoint.addresses),
         default_route=endpoint.default_route,
         routes=tuple(ip_network(text) for text in endpoint.routes),
+        dhcp=endpoint.dhcp,
     )

@@ -33,6 +33,8 @@ class Concern(StrEnum):
     """Somebody has removed this node."""
     CONDITION = "condition"
     """The link is not as it shall be."""
+    GUEST = "guest"
+    """Its guest is not told who it is."""
 
 
 class EndpointRoutes(Protocol):

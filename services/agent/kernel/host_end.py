@@ -3,7 +3,9 @@
 It answers ARP for everything it has a route to (`proxy_arp`, without the delay that the kernel has
 for it), which is what a VM needs, whose guest configures itself. The gateway's address is its own
 only for IPv6, where that is link-local: 169.254.1.1 is not given to it, since the kernel would take
-it for the source of what the node itself sends to the endpoint.
+it for the source of what the node itself sends to the endpoint. But where a VM's guest is told by
+DHCP who it is, whoever answers needs an address of each family there: one that is no source. Router
+advertisements have to come from the gateway's address, so it is the only link-local one then.
 """
 
 from __future__ import annotations
@@ -17,9 +19,20 @@ from services.agent.kernel import endpoint_names, rtnetlink
 from services.agent.kernel.codec import Order
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.rtnetlink import Link
-from services.agent.kernel.wiring import GATEWAY_6, Difference, Wiring
+from services.agent.kernel.wiring import (
+    ADVERTISED_LENGTH,
+    ADVERTISER_6,
+    GATEWAY_4,
+    GATEWAY_6,
+    Difference,
+    Wiring,
+)
+from services.common.model.network import Address
 
 _NET: Final = "/proc/sys/net/"
+_MADE_UP: Final = "ipv6/conf/*/addr_gen_mode"
+"""Of the link-local address: 0 makes one of the MAC address, 1 none."""
+_LISTENING: Final = ((GATEWAY_4, 32), (ADVERTISER_6, ADVERTISED_LENGTH))
 
 
 def settings(*, on: bool) -> Mapping[str, str]:
@@ -41,14 +54,40 @@ def settings(*, on: bool) -> Mapping[str, str]:
     }
 
 
-def configure(interface: str, *, on: bool) -> None:
-    for path, value in settings(on=on).items():
+def _of(wiring: Wiring) -> Mapping[str, str]:
+    """What one end shall have."""
+    own = {_MADE_UP: "1"} if wiring.dhcp and wiring.has_ipv6 else {}
+    return {**settings(on=True), **own}
+
+
+def configure(wiring: Wiring) -> None:
+    """Gives it its settings."""
+    _configure(wiring.host_interface, _of(wiring))
+
+
+def _configure(interface: str, wanted: Mapping[str, str]) -> None:
+    for path, value in wanted.items():
         write(path.replace("*", interface), value)
 
 
 def addresses(index: int, wiring: Wiring) -> list[Order]:
     """Gives it those that it needs."""
-    return [rtnetlink.add_address(index, GATEWAY_6, 64)] if wiring.has_ipv6 else []
+    gateway = [rtnetlink.add_address(index, GATEWAY_6, 64)] if wiring.has_ipv6 else []
+    return gateway + [
+        rtnetlink.add_listening(index, address, length)
+        for address, length in _LISTENING
+        if address in _listening(wiring)
+    ]
+
+
+def _listening(wiring: Wiring) -> list[Address]:
+    """Those that a guest's questions are answered at."""
+    if not wiring.dhcp:
+        return []
+    return [
+        *([GATEWAY_4] if wiring.has_ipv4 else []),
+        *([ADVERTISER_6] if wiring.has_ipv6 else []),
+    ]
 
 
 def mend(wiring: Wiring) -> None:
@@ -56,9 +95,48 @@ def mend(wiring: Wiring) -> None:
     with Netlink() as host:
         link = rtnetlink.link(host, wiring.host_interface)
         if link is not None:
-            configure(wiring.host_interface, on=True)
+            configure(wiring)
             up = rtnetlink.set_up(link.index, endpoint_names.HOST_MAC if wiring.namespace else "")
             host.do([up, *addresses(link.index, wiring)])
+            _drop_made_up(host, link.index, wiring)
+
+
+def adopt(host: Netlink, link: Link, wiring: Wiring) -> None:
+    """Makes of an interface that is there what an endpoint's end shall be."""
+    configure(wiring)
+    host.do([rtnetlink.set_up(link.index), *addresses(link.index, wiring)])
+    _drop_made_up(host, link.index, wiring)
+
+
+def disown(interface: str) -> None:
+    """Undoes `adopt`; does nothing if the interface is gone."""
+    _configure(interface, settings(on=False))
+    with Netlink() as host:
+        link = rtnetlink.link(host, interface)
+        if link is None:
+            return
+        has = {own.ip for _, own in rtnetlink.addresses(host, link.index)}
+        host.attempt(
+            [
+                rtnetlink.delete_address(link.index, address, length)
+                for address, length in _LISTENING
+                if address in has
+            ]
+        )
+    if ADVERTISER_6 in has:
+        _configure(interface, {_MADE_UP: "0"})
+
+
+def _drop_made_up(host: Netlink, index: int, wiring: Wiring) -> None:
+    """Takes off link-local addresses by which a guest might know its gateway instead."""
+    if wiring.dhcp and wiring.has_ipv6:
+        host.attempt(
+            [
+                rtnetlink.delete_address(index, own.ip, own.network.prefixlen)
+                for _, own in rtnetlink.addresses(host, index)
+                if own.ip.version == 6 and own.ip.is_link_local and own.ip != GATEWAY_6
+            ]
+        )
 
 
 def differences(wiring: Wiring) -> Iterator[Difference]:
@@ -71,9 +149,11 @@ def differences(wiring: Wiring) -> Iterator[Difference]:
             return
         has = {own.ip for _, own in rtnetlink.addresses(host, link.index)}
     yield from _of_link(link, pair=bool(wiring.namespace))
-    if wiring.has_ipv6 and GATEWAY_6 not in has:
-        yield Difference(f"{name} lacks {GATEWAY_6}")
-    for path, value in settings(on=True).items():
+    needs = [*([GATEWAY_6] if wiring.has_ipv6 else []), *_listening(wiring)]
+    for address in needs:
+        if address not in has:
+            yield Difference(f"{name} lacks {address}")
+    for path, value in _of(wiring).items():
         found = _read(path.replace("*", name))
         if found not in {None, value}:
             yield Difference(f"{path.replace('*', name)} is {found}, not {value}")

@@ -51,8 +51,10 @@ IFLA_VLAN_ID: Final = 1
 VETH_INFO_PEER: Final = 1
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
+IFA_CACHEINFO: Final = 6
 IFA_FLAGS: Final = 8
 IFA_F_NODAD: Final = 2
+IFA_F_NOPREFIXROUTE: Final = 0x200
 RTA_DST: Final = 1
 RTA_OIF: Final = 4
 RTA_GATEWAY: Final = 5
@@ -68,6 +70,7 @@ NUD_PERMANENT: Final = 0x80
 IFF_UP: Final = 1
 IFF_NOARP: Final = 0x80
 RT_TABLE_MAIN: Final = 254
+RT_SCOPE_HOST: Final = 254
 RTPROT_STATIC: Final = 4
 RTN_UNICAST: Final = 1
 RTNH_F_ONLINK: Final = 4
@@ -83,6 +86,9 @@ _ROUTE: Final = struct.Struct("=8BI")
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
 _RULE: Final = struct.Struct("=8BI")
 _U32: Final = struct.Struct("=I")
+_LIFETIMES: Final = struct.Struct("=4I")
+"""ifa_cacheinfo: preferred, valid, and two times that only the kernel says."""
+_FOR_EVER: Final = 0xFFFFFFFF
 _NO_STATISTICS: Final = number(IFLA_EXT_MASK, 1 << 3)
 """RTEXT_FILTER_SKIP_STATS."""
 
@@ -227,6 +233,25 @@ def add_address(index: int, address: Address, length: int) -> Order:
     body += attribute(IFA_ADDRESS, address.packed) + attribute(IFA_LOCAL, address.packed)
     body += number(IFA_FLAGS, IFA_F_NODAD)
     return Order(RTM_NEWADDR, _PUT, body)
+
+
+def add_listening(index: int, address: Address, length: int) -> Order:
+    """Gives an interface an address that can be asked, and is no source and no route of anything:
+    of IPv4 by its scope, of IPv6 by being deprecated from the beginning."""
+    scope = RT_SCOPE_HOST if isinstance(address, IPv4Address) else 0
+    body = ADDRESS.pack(_family(address), length, 0, scope, index)
+    body += attribute(IFA_ADDRESS, address.packed) + attribute(IFA_LOCAL, address.packed)
+    body += number(IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE)
+    if not isinstance(address, IPv4Address):
+        body += attribute(IFA_CACHEINFO, _LIFETIMES.pack(0, _FOR_EVER, 0, 0))
+    return Order(RTM_NEWADDR, _PUT, body)
+
+
+def delete_address(index: int, address: Address, length: int) -> Order:
+    """Takes an address off an interface."""
+    body = ADDRESS.pack(_family(address), length, 0, 0, index)
+    body += attribute(IFA_ADDRESS, address.packed) + attribute(IFA_LOCAL, address.packed)
+    return Order(RTM_DELADDR, 0, body)
 
 
 def add_default(index: int, gateway: Address, table: int = RT_TABLE_MAIN) -> Order:

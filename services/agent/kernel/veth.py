@@ -95,7 +95,7 @@ class EndpointLinks:
 
     async def disown(self, interface: str) -> None:
         """Undoes `adopt`; does nothing if the interface is gone."""
-        await self._run(lambda: host_end.configure(interface, on=False))
+        await self._run(lambda: host_end.disown(interface))
 
     async def find(self, interface: str) -> Link | None:
         return await self._run(lambda: _find(interface))
@@ -187,7 +187,7 @@ def _prepare(wiring: Wiring) -> None:
                 break
         _made(code, wiring)
     try:
-        host_end.configure(wiring.host_interface, on=True)
+        host_end.configure(wiring)
     except BaseException:
         _withdraw(wiring)
         raise
@@ -234,8 +234,7 @@ def _adopt(wiring: Wiring) -> None:
             raise NotFound(
                 f"there is no interface {interface!r}", "INTERFACE_NOT_FOUND", {"name": interface}
             )
-        host_end.configure(interface, on=True)
-        host.do([rtnetlink.set_up(link.index), *host_end.addresses(link.index, wiring)])
+        host_end.adopt(host, link, wiring)
 
 
 def _delete(interface: str) -> bool:

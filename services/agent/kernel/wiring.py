@@ -12,6 +12,10 @@ from services.common.model.network import Address, Prefix
 
 GATEWAY_4: Final = IPv4Address("169.254.1.1")
 GATEWAY_6: Final = IPv6Address("fe80::1")
+ADVERTISER_6: Final = IPv6Address("fd72:6f6d::1")
+"""On the node's end of a VM's link beside `GATEWAY_6`: who answers DHCPv6 needs a prefix of the
+link. It is the source of nothing, and no route leads there."""
+ADVERTISED_LENGTH: Final = 64
 
 
 class DefaultRoute(StrEnum):
@@ -40,11 +44,17 @@ class Wiring:
     default_route: DefaultRoute = DefaultRoute.AUTO
     routes: tuple[Prefix, ...] = ()
     """What is reached by it besides."""
+    dhcp: bool = False
+    """Of a VM: its guest is told by DHCP and router advertisements who it is."""
 
     @property
     def gateways(self) -> tuple[Address, ...]:
         """Next hops inside, one per family."""
         return tuple(dict.fromkeys(gateway_of(address) for address in self.addresses))
+
+    @property
+    def has_ipv4(self) -> bool:
+        return any(isinstance(address, IPv4Address) for address in self.addresses)
 
     @property
     def has_ipv6(self) -> bool:

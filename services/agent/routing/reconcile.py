@@ -105,7 +105,7 @@ class Reconciler:
         self._part.wake = self._loop.wake
         self._kernel = kernel
         self._others: list[Callable[[], tuple[str, ...]]] = []
-        self._tell: Callable[[EndpointName, LocalEndpoint | None], None] = lambda *_: None
+        self._told: list[Callable[[EndpointName, LocalEndpoint | None], None]] = []
 
     # What others say -----------------------------------------------------------------------------
 
@@ -212,7 +212,11 @@ class Reconciler:
 
     def on_endpoint(self, listener: Callable[[EndpointName, LocalEndpoint | None], None]) -> None:
         """Has it told of every endpoint that is put, with None of every one that is removed."""
-        self._tell = listener
+        self._told.append(listener)
+
+    def _tell(self, name: EndpointName, endpoint: LocalEndpoint | None) -> None:
+        for listener in self._told:
+            listener(name, endpoint)
 
     async def reached(self) -> Mapping[str, str]:
         """Waits until the kernel holds all that was put and removed before the call.

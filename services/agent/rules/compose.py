@@ -66,6 +66,8 @@ class LocalInterface:
     """Its own; empty: it is not known."""
     instance: str = ""
     """Of its attach; empty: it is not known."""
+    dhcp: bool = False
+    """A VM's guest asks the node who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,10 @@ class Composer:
         """How many devices on networks of this node have never answered."""
         around = self._around
         return sum(
-            leg.network in around.interfaces and (leg.network, leg.address) not in around.macs
+            any(
+                one.network in around.interfaces and (one.network, one.address) not in around.macs
+                for one in leg.arms
+            )
             for group in self._devices.values()
             for leg in group.legs
         )
@@ -443,7 +448,9 @@ class Composer:
         packed = [address.packed for address in local.addresses]
         opened = self._open.get(name)
         profile = opened.profile if opened else None
-        has = local_elements(local.interface, packed, local.mac, profile, self._guarded(profile))
+        has = local_elements(
+            local.interface, packed, local.mac, profile, self._guarded(profile), dhcp=local.dhcp
+        )
         if profile is not None:
             has = {**has, **led_elements(local.interface, packed, profile, self._sets)}
         self._elements_before[name] = has

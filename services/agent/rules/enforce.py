@@ -127,7 +127,11 @@ class Enforcement:
         else:
             addresses = tuple(item.address for item in endpoint.addresses)
             local = LocalInterface(
-                endpoint.host_interface, addresses, endpoint.mac, endpoint.instance
+                endpoint.host_interface,
+                addresses,
+                endpoint.mac,
+                endpoint.instance,
+                dhcp=endpoint.dhcp,
             )
             self._part.composer.put_local(name, local)
         self._loop.touch()

@@ -83,6 +83,7 @@ _SOURCE_NAT: Final = 100
 _ICMPV6: Final = Is(Key.PROTOCOL, b"\x3a")
 _TCP: Final = Is(Key.PROTOCOL, b"\x06")
 _SCTP: Final = Is(Key.PROTOCOL, b"\x84")
+_UDP: Final = Is(Key.PROTOCOL, b"\x11")
 _NO_SYN: Final = Is(Key.TCP_FLAGS, b"\x02", b"\x17", inverted=True)
 """Of FIN, SYN, RST and ACK another one than SYN alone."""
 _NO_INIT: Final = Is(Key.SCTP_CHUNK, b"\x01", inverted=True)
@@ -106,12 +107,28 @@ FIXED_SETS: Final[Mapping[str, Shape]] = {
     table_names.SPEAKS_6: Shape(Element.INTERFACE),
     table_names.LINK_6: Shape(Element.INTERFACE_ADDRESS_6),
     table_names.ANY_LINK_6: Shape(Element.INTERFACE),
+    table_names.GUESTS: Shape(Element.INTERFACE),
     table_names.ANSWERING: Shape(Element.INTERFACE),
     table_names.ASKING: Shape(Element.INTERFACE),
     table_names.ENDED_4: Shape(Element.FLOW_4, timeout=ENDED_SECONDS, size=ENDED_MOST),
     table_names.ENDED_6: Shape(Element.FLOW_6, timeout=ENDED_SECONDS, size=ENDED_MOST),
     **DEVICE_SETS,
 }
+
+
+_NOBODY_ASKS: Final = Rule(
+    (
+        FAMILY[4],
+        In(Key.INPUT, table_names.GUESTS),
+        Is(Key.SOURCE_4, bytes(4)),
+        Is(Key.DESTINATION_4, b"\xff" * 4),
+        _UDP,
+        Is(Key.PORT, (67).to_bytes(2, "big")),
+        Verdict.ACCEPT,
+    ),
+    "asks who it is",
+)
+"""DHCP before there is an address."""
 
 
 @dataclass(slots=True)
@@ -188,7 +205,7 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
         Base(Hook.PREROUTING, _RAW),
     )
     spoofed = Rule(_drop(made, table_names.SPOOFED, logging), "spoofed")
-    made.chains[table_names.STRANGE] = Chain((*_link_local(spoofed), spoofed))
+    made.chains[table_names.STRANGE] = Chain((_NOBODY_ASKS, *_link_local(spoofed), spoofed))
     begin = (
         _rule("goes on", _state(_ESTABLISHED_RELATED), Verdict.ACCEPT),
         _rule("operators", OPERATORS, Verdict.ACCEPT),
@@ -205,7 +222,7 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
     )
     # no `mid_stream`: what the node began with its endpoints is allowed
     made.chains[table_names.INPUT] = Chain(
-        (*begin, *_neighbours(), *ended, *judged), Base(Hook.INPUT, _FILTER)
+        (*begin, *_neighbours(), *_guests_ask(), *ended, *judged), Base(Hook.INPUT, _FILTER)
     )
     made.chains[table_names.OUTPUT] = Chain(
         (*begin, *ended, *mid_stream), Base(Hook.OUTPUT, _FILTER)
@@ -282,6 +299,19 @@ def _neighbours() -> Iterable[Rule]:
         )
 
 
+def _guests_ask() -> Iterable[Rule]:
+    """Guests of VMs ask the node who they are, whatever their rules say, closed ones too."""
+    for family, port in ((4, 67), (6, 547)):
+        yield _rule(
+            "asks who it is",
+            FAMILY[family],
+            In(Key.INPUT, table_names.GUESTS),
+            _UDP,
+            Is(Key.PORT, port.to_bytes(2, "big")),
+            Verdict.ACCEPT,
+        )
+
+
 def _profile(
     made: Structure,
     pieces: Sequence[RenderedRuleSet],
@@ -354,6 +384,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
     made.chains[table_names.NODE_INPUT] = Chain(
         (
             *begin,
+            *_guests_ask(),
             _rule("itself", Is(Key.INPUT, loopback), Verdict.ACCEPT),
             *map(_open, failsafe.inbound),
             _rule("node", Goto(table_names.profile(Direction.INGRESS, profile.ingress))),
@@ -455,6 +486,8 @@ def local_elements(
     mac: str,
     profile: Profile | None,
     guarded: Collection[Direction],
+    *,
+    dhcp: bool,
 ) -> Mapping[str, Elements]:
     """What an endpoint has in the sets and maps.
 
@@ -464,12 +497,15 @@ def local_elements(
         mac: Its own; empty: it is not known.
         profile: None: it is closed.
         guarded: Directions in which rules are in force.
+        dhcp: A guest asks the node who it is.
     """
     name = interface_key(interface)
     found: dict[str, Elements] = {
         table_names.INTERFACES: {name: ""},
         table_names.ITSELF: {name + name: ""},
     }
+    if dhcp:
+        found[table_names.GUESTS] = {name: ""}
     for direction in guarded:
         found[_GUARDED[direction]] = {name: ""}
     if any(len(address) == _LENGTH_6 for address in addresses):

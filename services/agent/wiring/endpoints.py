@@ -34,6 +34,8 @@ from services.agent.endpoints.recovery import Recovery
 from services.agent.endpoints.standing import Standing
 from services.agent.endpoints.upkeep import Upkeep
 from services.agent.endpoints.view import Guard
+from services.agent.guests.dnsmasq import Dnsmasq
+from services.agent.guests.guests import Guests
 from services.agent.kernel.announce import Announcer, ProbeSettings
 from services.agent.kernel.veth import EndpointLinks
 from services.agent.routing.reconcile import Reconciler
@@ -56,6 +58,7 @@ class Built:
     cni: CniServer
     letting_go: LettingGo
     standing: Standing
+    guests: Guests
     moving: Moving
 
     async def close(self) -> None:
@@ -119,6 +122,11 @@ def build_endpoints(
     endpoints = Endpoints(parts, observer=observer)
     moving = Moving(node, endpoints, parts)
     upkeep = Upkeep(endpoints, records, links, addressing, standing, ownership)
+    guests = Guests(
+        Dnsmasq(state_dir / "guests"),
+        lambda: reconciler.remote.networks if reconciler.in_sync else None,
+        standing,
+    )
     reconciler.require(lambda: (records.unwritable,) if records.unwritable else ())
     return Built(
         endpoints=endpoints,
@@ -129,5 +137,6 @@ def build_endpoints(
         ),
         letting_go=LettingGo(standing, reconciler, client),
         standing=standing,
+        guests=guests,
         moving=moving,
     )

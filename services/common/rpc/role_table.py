@@ -125,6 +125,7 @@ _IPAM: Final[Mapping[str, Row]] = {
     "SyncRoutes": _agents(),
     "GetSyncStatus": READERS,
     "WatchBlocks": _or_tenant(READERS, OWN),
+    "WatchAllocations": _or_tenant(READERS, OWN),
     "CheckConsistency": OPERATORS,
     "GetStatus": READERS,
 }
@@ -175,6 +176,7 @@ _AGENT: Final[Mapping[str, Row]] = {
     "ListEndpoints": NOBODY,
     "GetStatus": NOBODY,
 }
+_AUDIT: Final[Mapping[str, Row]] = {"ListChanges": READERS, "GetChange": READERS}
 _HEALTH: Final[Mapping[str, Row]] = {"Check": ANY_ROLE, "List": ANY_ROLE, "Watch": ANY_ROLE}
 _REFLECTION: Final[Mapping[str, Row]] = {"ServerReflectionInfo": READERS}
 
@@ -183,6 +185,7 @@ SERVICES: Final[Mapping[str, Mapping[str, Row]]] = {
     "romana.ipam.v1.IpamService": _IPAM,
     "romana.policy.v1.PolicyService": _POLICY,
     "romana.agent.v1.AgentService": _AGENT,
+    "romana.audit.v1.AuditService": _AUDIT,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,
 }

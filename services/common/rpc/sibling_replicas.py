@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Final, Generic, TypeVar
 
 import grpc.aio
@@ -32,7 +32,7 @@ class SiblingReplicas(Generic[Answer]):
 
     async def ask(
         self, question: Callable[[grpc.aio.Channel, float], Awaitable[Answer]]
-    ) -> Iterable[Answer]:
+    ) -> Sequence[Answer]:
         """What each of them answers to a call with a timeout; those that do not are left out."""
         addresses = self._addresses()
         for gone in self._channels.keys() - addresses:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -127,6 +127,11 @@ class Hub:
     @property
     def streams(self) -> Iterable[Stream]:
         return self._streams.values()
+
+    @property
+    def nodes(self) -> Set[str]:
+        """Those that have a stream."""
+        return self._streams.keys()
 
     def is_current(self, node: str) -> bool:
         """Says whether a node has a stream here, and has applied everything there is for it."""

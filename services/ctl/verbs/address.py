@@ -22,6 +22,7 @@ from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.views import enum_text
 from services.ctl.views.output import Format
+from services.ctl.views.standard_streams import between_messages
 
 app = group("Allocate, release and find addresses.")
 
@@ -258,6 +259,43 @@ async def list_addresses(
         name=lambda item: item.address,
         empty="no addresses in use",
     )
+
+
+@verb(
+    app,
+    "watch",
+    examples="""
+        romana address watch --node n1
+        romana address watch --tenant shop -o json | jq .allocated
+    """,
+)
+async def watch(
+    session: Session,
+    node: options.NodeFilter = "",
+    tenant: options.TenantFilter = "",
+    segment: options.SegmentFilter = "",
+    network: options.NetworkFilter = "",
+) -> None:
+    """Follows addresses in use: first all there are, then every change, until interrupted."""
+    ipam = session.ipam
+    out = session.out
+    addresses = 0
+    request = api.WatchAllocationsRequest(
+        node=node, tenant=tenant, segment=segment, network=network
+    )
+    async for message in ipam.stream(ipam.stub.WatchAllocations, request, patient=True):
+        if out.for_programs:
+            out.event(plain(message))
+        else:
+            for item in message.allocated:
+                owner = enum_text.owner(item.tenant, item.segment)
+                out.line(f"+ {item.address}  {item.name}  {item.node}  {owner}")
+            for address in message.released:
+                out.line(f"- {address}")
+        between_messages()
+        addresses += len(message.allocated)
+        if message.in_sync and not out.for_programs:
+            session.note(f"{count(addresses, 'address')}; now every change")
 
 
 async def _get(session: Session, text: str) -> api.GetAddressResponse:

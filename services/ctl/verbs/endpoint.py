@@ -60,7 +60,7 @@ NameArgument = Annotated[
     examples="""
         romana endpoint attach web-1 --netns web-1 --tenant shop
         romana endpoint attach web-2 --netns /proc/4711/ns/net --tenant shop --network prod
-        romana endpoint attach vm-1 --interface tap0 --tenant shop --segment front
+        romana endpoint attach vm-1 --interface tap0 --tenant shop --segment front --dhcp
         romana endpoint attach web-3 --netns web-3 --tenant shop --want family=4 --want family=6
     """,
 )
@@ -100,6 +100,14 @@ async def attach(
             help="An orchestrator tells policy the labels; the endpoint is closed until then.",
         ),
     ] = False,
+    dhcp: Annotated[
+        bool,
+        typer.Option(
+            "--dhcp",
+            help="Tell a VM's guest its addresses, route, MTU and DNS servers by DHCP and router "
+            "advertisements.",
+        ),
+    ] = False,
     agent_socket: AgentOption = "",
 ) -> None:
     """Attaches a container or a VM, and returns when it can be reached."""
@@ -126,6 +134,7 @@ async def attach(
                 mtu=mtu,
                 labels=option_syntax.labels(label),
                 labels_follow=labels_follow,
+                dhcp=dhcp,
             ),
             request_id=session.request_id,
         ),
@@ -341,6 +350,7 @@ async def show(session: Session, name: NameArgument, agent_socket: AgentOption =
                 ("Host interface", found.host_interface),
                 ("MAC", found.mac),
                 ("MTU", str(found.mtu or "")),
+                ("DHCP", "its guest is told who it is" if found.dhcp else ""),
                 ("Labels", enum_text.pairs(found.labels)),
                 ("Attached", enum_text.moment(found.create_time)),
             ]

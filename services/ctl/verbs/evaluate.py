@@ -10,7 +10,7 @@ from romana.ipam.v1 import utilization_pb2
 
 from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column
-from services.ctl.calls import completion, options
+from services.ctl.calls import completion, option_syntax, options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
@@ -31,6 +31,22 @@ def why_not(item: utilization_pb2.NodeEvaluation) -> str:
     )
 
 
+def _agent(item: utilization_pb2.NodeEvaluation) -> str:
+    if item.agent == utilization_pb2.AGENT_PRESENCE_ABSENT:
+        return "away"
+    return "there" if item.agent == utilization_pb2.AGENT_PRESENCE_CONNECTED else "not known"
+
+
+def _networks(item: utilization_pb2.NodeEvaluation) -> str:
+    """One for each address."""
+    return ", ".join(each.network for each in item.addresses) or item.network
+
+
+def _groups(item: utilization_pb2.NodeEvaluation) -> str:
+    """One for each address, unless all are the same."""
+    return ", ".join(dict.fromkeys(each.group for each in item.addresses)) or item.group
+
+
 def _next(item: utilization_pb2.NodeEvaluation) -> str:
     if not item.fits:
         return ""
@@ -43,8 +59,9 @@ COLUMNS: tuple[Column[utilization_pb2.NodeEvaluation], ...] = (
     Column("FREE", lambda item: enum_text.large(item.free_addresses), right=True),
     Column("IN BLOCKS", lambda item: enum_text.large(item.free_in_blocks), right=True),
     Column("NEXT", _next),
-    Column("NETWORK", lambda item: item.network, solid=True),
-    Column("GROUP", lambda item: item.group, solid=True),
+    Column("NETWORK", _networks, solid=True),
+    Column("GROUP", _groups, solid=True),
+    Column("AGENT", _agent, wide=True),
     Column("WHY NOT", lambda item: "" if item.fits else why_not(item)),
 )
 
@@ -56,6 +73,7 @@ COLUMNS: tuple[Column[utilization_pb2.NodeEvaluation], ...] = (
         romana evaluate --tenant shop
         romana evaluate --tenant shop --segment front --network prod --limit 3
         romana evaluate --tenant shop --node n1 --node n2 -o json
+        romana evaluate --tenant shop --want family=4 --want family=6
     """,
 )
 async def evaluate(
@@ -64,6 +82,7 @@ async def evaluate(
     segment: options.SegmentOption = "",
     network: options.NetworkFilter = "",
     family: options.FamilyOption = "",
+    want: options.WantOption = [],  # noqa: B006  # typer reads it, nobody writes to it
     node: Annotated[
         list[str],
         typer.Option(
@@ -77,12 +96,14 @@ async def evaluate(
 ) -> ExitCode:
     """Shows where an endpoint of this owner may go, best first. Exit code 1: nowhere.
 
-    With -o name only the nodes that fit.
+    Nodes whose agent is away come after the others that fit: -o wide tells. With -o name only the
+    nodes that fit.
     """
     try:
         family_number = enum_text.family(family)
     except ValueError as error:
         raise usage(f"--family: {error}") from None
+    wants = option_syntax.wants(want, network=network, family=family, address="") if want else ()
     ipam = session.ipam
     answer = await ipam.read(
         ipam.stub.EvaluateNodes,
@@ -91,6 +112,7 @@ async def evaluate(
             segment=segment,
             network=network,
             family=family_number,
+            addresses=wants,
             nodes=node,
             limit=limit,
         ),

@@ -12,7 +12,9 @@ import grpc.aio
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
+from services.common.audit.in_force import Reach
 from services.common.errors import RomanaError
+from services.common.etcd.types import Revision
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
 from services.common.rpc.request_id import passed_on
@@ -24,6 +26,8 @@ from services.common.sync.source import Source
 from services.common.sync.stream_server import serve
 from services.common.tls import TlsFiles
 from services.ipam.api import route_messages
+from services.ipam.api.agents_there import AgentsThere
+from services.ipam.deciding.evaluate import Agents
 from services.ipam.ledger.index import Place
 from services.ipam.routes.source import RouteSource
 from services.ipam.store.replica import Replica
@@ -45,6 +49,11 @@ class Syncing:
         self._routes = RouteSource(self._source, replica.routes, route_messages.ENCODING)
         self._siblings = SiblingReplicas[pb.GetSyncStatusResponse](
             lambda: replica.candidates - {replica.identity.address}, tls, insecure=insecure
+        )
+        self._there = AgentsThere(
+            lambda: self.hub.nodes,
+            lambda: len(replica.candidates - {replica.identity.address}),
+            lambda: self._siblings.ask(_ask_connected),
         )
         self._has_agents = False
         """An agent has come: until then nobody needs the routes, which cost as much memory as the
@@ -80,6 +89,16 @@ class Syncing:
             statuses=[statuses[node] for node in sorted(statuses)], current=current
         )
 
+    async def agents(self) -> Agents:
+        """Nodes whose agents have a stream to some replica."""
+        return await self._there.agents()
+
+    async def connected(self, *, local: bool) -> pb.GetSyncStatusResponse:
+        """Names of nodes that have a stream: here, and unless `local` to another replica."""
+        nodes = self.hub.nodes if local else (await self.agents()).connected
+        current = Position(self._source.epoch, self._source.revision)
+        return pb.GetSyncStatusResponse(connected=sorted(nodes), current=wire.position(current))
+
     async def close(self) -> None:
         await self._siblings.close()
 
@@ -88,6 +107,18 @@ class Syncing:
         await draining.wait()
         await self.hub.drain(seconds)
         await asyncio.Event().wait()  # an eternal task
+
+    async def reached(self, revisions: Sequence[Revision]) -> Sequence[Reach]:
+        """How far changes of topology and ipam are on the nodes whose agents have a stream."""
+        answer = await self.status((), local=False)
+        connected = [one for one in answer.statuses if one.connected]
+        return [
+            Reach(
+                len(connected),
+                sum(one.applied.revision < revision or bool(one.failures) for one in connected),
+            )
+            for revision in revisions
+        ]
 
     async def _own_status(self, nodes: Sequence[str]) -> pb.GetSyncStatusResponse:
         with contextlib.suppress(RomanaError):  # the store is away: what was known before counts
@@ -116,6 +147,12 @@ async def _ask(
     stub: IpamServiceAsyncStub = IpamServiceStub(channel)
     request = pb.GetSyncStatusRequest(nodes=nodes, local_only=True)
     return await stub.GetSyncStatus(request, timeout=timeout, metadata=passed_on())
+
+
+async def _ask_connected(channel: grpc.aio.Channel, timeout: float) -> pb.GetSyncStatusResponse:
+    stub: IpamServiceAsyncStub = IpamServiceStub(channel)
+    request = pb.GetSyncStatusRequest(local_only=True, connected_only=True)
+    return await stub.GetSyncStatus(request, timeout=timeout)
 
 
 async def _nothing() -> Iterable[pb.GetSyncStatusResponse]:

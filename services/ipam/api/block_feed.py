@@ -29,7 +29,16 @@ class BlockChanges:
 class BlockFeed:
     """One client's view. What changed while it was busy is kept as a set of blocks, no more."""
 
-    def __init__(self, replica: Replica, block_filter: BlockFilter, draining: Draining) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        block_filter: BlockFilter,
+        draining: Draining,
+        *,
+        chunk: int = CHUNK,
+    ) -> None:
+        """`chunk`: blocks that are told at once, at most."""
+        self._chunk = chunk
         self._replica = replica
         self._filter = block_filter
         self._draining = draining
@@ -64,19 +73,19 @@ class BlockFeed:
     async def _tell(self, places: Sequence[Place], *, in_sync: bool) -> AsyncIterator[BlockChanges]:
         """Tells of blocks as they are now; `in_sync`: the client has had all of them already."""
         count = max(len(places), 0 if in_sync else 1)
-        for start in range(0, count, CHUNK):
+        for start in range(0, count, self._chunk):
             if start:
                 await self._replica.committed()
                 self._check()
             updated, removed = [], []
-            for place in places[start : start + CHUNK]:
+            for place in places[start : start + self._chunk]:
                 block = self._replica.ledger.index.blocks.get(place)
                 if block is not None and self._filter.matches(block):
                     updated.append(block)
                     self._sent[place] = str(block)
                 elif place in self._sent:
                     removed.append(self._sent.pop(place))
-            last = start + CHUNK >= count
+            last = start + self._chunk >= count
             if updated or removed or (last and not in_sync):
                 revision = self._replica.revision
                 yield BlockChanges(updated, removed, last and not in_sync, revision)

@@ -12,7 +12,7 @@ from services.common.model.names import NodeName
 from services.common.process.turns import Turns
 from services.ipam.api import messages_in, messages_out
 from services.ipam.api.held_rooms_kept import HeldRoomsKept
-from services.ipam.deciding.evaluate import Evaluating, Evaluation, best_first
+from services.ipam.deciding.evaluate import Agents, Evaluating, Evaluation, best_first
 from services.ipam.deciding.evaluate_groups import GroupEvaluating
 from services.ipam.store.replica import Replica
 
@@ -21,11 +21,13 @@ NODES_MOST: Final = 10_000
 
 
 async def evaluate(
-    replica: Replica, turns: Turns, request: pb.EvaluateNodesRequest
+    replica: Replica, turns: Turns, request: pb.EvaluateNodesRequest, agents: Agents
 ) -> pb.EvaluateNodesResponse:
     """The answer to a request; a node is as it was when its piece was at work."""
     tenant, segment = messages_in.parse_owner(request.tenant, request.segment)
-    evaluating = Evaluating(tenant, segment, messages_in.parse_node_evaluation(request))
+    specs = messages_in.parse_node_evaluation(request)
+    evaluating = Evaluating(tenant, segment, specs, agents)
+    several = bool(request.addresses)
     if len(request.nodes) > NODES_MOST:
         problem = f"has {len(request.nodes)}, at most {NODES_MOST} are allowed"
         raise InvalidInput.at("nodes", problem)
@@ -36,7 +38,7 @@ async def evaluate(
     while item is not None:
         async with turns.piece() as piece:
             while item is not None and not piece.is_over:
-                answer.evaluations.append(messages_out.evaluation(item))
+                answer.evaluations.append(messages_out.evaluation(item, several=several))
                 item = next(left, None)
     return answer
 

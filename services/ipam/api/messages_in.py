@@ -99,37 +99,41 @@ def _parse_addresses(
     specs: Sequence[allocation_pb2.AddressSpec], path: str
 ) -> tuple[AddressSpec, ...]:
     """Reads which addresses are asked for; raises InvalidInput."""
+    field = _below(path, "addresses")
     if len(specs) > ADDRESSES_MOST:
-        raise InvalidInput.at(
-            f"{path}.addresses", f"has {len(specs)}, at most {ADDRESSES_MOST} allowed"
-        )
-    return tuple(
-        _parse_address(spec, f"{path}.addresses[{index}]") for index, spec in enumerate(specs)
-    )
+        raise InvalidInput.at(field, f"has {len(specs)}, at most {ADDRESSES_MOST} allowed")
+    return tuple(_parse_address(spec, f"{field}[{index}]") for index, spec in enumerate(specs))
 
 
 def _parse_address(spec: allocation_pb2.AddressSpec, path: str) -> AddressSpec:
     violations: list[Violation] = []
     if spec.network:
-        violations += names.resource_name(spec.network, f"{path}.network")
+        violations += names.resource_name(spec.network, _below(path, "network"))
     bits = _BITS.get(spec.family)
     if bits is None:
-        violations.append(Violation(f"{path}.family", f"{spec.family} is not a Family"))
+        violations.append(Violation(_below(path, "family"), f"{spec.family} is not a Family"))
     address = None
     if spec.address:
         try:
             address, family = parse_address(spec.address)
         except ValueError as error:
-            violations.append(Violation(f"{path}.address", str(error)))
+            violations.append(Violation(_below(path, "address"), str(error)))
         else:
             if bits not in {0, None, family}:
                 violations.append(
-                    Violation(f"{path}.address", f"{spec.address} is not of the family asked for")
+                    Violation(
+                        _below(path, "address"), f"{spec.address} is not of the family asked for"
+                    )
                 )
             bits = family
     if violations:
         raise InvalidInput.of(violations)
     return AddressSpec(NetworkName(spec.network) if spec.network else None, bits or 0, address)
+
+
+def _below(path: str, field: str) -> str:
+    """Path of a field; `path` is empty for those of the request itself."""
+    return f"{path}.{field}" if path else field
 
 
 def parse_release(
@@ -212,15 +216,23 @@ def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:
     return Tenant(tenant), Segment(segment)
 
 
-def parse_node_evaluation(request: ipam_service_pb2.EvaluateNodesRequest) -> AddressSpec:
-    """Reads which kind of address a scheduler means; raises InvalidInput."""
+def parse_node_evaluation(
+    request: ipam_service_pb2.EvaluateNodesRequest,
+) -> tuple[AddressSpec, ...]:
+    """Reads which addresses a scheduler means; raises InvalidInput."""
+    if request.addresses:
+        alone = [name for name in ("network", "family") if getattr(request, name)]
+        named = [index for index, spec in enumerate(request.addresses) if spec.address]
+        violations = [Violation(name, "goes without `addresses`") for name in alone]
+        violations += [
+            Violation(f"addresses[{index}].address", "is not evaluated: ask EvaluateGroups")
+            for index in named
+        ]
+        if violations:
+            raise InvalidInput.of(violations)
+        return _parse_addresses(request.addresses, "")
     spec = allocation_pb2.AddressSpec(network=request.network, family=request.family)
-    try:
-        return _parse_address(spec, "")
-    except InvalidInput as error:
-        raise InvalidInput.of(
-            [Violation(item.path.removeprefix("."), item.message) for item in error.violations]
-        ) from None
+    return (_parse_address(spec, ""),)
 
 
 def parse_group_evaluation(request: ipam_service_pb2.EvaluateGroupsRequest) -> AddressSpec:
@@ -228,9 +240,8 @@ def parse_group_evaluation(request: ipam_service_pb2.EvaluateGroupsRequest) -> A
     return _parse_address(request.address, "address")
 
 
-def parse_reservation(message: block_pb2.Reservation) -> Reservation:
+def parse_reservation(message: block_pb2.Reservation, path: str = "reservation") -> Reservation:
     """Reads a reservation; raises InvalidInput."""
-    path = "reservation"
     violations = [
         *names.resource_name(message.name, f"{path}.name"),
         *names.resource_name(message.network, f"{path}.network"),

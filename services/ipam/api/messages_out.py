@@ -24,7 +24,7 @@ from services.ipam.deciding.commands import (
     Released,
     Result,
 )
-from services.ipam.deciding.evaluate import Evaluation
+from services.ipam.deciding.evaluate import AddressRoom, Evaluation, Presence
 from services.ipam.deciding.evaluate_groups import Rooms
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.ground import Reservation
@@ -48,6 +48,11 @@ UINT64_MOST: Final = (1 << 64) - 1
 RELEASES_MOST: Final = 100
 """That a status tells of."""
 
+_PRESENCE: Final = {
+    Presence.UNKNOWN: utilization_pb2.AGENT_PRESENCE_UNSPECIFIED,
+    Presence.CONNECTED: utilization_pb2.AGENT_PRESENCE_CONNECTED,
+    Presence.ABSENT: utilization_pb2.AGENT_PRESENCE_ABSENT,
+}
 _REFUSALS: Final = {
     Why.NOT_THIS_TENANT: utilization_pb2.REFUSAL_NOT_THIS_TENANT,
     Why.OTHER_FAMILY: utilization_pb2.REFUSAL_OTHER_FAMILY,
@@ -251,16 +256,33 @@ def exhaustion(error: RomanaError) -> Message:
     )
 
 
-def evaluation(item: Evaluation) -> utilization_pb2.NodeEvaluation:
-    return utilization_pb2.NodeEvaluation(
+def evaluation(item: Evaluation, *, several: bool) -> utilization_pb2.NodeEvaluation:
+    """`several`: addresses were named, so that each is told."""
+    room = item.scarcest
+    message = utilization_pb2.NodeEvaluation(
         node=item.node,
         fits=item.fits,
-        network=item.network or "",
-        group=item.group or "",
-        free_addresses=min(item.free, UINT64_MOST),
-        free_in_blocks=item.free_in_blocks,
-        new_block_needed=item.fits and not item.free_in_blocks,
         refusals=[refusal(refused) for refused in item.refusals],
+        agent=_PRESENCE[item.agent],
+    )
+    if room is not None:
+        message.network, message.group = room.network, room.group
+        message.free_addresses = min(room.free, UINT64_MOST)
+        message.free_in_blocks = room.free_in_blocks
+        message.new_block_needed = any(not each.free_in_blocks for each in item.rooms)
+    if several and item.fits:
+        message.addresses.extend(map(_room, item.rooms))
+    elif several:
+        message.address_index = len(item.rooms)
+    return message
+
+
+def _room(room: AddressRoom) -> utilization_pb2.AddressEvaluation:
+    return utilization_pb2.AddressEvaluation(
+        network=room.network,
+        group=room.group,
+        free_addresses=min(room.free, UINT64_MOST),
+        new_block_needed=not room.free_in_blocks,
     )
 
 

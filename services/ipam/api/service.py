@@ -16,11 +16,13 @@ from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
+from services.common.audit.record import Who
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
+from services.common.rpc import calling
 from services.common.rpc.draining import Draining
 from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
@@ -29,6 +31,7 @@ from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.common.store.unreadable import named
 from services.ipam.api import messages_in, messages_out
 from services.ipam.api.agent_streams import Syncing
+from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
@@ -239,7 +242,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         command = messages_in.parse_move(request)
 
         async def here() -> pb.MoveAddressResponse:
-            result = await self._submit(command)
+            result = await self._submit(command, calling.who("ipam"))
             assert isinstance(result, Moved)
             self._trail.add((command,), (result,), context)
             return pb.MoveAddressResponse(
@@ -414,7 +417,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         tenants = limits("CreateReservation", context)
 
         async def here() -> pb.CreateReservationResponse:
-            await self._submit(CreateReservation(reservation, request.allow_in_use, tenants))
+            # what a node's agent sets aside is no operator's change
+            asked = calling.who("ipam") if nodes is None else None
+            command = CreateReservation(reservation, request.allow_in_use, tenants)
+            await self._submit(command, asked)
             ledger = await self._replica.committed()
             return pb.CreateReservationResponse(
                 reservation=messages_out.reservation(reservation, ledger)
@@ -428,9 +434,15 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.DeleteReservationRequest, context: Context
     ) -> pb.DeleteReservationResponse:
         tenants = limits("DeleteReservation", context)
+        expected = (
+            messages_in.parse_reservation(request.expected, "expected")
+            if request.HasField("expected")
+            else None
+        )
+        command = DeleteReservation(request.name, expected, tenants)
 
         async def here() -> pb.DeleteReservationResponse:
-            await self._submit(DeleteReservation(request.name, tenants))
+            await self._submit(command, calling.who("ipam"))
             return pb.DeleteReservationResponse()
 
         return await self._forwarding.answer(
@@ -523,7 +535,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        return await evaluate(self._replica, self._turns, request)
+        agents = await self._syncing.agents()
+        return await evaluate(self._replica, self._turns, request, agents)
 
     async def EvaluateGroups(
         self, request: pb.EvaluateGroupsRequest, context: Context
@@ -585,6 +598,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
     async def GetSyncStatus(
         self, request: sync_pb.GetSyncStatusRequest, context: Context
     ) -> sync_pb.GetSyncStatusResponse:
+        if request.connected_only:
+            return await self._syncing.connected(local=request.local_only)
         return await self._syncing.status(request.nodes, local=request.local_only)
 
     async def WatchBlocks(
@@ -601,6 +616,25 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             yield pb.WatchBlocksResponse(
                 updated=[messages_out.block(item, ledger) for item in changes.updated],
                 removed=changes.removed,
+                in_sync=changes.in_sync,
+                revision=changes.revision,
+            )
+
+    async def WatchAllocations(
+        self, request: pb.WatchAllocationsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchAllocationsResponse]:
+        block_filter = BlockFilter(
+            request.node,
+            request.tenant,
+            request.segment,
+            request.network,
+            tenants=visible("WatchAllocations", request.tenant, context),
+        )
+        feed = AllocationFeed(self._replica, block_filter, self._draining)
+        async for changes in feed.follow():
+            yield pb.WatchAllocationsResponse(
+                allocated=map(messages_out.allocation, changes.allocated),
+                released=changes.released,
                 in_sync=changes.in_sync,
                 revision=changes.revision,
             )
@@ -640,8 +674,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
     # How writes get to the active replica.
 
-    async def _submit(self, command: Command) -> Result:
-        result = (await self._replica.submit((command,)))[0]
+    async def _submit(self, command: Command, who: Who | None = None) -> Result:
+        result = (await self._replica.submit((command,), who))[0]
         if isinstance(result, RomanaError):
             raise result
         return result

@@ -7,9 +7,12 @@ import pytest
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1.allocation_pb2 import FAMILY_IPV6, AddressSpec, Allocation
 from romana.ipam.v1.block_pb2 import Block
+from romana.ipam.v1.utilization_pb2 import AGENT_PRESENCE_ABSENT, AGENT_PRESENCE_CONNECTED
 
 from tests.contract.ipam.asking import addresses_of, allocate, one, refused, spec
 from tests.contract.ipam.conftest import Pair
+from tests.support.ipam_process import poll
+from tests.support.sync_agent import SyncAgent
 
 BOTH = pytest.mark.parametrize("by", ["stub", "other"])
 
@@ -139,9 +142,38 @@ async def test_evaluation_of_a_family_and_with_a_limit(pair: Pair) -> None:
     assert found.evaluations[0].refusals
 
 
+async def test_evaluation_of_several_addresses_at_once(pair: Pair) -> None:
+    both = [AddressSpec(network="net"), AddressSpec(family=FAMILY_IPV6)]
+    asked = pb.EvaluateNodesRequest(tenant="t", addresses=both, nodes=["h1", "h3"])
+    fits, not_there = (await pair.stub.EvaluateNodes(asked)).evaluations
+    assert (fits.node, fits.network, fits.free_addresses) == ("h1", "net", 256)
+    assert [each.new_block_needed for each in fits.addresses] == [True, True]
+    assert [each.free_addresses for each in fits.addresses] == [256, 2**64 - 1]
+    assert (not_there.node, not_there.fits, len(not_there.addresses)) == ("h3", False, 0)
+
+
+@BOTH
+async def test_evaluation_says_whose_agent_is_there(pair: Pair, by: str) -> None:
+    asked = pb.EvaluateNodesRequest(tenant="t", network="net", nodes=["h1", "h2"])
+
+    async def only_h2_is_there() -> bool:
+        found = await getattr(pair, by).EvaluateNodes(asked)
+        return [(item.node, item.agent) for item in found.evaluations] == [
+            ("h2", AGENT_PRESENCE_CONNECTED),
+            ("h1", AGENT_PRESENCE_ABSENT),
+        ]
+
+    async with SyncAgent("h2", [pair.active.address]) as agent:
+        await agent.until_in_sync()
+        await poll(only_h2_is_there, 30)
+
+
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
+        ({"tenant": "t", "network": "net", "addresses": [AddressSpec()]}, "INVALID_INPUT"),
+        ({"tenant": "t", "addresses": [AddressSpec(address="10.0.0.9")]}, "INVALID_INPUT"),
+        ({"tenant": "t", "addresses": [AddressSpec()] * 17}, "INVALID_INPUT"),
         ({"tenant": "t", "network": "nowhere"}, "NETWORK_NOT_FOUND"),
         ({"tenant": "t", "nodes": ["nowhere"]}, "NODE_NOT_FOUND"),
         ({"tenant": ""}, "INVALID_INPUT"),

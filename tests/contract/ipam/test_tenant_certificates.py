@@ -43,6 +43,12 @@ async def first_watched(team: Stub) -> list[str]:
     return []
 
 
+async def first_allocations(team: Stub) -> list[str]:
+    async for answer in team.WatchAllocations(pb.WatchAllocationsRequest()):
+        return sorted(each.name for each in answer.allocated)
+    return []
+
+
 async def batch(team: Stub) -> list[int]:
     specs = [pb.ReleaseSpec(name="shop-1"), pb.ReleaseSpec(name="nobody")]
     answer = await team.ReleaseAddresses(pb.ReleaseAddressesRequest(specs=specs))
@@ -82,6 +88,7 @@ OF_OTHERS: dict[str, tuple[Callable[[Stub], Awaitable[Any]], Any]] = {
         TENANT,
     ),
     "WatchBlocks": (first_watched, ["qa"]),
+    "WatchAllocations": (first_allocations, ["qa-1"]),
     "CreateReservation": (
         lambda team: reason(team.CreateReservation(reservation("r", "net", "10.0.0.9"))),
         TENANT,

@@ -122,3 +122,52 @@ async def test_blocks_of_a_node_that_is_gone_are_removed(pair: Pair) -> None:
     await watcher.until(used(1))
     await drop_nodes(pair.client, pair.keys, ["h1"])
     await watcher.until(lambda found: not found)
+
+
+class AllocationWatcher:
+    """What a client of WatchAllocations knows."""
+
+    def __init__(self, call: AsyncIterator[pb.WatchAllocationsResponse]) -> None:
+        self._call = call
+        self.names: dict[str, str] = {}
+        self.in_sync = False
+
+    async def until(self, *names: str) -> None:
+        async with asyncio.timeout(60):
+            while not (self.in_sync and sorted(self.names.values()) == sorted(names)):
+                answer = await anext(self._call)
+                for item in answer.allocated:
+                    self.names[item.address] = item.name
+                for address in answer.released:
+                    del self.names[address]
+                self.in_sync |= answer.in_sync
+
+
+@BOTH
+async def test_all_allocations_then_every_change(pair: Pair, by: str) -> None:
+    await one(pair.stub, "a")
+    call = getattr(pair, by).WatchAllocations(pb.WatchAllocationsRequest(network="net"))
+    watcher = AllocationWatcher(aiter(call))
+    await watcher.until("a")
+    await one(pair.stub, "b")
+    await one(pair.stub, "c", "h2")
+    await watcher.until("a", "b", "c")
+    await release(pair.stub, "a")
+    await watcher.until("b", "c")
+    await release(pair.stub, "c")
+    await watcher.until("b")
+    await drop_nodes(pair.client, pair.keys, ["h1"])
+    await watcher.until()
+    call.cancel()
+
+
+async def test_only_allocations_that_were_asked_for(pair: Pair) -> None:
+    await one(pair.stub, "a", "h1")
+    await one(pair.stub, "b", "h2")
+    call = pair.stub.WatchAllocations(pb.WatchAllocationsRequest(node="h2", network="net"))
+    watcher = AllocationWatcher(aiter(call))
+    await watcher.until("b")
+    await one(pair.stub, "c", "h1")
+    await one(pair.stub, "d", "h2")
+    await watcher.until("b", "d")
+    call.cancel()

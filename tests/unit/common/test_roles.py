@@ -45,6 +45,7 @@ FOR_TEAMS = {
         for method in (
             *("AllocateAddress", "AllocateAddresses", "ReleaseAddress", "ReleaseAddresses"),
             *("GetAddress", "ListAddresses", "ListBlocks", "WatchBlocks"),
+            "WatchAllocations",
             *("CreateReservation", "DeleteReservation", "ListReservations"),
             *("EvaluateNodes", "EvaluateGroups"),
         )

@@ -10,6 +10,7 @@ from services.common.errors import NotFound
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NodeName, TopologyName
 from services.common.model.network import Placement
+from services.ipam.deciding.evaluate import Agents, Presence
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
 from services.ipam.ledger.utilization import detail, utilization
 from services.ipam.model import Why
@@ -73,6 +74,54 @@ def test_evaluation_of_what_does_not_exist() -> None:
     for asked in ({"nodes": ["nowhere"]}, {"want": want("nowhere")}):
         with pytest.raises(NotFound):
             world().evaluate(**asked)
+
+
+def dual_stack(*sizes: str) -> World:
+    nets = [network("four", sizes[0], 32), network("six", sizes[1], 128)]
+    return World(layout(nets), [node("h1"), node("h2")])
+
+
+def test_a_node_fits_if_it_can_give_all_addresses_of_both_families() -> None:
+    it = dual_stack("10.0.0.0/31", "fd00::/125")
+    both = [want(family=4), want(family=6)]
+    found = it.evaluate(want=both, nodes=["h1"])[0]
+    assert [(room.network, room.free) for room in found.rooms] == [("four", 2), ("six", 8)]
+    assert (found.fits, found.network, found.free) == (True, "four", 2)
+    for name in "xy":
+        it.one(name)
+    (found,) = it.evaluate(want=both, nodes=["h1"])
+    assert (found.fits, len(found.rooms)) == (False, 0)
+    (found,) = it.evaluate(want=both[::-1], nodes=["h1"])
+    assert (found.fits, len(found.rooms)) == (False, 1)
+    assert {item.network: item.why for item in found.refusals}["four"] is Why.GROUP_FULL
+
+
+def test_addresses_of_one_request_do_not_count_twice() -> None:
+    it = dual_stack("10.0.0.0/31", "fd00::/125")
+    four = want(family=4)
+    assert it.evaluate(want=[four, four])[0].fits
+    assert not it.evaluate(want=[four, four, four])[0].fits
+
+
+def test_nodes_whose_agent_is_away_come_after_the_others_that_fit() -> None:
+    it = World(
+        layout([network("net", "10.0.0.0/28", 30)], {"one": {"net": "10.0.0.0/29"}}),
+        [node(name, "one") for name in "abc"] + [node("d", None)],
+    )
+    it.one("x", "a")
+    there = Agents(frozenset({"b", "d"}), complete=True)
+    found = it.evaluate(agents=there)
+    assert [(item.node, item.fits, item.agent) for item in found] == [
+        ("b", True, Presence.CONNECTED),
+        ("a", True, Presence.ABSENT),
+        ("c", True, Presence.ABSENT),
+        ("d", False, Presence.CONNECTED),
+    ]
+    unknown = it.evaluate(agents=Agents(frozenset({"b"})))
+    assert [(item.node, item.agent) for item in unknown[:2]] == [
+        ("a", Presence.UNKNOWN),
+        ("b", Presence.CONNECTED),
+    ]
 
 
 def test_evaluation_changes_nothing() -> None:
