@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterable
+from typing import Final
 
+from romana.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
@@ -25,19 +27,24 @@ from services.console.follow.world import Remote, World
 from services.console.metrics import ConsoleCollector
 from services.console.settings import ConsoleSettings
 
+PROGRAM: Final = "romana-console"
+"""What it calls itself."""
+
 
 async def serve(life: Lifecycle, settings: ConsoleSettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("console")
     tls, insecure = settings.tls.files(), settings.insecure
     remote = Remote(
-        Replicas(TopologyServiceStub, settings.topology, tls, insecure=insecure),
-        Replicas(IpamServiceStub, settings.ipam, tls, insecure=insecure),
-        Replicas(PolicyServiceStub, settings.policy, tls, insecure=insecure),
+        Replicas(TopologyServiceStub, settings.topology, tls, insecure=insecure, program=PROGRAM),
+        Replicas(IpamServiceStub, settings.ipam, tls, insecure=insecure, program=PROGRAM),
+        Replicas(PolicyServiceStub, settings.policy, tls, insecure=insecure, program=PROGRAM),
+        Replicas(AuditServiceStub, settings.topology, tls, insecure=insecure, program=PROGRAM),
     )
     life.on_stop(Phase.CLOSE, "topology", remote.topology.close)
     life.on_stop(Phase.CLOSE, "ipam", remote.ipam.close)
     life.on_stop(Phase.CLOSE, "policy", remote.policy.close)
+    life.on_stop(Phase.CLOSE, "audit", remote.audit.close)
     addresses = {
         "topology": settings.topology,
         "ipam": settings.ipam,

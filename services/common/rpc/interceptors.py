@@ -19,7 +19,7 @@ import itertools
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -27,8 +27,10 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
+from services.common.audit.methods import AUDITED
 from services.common.errors import Exhausted, InvalidInput, RomanaError
 from services.common.process.logs import current_request
+from services.common.rpc.calling import current_call
 from services.common.rpc.draining import Draining
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
@@ -37,6 +39,7 @@ from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
 from services.common.sizes import MESSAGE_BYTES
+from services.common.tracing import spans
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +50,8 @@ Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Message | None]]
 Decoder: TypeAlias = Callable[[bytes], object]
 
 OK = grpc.StatusCode.OK
+HEALTH: Final = "grpc.health."
+"""Asked all the time, and of no interest in a trace."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -63,6 +68,8 @@ class CallWrapper:
     ) -> None:
         """Request ids made here share a random prefix, which tells processes apart."""
         self._revoked = revoked
+        self.on_refused: Callable[[str, RomanaError], None] | None = None
+        """Told of every call of an audited method that ends with an error of ours."""
         self._metrics = metrics
         self._encoder = encoder
         self._draining = draining
@@ -106,6 +113,8 @@ class CallWrapper:
             behaviour = _checking_size(behaviour)
         if ends_on_drain:
             behaviour = self._ending_on_drain(behaviour)
+        if spans.is_on() and not streams and not method.startswith(HEALTH):
+            behaviour = _traced(method, behaviour)
         call = self._call(
             behaviour, method, self._metrics.of(method, unary=not streams), streams=streams
         )
@@ -145,6 +154,7 @@ class CallWrapper:
             else:
                 request_id = f"{id_prefix}-{next(ids):x}"
             current_request.set(request_id)
+            current_call.set(context)
             try:
                 if draining.begun:
                     (draining.check if streams else draining.check_call)()
@@ -176,6 +186,8 @@ class CallWrapper:
         self, error: BaseException, context: Context, method: str, metrics: MethodMetrics
     ) -> status_pb2.Status:
         if isinstance(error, RomanaError):
+            if self.on_refused is not None and method in AUDITED:
+                self.on_refused(method, error)
             return fit(self._encoder.status_of(error))
         if (
             isinstance(error, NotImplementedError)
@@ -187,6 +199,17 @@ class CallWrapper:
         metrics.unexpected += 1
         log.error("call_failed", method=method, exc_info=error)
         return self._encoder.status_of(error)
+
+
+def _traced(method: str, behaviour: Behaviour) -> Behaviour:
+    """A behaviour in a span of its own, of the caller's if it says one."""
+
+    async def traced(request: object, context: Context) -> Message | None:
+        parent = spans.of_metadata(context.invocation_metadata())
+        with spans.span(method, parent=parent, serves=True):
+            return await behaviour(request, context)
+
+    return traced
 
 
 def _checking_size(behaviour: Behaviour) -> Behaviour:

@@ -106,6 +106,8 @@ _IPAM: Final[Mapping[str, Row]] = {
     "ReportReady": _agents(_node),
     "ActivateMove": _or_node(ORCHESTRATORS, _to_node, "what moves to its own"),
     "AbortMove": ORCHESTRATORS,
+    "HandOverConnections": _agents(_node),
+    "TakeOverConnections": _agents(_node),
     "GetMove": READERS,
     "ReleaseAddresses": _or_tenant(_or_node(ORCHESTRATORS, _spec_nodes), OWN),
     "GetAddress": _or_tenant(_or_node(READERS, None, "what its own has"), OWN),
@@ -174,6 +176,7 @@ _AGENT: Final[Mapping[str, Row]] = {
     "ListEndpoints": NOBODY,
     "GetStatus": NOBODY,
 }
+_AUDIT: Final[Mapping[str, Row]] = {"ListChanges": READERS, "GetChange": READERS}
 _HEALTH: Final[Mapping[str, Row]] = {"Check": ANY_ROLE, "List": ANY_ROLE, "Watch": ANY_ROLE}
 _REFLECTION: Final[Mapping[str, Row]] = {"ServerReflectionInfo": READERS}
 
@@ -182,6 +185,7 @@ SERVICES: Final[Mapping[str, Mapping[str, Row]]] = {
     "romana.ipam.v1.IpamService": _IPAM,
     "romana.policy.v1.PolicyService": _POLICY,
     "romana.agent.v1.AgentService": _AGENT,
+    "romana.audit.v1.AuditService": _AUDIT,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,
 }

@@ -16,11 +16,13 @@ from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
+from services.common.audit.record import Who
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
+from services.common.rpc import calling
 from services.common.rpc.draining import Draining
 from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
@@ -33,6 +35,7 @@ from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
+from services.ipam.api.handing_over import HandingOver
 from services.ipam.api.held_rooms_kept import HeldRoomsKept
 from services.ipam.api.reading_ahead import ReadingAhead
 from services.ipam.api.tenant_limits import METHODS, is_visible, limits, visible, without_others
@@ -98,6 +101,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._bounds = bounds
         self._trail = Trail()
         self._turns = Turns()
+        self._handing_over = HandingOver()
         self._held_rooms = HeldRoomsKept(replica, self._turns)
         self._checking = asyncio.Lock()
 
@@ -238,7 +242,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         command = messages_in.parse_move(request)
 
         async def here() -> pb.MoveAddressResponse:
-            result = await self._submit(command)
+            result = await self._submit(command, calling.who("ipam"))
             assert isinstance(result, Moved)
             self._trail.add((command,), (result,), context)
             return pb.MoveAddressResponse(
@@ -307,6 +311,33 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             here, lambda other: other.ask(other.stub.AbortMove, request), context
         )
 
+    async def HandOverConnections(
+        self, request: pb.HandOverConnectionsRequest, context: Context
+    ) -> pb.HandOverConnectionsResponse:
+        name, node = messages_in.parse_move_to(request.name, "node", request.node)
+        messages_in.check_connections(request.connections)
+
+        async def here() -> pb.HandOverConnectionsResponse:
+            self._handing_over.give(name, node, request.connections)
+            return pb.HandOverConnectionsResponse()
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.HandOverConnections, request), context
+        )
+
+    async def TakeOverConnections(
+        self, request: pb.TakeOverConnectionsRequest, context: Context
+    ) -> pb.TakeOverConnectionsResponse:
+        name, node = messages_in.parse_move_to(request.name, "node", request.node)
+
+        async def here() -> pb.TakeOverConnectionsResponse:
+            found = await self._handing_over.take(name, node)
+            return pb.TakeOverConnectionsResponse(connections=found)
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.TakeOverConnections, request), context
+        )
+
     async def GetMove(self, request: pb.GetMoveRequest, context: Context) -> pb.GetMoveResponse:
         name = messages_in.parse_moving_name(request.name)
         ledger = await self._replica.committed()
@@ -317,6 +348,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         result = await self._submit(command)
         assert isinstance(result, Moving)
         self._trail.add((command,), (result,), context)
+        if type(command) is ActivateMove and result.from_node is not None:
+            self._handing_over.moved(command.name, result.from_node, command.to)
         return result
 
     # Release.
@@ -384,7 +417,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         tenants = limits("CreateReservation", context)
 
         async def here() -> pb.CreateReservationResponse:
-            await self._submit(CreateReservation(reservation, request.allow_in_use, tenants))
+            # what a node's agent sets aside is no operator's change
+            asked = calling.who("ipam") if nodes is None else None
+            command = CreateReservation(reservation, request.allow_in_use, tenants)
+            await self._submit(command, asked)
             ledger = await self._replica.committed()
             return pb.CreateReservationResponse(
                 reservation=messages_out.reservation(reservation, ledger)
@@ -398,9 +434,15 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.DeleteReservationRequest, context: Context
     ) -> pb.DeleteReservationResponse:
         tenants = limits("DeleteReservation", context)
+        expected = (
+            messages_in.parse_reservation(request.expected, "expected")
+            if request.HasField("expected")
+            else None
+        )
+        command = DeleteReservation(request.name, expected, tenants)
 
         async def here() -> pb.DeleteReservationResponse:
-            await self._submit(DeleteReservation(request.name, tenants))
+            await self._submit(command, calling.who("ipam"))
             return pb.DeleteReservationResponse()
 
         return await self._forwarding.answer(
@@ -632,8 +674,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
     # How writes get to the active replica.
 
-    async def _submit(self, command: Command) -> Result:
-        result = (await self._replica.submit((command,)))[0]
+    async def _submit(self, command: Command, who: Who | None = None) -> Result:
+        result = (await self._replica.submit((command,), who))[0]
         if isinstance(result, RomanaError):
             raise result
         return result
