@@ -6,13 +6,13 @@ import io
 from collections.abc import Mapping
 from typing import Final
 
-import pycdlib
-
 LABEL: Final = "cidata"
 
 
 def image(files: Mapping[str, bytes]) -> bytes:
     """An image with these files in its root, by their names (Rock Ridge and Joliet)."""
+    import pycdlib  # noqa: PLC0415  # of the whole command only a seed has to pay for it
+
     made = pycdlib.PyCdlib()
     made.new(interchange_level=3, vol_ident=LABEL, joliet=3, rock_ridge="1.09")
     try:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import yaml
 from romana.agent.v1 import endpoint_pb2
 
-from services.ctl.views.output import Json
+from services.ctl.views.output import Json, yaml_text
 
 EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
 USER_DATA: Final = "#cloud-config\n{}\n"
@@ -57,16 +56,12 @@ def seed(
 ) -> dict[str, bytes]:
     """The files of a NoCloud seed. Another attach is another instance: cloud-init then looks
     anew at what it did once."""
-    meta = {
+    meta: dict[str, Json] = {
         "instance-id": f"{endpoint.name}-{endpoint.create_time.seconds}",
         "local-hostname": hostname or endpoint.name.replace("/", "-"),
     }
     return {
-        "meta-data": _yaml(meta),
-        "network-config": _yaml(network_config(endpoint, mac)),
+        "meta-data": yaml_text(meta).encode(),
+        "network-config": yaml_text(network_config(endpoint, mac)).encode(),
         "user-data": user_data or USER_DATA.encode(),
     }
-
-
-def _yaml(document: object) -> bytes:
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()

@@ -90,7 +90,7 @@ async def test_two_interfaces_are_told_apart_by_their_addresses(dual: Dual) -> N
     for tap in ("ta", "tb"):
         node.home.run(f"ip tuntap add {tap} mode tap")
     assert await call(node, "start begin -", xml, "two") == (0, "")
-    first, second = (await node.check(f"two/{which}") for which in "ab")
+    first, second = await node.check("two/a"), await node.check("two/b")
     assert (first.endpoint.host_interface, first.endpoint.dhcp) == ("ta", False)
     assert (second.endpoint.host_interface, second.endpoint.dhcp) == ("tb", True)
     assert await call(node, "release end -", xml, "two") == (0, "")

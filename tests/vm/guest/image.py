@@ -18,7 +18,7 @@ STATE = Path(
 )
 """Of tests/vm/prepare."""
 KERNEL = STATE / "vmlinux"
-MODULES = ("virtio_pci", "virtio_console", "virtio_net")
+MODULES = ("virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "isofs")
 PORT = 8080
 ANSWER = "from the guest"
 

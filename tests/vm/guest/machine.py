@@ -19,11 +19,15 @@ _KERNEL = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off nokaslr rando
 class Machine:
     """It runs from `start` until `stop`."""
 
-    def __init__(self, node: Namespace, tap: str, mac: str, image: Path, folder: Path) -> None:
+    def __init__(
+        self, node: Namespace, tap: str, mac: str, image: Path, seed: Path, folder: Path
+    ) -> None:
+        """`seed` is its only disk."""
         self._node = node
         self._tap = tap
         self._mac = mac
         self._image = image
+        self._seed = seed
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._port: socket.socket | None = None
@@ -41,6 +45,7 @@ class Machine:
                     f"-append '{_KERNEL}' -serial file:{self._folder / 'console.log'} "
                     f"-netdev tap,id=n,ifname={self._tap},script=no,downscript=no "
                     f"-device virtio-net-pci,netdev=n,mac={self._mac} "
+                    f"-drive file={self._seed},if=virtio,format=raw,readonly=on "
                     f"-device virtio-serial-pci "
                     f"-chardev socket,id=c,path={path},server=on,wait=off "
                     "-device virtserialport,chardev=c,name=control"

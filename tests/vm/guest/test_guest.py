@@ -12,11 +12,9 @@ import functools
 import json
 import os
 import signal
-import socket
-import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,18 +22,11 @@ import pytest
 
 from lab.capture import Capture
 from lab.cluster import Cluster
-from lab.control import ENVIRONMENT
-from lab.fabric import CONTROL
-from lab.local import COMMAND
-from lab.namespaces import inside, name_of
-from lab.processes import environment
+from lab.namespaces import name_of
 from tests.support.netns import Namespace
 from tests.vm.guest import image
 from tests.vm.guest.machine import Machine
-
-ASKED = "ROMANA_GUEST"
-"""Set by `make test-vm`: beside all other tests an emulated machine is too slow."""
-REASON = "make test-vm" if ASKED not in os.environ else image.missing()
+from tests.vm.guest.probing import REASON, agent, connects, romana, until
 
 pytestmark = [
     pytest.mark.skipif(bool(REASON), reason=f"needs {REASON}"),
@@ -87,7 +78,6 @@ policies:
 """
 OTHERS = ("near4", "near6", "far4", "far6", "back4", "back6", "m4", "m6")
 TAP = "tap0"
-PATIENCE = 90.0
 
 
 class Site(NamedTuple):
@@ -120,10 +110,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             cluster,
             *f"endpoint attach vm-1 --interface {TAP} --tenant shop --segment vm --dhcp".split(),
             *["--want", "family=4", "--want", "family=6"],
-            *f"--agent-socket unix:{folder}/lab/agent.n1/agent.sock".split(),
+            *agent(cluster),
         )
         shown = attached(cluster)
-        machine = Machine(node, TAP, "02:00:00:00:00:05", image.build(folder), folder)
+        seed = folder / "seed.iso"
+        romana(cluster, "endpoint", "cloud-init", "vm-1", "--seed", str(seed), *agent(cluster))
+        machine = Machine(node, TAP, "02:00:00:00:00:05", image.build(folder), seed, folder)
         with contextlib.ExitStack() as stack:
             stack.callback(machine.stop)
             for other in OTHERS:
@@ -134,25 +126,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         cluster.down()
 
 
-def romana(
-    cluster: Cluster, *arguments: str, check: bool = True
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        inside(cluster.path(CONTROL), [*COMMAND, *arguments]),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**environment(), **ENVIRONMENT},
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
 def attached(cluster: Cluster) -> list[str]:
     """The VM's addresses."""
-    socket_path = f"unix:{cluster.folder}/agent.n1/agent.sock"
-    done = romana(cluster, "endpoint", "show", "vm-1", "-o", "json", "--agent-socket", socket_path)
+    done = romana(cluster, "endpoint", "show", "vm-1", "-o", "json", *agent(cluster))
     return [item["address"] for item in json.loads(done.stdout)["addresses"]]
 
 
@@ -163,26 +139,6 @@ def serve(place: Namespace, folder: Path, stack: contextlib.ExitStack) -> None:
     process = place.start(["busybox", "httpd", "-f", "-p", "80", "-h", str(folder / "www")])
     stack.callback(process.wait)
     stack.callback(process.kill)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, holds
-        time.sleep(0.2)
-
-
-def connects(place: Namespace, address: str, port: int, seconds: float = 3.0) -> bool:
-    """Whether a connection comes about."""
-
-    def connect() -> bool:
-        try:
-            with socket.create_connection((address, port), seconds):
-                return True
-        except (TimeoutError, ConnectionError, OSError):
-            return False
-
-    return place.call(connect)
 
 
 def allowed(cluster: Cluster, source: str, target: str, port: int) -> bool:
@@ -196,10 +152,10 @@ def of(site: Site, other: str) -> str:
     return str(asyncio.run(site.cluster.host(other)).address)
 
 
-def fetched(site: Site, address: str) -> bool:
-    """Whether the guest gets something from port 80."""
+def fetched(site: Site, address: str) -> str:
+    """What the guest gets from port 80, or what its kernel says of that."""
     host = f"[{address}]" if ":" in address else address
-    return "from outside" in site.machine.says(f"timeout 6 wget -q -T 5 -O - http://{host}/")
+    return site.machine.says(f"timeout 6 wget -q -O - http://{host}/")
 
 
 def configured(site: Site) -> bool:
@@ -213,6 +169,16 @@ def test_it_starts_with_its_addresses(site: Site) -> None:
     assert site.machine.says("cat /sys/class/net/eth0/mtu") == "1400"
     assert site.machine.says("cat /etc/resolv.four") == "nameserver 10.20.0.53"
     assert site.machine.says("cat /etc/resolv.six") == "nameserver fd00:60::53"
+
+
+def test_its_kernel_reads_the_seed_of_cloud_init(site: Site) -> None:
+    label = "dd if=/dev/vda bs=1 skip=32808 count=32 2>/dev/null"  # ECMA-119, 8.4.7
+    assert site.machine.says(label).strip() == "cidata"
+    site.machine.says("mkdir -p /seed; mount -t iso9660 -o ro /dev/vda /seed")
+    assert site.machine.says("ls /seed").split() == ["meta-data", "network-config", "user-data"]
+    printed = romana(site.cluster, "endpoint", "cloud-init", "vm-1", *agent(site.cluster)).stdout
+    assert site.machine.says("cat /seed/network-config") == printed.strip()
+    assert site.six in printed
 
 
 def test_it_is_reached_as_policy_says(site: Site) -> None:
@@ -234,8 +200,9 @@ def test_it_reaches_as_policy_says(site: Site) -> None:
         target = other if not other.startswith("m") else of(site, other)
         said[other] = allowed(site.cluster, "vm-1", target, 80)
         found[other] = fetched(site, of(site, other))
-    assert found == said
-    assert {name for name, open_ in found.items() if open_} == {"back4", "back6", "m4", "m6"}
+    reached = {name for name, text in found.items() if text == "from outside"}
+    assert reached == {"back4", "back6", "m4", "m6"}, found
+    assert reached == {name for name, open_ in said.items() if open_}
 
 
 @pytest.mark.parametrize(
@@ -294,7 +261,7 @@ def test_restarts_of_agent_and_dnsmasq_change_nothing(site: Site) -> None:
     renew(site)
     assert configured(site)
     assert reached()
-    assert fetched(site, of(site, "back6"))
+    assert fetched(site, of(site, "back6")) == "from outside"
 
 
 def renew(site: Site) -> None:
