@@ -56,11 +56,14 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class DeviceWay:
-    """Where packets go that are marked with the number of a device's leg."""
+    """Where packets go that are marked with the number of a device's arm."""
 
     number: int
     network: NetworkName
+    """On whose link it is."""
     address: Address
+    serves: NetworkName
+    """For whose endpoints it is: mostly the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from services.common.model.devices import (
     PROBE,
+    Arm,
     DeviceGroupName,
     DeviceName,
     OnLoss,
@@ -233,13 +234,47 @@ class PolicyNode:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedArm:
+    """One side of a device, with the network on whose link it is."""
+
+    arm: Arm
+    network: NetworkName
+    address: Address
+    macs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceArm:
+    """The outside of a device with two arms."""
+
+    address: Address
+    network: NetworkName | None = None
+    """On whose link it is; None: the same as inside."""
+    macs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceAddress:
-    """Where a device is on a network."""
+    """Where a device is for the endpoints of a network."""
 
     network: NetworkName
     address: Address
     macs: tuple[str, ...] = ()
     """With which it sends, beside the one with which it answers."""
+    outside: DeviceArm | None = None
+    """Its second arm; what is above is the inside then. None: it has one."""
+
+    @property
+    def arms(self) -> tuple[PlacedArm, ...]:
+        """One or two, the inside first."""
+        inside = PlacedArm(Arm.INSIDE, self.network, self.address, self.macs)
+        if self.outside is None:
+            return (inside,)
+        network = self.outside.network or self.network
+        return (
+            inside,
+            PlacedArm(Arm.OUTSIDE, network, self.outside.address, self.outside.macs),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,19 @@ OPERATORS_MASK: Final = ALL & ~OURS
 LEG: Final = 0x0FE00000
 """In STEERING: number of a device's leg on a network; a packet goes to it, or came from it. A
 connection is led through it. No leg has the number 18, which OPERATORS has here."""
+CAME: Final = 0x30000000
+"""Of a packet in STEERING: where it came from. 0: from an endpoint."""
 FROM_OUTSIDE: Final = 0x10000000
-"""Of a packet in STEERING: it came in by an attachment, and not from a device."""
+"""In CAME: by the attachment that it leaves by for the device."""
 RETURNED: Final = 0x20000000
-"""The same: it came from a device."""
+"""In CAME: from a device."""
+FROM_ELSEWHERE: Final = FROM_OUTSIDE | RETURNED
+"""In CAME: by another attachment than it leaves by."""
 LEARNED: Final = 0x20000000
 """Of a connection in STEERING: other nodes lead it there, this one follows."""
+INGRESS: Final = 0x10000000
+"""Of a connection in STEERING that this node leads: by an ingress rule, so it comes to an
+endpoint of this node; else by an egress rule."""
 
 
 def of_leg(number: int) -> int:

@@ -288,10 +288,9 @@ class _Planner:
         return {TABLE: Contents.of(way_table(self._places, self._numbers.ways))}
 
     def _plan_devices(self) -> None:
-        """A table for each leg of a device that this node can send to, and the rules to them."""
+        """A table for each arm of a device that this node can send to, and the rules to them."""
         wanted = self._wanted
         tables: dict[int, int] = {}
-        places: list[Place] = []
         for way in wanted.devices:
             place = self._places.get(way.network)
             if place is None or way.address.version != place.network.cidr.version:
@@ -299,11 +298,10 @@ class _Planner:
             name = device_name(way)
             owner, number = name.removeprefix("/"), wanted.numbers.nexthops[name]
             tables[way.number] = wanted.numbers.tables[name]
-            places.append(place)
             self._nexthops[number] = Nexthop(place.interface.index, way.address)
             self._owners[Kind.NEXTHOP, number] = owner
             self._put(*device_way(tables[way.number], way, number), owner)
-        for rule in device_rules(wanted.devices, tables, places):
+        for rule in device_rules(wanted.devices, tables, self._places):
             self._rules[rule] = None
             self._owners[Kind.RULE, rule] = "devices"
 

@@ -249,7 +249,10 @@ class Composer:
         """How many devices on networks of this node have never answered."""
         around = self._around
         return sum(
-            leg.network in around.interfaces and (leg.network, leg.address) not in around.macs
+            any(
+                one.network in around.interfaces and (one.network, one.address) not in around.macs
+                for one in leg.arms
+            )
             for group in self._devices.values()
             for leg in group.legs
         )

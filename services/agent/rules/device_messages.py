@@ -9,10 +9,12 @@ from services.common.errors import InvalidInput
 from services.common.model.devices import (
     MAX_LEG,
     NOT_LEGS,
+    Arm,
     DeviceGroupName,
     DeviceName,
     DeviceRules,
     Leg,
+    LegArm,
     Probe,
 )
 from services.common.model.names import NetworkName
@@ -46,10 +48,18 @@ def device_rules(message: pb.DeviceRules) -> DeviceRules:
 
 
 def _leg(message: pb.DeviceLeg, path: str) -> Leg:
-    if not 1 <= message.number <= MAX_LEG or message.number in NOT_LEGS:
-        raise InvalidInput.at(f"{path}.number", f"{message.number} is not a number of a leg")
+    outside = None
+    if message.HasField("outside"):
+        one, at = message.outside, f"{path}.outside"
+        outside = LegArm(
+            Arm.OUTSIDE,
+            _number(one.number, at),
+            NetworkName(one.network),
+            address(one.address, f"{at}.address"),
+            tuple(one.macs),
+        )
     return Leg(
-        message.number,
+        _number(message.number, path),
         DeviceName(message.device),
         NetworkName(message.network),
         address(message.address, f"{path}.address"),
@@ -57,4 +67,11 @@ def _leg(message: pb.DeviceLeg, path: str) -> Leg:
         message.weight,
         message.up,
         message.drain,
+        outside,
     )
+
+
+def _number(number: int, path: str) -> int:
+    if not 1 <= number <= MAX_LEG or number in NOT_LEGS:
+        raise InvalidInput.at(f"{path}.number", f"{number} is not a number of a leg")
+    return number

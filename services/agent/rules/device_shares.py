@@ -18,12 +18,12 @@ from services.agent.rules.device_legs import LegHere
 _SPAN = 1 << 64
 
 
-def shares(legs: Sequence[LegHere]) -> Sequence[int]:
-    """The number of the leg that each share goes to; empty: no leg takes new connections."""
+def shares(legs: Sequence[LegHere]) -> Sequence[LegHere]:
+    """The leg that each share goes to; empty: no leg takes new connections."""
     taking = [leg for leg in legs if leg.is_up and not leg.is_draining and leg.weight]
     if not taking:
         return ()
-    return [max(taking, key=lambda leg: _draw(leg, share)).number for share in range(SHARES)]
+    return [max(taking, key=lambda leg: _draw(leg, share)) for share in range(SHARES)]
 
 
 def _draw(leg: LegHere, share: int) -> tuple[float, str]:

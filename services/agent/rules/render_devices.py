@@ -8,6 +8,7 @@ by the device or not; not by it, it goes there first.
     steer (prerouting)     after connection tracking, and after destinations were translated
       from a device        by interface and MAC address: it goes on, and is not led anywhere again
       replies              of what is led: to the connection's device
+      led already          nor is what comes back by another way than from the device
       beginnings           egress rules of the endpoint that it comes from, then ingress rules of
                            the one that it is for, as in the hooks that decide; by the rule that
                            allows it, to a device or directly
@@ -50,7 +51,7 @@ from services.agent.kernel.nftables.table import (
     Verdict,
     interface_key,
 )
-from services.agent.rules.device_legs import GroupHere, LegHere, NetworkHere
+from services.agent.rules.device_legs import ArmHere, GroupHere, LegHere, NetworkHere
 from services.agent.rules.device_shares import shares
 from services.agent.rules.render_rules import FAMILY, OPERATORS, RenderedRuleSet, matches
 from services.common.model.devices import DeviceGroupName, OnLoss, WhenDown
@@ -75,7 +76,10 @@ _SHARE_BACK: Final = {4: Key.SHARE_BACK_4, 6: Key.SHARE_BACK_6}
 _SOURCE: Final = {4: Key.SOURCE_4, 6: Key.SOURCE_6}
 _DESTINATION: Final = {4: Key.DESTINATION_4, 6: Key.DESTINATION_6}
 _NEXTHOP: Final = {4: Key.NEXTHOP_4, 6: Key.NEXTHOP_6}
-_PINNED: Final = marks.LEG | marks.LEARNED
+_PINNED: Final = marks.LEG | marks.LEARNED | marks.INGRESS
+_KINDS: Final = 0, marks.INGRESS, marks.LEARNED
+"""Of connections' marks, beside the number."""
+_BY: Final = {Direction.EGRESS: 0, Direction.INGRESS: marks.INGRESS}
 _LED: Final = Is(Key.CONNECTION_MARK, marks.native(0), marks.native(marks.LEG), inverted=True)
 
 DEVICE_SETS: Final[Mapping[str, Shape]] = {
@@ -105,7 +109,7 @@ class RuleLed:
     group: DeviceGroupName
 
 
-_Named: TypeAlias = Callable[[DeviceGroupName, NetworkName], str]
+_Named: TypeAlias = Callable[[DeviceGroupName, NetworkName, Direction], str]
 
 
 @dataclass(slots=True)
@@ -192,6 +196,7 @@ class _Renderer:
                 _rule("operators", OPERATORS, Verdict.ACCEPT),
                 _rule("from a device", Dispatch(Key.INPUT_ETHER, table_names.FROM_DEVICE)),
                 _rule("replies", _REPLY, Goto(table_names.STEER_REPLIES)),
+                _rule("led already", *_led_already(Direction.EGRESS), Verdict.ACCEPT),
                 *_between_neighbours(),
                 _rule("from an endpoint", Dispatch(Key.INPUT, table_names.STEERED_FROM)),
                 _rule("", Goto(table_names.STEER_TO)),
@@ -214,6 +219,7 @@ class _Renderer:
         learned = Is(Key.CONNECTION_MARK, marks.native(marks.LEARNED), marks.native(marks.LEARNED))
         made[table_names.STEER_REPLIES] = Chain(
             (
+                _rule("led already", *_led_already(Direction.INGRESS), Verdict.ACCEPT),
                 _rule(
                     "led",
                     Dispatch(Key.CONNECTION_MARK, table_names.LED, marks.native(_PINNED)),
@@ -252,21 +258,21 @@ class _Renderer:
             self._made.sets[name] = Shape(element, is_map=True)
             self._made.elements.setdefault(name, {})
         for group in self._groups.values():
+            for arm in group.arms:
+                self._arm(group, arm)
             for network in group.networks:
-                for leg in network.legs:
-                    self._leg(group, network, leg)
-                self._lost(group, network)
+                for direction in Direction:
+                    for leg in network.legs:
+                        self._leg(group, network, leg, direction)
+                    self._lost(group, network, direction)
 
-    def _leg(self, group: GroupHere, network: NetworkHere, leg: LegHere) -> None:
-        made, number, bits = self._made, leg.number, marks.of_leg(leg.number)
+    def _arm(self, group: GroupHere, arm: ArmHere) -> None:
+        """What comes from it, and how it is sent to."""
+        made, number, bits = self._made, arm.number, marks.of_leg(arm.number)
         learned, native = bits | marks.LEARNED, marks.native
-        returned, to_it, pin = (
-            table_names.from_leg(number),
-            table_names.to_leg(number),
-            table_names.pin_leg(number),
-        )
-        for mac in leg.macs:
-            key = interface_key(network.interface) + bytes.fromhex(mac.replace(":", "")) + bytes(2)
+        returned, to_it = table_names.from_leg(number), table_names.to_leg(number)
+        for mac in arm.macs:
+            key = interface_key(arm.interface) + bytes.fromhex(mac.replace(":", "")) + bytes(2)
             made.elements[table_names.FROM_DEVICE][key] = returned
         set_learned = MarkConnection(learned, marks.STEERING)
         made.chains[returned] = Chain(
@@ -287,8 +293,8 @@ class _Renderer:
                 _rule("on", Verdict.ACCEPT),
             )
         )
-        counter = table_names.leg_counter(number)
-        made.counters[counter] = LegCounted(group.name, leg.device, network.network)
+        counter = table_names.leg_counter(arm.leg)
+        made.counters[counter] = LegCounted(group.name, arm.device, arm.network)
         made.chains[to_it] = Chain(
             (
                 _rule("", Count(counter)),
@@ -298,40 +304,44 @@ class _Renderer:
                     Mark(bits, marks.STEERING),
                     Verdict.ACCEPT,
                 ),
-                _rule(
-                    "from outside",
-                    Mark(bits | marks.FROM_OUTSIDE, marks.STEERING),
-                    Verdict.ACCEPT,
-                ),
+                *_from_outside(arm, bits),
             )
         )
-        made.chains[pin] = Chain(
-            (
-                _rule("", MarkConnection(bits, marks.STEERING)),
-                _rule("", Goto(to_it)),
-            )
-        )
-        if leg.is_up:
-            made.elements[table_names.LED][native(bits)] = to_it
+        if arm.is_up:
             made.elements[table_names.LED][native(learned)] = to_it
-        else:
-            made.elements[table_names.LED][native(bits)] = (
-                table_names.LOST
-                if group.on_loss is OnLoss.CUT
-                else table_names.lost(group.name, network.network)
-            )
         guard = table_names.guard_leg(number)
-        version = network.cidr.version
+        version = arm.address.version
         made.chains[guard] = Chain(
             (
                 _rule(
-                    "", FAMILY[version], Is(_NEXTHOP[version], leg.address.packed), Verdict.ACCEPT
+                    "", FAMILY[version], Is(_NEXTHOP[version], arm.address.packed), Verdict.ACCEPT
                 ),
                 _rule("another way", Count(table_names.ASTRAY), Verdict.DROP),
             )
         )
-        for mark in (bits, bits | marks.FROM_OUTSIDE):
-            made.elements[table_names.GUARDED][native(mark)] = guard
+        for came in (0, marks.FROM_OUTSIDE, marks.FROM_ELSEWHERE):
+            made.elements[table_names.GUARDED][native(bits | came)] = guard
+
+    def _leg(
+        self, group: GroupHere, network: NetworkHere, leg: LegHere, direction: Direction
+    ) -> None:
+        """How rules of a direction lead through it."""
+        made, first, back = self._made, leg.first(direction), leg.last(direction).number
+        mark = marks.of_leg(first.number) | _BY[direction]
+        made.chains[table_names.pin_leg(first.number, direction)] = Chain(
+            (
+                _rule("", MarkConnection(mark, marks.STEERING)),
+                _rule("", _REPLY, Goto(table_names.to_leg(back))),
+                _rule("", Goto(table_names.to_leg(first.number))),
+            )
+        )
+        if leg.is_up:
+            answers = table_names.to_leg(back)
+        elif group.on_loss is OnLoss.CUT:
+            answers = table_names.LOST
+        else:
+            answers = table_names.lost(group.name, network.network, direction)
+        made.elements[table_names.LED][marks.native(mark)] = answers
 
     # Groups.
 
@@ -348,15 +358,15 @@ class _Renderer:
                         network.network,
                         FAMILY[cidr.version],
                         Is(keys[cidr.version], cidr.network_address.packed, cidr.netmask.packed),
-                        Goto(table_names.through(name, network.network)),
+                        Goto(table_names.through(name, network.network, direction)),
                     )
                 )
             self._made.chains[table_names.entry(name, direction)] = Chain(
                 (*rules, *self._down(group, direction))
             )
-        for network in group.networks if group is not None else ():
-            assert group is not None
-            self._through(group, network)
+            for network in group.networks if group is not None else ():
+                assert group is not None
+                self._through(group, network, direction)
 
     def _down(self, group: GroupHere | None, direction: Direction) -> Iterator[Rule]:
         """What becomes of what a group does not take, whatever the network."""
@@ -368,35 +378,39 @@ class _Renderer:
         else:
             yield _rule("closed", Count(table_names.NO_DEVICE), Verdict.DROP)
 
-    def _through(self, group: GroupHere, network: NetworkHere) -> None:
+    def _through(self, group: GroupHere, network: NetworkHere, direction: Direction) -> None:
         """The device that the connection has, or one for it."""
         made, name = self._made, group.name
         pinned, taken = (
-            table_names.pinned(name, network.network),
-            table_names.shares(name, network.network),
+            table_names.pinned(name, network.network, direction),
+            table_names.shares(name, network.network, direction),
         )
         for each in (pinned, taken):
             made.sets[each] = Shape(Element.MARK, is_map=True)
             made.elements[each] = {}
         # what went to the next group stays there when this one is back
         for leg in self._legs_on(group, network):
-            bits = marks.of_leg(leg.number)
+            first = leg.first(direction).number
+            its_own = marks.of_leg(first) | _BY[direction]
             if leg.is_up:
-                made.elements[pinned][marks.native(bits)] = table_names.to_leg(leg.number)
-                made.elements[pinned][marks.native(bits | marks.LEARNED)] = table_names.pin_leg(
-                    leg.number
-                )
+                # led, or learned, by either arm: it keeps the device
+                for number in (leg.inside.number, leg.outside.number):
+                    for kind in _KINDS:
+                        mark = marks.native(marks.of_leg(number) | kind)
+                        made.elements[pinned][mark] = table_names.pin_leg(first, direction)
+                made.elements[pinned][marks.native(its_own)] = table_names.to_leg(first)
             elif group.on_loss is OnLoss.CUT:
-                made.elements[pinned][marks.native(bits)] = table_names.LOST
+                made.elements[pinned][marks.native(its_own)] = table_names.LOST
         if not group.is_down:
-            for share, number in enumerate(shares(network.legs)):
-                made.elements[taken][marks.native(share)] = table_names.pin_leg(number)
+            for share, leg in enumerate(shares(network.legs)):
+                pin = table_names.pin_leg(leg.first(direction).number, direction)
+                made.elements[taken][marks.native(share)] = pin
         version = network.cidr.version
-        made.chains[table_names.through(name, network.network)] = Chain(
+        made.chains[table_names.through(name, network.network, direction)] = Chain(
             (
                 _rule("its own", Dispatch(Key.CONNECTION_MARK, pinned, marks.native(_PINNED))),
                 _rule("its share", FAMILY[version], Dispatch(_SHARE[version], taken)),
-                *self._down_on(group, network, table_names.through),
+                *self._down_on(group, network, direction, table_names.through),
             )
         )
 
@@ -411,21 +425,20 @@ class _Renderer:
                     yield from one.legs
             following = self._groups.get(following.next) if following.next is not None else None
 
-    def _lost(self, group: GroupHere, network: NetworkHere) -> None:
+    def _lost(self, group: GroupHere, network: NetworkHere, direction: Direction) -> None:
         """For replies of connections whose device is down."""
         version = network.cidr.version
-        self._made.chains[table_names.lost(group.name, network.network)] = Chain(
+        taken = table_names.shares(group.name, network.network, direction)
+        self._made.chains[table_names.lost(group.name, network.network, direction)] = Chain(
             (
-                _rule(
-                    "its share",
-                    FAMILY[version],
-                    Dispatch(_SHARE_BACK[version], table_names.shares(group.name, network.network)),
-                ),
-                *self._down_on(group, network, table_names.lost),
+                _rule("its share", FAMILY[version], Dispatch(_SHARE_BACK[version], taken)),
+                *self._down_on(group, network, direction, table_names.lost),
             )
         )
 
-    def _down_on(self, group: GroupHere, network: NetworkHere, chain: _Named) -> Iterator[Rule]:
+    def _down_on(
+        self, group: GroupHere, network: NetworkHere, direction: Direction, chain: _Named
+    ) -> Iterator[Rule]:
         """What becomes of what a group does not take on a network."""
         if group.when_down is WhenDown.OPEN:
             yield _rule("open", Goto(table_names.UNSTEERED))
@@ -434,7 +447,7 @@ class _Renderer:
         if following is not None and any(
             one.network == network.network for one in following.networks
         ):
-            yield _rule("next", Goto(chain(following.name, network.network)))
+            yield _rule("next", Goto(chain(following.name, network.network, direction)))
         elif following is not None and following.when_down is WhenDown.OPEN:
             yield _rule("open", Goto(table_names.UNSTEERED))
         else:
@@ -496,6 +509,33 @@ class _Renderer:
 
 
 _DROP: Final = (Verdict.DROP,)
+
+
+def _from_outside(arm: ArmHere, bits: int) -> Iterator[Rule]:
+    """Marks for the arm what does not come from an endpoint."""
+    by_it = (Is(Key.INPUT, interface_key(arm.interface)),) if arm.is_elsewhere else ()
+    yield _rule(
+        "from outside", *by_it, Mark(bits | marks.FROM_OUTSIDE, marks.STEERING), Verdict.ACCEPT
+    )
+    if arm.is_elsewhere:
+        yield _rule(
+            "from elsewhere", Mark(bits | marks.FROM_ELSEWHERE, marks.STEERING), Verdict.ACCEPT
+        )
+
+
+def _led_already(direction: Direction) -> tuple[Statement, ...]:
+    """What this node leads by rules of a direction comes from an endpoint first: of an egress rule
+    as the connection began, of an ingress rule the answers. What is so and comes from outside has
+    been at the device, and returns by somebody else, such as a gateway."""
+    return (
+        _LED,
+        Is(
+            Key.CONNECTION_MARK,
+            marks.native(_BY[direction]),
+            marks.native(marks.LEARNED | marks.INGRESS),
+        ),
+        In(Key.INPUT, table_names.INTERFACES, inverted=True),
+    )
 
 
 def _directly(direction: Direction) -> Goto:

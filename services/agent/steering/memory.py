@@ -34,6 +34,8 @@ class _Document(msgspec.Struct):
     interfaces: dict[str, str]
     macs: list[tuple[str, str, str]]
     ways: list[tuple[int, str, str]]
+    serve: dict[int, str] = {}
+    """By number: the network for whose endpoints an arm is that is on another link."""
 
 
 class DeviceMemory:
@@ -53,7 +55,12 @@ class DeviceMemory:
                     for network, address, mac in document.macs
                 },
                 tuple(
-                    DeviceWay(number, NetworkName(network), ip_address(address))
+                    DeviceWay(
+                        number,
+                        NetworkName(network),
+                        ip_address(address),
+                        NetworkName(document.serve.get(number, network)),
+                    )
                     for number, network, address in document.ways
                 ),
             )
@@ -69,5 +76,6 @@ class DeviceMemory:
             {str(name): interface for name, interface in known.interfaces.items()},
             [(network, str(address), mac) for (network, address), mac in known.macs.items()],
             [(way.number, way.network, str(way.address)) for way in known.ways],
+            {way.number: way.serves for way in known.ways if way.serves != way.network},
         )
         write_atomic(self._file, msgspec.json.encode(document))

@@ -1,4 +1,4 @@
-"""Probes devices from this node: each of their legs by itself, as its group says."""
+"""Probes devices from this node: each of their arms by itself, as its group says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 from services.agent.kernel.neighbour_asker import NeighbourAsker
 from services.agent.steering.judgement import Judgement, judged
 from services.agent.steering.questions import ask
-from services.common.model.devices import DeviceGroupName, DeviceName, Probe, ProbeKind
+from services.common.model.devices import Arm, DeviceGroupName, DeviceName, Probe, ProbeKind
 from services.common.model.names import NetworkName
 from services.common.model.network import Address
 
@@ -25,15 +25,19 @@ ANSWER_MOST: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A leg that is probed."""
+    """An arm of a device that is probed."""
 
     group: DeviceGroupName
     device: DeviceName
     network: NetworkName
+    """For whose endpoints it is."""
+    arm: Arm
+    link: NetworkName
+    """On whose link it is."""
     address: Address
     interface: str
     own: Address
-    """This node's address on that network."""
+    """This node's address on that link."""
     probe: Probe
 
 
@@ -88,6 +92,7 @@ class Probing:
                     group=target.group,
                     device=target.device,
                     network=target.network,
+                    arm=target.arm,
                     reason=now.reason,
                 )
                 self._changed()
@@ -109,8 +114,8 @@ class Probing:
             return f"{target.interface}: {error.strerror}"
         if mac is None:
             return f"no answer on {target.interface} within {seconds:g} s"
-        if self.macs.get((target.network, target.address)) != mac:
-            self.macs[target.network, target.address] = mac
+        if self.macs.get((target.link, target.address)) != mac:
+            self.macs[target.link, target.address] = mac
             self._changed()
         if target.probe.kind is ProbeKind.NEIGHBOUR:
             return ""

@@ -31,6 +31,7 @@ from services.agent.rules.enforce import Enforcement
 from services.agent.steering.memory import DeviceMemory, Known
 from services.agent.steering.probing import Probing, Target, seen
 from services.common.backoff import Backoff, BackoffPolicy
+from services.common.model.devices import Arm
 from services.common.model.names import NodeName
 from services.common.model.network import Address
 from services.common.model.node import Attachment
@@ -119,12 +120,14 @@ class Steering:
         if not (enforcement.known and places):
             return
         groups = enforcement.devices
-        legs = [(group, leg) for group in groups for leg in group.legs]
-        asked = {(leg.network, leg.address) for _, leg in legs}
+        arms = [(group, leg, one) for group in groups for leg in group.legs for one in leg.arms]
+        asked = {(one.network, one.address) for _, _, one in arms}
         known = Known(
-            {name: place.interface for name, place in places.items()} if legs else {},
+            {name: place.interface for name, place in places.items()} if arms else {},
             {key: mac for key, mac in self.probing.macs.items() if key in asked},
-            tuple(DeviceWay(leg.number, leg.network, leg.address) for _, leg in legs),
+            tuple(
+                DeviceWay(one.number, one.network, one.address, leg.network) for _, leg, one in arms
+            ),
         )
         if known != self._known:
             await asyncio.to_thread(self._memory.save, known)
@@ -136,14 +139,16 @@ class Steering:
                 group.name,
                 leg.device,
                 leg.network,
-                leg.address,
+                one.arm,
+                one.network,
+                one.address,
                 place.interface,
                 own,
                 group.probe,
             )
-            for group, leg in legs
-            if (place := places.get(leg.network)) is not None
-            and (own := _own(place, leg.address.version)) is not None
+            for group, leg, one in arms
+            if (place := places.get(one.network)) is not None
+            and (own := _own(place, one.address.version)) is not None
         )
 
     def _observations(self) -> Iterator[device_pb2.DeviceObservation]:
@@ -154,6 +159,7 @@ class Steering:
                 network=target.network,
                 up=bool(one.is_up),
                 reason=one.reason,
+                outside=target.arm is Arm.OUTSIDE,
             )
 
 

@@ -1,7 +1,9 @@
 """Groups of devices that policies send traffic through: what policy says, and nodes use.
 
-A device is a firewall, or whatever else looks at packets and hands them back. It has a *leg* on
-each network of its group: the address on that network's link that nodes send to.
+A device is a firewall, or whatever else looks at packets and hands them back. It has a *leg* for
+each network of its group: the address on that network's link that nodes send to. With two *arms*
+it hands on what comes in by one to the other: the inside is the side of the endpoint whose rule
+says so, the outside that of its peers.
 """
 
 from __future__ import annotations
@@ -39,6 +41,13 @@ class OnLoss(StrEnum):
     CUT = "cut"
 
 
+class Arm(StrEnum):
+    """One side of a device; one with a single arm has an inside only."""
+
+    INSIDE = "inside"
+    OUTSIDE = "outside"
+
+
 class ProbeKind(StrEnum):
     """How a node asks a device whether it is there; each includes NEIGHBOUR."""
 
@@ -70,8 +79,22 @@ PROBE: Final = Probe()
 
 
 @dataclass(frozen=True, slots=True)
+class LegArm:
+    """One side of a leg."""
+
+    arm: Arm
+    number: int
+    """Stands for it in packets' marks: 1 to MAX_LEG, unique among all groups."""
+    network: NetworkName
+    """On whose link it is."""
+    address: Address
+    macs: tuple[str, ...] = ()
+    """That it sends with, beside the one that it answers with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leg:
-    """A device on one network, as nodes send to it."""
+    """A device for the endpoints of one network, as nodes send to it."""
 
     number: int
     """Stands for it in packets' marks: 1 to MAX_LEG, unique among all groups."""
@@ -84,6 +107,14 @@ class Leg:
     is_up: bool = True
     is_draining: bool = False
     """It takes no new connections."""
+    outside: LegArm | None = None
+    """None: it has one arm."""
+
+    @property
+    def arms(self) -> tuple[LegArm, ...]:
+        """One or two, the inside first."""
+        inside = LegArm(Arm.INSIDE, self.number, self.network, self.address, self.macs)
+        return (inside,) if self.outside is None else (inside, self.outside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,15 @@ def seen_by(status: device_pb2.DeviceStatus) -> str:
     return f"{status.nodes_up} of {known} nodes" if known else "no node yet"
 
 
+def where(item: device_pb2.DeviceAddress) -> str:
+    """Such as "10.40.0.251 on production"; of two arms both."""
+    text = f"{item.address} on {item.network}"
+    if not item.HasField("outside"):
+        return text
+    outside = item.outside
+    return f"inside {text}, outside {outside.address} on {outside.network or item.network}"
+
+
 GROUPS: tuple[Column[device_pb2.DeviceGroupStatus], ...] = (
     Column("NAME", lambda item: item.group.name),
     Column("STATE", lambda item: "down" if item.down else "up"),
@@ -69,7 +78,7 @@ DEVICES: tuple[Column[Row], ...] = (
     Column("STATE", lambda item: enum_text.device_state(item.status.state)),
     Column(
         "ADDRESSES",
-        lambda item: ", ".join(f"{one.address} on {one.network}" for one in item.device.addresses),
+        lambda item: ", ".join(map(where, item.device.addresses)),
     ),
     Column("WEIGHT", lambda item: str(item.device.weight), right=True),
     Column("SEEN BY", lambda item: seen_by(item.status), right=True),

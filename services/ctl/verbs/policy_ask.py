@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from romana.policy.v1 import endpoint_pb2, explain_pb2, policy_pb2
+from romana.policy.v1 import device_pb2, endpoint_pb2, explain_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.rpc import connection_text
@@ -212,13 +212,19 @@ def steering_lines(item: explain_pb2.Explanation) -> list[str]:
     for one in led.devices:
         state = "up" if one.up else "down"
         drained = ", takes no new connections" if one.drain else ""
-        lines.append(
-            f"           - {one.device} ({one.address} on {one.network}): {state}{drained}"
-        )
+        lines.append(f"           - {one.device} ({_arms(one)}): {state}{drained}")
     for word, hops in (("there", led.hops), ("back", led.hops_back)):
         if hops:
             lines.append(f"           {word}: {' > '.join(hops)}")
     return lines
+
+
+def _arms(leg: device_pb2.DeviceLeg) -> str:
+    """Where a device is; of two arms both."""
+    text = f"{leg.address} on {leg.network}"
+    if not leg.HasField("outside"):
+        return text
+    return f"inside {text}, outside {leg.outside.address} on {leg.outside.network}"
 
 
 async def matrix(

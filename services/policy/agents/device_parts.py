@@ -38,7 +38,7 @@ def probe(value: Probe) -> pb.DeviceProbe:
 
 def leg(value: Leg) -> pb.DeviceLeg:
     """A device on a network."""
-    return pb.DeviceLeg(
+    message = pb.DeviceLeg(
         number=value.number,
         device=value.device,
         network=value.network,
@@ -48,3 +48,14 @@ def leg(value: Leg) -> pb.DeviceLeg:
         up=value.is_up,
         drain=value.is_draining,
     )
+    outside = value.outside
+    if outside is not None:
+        message.outside.CopyFrom(
+            pb.DeviceLegArm(
+                number=outside.number,
+                network=outside.network,
+                address=str(outside.address),
+                macs=outside.macs,
+            )
+        )
+    return message

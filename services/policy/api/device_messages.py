@@ -10,7 +10,7 @@ from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.document.fields import Findings
 from services.common.errors import InvalidInput, Violation
-from services.common.model.devices import DeviceGroupName, DeviceName, DeviceRules
+from services.common.model.devices import Arm, DeviceGroupName, DeviceName, DeviceRules
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.rules import PolicyName
 from services.common.rpc import enums
@@ -20,7 +20,7 @@ from services.policy.api.messages_out import etag
 from services.policy.checks.devices import check_device_group
 from services.policy.devices.health import LegKey, LegState, Observed, Seen, Votes, votes
 from services.policy.forms.devices import read_device_document, read_device_group
-from services.policy.model import Device, DeviceGroup
+from services.policy.model import Device, DeviceAddress, DeviceGroup
 from services.policy.store.codec_devices import StoredGroup
 from services.policy.store.entry import Entry
 
@@ -55,6 +55,7 @@ def observed(request: api.ReportDevicesRequest, now: float) -> Observed:
                 DeviceGroupName(one.group),
                 DeviceName(one.device),
                 NetworkName(one.network),
+                Arm.OUTSIDE if one.outside else Arm.INSIDE,
             ): Seen(one.up, one.reason[:MAX_REASON])
             for one in request.observations
         },
@@ -99,13 +100,22 @@ def status(
 def _device(value: Device) -> pb.Device:
     return pb.Device(
         name=value.name,
-        addresses=[
-            pb.DeviceAddress(network=one.network, address=str(one.address), macs=one.macs)
-            for one in value.addresses
-        ],
+        addresses=map(_address, value.addresses),
         weight=value.weight,
         drain=value.is_draining,
     )
+
+
+def _address(value: DeviceAddress) -> pb.DeviceAddress:
+    message = pb.DeviceAddress(network=value.network, address=str(value.address), macs=value.macs)
+    outside = value.outside
+    if outside is not None:
+        message.outside.CopyFrom(
+            pb.DeviceArm(
+                address=str(outside.address), network=outside.network or "", macs=outside.macs
+            )
+        )
+    return message
 
 
 def _status(
@@ -115,8 +125,8 @@ def _status(
     seen: Mapping[NodeName, Observed],
     now: float,
 ) -> pb.DeviceStatus:
-    """Of all its legs the worst."""
-    legs = [(device.name, one.network) for one in device.addresses]
+    """Of all its arms the worst."""
+    legs = [(device.name, one.network, arm.arm) for one in device.addresses for arm in one.arms]
     said = [votes(value.name, leg, seen, now) for leg in legs]
     held = [states.get(leg, LegState()) for leg in legs]
     worst = min(range(len(legs)), key=lambda number: (held[number].is_up, -said[number].down))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from services.common.errors import Violation
-from services.common.model.devices import DeviceGroupName, Probe, ProbeKind, WhenDown
+from services.common.model.devices import Arm, DeviceGroupName, Probe, ProbeKind, WhenDown
 from services.common.model.names import NetworkName, resource_name
+from services.common.model.network import Address
 from services.common.model.rules import MAX_PORT, Action
 from services.policy.model import (
     Device,
     DeviceAddress,
+    DeviceArm,
     DeviceGroup,
     NodeSelector,
+    PlacedArm,
     Policy,
     PolicyNetwork,
 )
@@ -69,21 +72,28 @@ def check_device_references(
         if name not in networks:
             yield Violation(f"networks[{number}]", f"there is no network {name[:80]!r}")
     taken = {
-        (one.network, one.address): (other.name, device.name)
+        (arm.network, arm.address): (other.name, device.name)
         for other in groups.values()
         if other.name != group.name
         for device in other.devices
         for one in device.addresses
+        for arm in one.arms
     }
     for number, device in enumerate(group.devices):
         for place, one in enumerate(device.addresses):
-            at = f"devices[{number}].addresses[{place}].address"
-            network = networks.get(one.network)
-            if network is not None:
-                yield from _on_network(one, network, at)
-            other = taken.get((one.network, one.address))
-            if other is not None:
-                yield Violation(at, f"device {other[1]!r} of group {other[0]!r} has it")
+            for arm in one.arms:
+                at = f"{_arm_path(number, place, arm)}.address"
+                network = networks.get(arm.network)
+                if network is not None:
+                    yield from _on_network(arm.address, network, at)
+                elif arm.network != one.network:
+                    yield Violation(
+                        f"{_arm_path(number, place, arm)}.network",
+                        f"there is no network {arm.network[:80]!r}",
+                    )
+                other = taken.get((arm.network, arm.address))
+                if other is not None:
+                    yield Violation(at, f"device {other[1]!r} of group {other[0]!r} has it")
     yield from _loop(group, groups)
 
 
@@ -136,9 +146,18 @@ def _devices(group: DeviceGroup) -> Iterator[Violation]:
             yield Violation(f"{at}.weight", f"{device.weight} is not between 1 and {MAX_WEIGHT}")
         yield from _legs(group, device, at)
         for place, one in enumerate(device.addresses):
-            if (one.network, one.address) in addresses:
-                yield Violation(f"{at}.addresses[{place}].address", f"{one.address} is there twice")
-            addresses.add((one.network, one.address))
+            for arm in one.arms:
+                if (arm.network, arm.address) in addresses:
+                    yield Violation(
+                        f"{_arm_path(number, place, arm)}.address",
+                        f"{arm.address} is there twice",
+                    )
+                addresses.add((arm.network, arm.address))
+
+
+def _arm_path(device: int, place: int, arm: PlacedArm) -> str:
+    outside = ".outside" if arm.arm is Arm.OUTSIDE else ""
+    return f"devices[{device}].addresses[{place}]{outside}"
 
 
 def _legs(group: DeviceGroup, device: Device, at: str) -> Iterator[Violation]:
@@ -152,33 +171,47 @@ def _legs(group: DeviceGroup, device: Device, at: str) -> Iterator[Violation]:
         elif one.network in seen:
             yield Violation(
                 f"{where}.network",
-                f"there is another address on {one.network!r}: a device has one there, since one "
-                "with two arms is not supported",
+                f"there is another address on {one.network!r}: a device has one there, and its "
+                "second arm is said in `outside`",
             )
         seen.add(one.network)
-        if len(one.macs) > MAX_MACS:
-            yield Violation(f"{where}.macs", f"has more than {MAX_MACS} addresses")
-        for number, mac in enumerate(one.macs):
-            if not _MAC.fullmatch(mac):
-                yield Violation(f"{where}.macs[{number}]", f"{mac[:80]!r} is not a MAC address")
+        yield from _macs(one.macs, f"{where}.macs")
+        if one.outside is not None:
+            yield from _outside(one, one.outside, f"{where}.outside")
     for network in group.networks:
         if network not in seen:
             yield Violation(f"{at}.addresses", f"has none on network {network[:80]!r}")
 
 
-def _on_network(one: DeviceAddress, network: PolicyNetwork, at: str) -> Iterator[Violation]:
-    if one.address.version != network.cidr.version:
+def _outside(one: DeviceAddress, outside: DeviceArm, at: str) -> Iterator[Violation]:
+    if outside.network is not None:
+        yield from resource_name(outside.network, f"{at}.network")
+    if outside.address.version != one.address.version:
+        yield Violation(f"{at}.address", f"is of another family than inside: {one.address}")
+    yield from _macs(outside.macs, f"{at}.macs")
+
+
+def _macs(macs: Sequence[str], at: str) -> Iterator[Violation]:
+    if len(macs) > MAX_MACS:
+        yield Violation(at, f"has more than {MAX_MACS} addresses")
+    for number, mac in enumerate(macs):
+        if not _MAC.fullmatch(mac):
+            yield Violation(f"{at}[{number}]", f"{mac[:80]!r} is not a MAC address")
+
+
+def _on_network(address: Address, network: PolicyNetwork, at: str) -> Iterator[Violation]:
+    if address.version != network.cidr.version:
         yield Violation(at, f"is of another family than network {network.name!r}")
-    elif network.is_onlink and one.address not in network.cidr:
-        yield Violation(at, f"{one.address} is outside of network {network.name!r}: {network.cidr}")
-    elif not network.is_onlink and one.address in network.cidr:
+    elif network.is_onlink and address not in network.cidr:
+        yield Violation(at, f"{address} is outside of network {network.name!r}: {network.cidr}")
+    elif not network.is_onlink and address in network.cidr:
         yield Violation(
             at,
-            f"{one.address} is inside {network.cidr}, whose addresses are behind nodes: a device's "
+            f"{address} is inside {network.cidr}, whose addresses are behind nodes: a device's "
             "is on the link",
         )
-    if one.address.is_multicast or one.address.is_unspecified or one.address.is_loopback:
-        yield Violation(at, f"{one.address} is no machine's")
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
+        yield Violation(at, f"{address} is no machine's")
 
 
 def _probe(probe: Probe) -> Iterator[Violation]:

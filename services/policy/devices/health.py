@@ -1,8 +1,9 @@
 """Says which devices are up, by what nodes see: one word for all nodes. Pure.
 
-A leg (a device on one network) is down when as many nodes say so as the quorum, of those that have
-said anything lately. It goes down at once. It comes back at once, too, unless it has gone down
-often within the last minutes: then it is held down, the longer the more often.
+An arm of a device is down when as many nodes say so as the quorum, of those that have said anything
+lately; a device of which one arm is down takes no traffic by the other. It goes down at once. It
+comes back at once, too, unless it has gone down often within the last minutes: then it is held
+down, the longer the more often.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.common.model.devices import DeviceGroupName, DeviceName, DeviceRules, Leg
+from services.common.model.devices import (
+    Arm,
+    DeviceGroupName,
+    DeviceName,
+    DeviceRules,
+    Leg,
+    LegArm,
+)
 from services.common.model.names import NetworkName, NodeName
-from services.policy.model import DeviceGroup
+from services.policy.model import Device, DeviceAddress, DeviceGroup
 
 REPORT_SECONDS: Final = 20.0
 """A node that sees no change says so again after this time at the latest."""
@@ -27,7 +35,8 @@ HOLD_SECONDS: Final = 10.0
 """For how long it is held down the next time; then twice as long, and so on."""
 HOLD_MOST: Final = 300.0
 
-LegKey = tuple[DeviceName, NetworkName]
+LegKey = tuple[DeviceName, NetworkName, Arm]
+"""An arm of a device, for the endpoints of a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Observed:
 
     at: float
     """When it said so: Unix time in seconds."""
-    legs: Mapping[tuple[DeviceGroupName, DeviceName, NetworkName], Seen]
+    legs: Mapping[tuple[DeviceGroupName, DeviceName, NetworkName, Arm], Seen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,8 @@ def votes(
             up += 1
         else:
             down += 1
-            reason = reason or f"{node}: {seen.reason}"
+            where = f"{key[2]}, " if key[2] is Arm.OUTSIDE else ""
+            reason = reason or f"{node}: {where}{seen.reason}"
     return Votes(up, down, reason)
 
 
@@ -106,10 +116,11 @@ def decide(
 
 
 def legs_of(group: DeviceGroup) -> Iterable[LegKey]:
-    """All legs, in order."""
+    """All arms of all legs, in order."""
     for device in group.devices:
         for one in device.addresses:
-            yield device.name, one.network
+            for arm in one.arms:
+                yield device.name, one.network, arm.arm
 
 
 def due(states: Mapping[LegKey, LegState], now: float) -> float | None:
@@ -146,19 +157,10 @@ def rules_of(
 ) -> DeviceRules:
     """A group as nodes use it."""
     legs = tuple(
-        Leg(
-            numbers[device.name, one.network],
-            device.name,
-            one.network,
-            one.address,
-            one.macs,
-            device.weight,
-            is_up=states.get((device.name, one.network), LegState()).is_up,
-            is_draining=device.is_draining,
-        )
+        _leg(device, one, numbers, states)
         for device in group.devices
         for one in device.addresses
-        if (device.name, one.network) in numbers
+        if all((device.name, one.network, arm.arm) in numbers for arm in one.arms)
     )
     return DeviceRules(
         group.name,
@@ -168,6 +170,37 @@ def rules_of(
         group.when_down,
         group.next,
         group.on_loss,
+    )
+
+
+def _leg(
+    device: Device,
+    one: DeviceAddress,
+    numbers: Mapping[LegKey, int],
+    states: Mapping[LegKey, LegState],
+) -> Leg:
+    inside, *others = (
+        LegArm(
+            arm.arm,
+            numbers[device.name, one.network, arm.arm],
+            arm.network,
+            arm.address,
+            arm.macs,
+        )
+        for arm in one.arms
+    )
+    return Leg(
+        inside.number,
+        device.name,
+        inside.network,
+        inside.address,
+        inside.macs,
+        device.weight,
+        is_up=all(
+            states.get((device.name, one.network, arm.arm), LegState()).is_up for arm in one.arms
+        ),
+        is_draining=device.is_draining,
+        outside=others[0] if others else None,
     )
 
 

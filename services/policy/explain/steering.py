@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from services.common.model.devices import DeviceGroupName, DeviceRules, Leg, WhenDown
+from services.common.model.devices import Arm, DeviceGroupName, DeviceRules, Leg, WhenDown
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.rules import Action, Direction, PolicyName
 from services.policy.explain.path import End, network_of
@@ -84,9 +84,10 @@ def _led(
     there: tuple[str, ...]
     ends = _place(source), _place(destination)
     if outcome is Outcome.STEERED:
-        mine = _place(own)
-        there = (*dict.fromkeys((ends[0], mine)), f"group {name}", ends[1])
-        back = tuple(reversed(there))
+        mine, arms = _place(own), _arms(legs, direction)
+        before = tuple(dict.fromkeys((ends[0], mine)))
+        there = (*before, f"group {name}{arms.there}", ends[1])
+        back = (ends[1], f"group {name}{arms.back}", *reversed(before))
     else:
         there = back = ()
         if outcome is Outcome.OPEN:
@@ -130,6 +131,21 @@ def taking(
         following = group.next
     last = groups.get(name)
     return name, () if last is None else last.legs, Outcome.CLOSED
+
+
+@dataclass(frozen=True, slots=True)
+class _Arms:
+    """By which arms a group is passed, for people; nothing to say of those with one."""
+
+    there: str = ""
+    back: str = ""
+
+
+def _arms(legs: Sequence[Leg], direction: Direction) -> _Arms:
+    if not any(leg.outside for leg in legs):
+        return _Arms()
+    out, home = f", {Arm.INSIDE} to {Arm.OUTSIDE}", f", {Arm.OUTSIDE} to {Arm.INSIDE}"
+    return _Arms(out, home) if direction is Direction.EGRESS else _Arms(home, out)
 
 
 def _describe(

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from services.common.model.devices import (
+    Arm,
     DeviceGroupName,
     DeviceName,
     OnLoss,
@@ -18,9 +19,10 @@ from services.common.model.devices import (
     WhenDown,
 )
 from services.common.model.names import NetworkName
+from services.common.model.network import Address
 from services.common.records.errors import RecordError
 from services.policy.devices.health import LegKey, LegState, Observed, Seen
-from services.policy.model import Device, DeviceAddress, DeviceGroup
+from services.policy.model import Device, DeviceAddress, DeviceArm, DeviceGroup
 
 T = TypeVar("T")
 
@@ -33,13 +35,23 @@ class StoredGroup:
     numbers: Mapping[LegKey, int]
 
 
+class ArmDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The outside of a device with two arms."""
+
+    address: str
+    number: int
+    network: str = ""
+    macs: tuple[str, ...] = ()
+
+
 class AddressDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device on a network."""
+    """A device for the endpoints of a network."""
 
     network: str
     address: str
     number: int
     macs: tuple[str, ...] = ()
+    outside: ArmDocument | None = None
 
 
 class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,7 +88,7 @@ class GroupDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StateDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What holds of a leg."""
+    """What holds of an arm."""
 
     device: str
     network: str
@@ -84,16 +96,18 @@ class StateDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     since: float = 0.0
     falls: tuple[float, ...] = ()
     held_until: float = 0.0
+    arm: Arm = Arm.INSIDE
 
 
 class SeenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a node sees of a leg."""
+    """What a node sees of an arm."""
 
     group: str
     device: str
     network: str
     up: bool
     reason: str = ""
+    arm: Arm = Arm.INSIDE
 
 
 class ObservedDocument(msgspec.Struct, frozen=True):
@@ -118,15 +132,7 @@ def encode_group(stored: StoredGroup) -> bytes:
             tuple(
                 DeviceDocument(
                     device.name,
-                    tuple(
-                        AddressDocument(
-                            one.network,
-                            str(one.address),
-                            stored.numbers[device.name, one.network],
-                            one.macs,
-                        )
-                        for one in device.addresses
-                    ),
+                    tuple(_address_document(stored, device.name, one) for one in device.addresses),
                     device.weight,
                     device.is_draining,
                 )
@@ -144,6 +150,33 @@ def encode_group(stored: StoredGroup) -> bytes:
     )
 
 
+def _address_document(
+    stored: StoredGroup, device: DeviceName, one: DeviceAddress
+) -> AddressDocument:
+    outside = None
+    if one.outside is not None:
+        outside = ArmDocument(
+            str(one.outside.address),
+            stored.numbers[device, one.network, Arm.OUTSIDE],
+            one.outside.network or "",
+            one.outside.macs,
+        )
+    return AddressDocument(
+        one.network,
+        str(one.address),
+        stored.numbers[device, one.network, Arm.INSIDE],
+        one.macs,
+        outside,
+    )
+
+
+def _address(text: str) -> Address:
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise RecordError(f"not a group of devices: {error}") from error
+
+
 def decode_group(name: DeviceGroupName, document: bytes) -> StoredGroup:
     """Reads a group; raises RecordError."""
     record = _decode(_groups, document, "a group of devices")
@@ -152,12 +185,17 @@ def decode_group(name: DeviceGroupName, document: bytes) -> StoredGroup:
     for device in record.devices:
         addresses = []
         for one in device.addresses:
-            try:
-                address = ip_address(one.address)
-            except ValueError as error:
-                raise RecordError(f"not a group of devices: {error}") from error
-            addresses.append(DeviceAddress(NetworkName(one.network), address, one.macs))
-            numbers[DeviceName(device.name), NetworkName(one.network)] = one.number
+            name_, network = DeviceName(device.name), NetworkName(one.network)
+            outside = None
+            if one.outside is not None:
+                outside = DeviceArm(
+                    _address(one.outside.address),
+                    NetworkName(one.outside.network) if one.outside.network else None,
+                    one.outside.macs,
+                )
+                numbers[name_, network, Arm.OUTSIDE] = one.outside.number
+            addresses.append(DeviceAddress(network, _address(one.address), one.macs, outside))
+            numbers[name_, network, Arm.INSIDE] = one.number
         devices.append(
             Device(DeviceName(device.name), tuple(addresses), device.weight, device.draining)
         )
@@ -184,8 +222,8 @@ def encode_states(states: Mapping[LegKey, LegState]) -> bytes:
     """The document to store."""
     return _encoder.encode(
         tuple(
-            StateDocument(device, network, one.is_up, one.since, one.falls, one.held_until)
-            for (device, network), one in states.items()
+            StateDocument(device, network, one.is_up, one.since, one.falls, one.held_until, arm)
+            for (device, network, arm), one in states.items()
         )
     )
 
@@ -193,7 +231,7 @@ def encode_states(states: Mapping[LegKey, LegState]) -> bytes:
 def decode_states(document: bytes) -> Mapping[LegKey, LegState]:
     """Reads what holds of a group's legs; raises RecordError."""
     return {
-        (DeviceName(one.device), NetworkName(one.network)): LegState(
+        (DeviceName(one.device), NetworkName(one.network), one.arm): LegState(
             one.up, one.since, one.falls, one.held_until
         )
         for one in _decode(_states, document, "the state of devices")
@@ -206,8 +244,8 @@ def encode_observed(observed: Observed) -> bytes:
         ObservedDocument(
             observed.at,
             tuple(
-                SeenDocument(*key, seen.is_up, seen.reason)
-                for key, seen in sorted(observed.legs.items())
+                SeenDocument(group, device, network, seen.is_up, seen.reason, arm)
+                for (group, device, network, arm), seen in sorted(observed.legs.items())
             ),
         )
     )
@@ -219,9 +257,12 @@ def decode_observed(document: bytes) -> Observed:
     return Observed(
         record.at,
         {
-            (DeviceGroupName(one.group), DeviceName(one.device), NetworkName(one.network)): Seen(
-                one.up, one.reason
-            )
+            (
+                DeviceGroupName(one.group),
+                DeviceName(one.device),
+                NetworkName(one.network),
+                one.arm,
+            ): Seen(one.up, one.reason)
             for one in record.legs
         },
     )

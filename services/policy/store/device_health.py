@@ -76,12 +76,13 @@ class DeviceHealth:
             Compare(keys.device_group(name), Field.MOD, Relation.EQUAL, feed.groups[name].revision),
         )
         if await self._store.write({key: codec_devices.encode_states(states)}, *still):
-            for (device, network), state in states.items():
-                had = before.get((device, network))
+            for (device, network, arm), state in states.items():
+                had = before.get((device, network, arm))
                 if had is not None and had.is_up != state.is_up:
                     log.warning(
                         "device_up" if state.is_up else "device_down",
                         group=name,
                         device=device,
                         network=network,
+                        arm=arm,
                     )

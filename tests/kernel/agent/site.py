@@ -91,9 +91,10 @@ class Site:
         nodad = " nodad" if ":" in address else ""
         namespace.run(f"ip addr add {address} dev {interface}{nodad}")
 
-    def attach(self, namespace: Namespace, net: str, number: int) -> str:
-        """Plugs a namespace into a network; returns its interface."""
-        interface, port = f"e-{net}", f"{namespace.name[-4:]}-{net}"
+    def attach(self, namespace: Namespace, net: str, number: int, again: str = "") -> str:
+        """Plugs a namespace into a network; returns its interface. `again`: distinguishes the
+        second one to the same network."""
+        interface, port = f"e-{net}{again}", f"{namespace.name[-4:]}-{net}{again}"
         namespace.link(self.router, interface, port)
         self.router.run(f"ip link set {port} master br-{net}")
         self.address(namespace, interface, f"{self.nets[net].host(number)}/{self.nets[net].length}")

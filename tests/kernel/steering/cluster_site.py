@@ -9,7 +9,7 @@ import socket
 import subprocess
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from romana.agent.v1 import agent_service_pb2 as api
@@ -83,6 +83,15 @@ class Firewall:
         words = inside(self.cluster.path(self.name), command.split())
         done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
         return done.stdout
+
+    @contextlib.contextmanager
+    def owning(self, address: str) -> Iterator[None]:
+        """With another address."""
+        self.run(f"ip addr add {address}/24 dev {self.interface}")
+        try:
+            yield
+        finally:
+            self.run(f"ip addr del {address}/24 dev {self.interface}")
 
     def set_loose(self, *, loose: bool) -> None:
         """Whether it takes connections of which it did not see the beginning."""

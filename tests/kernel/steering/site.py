@@ -13,7 +13,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,10 +26,12 @@ from services.agent.rules.enforce import Enforcement
 from services.agent.rules.firewall import Firewall
 from services.agent.rules.resources import NetworkRules, Resource
 from services.common.model.devices import (
+    Arm,
     DeviceGroupName,
     DeviceName,
     DeviceRules,
     Leg,
+    LegArm,
     WhenDown,
 )
 from services.common.model.failsafe import Failsafe
@@ -55,6 +57,7 @@ NETS = {
     "a": Net("a", "10.1.0.0/16", "10.1.0.0/16", Mode.ONLINK),
     "b": Net("b", "10.2.0.0/16", "10.2.0.0/16", Mode.ONLINK),
     "six": Net("six", "fd01::/112", "fd01::/112", Mode.ONLINK),
+    "six_b": Net("six_b", "fd02::/112", "fd02::/112", Mode.ONLINK),
 }
 
 
@@ -64,27 +67,32 @@ class Device:
 
     name: str
     home: Namespace
-    legs: dict[str, tuple[int, Address, str]]
-    """Number, address and MAC address by network."""
-    wires: list[socket.socket] = field(default_factory=list)
+    arms: dict[str, tuple[str, Address, str]]
+    """Network, address and MAC address by interface."""
+    wires: dict[str, socket.socket] = field(default_factory=dict)
+    """By interface."""
+    came: dict[str, set[str]] = field(default_factory=dict)
+    """Source addresses of what came, by interface."""
 
     def seen(self) -> Counter[Flow]:
         """Packets that came to it since the last time, by protocol, source and destination."""
         found: Counter[Flow] = Counter()
-        for wire in self.wires:
-            found += incoming(wire)
+        for interface, wire in self.wires.items():
+            here = incoming(wire)
+            self.came.setdefault(interface, set()).update(source for _, source, _ in here)
+            found += here
         return found
 
     def invalid(self) -> int:
         return invalid(self.home.run(LIST_COUNTERS))
 
     def kill(self) -> None:
-        for net in self.legs:
-            self.home.run(f"ip link set e-{net} down")
+        for interface in self.arms:
+            self.home.run(f"ip link set {interface} down")
 
     def revive(self) -> None:
-        for net in self.legs:
-            self.home.run(f"ip link set e-{net} up")
+        for interface in self.arms:
+            self.home.run(f"ip link set {interface} up")
 
 
 @dataclass
@@ -104,13 +112,49 @@ class Fleet:
         self.group = DeviceRules(GROUP, ())
 
     def device(self, name: str, number: int, *nets: str) -> Device:
-        home = self.made.new(name)
+        """With one arm on each network."""
+        device = self._device(name, [(net, number, "") for net in nets])
         for net in nets:
-            self.site.attach(home, net, number)
+            device.home.run(f"ip route add default via {NETS[net].gateway} dev e-{net} metric 9")
+        for net, address, _ in device.arms.values():
+            self._lead(Leg(self._numbers(), DeviceName(name), NetworkName(net), address))
+        return device
+
+    def two_armed(
+        self, name: str, number: int, *nets: tuple[str, str], by: int | None = None
+    ) -> Device:
+        """With an inside and an outside for the endpoints of each inside's network: what comes in
+        by one leaves by the other, on whose link it takes everything to be; or, of what leaves by
+        the outside, behind the node of that number."""
+        pairs = [((one, number, ""), (other, number + 1, "o")) for one, other in nets]
+        device = self._device(name, [arm for pair in pairs for arm in pair])
+        for place, pair in enumerate(pairs):
+            inside, outside = (f"e-{net}{again}" for net, _, again in pair)
+            for table, (come, leave) in enumerate(
+                ((inside, outside), (outside, inside)), 100 + 2 * place
+            ):
+                family = "-6" if ":" in NETS[pair[0][0]].cidr else "-4"
+                device.home.run(f"ip {family} rule add iif {come} lookup {table} pref {table}")
+                hop = "" if by is None or leave is inside else f"via {NETS[pair[1][0]].host(by)} "
+                device.home.run(f"ip {family} route add default {hop}dev {leave} table {table}")
+            (net, address, _), (other, far, _) = device.arms[inside], device.arms[outside]
+            first = self._numbers()
+            far_arm = LegArm(Arm.OUTSIDE, first + 1, NetworkName(other), far)
+            leg = Leg(first, DeviceName(name), NetworkName(net), address, outside=far_arm)
+            self._lead(leg)
+        return device
+
+    def _device(self, name: str, places: Sequence[tuple[str, int, str]]) -> Device:
+        """A firewall with interfaces to networks: their names, its numbers there, and what
+        distinguishes a second interface to the same one."""
+        home = self.made.new(name)
+        interfaces = {self.site.attach(home, *place): place for place in places}
         home.sysctl("net.ipv4.ip_forward", 1)
         home.sysctl("net.ipv6.conf.all.forwarding", 1)
-        for where in ("all", *(f"e-{net}" for net in nets)):
+        for where in ("all", *interfaces):
             home.sysctl(f"net.ipv4.conf.{where}.send_redirects", 0)
+            home.sysctl(f"net.ipv4.conf.{where}.arp_ignore", 1)
+            home.sysctl(f"net.ipv4.conf.{where}.arp_announce", 2)
         home.run("nft -f -", stdin=FIREWALL)
         home.sysctl(LOOSE, 0)
         links = {item["ifname"]: item for item in json.loads(home.run("ip -j link show"))}
@@ -118,29 +162,26 @@ class Fleet:
             name,
             home,
             {
-                net: (
-                    1 + len(self.group.legs) + place,
+                interface: (
+                    net,
                     ipaddress.ip_address(NETS[net].host(number)),
-                    links[f"e-{net}"]["address"],
+                    links[interface]["address"],
                 )
-                for place, net in enumerate(nets)
+                for interface, (net, number, _) in interfaces.items()
             },
         )
-        for net in nets:
-            home.run(f"ip route add default via {NETS[net].gateway} dev e-{net} metric 9")
-            device.wires.append(home.call(lambda net=net: capture(f"e-{net}")))  # type: ignore[misc]
+        for interface in interfaces:
+            wire = home.call(lambda interface=interface: capture(interface))  # type: ignore[misc]
+            device.wires[interface] = wire
         self.devices.append(device)
-        self.group = replace(
-            self.group,
-            legs=(
-                *self.group.legs,
-                *(
-                    Leg(leg, DeviceName(name), NetworkName(net), address)
-                    for net, (leg, address, _) in device.legs.items()
-                ),
-            ),
-        )
         return device
+
+    def _numbers(self) -> int:
+        """The next one of an arm."""
+        return 1 + sum(len(leg.arms) for leg in self.group.legs)
+
+    def _lead(self, leg: Leg) -> None:
+        self.group = replace(self.group, legs=(*self.group.legs, leg))
 
     def node(self, name: str, number: int, **prefixes: str) -> Agent:
         made = self.agents[name] = Agent(self, self.site.node(name, number, prefixes))
@@ -153,7 +194,7 @@ class Fleet:
             {
                 (NetworkName(net), address): mac
                 for device in self.devices
-                for net, (_, address, mac) in device.legs.items()
+                for net, address, mac in device.arms.values()
             },
         )
 
@@ -185,7 +226,7 @@ class Fleet:
                 yield self
             finally:
                 for device in self.devices:
-                    for wire in device.wires:
+                    for wire in device.wires.values():
                         wire.close()
 
     async def settle(self) -> None:
@@ -258,7 +299,11 @@ class Agent:
         folder.mkdir()
         async with self.node.running(folder) as self.reconciler:
             self.reconciler.set_devices(
-                [DeviceWay(leg.number, leg.network, leg.address) for leg in self.fleet.group.legs]
+                [
+                    DeviceWay(arm.number, arm.network, arm.address, leg.network)
+                    for leg in self.fleet.group.legs
+                    for arm in leg.arms
+                ]
             )
             failures = await self.reconciler.reached()
             assert not failures, failures

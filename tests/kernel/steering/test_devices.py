@@ -27,6 +27,7 @@ from tests.kernel.steering.cluster_site import (
 from tests.kernel.steering.firewall import Flow, heard, incoming
 
 TCP = socket.IPPROTO_TCP
+OUTSIDE = "10.78.0.244"
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -164,6 +165,35 @@ async def test_no_packet_goes_another_way_without_agent_and_policy(site: Site) -
             assert device.invalid() == 0
 
 
+async def test_of_a_device_with_two_arms_both_are_asked(site: Site) -> None:
+    here, there = site.addresses["ask"], site.addresses["web"]
+    firewall = site.firewall("fw-1")
+    one = {"network": "pods", "address": "10.78.0.241", "outside": {"address": OUTSIDE}}
+    with firewall.owning(OUTSIDE):
+        await site.group(devices=[{"name": "fw-1", "addresses": [one]}])
+        await site.become("up", "fw-1")
+        async with Server(site, "web", PORT):
+            client = Client(site, "web", PORT)
+            with contextlib.closing(client):
+                assert await client.connect()
+                assert await client.talk()
+        seen = firewall.seen()
+        assert seen[TCP, here, there]
+        assert seen[TCP, there, here]
+        assert firewall.invalid() == 0
+        connection = {
+            "source": {"endpoint": "ask"},
+            "destination": {"endpoint": "web"},
+            "port": PORT,
+        }
+        asked = await site.driver.call("Explain", {"connection": connection})
+        led = asked["explanations"][0]["steering"]
+        assert led["devices"][0]["outside"]["address"] == OUTSIDE
+        assert "group firewalls, outside to inside" in led["hops"]
+    await site.become("down", "fw-1")
+    assert "outside" in (await site.reasons())["fw-1"]
+
+
 async def test_a_connection_goes_directly_when_its_rule_is_gone(site: Site) -> None:
     async with Server(site, "web", PORT):
         client = Client(site, "web", PORT)
@@ -206,6 +236,23 @@ async def test_a_drained_device_keeps_its_connections(site: Site) -> None:
         ({"whenDown": "DEVICE_WHEN_DOWN_NEXT", "next": "none"}, "group.next"),
         ({"devices": [_device("10.79.0.1")]}, "group.devices[0].addresses[0].address"),
         ({"devices": [_device("10.78.0.241", "10.78.0.242")]}, "addresses[1].network"),
+        (
+            {
+                "devices": [
+                    {
+                        "name": "x",
+                        "addresses": [
+                            {
+                                "network": "pods",
+                                "address": "10.78.0.241",
+                                "outside": {"address": "10.79.0.1"},
+                            }
+                        ],
+                    }
+                ]
+            },
+            "group.devices[0].addresses[0].outside.address",
+        ),
     ],
 )
 async def test_what_is_wrong_is_refused_with_its_place(

@@ -5,12 +5,14 @@ from ipaddress import ip_network
 import pytest
 
 from services.common.errors import InvalidInput
-from services.common.model.devices import DeviceGroupName, OnLoss, ProbeKind, WhenDown
+from services.common.model.devices import Arm, DeviceGroupName, OnLoss, ProbeKind, WhenDown
 from services.common.model.names import NetworkName
 from services.policy.checks.devices import check_device_references
+from services.policy.devices.health import legs_of
 from services.policy.forms.devices import read_device_document
 from services.policy.forms.documents import read_document
 from services.policy.model import DeviceGroup, PolicyNetwork
+from services.policy.store.codec_devices import StoredGroup, decode_group, encode_group
 
 TEXT = """
 name: firewalls
@@ -90,7 +92,7 @@ def test_what_is_wrong_is_refused_with_its_place(change: tuple[str, str], path: 
 
 def test_a_device_has_one_address_on_a_network() -> None:
     text = TEXT.replace("address: 10.0.0.2}", "address: 10.0.0.2}, {network: a, address: 10.0.0.3}")
-    with pytest.raises(InvalidInput, match="two arms"):
+    with pytest.raises(InvalidInput, match="second arm"):
         read(text)
 
 
@@ -110,7 +112,69 @@ def test_a_device_is_on_its_network(network: str, address: str, *, is_right: boo
         f"name: g\nnetworks: [{network}]\n"
         f"devices: [{{name: x, addresses: [{{network: {network}, address: '{address}'}}]}}]"
     )
-    assert list(check_device_references(found, NETWORKS, {})) is not is_right
+    assert bool(list(check_device_references(found, NETWORKS, {}))) is not is_right
+
+
+def two_armed(outside: str) -> DeviceGroup:
+    return read(
+        "name: g\nnetworks: [a]\ndevices:\n"
+        "  - {name: one, addresses: [{network: a, address: 10.0.0.8}]}\n"
+        f"  - {{name: x, addresses: [{{network: a, address: 10.0.0.9, outside: {outside}}}]}}"
+    )
+
+
+def test_a_device_may_have_two_arms() -> None:
+    found = two_armed('{network: r, address: 192.168.0.9, macs: ["02:00:00:00:00:0a"]}')
+    assert not list(check_device_references(found, NETWORKS, {}))
+    inside, outside = found.devices[1].addresses[0].arms
+    assert (inside.arm, inside.network, str(inside.address)) == (Arm.INSIDE, "a", "10.0.0.9")
+    assert (outside.arm, outside.network, outside.macs) == (
+        Arm.OUTSIDE,
+        "r",
+        ("02:00:00:00:00:0a",),
+    )
+    _, same = two_armed("{address: 10.0.0.10}").devices[1].addresses[0].arms
+    assert same.network == "a"
+
+
+@pytest.mark.parametrize(
+    ("outside", "path"),
+    [
+        ("{network: r}", "address"),
+        ("{address: 10.0.0.9}", "address"),
+        ("{address: 10.0.0.8}", "address"),
+        ("{address: 'fd00::9'}", "address"),
+        ("{address: 10.0.0.300}", "address"),
+        ("{address: 10.0.0.10, network: 'A b'}", "network"),
+        ("{address: 10.0.0.10, macs: [x]}", "macs[0]"),
+        ("{address: 10.0.0.10, weight: 2}", "weight"),
+    ],
+)
+def test_a_second_arm_that_is_wrong_is_refused_with_its_place(outside: str, path: str) -> None:
+    with pytest.raises(InvalidInput) as wrong:
+        two_armed(outside)
+    assert f"devices[1].addresses[0].outside.{path}" in {one.path for one in wrong.value.violations}
+
+
+@pytest.mark.parametrize(
+    ("outside", "path"),
+    [
+        ("{address: 10.9.0.9}", "address"),
+        ("{address: 10.1.0.9, network: r}", "address"),
+        ("{address: 10.9.0.9, network: none}", "network"),
+    ],
+)
+def test_a_second_arm_is_on_its_network(outside: str, path: str) -> None:
+    (problem,) = check_device_references(two_armed(outside), NETWORKS, {})
+    assert problem.path == f"devices[1].addresses[0].outside.{path}"
+
+
+def test_a_group_is_stored_whole() -> None:
+    found = two_armed("{network: r, address: 192.168.0.9}")
+    numbers = {key: number for number, key in enumerate(legs_of(found), 1)}
+    stored = StoredGroup(found, numbers)
+    assert len(numbers) == 3
+    assert decode_group(found.name, encode_group(stored)) == stored
 
 
 def test_what_comes_next_must_not_come_back() -> None:

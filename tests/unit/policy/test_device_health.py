@@ -5,12 +5,13 @@ from ipaddress import ip_address
 
 import pytest
 
-from services.common.model.devices import DeviceGroupName, DeviceName, Probe
+from services.common.model.devices import Arm, DeviceGroupName, DeviceName, Probe
 from services.common.model.names import NetworkName, NodeName
 from services.policy.devices.health import (
     FREE_FALLS,
     HOLD_SECONDS,
     STALE_SECONDS,
+    LegKey,
     LegState,
     Observed,
     Seen,
@@ -18,16 +19,16 @@ from services.policy.devices.health import (
     due,
     rules_of,
 )
-from services.policy.model import Device, DeviceAddress, DeviceGroup
+from services.policy.model import Device, DeviceAddress, DeviceArm, DeviceGroup
 
 NET = NetworkName("net")
-ONE, TWO = (DeviceName("one"), NET), (DeviceName("two"), NET)
+ONE, TWO = ((DeviceName(name), NET, Arm.INSIDE) for name in ("one", "two"))
 GROUP = DeviceGroup(
     DeviceGroupName("g"),
     (NET,),
     tuple(
         Device(name, (DeviceAddress(NET, ip_address(f"10.0.0.{number}")),))
-        for number, (name, _) in enumerate((ONE, TWO), 1)
+        for number, (name, *_) in enumerate((ONE, TWO), 1)
     ),
 )
 NUMBERS = {ONE: 1, TWO: 2}
@@ -103,9 +104,33 @@ def test_one_that_flaps_is_held_down_longer_and_longer() -> None:
     ],
 )
 def test_a_group_is_down_below_its_threshold(
-    down: tuple[tuple[DeviceName, NetworkName], ...], percent: int, *, is_down: bool
+    down: tuple[LegKey, ...], percent: int, *, is_down: bool
 ) -> None:
     group = replace(GROUP, threshold_percent=percent)
     rules = rules_of(group, NUMBERS, {key: LegState(is_up=False) for key in down})
     assert rules.is_down is is_down
     assert [leg.is_up for leg in rules.legs] == [key not in down for key in (ONE, TWO)]
+
+
+def test_a_device_of_which_one_arm_is_down_takes_no_traffic() -> None:
+    device = GROUP.devices[0]
+    outside = DeviceArm(ip_address("10.1.0.1"), NetworkName("other"))
+    (one,) = device.addresses
+    two = replace(device, addresses=(replace(one, outside=outside),))
+    group = replace(GROUP, devices=(two,))
+    far = (device.name, NET, Arm.OUTSIDE)
+    said = {
+        NodeName("a"): Observed(
+            NOW, {(group.name, *ONE): Seen(is_up=True), (group.name, *far): Seen(is_up=False)}
+        )
+    }
+    states = decide(group, said, {}, NOW)
+    assert (states[ONE].is_up, states[far].is_up) == (True, False)
+    numbers = {ONE: 1, far: 2}
+    assert rules_of(group, numbers, states).is_down
+    (leg,) = rules_of(group, numbers, {}).legs
+    assert leg.is_up
+    assert [(arm.arm, arm.number, arm.network) for arm in leg.arms] == [
+        (Arm.INSIDE, 1, NET),
+        (Arm.OUTSIDE, 2, "other"),
+    ]

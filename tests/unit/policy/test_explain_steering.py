@@ -6,10 +6,12 @@ from ipaddress import ip_address
 import pytest
 
 from services.common.model.devices import (
+    Arm,
     DeviceGroupName,
     DeviceName,
     DeviceRules,
     Leg,
+    LegArm,
     WhenDown,
 )
 from services.common.model.names import EndpointName, NetworkName
@@ -55,6 +57,16 @@ def test_the_rule_the_group_its_devices_and_both_ways_are_named() -> None:
     assert (led.outcome, led.node) == (Outcome.STEERED, "n1")
     assert led.there == ("node n2", "node n1", "group first", "node n1")
     assert led.back == tuple(reversed(led.there))
+
+
+def test_of_devices_with_two_arms_both_ways_say_by_which() -> None:
+    (leg,) = group(FIRST, 1).legs
+    outside = LegArm(Arm.OUTSIDE, 2, NetworkName("b"), ip_address("10.1.9.1"))
+    both = DeviceRules(FIRST, (replace(leg, outside=outside),))
+    led = asked(made(both), "front", "web-2", 443).steering
+    assert led is not None
+    assert led.there == ("node n2", "node n1", "group first, outside to inside", "node n1")
+    assert led.back == ("node n1", "group first, inside to outside", "node n1", "node n2")
 
 
 def test_what_no_rule_leads_goes_directly() -> None:

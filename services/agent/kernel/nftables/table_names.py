@@ -10,9 +10,11 @@
     b4-HASH, b6-HASH        prefixes; p-HASH: ports
     c-HASH                  counter of a rule of a policy
     ve-HASH, vi-HASH        which device egress or ingress leads to; vr-HASH: of a rule set
-    via-e-HASH, via-i-HASH  a group of devices; via-HASH: on one network; lost-HASH: for replies
-    pinned-, shares-HASH    maps of these
-    from-, to-, pin-, guard-leg-N, leg-N     of a device's leg
+    via-e-HASH, via-i-HASH  a group of devices
+    via-, lost-e-HASH, ...  the same for one network; lost: for replies whose device is down
+    pinned-, shares-e-HASH  maps of these
+    from-, to-, guard-leg-N of a device's arm; pin-leg-N-e, -i: where connections begin
+    leg-N                   counter of a device
     led-HASH                counter of a rule that leads through devices
 
 Nothing depends on the order in which things came: an agent that starts finds what is there.
@@ -124,28 +126,28 @@ def entry(group: DeviceGroupName, direction: Direction) -> str:
     return f"via-{direction.value[0]}-{digest(group)}"
 
 
-def through(group: DeviceGroupName, network: NetworkName) -> str:
-    """Chain of a group on one network."""
-    return f"via-{digest(group, network)}"
+def through(group: DeviceGroupName, network: NetworkName, direction: Direction) -> str:
+    """Chain of a group for one network, and rules of one direction."""
+    return f"via-{direction.value[0]}-{digest(group, network)}"
 
 
-def lost(group: DeviceGroupName, network: NetworkName) -> str:
+def lost(group: DeviceGroupName, network: NetworkName, direction: Direction) -> str:
     """Chain of replies whose device is down."""
-    return f"lost-{digest(group, network)}"
+    return f"lost-{direction.value[0]}-{digest(group, network)}"
 
 
-def pinned(group: DeviceGroupName, network: NetworkName) -> str:
+def pinned(group: DeviceGroupName, network: NetworkName, direction: Direction) -> str:
     """Map from connections' marks to their devices."""
-    return f"pinned-{digest(group, network)}"
+    return f"pinned-{direction.value[0]}-{digest(group, network)}"
 
 
-def shares(group: DeviceGroupName, network: NetworkName) -> str:
+def shares(group: DeviceGroupName, network: NetworkName, direction: Direction) -> str:
     """Map from shares to devices."""
-    return f"shares-{digest(group, network)}"
+    return f"shares-{direction.value[0]}-{digest(group, network)}"
 
 
 def from_leg(number: int) -> str:
-    """Chain of what comes from a device."""
+    """Chain of what comes from a device's arm."""
     return f"from-leg-{number}"
 
 
@@ -154,9 +156,9 @@ def to_leg(number: int) -> str:
     return f"to-leg-{number}"
 
 
-def pin_leg(number: int) -> str:
-    """Chain of connections that get it."""
-    return f"pin-leg-{number}"
+def pin_leg(number: int, direction: Direction) -> str:
+    """Chain of connections that get the device, by a rule of that direction."""
+    return f"pin-leg-{number}-{direction.value[0]}"
 
 
 def guard_leg(number: int) -> str:

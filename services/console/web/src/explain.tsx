@@ -16,11 +16,20 @@ interface Verdict {
   audited: string[];
 }
 
+interface Leg {
+  device: string;
+  network: string;
+  address: string;
+  up: boolean;
+  drain: boolean;
+  outside?: { network: string; address: string };
+}
+
 interface Steering {
   policy: string;
   rule: number;
   direction: string;
-  devices: { device: string; network: string; address: string; up: boolean; drain: boolean }[];
+  devices: Leg[];
   node: string;
   hops: string[];
   hops_back: string[];
@@ -150,7 +159,14 @@ function Devices({ steering }: { steering: Steering }) {
       <ul>
         {steering.devices.map((each) => (
           <li>
-            <Name>{each.device}</Name> (<Name>{each.address}</Name> on <Name>{each.network}</Name>):{" "}
+            <Name>{each.device}</Name> ({each.outside && "inside "}
+            <Name>{each.address}</Name> on <Name>{each.network}</Name>
+            {each.outside && (
+              <>
+                , outside <Name>{each.outside.address}</Name> on <Name>{each.outside.network}</Name>
+              </>
+            )}
+            ):{" "}
             <span class={each.up ? "" : "bad"}>{each.up ? "up" : "down"}</span>
             {each.drain && ", takes no new connections"}
           </li>
