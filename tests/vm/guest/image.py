@@ -37,7 +37,7 @@ for port in /dev/vport*p1; do exec 3<>$port; done
 echo ready >&3
 while read -r line <&3; do
   (eval "$line") >/out 2>&1 </dev/null; status=$?
-  {{ cat /out; echo "=$status"; }} >&3
+  {{ cat /out; echo; echo "=$status"; }} >&3
 done
 """
 FOUR = """#!/bin/busybox sh

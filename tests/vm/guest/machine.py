@@ -55,11 +55,10 @@ class Machine:
                 stderr=log,
             )
         deadline = time.monotonic() + BOOT_SECONDS
-        while not path.exists():
+        self._port = socket.socket(socket.AF_UNIX)
+        while self._port.connect_ex(str(path)):
             self._alive(deadline)
             time.sleep(0.05)
-        self._port = socket.socket(socket.AF_UNIX)
-        self._port.connect(str(path))
         self._until(b"ready\n", deadline)
 
     def tell(self, command: str) -> tuple[int, str]:
@@ -71,7 +70,7 @@ class Machine:
         while True:
             line = self._until(b"\n", deadline).decode(errors="replace").rstrip("\n")
             if line.startswith("=") and line[1:].isdigit():
-                return int(line[1:]), "\n".join(lines)
+                return int(line[1:]), "\n".join(lines).rstrip("\n")
             lines.append(line)
 
     def says(self, command: str) -> str:
