@@ -80,6 +80,7 @@ _ESTABLISHED_RELATED: Final = 2 | 4
 _RAW: Final = -300
 _FILTER: Final = 0
 _SOURCE_NAT: Final = 100
+_TO_DEVICE: Final = Is(Key.MARK, marks.native(0), marks.native(marks.STEERING), inverted=True)
 _ICMPV6: Final = Is(Key.PROTOCOL, b"\x3a")
 _TCP: Final = Is(Key.PROTOCOL, b"\x06")
 _SCTP: Final = Is(Key.PROTOCOL, b"\x84")
@@ -169,7 +170,7 @@ def render(
     """
     made = Structure(sets=dict(FIXED_SETS), counters=dict.fromkeys(table_names.DROPS))
     made.elements = {name: {} for name in FIXED_SETS}
-    _fixed(made, logging)
+    _fixed(made, logging, guarded=bool(devices.chains))
     used: set[RuleSetId] = set()
     for profile in {*profiles, *([node] if node else ())}:
         for direction in Direction:
@@ -190,7 +191,7 @@ def render(
     return made
 
 
-def _fixed(made: Structure, logging: Logging | None) -> None:
+def _fixed(made: Structure, logging: Logging | None, *, guarded: bool) -> None:
     closed = _drop(made, table_names.CLOSED, logging)
     made.chains[table_names.SOURCES] = Chain(
         (
@@ -216,8 +217,17 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
     )
     ended, mid_stream = tuple(_ended()), tuple(_mid_stream(made))
     itself = _rule("itself", In(Key.THROUGH, table_names.ITSELF), Verdict.ACCEPT)
+    guard = _rule("to a device", _TO_DEVICE, Jump(table_names.STEER_GUARD))
     made.chains[table_names.FORWARD] = Chain(
-        (*begin, itself, *ended, *mid_stream, *judged, _rule("", Goto(table_names.TO_ENDPOINT))),
+        (
+            *((guard,) if guarded else ()),
+            *begin,
+            itself,
+            *ended,
+            *mid_stream,
+            *judged,
+            _rule("", Goto(table_names.TO_ENDPOINT)),
+        ),
         Base(Hook.FORWARD, _FILTER),
     )
     # no `mid_stream`: what the node began with its endpoints is allowed

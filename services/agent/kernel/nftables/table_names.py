@@ -15,7 +15,7 @@
     pinned-, shares-e-HASH  maps of these
     from-, to-, guard-leg-N of a device's arm; pin-leg-N-e, -i: where connections begin
     leg-N                   counter of a device
-    led-HASH                counter of a rule that leads through devices
+    led-HASH                a rule that leads through devices, and its counter
 
 Nothing depends on the order in which things came: an agent that starts finds what is there.
 """
@@ -42,11 +42,14 @@ NODE_OUTPUT: Final = "node_output"
 MASQUERADE: Final = "masquerade"
 
 STEER: Final = "steer"
+STEER_RETURNED: Final = "steer_returned"
+STEER_LED: Final = "steer_led"
 STEER_TO: Final = "steer_to"
 STEER_REPLIES: Final = "steer_replies"
 STEER_GUARD: Final = "steer_guard"
 STEER_OUTPUT: Final = "steer_output"
 UNSTEERED: Final = "unsteered"
+NOT_LED: Final = {Direction.EGRESS: "not_led_from", Direction.INGRESS: "not_led_to"}
 LOST: Final = "lost"
 
 INTERFACES: Final = "interfaces"
@@ -171,6 +174,6 @@ def leg_counter(number: int) -> str:
     return f"leg-{number}"
 
 
-def led_counter(policy: PolicyName, direction: Direction, rule: str) -> str:
-    """Counter of what a rule leads through devices."""
+def led_rule(policy: PolicyName, direction: Direction, rule: str) -> str:
+    """Chain of a rule that leads through devices, and its counter."""
     return f"led-{digest(policy, direction.value, rule)}"
