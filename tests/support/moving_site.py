@@ -259,6 +259,17 @@ class Site:
         if program not in ("ipam", "policy", "topology"):
             await self.cluster.agent(program).ready()
 
+    async def ipam_serves(self) -> None:
+        """Waits for it; a call fails while it starts."""
+
+        async def answers() -> bool:
+            with contextlib.suppress(AssertionError):
+                await self.state()
+                return True
+            return False
+
+        await self.until(answers)
+
 
 @contextlib.asynccontextmanager
 async def cluster_of(family: Family) -> AsyncIterator[Cluster]:
