@@ -79,6 +79,8 @@ class GroupEvaluating:
                 self.rooms.refused.append(Refused(name, Why.NOT_THIS_TENANT))
             elif spec.bits not in {0, net.bits}:
                 self.rooms.refused.append(Refused(name, Why.OTHER_FAMILY))
+            elif spec.address is not None and not net.base <= spec.address < net.stop:
+                self.rooms.refused.append(Refused(name, Why.ADDRESS_OUTSIDE))
             else:
                 places += [(name, path) for path in net.areas]
         return places

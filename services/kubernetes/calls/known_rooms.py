@@ -61,9 +61,14 @@ class KnownRooms:
             free[key] = group.free_addresses
             if group.HasField("refusal"):
                 lacks[key] = _lack(group.refusal)
-        excluded = {NetworkName(one.network): _lack(one) for one in answer.refusals}
+        excluded = {NetworkName(one.network): _of_all(_lack(one)) for one in answer.refusals}
         return Rooms(tuple(networks), free, lacks, self._held, excluded)
 
 
 def _lack(refusal: utilization_pb2.NetworkRefusal) -> Lack:
     return _LACKS.get(refusal.refusal, Lack.FULL)
+
+
+def _of_all(lack: Lack) -> Lack:
+    """What it means of a whole network."""
+    return Lack.OTHER_NETWORK if lack is Lack.ADDRESS_OUTSIDE else lack

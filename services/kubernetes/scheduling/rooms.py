@@ -17,6 +17,7 @@ class Lack(StrEnum):
     NOT_ATTACHED = "the node is not on it"
     NO_GROUP = "the node's labels fit no group of it"
     ADDRESS_OUTSIDE = "the address is of another group"
+    OTHER_NETWORK = "the address is not of it"
     FULL = "no address is left"
     RESERVED = "no address is left but reserved ones"
     RESTING = "no address is left but some that were released a short while ago"
@@ -38,6 +39,7 @@ _FOR_GOOD = frozenset(
         Lack.NOT_ATTACHED,
         Lack.NO_GROUP,
         Lack.ADDRESS_OUTSIDE,
+        Lack.OTHER_NETWORK,
         Lack.NODE_CORDONED,
     }
 )

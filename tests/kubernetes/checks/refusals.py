@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kubernetes.objects import Pods, namespace, pod
+from tests.kubernetes.checks.scheduling import reasons
+from tests.kubernetes.objects import Pods, namespace, network_policy, pod
+from tests.kubernetes.romana import Romana
 from tests.kubernetes.shell import until
 
 
@@ -29,3 +31,21 @@ def test_an_annotation_of_a_namespace(pods: Pods) -> None:
     pods.run(namespace("shop", isolation="total"), pod("web", space="shop"))
     field = "metadata.annotations[romana.io/isolation]"
     until("an event", lambda: any(field in text for _, text in pods.events("shop")))
+
+
+def test_an_address_of_no_network(pods: Pods) -> None:
+    pods.cluster.apply(pod("bad", addresses="192.0.2.7"))
+    until("a reason", lambda: "blue: the address is not of it" in reasons(pods, "bad"))
+    pods.run(pod("good"))
+    assert not pods.get("bad")["spec"].get("nodeName")
+
+
+def test_a_policy_with_a_selector_that_is_refused(pods: Pods, romana: Romana) -> None:
+    """The API server takes any number of labels."""
+    bad = network_policy("bad")
+    bad["spec"]["podSelector"] = {"matchLabels": {f"key-{number}": "a" for number in range(100)}}
+    pods.cluster.apply(bad, network_policy("good", app="web"))
+    until("an event", lambda: any("spec.podSelector" in text for _, text in pods.events("bad")))
+    assert "default/bad" not in romana.policies()
+    pods.run(pod("web"), pod("client"))
+    assert pods.ask("client", pods.address("web")) == "timeout"

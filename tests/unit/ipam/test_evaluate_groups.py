@@ -120,6 +120,17 @@ def test_networks_that_are_out_of_the_question_are_named_once() -> None:
         groups(it, want("nowhere"))
 
 
+def test_an_address_of_no_network_is_outside_of_each() -> None:
+    it = World(layout(NETWORKS, GROUPS), NODES)
+    rooms = groups(it, want(address="192.0.2.7"))
+    assert not rooms.groups
+    assert [(one.network, one.why) for one in rooms.refused] == [
+        ("own", Why.ADDRESS_OUTSIDE),
+        ("net", Why.ADDRESS_OUTSIDE),
+        ("six", Why.OTHER_FAMILY),
+    ]
+
+
 def test_networks_that_name_the_tenant_come_first() -> None:
     it = World(layout(NETWORKS, GROUPS), NODES)
     assert list(dict.fromkeys(room.network for room in groups(it).groups)) == ["own", "net", "six"]

@@ -44,6 +44,16 @@ def test_what_is_different_is_added_to_what_is_known() -> None:
     assert rooms.lacks == {(BLUE, GroupPath("dc/one")): Lack.RESTING}
 
 
+def test_an_address_may_be_of_another_group_or_of_another_network() -> None:
+    outside = utilization_pb2.NetworkRefusal(
+        network="blue", refusal=utilization_pb2.REFUSAL_ADDRESS_OUTSIDE
+    )
+    group = utilization_pb2.GroupEvaluation(network="green", group="dc/one", refusal=outside)
+    rooms = KnownRooms().take(EvaluateGroupsResponse(groups=[group], refusals=[outside]))
+    assert rooms.lacks == {(NetworkName("green"), GroupPath("dc/one")): Lack.ADDRESS_OUTSIDE}
+    assert rooms.excluded == {BLUE: Lack.OTHER_NETWORK}
+
+
 def test_a_whole_answer_replaces_what_is_known() -> None:
     known = KnownRooms()
     before = known.take(answer("1", 8, a=3))
