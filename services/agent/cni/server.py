@@ -148,18 +148,28 @@ class CniServer:
         return None
 
     async def _add(self, request: Request) -> dict[str, object]:
-        deadline = asyncio.get_running_loop().time() + ATTACH_SECONDS
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         if request.pod is None:
             spec = asked.spec_of(request)
         else:
             spec = asked.spec_of_pod(request, await self._wanted_for(request))
-        attached = await self._endpoints.attach(spec, deadline)
+        known = loop.time()
+        attached = await self._endpoints.attach(spec, begun + ATTACH_SECONDS)
+        log.info(
+            "cni_added",
+            endpoint=spec.name,
+            milliseconds={
+                "waited": round((known - begun) * 1000),
+                "attached": round((loop.time() - known) * 1000),
+            },
+        )
         endpoint = attached.view.record.endpoint
         assert endpoint is not None
         result = told.result(request, endpoint)
-        known = self._reconciler.remote.networks
+        networks = self._reconciler.remote.networks
         names = dict.fromkeys(address.network for address in endpoint.addresses)
-        of_networks = told.dns(known[name] for name in names if name in known)
+        of_networks = told.dns(networks[name] for name in names if name in networks)
         return {**result, "dns": result["dns"] or of_networks}
 
     async def _wanted_for(self, request: Request) -> WantedEndpoint:

@@ -15,6 +15,7 @@ with it, so *attached* has to survive one, since its caller was answered, and *b
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -45,8 +46,15 @@ HELD_MOST: Final = 5
 async def attach(parts: Parts, spec: EndpointSpec, deadline: float) -> Record:
     """Takes the steps at the end of this module; whatever was begun is undone when one fails."""
     attempt = Attempt(parts, spec, deadline)
+    begun = time.monotonic()
+    reached: dict[str, int] = {}
+
+    def passed(step: str) -> None:
+        reached[step] = round((time.monotonic() - begun) * 1000)
+        parts.passed(step)
+
     try:
-        await take_steps(STEPS, attempt, deadline, parts.passed)
+        await take_steps(STEPS, attempt, deadline, passed)
     except Exception as error:
         _leave_to_recovery(parts, spec)
         if not isinstance(error, TimeoutError):
@@ -61,6 +69,7 @@ async def attach(parts: Parts, spec: EndpointSpec, deadline: float) -> Record:
         endpoint=spec.name,
         interface=attempt.made.host_interface,
         addresses=[str(item.address) for item in attempt.made.addresses],
+        milliseconds=reached,
     )
     return attempt.attached
 
