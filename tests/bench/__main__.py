@@ -35,6 +35,7 @@ NAMES = (
     "policy_compute",
     "policy_kernel",
     "policy_service",
+    "policy_everywhere",
     "steering",
     "device_state",
 )

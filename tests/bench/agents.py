@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from romana.ipam.v1 import ipam_service_pb2 as pb
@@ -140,16 +140,32 @@ async def crowd(
     processes: int = 2,
 ) -> AsyncIterator[Crowds]:
     """Agents in sync."""
-    made = Crowds([])
+    lines = [
+        ("tests.bench.agent_crowd", replica.address, str(first + start), str(size), kind)
+        for start, size in shares(count, processes)
+    ]
+    async with started(lines) as made:
+        yield made
+
+
+def shares(count: int, processes: int) -> Iterator[tuple[int, int]]:
+    """The first of each process's agents, and how many it has."""
     share = -(-count // processes)
+    for start in range(0, count, share):
+        yield start, min(share, count - start)
+
+
+@contextlib.asynccontextmanager
+async def started(lines: Sequence[Sequence[str]]) -> AsyncIterator[Crowds]:
+    """Modules with arguments, as processes, once they are ready."""
+    made = Crowds([])
     try:
-        for start in range(0, count, share):
-            size = str(min(share, count - start))
+        for line in lines:
             made.processes.append(
                 await asyncio.create_subprocess_exec(
                     sys.executable,
-                    *("-m", "tests.bench.agent_crowd"),
-                    *(replica.address, str(first + start), size, kind),
+                    "-m",
+                    *line,
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                 )

@@ -100,7 +100,7 @@ class _Connection:
         host, _, port = target.rpartition(":")
         self.socket = socket.create_connection((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._headers = _headers(path, target)
+        self._headers = headers(path, target)
         self._free = callers
         self._todo = todo
         self._answers = answers
@@ -109,11 +109,7 @@ class _Connection:
         self._next = 1
         self._window = _WINDOW_FIRST
         self._buffer = b""
-        settings = struct.pack(">HI", _INITIAL_WINDOW, _WINDOW_MOST)
-        more = struct.pack(">I", _WINDOW_MOST - _WINDOW_FIRST)
-        self.socket.sendall(
-            _PREFACE + _frame(SETTINGS, 0, 0, settings) + _frame(WINDOW_UPDATE, 0, 0, more)
-        )
+        self.socket.sendall(greeting())
 
     def fill(self, output: list[bytes] | None = None) -> None:
         """Begins as many calls as may be under way."""
@@ -121,11 +117,11 @@ class _Connection:
         while self._free and self._todo and len(self._todo[-1][1]) <= self._window:
             index, body = self._todo.pop()
             stream, self._next = self._next, self._next + 2
-            output.append(_frame(HEADERS, END_HEADERS, stream, self._headers))
+            output.append(frame(HEADERS, END_HEADERS, stream, self._headers))
             for start in range(0, len(body), _FRAME_MOST):
                 last = start + _FRAME_MOST >= len(body)
                 part = body[start : start + _FRAME_MOST]
-                output.append(_frame(DATA, END_STREAM if last else 0, stream, part))
+                output.append(frame(DATA, END_STREAM if last else 0, stream, part))
             self._window -= len(body)
             self._free -= 1
             self._calls[stream] = _Call(index, time.perf_counter())
@@ -136,30 +132,21 @@ class _Connection:
         """Takes what has come, and goes on."""
         received = self.socket.recv(1 << 18)
         assert received, "the server closed the connection"
-        buffer = self._buffer + received
+        frames, self._buffer = split(self._buffer + received)
         output: list[bytes] = []
-        at, end = 0, len(buffer)
-        while at + 9 <= end:
-            length = int.from_bytes(buffer[at : at + 3], "big")
-            if at + 9 + length > end:
-                break
-            kind, flags = buffer[at + 3], buffer[at + 4]
-            stream = int.from_bytes(buffer[at + 5 : at + 9], "big")
-            payload = buffer[at + 9 : at + 9 + length]
-            at += 9 + length
+        for kind, flags, stream, payload in frames:
             if kind == DATA:
                 self._calls[stream].parts.append(payload)
             elif kind == WINDOW_UPDATE:
                 self._window += 0 if stream else int.from_bytes(payload, "big")
             elif kind == PING and not flags & ACK:
-                output.append(_frame(PING, ACK, 0, payload))
+                output.append(frame(PING, ACK, 0, payload))
             elif kind == SETTINGS and not flags & ACK:
-                output.append(_frame(SETTINGS, ACK, 0, b""))
+                output.append(frame(SETTINGS, ACK, 0, b""))
             elif kind in {RST_STREAM, GOAWAY}:
                 raise AssertionError(f"the server ended a call or connection: {payload!r}")
             if kind in {DATA, HEADERS} and flags & END_STREAM:
                 self._ended(self._calls.pop(stream))
-        self._buffer = buffer[at:]
         self.fill(output)
 
     def _ended(self, call: _Call) -> None:
@@ -170,11 +157,35 @@ class _Connection:
         self._free += 1
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def greeting() -> bytes:
+    """What a client says first: as much may be sent to it as anybody likes."""
+    settings = struct.pack(">HI", _INITIAL_WINDOW, _WINDOW_MOST)
+    more = struct.pack(">I", _WINDOW_MOST - _WINDOW_FIRST)
+    return _PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, more)
+
+
+def split(buffer: bytes) -> tuple[list[tuple[int, int, int, bytes]], bytes]:
+    """Kind, flags, stream and payload of whole frames, and the rest."""
+    found = []
+    at, end = 0, len(buffer)
+    while at + 9 <= end:
+        length = int.from_bytes(buffer[at : at + 3], "big")
+        if at + 9 + length > end:
+            break
+        stream = int.from_bytes(buffer[at + 5 : at + 9], "big")
+        payload = buffer[at + 9 : at + 9 + length]
+        found.append((buffer[at + 3], buffer[at + 4], stream, payload))
+        at += 9 + length
+    return found, buffer[at:]
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">IBBI", len(payload), kind, flags, stream)[1:] + payload
 
 
-def _headers(path: str, authority: str) -> bytes:
+def headers(path: str, authority: str) -> bytes:
+    """Those of a call."""
+
     def text(value: str) -> bytes:
         assert len(value) < 127
         return bytes([len(value)]) + value.encode()

@@ -97,12 +97,17 @@ async def changes(
         await write(client, documents(keys, size))
     begin = time.monotonic()
     with PolicyProcess.started(etcd.endpoint, root, folder, name=root.strip("/")) as replica:
-        async with asyncio.timeout(START_SECONDS):
-            while not await replica.is_serving():  # noqa: ASYNC110 - a process's state
-                await asyncio.sleep(0.05)
+        await wait_until_serving(replica)
         start = time.monotonic() - begin
         async with crowd(replica, 0, AGENTS, "rules") as agents:
             return await time_changes(replica, agents, rounds), start
+
+
+async def wait_until_serving(replica: PolicyProcess) -> None:
+    """However long it takes to read a large store."""
+    async with asyncio.timeout(START_SECONDS):
+        while not await replica.is_serving():  # noqa: ASYNC110 - a process's state
+            await asyncio.sleep(0.05)
 
 
 async def time_changes(replica: PolicyProcess, agents: Crowds, rounds: int) -> float:
@@ -130,7 +135,7 @@ async def write(client: EtcdClient, puts: Iterator[Operation]) -> None:
         await client.transact((), some)
 
 
-def documents(keys: Keys, size: Size) -> Iterator[Operation]:
+def documents(keys: Keys, size: Size = Size(0), *, agents: int = AGENTS) -> Iterator[Operation]:
     """As the service would have written them."""
     addresses = iter(range(FIRST, FIRST + (1 << 19)))
 
@@ -149,7 +154,7 @@ def documents(keys: Keys, size: Size) -> Iterator[Operation]:
 
     yield policy(keys, "watched", "servers", "clients", "web")
     yield from attached("client", "clients", 0, app="db")
-    for number in range(AGENTS):
+    for number in range(agents):
         yield from attached(f"server-{number}", "servers", number)
     for tenant in range(size.tenants):
         name = f"tenant-{tenant}"

@@ -97,6 +97,11 @@ class PolicyProcess:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int | None:
+        """None if it does not run."""
+        return None if self._process is None else self._process.pid
+
     def kill(self) -> None:
         """Ends it as a crash would; also when it does not run."""
         if self._process is not None:

@@ -136,8 +136,8 @@ class Syncing:
         self.source.drop(topic, identity)
 
     def _note_left(self, node: NodeName, topics: frozenset[str]) -> None:
-        if self.hub.is_current(node):
-            self._left.pop(node, None)
+        if node in self._left and self.hub.is_current(node):
+            del self._left[node]
         gone = self.source.nodes.get(node, frozenset()) - topics
         policies = [self.policies[topic] for topic in gone if topic in self.policies]
         if policies:
