@@ -41,7 +41,6 @@ from services.agent.kernel.nftables.table import (
     Hook,
     In,
     Is,
-    Jump,
     Key,
     Mark,
     MarkConnection,
@@ -53,18 +52,18 @@ from services.agent.kernel.nftables.table import (
 )
 from services.agent.rules.device_legs import ArmHere, GroupHere, LegHere, NetworkHere
 from services.agent.rules.device_shares import shares
-from services.agent.rules.render_rules import FAMILY, OPERATORS, RenderedRuleSet, matches
+from services.agent.rules.render_rules import FAMILY, OPERATORS
+from services.agent.rules.rule_walk import Walk, walk
 from services.common.model.devices import DeviceGroupName, OnLoss, WhenDown
 from services.common.model.names import NetworkName
 from services.common.model.rules import (
-    Action,
+    CompiledRule,
     Direction,
     Mode,
     PolicyName,
     Profile,
     RuleSet,
     RuleSetId,
-    Tier,
 )
 
 _AFTER_TRANSLATION: Final = -90
@@ -112,6 +111,16 @@ class RuleLed:
 _Named: TypeAlias = Callable[[DeviceGroupName, NetworkName, Direction], str]
 
 
+@dataclass(frozen=True, slots=True)
+class RuleCopied:
+    """What a counter of a rule that has copies made counts."""
+
+    policy: PolicyName
+    direction: Direction
+    rule: str
+    group: DeviceGroupName
+
+
 @dataclass(slots=True)
 class Devices:
     """What is made: a part of the table's structure."""
@@ -119,7 +128,7 @@ class Devices:
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, Elements] = field(default_factory=dict)
-    counters: dict[str, LegCounted | RuleLed] = field(default_factory=dict)
+    counters: dict[str, LegCounted | RuleLed | RuleCopied] = field(default_factory=dict)
 
 
 def is_led(rules: Iterable[RuleSet]) -> bool:
@@ -171,12 +180,13 @@ class _Renderer:
 
     def render(self, profiles: Iterable[Profile]) -> Devices:
         led = False
+        how = Walk(table_names.steered, table_names.steered_rules, self._allowed, _directly)
         for profile in profiles:
             for direction in Direction:
                 rules = [self._sets[one] for one in profile.of(direction)]
                 if is_led(rules):
                     led = True
-                    self._profile(rules, direction)
+                    walk(how, rules, direction, self._made.chains)
         if not (led or self._groups):
             return self._made
         self._fixed()
@@ -455,57 +465,14 @@ class _Renderer:
 
     # Rules.
 
-    def _profile(self, ordered: Sequence[RuleSet], direction: Direction) -> None:
-        """As `services.agent.rules.render` does it for verdicts: what is denied is left to that."""
-        name = table_names.steered(direction, [one.id for one in ordered])
-        if name in self._made.chains:
-            return
-        rest = f"{name}-t"
-        enforced = sorted(
-            (one for one in ordered if one.mode is Mode.ENFORCE), key=lambda one: one.order
-        )
-        head: list[Rule] = []
-        for one in enforced:
-            if one.tier is not Tier.ADMIN:
-                continue
-            if any(rule.action is Action.PASS for rule in one.rules):
-                head += self._rules(one, rest)
-            else:
-                head.append(self._jump(one))
-        tenant = [self._jump(one) for one in enforced if one.tier is Tier.TENANT]
-        if tenant:
-            tail = [*tenant, _rule("not allowed", Verdict.ACCEPT)]
-        else:
-            tail = [self._jump(one) for one in enforced if one.tier is Tier.BASELINE]
-            tail.append(_rule("not denied", _directly(direction)))
-        self._made.chains[name] = Chain((*head, _rule("", Goto(rest))))
-        self._made.chains[rest] = Chain(tuple(tail))
-
-    def _jump(self, rules: RuleSet) -> Rule:
-        name = table_names.steered_rules(rules.id)
-        if name not in self._made.chains:
-            self._made.chains[name] = Chain(tuple(self._rules(rules, "")))
-        return _rule(rules.policy, Jump(name))
-
-    def _rules(self, source: RuleSet, rest: str) -> Iterator[Rule]:
-        for rule in source.rules:
-            end: tuple[Statement, ...] = (Verdict.ACCEPT,)
-            if rule.via is not None and rule.action is Action.ALLOW:
-                self._named.setdefault(rule.via)
-                number = str(rule.number)
-                counter = table_names.led_counter(source.policy, source.direction, number)
-                self._made.counters[counter] = RuleLed(
-                    source.policy, source.direction, number, rule.via
-                )
-                end = Count(counter), Goto(table_names.entry(rule.via, source.direction))
-            elif rule.action is Action.ALLOW:
-                end = (_directly(source.direction),)
-            elif rule.action is Action.PASS:
-                end = (Goto(rest),)
-            note = f"{source.policy} {source.direction.value} {rule.number}"
-            # sets of ports and prefixes are those of the rule set's own piece
-            for _, statements in matches(RenderedRuleSet(source), rule):
-                yield _rule(note, *statements, *end)
+    def _allowed(self, source: RuleSet, rule: CompiledRule) -> tuple[Statement, ...]:
+        if rule.via is None:
+            return (_directly(source.direction),)
+        self._named.setdefault(rule.via)
+        number = str(rule.number)
+        counter = table_names.led_counter(source.policy, source.direction, number)
+        self._made.counters[counter] = RuleLed(source.policy, source.direction, number, rule.via)
+        return Count(counter), Goto(table_names.entry(rule.via, source.direction))
 
 
 _DROP: Final = (Verdict.DROP,)
