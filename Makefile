@@ -7,12 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KUBERNETES ?= /var/tmp/romana-kubernetes-test
+RELEASE := build/release/.ready
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test packages lint format bench lock clean
+.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test docs packages lint format bench lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Install Debian packages and the virtual environment
 
@@ -45,6 +46,15 @@ kubernetes-test: setup ## Build Kubernetes 1.20 once (10 to 20 minutes), prove R
 	@PYTHON=$(BIN)/python tests/kubernetes/prepare $(KUBERNETES)
 	@ROMANA_KUBERNETES_TEST_DIR=$(KUBERNETES) $(BIN)/python -m pytest tests/kubernetes/checks tests/kubernetes/chart \
 	  -o python_files='*.py' -p no:cacheprovider --timeout 2400 -v $(ARGS)
+
+$(RELEASE): requirements/release.lock tools/release_tools
+	@echo 'release: installing what makes packages and documents into $(@D)'
+	@PYTHON=$(PYTHON) tools/release_tools $(@D)
+	@touch $@
+
+docs: $(RELEASE) ## The documents as a site, into build/site
+	@NO_MKDOCS_2_WARNING=1 build/release/bin/mkdocs build --quiet --strict --site-dir build/site
+	@echo build/site/index.html
 
 packages: setup ## Wheels into dist/: romana, and romana-api for schedulers
 	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./protos 2> >(grep -v '^WARNING: Location' >&2)

@@ -175,6 +175,7 @@ async def serve(life: Lifecycle, settings: AgentSettings) -> None:
             settings.topology,
             settings.tls.files(),
             insecure=settings.insecure,
+            program="romana-agent",
         )
         life.on_stop(Phase.CLOSE, "topology", topology.close)
         own = await asyncio.to_thread(spool.load_address)
@@ -195,7 +196,8 @@ def _channels(
     """By address, to replicas of a service; closed at the end."""
     tls = settings.tls.files()
     channels = {
-        address: open_channel(address, tls=tls, insecure=settings.insecure) for address in addresses
+        address: open_channel(address, tls=tls, insecure=settings.insecure, program="romana-agent")
+        for address in addresses
     }
     for address, channel in channels.items():
         life.on_stop(Phase.CLOSE, f"{service} {address}", channel.close)

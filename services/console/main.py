@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterable
+from typing import Final
 
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
@@ -25,15 +26,18 @@ from services.console.follow.world import Remote, World
 from services.console.metrics import ConsoleCollector
 from services.console.settings import ConsoleSettings
 
+PROGRAM: Final = "romana-console"
+"""What it calls itself."""
+
 
 async def serve(life: Lifecycle, settings: ConsoleSettings) -> None:
     """Starts everything; the life cycle stops it."""
     registry = new_registry("console")
     tls, insecure = settings.tls.files(), settings.insecure
     remote = Remote(
-        Replicas(TopologyServiceStub, settings.topology, tls, insecure=insecure),
-        Replicas(IpamServiceStub, settings.ipam, tls, insecure=insecure),
-        Replicas(PolicyServiceStub, settings.policy, tls, insecure=insecure),
+        Replicas(TopologyServiceStub, settings.topology, tls, insecure=insecure, program=PROGRAM),
+        Replicas(IpamServiceStub, settings.ipam, tls, insecure=insecure, program=PROGRAM),
+        Replicas(PolicyServiceStub, settings.policy, tls, insecure=insecure, program=PROGRAM),
     )
     life.on_stop(Phase.CLOSE, "topology", remote.topology.close)
     life.on_stop(Phase.CLOSE, "ipam", remote.ipam.close)

@@ -35,6 +35,8 @@ NOUNS = {
     "doctor": ("doctor", "What this node lacks, before anything is installed on it."),
     "evaluate": ("evaluate", "Where an endpoint may go, and how much room is left there."),
     "ipam": ("ipam", "The ipam service itself: consistency and status."),
+    "audit": ("audit", "Who changed what, and when all nodes had it."),
+    "undo": ("undo", "Make what a change changed be as it was."),
     "certificates": ("certificates", "An authority, and certificates for mutual TLS."),
     "status": ("status", "Health and versions of all services."),
     "up": ("up", "Run etcd and all services on this machine."),

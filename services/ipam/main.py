@@ -7,6 +7,8 @@ import uuid
 
 from romana.ipam.v1 import ipam_service_pb2_grpc
 
+from services.common.audit.serving import Auditing, Noting
+from services.common.audit.writer import AuditWriter
 from services.common.etcd.client import open_store
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
@@ -24,6 +26,7 @@ from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.ipam.api import messages_out
 from services.ipam.api.agent_streams import Syncing
+from services.ipam.api.audited import TEXTS
 from services.ipam.api.forwarding import Forwarding
 from services.ipam.api.service import IpamService
 from services.ipam.deciding.commands import NodeBounds
@@ -50,12 +53,15 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
     identity = Identity(uuid.uuid4().hex[:12], listen.advertise or str(address), epoch)
     metrics = IpamMetrics(registry)
+    writer = AuditWriter(keys, "ipam", TEXTS)
+    auditing = Auditing(client, keys, writer, settings.audit.file)
     replica = Replica(
         client,
         keys,
         identity,
         ttl=settings.election_ttl,
         observer=metrics,
+        audit=writer,
         release_grace=settings.release_grace,
         release_fence=settings.release_fence,
     )
@@ -81,6 +87,8 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     )
     add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRoutes"}), service)
+    auditing.register(server)
+    auditing.start(life, Noting(("topology", "ipam"), syncing.reached))
     await serve_calls(life, server, settings.drain)
     life.start("replica", replica.run())
     life.start("health", follow_health(replica, server))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.common.process.settings import (
+    AuditSettings,
     EtcdSettings,
     Listed,
     ListenSettings,
@@ -30,5 +31,6 @@ class IpamSettings(ServiceSettings, env_prefix="ROMANA_IPAM__"):
     """Patterns of names of endpoints that every node's certificate may take, besides its own."""
     node_share: float = Field(SHARE, gt=0, le=1)
     """Of its group's addresses on a network, that a node may hold where there are other nodes."""
+    audit: AuditSettings = AuditSettings()
     drain: float = Field(10.0, ge=0)
     """Seconds that running calls get at a stop."""

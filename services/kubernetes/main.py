@@ -116,9 +116,15 @@ def _parts(
     life: Lifecycle, settings: KubernetesSettings, server: ApiServer, metrics: ControllerMetrics
 ) -> Parts:
     tls, insecure = settings.tls.files(), settings.insecure
-    policy = Replicas(PolicyServiceStub, settings.policy, tls, insecure=insecure)
-    topology = Replicas(TopologyServiceStub, settings.topology, tls, insecure=insecure)
-    ipam = Replicas(IpamServiceStub, settings.ipam, tls, insecure=insecure)
+    policy = Replicas(
+        PolicyServiceStub, settings.policy, tls, insecure=insecure, program="romana-kubernetes"
+    )
+    topology = Replicas(
+        TopologyServiceStub, settings.topology, tls, insecure=insecure, program="romana-kubernetes"
+    )
+    ipam = Replicas(
+        IpamServiceStub, settings.ipam, tls, insecure=insecure, program="romana-kubernetes"
+    )
     life.on_stop(Phase.CLOSE, "policy", policy.close)
     life.on_stop(Phase.CLOSE, "topology", topology.close)
     life.on_stop(Phase.CLOSE, "ipam", ipam.close)

@@ -9,6 +9,8 @@ from prometheus_client import Histogram
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import policy_service_pb2_grpc
 
+from services.common.audit.serving import Auditing, Noting
+from services.common.audit.writer import AuditWriter
 from services.common.etcd.client import open_store
 from services.common.etcd.election import Election
 from services.common.etcd.epoch import ensure_epoch
@@ -28,6 +30,7 @@ from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
+from services.policy.api.audited import TEXTS
 from services.policy.api.service import Parts, PolicyService
 from services.policy.engine.engine import Engine
 from services.policy.gauges import PolicyCollector
@@ -54,7 +57,9 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     keys = Keys(settings.etcd.root)
     encoder = StatusEncoder()
     server = RpcServer(RpcMetrics(registry), encoder)
-    store = PolicyStore(client, keys, Engine())
+    writer = AuditWriter(keys, "policy", TEXTS)
+    auditing = Auditing(client, keys, writer, settings.audit.file)
+    store = PolicyStore(client, keys, Engine(), writer)
     await serve_metrics(life, settings.metrics.address, registry, lambda: store.in_sync)
     metrics = PolicyMetrics(registry)
     recompute = Histogram(
@@ -78,17 +83,20 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
         insecure=listen.insecure,
     )
     life.on_stop(Phase.CLOSE, "siblings", siblings.close)
+    realizing = Realizing(store, syncing, siblings, uuid.uuid4().hex[:12])
     parts = Parts(
         store,
         PolicyChanges(store, metrics),
         EndpointChanges(store, metrics),
         DeviceChanges(store, metrics),
         syncing,
-        Realizing(store, syncing, siblings, uuid.uuid4().hex[:12]),
+        realizing,
         encoder,
     )
     add = policy_service_pb2_grpc.add_PolicyServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRules"}), PolicyService(parts))
+    auditing.register(server)
+    auditing.start(life, Noting(("policy",), realizing.reached))
     await serve_calls(life, server, settings.drain)
     life.start("store", store.run())
     life.start("devices", DeviceHealth(store).run())

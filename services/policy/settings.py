@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.common.process.settings import (
+    AuditSettings,
     EtcdSettings,
     ListenSettings,
     MetricsSettings,
@@ -18,5 +19,6 @@ class PolicySettings(ServiceSettings, env_prefix="ROMANA_POLICY__"):
     etcd: EtcdSettings = EtcdSettings()
     presence_ttl: int = Field(5, ge=2, le=60)
     """Seconds after which the other replicas no longer ask one that is silent."""
+    audit: AuditSettings = AuditSettings()
     drain: float = Field(10.0, ge=0)
     """Seconds that running calls get at a stop."""

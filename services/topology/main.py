@@ -8,6 +8,8 @@ import uuid
 import structlog
 from romana.topology.v1 import topology_service_pb2_grpc
 
+from services.common.audit.serving import Auditing
+from services.common.audit.writer import AuditWriter
 from services.common.etcd.client import open_store
 from services.common.etcd.epoch import ensure_epoch
 from services.common.etcd.keys import Keys
@@ -20,6 +22,7 @@ from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.rpc.serving import serve_calls, serve_metrics
 from services.common.store.unreadable_metrics import UnreadableCollector
+from services.topology.api.audited import TEXTS
 from services.topology.api.service import Identity, TopologyService
 from services.topology.forms.apply_request import ApplyRequest
 from services.topology.forms.initial import read_initial
@@ -46,13 +49,17 @@ async def serve(life: Lifecycle, settings: TopologySettings) -> None:
     listen = settings.listen
     await serve_metrics(life, settings.metrics.address, registry, lambda: server.serving)
     metrics = TopologyMetrics(registry)
-    store = TopologyStore(client, keys, metrics)
+    writer = AuditWriter(keys, "topology", TEXTS)
+    auditing = Auditing(client, keys, writer, settings.audit.file)
+    store = TopologyStore(client, keys, metrics, writer)
     UnreadableCollector(KINDS, lambda: store.unreadable, registry)
     topology = TopologyChanges(store, metrics)
     identity = Identity(uuid.uuid4().hex[:12], await ensure_epoch(client, keys))
     nodes = NodeChanges(store, metrics, settings.nodes_may)
     service = TopologyService(identity, store, topology, nodes, metrics, server.draining)
     server.register(topology_service_pb2_grpc.add_TopologyServiceServicer_to_server, service)
+    auditing.register(server)
+    auditing.start(life)
     life.start("store", store.run())
     life.start("store identity", client.until_replaced())
     life.start("lag", LoopLag(registry).run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from services.common.process.settings import (
+    AuditSettings,
     EtcdSettings,
     Listed,
     ListenSettings,
@@ -23,6 +24,7 @@ class TopologySettings(ServiceSettings, env_prefix="ROMANA_TOPOLOGY__"):
     nodes_may: Listed = AGENTS_MAY
     """What the certificate of a node may say of that node where no operator has declared it: any of
     register, address, labels, attachments, pins."""
+    audit: AuditSettings = AuditSettings()
     drain: float = Field(10.0, ge=0)
     """Seconds that running calls get at a stop."""
 

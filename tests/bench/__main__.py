@@ -9,8 +9,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import logging
 import time
 from collections.abc import Sequence
+
+import structlog
 
 from tests.bench.report import show, write
 from tests.bench.world import load_average
@@ -32,6 +35,7 @@ NAMES = (
     "policy_compute",
     "policy_kernel",
     "policy_service",
+    "device_state",
 )
 
 
@@ -43,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     for name in options.names or NAMES:
         module = importlib.import_module(f"tests.bench.{name}")
         begin = time.monotonic()

@@ -100,7 +100,7 @@ async def times(count: int, rounds: int) -> Mapping[str, Taken]:
 
 
 async def ask(site: Site, address: str, rounds: int) -> Mapping[str, Taken]:
-    replicas = Replicas(IpamServiceStub, [address], None, insecure=False)
+    replicas = Replicas(IpamServiceStub, [address], None, insecure=False, program="")
     namespace = Namespace("default", "u", {"romana.io/segment": "web"}, {})
     followed: Any = Followed(
         known(NAMESPACES, {"default": namespace}),

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from prometheus_client import CollectorRegistry
 
+from services.common.audit.writer import AuditWriter
 from services.common.document.tree import from_json
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
@@ -25,6 +26,7 @@ from services.common.model.network import Network
 from services.common.model.node import Node
 from services.common.process.logs import configure_logs
 from services.common.records.layout import encode_layout, encode_node
+from services.topology.api.audited import TEXTS
 from services.topology.forms.node_request import NodeRequest
 from services.topology.metrics import TopologyMetrics
 from services.topology.store.nodes import NodeChanges, RegisterOptions
@@ -85,7 +87,7 @@ async def seed(client: EtcdClient, keys: Keys, made: Layout, there: list[Node]) 
 @contextlib.asynccontextmanager
 async def replica(client: EtcdClient, keys: Keys) -> AsyncIterator[NodeChanges]:
     metrics = TopologyMetrics(CollectorRegistry())
-    store = TopologyStore(client, keys, metrics)
+    store = TopologyStore(client, keys, metrics, AuditWriter(keys, "topology", TEXTS))
     following = asyncio.create_task(store.run())
     try:
         await store.wait_in_sync()

@@ -26,6 +26,8 @@
     <root>/policy/staging                            who prepares a set that is too large at once
     <root>/policy/staged/<set>/<kind>/<name>         a part of it, as it shall be; empty: gone
     <root>/policy/applying                           the set that counts, though not yet in place
+    <root>/audit/<service>/changes/<revision>        who changed what, after that revision
+    <root>/audit/<service>/in_force/<revision>       when all nodes had applied that change
 
 Claims close the gap between two writers. Before topology removes a group or a node it looks, at
 some revision, that nothing is in use there; its transaction then demands that no claim there is
@@ -55,6 +57,16 @@ class BlockKey:
     page: int
     bits: int
     """The family's address length, 32 or 128, told by the number of digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKey:
+    service: str
+    """Whose key it is."""
+    revision: int
+    """Of the change before, or else of the change."""
+    is_change: bool
+    """Else it says when a change was in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,3 +258,21 @@ class Keys:
     def applying(self) -> str:
         """The set that counts, though its parts are not yet in their places."""
         return f"{self.root}/policy/applying"
+
+    @property
+    def audit(self) -> str:
+        """Prefix of what all services changed."""
+        return f"{self.root}/audit/"
+
+    def audit_change(self, service: str, after: int) -> str:
+        """A change that `service` made, the next one after a revision; keys sort by age."""
+        return f"{self.audit}{service}/changes/{after:016x}"
+
+    def audit_in_force(self, service: str, revision: int) -> str:
+        """Written by `service` when all nodes had applied the change of that revision."""
+        return f"{self.audit}{service}/in_force/{revision:016x}"
+
+    def parse_audit(self, key: str) -> AuditKey:
+        """Reads what these spelt; raises ValueError."""
+        service, what, revision = key.removeprefix(self.audit).split("/")
+        return AuditKey(service, int(revision, 16), is_change=what == "changes")

@@ -117,6 +117,11 @@ class MetricsSettings(Section):
     address: Address = "127.0.0.1:0"
 
 
+class AuditSettings(Section):
+    file: Path | None = None
+    """Changes are written to it besides, as JSON lines; it may be renamed at any time."""
+
+
 class LogSettings(Section):
     """What is logged, to standard error."""
 

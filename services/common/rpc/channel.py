@@ -20,7 +20,7 @@ _ON_A_PATH: Final[Sequence[tuple[str, int | str]]] = (
 
 
 def open_channel(
-    target: str, *, tls: TlsFiles | None = None, insecure: bool = False
+    target: str, *, tls: TlsFiles | None = None, insecure: bool = False, program: str = ""
 ) -> grpc.aio.Channel:
     """A channel to `host:port` or `unix:/path`; it connects when it is first used.
 
@@ -28,18 +28,20 @@ def open_channel(
         target: Where the server listens.
         tls: Files; without them only this machine is reached in the clear.
         insecure: Says that the clear is meant, wherever the server is.
+        program: What the caller calls itself, for records of changes; empty: nothing.
 
     Raises:
         InvalidInput: No address, or one that needs TLS.
     """
     address = parse_address(target)
+    common = (*CLIENT_OPTIONS, *((("grpc.primary_user_agent", program),) if program else ()))
     if tls is not None:
         name = _ON_A_PATH if isinstance(address, UnixAddress) else tls.channel_options
-        options = (*CLIENT_OPTIONS, *name)
+        options = (*common, *name)
         return make_channel(str(address), FollowedFiles(tls), options)
     if not (address.is_local or insecure):
         raise InvalidInput(
             f"{target} is not on this machine: give TLS files, or --insecure to do without",
             "INSECURE_TARGET",
         )
-    return make_channel(str(address), None, CLIENT_OPTIONS)
+    return make_channel(str(address), None, common)

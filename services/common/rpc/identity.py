@@ -39,6 +39,14 @@ CALLER: Final = "x-romana-caller"
 CALLER_TEXT: Final = "x-romana-caller-text"
 """Metadata: `caller_text` of a call that a replica passes on."""
 
+CLIENT: Final = "x-romana-client"
+"""Metadata: `client_of` of a call that a replica passes on."""
+
+USER_AGENT: Final = "user-agent"
+"""Metadata of every call; what a program says of itself comes first in it."""
+CLIENT_MOST: Final = 64
+"""Characters of it that count."""
+
 TRANSPORT: Final = "transport_security_type"
 ALTERNATIVE_NAMES: Final = "x509_subject_alternative_name"
 COMMON_NAME: Final = "x509_common_name"
@@ -133,7 +141,22 @@ def on_behalf_of(context: Context) -> tuple[tuple[str, str], ...]:
     """Metadata for a call that is passed on: for whom."""
     caller = caller_of(context)
     uris = tuple((CALLER, uri) for uri in caller.uris) if caller is not None else ()
-    return (*uris, (CALLER_TEXT, caller_text(context)))
+    client = client_of(context)
+    program = ((CLIENT, client),) if client else ()
+    return (*uris, (CALLER_TEXT, caller_text(context)), *program)
+
+
+def client_of(context: Context) -> str:
+    """The program that calls, as it says itself; empty: it says nothing but gRPC's own name."""
+    said = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == CLIENT:
+            said = str(value)
+            break
+        if key == USER_AGENT:
+            said = str(value).partition(" grpc-")[0]
+    plain = said if said.isascii() and said.isprintable() else ""
+    return "" if plain.startswith("grpc-") else plain[:CLIENT_MOST]
 
 
 def caller_text(context: Context) -> str:

@@ -27,8 +27,10 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
+from services.common.audit.methods import AUDITED
 from services.common.errors import Exhausted, InvalidInput, RomanaError
 from services.common.process.logs import current_request
+from services.common.rpc.calling import current_call
 from services.common.rpc.draining import Draining
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
@@ -63,6 +65,8 @@ class CallWrapper:
     ) -> None:
         """Request ids made here share a random prefix, which tells processes apart."""
         self._revoked = revoked
+        self.on_refused: Callable[[str, RomanaError], None] | None = None
+        """Told of every call of an audited method that ends with an error of ours."""
         self._metrics = metrics
         self._encoder = encoder
         self._draining = draining
@@ -145,6 +149,7 @@ class CallWrapper:
             else:
                 request_id = f"{id_prefix}-{next(ids):x}"
             current_request.set(request_id)
+            current_call.set(context)
             try:
                 if draining.begun:
                     (draining.check if streams else draining.check_call)()
@@ -176,6 +181,8 @@ class CallWrapper:
         self, error: BaseException, context: Context, method: str, metrics: MethodMetrics
     ) -> status_pb2.Status:
         if isinstance(error, RomanaError):
+            if self.on_refused is not None and method in AUDITED:
+                self.on_refused(method, error)
             return fit(self._encoder.status_of(error))
         if (
             isinstance(error, NotImplementedError)

@@ -31,9 +31,12 @@ class Replicas(Generic[Stub]):
         tls: TlsFiles | None,
         *,
         insecure: bool,
+        program: str,
     ) -> None:
-        """Connects when something is asked."""
-        self._channels = [open_channel(one, tls=tls, insecure=insecure) for one in addresses]
+        """Connects when something is asked; `program`: what the caller calls itself."""
+        self._channels = [
+            open_channel(one, tls=tls, insecure=insecure, program=program) for one in addresses
+        ]
         self._stubs = [stub(channel) for channel in self._channels]
 
     @property

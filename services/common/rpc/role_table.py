@@ -174,6 +174,7 @@ _AGENT: Final[Mapping[str, Row]] = {
     "ListEndpoints": NOBODY,
     "GetStatus": NOBODY,
 }
+_AUDIT: Final[Mapping[str, Row]] = {"ListChanges": READERS, "GetChange": READERS}
 _HEALTH: Final[Mapping[str, Row]] = {"Check": ANY_ROLE, "List": ANY_ROLE, "Watch": ANY_ROLE}
 _REFLECTION: Final[Mapping[str, Row]] = {"ServerReflectionInfo": READERS}
 
@@ -182,6 +183,7 @@ SERVICES: Final[Mapping[str, Mapping[str, Row]]] = {
     "romana.ipam.v1.IpamService": _IPAM,
     "romana.policy.v1.PolicyService": _POLICY,
     "romana.agent.v1.AgentService": _AGENT,
+    "romana.audit.v1.AuditService": _AUDIT,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,
 }

@@ -25,7 +25,7 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services.common.errors import InvalidInput, WrongState
+from services.common.errors import InvalidInput, RomanaError, WrongState
 from services.common.rpc.draining import Draining
 from services.common.rpc.health import Health
 from services.common.rpc.interceptors import CallWrapper, Handler
@@ -73,6 +73,10 @@ class RpcServer:
     def addresses(self) -> Sequence[SocketAddress]:
         """Where it listens, with the ports that were chosen for port 0."""
         return tuple(self._addresses)
+
+    def on_refused(self, told: Callable[[str, RomanaError], None]) -> None:
+        """Has somebody told of every call of an audited method that is refused."""
+        self._wrapper.on_refused = told
 
     def register(
         self,

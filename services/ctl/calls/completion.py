@@ -51,6 +51,11 @@ def endpoints_known(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching(incomplete, _ask(ctx, "endpoints"))
 
 
+def changes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Revisions of the latest changes."""
+    return _matching(incomplete, _ask(ctx, "changes"))
+
+
 def _matching(incomplete: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from grpc.aio import Channel
+from romana.audit.v1 import audit_service_pb2 as audit_api
+from romana.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.policy.v1 import policy_service_pb2 as policy_api
@@ -24,6 +26,8 @@ PATIENCE: Final = 0.7
 
 MOST: Final = 1000
 """Names that are asked for; nobody reads more suggestions."""
+CHANGES_MOST: Final = 20
+"""Who wants an earlier one looks for it."""
 
 
 async def names_of(
@@ -93,6 +97,13 @@ async def _endpoints(channel: Channel) -> list[str]:
     return [endpoint.name for endpoint in answer.endpoints]
 
 
+async def _changes(channel: Channel) -> list[str]:
+    answer = await AuditServiceStub(channel).ListChanges(
+        audit_api.ListChangesRequest(page_size=CHANGES_MOST)
+    )
+    return [str(change.revision) for change in answer.changes]
+
+
 def _paths(groups: Sequence[topology_pb2.PrefixGroup]) -> Iterator[str]:
     for group in groups:
         yield group.path
@@ -108,5 +119,6 @@ KINDS: Final[Mapping[str, tuple[str, Callable[[Channel], Awaitable[list[str]]]]]
     "device_groups": ("policy", _device_groups),
     "tenants": ("policy", _tenants),
     "endpoints": ("policy", _endpoints),
+    "changes": ("topology", _changes),
 }
 """Service and question, by kind."""

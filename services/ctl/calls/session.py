@@ -27,6 +27,7 @@ from services.ctl.views.output import Format, Output
 if TYPE_CHECKING:
     # mypy-protobuf declares these in the stub files only.
     from romana.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from romana.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
     from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
@@ -79,6 +80,13 @@ class Session:
         from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub  # noqa: PLC0415
 
         return self._remote("topology", self._addresses.topology, TopologyServiceStub)
+
+    @cached_property
+    def audit(self) -> Remote[AuditServiceAsyncStub]:
+        """Who changed what: topology answers for all services."""
+        from romana.audit.v1.audit_service_pb2_grpc import AuditServiceStub  # noqa: PLC0415
+
+        return self._remote("topology", self._addresses.topology, AuditServiceStub)
 
     @cached_property
     def ipam(self) -> Remote[IpamServiceAsyncStub]:
@@ -164,6 +172,8 @@ class Session:
     def _open(self, address: str, tls: TlsFiles | None) -> Channel:
         from services.common.rpc.channel import open_channel  # noqa: PLC0415
 
-        channel = open_channel(address, tls=tls, insecure=self.common.insecure)
+        channel = open_channel(
+            address, tls=tls, insecure=self.common.insecure, program="romana-command"
+        )
         self._channels.push_async_callback(channel.close, None)
         return channel

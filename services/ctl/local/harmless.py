@@ -35,6 +35,7 @@ SETTINGS: Final = frozenset(
         "log.level",
         "log.format",
         "drain",
+        "audit.file",
         "initial_topology",
         "nodes_may",
         "node_names",

@@ -12,7 +12,9 @@ import grpc.aio
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
+from services.common.audit.in_force import Reach
 from services.common.errors import RomanaError
+from services.common.etcd.types import Revision
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
 from services.common.rpc.request_id import passed_on
@@ -105,6 +107,18 @@ class Syncing:
         await draining.wait()
         await self.hub.drain(seconds)
         await asyncio.Event().wait()  # an eternal task
+
+    async def reached(self, revisions: Sequence[Revision]) -> Sequence[Reach]:
+        """How far changes of topology and ipam are on the nodes whose agents have a stream."""
+        answer = await self.status((), local=False)
+        connected = [one for one in answer.statuses if one.connected]
+        return [
+            Reach(
+                len(connected),
+                sum(one.applied.revision < revision or bool(one.failures) for one in connected),
+            )
+            for revision in revisions
+        ]
 
     async def _own_status(self, nodes: Sequence[str]) -> pb.GetSyncStatusResponse:
         with contextlib.suppress(RomanaError):  # the store is away: what was known before counts

@@ -217,9 +217,8 @@ def parse_group_evaluation(request: ipam_service_pb2.EvaluateGroupsRequest) -> A
     return _parse_address(request.address, "address")
 
 
-def parse_reservation(message: block_pb2.Reservation) -> Reservation:
+def parse_reservation(message: block_pb2.Reservation, path: str = "reservation") -> Reservation:
     """Reads a reservation; raises InvalidInput."""
-    path = "reservation"
     violations = [
         *names.resource_name(message.name, f"{path}.name"),
         *names.resource_name(message.network, f"{path}.network"),

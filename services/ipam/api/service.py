@@ -16,11 +16,13 @@ from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
+from services.common.audit.record import Who
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
+from services.common.rpc import calling
 from services.common.rpc.draining import Draining
 from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
@@ -238,7 +240,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         command = messages_in.parse_move(request)
 
         async def here() -> pb.MoveAddressResponse:
-            result = await self._submit(command)
+            result = await self._submit(command, calling.who("ipam"))
             assert isinstance(result, Moved)
             self._trail.add((command,), (result,), context)
             return pb.MoveAddressResponse(
@@ -384,7 +386,10 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         tenants = limits("CreateReservation", context)
 
         async def here() -> pb.CreateReservationResponse:
-            await self._submit(CreateReservation(reservation, request.allow_in_use, tenants))
+            # what a node's agent sets aside is no operator's change
+            asked = calling.who("ipam") if nodes is None else None
+            command = CreateReservation(reservation, request.allow_in_use, tenants)
+            await self._submit(command, asked)
             ledger = await self._replica.committed()
             return pb.CreateReservationResponse(
                 reservation=messages_out.reservation(reservation, ledger)
@@ -398,9 +403,15 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self, request: pb.DeleteReservationRequest, context: Context
     ) -> pb.DeleteReservationResponse:
         tenants = limits("DeleteReservation", context)
+        expected = (
+            messages_in.parse_reservation(request.expected, "expected")
+            if request.HasField("expected")
+            else None
+        )
+        command = DeleteReservation(request.name, expected, tenants)
 
         async def here() -> pb.DeleteReservationResponse:
-            await self._submit(DeleteReservation(request.name, tenants))
+            await self._submit(command, calling.who("ipam"))
             return pb.DeleteReservationResponse()
 
         return await self._forwarding.answer(
@@ -632,8 +643,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
 
     # How writes get to the active replica.
 
-    async def _submit(self, command: Command) -> Result:
-        result = (await self._replica.submit((command,)))[0]
+    async def _submit(self, command: Command, who: Who | None = None) -> Result:
+        result = (await self._replica.submit((command,), who))[0]
         if isinstance(result, RomanaError):
             raise result
         return result

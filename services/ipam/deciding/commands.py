@@ -101,6 +101,8 @@ class CreateReservation(Struct, frozen=True):
 
 class DeleteReservation(Struct, frozen=True):
     name: str
+    expected: Reservation | None = None
+    """Refused if the name stands for another network or other ranges."""
     tenants: frozenset[Tenant] | None = None
     """As for `CreateReservation`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from services.common.errors import AlreadyExists, InvalidInput, NotFound, Violation
+from services.common.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Violation
 from services.common.model.names import NetworkName, Tenant
 from services.common.model.own_tenants import is_network_of, of_another_tenant
 from services.ipam.deciding.commands import CreateReservation, DeleteReservation
@@ -47,9 +47,19 @@ def create(ledger: Ledger, command: CreateReservation) -> None:
 
 
 def delete(ledger: Ledger, command: DeleteReservation) -> None:
-    """Succeeds if there is none; raises Forbidden."""
-    before = ledger.reservations.get(command.name)
+    """Succeeds if there is none; raises Forbidden, and Conflict if it is not the expected one."""
+    before, expected = ledger.reservations.get(command.name), command.expected
     if before is not None:
+        if expected is not None and (before.network, tuple(before.intervals)) != (
+            expected.network,
+            tuple(expected.intervals),
+        ):
+            raise Conflict(
+                f"reservation {before.name!r} stands for {', '.join(before.ranges)} of "
+                f"{before.network!r} by now: read it again",
+                reason="RESERVATION_CHANGED",
+                metadata={"name": before.name, "network": before.network},
+            )
         _check_network(ledger, before.network, command.tenants)
         ledger.change_reservation(command.name, None)
 

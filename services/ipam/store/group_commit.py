@@ -22,18 +22,21 @@ from typing import Final, Protocol
 
 import structlog
 
+from services.common.audit.record import Who
+from services.common.audit.writer import AuditWriter
 from services.common.errors import RomanaError, Unavailable, internal_error
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import STORE_OUTCOME_UNKNOWN, RequestTooLarge
 from services.common.etcd.keys import Keys
-from services.common.etcd.types import Compare, Field, Relation, Revision
+from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
 from services.common.sizes import TRANSACTION_OPERATIONS
 from services.ipam.deciding.batch import Batch
 from services.ipam.deciding.commands import Command, Result, Terms
+from services.ipam.ledger.ground import Reservation
 from services.ipam.ledger.index import Place
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.unsaved import Pending
-from services.ipam.store import codec
+from services.ipam.store import codec, recorded
 from services.ipam.store.fenced_transactions import Deposed, Leadership, OutcomeLost, Writer
 from services.ipam.store.topology_feed import TopologyFeed
 
@@ -82,6 +85,8 @@ class _Job:
     commands: Sequence[Command]
     done: asyncio.Future[list[Result]]
     results: list[Result] = field(default_factory=list)
+    who: Who | None = None
+    """Asked for it, and is recorded if it is a change of that kind."""
 
 
 class Committer:
@@ -100,6 +105,7 @@ class Committer:
         on_nodes: Callable[[], None],
         now: Callable[[], int],
         observer: CommitObserver,
+        audit: AuditWriter,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -116,7 +122,9 @@ class Committer:
                 are written down.
             now: the time by which addresses rest, in milliseconds.
             observer: told of transactions.
+            audit: makes records of what operators change.
         """
+        self._audit = audit
         self._keys = keys
         self._ledger = ledger
         self._feed = feed
@@ -158,16 +166,17 @@ class Committer:
         """How many commands wait for their transaction."""
         return self._waiting
 
-    async def submit(self, commands: Sequence[Command]) -> list[Result]:
+    async def submit(self, commands: Sequence[Command], who: Who | None = None) -> list[Result]:
         """Executes commands, in order and each by itself, and returns when that is in the store.
 
-        Refusals are among the results. Raises Unavailable if this replica cannot say.
+        Refusals are among the results. `who` is for the record of one that is a change of an
+        operator's. Raises Unavailable if this replica cannot say.
         """
         if not self.decides:
             raise _not_active()
         if self._waiting + len(commands) > QUEUE_MOST:
             raise Unavailable("too many requests are waiting for the store", reason=OVERLOADED)
-        job = _Job(commands, asyncio.get_running_loop().create_future())
+        job = _Job(commands, asyncio.get_running_loop().create_future(), who=who)
         self._queue.append(job)
         self._waiting += len(commands)
         self._wake.set()
@@ -264,9 +273,12 @@ class Committer:
     async def _round(self) -> None:
         """Decides what fits into one transaction, carries it out and answers."""
         for _ in range(STALE_MOST):
+            was = recorded.before(self._ledger, self._queue[0].commands)
             executed = self._execute()
             pending = self._ledger.pending()
             writes = codec.operations(self._keys, pending, str(self.revision).encode())
+            if writes:
+                writes += self._records(executed[0][0], was)
             if not writes:
                 self._answer_from_memory(executed)
                 await asyncio.sleep(0)  # others' turn: no transaction gives it to them
@@ -297,6 +309,13 @@ class Committer:
                 await self._catch_up()
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
+
+    def _records(self, job: _Job, was: Reservation | None) -> Sequence[Operation]:
+        """Of the one command of a transaction that is recorded."""
+        if job.who is None:
+            return ()
+        changed = recorded.changed(job.commands, job.results, was)
+        return self._audit.operations(changed, job.who, self.revision)
 
     def _fail_first(self, jobs: int, error: Unavailable) -> None:
         for _ in range(jobs):

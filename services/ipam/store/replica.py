@@ -20,6 +20,8 @@ from typing import Final
 
 import structlog
 
+from services.common.audit.record import Who
+from services.common.audit.writer import AuditWriter
 from services.common.errors import Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.election import Election
@@ -82,6 +84,7 @@ class Replica:
         *,
         ttl: int,
         observer: CommitObserver,
+        audit: AuditWriter,
         release_grace: float = RELEASE_GRACE_SECONDS,
         release_fence: float = RELEASE_FENCE_SECONDS,
     ) -> None:
@@ -93,6 +96,7 @@ class Replica:
             identity: who this is.
             ttl: seconds after which an active replica that is silent is replaced.
             observer: told of transactions.
+            audit: makes records of what operators change.
             release_grace: seconds that a node may be gone, without anybody having asked for it,
                 until what is in use on it is released.
         """
@@ -102,6 +106,7 @@ class Replica:
         self._client = client
         self.keys = keys
         self._observer = observer
+        self._audit = audit
         self._release_grace = release_grace
         self._release_fence = release_fence
         self._releases: NodeReleases | None = None
@@ -171,9 +176,9 @@ class Replica:
         """The time by which addresses rest, in milliseconds."""
         return self._clock.now(self.ledger.latest_rest)
 
-    async def submit(self, commands: Sequence[Command]) -> list[Result]:
+    async def submit(self, commands: Sequence[Command], who: Who | None = None) -> list[Result]:
         """Executes commands and makes that durable; raises Unavailable if this is not active."""
-        return await self._deciding().submit(commands)
+        return await self._deciding().submit(commands, who)
 
     async def room(self, commands: int) -> None:
         """Waits until that many more may be submitted; raises Unavailable if this is not active."""
@@ -341,6 +346,7 @@ class Replica:
             on_nodes=self._on_nodes,
             now=self.now,
             observer=self._observer,
+            audit=self._audit,
         )
 
     async def _lead(self, committer: Committer) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +23,9 @@ from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.sync.v1 import sync_pb2
 
+from services.common.audit.in_force import Reach
 from services.common.errors import RomanaError
+from services.common.etcd.types import Revision
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName, Tenant
 from services.common.model.rules import PolicyName
@@ -128,6 +130,15 @@ class Realizing:
         for node in response.nodes:
             del node.failures[:]  # they name endpoints
         return response
+
+    async def reached(self, revisions: Sequence[Revision]) -> Sequence[Reach]:
+        """How far changes of policies, tenants and devices are; raises Unavailable."""
+        reached: list[Reach] = []
+        for revision in revisions:
+            request = api.GetRealizationRequest(nodes_only=True, since=revision - 1, up_to=revision)
+            answer = await self.answer(request)
+            reached.append(Reach(answer.concerned, len(answer.late)))
+        return reached
 
     async def known(self) -> Known:
         """What all replicas know of nodes."""

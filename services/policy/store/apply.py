@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
+from services.common.audit.record import Changed, ObjectKind
 from services.common.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Violation
 from services.common.model.names import NetworkName, Tenant
 from services.common.model.rules import PolicyName
@@ -33,6 +34,10 @@ from services.policy.store.store import Decision, PolicyStore
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+
+ABSENT: Final = "0"
+"""The etag of what is not there."""
 
 
 class Kind(Enum):
@@ -144,7 +149,9 @@ class PolicyChanges:
                 check_stored(before.value.policy, how.tenants)
             check_etag(how.etag, before, "policy", name)
             gone = {f"{self._store.keys.policies}{name}": b""}
-            return Decision(answer=True, documents={} if how.validate_only else gone)
+            changed = [self._policy_changed(name, None)]
+            documents = {} if how.validate_only else gone
+            return Decision(answer=True, documents=documents, changed=changed)
 
         with self._metrics.refusals(Operation.DELETE):
             await self._store.change(decide)
@@ -164,6 +171,7 @@ class PolicyChanges:
         def decide() -> Decision[dict[str, Kind]]:
             changes: dict[str, Kind] = {}
             documents: dict[str, bytes] = {}
+            changed: list[Changed] = []
             self._check_own(wanted.policies, how)
             if how.tenants is not None:
                 check_tenants(wanted.tenants, how.tenants)
@@ -173,16 +181,19 @@ class PolicyChanges:
                 changes[f"tenant/{tenant.name}"] = kind
                 if kind is not Kind.UNCHANGED:
                     documents[self._tenant_key(tenant.name)] = codec.encode_tenant(merged)
+                    changed.append(self._tenant_changed(tenant.name, merged))
             for policy in labelled:
                 before = self._feed.policies.get(policy.name)
                 kind = _kind(before and before.value.policy, policy)
                 changes[f"policy/{policy.name}"] = kind
                 if kind is not Kind.UNCHANGED:
                     documents |= self._document(policy, now)
+                    changed.append(self._policy_changed(policy.name, policy))
             for name in self._prunable(wanted.prune, names, how):
                 changes[f"policy/{name}"] = Kind.REMOVED
                 documents[f"{self._store.keys.policies}{name}"] = b""
-            return Decision(changes, {} if how.validate_only else documents)
+                changed.append(self._policy_changed(name, None))
+            return Decision(changes, {} if how.validate_only else documents, changed)
 
         with self._metrics.refusals(Operation.APPLY):
             changes = await self._store.change(decide)
@@ -207,7 +218,8 @@ class PolicyChanges:
             if before is not None and before.value == tenant:
                 return Decision(None)
             document = codec.encode_tenant(tenant)
-            return Decision(None, {self._tenant_key(tenant.name): document})
+            changed = [self._tenant_changed(tenant.name, tenant)]
+            return Decision(None, {self._tenant_key(tenant.name): document}, changed)
 
         with self._metrics.refusals(Operation.TENANT):
             await self._store.change(decide)
@@ -222,7 +234,8 @@ class PolicyChanges:
             if before is None:
                 return Decision(None)
             check_etag(how.etag, before, "tenant", name)
-            return Decision(None, {self._tenant_key(name): b""})
+            changed = [self._tenant_changed(name, None)]
+            return Decision(None, {self._tenant_key(name): b""}, changed)
 
         with self._metrics.refusals(Operation.TENANT):
             await self._store.change(decide)
@@ -288,7 +301,16 @@ class PolicyChanges:
 
     def _put(self, policy: Policy, how: How) -> Decision[None]:
         documents = self._document(policy, self._now())
-        return Decision(None, {} if how.validate_only else documents)
+        changed = [self._policy_changed(policy.name, policy)]
+        return Decision(None, {} if how.validate_only else documents, changed)
+
+    def _policy_changed(self, name: PolicyName, after: Policy | None) -> Changed:
+        before = self._feed.policies.get(name)
+        return Changed(ObjectKind.POLICY, name, before and before.value.policy, after)
+
+    def _tenant_changed(self, name: Tenant, after: TenantRecord | None) -> Changed:
+        before = self._feed.tenants.get(name)
+        return Changed(ObjectKind.TENANT, name, before and before.value, after)
 
     def _document(self, policy: Policy, now: int) -> dict[str, bytes]:
         document = codec.encode_policy(self._stored(policy, now))
@@ -357,8 +379,8 @@ def _kind(before: object | None, after: object) -> Kind:
 
 
 def check_etag(etag: str, entry: Entry[T] | None, noun: str, name: str) -> None:
-    """Raises Conflict if a record is not the one that was read."""
-    if etag and (entry is None or etag != str(entry.revision)):
+    """Raises Conflict if a record is not the one that was read, or is there and was not."""
+    if etag and etag != (str(entry.revision) if entry is not None else ABSENT):
         raise Conflict(
             f"{noun} {name!r} changed since it was read: read it again",
             reason="STALE_ETAG",

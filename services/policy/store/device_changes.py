@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import structlog
 
+from services.common.audit.record import Changed, ObjectKind
 from services.common.errors import Exhausted, InvalidInput, NotFound, WrongState
 from services.common.model.devices import MAX_LEG, NOT_LEGS, DeviceGroupName, DeviceName
 from services.common.model.names import NodeName
@@ -54,7 +55,8 @@ class DeviceChanges:
             if (before is not None and before.value == stored) or how.validate_only:
                 return Decision(stored)
             key = self._store.keys.device_group(group.name)
-            return Decision(stored, {key: codec_devices.encode_group(stored)})
+            changed = [_changed(group.name, before, stored)]
+            return Decision(stored, {key: codec_devices.encode_group(stored)}, changed)
 
         with self._metrics.refusals(Operation.DEVICES):
             stored = await self._store.change(decide)
@@ -86,8 +88,8 @@ class DeviceChanges:
             changed = replace(entry.value, group=replace(group, devices=devices))
             if changed == entry.value:
                 return Decision(None)
-            key = self._store.keys.device_group(name)
-            return Decision(None, {key: codec_devices.encode_group(changed)})
+            document = {self._store.keys.device_group(name): codec_devices.encode_group(changed)}
+            return Decision(None, document, [_changed(name, entry, changed)])
 
         with self._metrics.refusals(Operation.DEVICES):
             await self._store.change(decide)
@@ -105,7 +107,8 @@ class DeviceChanges:
             check_etag(how.etag, before, "group of devices", name)
             self._check_unused(name)
             keys = self._store.keys
-            return Decision(None, {keys.device_group(name): b"", keys.device_state(name): b""})
+            gone = {keys.device_group(name): b"", keys.device_state(name): b""}
+            return Decision(None, gone, [_changed(name, before, None)])
 
         with self._metrics.refusals(Operation.DEVICES):
             await self._store.change(decide)
@@ -193,3 +196,9 @@ def _free(taken: set[int], last: int) -> int:
         f"there are {MAX_LEG - len(NOT_LEGS)} addresses of devices already, of all groups",
         reason="TOO_MANY_DEVICES",
     )
+
+
+def _changed(
+    name: DeviceGroupName, before: Entry[StoredGroup] | None, after: StoredGroup | None
+) -> Changed:
+    return Changed(ObjectKind.DEVICE_GROUP, name, before and before.value, after)

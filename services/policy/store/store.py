@@ -28,6 +28,8 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from services.common.audit.record import Changed
+from services.common.audit.writer import AuditWriter
 from services.common.errors import RomanaError
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.follow import Follower
@@ -43,6 +45,7 @@ from services.common.etcd.types import (
     Revision,
     WatchBatch,
 )
+from services.common.rpc.calling import who
 from services.common.store import optimistic
 from services.common.store.optimistic import CATCH_UP_SECONDS, OptimisticStore, check_read
 from services.common.store.topology_view import follow_topology
@@ -67,14 +70,17 @@ class Decision(Generic[T]):
     answer: T
     documents: Mapping[str, bytes] = field(default_factory=dict)
     """By key; an empty one is to be removed."""
+    changed: Sequence[Changed] = ()
+    """What is recorded of it."""
 
 
 class PolicyStore:
     """One replica's view of the store, and its way to change it."""
 
-    def __init__(self, client: EtcdClient, keys: Keys, engine: Engine) -> None:
+    def __init__(self, client: EtcdClient, keys: Keys, engine: Engine, audit: AuditWriter) -> None:
         """Knows nothing before `run`."""
         self.keys = keys
+        self._audit = audit
         self.engine = engine
         self.ipam = IpamFeed(keys)
         self.feed = PolicyFeed(keys, engine, self.ipam.holder)
@@ -148,11 +154,20 @@ class PolicyStore:
         """
         self.check_in_sync()
 
+        records: list[Operation] = []
+
         def spelt() -> optimistic.Decision[T]:
             decision = decide()
-            return optimistic.Decision(decision.answer, _operations(decision.documents))
+            made = _operations(decision.documents)
+            asked = who(self._audit.service)
+            changed = decision.changed if made else ()
+            records[:] = self._audit.operations(changed, asked, self.feed.edition)
+            return optimistic.Decision(decision.answer, made)
 
-        done = await self._store.change(spelt, commit=self._commit, prepare=self._finish)
+        async def commit(decision: optimistic.Decision[T]) -> optimistic.Committed[T] | None:
+            return await self._commit(decision, records)
+
+        done = await self._store.change(spelt, commit=commit, prepare=self._finish)
         return done.answer
 
     async def write(self, documents: Mapping[str, bytes], *demands: Compare) -> bool:
@@ -176,25 +191,35 @@ class PolicyStore:
             last = max((item.mod_revision for item in items), default=0)
             await follower.wait_for(last, CATCH_UP_SECONDS)
 
-    async def _commit(self, decision: optimistic.Decision[T]) -> optimistic.Committed[T] | None:
-        """In one transaction, or staged if it takes several; None: it was overtaken."""
+    async def _commit(
+        self, decision: optimistic.Decision[T], records: Sequence[Operation]
+    ) -> optimistic.Committed[T] | None:
+        """In one transaction, or staged if it takes several; None: it was overtaken.
+
+        The records of the change are in the transaction from which on it counts.
+        """
         keys = self.keys
         demands = [
             Compare(keys.policy_edition, Field.MOD, Relation.EQUAL, self.feed.edition),
             _absent(keys.applying),
         ]
-        writes = [Put(keys.policy_edition, b"1"), *decision.writes]
+        writes = [Put(keys.policy_edition, b"1"), *records, *decision.writes]
         if len([*self._store.parts(writes, demands)]) == 1:
             whole = optimistic.Decision(decision.answer, writes, demands=demands)
             return await self._store.commit(whole)
-        revision = await self._stage(decision.writes, demands)
+        revision = await self._stage(decision.writes, demands, records)
         if not revision:
             return None
         await self._store.seen(revision)
         await self._finish()
         return optimistic.Committed(decision.answer, revision)
 
-    async def _stage(self, writes: Sequence[Operation], demands: Sequence[Compare]) -> Revision:
+    async def _stage(
+        self,
+        writes: Sequence[Operation],
+        demands: Sequence[Compare],
+        records: Sequence[Operation],
+    ) -> Revision:
         """Writes the parts of a set, and then that it counts; 0: it was overtaken."""
         keys, store = self.keys, self._store
         await self._wait_for_others()
@@ -214,7 +239,8 @@ class PolicyStore:
         if not staged or not await store.write(puts, [ours]):
             return 0
         revision = await store.transact(
-            [*demands, ours], [Put(keys.policy_edition, b"1"), Put(keys.applying, name.encode())]
+            [*demands, ours],
+            [Put(keys.policy_edition, b"1"), Put(keys.applying, name.encode()), *records],
         )
         if revision:
             log.info("policy_set_applying", set=name, parts=len(puts))

@@ -117,7 +117,7 @@ class TopologyService(topology_service_pb2_grpc.TopologyServiceServicer):
             case _:
                 write, made = export_yaml, topology_pb2.DOCUMENT_FORMAT_YAML
         # A second for thousands of nodes; layouts and nodes never change once they are made.
-        text = await asyncio.to_thread(write, cache.layout, nodes)
+        text = await asyncio.to_thread(write, cache.layout, nodes, all_slots=request.all_slots)
         return api.ExportTopologyResponse(
             document=topology_pb2.TopologyDocument(text=text, format=made)
         )

@@ -34,19 +34,30 @@ _NOT_WRITTEN: Final = output_only(Node) | {"pins"}
 """Of nodes: what Romana says, and what follows from where they are written."""
 
 
-def export_yaml(layout: Layout, nodes: Iterable[Node] = ()) -> str:
+def export_yaml(layout: Layout, nodes: Iterable[Node] = (), *, all_slots: bool = False) -> str:
     """The layout, with the nodes pinned to their groups, as YAML.
 
     In ASCII: PyYAML writes line breaks beyond it, such as U+0085, so that they are read as blanks.
     """
     return yaml.dump(
-        _document(layout, nodes), Dumper=Dumper, sort_keys=False, allow_unicode=False, width=100
+        _document(layout, nodes, all_slots=all_slots),
+        Dumper=Dumper,
+        sort_keys=False,
+        allow_unicode=False,
+        width=100,
     )
 
 
-def export_json(layout: Layout, nodes: Iterable[Node] = ()) -> str:
+def export_json(layout: Layout, nodes: Iterable[Node] = (), *, all_slots: bool = False) -> str:
     """The same as JSON."""
-    return json.dumps(_document(layout, nodes), indent=2, ensure_ascii=False) + "\n"
+    document = _document(layout, nodes, all_slots=all_slots)
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def compact_json(layout: Layout) -> str:
+    """The layout alone as JSON with all slots, in one line, always in the same spelling."""
+    document = _document(layout, (), all_slots=True)
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def explicit_slots(layout: Layout) -> Spec:
@@ -60,6 +71,11 @@ def explicit_slots(layout: Layout) -> Spec:
             return spec
         fresh = dict(_levels(carved))
         levels |= {path for path, level in _levels(layout) if fresh.get(path) != level}
+    return all_slots_of(layout)
+
+
+def all_slots_of(layout: Layout) -> Spec:
+    """A spec that makes the layout of any other one."""
     return _spec(layout, {path for path, _ in _levels(layout)})
 
 
@@ -108,11 +124,12 @@ def _spec(layout: Layout, levels: set[str]) -> Spec:
     )
 
 
-def _document(layout: Layout, nodes: Iterable[Node]) -> dict[str, Plain]:
+def _document(layout: Layout, nodes: Iterable[Node], *, all_slots: bool) -> dict[str, Plain]:
     writer = _Writer(layout, nodes)
+    spec = all_slots_of(layout) if all_slots else explicit_slots(layout)
     return {
         "networks": [to_plain(network, seconds=_seconds) for network in layout.networks],
-        "topologies": [writer.topology(topology) for topology in explicit_slots(layout).topologies],
+        "topologies": [writer.topology(topology) for topology in spec.topologies],
     }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
+from services.common.audit.record import Changed, ObjectKind
 from services.common.errors import Conflict, Unavailable, WrongState
 from services.common.etcd.types import Revision
 from services.common.model.layout import Layout
@@ -16,6 +20,7 @@ from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
 from services.common.store.optimistic import Committed
 from services.topology.forms.apply_request import ApplyRequest
+from services.topology.forms.export import compact_json
 from services.topology.layout.plan import Plan, placed_anew
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.store import aside, claims
@@ -46,6 +51,7 @@ class TopologyChanges:
     def __init__(self, store: TopologyStore, metrics: TopologyMetrics) -> None:
         self._store = store
         self._metrics = metrics
+        self._texts = LayoutTexts()
 
     async def apply(self, request: ApplyRequest, options: ApplyOptions) -> Applied:
         """Makes the topology the one that is asked for, or says what would happen.
@@ -59,6 +65,10 @@ class TopologyChanges:
         """
         with self._metrics.refusals(Operation.APPLY):
             planned = await self._plan_beside(request, options)
+            if planned is not None and not options.validate_only:
+                # for the record of the change, which is made where nobody may wait for it
+                for layout in (planned.known.layout, planned.plan.layout):
+                    await asyncio.to_thread(self._texts.of, layout)
             attempts = itertools.count()
 
             def decide() -> Decision[Plan]:
@@ -149,15 +159,38 @@ class TopologyChanges:
         self._refuse_removal(plan)
         if plan.stranded and not options.allow_stranded:
             raise would_strand(plan)
+        writes_layout = plan.layout != cache.layout or not cache.layout_revision
+        nodes = plan.nodes[: own.nodes]
         return Decision(
             plan,
-            layout=plan.layout
-            if plan.layout != cache.layout or not cache.layout_revision
-            else None,
-            nodes=plan.nodes[: own.nodes],
+            layout=plan.layout if writes_layout else None,
+            nodes=nodes,
             writes=networks.writes or own.writes,
             demands=[*demands, *own.demands],
+            changed=[
+                *([self._layout_changed(plan.layout)] if writes_layout else ()),
+                *self._nodes_changed(request, nodes),
+            ],
         )
+
+    def _layout_changed(self, after: Layout) -> Changed:
+        cache = self._store.cache
+        before = self._texts.of(cache.layout) if cache.layout_revision else None
+        return Changed(ObjectKind.TOPOLOGY, "", before, self._texts.of(after))
+
+    def _nodes_changed(self, request: ApplyRequest, nodes: Iterable[Node]) -> list[Changed]:
+        """Of nodes that are written, those that the request says something new of."""
+        listed = {entry.node.name for entry in request.spec.nodes}
+        known = self._store.cache.nodes
+        return [
+            Changed(ObjectKind.NODE, node.name, before, node)
+            for node in nodes
+            if node.name in listed
+            and (
+                (before := known.get(node.name)) is None
+                or replace(before, placements=node.placements) != node
+            )
+        ]
 
     def _refuse_removal(self, plan: Plan) -> None:
         """Raises WrongState if it takes prefixes away and nobody knows what is in use there."""
@@ -194,7 +227,15 @@ class TopologyChanges:
             self._refuse_being_removed(plan)
             nodes = plan.nodes
         own = aside.of_nodes(self._store, nodes)
-        return Decision(nodes, None, nodes[: own.nodes], own.writes if nodes else (), own.demands)
+        written = nodes[: own.nodes]
+        return Decision(
+            nodes,
+            None,
+            written,
+            own.writes if nodes else (),
+            own.demands,
+            self._nodes_changed(request, written),
+        )
 
     def _decide_misplaced(self) -> Decision[None]:
         cache = self._store.cache
@@ -202,6 +243,22 @@ class TopologyChanges:
             return Decision(None)
         moved = placed_anew(cache.layout, cache.nodes).values()
         return Decision(None, nodes=[node for node in moved if cache.is_readable(node.name)])
+
+
+class LayoutTexts:
+    """Topology files of the layouts that were asked for last: of thousands of groups one takes a
+    while."""
+
+    def __init__(self) -> None:
+        self._made: deque[tuple[Layout, str]] = deque(maxlen=4)
+
+    def of(self, layout: Layout) -> str:
+        for known, text in tuple(self._made):
+            if known is layout:
+                return text
+        text = compact_json(layout)
+        self._made.append((layout, text))
+        return text
 
 
 def would_strand(plan: Plan) -> WrongState:

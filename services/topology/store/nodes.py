@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from services.common.audit.record import NOT_KNOWN, Changed, ObjectKind
 from services.common.errors import (
     AlreadyExists,
     Conflict,
@@ -119,7 +120,9 @@ class NodeChanges:
             own = aside.of_nodes(self._store, plan.nodes)
             if options.validate_only:
                 return Decision(plan.nodes[0])
-            return Decision(plan.nodes[0], None, plan.nodes, own.writes, own.demands)
+            by_itself = options.by_agent or options.unless_removed
+            changed = () if by_itself else (_changed(node.name, None, plan.nodes[0]),)
+            return Decision(plan.nodes[0], None, plan.nodes, own.writes, own.demands, changed)
 
         with self._metrics.refusals(Operation.REGISTER):
             done = await self._store.change(decide, looks_at_usage=True)
@@ -170,7 +173,8 @@ class NodeChanges:
             if moved and not allow_stranded:
                 store = self._store
                 demands.append(claims.of_node(known.name, store.keys, store.usage_revision))
-            return Decision((after, plan), None, plan.nodes, own.writes, demands)
+            changed = () if options.by_agent else (_changed(after.name, known, after),)
+            return Decision((after, plan), None, plan.nodes, own.writes, demands, changed)
 
         with self._metrics.refusals(Operation.UPDATE):
             done = await self._store.change(decide, looks_at_usage=True)
@@ -218,6 +222,7 @@ class NodeChanges:
                 used,
                 writes=[Delete(keys.node(name)), removal, *self._spent_removals()],
                 demands=[] if force else [claims.of_node(name, keys, self._store.usage_revision)],
+                changed=[_changed(name, cache.nodes.get(name, NOT_KNOWN), None)],
             )
 
         with self._metrics.refusals(Operation.DELETE):
@@ -287,6 +292,10 @@ class NodeChanges:
     def _count(self, operation: Operation, *, changed: bool, validated: bool = False) -> None:
         result = Result.CHANGED if changed else Result.UNCHANGED
         self._metrics.count(operation, Result.VALIDATED if validated else result)
+
+
+def _changed(name: NodeName, before: Node | str | None, after: Node | None) -> Changed:
+    return Changed(ObjectKind.NODE, name, before, after)
 
 
 def _refuse_unasked(spec: NodeSpec, known: Node) -> None:

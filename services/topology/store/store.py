@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from services.common.audit.record import Changed
+from services.common.audit.writer import AuditWriter
 from services.common.errors import InvalidInput, RomanaError, WrongState
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.follow import Follower
@@ -35,6 +37,7 @@ from services.common.model.layout import Layout
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Node
 from services.common.records.layout import encode_layout, encode_node
+from services.common.rpc.calling import who
 from services.common.sizes import LAYOUT_BYTES
 from services.common.store import optimistic
 from services.common.store.optimistic import (
@@ -70,6 +73,8 @@ class Decision(Generic[_T]):
     """To write besides, and nodes to delete."""
     demands: Sequence[Compare] = ()
     """Beside that nothing else changed."""
+    changed: Sequence[Changed] = ()
+    """What is recorded of it; nothing of what follows from another change."""
 
     @property
     def is_empty(self) -> bool:
@@ -93,9 +98,12 @@ class Known:
 class TopologyStore:
     """One replica's view of the store, and its way to change it."""
 
-    def __init__(self, client: EtcdClient, keys: Keys, metrics: TopologyMetrics) -> None:
+    def __init__(
+        self, client: EtcdClient, keys: Keys, metrics: TopologyMetrics, audit: AuditWriter
+    ) -> None:
         """Knows nothing before `run`."""
         self.keys = keys
+        self._audit = audit
         self.watchers = Watchers()
         self.cache = TopologyCache(keys, self._changed)
         self._usage = UsageCache(keys)
@@ -204,7 +212,9 @@ class TopologyStore:
                     "", f"the layout has {len(document)} bytes, at most {LAYOUT_BYTES} fit"
                 )
             writes.append(Put(keys.layout, document))
-        same = Compare(keys.generation, Field.MOD, Relation.EQUAL, self.cache.generation)
+        generation = self.cache.generation
+        writes += self._audit.operations(decision.changed, who(self._audit.service), generation)
+        same = Compare(keys.generation, Field.MOD, Relation.EQUAL, generation)
         nodes = map(self._node_writes, decision.nodes) if decision.nodes else ()
         return optimistic.Decision(decision.answer, writes, nodes, [same, *decision.demands])
 

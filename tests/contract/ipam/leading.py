@@ -8,9 +8,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from services.common.audit.writer import AuditWriter
 from services.common.etcd.types import Compare, Delete, Field, Relation, Snapshot
 from services.common.model.names import EndpointName
 from services.common.store.unreadable import UnreadableRecords
+from services.ipam.api.audited import TEXTS
 from services.ipam.deciding.commands import Allocated, Release
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.store import codec
@@ -119,6 +121,7 @@ async def leading(store: Store) -> AsyncIterator[Parts]:
         on_nodes=told.on_nodes,
         now=lambda: int(time.time() * 1000),
         observer=told,
+        audit=AuditWriter(keys, "ipam", TEXTS),
     )
     task = asyncio.create_task(committer.run())
     try:

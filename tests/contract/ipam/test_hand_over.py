@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.common.audit.writer import AuditWriter
 from services.common.errors import RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.model.names import EndpointName
+from services.ipam.api.audited import TEXTS
 from services.ipam.deciding.commands import Allocate, Allocated, Release, Result
 from services.ipam.store.group_commit import NOT_ACTIVE
 from services.ipam.store.replica import Identity, Replica
@@ -27,7 +29,14 @@ SECONDS = 60.0
 @contextlib.asynccontextmanager
 async def replica(store: Store, name: str) -> AsyncIterator[Replica]:
     async with EtcdClient([store.endpoint]) as client:
-        made = Replica(client, store.keys, Identity(name, name, "epoch"), ttl=5, observer=Nobody())
+        made = Replica(
+            client,
+            store.keys,
+            Identity(name, name, "epoch"),
+            ttl=5,
+            observer=Nobody(),
+            audit=AuditWriter(store.keys, "ipam", TEXTS),
+        )
         running = asyncio.create_task(made.run())
         try:
             await poll(lambda: made.in_sync and name in made.candidates, SECONDS)

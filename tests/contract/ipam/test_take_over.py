@@ -14,12 +14,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.common.audit.writer import AuditWriter
 from services.common.errors import RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.types import Changes, Delete, Put, Revision
 from services.common.etcd.watch import WatchStream
 from services.common.model.names import NetworkName, NodeName
 from services.common.records.blocks import BlockPage, PageRest, PageUse, encode
+from services.ipam.api.audited import TEXTS
 from services.ipam.deciding.commands import Allocated
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.store.replica import Identity, Replica
@@ -242,7 +244,14 @@ async def test_nobody_stands_for_election_before_the_layout_can_be_read(store: S
     writes = (Put(store.keys.layout, b"["), Put(store.keys.generation, b"1"))
     await store.client.transact((), writes)
     client = EtcdClient([store.endpoint])
-    replica = Replica(client, store.keys, Identity("me", "here", "epoch"), ttl=5, observer=Nobody())
+    replica = Replica(
+        client,
+        store.keys,
+        Identity("me", "here", "epoch"),
+        ttl=5,
+        observer=Nobody(),
+        audit=AuditWriter(store.keys, "ipam", TEXTS),
+    )
     running = asyncio.create_task(replica.run())
     try:
         await poll(lambda: bool(replica.unreadable), SECONDS)

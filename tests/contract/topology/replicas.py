@@ -13,11 +13,13 @@ import grpc.aio
 from prometheus_client import CollectorRegistry
 from romana.topology.v1 import topology_service_pb2_grpc
 
+from services.common.audit.writer import AuditWriter
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
 from services.common.tls import TlsFiles
+from services.topology.api.audited import TEXTS
 from services.topology.api.service import Identity, TopologyService
 from services.topology.metrics import TopologyMetrics
 from services.topology.store.apply import TopologyChanges
@@ -47,7 +49,7 @@ async def replica_of(
 ) -> AsyncIterator[Replica]:
     registry = CollectorRegistry()
     metrics = TopologyMetrics(registry)
-    store = TopologyStore(client, keys, metrics)
+    store = TopologyStore(client, keys, metrics, AuditWriter(keys, "topology", TEXTS))
     topology = TopologyChanges(store, metrics)
     server = RpcServer(RpcMetrics(registry))
     service = TopologyService(

@@ -11,6 +11,11 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RELEASE = [
+    line
+    for line in (ROOT / "requirements" / "release.in").read_text().splitlines()
+    if not line.startswith("#")
+]
 PIN = re.compile(
     r"^([\w.-]+)==(\S+)(?: ;[^\n]*?)? \\\n {4}--hash=sha256:[0-9a-f]{64}", re.MULTILINE
 )
@@ -26,6 +31,7 @@ def normal(name: str) -> str:
     [
         ("runtime", PROJECT["dependencies"]),
         ("dev", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]),
+        ("release", RELEASE),
     ],
 )
 def test_every_dependency_is_locked(name: str, wanted: list[str]) -> None:

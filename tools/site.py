@@ -1,0 +1,93 @@
+"""Hooks of mkdocs: one site of docs/ and of all in the project that documents link to.
+
+A document links to files by their paths in the project. In the site, docs/ is at the top and
+everything else below project/: documents as pages, other files as they are, folders as lists.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files, InclusionLevel
+
+ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+"""What tests read."""
+SHIM = ("assets/iframe-worker.js", "third_party/iframe-worker/shim.js")
+"""By which the search works in pages that are opened as files; mkdocs.yml names it."""
+
+
+def on_config(config: Any) -> Any:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    config.site_name = f"Romana {project['version']}"
+    return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    pages = [file for file in files if file.src_uri.endswith(".md")]
+    outside = {linked for page in pages for linked in _outside(real(page))}
+    outside |= {"README.md", "CONTRIBUTING.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md"}
+    for path in [*outside]:
+        if path.endswith(".md"):
+            outside |= {*_outside(path)}
+    for path in [*outside]:
+        outside |= {
+            file.relative_to(ROOT).as_posix()
+            for file in (ROOT / path).rglob("*.*" if (ROOT / path).is_dir() else "[]")
+            if file.suffix in {".proto", ".yaml", ".json"}
+        }
+    for path in sorted(outside):
+        there = ROOT / path
+        if there.is_dir():
+            made = File.generated(config, place(path), content=_list(path, outside))
+            made.inclusion = InclusionLevel.NOT_IN_NAV
+        else:
+            made = File.generated(config, place(path), abs_src_path=str(there))
+        files.append(made)
+    files.append(File.generated(config, SHIM[0], abs_src_path=str(ROOT / SHIM[1])))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    here = posixpath.dirname(page.file.src_uri)
+    folder = posixpath.dirname(real(page.file))
+
+    def moved(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, match[1]))
+        known = (ROOT / target).exists()
+        return posixpath.relpath(place(target), here or ".") if known else match[1]
+
+    return LINK.sub(moved, COMMENT.sub("", markdown))
+
+
+def real(file: File) -> str:
+    """The path in the project of a page of the site."""
+    uri = file.src_uri
+    return uri.removeprefix("project/") if uri.startswith("project/") else f"docs/{uri}"
+
+
+def place(path: str) -> str:
+    """The path in the site of what is at `path` in the project."""
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    return f"project/{path}/index.md" if (ROOT / path).is_dir() else f"project/{path}"
+
+
+def _outside(path: str) -> Iterator[str]:
+    """Paths in the project, outside of docs/, that a document links to."""
+    for link in LINK.findall((ROOT / path).read_text()):
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
+        if (ROOT / target).exists() and not target.startswith("docs"):
+            yield target
+
+
+def _list(folder: str, files: set[str]) -> str:
+    inside = sorted(file for file in files if file.startswith(f"{folder}/"))
+    lines = [f"- [{file}]({posixpath.relpath(file, folder)})" for file in inside]
+    return "\n".join([f"# {folder}", "", *lines, ""])
