@@ -225,6 +225,11 @@ class Site:
                 return False
         return True
 
+    def tables(self, node: str) -> str:
+        """As nft lists them."""
+        words = inside(self.cluster.path(node), ["nft", "list", "tables"])
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
     def kill(self, *names: str) -> None:
         """Has them hear nothing any more."""
         for name in names:

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import re
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from lab.namespaces import inside, open_socket
+from lab.namespaces import open_socket
 from tests.kernel.conformance.driver import Refused
 from tests.kernel.steering.cluster_site import (
     DIRECT,
@@ -232,11 +231,7 @@ async def test_a_device_gets_copies(site: Site) -> None:
 
 async def _copied(site: Site) -> bool:
     """Whether n2 can make copies: that is in another transaction than rules."""
-    path = site.cluster.path("n2")
-    listed = subprocess.run(
-        inside(path, ["nft", "list", "tables"]), capture_output=True, text=True, check=True
-    )
-    return "romana_copies4" in listed.stdout
+    return "romana_copies4" in site.tables("n2")
 
 
 async def test_a_connection_goes_directly_when_its_rule_is_gone(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -56,16 +57,25 @@ def sent(fleet: Fleet, version: int, target: str, port: int) -> Counter[Flow]:
             assert talk.round_trip()
             assert talk.round_trip()
         assert datagrams(one, other, there, port, 20) == 20
-        (gone, came), (back, answers) = heard_of(its), heard_of(mine)
+        (gone, came), (back, answers) = map(said, (its, mine))
         assert came == back
         assert gone == answers
         return came + gone
 
 
+def said(wire: socket.socket) -> tuple[Counter[Flow], Counter[Flow]]:
+    """What an endpoint has sent and got, without what neighbours say to each other."""
+    sent, came = heard_of(wire)
+    return _talk(sent), _talk(came)
+
+
+def _talk(flows: Counter[Flow]) -> Counter[Flow]:
+    return Counter({flow: flows[flow] for flow in flows if flow[0] in {6, 17}})
+
+
 def seen(device: Device) -> Counter[Flow]:
     """What came to it since the last time of what endpoints say."""
-    flows = device.seen()
-    return Counter({flow: flows[flow] for flow in flows if flow[0] in {6, 17}})
+    return _talk(device.seen())
 
 
 def see(fleet: Fleet, version: int, target: str, *, led: bool = False) -> None:
@@ -75,10 +85,10 @@ def see(fleet: Fleet, version: int, target: str, *, led: bool = False) -> None:
     sent(fleet, version, target, DIRECT)
     assert not seen(tap)
     assert not seen(firewall)
-    said = sent(fleet, version, target, STEERED)
-    assert said
-    assert seen(tap) == said
-    assert seen(firewall) == (said if led else Counter())
+    talk = sent(fleet, version, target, STEERED)
+    assert talk
+    assert seen(tap) == talk
+    assert seen(firewall) == (talk if led else Counter())
     assert firewall.invalid() == 0
 
 
