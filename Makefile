@@ -10,7 +10,7 @@ KUBERNETES ?= /var/tmp/romana-kubernetes-test
 RELEASE := build/release/.ready
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test docs packages lint format bench lock clean
+.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test docs packages release-check lint format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -56,9 +56,11 @@ docs: $(RELEASE) ## The documents as a site, into build/site
 	@NO_MKDOCS_2_WARNING=1 build/release/bin/mkdocs build --quiet --strict --site-dir build/site
 	@echo build/site/index.html
 
-packages: setup ## Wheels into dist/: romana, and romana-api for schedulers
-	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./protos 2> >(grep -v '^WARNING: Location' >&2)
-	@ls -1 dist/*.whl
+packages: setup docs ## Wheels and a Debian package into dist/, with locks and SBOMs
+	@tools/build_packages dist
+
+release-check: ## Install each of dist/ in a clean root, take the first steps there
+	@tests/release/check dist
 
 lint: setup ## ruff, mypy, import-linter and buf
 	@echo '== ruff' && $(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """Hooks of mkdocs: one site of docs/ and of all in the project that documents link to.
 
 A document links to files by their paths in the project. In the site, docs/ is at the top and
-everything else below project/: documents as pages, other files as they are, folders as lists.
+everything else below project/: documents as pages, other files as they are, folders as lists. What
+docs/index.md lists is the navigation.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
+SECTION = re.compile(r"(?m)^\*\*(.+)\*\*$")
+PAGE = re.compile(r"\[([^\]]+)\]\(([^)\s#]+\.md)\)")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 """What tests read."""
 SHIM = ("assets/iframe-worker.js", "third_party/iframe-worker/shim.js")
@@ -26,7 +29,22 @@ SHIM = ("assets/iframe-worker.js", "third_party/iframe-worker/shim.js")
 def on_config(config: Any) -> Any:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     config.site_name = f"Romana {project['version']}"
+    config.nav = navigation((ROOT / "docs" / "index.md").read_text())
     return config
+
+
+def navigation(index: str) -> list[Any]:
+    """The pages that it links to, by its sections."""
+    start, *rest = SECTION.split(index)
+    first = [{"Documents": "index.md"}, *_pages(start)]
+    named = zip(rest[::2], rest[1::2], strict=True)
+    return [*first, *({title: _pages(text)} for title, text in named)]
+
+
+def _pages(text: str) -> list[dict[str, str]]:
+    found = ((title, posixpath.normpath(f"docs/{path}")) for title, path in PAGE.findall(text))
+    named = ((title.replace("`", ""), place(path)) for title, path in found)
+    return [{title[:1].upper() + title[1:]: page} for title, page in named]
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -29,6 +29,7 @@ import structlog
 from services.agent.kept import defect
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError
+from services.common.tracing import spans
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,8 @@ class Loop(Generic[T, O]):
         self._backoff = Backoff(pace.retry, draw)
         self._kick = asyncio.Event()
         self._asked = 1
+        self._asked_by: dict[str, None] = {}
+        """Spans that something was asked for in."""
         self._begun = 0
         self._settled = 0
         self._rounds = 0
@@ -122,6 +125,8 @@ class Loop(Generic[T, O]):
     def touch(self) -> None:
         """Something is asked for that was not before. Returns at once."""
         self._asked += 1
+        if span := spans.current():
+            self._asked_by[span] = None
         self._kick.set()
 
     def wake(self) -> None:
@@ -227,8 +232,10 @@ class Loop(Generic[T, O]):
             self._ended()
             return True
         self._performing = True
+        asked_by, self._asked_by = self._asked_by, {}
         try:
-            outcome = await self._thread(lambda: self._part.perform(task))
+            with spans.shared(f"kernel: {self._name}", asked_by):
+                outcome = await self._thread(lambda: self._part.perform(task))
         finally:
             self._performing = False
         if self._part.accept(task, outcome):

@@ -19,6 +19,8 @@ BATCH_ADDRESSES: Final = 60_000
 """Addresses that the items of one request may ask for in all."""
 ADDRESS_BYTES: Final = 176
 """What one address needs in the answer to a batch: IPv6 in full, on a network with a long name."""
+CONNECTIONS_MOST: Final = 20_000
+"""Of an endpoint that moves, from one node to the other; a hundred bytes each."""
 STATUS_BYTES: Final = 320
 """What every item of a batch has for its error: code, reason and the beginning of the message.
 There is more for each if there are fewer errors."""

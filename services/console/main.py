@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from romana.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
@@ -38,10 +39,12 @@ async def serve(life: Lifecycle, settings: ConsoleSettings) -> None:
         Replicas(TopologyServiceStub, settings.topology, tls, insecure=insecure, program=PROGRAM),
         Replicas(IpamServiceStub, settings.ipam, tls, insecure=insecure, program=PROGRAM),
         Replicas(PolicyServiceStub, settings.policy, tls, insecure=insecure, program=PROGRAM),
+        Replicas(AuditServiceStub, settings.topology, tls, insecure=insecure, program=PROGRAM),
     )
     life.on_stop(Phase.CLOSE, "topology", remote.topology.close)
     life.on_stop(Phase.CLOSE, "ipam", remote.ipam.close)
     life.on_stop(Phase.CLOSE, "policy", remote.policy.close)
+    life.on_stop(Phase.CLOSE, "audit", remote.audit.close)
     addresses = {
         "topology": settings.topology,
         "ipam": settings.ipam,

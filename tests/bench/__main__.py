@@ -35,6 +35,7 @@ NAMES = (
     "policy_compute",
     "policy_kernel",
     "policy_service",
+    "steering",
     "device_state",
 )
 

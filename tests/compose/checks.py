@@ -352,7 +352,12 @@ def test_its_rules_are_loaded_and_healthy(cluster: Engine) -> None:
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
 
 
-ABSENT = ("romana_certificate_", "romana_policy_device_")
+ABSENT = (
+    "romana_certificate_",
+    "romana_policy_device_",
+    "romana_agent_policy_device_",
+    "romana_agent_policy_led_",
+)
 """Here is neither TLS nor a device."""
 
 

@@ -21,6 +21,8 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 DASHBOARDS = Path(__file__).parents[2] / "compose" / "grafana" / "dashboards"
+SCRAPED = 5
+"""Seconds, as in compose/prometheus: Grafana's rate interval is at least four of them."""
 COLUMN, ROW = 62, 36
 COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#f2495c", "#b877d9", "#37872d", "#8ab8ff")
 NAMED = {"red": "#f2495c", "green": "#73bf69", "orange": "#ff9830"}
@@ -29,7 +31,7 @@ STYLE = f"""body {{ background: #111217; color: #ccccdc; font: 12px sans-serif; 
 .panel {{ position: absolute; background: #181b1f; border: 1px solid #2c3235; overflow: hidden }}
 .panel h3 {{ font-size: 12px; margin: 6px 8px 2px }} .empty {{ margin: 20px; color: #e02f44 }}
 .stat {{ display: inline-block; margin: 6px 10px; text-align: center }}
-.stat b {{ display: block; font-size: 26px }}
+.stat b {{ display: block; font-size: 20px; padding: 0 6px }} .nothing {{ margin: 20px }}
 table {{ border-spacing: 10px 2px }} td, th {{ text-align: left }}
 .legend {{ font-size: 10px; margin: 0 8px; max-height: {ROW}px; overflow: hidden }}"""
 
@@ -46,12 +48,13 @@ class Prometheus:
 
     def ask(self, target: Mapping[str, Any]) -> list[Series]:
         """Series with their legends."""
+        step = max((self._end - self._start) / 120, 1)
+        query = target["expr"].replace("$__rate_interval", f"{max(4 * SCRAPED, step):.0f}s")
         if target.get("instant"):
-            given = {"query": target["expr"], "time": self._end}
+            given = {"query": query, "time": self._end}
             found = self._get("query", given)
         else:
-            step = max((self._end - self._start) / 120, 1)
-            given = {"query": target["expr"], "start": self._start, "end": self._end, "step": step}
+            given = {"query": query, "start": self._start, "end": self._end, "step": step}
             found = self._get("query_range", given)
         made = []
         for item in found:
@@ -96,14 +99,13 @@ def drawn(panel: Mapping[str, Any], series: list[Series]) -> str:
     defaults = panel["fieldConfig"]["defaults"]
     unit, steps = defaults["unit"], defaults.get("thresholds", {}).get("steps", [])
     if not any(points for _, points in series):
+        nothing = defaults.get("noValue")
+        if nothing is not None:
+            return f'<p class="nothing">{html.escape(nothing)}</p>'
         return '<p class="empty">No data</p>'
     match panel["type"]:
         case "stat":
-            return "".join(
-                f'<span class="stat">{html.escape(name)}<b style="color:'
-                f'{color(points[-1][1], steps)}">{shown(points[-1][1], unit)}</b></span>'
-                for name, points in series
-            )
+            return "".join(stat(panel, name, points[-1][1]) for name, points in series)
         case "bargauge":
             return "".join(
                 f'<div style="margin:4px 8px">{html.escape(name)} {shown(points[-1][1], unit)}'
@@ -122,6 +124,22 @@ def drawn(panel: Mapping[str, Any], series: list[Series]) -> str:
             return heat(panel, series, unit)
         case _:
             return lines(panel, series, unit)
+
+
+def stat(panel: Mapping[str, Any], name: str, value: float) -> str:
+    """One value, or its name alone, in its color."""
+    defaults, options = panel["fieldConfig"]["defaults"], panel["options"]
+    steps = defaults.get("thresholds", {}).get("steps", [])
+    text = shown(value, defaults["unit"])
+    for mapping in defaults.get("mappings", []):
+        text = mapping["options"].get(f"{value:g}", {}).get("text", text)
+    if options.get("textMode") == "name":
+        name, text = "", name
+    kind = "background" if options.get("colorMode") == "background" else "color"
+    return (
+        f'<span class="stat">{html.escape(name)}<b style="{kind}:{color(value, steps)}">'
+        f"{html.escape(text)}</b></span>"
+    )
 
 
 def lines(panel: Mapping[str, Any], series: list[Series], unit: str) -> str:

@@ -27,7 +27,16 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.common.etcd.process import LocalEtcd
 from services.common.rpc.channel import open_channel
-from tests.support.console_site import HOSTILE, NODES, TOPOLOGY, Site, agents, fill, running
+from tests.support.console_site import (
+    HOSTILE,
+    NODES,
+    TOPOLOGY,
+    Site,
+    agents,
+    fill,
+    refused,
+    running,
+)
 from tests.support.policy_process import of_tenant
 
 WIDE, NARROW = (1280, 900), (390, 800)
@@ -182,8 +191,46 @@ def test_what_the_command_changes_appears_by_itself(page: Page, site: Site) -> N
     expect(page.locator(".explanation")).to_contain_text("closed")
     page.goto("/changes")
     expect(page.locator(".changes > li").first).to_contain_text("policy closed created")
+    expect(page.locator(".changes > li").first).to_contain_text("by unauthenticated (127.0.0.1)")
     page.goto("/reach?tenant=shop&to_tenant=shop")
     expect(page.locator("a.verdict.deny")).to_have_count(1)
+
+
+def test_a_counter_of_what_was_denied_leads_to_the_explanation(page: Page, site: Site) -> None:
+    counters = [
+        {
+            "policy": "refused",
+            "direction": "ingress",
+            "rule": rule,
+            "per_second": 1,
+            "is_known": True,
+        }
+        for rule in ("0", "default")
+    ]
+    page.route("**/api/denied", lambda it: it.fulfill(json={"known": True, "rules": counters}))
+    ready, finish = threading.Event(), threading.Event()
+
+    async def change() -> None:
+        async with refused(site):
+            ready.set()
+            await asyncio.to_thread(finish.wait)
+
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(asyncio.run, change())
+        try:
+            ready.wait()
+            site.until(lambda: site.get("/api/example?policy=refused"), "the policy")
+            page.goto("/denied")
+            page.get_by_role("link", name="ingress 0").click()
+            expect(page.locator(".explanation h2")).to_contain_text("denied")
+            assert "source=front&destination=back&protocol=tcp&port=81" in page.url
+            page.go_back()
+            page.get_by_role("link", name="ingress default").click()
+            expect(page.get_by_role("textbox", name="To")).to_have_value("back")
+            expect(page.get_by_role("textbox", name="From")).to_have_value("")
+        finally:
+            finish.set()
+            work.result()
 
 
 def test_a_way_through_devices_is_drawn(page: Page, site: Site) -> None:

@@ -23,7 +23,16 @@ from services.common.etcd.process import LocalEtcd
 from services.common.rpc.channel import open_channel
 from services.common.sync.model import Failure
 from tests.support.certificates import Authority
-from tests.support.console_site import HOSTILE, TOPOLOGY, Site, agents, allocate, fill, running
+from tests.support.console_site import (
+    HOSTILE,
+    TOPOLOGY,
+    Site,
+    agents,
+    allocate,
+    fill,
+    refused,
+    running,
+)
 
 WAIT = 60.0
 
@@ -106,6 +115,7 @@ def test_errors_are_those_of_the_services(site: Site) -> None:
         ("/api/explain?source=front&destination=back&protocol=ipx", 400, "INVALID_INPUT"),
         ("/api/matrix?port=70000", 400, "INVALID_INPUT"),
         ("/api/search", 400, "INVALID_INPUT"),
+        ("/api/example?policy=nothing", 404, "POLICY_NOT_FOUND"),
         ("/api/nothing", 404, "NOT_FOUND"),
     ):
         answer = site.ask(path)
@@ -164,6 +174,38 @@ async def test_a_change_is_told_and_followed_to_the_nodes(site: Site) -> None:
         nodes = await asyncio.to_thread(site.get, "/api/nodes")
         assert nodes["counts"] == {"current": 3}
         assert address.startswith("10.40.")
+
+
+async def test_a_change_says_who_made_it_and_a_rule_what_it_denies(site: Site) -> None:
+    def made(what: str) -> Any:
+        changes = site.get("/api/changes")["changes"]
+        return [each for each in changes if each["what"] == what and each["authors"]]
+
+    def asked(rule: str) -> Any:
+        return site.get(f"/api/example?policy=refused&direction=ingress&rule={rule}")
+
+    async with refused(site):
+        created = (
+            await asyncio.to_thread(
+                site.until, lambda: made("policy refused created"), "its author"
+            )
+        )[0]
+        (author,) = created["authors"]
+        assert author["service"] == "policy"
+        assert author["revision"] == created["revision"]
+        assert author["identity"] == "unauthenticated (127.0.0.1)"
+
+        def examples() -> list[Any]:
+            return [asked(rule) for rule in ("0", "1", "2", "default", "\u00b2")]
+
+        unknown = {"source": "", "destination": "back", "protocol": "", "port": 0}
+        assert await asyncio.to_thread(examples) == [
+            {"source": "front", "destination": "back", "protocol": "tcp", "port": 81},
+            {**unknown, "source": "198.51.100.1"},
+            {**unknown, "protocol": "tcp", "port": 82},
+            unknown,
+            unknown,
+        ]
 
 
 async def test_a_node_that_cannot_apply_is_named_with_the_reason(site: Site) -> None:

@@ -17,7 +17,7 @@ import httpx2
 from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
-from romana.policy.v1 import endpoint_pb2
+from romana.policy.v1 import endpoint_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 from romana.topology.v1 import node_pb2, topology_pb2
@@ -28,7 +28,7 @@ from services.common.etcd.process import LOOPBACK, free_port
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
 from tests.support.leftovers import owner
-from tests.support.policy_process import rules_agent
+from tests.support.policy_process import of_tenant, rules_agent
 from tests.support.sync_agent import SyncAgent
 
 START_SECONDS = 60.0
@@ -240,3 +240,39 @@ async def agents(site: Site) -> AsyncIterator[dict[str, SyncAgent]]:
             await routes[name].until_in_sync()
             await rules.until_in_sync()
         yield routes
+
+
+REFUSED = policy_pb2.Policy(
+    name="refused",
+    tier=policy_pb2.POLICY_TIER_ADMIN,
+    targets=[policy_pb2.Target(endpoints=of_tenant("shop", app="back"))],
+    ingress=[
+        policy_pb2.Rule(
+            action=policy_pb2.RULE_ACTION_DENY,
+            peers=[policy_pb2.Peer(endpoints=of_tenant("shop", app="front"))],
+            ports=[policy_pb2.PortMatch(protocol=policy_pb2.PROTOCOL_TCP, port=81)],
+        ),
+        policy_pb2.Rule(
+            action=policy_pb2.RULE_ACTION_DENY,
+            peers=[policy_pb2.Peer(cidr=policy_pb2.CidrBlock(cidr="198.51.100.0/24"))],
+        ),
+        policy_pb2.Rule(
+            action=policy_pb2.RULE_ACTION_DENY,
+            peers=[policy_pb2.Peer(any=policy_pb2.Anything())],
+            ports=[policy_pb2.PortMatch(protocol=policy_pb2.PROTOCOL_TCP, port=82)],
+        ),
+    ],
+)
+"""Denies little that anybody asks about."""
+
+
+@contextlib.asynccontextmanager
+async def refused(site: Site) -> AsyncIterator[None]:
+    """That policy, for a while."""
+    async with open_channel(site.address("policy")) as channel:
+        stub = PolicyServiceStub(channel)
+        await stub.CreatePolicy(policy_api.CreatePolicyRequest(policy=REFUSED))
+        try:
+            yield
+        finally:
+            await stub.DeletePolicy(policy_api.DeletePolicyRequest(name=REFUSED.name))

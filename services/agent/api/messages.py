@@ -24,6 +24,7 @@ from services.agent.status import NodeStatus, PolicyStatus
 from services.common.errors import InvalidInput, Violation
 from services.common.model import names
 from services.common.model.names import EndpointName, NetworkName, Segment, Tenant
+from services.common.model.network import Dns
 
 _FAMILIES: Final = {
     allocation_pb2.FAMILY_UNSPECIFIED: 0,
@@ -135,7 +136,8 @@ def parse_name(text: str) -> EndpointName:
     return EndpointName(text)
 
 
-def endpoint(view: EndpointView) -> endpoint_pb2.Endpoint:
+def endpoint(view: EndpointView, dns: Dns) -> endpoint_pb2.Endpoint:
+    """An endpoint, with what its networks say of DNS."""
     spec, made = view.record.spec, view.record.endpoint
     target = endpoint_pb2.EndpointTarget()
     if spec.namespace:
@@ -152,6 +154,8 @@ def endpoint(view: EndpointView) -> endpoint_pb2.Endpoint:
         state=_STATES[view.state],
         problem=view.problem,
         dhcp=spec.dhcp,
+        nameservers=[*map(str, dns.nameservers)],
+        search_domains=dns.search,
     )
     if made is not None:
         message.addresses.extend(

@@ -10,14 +10,16 @@ from typing import Any, Final, TypeAlias
 import grpc
 import grpc.aio
 from romana.agent.v1 import agent_service_pb2 as pb
-from romana.agent.v1 import agent_service_pb2_grpc
+from romana.agent.v1 import agent_service_pb2_grpc, endpoint_pb2
 
 from services.agent.api import messages
 from services.agent.endpoints.lifecycle import Endpoints
+from services.agent.endpoints.view import EndpointView
 from services.agent.routing.reconcile import Reconciler
 from services.agent.status import NodeStatus
 from services.common.errors import InvalidInput
 from services.common.model.names import NodeName
+from services.common.model.network import joined
 from services.common.process.version import version
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -54,7 +56,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         deadline = asyncio.get_running_loop().time() + min(seconds, ATTACH_SECONDS)
         attached = await self._endpoints.attach(spec, deadline)
         return pb.AttachEndpointResponse(
-            endpoint=messages.endpoint(attached.view), existed=attached.existed
+            endpoint=self._told(attached.view), existed=attached.existed
         )
 
     async def DetachEndpoint(
@@ -67,7 +69,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         self, request: pb.CheckEndpointRequest, context: Context
     ) -> pb.CheckEndpointResponse:
         view, problems = await self._endpoints.check(messages.parse_name(request.name))
-        return pb.CheckEndpointResponse(endpoint=messages.endpoint(view), problems=problems)
+        return pb.CheckEndpointResponse(endpoint=self._told(view), problems=problems)
 
     async def ListEndpoints(
         self, request: pb.ListEndpointsRequest, context: Context
@@ -77,7 +79,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         listed = sorted(name for name in self._endpoints.records if name > after)
         views = [self._endpoints.view(name) for name in listed[:most]]
         return pb.ListEndpointsResponse(
-            endpoints=[messages.endpoint(view) for view in views if view is not None],
+            endpoints=[self._told(view) for view in views if view is not None],
             next_page_token=_token(listed[most - 1]) if len(listed) > most else "",
         )
 
@@ -89,6 +91,13 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             reasons = ("the kernel does not hold what is asked for yet",)
         found = await self._status()
         return messages.status(self._node, version(), reasons, len(self._endpoints), found)
+
+    def _told(self, view: EndpointView) -> endpoint_pb2.Endpoint:
+        made, networks = view.record.endpoint, self._reconciler.remote.networks
+        names = {item.network: None for item in (made.addresses if made else ())}
+        return messages.endpoint(
+            view, joined(networks[name].dns for name in names if name in networks)
+        )
 
 
 def _token(name: str) -> str:

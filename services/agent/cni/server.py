@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import secrets
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ import structlog
 
 from services.agent.cni import asked, protocol, told
 from services.agent.cni.delegated import PLUGIN, Delegated
+from services.agent.cni.plugin_start import started
 from services.agent.cni.protocol import CniError, Command, Request
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.records import Records
@@ -24,6 +26,7 @@ from services.agent.routing.reconcile import Reconciler
 from services.agent.rules.wanted import WantedEndpoints
 from services.common.errors import RomanaError, WrongState
 from services.common.process.logs import current_request
+from services.common.tracing import spans
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +90,8 @@ class CniServer:
             async with asyncio.timeout(READ_SECONDS):
                 content = await _whole(reader)
             if content:
-                writer.write(await self.answer(content))
+                with spans.span("romana-cni", begun=_begun(writer), serves=True):
+                    writer.write(await self.answer(content))
                 await writer.drain()
         except (OSError, TimeoutError) as error:
             log.warning("cni_connection_lost", error=str(error))
@@ -102,7 +106,8 @@ class CniServer:
         try:
             request = protocol.parse(environment, config)
             delegated = environment.get("ROMANA_PLUGIN") == PLUGIN
-            made = await (self._delegated.perform if delegated else self._perform)(request)
+            with spans.child(f"agent: {request.command.name}"):
+                made = await (self._delegated.perform if delegated else self._perform)(request)
         except CniError as error:
             failed = error
         except RomanaError as error:
@@ -212,3 +217,9 @@ def _split(content: bytes) -> tuple[dict[str, str], bytes]:
         key, _, value = item.decode(errors="replace").partition("=")
         environment[key] = value
     return environment, config
+
+
+def _begun(writer: asyncio.StreamWriter) -> float | None:
+    """When the plug-in was started that asks, Unix time, if spans are of interest."""
+    peer: socket.socket | None = writer.get_extra_info("socket")
+    return started(peer) if peer is not None and spans.is_on() else None

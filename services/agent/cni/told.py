@@ -10,7 +10,7 @@ from services.agent.cni.asked import objects_of
 from services.agent.cni.protocol import BAD_CONFIGURATION, CniError, Request
 from services.agent.kernel import endpoint_names
 from services.agent.model import LocalEndpoint
-from services.common.model.network import Address, Network
+from services.common.model.network import Address, Network, joined
 
 EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
 GATEWAYS: Final = {4: "169.254.1.1", 6: "fe80::1"}
@@ -55,12 +55,9 @@ def result(request: Request, endpoint: LocalEndpoint) -> dict[str, object]:
 
 def dns(networks: Iterable[Network]) -> dict[str, list[str]]:
     """What networks say of resolvers, in their order."""
-    said = [network.dns for network in networks if network.dns is not None]
-    made = {
-        "nameservers": [str(address) for one in said for address in one.nameservers],
-        "search": [domain for one in said for domain in one.search],
-    }
-    return {name: list(dict.fromkeys(items)) for name, items in made.items() if items}
+    said = joined(network.dns for network in networks)
+    made = {"nameservers": [*map(str, said.nameservers)], "search": [*said.search]}
+    return {name: items for name, items in made.items() if items}
 
 
 def differences(request: Request, endpoint: LocalEndpoint) -> list[str]:

@@ -21,6 +21,7 @@ from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.agent.endpoints.spec import EndpointSpec
+from services.agent.kernel.conntrack import TcpConnection
 from services.agent.model import EndpointAddress
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import NotFound, Unavailable
@@ -113,6 +114,40 @@ class IpamClient:
         """Has what moves to this node be here from now on; WrongState if it does not."""
         request = pb.ActivateMoveRequest(name=name, to_node=self._node)
         await self._call(lambda stub: stub.ActivateMove, request, deadline)
+
+    async def hand_over(
+        self, name: str, connections: Sequence[TcpConnection], deadline: float
+    ) -> None:
+        """Gives connections of what was here to the node that it is on; WrongState (NOT_MOVING) if
+        it has not just left."""
+        request = pb.HandOverConnectionsRequest(
+            name=name,
+            node=self._node,
+            connections=[
+                pb.TcpConnection(
+                    source=str(each.source),
+                    destination=str(each.destination),
+                    source_port=each.source_port,
+                    destination_port=each.destination_port,
+                )
+                for each in connections
+            ],
+        )
+        await self._call(lambda stub: stub.HandOverConnections, request, deadline)
+
+    async def take_over(self, name: str, deadline: float) -> Sequence[TcpConnection]:
+        """Waits for those of what has just come here; WrongState (NOT_MOVING) if it has not."""
+        request = pb.TakeOverConnectionsRequest(name=name, node=self._node)
+        answer = await self._call(lambda stub: stub.TakeOverConnections, request, deadline)
+        return [
+            TcpConnection(
+                ip_address(each.source),
+                ip_address(each.destination),
+                each.source_port,
+                each.destination_port,
+            )
+            for each in answer.connections
+        ]
 
     async def release(self, spec: EndpointSpec, deadline: float) -> tuple[str, ...]:
         """Gives back what the name has on this node; returns the addresses.

@@ -2,9 +2,11 @@
 
     arriving    attached and closed to everybody: told to ipam once its rules are in force; a VM's
                 own announcement (RARP of qemu, gratuitous ARP) on its interface makes the switch
-    here        routes lead to it (`services.agent.routing.whereabouts`), and its links are told
+    here        routes lead to it (`services.agent.routing.whereabouts`), its links are told, and
+                its connections go on as they were on the node before
     leaving     here as before; ipam is told that this is known
-    elsewhere   asked of ipam once more, and then let go of: its addresses are not given back
+    elsewhere   asked of ipam once more, and then let go of: its connections are handed over, its
+                addresses are not given back
 
 All of it follows from what ipam says and what is attached, and is repeatable.
 """
@@ -13,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Final
 
 import structlog
 
+from services.agent.endpoints.handing_over import hand_over, stay, take_over
 from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.parts import Parts
 from services.agent.endpoints.standing import Concern
@@ -31,6 +34,8 @@ from services.common.model.names import EndpointName, NodeName
 log = structlog.get_logger(__name__)
 
 CALL_SECONDS: Final = 3.0
+TAKE_OVER_SECONDS: Final = 6.0
+"""For which connections are waited for."""
 RETRY: Final = BackoffPolicy(initial=0.1, maximum=2.0)
 ANNOUNCEMENTS: Final = (0.0, 0.1, 1.0)
 """Seconds before each: who misses the first goes on sending to the node before, which passes it on
@@ -47,7 +52,7 @@ class Moving:
         self._parts = parts
         self._known: dict[EndpointName, tuple[LocalEndpoint, Whereabouts]] = {}
         self._listening: dict[EndpointName, asyncio.Task[None]] = {}
-        self._announcing: set[asyncio.Task[None]] = set()
+        self._at_arrival: set[asyncio.Task[None]] = set()
 
     def look(self) -> None:
         """Something of routes or endpoints may be another. Returns at once."""
@@ -68,7 +73,7 @@ class Moving:
                     continue
                 self._parts.moving.clear()
         finally:
-            for task in (*self._listening.values(), *self._announcing):
+            for task in (*self._listening.values(), *self._at_arrival):
                 task.cancel()
 
     async def _look(self) -> bool:
@@ -135,13 +140,21 @@ class Moving:
         """Tells the links, when the kernel answers there, if it has come from elsewhere."""
         if not endpoint.moves:
             return
+        self._begin(self._take_over(endpoint))
         async with asyncio.timeout(CALL_SECONDS):
             await self._parts.reconciler.reached()
         self._parts.passed("arrived")
         log.info("endpoint_arrived", endpoint=endpoint.name)
-        task = asyncio.create_task(self._announce(endpoint))
-        self._announcing.add(task)
-        task.add_done_callback(self._announcing.discard)
+        self._begin(self._announce(endpoint))
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._at_arrival.add(task)
+        task.add_done_callback(self._at_arrival.discard)
+
+    async def _take_over(self, endpoint: LocalEndpoint) -> None:
+        deadline = asyncio.get_running_loop().time() + TAKE_OVER_SECONDS
+        await take_over(self._parts, endpoint, deadline)
 
     async def _announce(self, endpoint: LocalEndpoint) -> None:
         for pause in ANNOUNCEMENTS:
@@ -166,7 +179,8 @@ class Moving:
         else:
             return  # what ipam says by its stream is older
         log.info("endpoint_let_go", endpoint=endpoint.name, reason="it is on another node")
-        await self._endpoints.detach(endpoint.name)
+        await hand_over(self._parts, endpoint, deadline)
+        await stay(self._parts, endpoint, lambda: self._endpoints.detach(endpoint.name))
         self._parts.passed("let_go")
 
     def _listen(self, endpoint: LocalEndpoint) -> None:

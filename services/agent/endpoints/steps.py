@@ -15,6 +15,7 @@ import structlog
 
 from services.agent.kernel.concurrency import meanwhile
 from services.common.errors import RomanaError
+from services.common.tracing import spans
 
 log = structlog.get_logger(__name__)
 
@@ -54,16 +55,23 @@ async def take_steps(
                 begun += [step] if step not in begun else []
                 following = steps[number + 1] if number + 1 < len(steps) else None
                 if following is None or following.ahead is None:
-                    await step.do(work)
+                    with spans.child(step.reached):
+                        await step.do(work)
                     passed(step.reached)
                     continue
                 begun.append(following)
-                async with meanwhile(following.ahead(work)):
-                    await step.do(work)
+                async with meanwhile(_ahead(following.reached, following.ahead(work))):
+                    with spans.child(step.reached):
+                        await step.do(work)
                     passed(step.reached)
     except Exception:
         await _back(begun, work)
         raise
+
+
+async def _ahead(reached: str, work: Coroutine[object, object, None]) -> None:
+    with spans.child(f"{reached}, ahead"):
+        await work
 
 
 async def _back(begun: Sequence[Step[_T]], work: _T) -> None:

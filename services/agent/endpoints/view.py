@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
 from services.agent.endpoints.spec import Record, Stage
+from services.agent.kernel.conntrack import TcpConnection
 from services.common.model.names import EndpointName
+from services.common.model.network import Address
 
 
 class EndpointState(StrEnum):
@@ -49,6 +52,12 @@ class Guard(Protocol):
 
     def gone(self, name: EndpointName, /) -> None:
         """Says that an endpoint's interface is not there any more, or not ours."""
+
+    async def connections_of(self, addresses: Collection[Address], /) -> Sequence[TcpConnection]:
+        """What this kernel tracks of endpoints."""
+
+    async def go_on(self, connections: Sequence[TcpConnection], /) -> None:
+        """Has this kernel go on with connections that another one tracked, if rules allow them."""
 
     async def ended(self) -> None:
         """Waits, for a while at most, until connections of those that have gone are ended."""

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from services.agent.model import LocalEndpoint
 from services.common.model.names import NetworkName
-from services.common.model.network import Address, Network, Prefix
+from services.common.model.network import Address, Network, Prefix, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ def guest_of(endpoint: LocalEndpoint, networks: Mapping[NetworkName, Network]) -
         network = networks.get(item.network)
         if network is not None:
             chosen.setdefault(item.address.version, (item.address, network))
-    said = [network.dns for _, network in chosen.values() if network.dns is not None]
+    said = joined(network.dns for _, network in chosen.values())
     return Guest(
         endpoint.host_interface,
         tuple(Told(address, network.cidr) for address, network in chosen.values()),
         endpoint.mtu,
-        tuple(dict.fromkeys(server for dns in said for server in dns.nameservers)),
-        tuple(dict.fromkeys(domain for dns in said for domain in dns.search)),
+        said.nameservers,
+        said.search,
     )
 
 

@@ -85,6 +85,20 @@ class Opening(NamedTuple):
         )
 
 
+class TcpConnection(NamedTuple):
+    """One that stands, by the packet that began it."""
+
+    source: Address
+    destination: Address
+    source_port: int
+    destination_port: int
+
+    @property
+    def flow(self) -> bytes:
+        end = _FLOW_END.pack(_TCP, self.source_port, self.destination_port)
+        return self.source.packed + self.destination.packed + end
+
+
 class Connection(NamedTuple):
     """One that the kernel tracks."""
 
@@ -97,6 +111,18 @@ class Connection(NamedTuple):
     """Zone and id, for the same."""
     translated: bool
     """Answers do not come from where it was sent to, or do not go to where it came from."""
+    answered: bool
+    """There were packets of both sides."""
+
+    @property
+    def tcp(self) -> TcpConnection | None:
+        """What another kernel can go on with; None: it cannot."""
+        if self.opening.protocol != _TCP or self.translated or not self.answered:
+            return None
+        source, destination = (
+            ipaddress.ip_address(each) for each in (self.opening.source, self.opening.destination)
+        )
+        return TcpConnection(source, destination, self.source_port, self.opening.port)
 
     @property
     def has_ports(self) -> bool:
@@ -173,7 +199,7 @@ class Conntrack:
         return ended
 
     def resume(self, flows: Sequence[bytes]) -> None:
-        """Has TCP connections that were ended go on, as if they had never been.
+        """Has TCP connections go on that were ended, or that another kernel tracked so far.
 
         Either side may be the next to speak, so the kernel has to know who began. One that has
         begun anew meanwhile is left as it is.
@@ -218,7 +244,8 @@ def _parse(data: bytes, wanted: frozenset[bytes]) -> Iterator[Connection]:
         if source not in wanted and destination not in wanted:
             continue
         found = attributes(data, reply, end)
-        if int.from_bytes(found.get(_STATUS, b""), "big") & _EXPECTED:
+        status = int.from_bytes(found.get(_STATUS, b""), "big")
+        if status & _EXPECTED:
             continue
         ours = _protocol(data, start + 8, reply)
         theirs = _protocol(data, reply + 4, reply + _SHORT.unpack_from(data, reply)[0])
@@ -233,6 +260,7 @@ def _parse(data: bytes, wanted: frozenset[bytes]) -> Iterator[Connection]:
             b"".join(name),
             (to, back) != (destination, source)
             or (ours.source, ours.destination) != (theirs.destination, theirs.source),
+            bool(status & _SEEN_REPLY),
         )
 
 

@@ -46,6 +46,7 @@ def parse_response(message: pb.SyncRoutesResponse) -> Response[Resource]:
         wire.parse_phase(message.phase),
         updated,
         tuple(message.removed),
+        message.trace_parent,
     )
 
 

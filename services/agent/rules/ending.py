@@ -7,7 +7,7 @@ flows, some at a time, so that endpoints come and go meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -16,7 +16,14 @@ from typing import Final, TypeVar
 import structlog
 
 from services.agent.kernel.concurrency import in_thread
-from services.agent.kernel.conntrack import Connection, Conntrack, Opening, is_tcp, packet_of
+from services.agent.kernel.conntrack import (
+    Connection,
+    Conntrack,
+    Opening,
+    TcpConnection,
+    is_tcp,
+    packet_of,
+)
 from services.agent.kernel.interfaces import own_addresses
 from services.agent.kernel.netlink import Netlink
 from services.agent.kernel.nftables import table_names
@@ -127,6 +134,24 @@ class Ending:
             self._tracked().resume([flow for flow in part if is_tcp(flow)])
             for flow in part:
                 ended.discard(flow)
+
+    def tcp_of(self, addresses: Set[Address]) -> Sequence[TcpConnection]:
+        """Connections of these that another node could go on with.
+
+        Raises:
+            KernelUnavailable: The kernel does not let us.
+        """
+        found = (one.tcp for one in self._tracked().find(addresses))
+        return list(dict.fromkeys(one for one in found if one is not None))
+
+    def go_on(self, judge: Judge, connections: Iterable[TcpConnection]) -> None:
+        """Has the kernel track connections that it has not seen begin, unless they are denied.
+
+        Raises:
+            KernelUnavailable: The kernel does not let us.
+        """
+        flows = [one.flow for one in connections]
+        self._tracked().resume([flow for flow in flows if not judge.denies(packet_of(flow))])
 
     def _keep(self, flows: Iterable[bytes]) -> None:
         """Has flows dropped from both sides for a while, as far as there is room."""

@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from services.agent.kernel.conntrack import TcpConnection
 from services.agent.kernel.nftables.table import Changes
 from services.agent.kernel.nftables.watch import NftWatch
 from services.agent.loop import Loop, Occasion, Pace
@@ -42,6 +43,7 @@ from services.common.errors import WrongState
 from services.common.model.devices import DeviceGroupName, DeviceRules
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
+from services.common.model.network import Address
 
 log = structlog.get_logger(__name__)
 
@@ -268,6 +270,19 @@ class Enforcement:
         """Waits until an endpoint has its rules. Give it a deadline."""
         while not (self._loop.quiet and self._part.composer.is_open(name)):
             await self._loop.next()
+
+    async def connections_of(self, addresses: Collection[Address]) -> Sequence[TcpConnection]:
+        """What the kernel tracks of endpoints; raises KernelUnavailable."""
+        return await self._ending.run(lambda: self._ending.tcp_of(frozenset(addresses)))
+
+    async def go_on(self, connections: Sequence[TcpConnection]) -> None:
+        """Goes on with connections that other kernels tracked, if the rules that are known now
+        allow them; raises KernelUnavailable.
+
+        What rules deny that come meanwhile is ended after that, in the same thread.
+        """
+        judge = self._part.composer.judge()
+        await self._ending.run(lambda: self._ending.go_on(judge, connections))
 
     async def run(self) -> None:
         """Runs until it is cancelled."""

@@ -62,6 +62,7 @@ def parse_response(message: sync_rules_pb2.SyncRulesResponse) -> Response[bytes]
         wire.parse_phase(message.phase),
         {item.id: item.SerializeToString(deterministic=True) for item in message.updated},
         tuple(message.removed),
+        message.trace_parent,
     )
 
 

@@ -87,6 +87,7 @@ _ESTABLISHED_RELATED: Final = 2 | 4
 _RAW: Final = -300
 _FILTER: Final = 0
 _SOURCE_NAT: Final = 100
+_TO_DEVICE: Final = Is(Key.MARK, marks.native(0), marks.native(marks.STEERING), inverted=True)
 _ICMPV6: Final = Is(Key.PROTOCOL, b"\x3a")
 _TCP: Final = Is(Key.PROTOCOL, b"\x06")
 _SCTP: Final = Is(Key.PROTOCOL, b"\x84")
@@ -179,7 +180,7 @@ def render(
     """
     made = Structure(sets=dict(FIXED_SETS), counters=dict.fromkeys(table_names.DROPS))
     made.elements = {name: {} for name in FIXED_SETS}
-    _fixed(made, logging)
+    _fixed(made, logging, guarded=any(table_names.STEER_GUARD in part.chains for part in devices))
     used: set[RuleSetId] = set()
     for profile in {*profiles, *([node] if node else ())}:
         for direction in Direction:
@@ -201,7 +202,7 @@ def render(
     return made
 
 
-def _fixed(made: Structure, logging: Logging | None) -> None:
+def _fixed(made: Structure, logging: Logging | None, *, guarded: bool) -> None:
     closed = _drop(made, table_names.CLOSED, logging)
     made.chains[table_names.SOURCES] = Chain(
         (
@@ -227,8 +228,17 @@ def _fixed(made: Structure, logging: Logging | None) -> None:
     )
     ended, mid_stream = tuple(_ended()), tuple(_mid_stream(made))
     itself = _rule("itself", In(Key.THROUGH, table_names.ITSELF), Verdict.ACCEPT)
+    guard = _rule("to a device", _TO_DEVICE, Jump(table_names.STEER_GUARD))
     made.chains[table_names.FORWARD] = Chain(
-        (*begin, itself, *ended, *mid_stream, *judged, _rule("", Goto(table_names.TO_ENDPOINT))),
+        (
+            *((guard,) if guarded else ()),
+            *begin,
+            itself,
+            *ended,
+            *mid_stream,
+            *judged,
+            _rule("", Goto(table_names.TO_ENDPOINT)),
+        ),
         Base(Hook.FORWARD, _FILTER),
     )
     # no `mid_stream`: what the node began with its endpoints is allowed
@@ -405,7 +415,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
     made.chains[table_names.NODE_OUTPUT] = Chain(
         (
             *begin,
-            _rule("copies", *_TO_DEVICE, Verdict.ACCEPT),
+            _rule("copies", *_FOR_DEVICES, Verdict.ACCEPT),
             _rule("itself", Is(Key.OUTPUT, loopback), Verdict.ACCEPT),
             _rule("to endpoints", In(Key.OUTPUT, table_names.INTERFACES), Verdict.ACCEPT),
             *map(_open, failsafe.outbound),
@@ -420,7 +430,7 @@ def _open(port: Port) -> Rule:
     return _rule("failsafe", protocol, Is(Key.PORT, port.number.to_bytes(2, "big")), Verdict.ACCEPT)
 
 
-_TO_DEVICE: Final = (
+_FOR_DEVICES: Final = (
     Is(Key.MARK, marks.native(0), marks.native(marks.LEG), inverted=True),
     Is(
         Key.MARK,
@@ -458,7 +468,7 @@ def _masquerade(made: Structure, networks: Iterable[NetworkRules]) -> None:
     if rules:
         # a device sees, and knows again, whose it really is; what leaves from there is its own
         made.chains[table_names.MASQUERADE] = Chain(
-            (_rule("to a device", *_TO_DEVICE, Verdict.ACCEPT), *rules),
+            (_rule("to a device", *_FOR_DEVICES, Verdict.ACCEPT), *rules),
             Base(Hook.POSTROUTING, _SOURCE_NAT, "nat"),
         )
 

@@ -8,11 +8,12 @@ by the device or not; not by it, it goes there first.
     steer (prerouting)     after connection tracking, and after destinations were translated
       from a device        by interface and MAC address: it goes on, and is not led anywhere again
       replies              of what is led: to the connection's device
-      led already          nor is what comes back by another way than from the device
+      led until now        what comes back by another way than from the device goes on, too
       beginnings           egress rules of the endpoint that it comes from, then ingress rules of
                            the one that it is for, as in the hooks that decide; by the rule that
                            allows it, to a device or directly
-    steer_guard (forward)  what is marked for a device leaves for that device, or not at all
+    steer_guard            at the head of `forward`: what is marked for a device leaves for that
+                           device, or not at all
 
 Each packet of the direction in which a connection began is judged anew, so a change of rules holds
 from the next packet on. The device stays that of the connection as long as it is up. A node that
@@ -41,6 +42,7 @@ from services.agent.kernel.nftables.table import (
     Hook,
     In,
     Is,
+    Jump,
     Key,
     Mark,
     MarkConnection,
@@ -52,18 +54,18 @@ from services.agent.kernel.nftables.table import (
 )
 from services.agent.rules.device_legs import ArmHere, GroupHere, LegHere, NetworkHere
 from services.agent.rules.device_shares import shares
-from services.agent.rules.render_rules import FAMILY, OPERATORS
-from services.agent.rules.rule_walk import Walk, walk
+from services.agent.rules.render_rules import FAMILY, OPERATORS, RenderedRuleSet, matches
 from services.common.model.devices import DeviceGroupName, OnLoss, WhenDown
 from services.common.model.names import NetworkName
 from services.common.model.rules import (
-    CompiledRule,
+    Action,
     Direction,
     Mode,
     PolicyName,
     Profile,
     RuleSet,
     RuleSetId,
+    Tier,
 )
 
 _AFTER_TRANSLATION: Final = -90
@@ -79,6 +81,7 @@ _PINNED: Final = marks.LEG | marks.LEARNED | marks.INGRESS
 _KINDS: Final = 0, marks.INGRESS, marks.LEARNED
 """Of connections' marks, beside the number."""
 _BY: Final = {Direction.EGRESS: 0, Direction.INGRESS: marks.INGRESS}
+_NOT_LED: Final = Is(Key.CONNECTION_MARK, marks.native(0), marks.native(marks.LEG))
 _LED: Final = Is(Key.CONNECTION_MARK, marks.native(0), marks.native(marks.LEG), inverted=True)
 
 DEVICE_SETS: Final[Mapping[str, Shape]] = {
@@ -177,17 +180,17 @@ class _Renderer:
         self._made = Devices()
         self._named: dict[DeviceGroupName, None] = {}
         """Groups that rules name, known or not, and what comes after them."""
+        self._leading: set[Direction] = set()
+        """Of rules of endpoints here that lead somewhere."""
 
     def render(self, profiles: Iterable[Profile]) -> Devices:
-        led = False
-        how = Walk(table_names.steered, table_names.steered_rules, self._allowed, _directly)
         for profile in profiles:
             for direction in Direction:
                 rules = [self._sets[one] for one in profile.of(direction)]
                 if is_led(rules):
-                    led = True
-                    walk(how, rules, direction, self._made.chains)
-        if not (led or self._groups):
+                    self._leading.add(direction)
+                    self._profile(rules, direction)
+        if not (self._leading or self._groups):
             return self._made
         self._fixed()
         for group in self._groups.values():
@@ -201,24 +204,26 @@ class _Renderer:
 
     def _fixed(self) -> None:
         made = self._made.chains
+        # Most packets are led nowhere: they meet these few rules, and each costs all of them.
         made[table_names.STEER] = Chain(
             (
-                _rule("operators", OPERATORS, Verdict.ACCEPT),
-                _rule("from a device", Dispatch(Key.INPUT_ETHER, table_names.FROM_DEVICE)),
+                *self._from_devices(),
                 _rule("replies", _REPLY, Goto(table_names.STEER_REPLIES)),
-                _rule("led already", *_led_already(Direction.EGRESS), Verdict.ACCEPT),
-                *_between_neighbours(),
-                _rule("from an endpoint", Dispatch(Key.INPUT, table_names.STEERED_FROM)),
-                _rule("", Goto(table_names.STEER_TO)),
+                _rule("led until now", _LED, Goto(table_names.STEER_LED)),
+                *self._beginnings(),
             ),
             Base(Hook.PREROUTING, _AFTER_TRANSLATION),
         )
-        made[table_names.STEER_TO] = Chain(
+        made[table_names.STEER_LED] = Chain(
             (
-                _rule("", FAMILY[4], Dispatch(Key.DESTINATION_4, table_names.STEERED_TO_4)),
-                _rule("", FAMILY[6], Dispatch(Key.DESTINATION_6, table_names.STEERED_TO_6)),
-                _rule("", Goto(table_names.UNSTEERED)),
+                _rule("operators", OPERATORS, Verdict.ACCEPT),
+                _rule("led already", *_led_already(Direction.EGRESS), Verdict.ACCEPT),
+                *self._beginnings(),
+                _rule("not any more", MarkConnection(0, marks.STEERING)),
             )
+        )
+        made[table_names.STEER_TO] = Chain(
+            (*self._beginnings_to(), _rule("", Goto(table_names.UNSTEERED)))
         )
         made[table_names.UNSTEERED] = Chain(
             (
@@ -226,18 +231,19 @@ class _Renderer:
                 _rule("directly", Verdict.ACCEPT),
             )
         )
+        for direction, name in table_names.NOT_LED.items():
+            made[name] = Chain(
+                (_rule("operators", OPERATORS, Verdict.ACCEPT), *_between_neighbours(direction))
+            )
         learned = Is(Key.CONNECTION_MARK, marks.native(marks.LEARNED), marks.native(marks.LEARNED))
         made[table_names.STEER_REPLIES] = Chain(
             (
+                _rule("not led", _NOT_LED, Verdict.ACCEPT),
+                _rule("operators", OPERATORS, Verdict.ACCEPT),
                 _rule("led already", *_led_already(Direction.INGRESS), Verdict.ACCEPT),
                 _rule(
                     "led",
                     Dispatch(Key.CONNECTION_MARK, table_names.LED, marks.native(_PINNED)),
-                ),
-                _rule(
-                    "not led",
-                    Is(Key.CONNECTION_MARK, marks.native(0), marks.native(marks.LEG)),
-                    Verdict.ACCEPT,
                 ),
                 _rule("another node's", learned, Verdict.ACCEPT),
                 _rule("by a device that is gone", Goto(table_names.LOST)),
@@ -246,9 +252,7 @@ class _Renderer:
         drop = (Count(table_names.NO_DEVICE), Verdict.DROP)
         made[table_names.LOST] = Chain((_rule("no device", *drop),))
         guard = Dispatch(Key.MARK, table_names.GUARDED, marks.native(marks.STEERING))
-        made[table_names.STEER_GUARD] = Chain(
-            (_rule("to a device", guard),), Base(Hook.FORWARD, _BEFORE_FILTER)
-        )
+        made[table_names.STEER_GUARD] = Chain((_rule("to a device", guard),))
         made[table_names.STEER_OUTPUT] = Chain(
             (
                 # the node knows a shorter way than the one that it uses
@@ -257,6 +261,31 @@ class _Renderer:
             ),
             Base(Hook.OUTPUT, _BEFORE_FILTER),
         )
+
+    def _from_devices(self) -> Iterator[Rule]:
+        """Asks for senders' MAC addresses only where devices are."""
+        interfaces = {arm.interface for group in self._groups.values() for arm in group.arms}
+        for interface in sorted(interfaces):
+            here = Is(Key.INPUT, interface_key(interface))
+            yield _rule("where devices are", here, Jump(table_names.STEER_RETURNED))
+        self._made.chains[table_names.STEER_RETURNED] = Chain(
+            (
+                _rule("operators", OPERATORS, Verdict.ACCEPT),
+                _rule("from a device", Dispatch(Key.INPUT_ETHER, table_names.FROM_DEVICE)),
+            )
+        )
+
+    def _beginnings(self) -> Iterator[Rule]:
+        """What is judged: by whom it comes from, then by whom it is for."""
+        if Direction.EGRESS in self._leading:
+            yield _rule("from an endpoint", Dispatch(Key.INPUT, table_names.STEERED_FROM))
+        yield from self._beginnings_to()
+
+    def _beginnings_to(self) -> Iterator[Rule]:
+        if Direction.INGRESS in self._leading:
+            to_4, to_6 = table_names.STEERED_TO_4, table_names.STEERED_TO_6
+            yield _rule("to an endpoint", FAMILY[4], Dispatch(Key.DESTINATION_4, to_4))
+            yield _rule("to an endpoint", FAMILY[6], Dispatch(Key.DESTINATION_6, to_6))
 
     def _maps(self) -> None:
         """What is told by legs."""
@@ -465,14 +494,78 @@ class _Renderer:
 
     # Rules.
 
-    def _allowed(self, source: RuleSet, rule: CompiledRule) -> tuple[Statement, ...]:
-        if rule.via is None:
-            return (_directly(source.direction),)
-        self._named.setdefault(rule.via)
-        number = str(rule.number)
-        counter = table_names.led_counter(source.policy, source.direction, number)
-        self._made.counters[counter] = RuleLed(source.policy, source.direction, number, rule.via)
-        return Count(counter), Goto(table_names.entry(rule.via, source.direction))
+    def _profile(self, ordered: Sequence[RuleSet], direction: Direction) -> None:
+        """As `services.agent.rules.render` does it for verdicts: what is denied is left to that."""
+        name = table_names.steered(direction, [one.id for one in ordered])
+        if name in self._made.chains:
+            return
+        rest = f"{name}-t"
+        enforced = sorted(
+            (one for one in ordered if one.mode is Mode.ENFORCE), key=lambda one: one.order
+        )
+        last = [one for one in enforced if is_led([one])][-1]
+        head: list[Rule] = []
+        for one in enforced:
+            if one.tier is not Tier.ADMIN:
+                continue
+            if any(rule.action is Action.PASS for rule in one.rules):
+                head += self._rules(one, rest)
+            else:
+                head.append(self._jump(one))
+        following = (
+            Tier.TENANT if any(one.tier is Tier.TENANT for one in enforced) else Tier.BASELINE
+        )
+        tail: list[Rule] = []
+        if last.tier is Tier.ADMIN:
+            head += _decided(direction)
+            tail += _decided(direction)
+        for one in enforced:
+            if one.tier is following:
+                tail.append(self._jump(one))
+                if one is last:
+                    tail += _decided(direction)
+        if following is Tier.TENANT:
+            tail.append(_rule("not allowed", Verdict.ACCEPT))
+        else:
+            tail.append(_rule("not denied", _directly(direction)))
+        self._made.chains[name] = Chain((*head, _rule("", Goto(rest))))
+        self._made.chains[rest] = Chain(tuple(tail))
+
+    def _jump(self, rules: RuleSet) -> Rule:
+        name = table_names.steered_rules(rules.id)
+        if name not in self._made.chains:
+            self._made.chains[name] = Chain(tuple(self._rules(rules, "")))
+        return _rule(rules.policy, Jump(name))
+
+    def _rules(self, source: RuleSet, rest: str) -> Iterator[Rule]:
+        for rule in source.rules:
+            end: tuple[Statement, ...] = (Verdict.ACCEPT,)
+            if rule.via is not None and rule.action is Action.ALLOW:
+                self._named.setdefault(rule.via)
+                number = str(rule.number)
+                led = table_names.led_rule(source.policy, source.direction, number)
+                self._made.counters[led] = RuleLed(
+                    source.policy, source.direction, number, rule.via
+                )
+                self._made.chains[led] = Chain(
+                    (
+                        _rule("", Jump(table_names.NOT_LED[source.direction])),
+                        _rule(
+                            "",
+                            Count(led),
+                            Goto(table_names.entry(rule.via, source.direction)),
+                        ),
+                    )
+                )
+                end = (Goto(led),)
+            elif rule.action is Action.ALLOW:
+                end = (_directly(source.direction),)
+            elif rule.action is Action.PASS:
+                end = (Goto(rest),)
+            note = f"{source.policy} {source.direction.value} {rule.number}"
+            # sets of ports and prefixes are those of the rule set's own piece
+            for _, statements in matches(RenderedRuleSet(source), rule):
+                yield _rule(note, *statements, *end)
 
 
 _DROP: Final = (Verdict.DROP,)
@@ -510,17 +603,31 @@ def _directly(direction: Direction) -> Goto:
     return Goto(table_names.STEER_TO if direction is Direction.EGRESS else table_names.UNSTEERED)
 
 
-def _between_neighbours() -> Iterator[Rule]:
-    """What is for the link alone is led nowhere, nor what is for the node itself."""
-    for version, keys, addresses in (
-        (4, (Key.DESTINATION_4,), (_MULTICAST_4, _BROADCAST_4)),
-        (6, (Key.DESTINATION_6,), (_MULTICAST_6, _LINK_6)),
-        (6, (Key.SOURCE_6,), (_LINK_6, _NOTHING_6)),
-    ):
-        for key in keys:
-            for value, mask in addresses:
-                yield _rule("the link's", FAMILY[version], Is(key, value, mask), Verdict.ACCEPT)
-    yield _rule("the node's", Is(Key.DESTINATION_KIND, marks.native(_LOCAL)), Verdict.ACCEPT)
+def _decided(direction: Direction) -> Iterator[Rule]:
+    """After the last rules that lead: what follows of ingress may only end that it is led."""
+    if direction is Direction.INGRESS:
+        yield _rule("not led", _NOT_LED, Verdict.ACCEPT)
+
+
+def _between_neighbours(direction: Direction) -> Iterator[Rule]:
+    """What is for the link alone is led nowhere, nor what is for the node itself: an endpoint may
+    send it, and nothing of it has an endpoint's address as its destination."""
+    asked: list[tuple[int, Key, tuple[bytes, bytes]]] = [
+        (6, Key.SOURCE_6, _LINK_6),
+        (6, Key.SOURCE_6, _NOTHING_6),
+    ]
+    if direction is Direction.EGRESS:
+        asked += [
+            (4, Key.DESTINATION_4, _MULTICAST_4),
+            (4, Key.DESTINATION_4, _BROADCAST_4),
+            (6, Key.DESTINATION_6, _MULTICAST_6),
+            (6, Key.DESTINATION_6, _LINK_6),
+        ]
+    for version, key, (value, mask) in asked:
+        yield _rule("the link's", FAMILY[version], Is(key, value, mask), Verdict.ACCEPT)
+    if direction is Direction.EGRESS:
+        local = Is(Key.DESTINATION_KIND, marks.native(_LOCAL))
+        yield _rule("the node's", local, Verdict.ACCEPT)
 
 
 _LOCAL: Final = 2

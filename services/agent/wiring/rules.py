@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,8 @@ import grpc.aio
 import structlog
 from prometheus_client import CollectorRegistry
 
+from services.agent.kernel.conntrack import TcpConnection
+from services.agent.kernel.netlink import KernelUnavailable
 from services.agent.kernel.nftables import table_names
 from services.agent.metrics import PolicyCollector, PolicyMetrics
 from services.agent.model import LocalEndpoint
@@ -36,6 +38,7 @@ from services.agent.steering.steering import Steering
 from services.agent.streams.agent_stream import AgentStream
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName, NodeName
+from services.common.model.network import Address
 from services.common.sync.receiver import Receiver
 
 log = structlog.get_logger(__name__)
@@ -132,6 +135,21 @@ class PolicyPart:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ENDED_SECONDS):
                     await self.enforcement.reached()
+
+    async def connections_of(self, addresses: Collection[Address]) -> Sequence[TcpConnection]:
+        """What the kernel tracks of endpoints; nothing if it does not say."""
+        try:
+            return await self.enforcement.connections_of(addresses)
+        except KernelUnavailable as error:
+            log.warning("connections_unknown", message=str(error))
+            return ()
+
+    async def go_on(self, connections: Sequence[TcpConnection]) -> None:
+        """Goes on with connections as far as rules allow, if the kernel lets us."""
+        try:
+            await self.enforcement.go_on(connections)
+        except KernelUnavailable as error:
+            log.warning("connections_lost", message=str(error))
 
     async def opened(self, name: EndpointName) -> bool:
         """Waits a while for an endpoint's rules, if policy is there; it is closed until then.

@@ -54,6 +54,7 @@ from services.common.etcd.watch import WatchStream
 from services.common.process.lifecycle import Lifecycle, Phase
 from services.common.process.settings import EtcdSettings
 from services.common.tls import TlsFiles
+from services.common.tracing import spans
 
 log = structlog.get_logger(__name__)
 
@@ -220,7 +221,8 @@ class EtcdClient:
         """
         request = messages.transaction(compares, operations, otherwise)
         perform = self._write if messages.writes([*operations, *otherwise]) else self._read
-        return messages.outcome(await perform("transact", lambda to: to.kv.Txn, request))
+        with spans.child("etcd transact"):
+            return messages.outcome(await perform("transact", lambda to: to.kv.Txn, request))
 
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> Revision:
         """Writes a key whatever was there; errors are those of `transact`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -49,6 +50,15 @@ class Dns:
     """The first one is asked first."""
     search: tuple[str, ...] = ()
     """Domains in which short names are looked for."""
+
+
+def joined(said: Iterable[Dns | None]) -> Dns:
+    """What several networks say, in their order, each thing once."""
+    known = [dns for dns in said if dns is not None]
+    return Dns(
+        tuple(dict.fromkeys(server for dns in known for server in dns.nameservers)),
+        tuple(dict.fromkeys(domain for dns in known for domain in dns.search)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from services.common.process.lifecycle import Lifecycle, run
 from services.common.process.logs import configure_logs
 from services.common.process.settings import ServiceSettings, load_settings
 from services.common.process.version import version
+from services.common.tracing import spans, starting
 
 log = structlog.get_logger(__name__)
 
@@ -75,4 +76,13 @@ def run_service(
         return 2
     configure_logs(service, level=settings.log.level, format=settings.log.format)
     log.info("settings", **settings.redacted())
-    return run(lambda life: serve(life, settings), uvloop=uvloop)
+    traces = settings.traces
+    try:
+        starting.start(service, traces.endpoint, share=traces.share, tls=traces.tls.files())
+    except RomanaError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 2
+    try:
+        return run(lambda life: serve(life, settings), uvloop=uvloop)
+    finally:
+        spans.stop()

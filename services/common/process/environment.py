@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+TRACES_VARIABLE: Final = "ROMANA_TRACES"
+"""Where the command sends spans: host:port of a collector."""
 DATA_DIR_VARIABLE: Final = "ROMANA_DATA_DIR"
 TOPOLOGY_VARIABLE: Final = "ROMANA_TOPOLOGY"
 IPAM_VARIABLE: Final = "ROMANA_IPAM"

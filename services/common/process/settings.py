@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -129,6 +129,25 @@ class LogSettings(Section):
     format: LogFormat = "auto"
 
 
+class TracesSettings(Section):
+    """Where spans are sent, by OTLP over gRPC. It takes the extra `tracing`."""
+
+    endpoint: Address | Literal[""] = ""
+    """host:port of a collector; empty: nothing is traced."""
+    share: float = Field(1.0, ge=0, le=1)
+    """Of the traces that begin here; those that a caller began are followed as it says."""
+    tls: TlsSettings = TlsSettings()
+    insecure: bool = False
+    """Reach other machines in the clear."""
+
+    @model_validator(mode="after")
+    def _only_here_in_the_clear(self) -> TracesSettings:
+        in_the_clear = self.endpoint and self.tls.files() is None and not self.insecure
+        if in_the_clear and not parse_address(self.endpoint).is_local:
+            raise ValueError("other machines are reached with tls, or insecure is true")
+        return self
+
+
 class ServiceSettings(BaseSettings):
     """What every process has. Subclasses set `env_prefix`."""
 
@@ -141,6 +160,7 @@ class ServiceSettings(BaseSettings):
 
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
+    traces: TracesSettings = TracesSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -19,7 +19,7 @@ import itertools
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -39,6 +39,7 @@ from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.roles import guarded
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of, fit
 from services.common.sizes import MESSAGE_BYTES
+from services.common.tracing import spans
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,8 @@ Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Message | None]]
 Decoder: TypeAlias = Callable[[bytes], object]
 
 OK = grpc.StatusCode.OK
+HEALTH: Final = "grpc.health."
+"""Asked all the time, and of no interest in a trace."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -110,6 +113,8 @@ class CallWrapper:
             behaviour = _checking_size(behaviour)
         if ends_on_drain:
             behaviour = self._ending_on_drain(behaviour)
+        if spans.is_on() and not streams and not method.startswith(HEALTH):
+            behaviour = _traced(method, behaviour)
         call = self._call(
             behaviour, method, self._metrics.of(method, unary=not streams), streams=streams
         )
@@ -194,6 +199,17 @@ class CallWrapper:
         metrics.unexpected += 1
         log.error("call_failed", method=method, exc_info=error)
         return self._encoder.status_of(error)
+
+
+def _traced(method: str, behaviour: Behaviour) -> Behaviour:
+    """A behaviour in a span of its own, of the caller's if it says one."""
+
+    async def traced(request: object, context: Context) -> Message | None:
+        parent = spans.of_metadata(context.invocation_metadata())
+        with spans.span(method, parent=parent, serves=True):
+            return await behaviour(request, context)
+
+    return traced
 
 
 def _checking_size(behaviour: Behaviour) -> Behaviour:

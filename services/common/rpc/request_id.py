@@ -12,6 +12,7 @@ import grpc.aio
 
 from services.common.process.logs import current_request
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
+from services.common.tracing import spans
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -39,7 +40,8 @@ def take_from(message: object) -> None:
 def passed_on() -> tuple[tuple[str, str], ...]:
     """Metadata for a call that is made for the sake of the one that is being served."""
     request_id = current_request.get("")
-    return ((REQUEST_ID_KEY, request_id),) if request_id else ()
+    metadata = ((REQUEST_ID_KEY, request_id),) if request_id else ()
+    return (*metadata, *spans.carried())
 
 
 def _is_plain(text: str) -> bool:

@@ -106,6 +106,8 @@ _IPAM: Final[Mapping[str, Row]] = {
     "ReportReady": _agents(_node),
     "ActivateMove": _or_node(ORCHESTRATORS, _to_node, "what moves to its own"),
     "AbortMove": ORCHESTRATORS,
+    "HandOverConnections": _agents(_node),
+    "TakeOverConnections": _agents(_node),
     "GetMove": READERS,
     "ReleaseAddresses": _or_tenant(_or_node(ORCHESTRATORS, _spec_nodes), OWN),
     "GetAddress": _or_tenant(_or_node(READERS, None, "what its own has"), OWN),

@@ -22,6 +22,7 @@ from services.common.etcd.follow import Follower
 from services.common.etcd.types import Compare, Operation, Put, Revision
 from services.common.store import transactions
 from services.common.store.transactions import Group, Room
+from services.common.tracing import spans
 
 CATCH_UP_SECONDS: Final = 5.0
 """How long memory may lag behind the store when somebody has to know that it does not."""
@@ -85,10 +86,15 @@ class OptimisticStore:
         """
         self._client = client
         self._follower = follower
-        self._beacon = Put(beacon, b"1")
+        self._key = beacon
         self._busy = busy
         self._on_lost_race = on_lost_race
         self._lock = asyncio.Lock()
+
+    @property
+    def _beacon(self) -> Put:
+        """It says whose change it is, for who hears of it, if that is traced."""
+        return Put(self._key, spans.current().encode() or b"1")
 
     async def change(
         self,
@@ -174,7 +180,7 @@ class OptimisticStore:
 
     async def catch_up(self) -> None:
         """Waits until memory holds all transactions there were."""
-        await catch_up(self._client, self._follower, self._beacon.key)
+        await catch_up(self._client, self._follower, self._key)
 
     @contextlib.asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from services.common.model.node import Node
 from services.common.records.errors import RecordError
 from services.common.records.layout import decode_layout, decode_node, decode_removed_node
 from services.common.store.unreadable import Unreadable, UnreadableRecords
+from services.common.tracing import spans
 
 LAYOUT: Final = "layout"
 NODE: Final = "node"
@@ -138,6 +139,9 @@ class TopologyView:
             items = ((item.key, item) for item in (*batch.earlier, *batch.items))
             difference = self._update([*gone, *items])
         else:
+            for event in batch.events:
+                if event.key == self._keys.generation and event.item is not None:
+                    spans.heard(event.revision, event.item.value)
             difference = self._update([(event.key, event.item) for event in batch.events])
         self.revision = batch.revision
         return difference

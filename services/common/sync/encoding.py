@@ -1,6 +1,7 @@
 """The messages of a stream, as bytes: resources are serialised once, responses are put together.
 
-Every service's response has the same fields: nonce, position, phase, updated and removed.
+Every service's response has the same fields: nonce, position, phase, updated, removed and
+trace_parent.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ def dialect(response: type[Message]) -> Dialect:
     number = response.DESCRIPTOR.fields_by_name["updated"].number
     tag = bytes([number << 3 | _DELIMITED])
 
-    def nonce(value: int) -> bytes:
-        return make(nonce=value).SerializeToString()
+    def head(nonce: int, span: str) -> bytes:
+        return make(nonce=nonce, trace_parent=span).SerializeToString()
 
     def body(piece: Piece) -> bytes:
-        head = make(
+        rest = make(
             position=wire.position(piece.position),
             phase=wire.PHASES[piece.phase],
             removed=piece.removed,
         )
-        parts = [head.SerializeToString()]
+        parts = [rest.SerializeToString()]
         for value in piece.updated.values():
             parts += (tag, _varint(len(value)), value)
         return b"".join(parts)
 
-    return Dialect(nonce, body)
+    return Dialect(head, body)
 
 
 def serialise(resource: Message) -> bytes:

@@ -19,6 +19,7 @@ from services.common.model.failsafe import Failsafe
 from services.common.sync.model import Ack, Failure, Hello, Position
 from services.common.sync.sender import Outgoing, Sender
 from services.common.sync.source import Source, Topics
+from services.common.tracing import spans
 
 BEHIND_SECONDS: Final = 5.0
 """An agent that takes longer to apply a response counts as behind."""
@@ -56,8 +57,8 @@ class HubObserver(Protocol):
 
 class Stream:
     __slots__ = (
-        "_clock", "_observer", "ended", "hello", "sender", "sent_at", "task", "update_time", "wake",
-        "writing",
+        "_clock", "_observer", "_span", "_told", "ended", "hello", "sender", "sent_at", "task",
+        "update_time", "wake", "writing",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,15 @@ class Stream:
         self.update_time = time.time()
         self._observer = observer
         self._clock = clock
+        self._span: spans.Open | None = None
+        """Of what is in flight, if somebody traces the change that it brings."""
+        self._told = 0
+        """Revision up to which the agent was told."""
+
+    @property
+    def span(self) -> str:
+        """What the agent's work on what is in flight belongs to."""
+        return self._span.parent if self._span is not None else ""
 
     def next(self) -> Outgoing | None:
         """What to send now. Raises RomanaError when the stream has to end."""
@@ -84,6 +94,7 @@ class Stream:
         outgoing = self.sender.next()
         if outgoing is not None:
             self.sent_at = self._clock()
+            self._trace(outgoing.piece.position.revision)
             self._observer.sent(outgoing.piece.phase.name.lower())
             if (snapshots, resumed) != (self.sender.snapshots, self.sender.resumed):
                 self._observer.begun(resumed=self.sender.snapshots == snapshots)
@@ -92,6 +103,9 @@ class Stream:
     def acknowledge(self, ack: Ack) -> None:
         """Takes what the agent says; raises InvalidInput."""
         piece = self.sender.acknowledge(ack)
+        if ack.nonce and self._span is not None:
+            self._span.end()
+            self._span = None
         self.update_time = time.time()
         if piece is not None and piece.since is not None:
             self._observer.applied(self._clock() - piece.since)
@@ -105,6 +119,12 @@ class Stream:
             self.wake.set()
             if self.writing and self.task is not None:
                 self.task.cancel()
+
+    def _trace(self, revision: int) -> None:
+        if self._told and revision > self._told:
+            found = spans.changes(self._told, revision)
+            self._span = spans.begin(f"stream to {self.hello.node}", found)
+        self._told = max(self._told, revision)
 
     @property
     def is_behind(self) -> bool:

@@ -74,3 +74,5 @@ class Response(Generic[V]):
     phase: Phase
     updated: Mapping[str, V] = field(default_factory=dict)
     removed: Sequence[str] = ()
+    span: str = ""
+    """What applying it belongs to, if somebody traces the change."""

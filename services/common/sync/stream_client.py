@@ -26,6 +26,7 @@ from services.common.errors import RomanaError, Unavailable
 from services.common.rpc.status import error_of
 from services.common.sync.model import Ack, Failure, Hello, Response
 from services.common.sync.receiver import Batch, ProtocolViolation, Receiver
+from services.common.tracing import spans
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +183,8 @@ class StreamClient(Generic[V]):
             if batch is None:
                 await self._write(receiver.received(response))
             else:
-                failures = await self._apply(batch)
+                with spans.shared("apply", (response.span,)):
+                    failures = await self._apply(batch)
                 await self._write(receiver.applied(batch, failures))
 
     async def _send_reports(self) -> None:

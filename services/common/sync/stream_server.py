@@ -35,10 +35,10 @@ Servicer = TypeVar("Servicer")
 class Dialect:
     """A service's responses. Requests are alike: `services.common.sync.wire` reads them."""
 
-    nonce: Callable[[int], bytes]
-    """Serialises a response with nothing but a nonce."""
+    head: Callable[[int, str], bytes]
+    """Serialises a response with nothing but a nonce and a span."""
     body: Callable[[Piece], bytes]
-    """Serialises a response with everything but a nonce."""
+    """Serialises a response with everything else."""
 
 
 class Admission(Protocol):
@@ -114,7 +114,7 @@ async def _write(
             piece.encoded = dialect.body(piece)
         stream.writing = True
         try:
-            await context.write(dialect.nonce(outgoing.nonce) + piece.encoded)
+            await context.write(dialect.head(outgoing.nonce, stream.span) + piece.encoded)
         finally:
             stream.writing = False
     reader.result()

@@ -50,6 +50,7 @@ def application(
         "/api/matrix": policies.matrix,
         "/api/explain": policies.explain,
         "/api/denied": policies.denied,
+        "/api/example": policies.example,
     }
     post = {"/api/plan": overview.plan, "/api/apply": overview.apply}
     routes = [

@@ -10,9 +10,10 @@ from romana.policy.v1 import policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 from starlette.requests import Request
 
-from services.common.errors import InvalidInput
+from services.common.errors import InvalidInput, NotFound
 from services.common.rpc.message_json import plain
 from services.console.api.caller import Looking
+from services.console.calls.example import example
 from services.console.calls.prometheus import Prometheus
 from services.console.calls.questions import ENDPOINTS_MOST, Questions
 from services.console.follow.world import World
@@ -32,7 +33,7 @@ _ACTIONS: Final[Mapping[int, str]] = {
 
 
 class PolicyViews:
-    """`/api/matrix`, `/api/explain`, `/api/endpoints` and `/api/denied`."""
+    """`/api/matrix`, `/api/explain`, `/api/endpoints`, `/api/denied` and `/api/example`."""
 
     def __init__(self, world: World, prometheus: Prometheus | None) -> None:
         self._world = world
@@ -96,6 +97,18 @@ class PolicyViews:
             if _denies(policy, rate.direction, rate.rule):
                 found.append({**asdict(rate), "is_known": policy is not None})
         return {"known": True, "rules": found}
+
+    async def example(self, request: Request, looking: Looking) -> dict[str, Any]:
+        """A connection of the kind that a rule decides, as far as the rule says."""
+        query = request.query_params
+        policy = self._world.policies.policies.get(query.get("policy", ""))
+        if policy is None:
+            raise NotFound(f"there is no policy {query.get('policy', '')!r}", "POLICY_NOT_FOUND")
+        direction = query.get("direction", "")
+        rule = _rule(policy, direction, query.get("rule", ""))
+        networks = {each.name: each for each in self._world.topology.spec.networks}
+        questions = Questions(self._world.remote, looking.metadata)
+        return asdict(await example(questions, policy, direction, rule, networks))
 
     async def _by_owner(self, questions: Questions, protocol: str, port: int) -> dict[str, Any]:
         samples, counts, complete = await self._samples(questions)
@@ -184,11 +197,17 @@ def _denies(policy: policy_pb2.Policy | None, direction: str, rule: str) -> bool
     """What no rule of a policy matched is denied; of a rule, what it says."""
     if policy is None:
         return rule == "default"
-    rules = policy.ingress if direction == "ingress" else policy.egress
     if not rule.isdigit():
         return True
-    number = int(rule)
-    return number < len(rules) and rules[number].action == policy_pb2.RULE_ACTION_DENY
+    found = _rule(policy, direction, rule)
+    return found is not None and found.action == policy_pb2.RULE_ACTION_DENY
+
+
+def _rule(policy: policy_pb2.Policy, direction: str, rule: str) -> policy_pb2.Rule | None:
+    """The rule that a counter is of; None: it is of what no rule matched, or there is none."""
+    rules = policy.ingress if direction == "ingress" else policy.egress
+    by_number = {str(number): each for number, each in enumerate(rules)}
+    return by_number.get(rule)
 
 
 def _port(text: str) -> int:

@@ -101,7 +101,8 @@ class PoliciesFollower:
         if not lines:
             return
         what = lines[0] if len(lines) == 1 else f"{count(len(lines), kind)} changed"
-        self._changes.add(kind, what, revision, self._clock(), lines if len(lines) > 1 else ())
+        details = lines if len(lines) > 1 else ()
+        self._changes.add(kind, what, revision, self._clock(), details, after=self._edition)
         self._live.tell("changes")
 
 

@@ -71,28 +71,29 @@ class KnownTopology:
             news.gone(self.nodes.keys() - self._heard)
             self.nodes = {name: self.nodes[name] for name in self.nodes if name in self._heard}
             self._heard = None
+        before = self.revision
         self.revision = max(self.revision, message.revision)
         if self.known:
-            self._note(news)
+            self._note(news, before)
         if message.in_sync:
             self.known = True
         if message.updated_nodes or message.removed_nodes or message.in_sync:
             self._live.tell("nodes")
 
-    def _note(self, news: _News) -> None:
+    def _note(self, news: _News, after: int) -> None:
         now = self._clock()
         if news.topology:
             what = news.topology[0]
             if len(news.topology) > 1:
                 what = f"{count(len(news.topology), 'change')} of networks and groups"
             details = news.topology if len(news.topology) > 1 else ()
-            self._changes.add("topology", what, self.revision, now, details)
+            self._changes.add("topology", what, self.revision, now, details, after=after)
         if news.nodes:
             what = news.nodes[0]
             if len(news.nodes) > 1:
                 what = f"{count(len(news.nodes), 'node')} changed"
             details = news.nodes if len(news.nodes) > 1 else ()
-            self._changes.add("node", what, self.revision, now, details)
+            self._changes.add("node", what, self.revision, now, details, after=after)
         if news.topology or news.nodes:
             self._live.tell("changes")
 

@@ -14,6 +14,7 @@ from romana.topology.v1 import topology_service_pb2 as topology_api
 from services.common.rpc.replicas import Replicas
 from services.common.rpc.watching import Watch, follow
 from services.console.follow.agents import AgentsFollower
+from services.console.follow.authors import AuthorsFollower
 from services.console.follow.blocks import KnownBlocks
 from services.console.follow.live import Live
 from services.console.follow.policies import PoliciesFollower
@@ -23,6 +24,7 @@ from services.console.follow.usage import UsageFollower
 from services.console.picture.changes import ChangeLog
 
 if TYPE_CHECKING:
+    from romana.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
     from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
     from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceAsyncStub
@@ -37,6 +39,7 @@ class Remote:
     topology: Replicas[TopologyServiceAsyncStub]
     ipam: Replicas[IpamServiceAsyncStub]
     policy: Replicas[PolicyServiceAsyncStub]
+    audit: Replicas[AuditServiceAsyncStub]
 
 
 class World:
@@ -46,11 +49,17 @@ class World:
         """`addresses`: of every replica, by name of the service."""
         self.remote = remote
         self.live = Live(BROWSERS_MOST)
-        woken = asyncio.Event()
-        self.changes = ChangeLog(woken.set)
+        woken, authors_woken = asyncio.Event(), asyncio.Event()
+
+        def changed() -> None:
+            woken.set()
+            authors_woken.set()
+
+        self.changes = ChangeLog(changed)
         self.topology = KnownTopology(self.changes, self.live, time.time)
         self.blocks = KnownBlocks(self.changes, self.live, time.time)
         self.agents = AgentsFollower(remote.ipam, remote.policy, self.changes, self.live, woken)
+        self.authors = AuthorsFollower(remote.audit, self.changes, self.live, authors_woken)
         self.policies = PoliciesFollower(remote.policy, self.changes, self.live, time.time)
         self.usage = UsageFollower(remote.ipam, self.topology, self.blocks, time.time)
         stubs: dict[str, Sequence[Any]] = {
@@ -94,6 +103,7 @@ class World:
             "topology": follow(topology),
             "blocks": follow(blocks),
             "agents": self.agents.run(),
+            "authors": self.authors.run(),
             "policies": self.policies.run(),
             "services": self.services.run(),
             "usage": self.usage.run(),

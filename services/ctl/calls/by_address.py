@@ -55,6 +55,19 @@ async def endpoint_name(agent: Remote[AgentServiceAsyncStub], text: str) -> str:
     return _one(names, text, "endpoint", "ENDPOINT_NOT_FOUND")
 
 
+async def endpoint(agent: Remote[AgentServiceAsyncStub], text: str) -> endpoint_pb2.Endpoint:
+    """The endpoint of this node with a name or an address."""
+    name = await endpoint_name(agent, text)
+    found = next((item for item in await endpoints(agent) if item.name == name), None)
+    if found is None:
+        raise Failure(
+            f"there is no endpoint {name!r} on this node",
+            status="NOT_FOUND",
+            reason="ENDPOINT_NOT_FOUND",
+        )
+    return found
+
+
 def _has(addresses: Iterable[str], text: str) -> bool:
     try:
         wanted = ip_address(text)

@@ -17,6 +17,7 @@ import grpc
 from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
+from services.common.tracing import spans
 from services.ctl.failures import failure
 
 Stub = TypeVar("Stub")
@@ -75,7 +76,7 @@ class Remote(Generic[Stub]):
         self.channel = channel
         self.stub = stub
         self._timeout = call_policy.timeout
-        self._metadata = ((REQUEST_ID_KEY, call_policy.request_id),)
+        self._metadata = ((REQUEST_ID_KEY, call_policy.request_id), *spans.carried())
         self._waiting = call_policy.waiting
         self._tls = call_policy.tls
 

@@ -19,6 +19,7 @@ import typer
 from services.common.errors import RomanaError
 from services.common.process import environment
 from services.common.tls import TlsFiles
+from services.common.tracing import spans, starting
 from services.ctl.calls import service_addresses
 from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.failures import failure
@@ -128,7 +129,7 @@ def verb(
 
         def command(**values: Argument) -> None:
             given = {parameter.name: values.pop(parameter.name) for parameter in extra}
-            run(function, values, given)
+            run(function, values, given, name=name)
 
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # PEP 362
             [
@@ -152,14 +153,22 @@ def run(
     function: Callable[..., Awaitable[ExitCode | None]],
     values: dict[str, Argument],
     given: dict[str, Argument],
+    *,
+    name: str,
 ) -> None:
     common = common_options(given)
+    starting.start("ctl", os.environ.get(environment.TRACES_VARIABLE, ""))
 
     async def session() -> ExitCode | None:
-        async with Session(common) as made:
-            return await function(made, **values)
+        words = dict.fromkeys((*sys.argv[1:2], name))  # a verb without a noun is there once
+        with spans.span(" ".join(("romana", *words))):
+            async with Session(common) as made:
+                return await function(made, **values)
 
-    finish(session, form=common.form)
+    try:
+        finish(session, form=common.form)
+    finally:
+        spans.stop()
 
 
 def finish(main: Callable[[], Coroutine[object, object, ExitCode | None]], *, form: Format) -> None:

@@ -17,7 +17,8 @@ from services.ctl.calls.agent_option import AgentOption
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.exit_codes import ExitCode
-from services.ctl.failures.failure import Failure, usage
+from services.ctl.failures.failure import usage
+from services.ctl.verbs import endpoint_cloud_init
 from services.ctl.views import enum_text
 from services.ctl.views.output import Format
 
@@ -325,14 +326,7 @@ async def list_endpoints(
 async def show(session: Session, name: NameArgument, agent_socket: AgentOption = "") -> None:
     """Shows one endpoint of this node."""
     agent = session.agent(agent_socket)
-    name = await by_address.endpoint_name(agent, name)
-    found = next((item for item in await by_address.endpoints(agent) if item.name == name), None)
-    if found is None:
-        raise Failure(
-            f"there is no endpoint {name!r} on this node",
-            status="NOT_FOUND",
-            reason="ENDPOINT_NOT_FOUND",
-        )
+    found = await by_address.endpoint(agent, name)
     if session.out.for_programs:
         session.out.value(plain(found))
         return
@@ -356,3 +350,6 @@ async def show(session: Session, name: NameArgument, agent_socket: AgentOption =
             ]
         )
     )
+
+
+verb(app, "cloud-init", examples=endpoint_cloud_init.EXAMPLES)(endpoint_cloud_init.show)

@@ -19,8 +19,7 @@ from services.ctl.calls.agent_option import AgentOption
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
-from services.ctl.failures.failure import Failure
-from services.ctl.local import bundle, log_files
+from services.ctl.local import bundle, log_files, private_file
 
 app = single()
 
@@ -110,7 +109,7 @@ async def support_bundle(
     }
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).encode()
     content = bundle.packed(folder, [bundle.Part("manifest.yaml", text), *parts], now)
-    _write(path, content)
+    private_file.write(path, content)
     if session.out.for_programs:
         session.out.value({"file": str(path), "bytes": len(content), "problems": dict(problems)})
     else:
@@ -176,19 +175,3 @@ def _environment(session: Session, agent: str) -> dict[str, str]:
     if common.insecure:
         variables["ROMANA_INSECURE"] = "true"
     return {**os.environ, **variables}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes the file for its owner alone, whole or not at all."""
-    made = path.with_name(f".{path.name}.new")
-    try:
-        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-        made.replace(path)
-    except OSError as error:
-        made.unlink(missing_ok=True)
-        raise Failure(
-            f"{path} cannot be written: {error.strerror}",
-            status="FAILED_PRECONDITION",
-            reason="FILE_UNWRITABLE",
-        ) from error

@@ -52,14 +52,14 @@ class Output:
         if self.form is Format.JSON:
             sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         else:
-            sys.stdout.write(_yaml(value))
+            sys.stdout.write(yaml_text(value))
 
     def event(self, value: Json) -> None:
         """Writes one document of a stream: a line of JSON, or a YAML document."""
         if self.form is Format.JSON:
             sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
         else:
-            sys.stdout.write("---\n" + _yaml(value))
+            sys.stdout.write("---\n" + yaml_text(value))
         sys.stdout.flush()
 
     def line(self, text: str = "") -> None:
@@ -89,7 +89,8 @@ class Output:
             self.screen.note(empty)
 
 
-def _yaml(value: Json) -> str:
+def yaml_text(value: Json) -> str:
+    """One document."""
     import yaml  # noqa: PLC0415  # 30 ms that only YAML output has to pay
 
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)

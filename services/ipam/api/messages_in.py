@@ -11,6 +11,7 @@ from romana.ipam.v1 import allocation_pb2, block_pb2, ipam_service_pb2
 from services.common.errors import InvalidInput, Violation
 from services.common.model import names
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.sizes import CONNECTIONS_MOST
 from services.ipam.deciding.commands import (
     Allocate,
     Move,
@@ -180,6 +181,28 @@ def parse_moving_name(name: str) -> EndpointName:
     if violations:
         raise InvalidInput.of(violations)
     return EndpointName(name)
+
+
+def check_connections(connections: Sequence[ipam_service_pb2.TcpConnection]) -> None:
+    """Raises InvalidInput for what no agent can go on with."""
+    if len(connections) > CONNECTIONS_MOST:
+        raise InvalidInput.at(
+            "connections", f"has {len(connections)}, at most {CONNECTIONS_MOST} allowed"
+        )
+    for index, each in enumerate(connections):
+        path = f"connections[{index}]"
+        families = set()
+        for field, text in (("source", each.source), ("destination", each.destination)):
+            try:
+                families.add(parse_address(text)[1])
+            except ValueError as error:
+                raise InvalidInput.at(f"{path}.{field}", str(error)) from error
+        if len(families) > 1:
+            raise InvalidInput.at(f"{path}.destination", "is not of the source's family")
+        ports = (("source_port", each.source_port), ("destination_port", each.destination_port))
+        for field, port in ports:
+            if not 0 < port < 1 << 16:
+                raise InvalidInput.at(f"{path}.{field}", f"{port} is not 1 to 65535")
 
 
 def parse_owner(tenant: str, segment: str) -> tuple[Tenant, Segment]:

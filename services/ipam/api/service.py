@@ -35,6 +35,7 @@ from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.block_feed import BlockFeed
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
+from services.ipam.api.handing_over import HandingOver
 from services.ipam.api.held_rooms_kept import HeldRoomsKept
 from services.ipam.api.reading_ahead import ReadingAhead
 from services.ipam.api.tenant_limits import METHODS, is_visible, limits, visible, without_others
@@ -100,6 +101,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._bounds = bounds
         self._trail = Trail()
         self._turns = Turns()
+        self._handing_over = HandingOver()
         self._held_rooms = HeldRoomsKept(replica, self._turns)
         self._checking = asyncio.Lock()
 
@@ -309,6 +311,33 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             here, lambda other: other.ask(other.stub.AbortMove, request), context
         )
 
+    async def HandOverConnections(
+        self, request: pb.HandOverConnectionsRequest, context: Context
+    ) -> pb.HandOverConnectionsResponse:
+        name, node = messages_in.parse_move_to(request.name, "node", request.node)
+        messages_in.check_connections(request.connections)
+
+        async def here() -> pb.HandOverConnectionsResponse:
+            self._handing_over.give(name, node, request.connections)
+            return pb.HandOverConnectionsResponse()
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.HandOverConnections, request), context
+        )
+
+    async def TakeOverConnections(
+        self, request: pb.TakeOverConnectionsRequest, context: Context
+    ) -> pb.TakeOverConnectionsResponse:
+        name, node = messages_in.parse_move_to(request.name, "node", request.node)
+
+        async def here() -> pb.TakeOverConnectionsResponse:
+            found = await self._handing_over.take(name, node)
+            return pb.TakeOverConnectionsResponse(connections=found)
+
+        return await self._forwarding.answer(
+            here, lambda other: other.ask(other.stub.TakeOverConnections, request), context
+        )
+
     async def GetMove(self, request: pb.GetMoveRequest, context: Context) -> pb.GetMoveResponse:
         name = messages_in.parse_moving_name(request.name)
         ledger = await self._replica.committed()
@@ -319,6 +348,8 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         result = await self._submit(command)
         assert isinstance(result, Moving)
         self._trail.add((command,), (result,), context)
+        if type(command) is ActivateMove and result.from_node is not None:
+            self._handing_over.moved(command.name, result.from_node, command.to)
         return result
 
     # Release.

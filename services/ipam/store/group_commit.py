@@ -30,6 +30,7 @@ from services.common.etcd.errors import STORE_OUTCOME_UNKNOWN, RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
 from services.common.sizes import TRANSACTION_OPERATIONS
+from services.common.tracing import spans
 from services.ipam.deciding.batch import Batch
 from services.ipam.deciding.commands import Command, Result, Terms
 from services.ipam.ledger.ground import Reservation
@@ -85,6 +86,8 @@ class _Job:
     commands: Sequence[Command]
     done: asyncio.Future[list[Result]]
     results: list[Result] = field(default_factory=list)
+    span: str = field(default_factory=spans.current)
+    """For whose sake."""
     who: Who | None = None
     """Asked for it, and is recorded if it is a change of that kind."""
 
@@ -285,7 +288,8 @@ class Committer:
                 return
             started = time.perf_counter()
             try:
-                revision = await self._writer.write(self._conditions(pending), writes)
+                with spans.shared("commit", (job.span for job, _ in executed)):
+                    revision = await self._writer.write(self._conditions(pending), writes)
             except RequestTooLarge:
                 self._undo(executed, "too_large")
                 self._divide()

@@ -26,6 +26,7 @@ from services.common.model.rules import PolicyName
 from services.common.records.errors import RecordError
 from services.common.store.topology_view import KINDS as TOPOLOGY_KINDS
 from services.common.store.unreadable import Unreadable, UnreadableRecords
+from services.common.tracing import spans
 from services.policy.engine.engine import Engine
 from services.policy.model import Endpoint, TenantRecord
 from services.policy.store import codec
@@ -92,6 +93,8 @@ class PolicyFeed:
             self._overlay()
         else:
             for event in batch.events:
+                if event.key == self._keys.policy_generation and event.item is not None:
+                    spans.heard(event.revision, event.item.value)
                 self._take(event.key, event.item, event.revision)
 
     def staged(self, name: str) -> Mapping[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import grpc
@@ -112,6 +113,60 @@ async def test_agents_that_know_nothing_of_moves_are_refused(pair: Pair) -> None
         await stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2"))
     assert (said.reasons, said.metadata["node"]) == (["NOT_READY"], "h1")
     assert (await stub.GetMove(pb.GetMoveRequest(name="vm"))).move.node == "h1"
+
+
+async def test_connections_are_handed_over_once_it_has_moved(pair: Pair) -> None:
+    """By way of any replica, and by nobody else than the two nodes."""
+    connection = pb.TcpConnection(
+        source="10.0.0.9", destination="192.0.2.1", source_port=40000, destination_port=443
+    )
+    handed = pb.HandOverConnectionsRequest(name="vm", node="h1", connections=[connection])
+    taken = pb.TakeOverConnectionsRequest(name="vm", node="h2")
+    await one(pair.stub, "vm", "h1")
+    await pair.stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
+    for early in (
+        pair.stub.HandOverConnections(handed),
+        pair.other.TakeOverConnections(taken),
+    ):
+        with refused() as said:
+            await early
+        assert (said.reasons, said.metadata["field"]) == (["NOT_MOVING"], "node")
+    await pair.other.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2", force=True))
+    for call in (
+        pair.stub.HandOverConnections(pb.HandOverConnectionsRequest(name="vm", node="h2")),
+        pair.stub.TakeOverConnections(pb.TakeOverConnectionsRequest(name="vm", node="h1")),
+    ):
+        with refused() as said:
+            await call
+        assert said.reasons == ["NOT_MOVING"]
+    waiting = asyncio.ensure_future(pair.other.TakeOverConnections(taken))
+    await pair.stub.HandOverConnections(handed)
+    assert list((await waiting).connections) == [connection]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"source": "nobody"}, "connections[0].source"),
+        ({"destination": "fd00::1"}, "connections[0].destination"),
+        ({"source_port": 0}, "connections[0].source_port"),
+        ({"destination_port": 65536}, "connections[0].destination_port"),
+    ],
+)
+async def test_connections_that_nobody_can_have_are_refused(
+    pair: Pair, wrong: dict[str, str | int], field: str
+) -> None:
+    right: dict[str, str | int] = {
+        "source": "10.0.0.9",
+        "destination": "192.0.2.1",
+        "source_port": 1,
+        "destination_port": 2,
+    }
+    connection = pb.TcpConnection(**{**right, **wrong})  # type: ignore[arg-type]
+    request = pb.HandOverConnectionsRequest(name="vm", node="h1", connections=[connection])
+    with refused() as said:
+        await pair.stub.HandOverConnections(request)
+    assert said.fields == [field]
 
 
 async def test_the_node_that_it_moves_to_may_give_up(pair: Pair) -> None:

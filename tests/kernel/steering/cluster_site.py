@@ -108,6 +108,11 @@ class Firewall:
     def invalid(self) -> int:
         return invalid(self.run(LIST_COUNTERS))
 
+    def forget(self) -> None:
+        """What came until now, and what it counted: that was another test's."""
+        self.seen()
+        self.run("nft reset counters table inet firewall")
+
 
 class Site:
     """The cluster, and what is done with it."""

@@ -36,7 +36,7 @@ async def site(shared: Site) -> AsyncIterator[Site]:
     await shared.become("up", *FIREWALLS)
     await shared.via()
     for one in shared.firewalls:
-        one.seen()
+        one.forget()
     yield shared
     dead = [one.name for one in shared.firewalls if "dead" in one.run("nft list tables")]
     shared.revive(*dead)

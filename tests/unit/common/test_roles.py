@@ -33,6 +33,8 @@ NODE = Certificate("romana:node:n1")
 AGENTS_STREAMS = {
     IPAM + "SyncRoutes",
     IPAM + "ReportReady",
+    IPAM + "HandOverConnections",
+    IPAM + "TakeOverConnections",
     POLICY + "SyncRules",
     POLICY + "ReportEndpoints",
     POLICY + "ReportDevices",

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
+from services.common.rpc import metrics as rpc_metrics
+from services.common.sync import metrics as sync_metrics
 from tests.support.metric_families import declared
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +29,18 @@ PROMETHEUS = {"up", "ALERTS"}
 """What Prometheus makes by itself."""
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 WORDS = {
-    *("abs", "absent", "and", "by", "count", "deriv", "histogram_quantile", "increase", "max"),
+    *(
+        "abs",
+        "absent",
+        "and",
+        "by",
+        "count",
+        "count_values",
+        "deriv",
+        "histogram_quantile",
+        "increase",
+        "max",
+    ),
     *(
         "min",
         "on",
@@ -42,7 +55,7 @@ WORDS = {
         "without",
     ),
 }
-GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
+GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left)\s*\(([^)]*)\)")
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,30 @@ def test_wrong_names_and_labels_are_noticed() -> None:
         ("up", "no", "a|b"),
         ("up", "job", "c"),
     ]
+
+
+def test_service_levels_are_at_bounds_of_buckets() -> None:
+    bounds = {
+        "romana_rpc_duration_seconds_bucket": rpc_metrics.BUCKETS,
+        "romana_ipam_sync_lag_seconds_bucket": sync_metrics.SECONDS,
+        "romana_policy_sync_lag_seconds_bucket": sync_metrics.SECONDS,
+    }
+    asked = {
+        (name, value)
+        for item in expressions_of_rules()
+        if item.where.startswith("slo:")
+        for name, label, value in item.selected()
+        if label == "le" and value != "+Inf"
+    }
+    assert {name for name, _ in asked} == set(bounds)
+    assert all(value in map(str, map(float, bounds[name])) for name, value in asked)
+
+
+def test_no_window_of_a_dashboard_is_fixed() -> None:
+    """One that is makes a latency of minutes out of one event; `deriv` foresees from hours."""
+    for item in expressions_of_dashboards():
+        windows = set(re.findall(r"\[([^\]]*)\]", item.text)) - {"1h"}
+        assert windows <= {"$__rate_interval"}, item.where
 
 
 def test_every_recorded_series_is_read_by_somebody() -> None:

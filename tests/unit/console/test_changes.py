@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.console.picture.changes import KEPT, NAMED_MOST, ChangeLog
+from services.console.picture.changes import KEPT, NAMED_MOST, Author, ChangeLog
 from services.console.picture.forecast import SAMPLES_LEAST, Trend
 
 
@@ -45,6 +45,27 @@ def test_latency_counts_what_nodes_needed() -> None:
     latency = log.latency()
     assert latency is not None
     assert (latency.changes, latency.p50, latency.p99) == (100, 50.0, 99.0)
+
+
+def test_who_made_a_change_is_found_whichever_is_heard_of_first() -> None:
+    log = ChangeLog(lambda: None)
+    early = log.add("policy", "policy a created", 7, 0.0)
+    alice, bob = Author(7, "policy", "alice", ""), Author(9, "topology", "bob", "")
+    assert log.made_by([alice])
+    assert not log.made_by([bob])
+    log.add("node", "node n1 registered", 9, 0.0)
+    found = {change.revision: list(change.authors) for change in log.latest()}
+    assert found == {early.revision: [alice], 9: [bob]}
+
+
+def test_changes_that_were_heard_of_together_have_all_their_authors() -> None:
+    log = ChangeLog(lambda: None)
+    authors = [Author(number, "topology", f"a{number}", "") for number in range(1, 6)]
+    log.made_by(reversed(authors))
+    change = log.add("node", "2 nodes changed", 4, 0.0, after=2)
+    assert [one.identity for one in change.authors] == ["a3", "a4"]
+    assert not log.add("blocks", "a block taken", 4, 0.0).authors
+    assert not log.add("tenant", "tenant shop changed", 4, 0.0).authors
 
 
 def test_a_forecast_is_a_line_through_what_was_seen() -> None:

@@ -15,7 +15,7 @@
     pinned-, shares-e-HASH  maps of these
     from-, to-, guard-leg-N of a device's arm; pin-leg-N-e, -i: where connections begin
     leg-N                   counter of a device
-    led-HASH                counter of a rule that leads through devices
+    led-HASH                a rule that leads through devices, and its counter
     me-HASH, mi-HASH        who gets copies by egress or ingress rules; mr-HASH: of a rule set
     be-, bi-, br-HASH       the same of answers
     copy-e-HASH, ...        a group of devices that gets them; copies-HASH: map of its devices
@@ -46,11 +46,14 @@ NODE_OUTPUT: Final = "node_output"
 MASQUERADE: Final = "masquerade"
 
 STEER: Final = "steer"
+STEER_RETURNED: Final = "steer_returned"
+STEER_LED: Final = "steer_led"
 STEER_TO: Final = "steer_to"
 STEER_REPLIES: Final = "steer_replies"
 STEER_GUARD: Final = "steer_guard"
 STEER_OUTPUT: Final = "steer_output"
 UNSTEERED: Final = "unsteered"
+NOT_LED: Final = {Direction.EGRESS: "not_led_from", Direction.INGRESS: "not_led_to"}
 LOST: Final = "lost"
 
 COPY_EGRESS: Final = "copy_egress"
@@ -183,8 +186,8 @@ def leg_counter(number: int) -> str:
     return f"leg-{number}"
 
 
-def led_counter(policy: PolicyName, direction: Direction, rule: str) -> str:
-    """Counter of what a rule leads through devices."""
+def led_rule(policy: PolicyName, direction: Direction, rule: str) -> str:
+    """Chain of a rule that leads through devices, and its counter."""
     return f"led-{digest(policy, direction.value, rule)}"
 
 

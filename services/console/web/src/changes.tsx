@@ -43,6 +43,12 @@ function Item({ change }: { change: Change }) {
           {moment(change.noticed)}
         </time>
       </div>
+      {change.authors.map((each) => (
+        <p class="quiet author">
+          by <Name>{each.client ? `${each.identity}, ${each.client}` : each.identity}</Name> (
+          <code>romana audit show {each.revision}</code>)
+        </p>
+      ))}
       <Progress change={change} />
       {change.details.length > 0 && (
         <details>

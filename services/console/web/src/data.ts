@@ -122,6 +122,7 @@ export interface Change {
   details: string[];
   revision: number;
   noticed: number;
+  authors: { revision: number; service: string; identity: string; client: string }[];
   needed: number | null;
   applied: number;
   lagging: { node: string; reason: string }[];

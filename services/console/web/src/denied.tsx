@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { get, type Problem, Refused } from "./data";
+import { get, type Problem, query, Refused } from "./data";
 import { Failure, Name, Table, Waiting } from "./parts";
 
 interface Denied {
@@ -46,7 +46,7 @@ export function DeniedView() {
       )}
       {value?.known && value.rules.length === 0 && <p>Nothing was denied.</p>}
       {value && value.rules.length > 0 && (
-        <Table caption="Rules that deny" columns={["Policy", "Direction", "Rule", "Packets a second"]}>
+        <Table caption="Rules that deny" columns={["Policy", "Direction", "Rule", "Why", "Packets a second"]}>
           {value.rules.map((each) => (
             <tr>
               <td>
@@ -55,6 +55,16 @@ export function DeniedView() {
               </td>
               <td>{each.direction}</td>
               <td>{each.rule === "default" ? "no rule matched" : each.rule}</td>
+              <td>
+                {each.is_known && (
+                  <a
+                    href={`/explain${query({ policy: each.policy, direction: each.direction, rule: each.rule })}`}
+                    aria-label={`Explain what ${each.policy}, ${each.direction} ${each.rule} denies`}
+                  >
+                    Explain
+                  </a>
+                )}
+              </td>
               <td class="right">{each.per_second.toFixed(each.per_second < 10 ? 2 : 0)}</td>
             </tr>
           ))}

@@ -1,9 +1,16 @@
 // A packet's way, with who decides at each place.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ConnectionFields, useConnection } from "./connection";
 import { query, useData } from "./data";
 import { go } from "./route";
 import { Failure, Name, Waiting } from "./parts";
+
+interface Example {
+  source: string;
+  destination: string;
+  protocol: string;
+  port: number;
+}
 
 interface Verdict {
   action: string;
@@ -60,6 +67,18 @@ export function ExplainView({ query: chosen }: { query: URLSearchParams }) {
   const [source, setSource] = useState(chosen.get("source") ?? "");
   const [destination, setDestination] = useState(chosen.get("destination") ?? "");
   const connection = useConnection(chosen);
+  const rule = { policy: chosen.get("policy") ?? "", direction: chosen.get("direction") ?? "", rule: chosen.get("rule") ?? "" };
+  const example = useData<Example>(rule.policy ? `/api/example${query(rule)}` : null, []);
+  useEffect(() => {
+    const found = example.value;
+    if (!found) return;
+    const values = { protocol: found.protocol, port: found.port ? String(found.port) : "" };
+    setSource(found.source);
+    setDestination(found.destination);
+    connection.set(values);
+    if (found.source && found.destination)
+      go(`/explain${query({ source: found.source, destination: found.destination, ...values })}`, true);
+  }, [example.value]);
   const asked = chosen.get("source") && chosen.get("destination") ? `/api/explain${query(Object.fromEntries(chosen))}` : null;
   const { value, error } = useData<{ explanations?: Explanation[] }>(asked, ["policies", "map", "nodes"]);
   return (
@@ -87,6 +106,14 @@ export function ExplainView({ query: chosen }: { query: URLSearchParams }) {
       <p class="quiet">
         An endpoint's name, an address, or <code>node:NAME</code>.
       </p>
+      {rule.policy && example.value && (
+        <p>
+          Of <Name>{rule.policy}</Name>, {rule.direction}{" "}
+          {rule.rule === "default" ? "where no rule matched" : `rule ${rule.rule}`}. Agents count what is denied and not
+          whose it was: say the other end.
+        </p>
+      )}
+      {example.error && <Failure problem={example.error} />}
       {error && <Failure problem={error} />}
       {asked && !value && !error && <Waiting what="policies" />}
       {value?.explanations?.map((each) => (

@@ -139,7 +139,7 @@ interface OneNode {
   addresses?: { name: string; address: string; network: string; tenant: string; segment: string }[];
   endpoints?: { name: string; tenant: string; segment: string; addresses: string[] }[];
   routes_status: Status | null;
-  rules_status: (Status & { current: boolean; failsafe_inbound: string[] }) | null;
+  rules_status: (Status & { current: boolean; failsafe_inbound: string[]; failsafe_outbound: string[] }) | null;
   revision: number;
   blocks: {
     network: string;
@@ -198,6 +198,15 @@ function One({ value }: { value: OneNode }) {
         </dd>
         <Stream title="Routes, from ipam" status={value.routes_status} revision={value.revision} />
         <Stream title="Rules, from policy" status={value.rules_status} revision={null} />
+        {value.rules_status && (
+          <>
+            <dt>Never closed, by what its agent says</dt>
+            <dd>
+              in: {value.rules_status.failsafe_inbound.join(", ") || "nothing"}; out:{" "}
+              {value.rules_status.failsafe_outbound.join(", ") || "nothing"}
+            </dd>
+          </>
+        )}
       </dl>
       <h2>Networks</h2>
       <Table caption="Networks" columns={["Network", "Interface", "Address", "VLAN"]}>

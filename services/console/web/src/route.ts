@@ -12,8 +12,12 @@ function here(): Place {
   return { path: location.pathname, query: new URLSearchParams(location.search) };
 }
 
-export function go(address: string): void {
-  if (address !== location.pathname + location.search) history.pushState(null, "", address);
+// With `instead` going back does not lead here again.
+export function go(address: string, instead = false): void {
+  if (address !== location.pathname + location.search) {
+    if (instead) history.replaceState(null, "", address);
+    else history.pushState(null, "", address);
+  }
   for (const watcher of watchers) watcher();
 }
 

@@ -1,0 +1,123 @@
+"""The hook of libvirt, given what libvirt's documentation says it is given, on a real agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent_node import ROOT, RealNode
+from tests.support.netns import Namespace
+
+HOOK = ROOT / "deploy/libvirt/qemu"
+EXAMPLE = (ROOT / "deploy/libvirt/domain.xml").read_text()
+COMMAND = Path(sys.executable).with_name("romana")
+Dual = tuple[RealNode, Namespace]
+
+
+async def call(node: RealNode, step: str, xml: str, name: str = "vm-1") -> tuple[int, str]:
+    """As libvirt calls it; exit status and what it says."""
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/usr/bin/python3", "-I", str(HOOK), name, *step.split()],
+            input=xml,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={"PATH": os.environ["PATH"], "ROMANA": str(COMMAND), "ROMANA_AGENT": node.socket},
+        )
+
+    done = await asyncio.to_thread(run)
+    return done.returncode, done.stderr
+
+
+async def endpoints(node: RealNode) -> list[str]:
+    return [path.rpartition("-")[0] for path in node.records()]
+
+
+async def test_a_domain_is_attached_when_it_starts_and_detached_when_it_has_ended(
+    dual: Dual,
+) -> None:
+    node, _ = dual
+    assert await call(node, "prepare begin -", EXAMPLE) == (0, "")
+    node.home.run("ip tuntap add vm-1 mode tap")
+    for step in ("start begin -", "started begin -", "reconnect begin -"):
+        assert await call(node, step, EXAMPLE) == (0, "")
+        assert await endpoints(node) == ["vm-1"]
+    endpoint = (await node.check("vm-1")).endpoint
+    assert (endpoint.tenant, endpoint.segment, endpoint.host_interface) == ("shop", "front", "vm-1")
+    assert (dict(endpoint.labels), endpoint.dhcp) == ({"app": "db"}, True)
+    assert {item.network for item in endpoint.addresses} >= {"six"}
+    node.home.run("ip link del vm-1")
+    assert await call(node, "stopped end -", EXAMPLE) == (0, "")
+    assert await endpoints(node) == ["vm-1"]
+    assert await call(node, "release end -", EXAMPLE) == (0, "")
+    assert await endpoints(node) == []
+    assert await node.addresses() == []
+
+
+async def test_a_failure_keeps_the_domain_from_starting(dual: Dual) -> None:
+    node, _ = dual
+    status, said = await call(node, "start begin -", EXAMPLE)
+    assert status == 1
+    assert said.startswith("romana: domain vm-1: ")
+    assert "there is no interface 'vm-1'" in said
+    assert await endpoints(node) == []
+
+
+async def test_two_interfaces_are_told_apart_by_their_addresses(dual: Dual) -> None:
+    node, _ = dual
+    xml = """
+    <domain type='qemu'><name>two</name>
+      <metadata><r:domain xmlns:r='urn:romana:libvirt:1'>
+        <r:interface name='two/a' mac='52:54:00:00:00:0A' tenant='t' dhcp='no'>
+          <r:address network='net'/></r:interface>
+        <r:interface name='two/b' mac='52:54:00:00:00:0b' tenant='t'>
+          <r:address network='six' family='6'/></r:interface>
+      </r:domain></metadata>
+      <devices>
+        <interface type='bridge'><mac address='52:54:00:00:00:0c'/><target dev='c'/></interface>
+        <interface type='ethernet'><mac address='52:54:00:00:00:0b'/><target dev='tb'/></interface>
+        <interface type='ethernet'><mac address='52:54:00:00:00:0a'/><target dev='ta'/></interface>
+      </devices>
+    </domain>"""
+    for tap in ("ta", "tb"):
+        node.home.run(f"ip tuntap add {tap} mode tap")
+    assert await call(node, "start begin -", xml, "two") == (0, "")
+    first, second = await node.check("two/a"), await node.check("two/b")
+    assert (first.endpoint.host_interface, first.endpoint.dhcp) == ("ta", False)
+    assert (second.endpoint.host_interface, second.endpoint.dhcp) == ("tb", True)
+    assert await call(node, "release end -", xml, "two") == (0, "")
+    assert await node.addresses() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("tenant='shop' ", ""), "it has no tenant"),
+        (("type='ethernet'", "type='bridge'"), "of type 'bridge'"),
+        (("tenant='shop'", "tenant='shop' dhcp='maybe'"), "dhcp is 'maybe'"),
+        (("mac='52:54:00:00:00:01'", "mac='52:54:00:00:00:99'"), "no interface with the MAC"),
+        (("<target dev='vm-1'/>", ""), "names no tap"),
+        (("</domain>", ""), "no element found"),
+    ],
+)
+async def test_what_is_wrong_is_said(dual: Dual, change: tuple[str, str], said: str) -> None:
+    node, _ = dual
+    status, error = await call(node, "start begin -", EXAMPLE.replace(*change))
+    assert status == 1
+    assert said in error
+
+
+async def test_other_domains_are_left_alone(dual: Dual) -> None:
+    node, _ = dual
+    plain = EXAMPLE.replace("urn:romana:libvirt:1", "urn:somebody")
+    for step in ("start begin -", "release end -"):
+        assert await call(node, step, plain) == (0, "")
+    assert await endpoints(node) == []
