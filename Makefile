@@ -10,7 +10,7 @@ KUBERNETES ?= /var/tmp/romana-kubernetes-test
 RELEASE := build/release/.ready
 PROTOS := $(shell find protos third_party -name '*.proto')
 
-.PHONY: help setup demo test test-vlan compose-test console-test kubernetes-test docs packages release-check lint format bench lock clean
+.PHONY: help setup demo test test-vlan test-vm compose-test console-test kubernetes-test docs packages release-check lint format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -33,6 +33,12 @@ test: setup ## All tests, on a real etcd
 
 test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
 	@tests/vm/test-vlan $(ARGS)
+
+test-vm: setup ## A real VM behind a tap, under qemu by emulation: 5 minutes
+	@tests/vm/prepare
+	@tools/packages dnsmasq=dnsmasq-base dhclient=isc-dhcp-client libvirtd=libvirt-daemon \
+	  /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so=libvirt-daemon-driver-qemu virsh=libvirt-clients
+	@ROMANA_GUEST=1 $(BIN)/python -m pytest -p no:cacheprovider tests/vm/guest $(ARGS)
 
 compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
 	@tests/compose/prepare /var/tmp/romana-compose-test

@@ -71,6 +71,31 @@ async def test_a_failure_keeps_the_domain_from_starting(dual: Dual) -> None:
     assert await endpoints(node) == []
 
 
+async def test_variables_are_read_of_the_file_beside_it(dual: Dual) -> None:
+    node, _ = dual
+    hook = node.folder / "qemu"
+    hook.write_text(HOOK.read_text())
+    (node.folder / "romana.env").write_text(
+        f"# of this node\nROMANA={COMMAND}\n\nROMANA_AGENT={node.socket}\n"
+    )
+    node.home.run("ip tuntap add vm-1 mode tap")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/usr/bin/python3", "-I", str(hook), "vm-1", "start", "begin", "-"],
+            input=EXAMPLE,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={"PATH": "/usr/bin:/bin"},
+        )
+
+    done = await asyncio.to_thread(run)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert await endpoints(node) == ["vm-1"]
+
+
 async def test_two_interfaces_are_told_apart_by_their_addresses(dual: Dual) -> None:
     node, _ = dual
     xml = """

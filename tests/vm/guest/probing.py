@@ -1,0 +1,63 @@
+"""What the tests of real VMs need, and how they ask and look."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+from lab.cluster import Cluster
+from lab.control import ENVIRONMENT
+from lab.fabric import CONTROL
+from lab.local import COMMAND
+from lab.namespaces import inside
+from lab.processes import environment
+from tests.support.netns import Namespace
+from tests.vm.guest import image
+
+ASKED = "ROMANA_GUEST"
+"""Set by `make test-vm`: beside all other tests an emulated machine is too slow."""
+REASON = "make test-vm" if ASKED not in os.environ else image.missing()
+PATIENCE = 90.0
+
+
+def romana(
+    cluster: Cluster, *arguments: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        inside(cluster.path(CONTROL), [*COMMAND, *arguments]),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**environment(), **ENVIRONMENT},
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def agent(cluster: Cluster) -> list[str]:
+    """That of the first node."""
+    return ["--agent-socket", f"unix:{cluster.folder}/agent.n1/agent.sock"]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, holds
+        time.sleep(0.2)
+
+
+def connects(place: Namespace, address: str, port: int, seconds: float = 3.0) -> bool:
+    """Whether a connection comes about."""
+
+    def connect() -> bool:
+        try:
+            with socket.create_connection((address, port), seconds):
+                return True
+        except (TimeoutError, ConnectionError, OSError):
+            return False
+
+    return place.call(connect)
