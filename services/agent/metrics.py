@@ -19,7 +19,7 @@ from services.agent.kernel.state import Kind
 from services.agent.routing.reconcile import Reconciler
 from services.agent.routing.reconcile_round import Outcome
 from services.agent.rules.enforce import Enforcement
-from services.agent.rules.render_devices import LegCounted, RuleLed
+from services.agent.rules.render_devices import LegCounted, RuleCopied, RuleLed
 from services.agent.rules.render_rules import Counted
 from services.common.errors import RomanaError
 
@@ -290,9 +290,18 @@ class PolicyCollector(Collector):
                 by_rule.add_metric(rule, packets)
             elif isinstance(counted, LegCounted):
                 by_device.add_metric((counted.group, counted.device, counted.network), packets)
+        copied = CounterMetricFamily(
+            "romana_agent_policy_copied_packets",
+            "Packets of which a rule had a copy made for a device, both directions.",
+            labels=("policy", "direction", "rule", "group"),
+        )
+        for name, counted in self._enforcement.counted.items():
+            if isinstance(counted, RuleCopied):
+                rule = counted.policy, counted.direction.value, counted.rule, counted.group
+                copied.add_metric(rule, counts.get(name, (0, 0))[0])
         unknown = GaugeMetricFamily(
             "romana_agent_policy_unknown_devices",
             "Devices on networks of this node that have never answered: nothing is sent to them.",
             value=self._enforcement.unknown_devices,
         )
-        yield from (by_rule, by_device, unknown)
+        yield from (by_rule, by_device, copied, unknown)

@@ -64,6 +64,8 @@ class DeviceWay:
     address: Address
     serves: NetworkName
     """For whose endpoints it is: mostly the same."""
+    is_copied: bool = False
+    """It gets copies of packets."""
 
 
 @dataclass(frozen=True, slots=True)

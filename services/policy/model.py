@@ -113,6 +113,8 @@ class Rule:
     """Never empty."""
     via: DeviceGroupName | None = None
     """What it allows goes through a device of this group; None: directly."""
+    mirror: DeviceGroupName | None = None
+    """A device of this group gets copies of what it allows."""
 
 
 @dataclass(frozen=True, slots=True)

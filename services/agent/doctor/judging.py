@@ -59,7 +59,9 @@ SERVICE_PORTS: Final[Mapping[int, str]] = {
     9651: "the controller's metrics",
     9652: "the controller's webhook",
 }
-OUR_TABLES: Final = frozenset({"inet romana", "inet romana_ways"})
+OUR_TABLES: Final = frozenset(
+    {"inet romana", "inet romana_ways", "ip romana_copies4", "ip6 romana_copies6"}
+)
 OTHERS_LINKS: Final = re.compile(
     r"cni0|cbr0|flannel.*|cali.+|vxlan\.calico|tunl0@?|cilium_.*|lxc[0-9a-f]{8,}|weave|kube-bridge"
     r"|ovn-k8s-.*|antrea-gw0|kube-ipvs0@?"

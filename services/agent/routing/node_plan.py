@@ -25,6 +25,7 @@ from services.agent.kernel.state import (
     VlanLink,
 )
 from services.agent.model import DeviceWay, Myself
+from services.agent.routing.copy_plan import copy_tables
 from services.agent.routing.device_plan import device_name, device_rules, device_way
 from services.agent.routing.node_networks import LINK_GATEWAY, Place, find_places
 from services.agent.routing.prefixes import Ways
@@ -285,7 +286,10 @@ class _Planner:
     def _marking(self) -> Mapping[str, Contents]:
         if not self._places:
             return {}
-        return {TABLE: Contents.of(way_table(self._places, self._numbers.ways))}
+        return {
+            TABLE: Contents.of(way_table(self._places, self._numbers.ways)),
+            **copy_tables(way for way in self._wanted.devices if way.network in self._places),
+        }
 
     def _plan_devices(self) -> None:
         """A table for each arm of a device that this node can send to, and the rules to them."""

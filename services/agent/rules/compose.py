@@ -33,10 +33,12 @@ from services.agent.rules.render import Structure, local_elements, render
 from services.agent.rules.render_devices import (
     Devices,
     LegCounted,
+    RuleCopied,
     RuleLed,
     led_elements,
     render_devices,
 )
+from services.agent.rules.render_mirrors import copies_of, mirrored_elements, render_mirrors
 from services.agent.rules.render_rules import Counted, Logging, RenderedRuleSet, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
 from services.common.model.devices import DeviceGroupName, DeviceRules
@@ -119,6 +121,7 @@ class Composer:
         self._elements_before: dict[EndpointName, Mapping[str, Elements]] = {}
         self._owners: dict[tuple[str, bytes], EndpointName] = {}
         self._users: Users = {}
+        self._copied: frozenset[DeviceGroupName] = frozenset()
 
         self._stale = True
         self._touched: dict[EndpointName, LocalInterface | None] = {}
@@ -230,7 +233,7 @@ class Composer:
     # What is asked --------------------------------------------------------------------------------
 
     @property
-    def counters(self) -> Mapping[str, Counted | LegCounted | RuleLed | None]:
+    def counters(self) -> Mapping[str, Counted | LegCounted | RuleLed | RuleCopied | None]:
         """What the table's counters count; None: see `names.DROPS`."""
         return self._structure.counters
 
@@ -243,6 +246,11 @@ class Composer:
     def devices(self) -> Sequence[DeviceRules]:
         """Groups of devices that are known, by name."""
         return [self._devices[name] for name in sorted(self._devices)]
+
+    @property
+    def copied_groups(self) -> Collection[DeviceGroupName]:
+        """Those that get copies by rules in force."""
+        return self._copied
 
     @property
     def unknown_devices(self) -> int:
@@ -398,12 +406,16 @@ class Composer:
             self._render_devices(),
         )
         self._users = users_of(self._sets.values())
+        self._copied = copies_of(self._sets.values())
         restructure(done.changes, before, self._structure)
 
-    def _render_devices(self) -> Devices:
+    def _render_devices(self) -> Sequence[Devices]:
         cidrs = {network.name: network.cidr for network in self._networks.values()}
         here = groups_here(self._devices.values(), cidrs, self._around)
-        return render_devices(here, self._profiles, self._sets)
+        return (
+            render_devices(here, self._profiles, self._sets),
+            render_mirrors(here, self._profiles, self._sets),
+        )
 
     def _is_known(self, profile: Profile) -> bool:
         return all(one in self._sets for one in (*profile.ingress, *profile.egress))
@@ -452,7 +464,11 @@ class Composer:
             local.interface, packed, local.mac, profile, self._guarded(profile), dhcp=local.dhcp
         )
         if profile is not None:
-            has = {**has, **led_elements(local.interface, packed, profile, self._sets)}
+            has = {
+                **has,
+                **led_elements(local.interface, packed, profile, self._sets),
+                **mirrored_elements(local.interface, profile, self._sets),
+            }
         self._elements_before[name] = has
         for set_name, items in has.items():
             kept = self._elements.setdefault(set_name, {})

@@ -34,13 +34,13 @@ from services.agent.rules.connections import Connections
 from services.agent.rules.device_legs import Around
 from services.agent.rules.ending import Ending
 from services.agent.rules.firewall import Firewall
-from services.agent.rules.render_devices import LegCounted, RuleLed
+from services.agent.rules.render_devices import LegCounted, RuleCopied, RuleLed
 from services.agent.rules.render_rules import Counted, Logging
 from services.agent.rules.resources import Resource
 from services.agent.rules.round import Counts, Outcome, Task, perform
 from services.common.backoff import BackoffPolicy
 from services.common.errors import WrongState
-from services.common.model.devices import DeviceRules
+from services.common.model.devices import DeviceGroupName, DeviceRules
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
 from services.common.model.network import Address
@@ -218,6 +218,11 @@ class Enforcement:
         return self._part.composer.devices
 
     @property
+    def copied_groups(self) -> Collection[DeviceGroupName]:
+        """Groups of devices that get copies."""
+        return self._part.composer.copied_groups
+
+    @property
     def unknown_devices(self) -> int:
         """How many devices on networks of this node have never answered."""
         return self._part.composer.unknown_devices
@@ -243,7 +248,7 @@ class Enforcement:
         return self._part.counts
 
     @property
-    def counted(self) -> Mapping[str, Counted | LegCounted | RuleLed | None]:
+    def counted(self) -> Mapping[str, Counted | LegCounted | RuleLed | RuleCopied | None]:
         """What the counters count."""
         return self._part.composer.counters
 

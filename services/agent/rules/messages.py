@@ -206,6 +206,7 @@ def _rule(message: sync_rules_pb2.CompiledRule, path: str) -> CompiledRule:
             for one in message.owned
         ),
         DeviceGroupName(message.via) if message.via else None,
+        DeviceGroupName(message.mirror) if message.mirror else None,
     )
 
 

@@ -56,7 +56,14 @@ from services.agent.kernel.nftables.table import (
     interface_key,
 )
 from services.agent.rules.block_sets import SHAPES
-from services.agent.rules.render_devices import DEVICE_SETS, Devices, LegCounted, RuleLed
+from services.agent.rules.render_devices import (
+    DEVICE_SETS,
+    Devices,
+    LegCounted,
+    RuleCopied,
+    RuleLed,
+)
+from services.agent.rules.render_mirrors import MIRROR_SETS
 from services.agent.rules.render_rules import (
     FAMILY,
     NUMBERS,
@@ -114,6 +121,7 @@ FIXED_SETS: Final[Mapping[str, Shape]] = {
     table_names.ENDED_4: Shape(Element.FLOW_4, timeout=ENDED_SECONDS, size=ENDED_MOST),
     table_names.ENDED_6: Shape(Element.FLOW_6, timeout=ENDED_SECONDS, size=ENDED_MOST),
     **DEVICE_SETS,
+    **MIRROR_SETS,
 }
 
 
@@ -140,7 +148,9 @@ class Structure:
     sets: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, Elements] = field(default_factory=dict)
     """Of the sets in `sets`."""
-    counters: dict[str, Counted | LegCounted | RuleLed | None] = field(default_factory=dict)
+    counters: dict[str, Counted | LegCounted | RuleLed | RuleCopied | None] = field(
+        default_factory=dict
+    )
     """What they count; None: see `names.DROPS`."""
     groups: frozenset[GroupId] = frozenset()
     """Those that have sets."""
@@ -155,7 +165,7 @@ def render(
     networks: Iterable[NetworkRules],
     failsafe: Failsafe,
     logging: Logging | None,
-    devices: Devices,
+    devices: Sequence[Devices],
 ) -> Structure:
     """The structure of the table.
 
@@ -166,11 +176,11 @@ def render(
         networks: All of them.
         failsafe: What policies on the node do not cut off.
         logging: How drops are logged; None: not.
-        devices: What leads through devices.
+        devices: What leads through devices, and copies to them.
     """
     made = Structure(sets=dict(FIXED_SETS), counters=dict.fromkeys(table_names.DROPS))
     made.elements = {name: {} for name in FIXED_SETS}
-    _fixed(made, logging, guarded=bool(devices.chains))
+    _fixed(made, logging, guarded=any(table_names.STEER_GUARD in part.chains for part in devices))
     used: set[RuleSetId] = set()
     for profile in {*profiles, *([node] if node else ())}:
         for direction in Direction:
@@ -184,10 +194,11 @@ def render(
     if node is not None:
         _node(made, node, failsafe)
     _masquerade(made, networks)
-    made.chains.update(devices.chains)
-    made.sets.update(devices.sets)
-    made.elements.update(devices.elements)
-    made.counters.update(devices.counters)
+    for part in devices:
+        made.chains.update(part.chains)
+        made.sets.update(part.sets)
+        made.elements.update(part.elements)
+        made.counters.update(part.counters)
     return made
 
 
@@ -404,6 +415,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
     made.chains[table_names.NODE_OUTPUT] = Chain(
         (
             *begin,
+            _rule("copies", *_FOR_DEVICES, Verdict.ACCEPT),
             _rule("itself", Is(Key.OUTPUT, loopback), Verdict.ACCEPT),
             _rule("to endpoints", In(Key.OUTPUT, table_names.INTERFACES), Verdict.ACCEPT),
             *map(_open, failsafe.outbound),
@@ -416,6 +428,18 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
 def _open(port: Port) -> Rule:
     protocol = Is(Key.PROTOCOL, bytes((NUMBERS[port.protocol],)))
     return _rule("failsafe", protocol, Is(Key.PORT, port.number.to_bytes(2, "big")), Verdict.ACCEPT)
+
+
+_FOR_DEVICES: Final = (
+    Is(Key.MARK, marks.native(0), marks.native(marks.LEG), inverted=True),
+    Is(
+        Key.MARK,
+        marks.native(marks.OPERATORS & marks.LEG),
+        marks.native(marks.LEG),
+        inverted=True,
+    ),
+)
+"""Bears the number of a device's arm: what the node itself sends so are copies for devices."""
 
 
 def _masquerade(made: Structure, networks: Iterable[NetworkRules]) -> None:
@@ -443,17 +467,8 @@ def _masquerade(made: Structure, networks: Iterable[NetworkRules]) -> None:
         ]
     if rules:
         # a device sees, and knows again, whose it really is; what leaves from there is its own
-        to_device = (
-            Is(Key.MARK, marks.native(0), marks.native(marks.LEG), inverted=True),
-            Is(
-                Key.MARK,
-                marks.native(marks.OPERATORS & marks.LEG),
-                marks.native(marks.LEG),
-                inverted=True,
-            ),
-        )
         made.chains[table_names.MASQUERADE] = Chain(
-            (_rule("to a device", *to_device, Verdict.ACCEPT), *rules),
+            (_rule("to a device", *_FOR_DEVICES, Verdict.ACCEPT), *rules),
             Base(Hook.POSTROUTING, _SOURCE_NAT, "nat"),
         )
 

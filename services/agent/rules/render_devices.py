@@ -114,6 +114,16 @@ class RuleLed:
 _Named: TypeAlias = Callable[[DeviceGroupName, NetworkName, Direction], str]
 
 
+@dataclass(frozen=True, slots=True)
+class RuleCopied:
+    """What a counter of a rule that has copies made counts."""
+
+    policy: PolicyName
+    direction: Direction
+    rule: str
+    group: DeviceGroupName
+
+
 @dataclass(slots=True)
 class Devices:
     """What is made: a part of the table's structure."""
@@ -121,7 +131,7 @@ class Devices:
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, Elements] = field(default_factory=dict)
-    counters: dict[str, LegCounted | RuleLed] = field(default_factory=dict)
+    counters: dict[str, LegCounted | RuleLed | RuleCopied] = field(default_factory=dict)
 
 
 def is_led(rules: Iterable[RuleSet]) -> bool:

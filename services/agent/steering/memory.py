@@ -36,6 +36,8 @@ class _Document(msgspec.Struct):
     ways: list[tuple[int, str, str]]
     serve: dict[int, str] = {}
     """By number: the network for whose endpoints an arm is that is on another link."""
+    copied: list[int] = []
+    """Numbers of arms that get copies."""
 
 
 class DeviceMemory:
@@ -60,6 +62,7 @@ class DeviceMemory:
                         NetworkName(network),
                         ip_address(address),
                         NetworkName(document.serve.get(number, network)),
+                        number in document.copied,
                     )
                     for number, network, address in document.ways
                 ),
@@ -77,5 +80,6 @@ class DeviceMemory:
             [(network, str(address), mac) for (network, address), mac in known.macs.items()],
             [(way.number, way.network, str(way.address)) for way in known.ways],
             {way.number: way.serves for way in known.ways if way.serves != way.network},
+            [way.number for way in known.ways if way.is_copied],
         )
         write_atomic(self._file, msgspec.json.encode(document))

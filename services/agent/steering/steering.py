@@ -126,7 +126,14 @@ class Steering:
             {name: place.interface for name, place in places.items()} if arms else {},
             {key: mac for key, mac in self.probing.macs.items() if key in asked},
             tuple(
-                DeviceWay(one.number, one.network, one.address, leg.network) for _, leg, one in arms
+                DeviceWay(
+                    one.number,
+                    one.network,
+                    one.address,
+                    leg.network,
+                    one.arm is Arm.INSIDE and group.name in enforcement.copied_groups,
+                )
+                for group, leg, one in arms
             ),
         )
         if known != self._known:

@@ -44,6 +44,8 @@ class Judgment:
     """Of what decided; TENANT without `by`: that no rule matched did. None: the default."""
     via: DeviceGroupName | None = None
     """What it allows goes through a device of this group."""
+    mirror: DeviceGroupName | None = None
+    """A device of this group gets copies of it."""
 
 
 def judge(sets: Iterable[RuleSet], packet: Packet, is_member: IsMember) -> Judgment:
@@ -62,7 +64,7 @@ def judge(sets: Iterable[RuleSet], packet: Packet, is_member: IsMember) -> Judgm
         if rule.action is Action.PASS:
             passed = True
             continue
-        return Judgment(rule.action, one, rule.number, one.tier, rule.via)
+        return Judgment(rule.action, one, rule.number, one.tier, rule.via, rule.mirror)
     if isolated:
         return Judgment(Action.DENY, tier=Tier.TENANT)
     return Judgment(Action.ALLOW)

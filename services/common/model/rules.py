@@ -128,6 +128,8 @@ class CompiledRule:
     owned: tuple[OwnedPeers, ...] = ()
     via: DeviceGroupName | None = None
     """What it allows goes through a device of this group; None: directly."""
+    mirror: DeviceGroupName | None = None
+    """A device of this group gets copies of what it allows."""
 
 
 @dataclass(frozen=True, slots=True)

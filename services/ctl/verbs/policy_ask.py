@@ -181,6 +181,7 @@ def explanation_lines(item: explain_pb2.Explanation) -> list[str]:
         f"  way      {kind}{f': {way}' if way else ''}  ({item.path.description})",
     ]
     lines += steering_lines(item)
+    lines += mirror_lines(item)
     for name in ("egress", "ingress"):
         if not item.HasField(name):
             continue
@@ -209,14 +210,31 @@ def steering_lines(item: explain_pb2.Explanation) -> list[str]:
         f"  devices  {led.description}",
         f"           by rule {direction}[{led.rule}] of {led.policy}{where}",
     ]
-    for one in led.devices:
-        state = "up" if one.up else "down"
-        drained = ", takes no new connections" if one.drain else ""
-        lines.append(f"           - {one.device} ({_arms(one)}): {state}{drained}")
+    lines += map(_device, led.devices)
     for word, hops in (("there", led.hops), ("back", led.hops_back)):
         if hops:
             lines.append(f"           {word}: {' > '.join(hops)}")
     return lines
+
+
+def mirror_lines(item: explain_pb2.Explanation) -> list[str]:
+    """Who gets copies of a connection, line by line."""
+    lines = []
+    for one in item.mirrors:
+        direction = enum_text.policy_direction(one.direction)
+        where = f", on node {one.node}" if one.node else ""
+        lines += [
+            f"  copies   {one.description}",
+            f"           by rule {direction}[{one.rule}] of {one.policy}{where}",
+            *map(_device, one.devices),
+        ]
+    return lines
+
+
+def _device(leg: device_pb2.DeviceLeg) -> str:
+    state = "up" if leg.up else "down"
+    drained = ", takes no new connections" if leg.drain else ""
+    return f"           - {leg.device} ({_arms(leg)}): {state}{drained}"
 
 
 def _arms(leg: device_pb2.DeviceLeg) -> str:

@@ -60,7 +60,7 @@ def rule_rows(policy: policy_pb2.Policy) -> list[RuleRow]:
         rows += [
             RuleRow(
                 f"{name}[{number}]",
-                f"{enum_text.rule_action(rule.action)}{f' via {rule.via}' if rule.via else ''}",
+                _does(rule),
                 "; ".join(map(_peer, rule.peers)) or "any",
                 ", ".join(map(_port, rule.ports)) or "any",
             )
@@ -217,3 +217,10 @@ def _expressions(items: Iterable[selector_pb2.LabelRequirement]) -> Iterable[str
             yield item.key
         else:
             yield f"no {item.key}"
+
+
+def _does(rule: policy_pb2.Rule) -> str:
+    """Such as "allow via firewalls, mirror taps"."""
+    via = f" via {rule.via}" if rule.via else ""
+    mirror = f", mirror {rule.mirror}" if rule.mirror else ""
+    return f"{enum_text.rule_action(rule.action)}{via}{mirror}"

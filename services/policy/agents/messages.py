@@ -101,4 +101,5 @@ def _rule(value: CompiledRule) -> pb.CompiledRule:
         ports=map(port, value.ports),
         owned=[pb.OwnedPeers(blocks=one.blocks, known=one.known or "") for one in value.owned],
         via=value.via or "",
+        mirror=value.mirror or "",
     )

@@ -17,6 +17,7 @@ from services.policy.agents.device_parts import leg
 from services.policy.api import messages_in
 from services.policy.explain.explain import Connection, Explanation, Party
 from services.policy.explain.matrix import Reach
+from services.policy.explain.mirroring import Mirroring
 from services.policy.explain.path import PathKind
 from services.policy.explain.steering import Outcome, Steering
 from services.policy.explain.verdict import Verdict
@@ -82,6 +83,7 @@ def explanation(value: Explanation, behind: Collection[NodeName]) -> explain_pb2
         ),
         unrealized_nodes=sorted(value.nodes.intersection(behind)),
     )
+    message.mirrors.extend(map(_mirroring, value.mirrors))
     if value.steering is not None:
         message.steering.CopyFrom(_steering(value.steering))
     if value.egress is not None:
@@ -138,6 +140,18 @@ def _steering(value: Steering) -> explain_pb2.Steering:
         outcome=_OUTCOMES[value.outcome],
         hops=value.there,
         hops_back=value.back,
+        description=value.description,
+    )
+
+
+def _mirroring(value: Mirroring) -> explain_pb2.Mirroring:
+    return explain_pb2.Mirroring(
+        policy=value.policy,
+        direction=enums.DIRECTIONS[value.direction],
+        rule=value.rule,
+        group=value.group,
+        devices=map(leg, value.devices),
+        node=value.node or "",
         description=value.description,
     )
 

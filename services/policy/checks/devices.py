@@ -20,6 +20,7 @@ from services.policy.model import (
     PlacedArm,
     Policy,
     PolicyNetwork,
+    Rule,
 )
 
 MAX_DEVICES: Final = 64
@@ -97,30 +98,32 @@ def check_device_references(
     yield from _loop(group, groups)
 
 
-def check_via(policy: Policy, groups: Mapping[DeviceGroupName, object]) -> Iterator[Violation]:
-    """Groups of devices that a policy's rules name and that do not exist."""
+def groups_of(policy: Policy) -> Iterator[tuple[str, DeviceGroupName, Rule]]:
+    """Groups of devices that a policy's rules name, with the field and the rule."""
     for direction, rules in policy.rules.items():
         for number, rule in enumerate(rules):
-            if rule.via is not None and rule.via not in groups:
-                yield Violation(
-                    f"{direction}[{number}].via", f"there is no group of devices {rule.via[:80]!r}"
-                )
+            for field, group in (("via", rule.via), ("mirror", rule.mirror)):
+                if group is not None:
+                    yield f"{direction}[{number}].{field}", group, rule
+
+
+def check_via(policy: Policy, groups: Mapping[DeviceGroupName, object]) -> Iterator[Violation]:
+    """Groups of devices that a policy's rules name and that do not exist."""
+    for at, group, _ in groups_of(policy):
+        if group not in groups:
+            yield Violation(at, f"there is no group of devices {group[:80]!r}")
 
 
 def check_via_use(policy: Policy) -> Iterator[Violation]:
-    """Rules that cannot lead through devices."""
-    for direction, rules in policy.rules.items():
-        for number, rule in enumerate(rules):
-            if rule.via is None:
-                continue
-            at = f"{direction}[{number}].via"
-            yield from _name(rule.via, at)
-            if rule.action is not Action.ALLOW:
-                yield Violation(at, f"is for ALLOW: what is to {rule.action} goes nowhere")
-            if any(isinstance(target, NodeSelector) for target in policy.targets):
-                yield Violation(
-                    at, "is for endpoints: what nodes themselves send goes through no device"
-                )
+    """Rules that cannot lead through devices, or have copies made."""
+    for at, group, rule in groups_of(policy):
+        yield from _name(group, at)
+        if rule.action is not Action.ALLOW:
+            yield Violation(at, f"is for ALLOW: what is to {rule.action} goes nowhere")
+        if any(isinstance(target, NodeSelector) for target in policy.targets):
+            yield Violation(
+                at, "is for endpoints: what nodes themselves send goes through no device"
+            )
 
 
 def _name(text: str, at: str) -> Iterator[Violation]:

@@ -134,7 +134,9 @@ def _plain(
     """The rule for all peers and ports with numbers."""
     matches = _ports(ports)
     if any(isinstance(peer, Anything) for peer in rule.peers):
-        yield CompiledRule(number, rule.action, any_peer=True, ports=matches, via=rule.via)
+        yield CompiledRule(
+            number, rule.action, any_peer=True, ports=matches, via=rule.via, mirror=rule.mirror
+        )
         return
     those: set[GroupId] = set()
     owned: set[OwnedPeers] = set()
@@ -161,6 +163,7 @@ def _plain(
             ports=matches,
             owned=tuple(sorted(owned, key=_owned_text)),
             via=rule.via,
+            mirror=rule.mirror,
         )
 
 
@@ -223,6 +226,7 @@ def _named(
             groups=tuple(sorted(those)),
             ports=(PortMatch(protocol, port, port),),
             via=rule.via,
+            mirror=rule.mirror,
         )
 
 
@@ -301,6 +305,7 @@ def _rule_set(policy: Policy, direction: Direction, rules: tuple[CompiledRule, .
                 *map(_owned_text, rule.owned),
                 # what has none is called as before, so that nodes need not be told it again
                 *((("via", rule.via),) if rule.via is not None else ()),
+                *((("mirror", rule.mirror),) if rule.mirror is not None else ()),
             )
             for rule in rules
         ),

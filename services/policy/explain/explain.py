@@ -17,6 +17,7 @@ from services.common.model.names import EndpointName, NodeName
 from services.common.model.network import Address
 from services.common.model.rules import Action, Direction, Packet, Protocol, RuleSet
 from services.policy.engine.engine import Engine
+from services.policy.explain.mirroring import Mirroring, mirrors
 from services.policy.explain.path import End, Path, path
 from services.policy.explain.steering import Outcome, Steering, steering
 from services.policy.explain.verdict import Side, Verdict, verdict
@@ -66,6 +67,8 @@ class Explanation:
     """Nodes that enforce it."""
     steering: Steering | None = None
     """None: it goes through no devices."""
+    mirrors: tuple[Mirroring, ...] = ()
+    """Who gets copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +167,13 @@ def _explain(
     ingress = judges.verdict(destination, source, Direction.INGRESS, packet)
     denied = any(one is not None and one.action is Action.DENY for one in (egress, ingress))
     led = None
+    copied: tuple[Mirroring, ...] = ()
     if not denied and not _is_own_node(source, destination):
-        led = steering(
-            _end(source),
-            _end(destination),
-            egress,
-            ingress,
-            judges.engine.networks,
-            judges.engine.devices,
-        )
+        ends, verdicts = (_end(source), _end(destination)), (egress, ingress)
+        known = judges.engine.networks, judges.engine.devices
+        led = steering(*ends, *verdicts, *known)
         denied = led is not None and led.outcome is Outcome.CLOSED
+        copied = () if denied else tuple(mirrors(*ends, *verdicts, *known))
     return Explanation(
         source=source.address,
         destination=destination.address,
@@ -185,6 +185,7 @@ def _explain(
             one.place for one in (source, destination) if one.place in nodes and one.place
         ),
         steering=led,
+        mirrors=copied,
     )
 
 

@@ -44,6 +44,8 @@ class Verdict:
     """Audited policies that would have decided otherwise."""
     via: DeviceGroupName | None = None
     """What it allows goes through a device of this group."""
+    mirror: DeviceGroupName | None = None
+    """A device of this group gets copies of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class _Case:
             otherwise=tuple(self._otherwise(found)),
             audited=tuple(self._audited(found)),
             via=found.via,
+            mirror=found.mirror,
         )
 
     def _judge(self, sets: Sequence[RuleSet]) -> Judgment:

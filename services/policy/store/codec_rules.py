@@ -85,6 +85,7 @@ class RuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     peers: tuple[PeerDocument, ...] = (PeerDocument(any=True),)
     ports: tuple[PortDocument, ...] = (PortDocument(),)
     via: str = ""
+    mirror: str = ""
 
 
 def from_target(target: Target) -> TargetDocument:
@@ -113,6 +114,7 @@ def from_rule(rule: Rule) -> RuleDocument:
             for port in rule.ports
         ),
         rule.via or "",
+        rule.mirror or "",
     )
 
 
@@ -130,6 +132,7 @@ def to_rule(record: RuleDocument) -> Rule:
             for port in record.ports
         ),
         DeviceGroupName(record.via) if record.via else None,
+        DeviceGroupName(record.mirror) if record.mirror else None,
     )
 
 

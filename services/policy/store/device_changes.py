@@ -14,7 +14,7 @@ from services.common.model.devices import MAX_LEG, NOT_LEGS, DeviceGroupName, De
 from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName
 from services.common.process.mutation_metrics import Result
-from services.policy.checks.devices import check_device_references
+from services.policy.checks.devices import check_device_references, groups_of
 from services.policy.devices.health import REPORT_SECONDS, LegKey, Observed, legs_of
 from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import DeviceGroup
@@ -131,13 +131,11 @@ class DeviceChanges:
         return self._clock()
 
     def policies_through(self, name: DeviceGroupName) -> list[PolicyName]:
-        """Policies with rules that go through a group."""
+        """Policies with rules that name a group."""
         return sorted(
             policy
             for policy, entry in self._store.feed.policies.items()
-            if any(
-                rule.via == name for rules in entry.value.policy.rules.values() for rule in rules
-            )
+            if any(group == name for _, group, _ in groups_of(entry.value.policy))
         )
 
     def _check_unused(self, name: DeviceGroupName) -> None:

@@ -157,13 +157,14 @@ class Site:
     async def group(self, **more: object) -> None:
         await self.driver.call("PutDeviceGroup", {"group": group(**more)})
 
-    async def via(self, name: str = "firewalls", port: int = PORT) -> None:
-        """Has what goes to a port of `web` and `near` go through the group; nothing else is."""
+    async def via(self, name: str = "firewalls", port: int = PORT, *, field: str = "via") -> None:
+        """Has what goes to a port of `web` and `near` go through the group, or be copied to it by
+        another field; nothing else is."""
         rule: dict[str, object] = {
             "ports": [{"protocol": f"PROTOCOL_{one}", "port": port} for one in ("TCP", "UDP")]
         }
         if name:
-            rule["via"] = name
+            rule[field] = name
         policy = {
             "name": "through",
             "targets": [{"endpoints": {"labels": {"matchLabels": {"app": one}}}} for one in ENDS],
@@ -228,6 +229,11 @@ class Site:
             ):
                 return False
         return True
+
+    def tables(self, node: str) -> str:
+        """As nft lists them."""
+        words = inside(self.cluster.path(node), ["nft", "list", "tables"])
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
     def kill(self, *names: str) -> None:
         """Has them hear nothing any more."""

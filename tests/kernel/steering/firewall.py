@@ -6,7 +6,7 @@ import ipaddress
 import json
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 Flow: TypeAlias = tuple[int, str, str]
@@ -52,15 +52,30 @@ def outgoing(wire: socket.socket) -> Counter[Flow]:
     return _heard(wire, socket.PACKET_OUTGOING)
 
 
+def heard_of(wire: socket.socket) -> tuple[Counter[Flow], Counter[Flow]]:
+    """What a namespace has sent since the last time, and what came to it."""
+    sent, came = Counter[Flow](), Counter[Flow]()
+    for kind, ends in _packets(wire):
+        if kind == socket.PACKET_OUTGOING:
+            sent[ends] += 1
+        elif kind == socket.PACKET_HOST:
+            came[ends] += 1
+    return sent, came
+
+
 def _heard(wire: socket.socket, kind: int) -> Counter[Flow]:
-    found: Counter[Flow] = Counter()
+    return Counter(ends for way, ends in _packets(wire) if way == kind)
+
+
+def _packets(wire: socket.socket) -> Iterator[tuple[int, Flow]]:
+    """Which way each went, and what it was."""
     while True:
         try:
             data, where = wire.recvfrom(2048, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return found
-        if where[2] == kind and (ends := _ends(data)):
-            found[ends] += 1
+            return
+        if ends := _ends(data):
+            yield where[2], ends
 
 
 def _ends(data: bytes) -> Flow | None:

@@ -53,6 +53,7 @@ from tests.kernel.steering.firewall import (
 from tests.support.netns import Namespace, Namespaces, enter
 
 GROUP = DeviceGroupName("firewalls")
+TAPS = DeviceGroupName("taps")
 NETS = {
     "a": Net("a", "10.1.0.0/16", "10.1.0.0/16", Mode.ONLINK),
     "b": Net("b", "10.2.0.0/16", "10.2.0.0/16", Mode.ONLINK),
@@ -93,6 +94,7 @@ class Device:
     def revive(self) -> None:
         for interface in self.arms:
             self.home.run(f"ip link set {interface} up")
+            self.wires[interface].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # it was down
 
 
 @dataclass
@@ -106,10 +108,13 @@ class Fleet:
     devices: list[Device] = field(default_factory=list)
     agents: dict[str, Agent] = field(default_factory=dict)
     group: DeviceRules = field(init=False)
+    taps: DeviceRules = field(init=False)
+    """Devices that get copies, and hand nothing back."""
 
     def __post_init__(self) -> None:
         self.site = Site(self.made, {net: NETS[net] for net in self.nets})
         self.group = DeviceRules(GROUP, ())
+        self.taps = DeviceRules(TAPS, ())
 
     def device(self, name: str, number: int, *nets: str) -> Device:
         """With one arm on each network."""
@@ -118,6 +123,15 @@ class Fleet:
             device.home.run(f"ip route add default via {NETS[net].gateway} dev e-{net} metric 9")
         for net, address, _ in device.arms.values():
             self._lead(Leg(self._numbers(), DeviceName(name), NetworkName(net), address))
+        return device
+
+    def tap(self, name: str, number: int, *nets: str) -> Device:
+        device = self._device(name, [(net, number, "") for net in nets])
+        device.home.sysctl("net.ipv4.ip_forward", 0)
+        device.home.sysctl("net.ipv6.conf.all.forwarding", 0)
+        for net, address, _ in device.arms.values():
+            leg = Leg(self._numbers(), DeviceName(name), NetworkName(net), address)
+            self.taps = replace(self.taps, legs=(*self.taps.legs, leg))
         return device
 
     def two_armed(
@@ -178,7 +192,7 @@ class Fleet:
 
     def _numbers(self) -> int:
         """The next one of an arm."""
-        return 1 + sum(len(leg.arms) for leg in self.group.legs)
+        return 1 + sum(len(leg.arms) for leg in (*self.group.legs, *self.taps.legs))
 
     def _lead(self, leg: Leg) -> None:
         self.group = replace(self.group, legs=(*self.group.legs, leg))
@@ -276,6 +290,7 @@ class Agent:
         self.enforcement.set_around(self.fleet.around)
         self.take(
             self.fleet.group,
+            self.fleet.taps,
             *(
                 NetworkRules(net.model.name, net.model.cidr)
                 for net in self.fleet.site.nets.values()
@@ -300,8 +315,11 @@ class Agent:
         async with self.node.running(folder) as self.reconciler:
             self.reconciler.set_devices(
                 [
-                    DeviceWay(arm.number, arm.network, arm.address, leg.network)
-                    for leg in self.fleet.group.legs
+                    DeviceWay(
+                        arm.number, arm.network, arm.address, leg.network, group is self.fleet.taps
+                    )
+                    for group in (self.fleet.group, self.fleet.taps)
+                    for leg in group.legs
                     for arm in leg.arms
                 ]
             )

@@ -24,7 +24,7 @@ from tests.kernel.steering.cluster_site import (
     Site,
     until,
 )
-from tests.kernel.steering.firewall import Flow, heard, incoming
+from tests.kernel.steering.firewall import Flow, heard, heard_of, incoming
 
 TCP = socket.IPPROTO_TCP
 OUTSIDE = "10.78.0.244"
@@ -192,6 +192,46 @@ async def test_of_a_device_with_two_arms_both_are_asked(site: Site) -> None:
         assert "group firewalls, outside to inside" in led["hops"]
     await site.become("down", "fw-1")
     assert "outside" in (await site.reasons())["fw-1"]
+
+
+async def test_a_device_gets_copies(site: Site) -> None:
+    here, there = site.addresses["ask"], site.addresses["web"]
+    for one in site.firewalls:
+        one.run("sysctl -qw net.ipv4.ip_forward=0")  # who gets copies hands nothing on
+    try:
+        await site.via(field="mirror")
+        await until(lambda: _copied(site))
+        for one in site.firewalls:
+            one.seen()
+        async with Server(site, "web", PORT), Server(site, "web", DIRECT):
+            client, direct = Client(site, "web", PORT), Client(site, "web", DIRECT)
+            with contextlib.closing(client), contextlib.closing(direct):
+                assert await direct.connect()
+                assert await direct.talk()
+                assert not any(one.sees() for one in site.firewalls)
+                with contextlib.closing(site.capture("ask")) as asked:
+                    assert await client.connect()
+                    assert await client.talk()
+                    sent, came = heard_of(asked)
+                seen = sum((one.seen() for one in site.firewalls), Counter[Flow]())
+        assert seen[TCP, here, there] == sent[TCP, here, there]
+        assert seen[TCP, there, here] == came[TCP, there, here]
+        connection = {
+            "source": {"endpoint": "ask"},
+            "destination": {"endpoint": "web"},
+            "port": PORT,
+        }
+        said = await site.driver.call("Explain", {"connection": connection})
+        (copied,) = said["explanations"][0]["mirrors"]
+        assert (copied["group"], copied["node"]) == ("firewalls", "n2")
+    finally:
+        for one in site.firewalls:
+            one.run("sysctl -qw net.ipv4.ip_forward=1")
+
+
+async def _copied(site: Site) -> bool:
+    """Whether n2 can make copies: that is in another transaction than rules."""
+    return "romana_copies4" in site.tables("n2")
 
 
 async def test_a_connection_goes_directly_when_its_rule_is_gone(site: Site) -> None:

@@ -7,7 +7,7 @@ import pytest
 from services.common.errors import InvalidInput
 from services.common.model.devices import Arm, DeviceGroupName, OnLoss, ProbeKind, WhenDown
 from services.common.model.names import NetworkName
-from services.policy.checks.devices import check_device_references
+from services.policy.checks.devices import check_device_references, check_via
 from services.policy.devices.health import legs_of
 from services.policy.forms.devices import read_device_document
 from services.policy.forms.documents import read_document
@@ -196,22 +196,25 @@ def test_an_address_is_of_one_device() -> None:
     assert problem.path == "devices[0].addresses[0].address"
 
 
-def test_via_is_read_and_refused_where_it_means_nothing() -> None:
+@pytest.mark.parametrize("field", ["via", "mirror"])
+def test_via_and_mirror_are_read_and_refused_where_they_mean_nothing(field: str) -> None:
     text = b"""
 name: p
 tier: admin
 targets: [{endpoints: {}}]
-ingress: [{via: firewalls}]
-"""
+ingress: [{FIELD: firewalls}]
+""".replace(b"FIELD", field.encode())
     (policy,) = read_document(text).policies
-    assert [rule.via for rules in policy.rules.values() for rule in rules] == [
-        DeviceGroupName("firewalls")
-    ]
+    (rule,) = (rule for rules in policy.rules.values() for rule in rules)
+    assert getattr(rule, field) == DeviceGroupName("firewalls")
+    assert not list(check_via(policy, {rule.via or rule.mirror: None}))
+    (unknown,) = check_via(policy, {})
+    assert unknown.path == f"ingress[0].{field}"
     for wrong in (
-        text.replace(b"{via:", b"{action: deny, via:"),
+        text.replace(b"ingress: [{", b"ingress: [{action: deny, "),
         text.replace(b"endpoints: {}", b"nodes: {}"),
         text.replace(b"firewalls", b"Fire/walls"),
     ):
         with pytest.raises(InvalidInput) as refused:
             read_document(wrong)
-        assert [one.path for one in refused.value.violations] == ["ingress[0].via"]
+        assert [one.path for one in refused.value.violations] == [f"ingress[0].{field}"]

@@ -69,6 +69,25 @@ def test_of_devices_with_two_arms_both_ways_say_by_which() -> None:
     assert led.back == ("node n1", "group first, inside to outside", "node n1", "node n2")
 
 
+def test_who_gets_copies_is_named_and_nothing_else_changes() -> None:
+    of = engine(TEXT.replace("via: first", "mirror: first"))
+    of.set_devices({FIRST: group(FIRST, 1)})
+    found = asked(of, "front", "web-2", 443)
+    (copied,) = found.mirrors
+    assert (copied.policy, copied.direction, copied.rule, copied.group, copied.node) == (
+        "in",
+        Direction.INGRESS,
+        0,
+        FIRST,
+        "n1",
+    )
+    assert [leg.device for leg in copied.devices] == ["fw"]
+    assert found.action is Action.ALLOW
+    assert found.steering is None
+    assert reach(of) is Reach.DIRECT
+    assert not asked(of, "front", "web-2", 80).mirrors
+
+
 def test_what_no_rule_leads_goes_directly() -> None:
     of = made(group(FIRST, 1))
     assert asked(of, "front", "web-2", 80).steering is None

@@ -23,7 +23,14 @@ from services.agent.kernel.codec import attributes, messages, text
 from services.agent.kernel.netlink import CAP_ACK, EXPLAIN, KernelUnavailable, Netlink, Problem
 from services.agent.kernel.nftables import messages as nft
 from services.agent.kernel.nftables.expressions import number
-from services.agent.kernel.nftables.table import TABLE, Changes, Element, Found, Shape
+from services.agent.kernel.nftables.table import (
+    RULES_TABLE,
+    Changes,
+    Element,
+    Found,
+    Shape,
+    TableName,
+)
 
 PREPARED: Final = 4 * 1024 * 1024
 """Bytes in one message to the kernel, about; it needs the memory several times while it works."""
@@ -56,7 +63,7 @@ class CounterValue:
 class Nft:
     """The table, in the namespace of the thread that makes this; all methods block."""
 
-    def __init__(self, table: str = TABLE) -> None:
+    def __init__(self, table: TableName = RULES_TABLE) -> None:
         """Opens the socket.
 
         Raises:
@@ -159,7 +166,9 @@ class Nft:
 
     def _table_flags(self) -> int | None:
         """Flags of the table; None: there is none."""
-        for data in self._netlink.dump(nft.GET_TABLE, struct.pack("!BBH", nft.INET, 0, 0)):
+        for data in self._netlink.dump(
+            nft.GET_TABLE, struct.pack("!BBH", self._table.family, 0, 0)
+        ):
             for found in nft.parts(self._table, data, nft.NEW_TABLE):
                 return nft.integer(found.get(2, b""))
         return None
@@ -270,7 +279,7 @@ class Nft:
         return ours
 
 
-def _operations(table: str, changes: Changes, *, prepared: bool = False) -> list[bytes]:
+def _operations(table: TableName, changes: Changes, *, prepared: bool = False) -> list[bytes]:
     """In the order of dependencies. `prepared`: plain sets that are new are there and filled."""
     operations = [nft.new_counter(table, name) for name in sorted(changes.counters)]
     plain = {name for name, shape in changes.sets.items() if prepared and not shape.is_map}
@@ -300,7 +309,7 @@ def _operations(table: str, changes: Changes, *, prepared: bool = False) -> list
     return operations
 
 
-def _preparations(table: str, changes: Changes) -> Iterator[list[bytes]]:
+def _preparations(table: TableName, changes: Changes) -> Iterator[list[bytes]]:
     """New plain sets and their elements, in parts."""
     part: list[bytes] = []
     size = 0
@@ -320,11 +329,11 @@ def _preparations(table: str, changes: Changes) -> Iterator[list[bytes]]:
         yield part
 
 
-def _why(table: str, operations: list[bytes], place: int, problem: Problem) -> str:
+def _why(table: TableName, operations: list[bytes], place: int, problem: Problem) -> str:
     """For people: what of the table the kernel did not take, and why."""
     if problem.number == errno.EPERM and place <= 0:
         return (
-            f"nf_tables: the table inet {table} belongs to another process, or the agent lacks "
+            f"nf_tables: the table {table} belongs to another process, or the agent lacks "
             "CAP_NET_ADMIN"
         )
     what = "the transaction"

@@ -18,6 +18,7 @@ from services.agent.kernel.nftables.table import (
     Between,
     Count,
     Dispatch,
+    Duplicate,
     Goto,
     In,
     Is,
@@ -109,6 +110,7 @@ _FIELDS: Final[Mapping[Key, tuple[int, int, int]]] = {
     Key.DESTINATION_6: (_NETWORK, 24, 16),
     Key.HOP_LIMIT: (_NETWORK, 7, 1),
     Key.PORT: (_TRANSPORT, 2, 2),
+    Key.SOURCE_PORT: (_TRANSPORT, 0, 2),
     Key.TCP_FLAGS: (_TRANSPORT, 13, 1),
     Key.SCTP_CHUNK: (_TRANSPORT, 12, 1),
     Key.ICMP_TYPE: (_TRANSPORT, 0, 1),
@@ -266,6 +268,10 @@ def encode(statement: Statement) -> bytes:
                 + _expression(
                     "lookup", text(1, name) + number(2, _REGISTER) + number(3, _VERDICT_REGISTER)
                 )
+            )
+        case Duplicate(address):
+            return _expression("immediate", number(1, _REGISTER) + _value(2, address)) + (
+                _expression("dup", number(1, _REGISTER))
             )
         case _:
             return _action(statement)

@@ -29,12 +29,12 @@ from services.agent.kernel.nftables.table import (
     Hook,
     Rule,
     Shape,
+    TableName,
 )
 
 NETFILTER: Final = 12
 """NETLINK_NETFILTER."""
 _SUBSYSTEM: Final = 10 << 8
-INET: Final = 1
 
 NEW_TABLE, GET_TABLE, DELETE_TABLE = (_SUBSYSTEM | kind for kind in (0, 1, 2))
 NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = (_SUBSYSTEM | kind for kind in (3, 4, 5))
@@ -51,7 +51,6 @@ PERSIST: Final = 4
 """Flags of a table: it is its maker's socket's alone, and stays when that is gone (Linux 6.9)."""
 
 _APPEND: Final = 0x800
-_HEADER: Final = struct.pack("!BBH", INET, 0, 0)
 _COUNTER: Final = 1
 _ELEMENTS_MOST: Final = 400
 """In a message: an attribute has at most 65,535 bytes."""
@@ -87,9 +86,9 @@ def _shape_type(element: Element) -> tuple[int, int]:
 _BY_TYPE: Final = {_shape_type(element)[0]: element for element in Element}
 
 
-def request(table: str, kind: int, body: bytes, flags: int = 0) -> bytes:
+def request(table: TableName, kind: int, body: bytes, flags: int = 0) -> bytes:
     """An operation on something in a table; its sequence number is set by `batch`."""
-    return codec.message(kind, flags, 0, _HEADER + text(1, table) + body)
+    return codec.message(kind, flags, 0, question(table, body))
 
 
 def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
@@ -114,17 +113,17 @@ def batch(operations: Iterable[bytes], first: int) -> tuple[bytearray, int]:
 # Operations ---------------------------------------------------------------------------------------
 
 
-def new_table(table: str, flags: int) -> bytes:
+def new_table(table: TableName, flags: int) -> bytes:
     """Makes the table, or takes over one that has no owner."""
     return request(table, NEW_TABLE, number(2, flags), codec.CREATE)
 
 
-def delete_table(table: str) -> bytes:
+def delete_table(table: TableName) -> bytes:
     """Removes the table and all in it."""
     return request(table, DELETE_TABLE, b"")
 
 
-def new_chain(table: str, name: str, base: Base | None) -> bytes:
+def new_chain(table: TableName, name: str, base: Base | None) -> bytes:
     """Makes a chain, or does nothing if it is there."""
     body = text(3, name)
     if base is not None:
@@ -134,16 +133,16 @@ def new_chain(table: str, name: str, base: Base | None) -> bytes:
     return request(table, NEW_CHAIN, body, codec.CREATE)
 
 
-def delete_chain(table: str, name: str) -> bytes:
+def delete_chain(table: TableName, name: str) -> bytes:
     """Removes a chain, without its rules."""
     return request(table, DELETE_CHAIN, text(3, name))
 
 
-def flush_chain(table: str, name: str) -> bytes:
+def flush_chain(table: TableName, name: str) -> bytes:
     return request(table, DELETE_RULE, text(2, name))
 
 
-def new_rules(table: str, name: str, chain: Chain) -> Iterator[bytes]:
+def new_rules(table: TableName, name: str, chain: Chain) -> Iterator[bytes]:
     """Appends a chain's rules."""
     for rule in chain.rules:
         expressions = b"".join(encode(statement) for statement in rule.statements)
@@ -168,18 +167,18 @@ def _tag(comment: bytes) -> str:
     return comment[2:18].decode(errors="replace")
 
 
-def new_counter(table: str, name: str) -> bytes:
+def new_counter(table: TableName, name: str) -> bytes:
     """Makes a counter, or does nothing if it is there."""
     return request(
         table, NEW_OBJECT, text(2, name) + number(3, _COUNTER) + nested(4, b""), codec.CREATE
     )
 
 
-def delete_counter(table: str, name: str) -> bytes:
+def delete_counter(table: TableName, name: str) -> bytes:
     return request(table, DELETE_OBJECT, text(2, name) + number(3, _COUNTER))
 
 
-def new_set(table: str, name: str, shape: Shape, identity: int) -> bytes:
+def new_set(table: TableName, name: str, shape: Shape, identity: int) -> bytes:
     """Makes a set; `identity` is unique in the batch."""
     kind, length = _shape_type(shape.element)
     flags = (
@@ -202,12 +201,14 @@ def new_set(table: str, name: str, shape: Shape, identity: int) -> bytes:
     return request(table, NEW_SET, body, codec.CREATE)
 
 
-def delete_set(table: str, name: str) -> bytes:
+def delete_set(table: TableName, name: str) -> bytes:
     """Removes a set and what is in it."""
     return request(table, DELETE_SET, text(2, name))
 
 
-def elements(table: str, kind: int, name: str, items: Elements, shape: Shape) -> Iterator[bytes]:
+def elements(
+    table: TableName, kind: int, name: str, items: Elements, shape: Shape
+) -> Iterator[bytes]:
     """Adds or removes elements, some hundreds in a message."""
     rest = iter(items.items())
     while part := list(islice(rest, _ELEMENTS_MOST)):
@@ -242,18 +243,18 @@ def _element(key: bytes, chain: str, shape: Shape) -> bytes:
 # Answers ------------------------------------------------------------------------------------------
 
 
-def question(table: str, body: bytes = b"") -> bytes:
+def question(table: TableName, body: bytes = b"") -> bytes:
     """Body of a question about all objects of a kind in a table."""
-    return _HEADER + text(1, table) + body
+    return struct.pack("!BBH", table.family, 0, 0) + text(1, table.name) + body
 
 
-def parts(table: str, data: bytes, kind: int) -> Iterator[dict[int, bytes]]:
+def parts(table: TableName, data: bytes, kind: int) -> Iterator[dict[int, bytes]]:
     """Attributes of each message of a kind that is about a table."""
     for found, _, start, end in codec.messages(data):
-        if found != kind or data[start] != INET:
+        if found != kind or data[start] != table.family:
             continue
         read = attributes(data, start + 4, end)
-        if read.get(1, b"").rstrip(b"\0") == table.encode():
+        if read.get(1, b"").rstrip(b"\0") == table.name.encode():
             yield read
 
 

@@ -10,7 +10,7 @@ import enum
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 TABLE: Final = "romana"
 _REVISION: Final = b"1"
@@ -44,6 +44,7 @@ class Key(enum.Enum):
     """Of IPv6: one byte."""
     PORT = enum.auto()
     """Destination's: two bytes."""
+    SOURCE_PORT = enum.auto()
     TCP_FLAGS = enum.auto()
     """One byte; only of TCP."""
     SCTP_CHUNK = enum.auto()
@@ -178,6 +179,13 @@ class Masquerade:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Sends a copy to an address, in a table of its family alone."""
+
+    address: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Sets some bits of the packet's mark."""
 
@@ -207,6 +215,7 @@ Statement: TypeAlias = (
     | Jump
     | Goto
     | Masquerade
+    | Duplicate
     | Mark
     | MarkConnection
 )
@@ -253,6 +262,34 @@ class Chain:
 
     rules: tuple[Rule, ...]
     base: Base | None = None
+
+
+class Family(enum.IntEnum):
+    """Whose packets a table sees."""
+
+    INET = 1
+    """Both."""
+    IP = 2
+    IP6 = 10
+
+    @property
+    def word(self) -> str:
+        """As nft calls it."""
+        return self.name.lower()
+
+
+class TableName(NamedTuple):
+    """A table."""
+
+    name: str
+    family: Family = Family.INET
+
+    def __str__(self) -> str:
+        return f"{self.family.word} {self.name}"
+
+
+RULES_TABLE: Final = TableName(TABLE)
+"""That of policy."""
 
 
 class Element(enum.Enum):

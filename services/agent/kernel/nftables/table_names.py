@@ -16,6 +16,10 @@
     from-, to-, guard-leg-N of a device's arm; pin-leg-N-e, -i: where connections begin
     leg-N                   counter of a device
     led-HASH                a rule that leads through devices, and its counter
+    me-HASH, mi-HASH        who gets copies by egress or ingress rules; mr-HASH: of a rule set
+    be-, bi-, br-HASH       the same of answers
+    copy-e-HASH, ...        a group of devices that gets them; copies-HASH: map of its devices
+    copy-to-N, copied-HASH  its arm, and the counter of a rule
 
 Nothing depends on the order in which things came: an agent that starts finds what is there.
 """
@@ -52,6 +56,10 @@ UNSTEERED: Final = "unsteered"
 NOT_LED: Final = {Direction.EGRESS: "not_led_from", Direction.INGRESS: "not_led_to"}
 LOST: Final = "lost"
 
+COPY_EGRESS: Final = "copy_egress"
+COPY_INGRESS: Final = "copy_ingress"
+COPIED: Final = "copied"
+
 INTERFACES: Final = "interfaces"
 SOURCES_4: Final = "sources4"
 SOURCES_6: Final = "sources6"
@@ -73,6 +81,10 @@ STEERED_TO_6: Final = "steered_to6"
 FROM_DEVICE: Final = "from_device"
 LED: Final = "led"
 GUARDED: Final = "guarded"
+COPIED_FROM: Final = "copied_from"
+COPIED_BACK: Final = "copied_back"
+COPIED_TO: Final = "copied_to"
+COPIED_BACK_FROM: Final = "copied_back_from"
 
 SPOOFED: Final = "spoofed"
 CLOSED: Final = "closed"
@@ -177,3 +189,33 @@ def leg_counter(number: int) -> str:
 def led_rule(policy: PolicyName, direction: Direction, rule: str) -> str:
     """Chain of a rule that leads through devices, and its counter."""
     return f"led-{digest(policy, direction.value, rule)}"
+
+
+def copied(direction: Direction, identities: Iterable[RuleSetId], *, back: bool) -> str:
+    """Chain that says who gets copies by a profile's rules of a direction; `back`: of answers."""
+    return f"{'b' if back else 'm'}{direction.value[0]}-{digest(*identities)}"
+
+
+def copied_rules(identity: RuleSetId, *, back: bool) -> str:
+    """The same of a rule set."""
+    return f"{'br' if back else 'mr'}-{digest(identity)}"
+
+
+def copy_entry(group: DeviceGroupName, direction: Direction, *, back: bool) -> str:
+    """Chain of a group that gets copies."""
+    return f"copy-{direction.value[0]}{'b' if back else ''}-{digest(group)}"
+
+
+def copy_shares(group: DeviceGroupName, network: NetworkName) -> str:
+    """Map from shares to the devices that get their copies."""
+    return f"copies-{digest(group, network)}"
+
+
+def copy_to(number: int) -> str:
+    """Chain of what is copied to an arm."""
+    return f"copy-to-{number}"
+
+
+def copied_counter(policy: PolicyName, direction: Direction, rule: str) -> str:
+    """Counter of what a rule has copied."""
+    return f"copied-{digest(policy, direction.value, rule)}"

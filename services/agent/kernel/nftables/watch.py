@@ -12,8 +12,8 @@ from typing import Final
 
 from services.agent.kernel import codec
 from services.agent.kernel.filters import ignore_ports
-from services.agent.kernel.nftables.messages import INET, NETFILTER, NEW_GENERATION
-from services.agent.kernel.nftables.table import TABLE
+from services.agent.kernel.nftables.messages import NETFILTER, NEW_GENERATION
+from services.agent.kernel.nftables.table import TABLE, Family
 from services.agent.kernel.notifications import Notifications
 
 _GROUP: Final = 7
@@ -53,7 +53,7 @@ def _concerns_us(data: bytes) -> bool:
     """All messages about parts of a table begin with its name."""
     return any(
         kind != NEW_GENERATION
-        and data[start] == INET
+        and data[start] == Family.INET
         and codec.attributes(data, start + 4, end).get(1) == _NAME
         for kind, _, start, end in codec.messages(data)
     )

@@ -32,6 +32,14 @@ interface Leg {
   outside?: { network: string; address: string };
 }
 
+interface Mirroring {
+  policy: string;
+  rule: number;
+  direction: string;
+  node: string;
+  description: string;
+}
+
 interface Steering {
   policy: string;
   rule: number;
@@ -51,6 +59,7 @@ interface Explanation {
   ingress?: Verdict;
   path: { kind: string; hops: string[]; description: string };
   steering?: Steering;
+  mirrors: Mirroring[];
   unrealized_nodes: string[];
 }
 
@@ -151,6 +160,20 @@ function One({ item, source, destination }: { item: Explanation; source: string;
       </ol>
       <p class="quiet">{item.path.description}</p>
       {item.steering && <Devices steering={item.steering} />}
+      {item.mirrors.map((each) => (
+        <div class="reason">
+          <h3>copies</h3>
+          <p>
+            <Name>{each.description}</Name>, by {each.direction.replace("POLICY_DIRECTION_", "").toLowerCase()} rule{" "}
+            {each.rule} of <Name>{each.policy}</Name>
+            {each.node && (
+              <>
+                , on node <Name>{each.node}</Name>
+              </>
+            )}
+          </p>
+        </div>
+      ))}
       {(["egress", "ingress"] as const).map((direction) => {
         const verdict = item[direction];
         return verdict && <Reason title={direction} verdict={verdict} decides={verdict.action === item.action} />;
