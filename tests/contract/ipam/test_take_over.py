@@ -89,7 +89,12 @@ async def standby(store: Store, slow: str) -> AsyncIterator[tuple[Replica, SlowC
     async with SlowClient(store.endpoint) as client:
         client.slow = slow
         replica = Replica(
-            client, store.keys, Identity("me", "here", "epoch"), ttl=5, observer=Nobody()
+            client,
+            store.keys,
+            Identity("me", "here", "epoch"),
+            ttl=5,
+            observer=Nobody(),
+            audit=AuditWriter(store.keys, "ipam", TEXTS),
         )
         running = asyncio.create_task(replica.run())
         try:
