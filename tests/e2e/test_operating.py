@@ -73,7 +73,8 @@ def of_the_controller() -> dict[str, str]:
 async def of_the_console() -> dict[str, str]:
     """Those that `services.console.main` registers, without services."""
     services: Any = SimpleNamespace(stubs=())
-    world = World(Remote(services, services, services), {"topology": (), "ipam": (), "policy": ()})
+    remote = Remote(services, services, services, services)
+    world = World(remote, {"topology": (), "ipam": (), "policy": ()})
     registry = new_registry("console")
     ConsoleCollector(world, registry)
     LoopLag(registry)
