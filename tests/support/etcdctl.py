@@ -33,7 +33,8 @@ async def leads(etcd: LocalEtcd) -> bool:
     except Failed:
         return False
     (status,) = [one["Status"] for one in json.loads(said.splitlines()[-1])]
-    return bool(status["leader"] == status["header"]["member_id"])
+    # A member that follows nobody leaves the field out.
+    return bool(status.get("leader") == status["header"]["member_id"])
 
 
 async def restore(snapshot: Path, data: Path, *, peer_port: int, token: str) -> None:

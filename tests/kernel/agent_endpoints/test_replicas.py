@@ -48,7 +48,7 @@ async def test_calls_at_once_all_come_to_the_replica_that_answers(client: IpamCl
     deadline = asyncio.get_running_loop().time() + SECONDS
     names = [f"e{number}" for number in range(8)]
     given = await asyncio.gather(*(client.allocate(spec(name), deadline) for name in names))
-    assert len({item.address for items in given for item in items}) == len(names)
+    assert len({item.address for one in given for item in one.addresses}) == len(names)
     released = await asyncio.gather(*(client.release(spec(name), deadline) for name in names))
     assert [len(addresses) for addresses in released] == [1] * len(names)
 
