@@ -73,7 +73,7 @@ class Crowd:
             await call.write(request(hello=sync_pb2.Hello(node=node)))
             phase = 0
             while phase != sync_pb2.PHASE_SNAPSHOT_END:
-                message = await call.read()
+                message: Any = await call.read()
                 phase = message.phase
                 await acknowledge(message)
         self.arrived(node)

@@ -93,7 +93,8 @@ def policy(tenant: int, number: int) -> Policy:
     """The first denies everything; of the others each lets somebody in to one app."""
     here = (tenant_of(tenant),)
     if number == 0:
-        target, rules = EndpointSelector(here), ()
+        target = EndpointSelector(here)
+        rules: tuple[Rule, ...] = ()
     else:
         target = EndpointSelector(here, labels=with_label("app", f"app-{number}"))
         if number % 2:

@@ -327,11 +327,11 @@ def packets(path: Path, world: World, rounds: int, seconds: float) -> Iterator[R
         "tcp": functools.partial(path.throughput, seconds),
     }
     for _ in range(rounds):
-        for ruled in (False, True):
-            if ruled:
+        for with_rules in (False, True):
+            if with_rules:
                 nft.apply(whole)
             for name, measure in measures.items():
-                found.setdefault((name, ruled), []).append(measure())
+                found.setdefault((name, with_rules), []).append(measure())
             nft.remove()
     nft.close()
     for name, what, unit, scale, aim in (
@@ -345,7 +345,7 @@ def packets(path: Path, world: World, rounds: int, seconds: float) -> Iterator[R
         ),
         ("tcp", "TCP", "Gbit per second of CPU", 1e9 / 8, THROUGHPUT_AIM),
     ):
-        ruled, bare = (statistics.median(found[name, one]) for one in (True, False))
+        ruled, bare = (statistics.median(found[name, given]) for given in (True, False))
         yield Row(
             f"{what}, with rules",
             f"{ruled / scale:.2f} {unit}",

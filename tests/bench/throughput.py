@@ -12,6 +12,8 @@ per address, and what to look at where other things keep the machine busy.
 
 from __future__ import annotations
 
+from typing import Any
+
 from romana.ipam.v1 import ipam_service_pb2 as pb
 
 from tests.bench import h2
@@ -63,7 +65,7 @@ async def measure(*, quick: bool) -> list[Row]:
                 before = processor_seconds(replica)
                 if kind.startswith("stream"):
                     done = await stream(replica.address, stream_messages(batches), 8)
-                    parse = pb.AllocateStreamResponse.FromString
+                    parse: Any = pb.AllocateStreamResponse.FromString
                 else:
                     callers = 4 if "4" in kind else 1
                     requests = batch_messages(batches)

@@ -54,7 +54,7 @@ class FakeApiServer:
 
     def config(self) -> SingleConfig:
         """Where it is."""
-        return KubeConfig.from_dict(
+        found = KubeConfig.from_dict(
             {
                 "clusters": [{"name": "c", "cluster": {"server": self.url}}],
                 "users": [{"name": "u", "user": {"token": "t"}}],
@@ -62,6 +62,8 @@ class FakeApiServer:
                 "current-context": "c",
             }
         ).get()
+        assert found is not None
+        return found
 
     def put(self, path: str, **parts: Any) -> dict[str, Any]:
         """Adds or changes an object."""

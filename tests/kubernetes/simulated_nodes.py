@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from grpc.aio import Channel
 from romana.ipam.v1 import ipam_service_pb2 as ipam_pb
 from romana.ipam.v1.allocation_pb2 import AddressSpec, AllocationSpec
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
@@ -38,7 +39,7 @@ class Nodes:
     def names(self) -> Iterable[str]:
         return [f"node-{number:04}" for number in range(self.count)]
 
-    async def up(self, topology: object, ipam: object, policy: object) -> None:
+    async def up(self, topology: Channel, ipam: Channel, policy: Channel) -> None:
         """Registers them, and attaches an endpoint to each."""
 
         async def register(name: str) -> None:
@@ -77,7 +78,7 @@ class Nodes:
 
         await each(report, self.names)
 
-    async def down(self, topology: object, ipam: object, policy: object) -> None:
+    async def down(self, topology: Channel, ipam: Channel, policy: Channel) -> None:
         """Undoes all of it."""
 
         async def detach(name: str) -> None:

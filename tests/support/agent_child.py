@@ -15,6 +15,7 @@ import signal
 import sys
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from romana.agent.v1 import agent_service_pb2_grpc
 
@@ -32,7 +33,7 @@ from services.common.rpc.server import RpcServer
 from tests.fakes.reconciler import FakeReconciler
 
 
-async def serve(options: dict[str, str]) -> None:
+async def serve(options: dict[str, Any]) -> None:
     networks = {
         NetworkName(name): Network(
             NetworkName(name), ip_network(cidr), 29, mode=Mode(mode), mtu=int(mtu)

@@ -206,7 +206,7 @@ class Node:
 class RealNode(Node):
     """A node that runs `services.agent.main`."""
 
-    networks = ("net", "lan")
+    networks: tuple[str, ...] = ("net", "lan")
     more: ClassVar[Mapping[str, str]] = {}
     """Settings beside those below."""
 

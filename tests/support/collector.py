@@ -83,7 +83,7 @@ def collecting(path: Path) -> Iterator[Collector]:
     """A collector on a Unix socket, which is reached from any network namespace."""
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     assert server.add_insecure_port(f"unix:{path}")
     server.start()
     try:

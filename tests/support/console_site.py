@@ -189,11 +189,11 @@ async def fill(site: Site) -> None:
             await topology.RegisterNode(topology_api.RegisterNodeRequest(node=node))
         ipam = IpamServiceStub(ipam_channel)
         found: dict[str, str] = {}
-        for name, node in {**ENDPOINTS, HOSTILE: "n1"}.items():
+        for name, where in {**ENDPOINTS, HOSTILE: "n1"}.items():
             segment = name if name in ENDPOINTS else ""
-            found[name] = await allocate(ipam, name, node, segment)
+            found[name] = await allocate(ipam, name, where, segment)
         policy = PolicyServiceStub(policy_channel)
-        for name, node in ENDPOINTS.items():
+        for name in ENDPOINTS:
             endpoint = endpoint_pb2.PolicyEndpoint(
                 name=name,
                 tenant="shop",

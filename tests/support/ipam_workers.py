@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
-from google.rpc import code_pb2
+from google.rpc import code_pb2  # type: ignore[attr-defined]
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1.allocation_pb2 import AddressSpec, AllocationSpec
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
@@ -135,7 +135,9 @@ class Worker:
                 )
             return {}
 
-    def _method(self, action: Action, count: int) -> Callable[..., asyncio.Future[dict]]:
+    def _method(
+        self, action: Action, count: int
+    ) -> Callable[..., Coroutine[Any, Any, dict[str, Answer]]]:
         if action == "release":
             return self._release if count == 1 else self._release_many
         if count == 1:
@@ -198,7 +200,7 @@ class Worker:
     def _results(
         self,
         names: Sequence[str],
-        results: Sequence[pb.AllocateResult] | Sequence[pb.ReleaseResult],
+        results: Sequence[pb.AllocateResult | pb.ReleaseResult],
     ) -> dict[str, Answer]:
         found: dict[str, Answer] = {}
         for name, result in zip(names, results, strict=True):

@@ -94,7 +94,7 @@ def _kind(call: ast.Call) -> str:
 
 def _labels(call: ast.Call, variables: Mapping[str, ast.expr]) -> set[str]:
     given = [word.value for word in call.keywords if word.arg in {"labels", "labelnames"}]
-    value = (given or call.args[2:3] or [None])[0]
+    value: ast.expr | None = (given or call.args[2:3] or [None])[0]
     if isinstance(value, ast.Name):
         value = variables.get(value.id)
     return set(ast.literal_eval(value)) if value is not None else set()

@@ -64,7 +64,7 @@ class SyncAgent:
         self.failing: tuple[Failure, ...] = ()
         self.errors: list[RomanaError] = []
         self.peers: list[str] = []
-        self.hold: Callable[[], Awaitable[None]] | None = None
+        self.hold: Callable[[], Awaitable[object]] | None = None
         made = [peer(address) for address in addresses]
         self._channels = [channel for _, channel in made]
         self.client = StreamClient(

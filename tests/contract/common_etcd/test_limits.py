@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import grpc.aio
 import pytest
 
 from services.common.errors import Unavailable
+from services.common.etcd import definitions
 from services.common.etcd.client import EtcdClient
-from services.common.etcd.definitions import rpc_pb2, rpc_pb2_grpc
 from services.common.etcd.errors import (
     STORE_FULL,
     STORE_UNAVAILABLE,
@@ -70,7 +71,8 @@ async def test_a_user_that_is_missing_is_no_malformed_request(etcd_server: Local
         EtcdClient([etcd_server.endpoint]) as client,
         grpc.aio.insecure_channel(etcd_server.endpoint) as channel,
     ):
-        auth = rpc_pb2_grpc.AuthStub(channel)
+        rpc_pb2: Any = definitions.rpc_pb2
+        auth = cast("Any", definitions.rpc_pb2_grpc).AuthStub(channel)
         await auth.UserAdd(rpc_pb2.AuthUserAddRequest(name="root", password="x"))
         await auth.RoleAdd(rpc_pb2.AuthRoleAddRequest(name="root"))
         await auth.UserGrantRole(rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root"))

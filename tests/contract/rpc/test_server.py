@@ -63,7 +63,7 @@ async def test_health_of_a_service_that_is_not_here_is_not_found(running: Runnin
 
 
 async def test_a_health_watcher_sees_each_change_and_ends_with_the_drain(running: Running) -> None:
-    watch = health_of(running).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    watch: Any = health_of(running).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
 
     assert (await watch.read()).status == NOT_SERVING
     running.server.set_serving(serving=True)
@@ -83,7 +83,7 @@ async def test_once_draining_it_does_not_say_serving_again(running: Running) -> 
 
 async def test_reflection_lists_the_services(running: Running) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
-    call = stub.ServerReflectionInfo(
+    call: Any = stub.ServerReflectionInfo(
         iter([reflection_pb2.ServerReflectionRequest(list_services="")])
     )
     names = {service.name for service in (await call.read()).list_services_response.service}

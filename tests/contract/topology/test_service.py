@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -242,11 +243,11 @@ async def test_a_claim_between_look_and_transaction_is_not_overlooked(
     commit = replica.store._commit
     raced = asyncio.Event()
 
-    async def late(decision: object) -> int:
+    async def late(decision: Any) -> Any:
         if not raced.is_set():
             raced.set()
             await allocate(store, "x", "10.0.0.0", "n/a")
-        return await commit(decision)  # type: ignore[arg-type]
+        return await commit(decision)
 
     monkeypatch.setattr(replica.store, "_commit", late)
     assert (await failing(apply(replica, racks("b")))).reason == "WOULD_STRAND"
@@ -267,11 +268,11 @@ async def test_an_update_that_moves_a_node_looks_at_its_claims(
     commit = replica.store._commit
     raced = asyncio.Event()
 
-    async def late(decision: object) -> int:
+    async def late(decision: Any) -> Any:
         if not raced.is_set():
             raced.set()
             await allocate(store, "x", "10.0.0.0", "n/a")
-        return await commit(decision)  # type: ignore[arg-type]
+        return await commit(decision)
 
     monkeypatch.setattr(replica.store, "_commit", late)
     request = api.UpdateNodeRequest(node=node)

@@ -120,9 +120,9 @@ class Cluster:
                 if endpoint[-1] == name[-1]:
                     net = {endpoint[1]: address}
                     self.places[endpoint] = node.endpoint(endpoint, **net)
-        for net in site.nets:
-            self.places[f"m{net}"] = site.machine(f"m{net}", net, 200)
-            self.addresses[f"m{net}"] = site.nets[net].host(200)
+        for name in site.nets:
+            self.places[f"m{name}"] = site.machine(f"m{name}", name, 200)
+            self.addresses[f"m{name}"] = site.nets[name].host(200)
         self._outside(made)
 
     def _operators(self, made: Namespaces, name: str) -> None:

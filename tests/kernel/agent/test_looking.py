@@ -7,8 +7,9 @@ from pathlib import Path
 
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.drivers import KernelDrivers
+from services.agent.kernel.heard import Heard
 from services.agent.kernel.state import Kind, Look
-from services.agent.kernel.watch import Heard, Watch
+from services.agent.kernel.watch import Watch
 from services.common.model.names import EndpointName
 from tests.support.netns import Namespace, Namespaces, enter
 

@@ -16,6 +16,7 @@ from pyroute2 import IPRoute
 
 from services.agent.kernel import endpoint_names, veth
 from services.agent.kernel.numbers import PROTOCOL
+from services.agent.kernel.wiring import Wiring
 from services.common.model.names import EndpointName
 from services.common.model.network import Mode
 from tests.kernel.agent.site import Net, Site
@@ -32,7 +33,7 @@ PERMANENT = 0x80
 NO_DAD = 0x02
 
 
-def ask(namespace: Namespace, question: Callable[[IPRoute], Any]) -> list[Any]:
+def ask(namespace: Namespace, question: Callable[[Any], Any]) -> list[Any]:
     def read() -> list[Any]:
         with IPRoute() as kernel:
             return list(question(kernel))
@@ -109,7 +110,7 @@ def test_the_link_of_an_endpoint(made: Namespaces) -> None:
     name = EndpointName("web-1")
     addresses = tuple(map(ipaddress.ip_address, ("10.1.0.5", "fd00:1::5")))
     interface, mac = endpoint_names.host_interface(name), endpoint_names.mac_address(name)
-    wiring = veth.Wiring(name, interface, pod.path, "eth0", mac, 1400, addresses)
+    wiring = Wiring(name, interface, pod.path, "eth0", mac, 1400, addresses)
     node.call(lambda: veth._make(wiring))
     (host,) = ask(node, lambda kernel: kernel.get_links(ifname=interface))
     assert host.get(("linkinfo", "kind")) == "veth"

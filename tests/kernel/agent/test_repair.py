@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import ipaddress
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ NET = NetworkName("v")
 
 
 @pytest.fixture
-def node(made: Namespaces) -> Iterator[TestNode]:
+def node(made: Namespaces) -> TestNode:
     """An on-link network, so that there is something of every kind."""
     site = Site(made, {"v": Net("v", "10.3.0.0/24", "10.3.0.0/24", Mode.ONLINK)})
     node = site.node("n1", 2, {"v": "10.3.0.16/28"})

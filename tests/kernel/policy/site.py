@@ -247,6 +247,7 @@ def identity(one: Resource) -> str:
             return f"network/{one.name}"
         case Unreadable():
             return "unreadable"
+    raise AssertionError(one)
 
 
 def profile(sets: Collection[RuleSet]) -> Profile:

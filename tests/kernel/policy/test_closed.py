@@ -60,7 +60,8 @@ async def agent(shared: Site) -> AsyncIterator[Agent]:
 @pytest.fixture
 def connection(agent: Agent) -> Iterator[Connection]:
     """From the first endpoint to the second."""
-    made = Connection(*agent.site.hosts[:2], PORT)
+    first, second = agent.site.hosts[:2]
+    made = Connection(first, second, PORT)
     assert made.passes(made.near, made.far)
     assert made.passes(made.far, made.near)
     yield made

@@ -303,9 +303,9 @@ def _forbidden(life: Life, given: Sequence[AllocatedAddress]) -> list[str]:
             found.append(item.text)
     own = {str(item.address) for node in life.nodes.values() for item in node.declared}
     texts = {(item.network, item.text) for item in given}
-    for item in life.leader.layout.networks:
-        fixed = {(item.name, str(address)) for address in item.own_addresses()}
-        found += [text for network, text in texts if (network, text) in fixed]
+    for net in life.leader.layout.networks:
+        fixed = {(net.name, str(address)) for address in net.own_addresses()}
+        found += [text for place, text in texts if (place, text) in fixed]
     found += [text for network, text in texts if text in own]
     return found
 

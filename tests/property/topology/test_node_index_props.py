@@ -126,7 +126,7 @@ def test_it_places_as_a_search_over_everything_does(data: st.DataObject, layout:
     assert node_index.unplaced == sum(not node.placements for node in nodes.values())
     for address in ADDRESSES:
         holders = [node.name for node in nodes.values() if address in addresses(node)]
-        for name in "uvwxyz":
-            found = node_index.holder(address, but=NodeName(name))
+        for name in map(NodeName, "uvwxyz"):
+            found = node_index.holder(address, but=name)
             assert (found is None) == (set(holders) <= {name})
             assert found is None or found in holders

@@ -66,7 +66,7 @@ FOR_NOBODY = {method for method, row in ROWS.items() if not row.roles}
 def files() -> Iterator[FileDescriptor]:
     """Everything that we serve is in one of these."""
     yield grpc_health.v1.health_pb2.DESCRIPTOR
-    yield grpc_reflection.v1alpha.reflection_pb2.DESCRIPTOR
+    yield grpc_reflection.v1alpha.reflection_pb2.DESCRIPTOR  # type: ignore[attr-defined]
     for module in pkgutil.walk_packages(romana.__path__, "romana."):
         if module.name.endswith("_pb2"):
             yield importlib.import_module(module.name).DESCRIPTOR

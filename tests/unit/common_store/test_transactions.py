@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from services.common.etcd.types import Compare, Delete, Field, Put, Relation
 from services.common.sizes import TRANSACTION_BYTES, TRANSACTION_OPERATIONS
 from services.common.store.transactions import Room, head, parts, size_of
@@ -45,7 +47,7 @@ def test_nothing_is_no_transaction() -> None:
 def test_the_head_ends_before_the_first_group_that_does_not_fit() -> None:
     looked_at = []
 
-    def groups():  # type: ignore[no-untyped-def]  # a generator, to see how far it is read
+    def groups() -> Iterator[tuple[Put, Delete]]:  # to see how far it is read
         for one in puts(100, 400_000):
             looked_at.append(one.key)
             yield (one, Delete(f"{one.key}/mark"))

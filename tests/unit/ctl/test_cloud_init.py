@@ -52,7 +52,10 @@ def test_all_addresses_and_one_default_route_of_each_family() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     plain = endpoint_pb2.Endpoint(name="vm", addresses=VM.addresses[:1])
-    (found,) = network_config(plain, "52:54:00:00:00:01")["ethernets"].values()  # type: ignore[union-attr, call-overload, index]
+    ethernets = network_config(plain, "52:54:00:00:00:01")["ethernets"]
+    assert isinstance(ethernets, dict)
+    (found,) = ethernets.values()
+    assert isinstance(found, dict)
     assert found["match"] == {"macaddress": "52:54:00:00:00:01"}
     assert set(found) == {"match", "dhcp4", "dhcp6", "accept-ra", "addresses", "routes"}
 

@@ -15,6 +15,7 @@ from services.common.errors import (
     Unavailable,
     Violation,
 )
+from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.status import DETAILS_KEY, StatusEncoder, code_of
 from services.ctl.failures import failure, failure_view
 from services.ctl.failures.exit_codes import ExitCode
@@ -60,7 +61,7 @@ def bare(code: grpc.StatusCode, message: str = "") -> Failure:
 
 
 def test_a_services_error_keeps_message_reason_and_request_id() -> None:
-    made = failed(NotFound("no node n9", "NODE_NOT_FOUND"), (failure.REQUEST_ID_KEY, "r-1"))
+    made = failed(NotFound("no node n9", "NODE_NOT_FOUND"), (REQUEST_ID_KEY, "r-1"))
     assert (made.message, made.reason, made.request_id) == ("no node n9", "NODE_NOT_FOUND", "r-1")
     assert made.exit_code is ExitCode.NOT_FOUND
 

@@ -16,7 +16,7 @@ from services.topology.checks import networks, nodes, topology
 PAGE = Path(__file__).parents[3] / "docs" / "limits.md"
 ROW = re.compile(r"(?m)^\| ([^|]+) \| ([^|]+) \|")
 DAY = 86400
-LIMITS = {
+LIMITS: dict[str, list[float]] = {
     "addresses of a block": [1 << network.MAX_BLOCK_BITS],
     "VLAN id": [1, networks.MAX_VLAN_ID],
     "MTU": [networks.MIN_MTU[4], networks.MIN_MTU[6], networks.MAX_MTU],

@@ -18,12 +18,9 @@ def test_the_api_has_the_version_of_the_services() -> None:
     api, services = project("protos/pyproject.toml"), project("pyproject.toml")
     assert api["project"]["version"] == services["project"]["version"]
     chart = (ROOT / "deploy/helm/romana/Chart.yaml").read_text()
-    assert (
-        re.search(r"(?m)^appVersion: \"?([^\s\"]+)", chart).group(1)
-        == (  # type: ignore[union-attr]
-            services["project"]["version"]
-        )
-    )
+    said = re.search(r"(?m)^appVersion: \"?([^\s\"]+)", chart)
+    assert said is not None
+    assert said.group(1) == (services["project"]["version"])
 
 
 def test_the_api_is_generated_by_the_oldest_generator_it_allows() -> None:

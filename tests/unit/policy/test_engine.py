@@ -147,7 +147,7 @@ def test_a_changed_endpoint_is_compared_with_selectors_that_ask_for_what_it_has(
     looked_at.clear()
     engine.put_endpoint(endpoint(1, "t7", app="app9", zone="z"))
     engine.drain_changes()
-    assert {selector for selector, _ in looked_at} == {  # type: ignore[misc]
+    assert {selector for selector, _ in looked_at} == {  # type: ignore[has-type]
         those(app="app9", zone="z"),
         those(tenant_labels={"of": "t7"}),
     }

@@ -43,8 +43,8 @@ def made(*groups: DeviceRules) -> Engine:
 
 
 def reach(of: Engine) -> Reach | None:
-    ends = [[of.endpoints[EndpointName(name)]] for name in ("front", "web-2")]
-    return matrix(of, *ends, Protocol.TCP, 443)[0][0]
+    front, web = ([of.endpoints[EndpointName(name)]] for name in ("front", "web-2"))
+    return matrix(of, front, web, Protocol.TCP, 443)[0][0]
 
 
 def test_the_rule_the_group_its_devices_and_both_ways_are_named() -> None:

@@ -11,12 +11,13 @@ from romana.policy.v1 import endpoint_pb2, policy_pb2
 
 from services.common.document.fields import Findings
 from services.common.errors import InvalidInput
+from services.common.model.names import NodeName
 from services.common.rpc.models import to_tree
 from services.policy.api import messages_in, messages_out
 from services.policy.forms.documents import read_document
 from services.policy.forms.own import read_endpoint, read_policy, read_tenant
 from services.policy.store.codec import Stored
-from services.policy.store.feed import Entry
+from services.policy.store.entry import Entry
 
 POLICY = {
     "name": "shop/web",
@@ -103,7 +104,7 @@ def test_of_an_endpoint_each_says_what_is_theirs() -> None:
     assert (said.node, said.addresses, said.labels_follow) == (None, (), False)
     assert said.wanted is not None
     with pytest.raises(InvalidInput, match=r"attached\[0\]\.addresses\[0\]"):
-        messages_in.endpoint(message, "attached[0]", messages_in.NodeName("n1"))
+        messages_in.endpoint(message, "attached[0]", NodeName("n1"))
 
 
 def _fill(message: Message) -> None:

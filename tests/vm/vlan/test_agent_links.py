@@ -133,7 +133,7 @@ async def test_of_a_renumbered_vlan_the_new_link_is_there_before_the_old_one_goe
             assert await asyncio.to_thread(node.pings, "192.168.5.1")
             assert "via 192.168.5.1 dev e0.6" in node.run("ip route show table all proto 114")
             node.run("ip link add end type veth peer name end2")  # a mark in what is seen
-            lines = []
+            lines: list[str] = []
             assert seen.stdout is not None
             while not any("end2" in line for line in lines):
                 lines.append(await asyncio.to_thread(seen.stdout.readline))

@@ -415,8 +415,8 @@ async def test_uninstall_takes_our_links_and_leaves_one_of_somebody_elses(
     cluster.processes.stop(program.name, program.host)
     assert vlans(cluster, "only-a") == LINKS["only-a"], "a stopped agent removes nothing"
     state = cluster.folder / "agent.only-a"
-    command = ("agent", "uninstall", "--yes", "--state-dir", str(state))
-    await asyncio.to_thread(romana, cluster, "only-a", *command)
+    words = ("agent", "uninstall", "--yes", "--state-dir", str(state))
+    await asyncio.to_thread(romana, cluster, "only-a", *words)
     assert {*links(cluster, "only-a")} == {"lo", "eth0", TRUNK_INTERFACE, "theirs"}
     assert at(cluster, "only-a", "ip -d address show theirs") == foreign
     assert rules(cluster, "only-a") == []
