@@ -28,7 +28,8 @@ demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
 # one process, as they share what its fixtures start. ARGS=-n0: one after the other.
 test: setup ## All tests, on a real etcd
 	@tools/packages --if-possible containerd=containerd runc=runc busybox=busybox-static promtool=prometheus \
-	  dnsmasq=dnsmasq-base dhclient=isc-dhcp-client
+	  dnsmasq=dnsmasq-base dhclient=isc-dhcp-client node=nodejs npm=npm
+	@tools/node_packages build/node
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
