@@ -336,7 +336,7 @@ topologies:
     for name in ("visited", "next"):
         known = (await replica.stub.GetNode(api.GetNodeRequest(name=name))).node
         if by == "topology":
-            change = apply(replica, without)
+            change: Awaitable[object] = apply(replica, without)
         else:
             if by == "labels":
                 del known.labels["rack"]
