@@ -204,7 +204,7 @@ async def fill(site: Site) -> None:
             segment = name if name in ENDPOINTS else ""
             found[name] = await allocate(ipam, name, where, segment)
         policy = PolicyServiceStub(policy_channel)
-        for name in ENDPOINTS:
+        for name, where in ENDPOINTS.items():
             endpoint = endpoint_pb2.PolicyEndpoint(
                 name=name,
                 tenant="shop",
@@ -213,7 +213,7 @@ async def fill(site: Site) -> None:
                 labels={"app": name},
             )
             await policy.ReportEndpoints(
-                policy_api.ReportEndpointsRequest(node=ENDPOINTS[name], attached=[endpoint])
+                policy_api.ReportEndpointsRequest(node=where, attached=[endpoint])
             )
 
 
