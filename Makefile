@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KUBERNETES ?= /var/tmp/romana-kubernetes-test
 RELEASE := build/release/.ready
+SITE ?= build/site
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 PROTOS := $(shell find protos third_party -name '*.proto')
 
 .PHONY: help setup demo test test-vlan test-vm compose-test console-test kubernetes-test docs packages release-check lint format bench lock clean
@@ -28,7 +30,8 @@ demo: setup ## Four VLANs, two racks, some hundred endpoints, end to end
 # one process, as they share what its fixtures start. ARGS=-n0: one after the other.
 test: setup ## All tests, on a real etcd
 	@tools/packages --if-possible containerd=containerd runc=runc busybox=busybox-static promtool=prometheus \
-	  dnsmasq=dnsmasq-base dhclient=isc-dhcp-client
+	  dnsmasq=dnsmasq-base dhclient=isc-dhcp-client node=nodejs npm=npm
+	@tools/node_packages build/node
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
@@ -58,9 +61,10 @@ $(RELEASE): requirements/release.lock tools/release_tools
 	@PYTHON=$(PYTHON) tools/release_tools $(@D)
 	@touch $@
 
-docs: $(RELEASE) ## The documents as a site, into build/site
-	@NO_MKDOCS_2_WARNING=1 build/release/bin/mkdocs build --quiet --strict --site-dir build/site
-	@echo build/site/index.html
+docs: $(RELEASE) ## The documents as a site, into build/site, beside those of other versions there
+	@NO_MKDOCS_2_WARNING=1 build/release/bin/python -m mkdocs build --quiet --strict --site-dir $(SITE)/$(VERSION)
+	@build/release/bin/python -m tools.site_versions $(SITE)
+	@echo $(SITE)/index.html
 
 packages: setup docs ## Wheels and a Debian package into dist/, with locks and SBOMs
 	@tools/build_packages dist

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
+
+from tools.site_lists import indented_by_four
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
@@ -22,6 +25,10 @@ SECTION = re.compile(r"(?m)^\*\*(.+)\*\*$")
 PAGE = re.compile(r"\[([^\]]+)\]\(([^)\s#]+\.md)\)")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 """What tests read."""
+EMPTY_COMMENT = "<!-- -->"
+"""Stays, or a command after a list would be a line of the list."""
+CODE = re.compile(r"<pre.*?</pre>", re.DOTALL)
+STRAY_COMMAND = re.compile(r"<(?:p|li)>\$ .*")
 SHIM = ("assets/iframe-worker.js", "third_party/iframe-worker/shim.js")
 """By which the search works in pages that are opened as files; mkdocs.yml names it."""
 
@@ -81,7 +88,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         known = (ROOT / target).exists()
         return posixpath.relpath(place(target), here or ".") if known else match[1]
 
-    return LINK.sub(moved, COMMENT.sub("", markdown))
+    return LINK.sub(moved, indented_by_four(COMMENT.sub(EMPTY_COMMENT, markdown)))
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> None:
+    stray = STRAY_COMMAND.search(CODE.sub("", html))
+    if stray:
+        raise PluginError(f"{page.file.src_uri}: not shown as a command: {stray[0]}")
 
 
 def real(file: File) -> str:

@@ -27,6 +27,7 @@ from services.common.sync.stream_server import writing_bytes
 from services.ipam.api import messages_out
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.audited import TEXTS
+from services.ipam.api.deciding_methods import Deciding
 from services.ipam.api.forwarding import Forwarding
 from services.ipam.api.service import IpamService
 from services.ipam.deciding.commands import NodeBounds
@@ -86,8 +87,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     )
     syncing.hub.on_nodes = streams.note
     service = IpamService(
-        replica,
-        forwarding,
+        Deciding(replica, forwarding),
         encoder,
         metrics,
         server.draining,

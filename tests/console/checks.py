@@ -155,6 +155,39 @@ def test_the_map_is_used_by_keyboard(page: Page) -> None:
     expect(page.locator("h1")).to_contain_text("10.40.17.0/24")
 
 
+def test_a_node_shows_the_rules_that_the_command_shows(page: Page, site: Site) -> None:
+    ready, finish = threading.Event(), threading.Event()
+
+    async def change() -> None:
+        async with agents(site), refused(site):
+            ready.set()
+            await asyncio.to_thread(finish.wait)
+
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(asyncio.run, change())
+        try:
+            ready.wait()
+            rows = [
+                line.split()
+                for line in site.command("node", "rules", "n2").splitlines()
+                if "refused" in line
+            ]
+            assert [row[:6] for row in rows] == [
+                ["back", "ingress", "admin", "refused", str(number), "deny"] for number in range(3)
+            ]
+            page.goto("/nodes/n2")
+            table = page.get_by_role("table", name="Rules")
+            shown = table.get_by_role("row").filter(has_text="refused")
+            expect(shown).to_have_count(3)
+            for number, row in enumerate(rows):
+                assert shown.nth(number).inner_text().split() == row
+            told = page.get_by_text("Its agent says that it enforces all of this.")
+            expect(told).to_be_visible()
+        finally:
+            finish.set()
+            work.result()
+
+
 def test_a_hostile_name_is_text_everywhere(page: Page, site: Site) -> None:
     address = next(
         each["address"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +17,9 @@ from tests.e2e.local_cluster import Up, up
 
 pytestmark = pytest.mark.timeout(300)
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+NODE_PACKAGES = ROOT / "build" / "node"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,48 @@ def test_the_scheduler_imports_nothing_of_the_services() -> None:
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     roots = {str(name).partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
     assert roots == {"grpc", "google", "romana"}
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """The program that runs examples/scheduler.js."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("needs Node, Debian's nodejs")
+    if not (NODE_PACKAGES / ".ready").exists():
+        pytest.skip("needs what `tools/node_packages build/node` installs; `make test` runs that")
+    return program
+
+
+def scheduler_in_node(node: str, cluster: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [node, str(EXAMPLES / "scheduler.js"), cluster.cluster["ipam"], *arguments],
+        env=os.environ | {"NODE_PATH": str(NODE_PACKAGES / "node_modules")},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_the_scheduler_in_node_takes_and_releases_an_address(cluster: Up, node: str) -> None:
+    held = cluster.json("address", "allocate", "held", "--node", "n2", "--tenant", "qa")
+    done = scheduler_in_node(node, cluster, "qa", "web-1")
+    assert done.returncode == 0, done.stderr
+    took, counted, released = done.stdout.splitlines()
+    # a block of n2 has room for this owner already, so n2 comes first
+    assert re.fullmatch(r"web-1 has 10\.30\.\d+\.\d+ on n2", took)
+    assert counted == "qa has 2 in use"
+    assert released == "web-1 is released"
+    left = [each["address"] for each in cluster.json("address", "list")]
+    assert left == [each["address"] for each in held["allocations"]]
+    assert cluster.romana("address", "release", "held").returncode == 0
+
+
+def test_the_scheduler_in_node_says_why_it_fails(cluster: Up, node: str) -> None:
+    done = scheduler_in_node(node, cluster, "nobody", "web-1")
+    assert done.returncode == 1
+    assert done.stderr == "Error: no network is for tenant 'nobody', and none is open to all\n"
 
 
 def test_the_topology_survives_export_and_import(cluster: Up) -> None:

@@ -119,6 +119,17 @@ class Site:
         """Of a part that runs."""
         return self._processes[name].pid
 
+    def command(self, *arguments: str) -> str:
+        """What `romana` prints."""
+        where = {f"ROMANA_{name.upper()}": self.address(name) for name in SERVICES}
+        return subprocess.run(
+            [sys.executable, "-m", "services.ctl.main", *arguments],
+            env={**os.environ, **owner(), **where},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
     def ask(self, path: str) -> httpx2.Response:
         """What the console answers."""
         with self._client() as client:
@@ -193,7 +204,7 @@ async def fill(site: Site) -> None:
             segment = name if name in ENDPOINTS else ""
             found[name] = await allocate(ipam, name, where, segment)
         policy = PolicyServiceStub(policy_channel)
-        for name in ENDPOINTS:
+        for name, where in ENDPOINTS.items():
             endpoint = endpoint_pb2.PolicyEndpoint(
                 name=name,
                 tenant="shop",
@@ -202,7 +213,7 @@ async def fill(site: Site) -> None:
                 labels={"app": name},
             )
             await policy.ReportEndpoints(
-                policy_api.ReportEndpointsRequest(node=node, attached=[endpoint])
+                policy_api.ReportEndpointsRequest(node=where, attached=[endpoint])
             )
 
 

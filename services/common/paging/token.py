@@ -28,3 +28,8 @@ def read_token(token: str, kinds: tuple[type, ...]) -> tuple[str | int, ...] | N
     except (ValueError, RecursionError):
         pass
     raise InvalidInput.at("page_token", "is not from a response of this method")
+
+
+def page_size(requested: int, default: int, most: int) -> int:
+    """How many items to return; 0 asks for the default."""
+    return min(requested or default, most)

@@ -166,6 +166,7 @@ _POLICY: Final[Mapping[str, Row]] = {
     "Explain": _or_tenant(READERS, "between its own, and to what nobody has"),
     "GetMatrix": _or_tenant(READERS, OWN),
     "SyncRules": _agents(),
+    "GetNodeRules": _or_node(READERS, _node),
     "GetRealization": _or_tenant(READERS, "of its own policies"),
     "GetStatus": _or_tenant(READERS, "without others' names"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from romana.ipam.v1 import sync_routes_pb2
@@ -11,12 +12,14 @@ from starlette.requests import Request
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
 from services.common.rpc.message_json import plain
+from services.common.rpc.rule_text import enforced
 from services.console.api.caller import Looking
 from services.console.calls.questions import Questions
 from services.console.follow.world import World
 
 PAGE: Final = 100
 ROUTES_MOST: Final = 500
+RULES_MOST: Final = 500
 ADDRESSES_MOST: Final = 500
 
 
@@ -75,6 +78,9 @@ class NodeViews:
             )
             made["endpoints"] = [plain(each) for each in found]
             made["more_endpoints"] = more
+            rules = [asdict(each) for each in enforced(await questions.node_rules(name))]
+            made["rules"] = rules[:RULES_MOST]
+            made["rule_count"] = len(rules)
         except RomanaError as error:
             made["problems"].append(f"policy: {error.message}")
         routes_status = self._routes(name)

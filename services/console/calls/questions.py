@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from romana.ipam.v1 import allocation_pb2
 from romana.ipam.v1 import ipam_service_pb2 as ipam_api
-from romana.policy.v1 import endpoint_pb2, explain_pb2, policy_pb2
+from romana.policy.v1 import endpoint_pb2, explain_pb2, policy_pb2, sync_rules_pb2
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as topology_api
@@ -21,6 +21,7 @@ from services.console.follow.world import Remote
 Metadata: TypeAlias = Sequence[tuple[str, str]]
 
 PAGE: Final = 5000
+RESOURCES: Final = 1000
 CALLS_AT_ONCE: Final = 8
 ENDPOINTS_MOST: Final = 200
 """Of which policy makes a matrix."""
@@ -97,6 +98,19 @@ class Questions:
             metadata=self._metadata,
         )
         return list(answer.endpoints), bool(answer.next_page_token)
+
+    async def node_rules(self, node: str) -> list[sync_rules_pb2.RuleResource]:
+        """What a node is told to enforce."""
+        request = policy_api.GetNodeRulesRequest(node=node, page_size=RESOURCES)
+        found: list[sync_rules_pb2.RuleResource] = []
+        while True:
+            answer = await self._remote.policy.call(
+                lambda stub: stub.GetNodeRules, request, metadata=self._metadata
+            )
+            found += answer.resources
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
 
     async def matrix(
         self,

@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from romana.policy.v1 import endpoint_pb2, policy_pb2, selector_pb2
 
+from services.common.rpc import rule_text
 from services.common.terminal.table import Column
 from services.ctl.views import enum_text
 from services.ctl.views.output import Json
@@ -62,7 +63,7 @@ def rule_rows(policy: policy_pb2.Policy) -> list[RuleRow]:
                 f"{name}[{number}]",
                 _does(rule),
                 "; ".join(map(_peer, rule.peers)) or "any",
-                ", ".join(map(_port, rule.ports)) or "any",
+                ", ".join(map(rule_text.port, rule.ports)) or "any",
             )
             for number, rule in enumerate(rules)
         ]
@@ -158,26 +159,9 @@ def _peer(peer: policy_pb2.Peer) -> str:
         case "network":
             return f"network {peer.network}"
         case "cidr":
-            without = ", ".join(getattr(peer.cidr, "except"))
-            return peer.cidr.cidr + (f" without {without}" if without else "")
+            return rule_text.cidr(peer.cidr)
         case _:
             return "any"
-
-
-def _port(port: policy_pb2.PortMatch) -> str:
-    name = policy_pb2.Protocol.Name(port.protocol).removeprefix("PROTOCOL_")
-    if not port.protocol:
-        return "any"
-    if port.port_name:
-        return f"{name} {port.port_name}"
-    if port.port:
-        last = f"-{port.end_port}" if port.end_port not in {0, port.port} else ""
-        return f"{name} {port.port}{last}"
-    if port.HasField("icmp_type"):
-        return f"{name} type {port.icmp_type}" + (
-            f" code {port.icmp_code}" if port.HasField("icmp_code") else ""
-        )
-    return name
 
 
 def _endpoints(selector: selector_pb2.EndpointSelector) -> str:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import grpc
 from msgspec import structs
 from romana.ipam.v1 import ipam_service_pb2 as pb
-from romana.ipam.v1 import ipam_service_pb2_grpc
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
-from services.common.audit.record import Who
 from services.common.errors import InvalidInput, NotFound, RomanaError, Unavailable
 from services.common.model.names import EndpointName, NetworkName, NodeName
-from services.common.paging.token import make_token, read_token
+from services.common.paging.token import make_token, page_size, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
-from services.common.rpc import calling
 from services.common.rpc.draining import Draining
 from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
@@ -33,31 +28,23 @@ from services.ipam.api import messages_in, messages_out
 from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.block_feed import BlockFeed
+from services.ipam.api.deciding_methods import Context, Deciding
 from services.ipam.api.evaluating import evaluate, evaluate_groups
-from services.ipam.api.forwarding import Elsewhere, Forwarding, undecided
-from services.ipam.api.handing_over import HandingOver
+from services.ipam.api.forwarding import Elsewhere, undecided
 from services.ipam.api.held_rooms_kept import HeldRoomsKept
+from services.ipam.api.move_methods import MoveMethods
 from services.ipam.api.reading_ahead import ReadingAhead
-from services.ipam.api.tenant_limits import METHODS, is_visible, limits, visible, without_others
-from services.ipam.api.trail import Trail
+from services.ipam.api.reservation_methods import ReservationMethods
+from services.ipam.api.tenant_limits import METHODS, limits, visible, without_others
 from services.ipam.deciding.batch import by_owner
 from services.ipam.deciding.commands import (
-    AbortMove,
-    ActivateMove,
     Allocate,
     Allocated,
     Command,
-    CreateReservation,
-    DeleteReservation,
-    MoveCommand,
-    Moved,
-    Moving,
     NodeBounds,
     Released,
-    ReportReady,
     Result,
 )
-from services.ipam.deciding.visit import where
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
@@ -66,12 +53,10 @@ from services.ipam.metrics import IpamMetrics
 from services.ipam.model import Allocation, parse_address
 from services.ipam.store.consistency_run import audit
 from services.ipam.store.group_commit import OVERLOADED
-from services.ipam.store.replica import Replica
 
 if TYPE_CHECKING:  # these exist for type checkers only
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Begun: TypeAlias = "asyncio.Task[pb.AllocateStreamResponse]"
 
 ANSWER_CHUNK: Final = 1000
@@ -80,11 +65,10 @@ OVERLOADED_PAUSE: Final = 0.05
 """Seconds after which a stream's message is passed on again that was refused as OVERLOADED."""
 
 
-class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
+class IpamService(MoveMethods, ReservationMethods):
     def __init__(
         self,
-        replica: Replica,
-        forwarding: Forwarding,
+        deciding: Deciding,
         encoder: StatusEncoder,
         metrics: IpamMetrics,
         draining: Draining,
@@ -92,17 +76,14 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         bounds: NodeBounds,
     ) -> None:
         """`bounds`: what a node's own certificate may take."""
-        self._replica = replica
-        self._forwarding = forwarding
+        super().__init__(deciding)
         self._encoder = encoder
         self._metrics = metrics
         self._draining = draining
         self._syncing = syncing
         self._bounds = bounds
-        self._trail = Trail()
         self._turns = Turns()
-        self._handing_over = HandingOver()
-        self._held_rooms = HeldRoomsKept(replica, self._turns)
+        self._held_rooms = HeldRoomsKept(self._replica, self._turns)
         self._checking = asyncio.Lock()
 
     # Allocation.
@@ -236,122 +217,6 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
         self._trail.add(commands, results, context)
         return without_others(results, context)
 
-    async def MoveAddress(
-        self, request: pb.MoveAddressRequest, context: Context
-    ) -> pb.MoveAddressResponse:
-        command = messages_in.parse_move(request)
-
-        async def here() -> pb.MoveAddressResponse:
-            result = await self._submit(command, calling.who("ipam"))
-            assert isinstance(result, Moved)
-            self._trail.add((command,), (result,), context)
-            return pb.MoveAddressResponse(
-                allocations=map(messages_out.allocation, result.allocations),
-                from_node=result.from_node,
-            )
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.MoveAddress, request), context
-        )
-
-    # Moves.
-
-    async def PrepareMove(
-        self, request: pb.PrepareMoveRequest, context: Context
-    ) -> pb.PrepareMoveResponse:
-        command = messages_in.parse_prepare_move(request)
-
-        async def here() -> pb.PrepareMoveResponse:
-            found = await self._move(command, context)
-            assert found.cost is not None
-            return pb.PrepareMoveResponse(
-                move=messages_out.move(found), plan=messages_out.move_plan(found.cost)
-            )
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.PrepareMove, request), context
-        )
-
-    async def ReportReady(
-        self, request: pb.ReportReadyRequest, context: Context
-    ) -> pb.ReportReadyResponse:
-        command = ReportReady(*messages_in.parse_move_to(request.name, "node", request.node))
-
-        async def here() -> pb.ReportReadyResponse:
-            found = await self._move(command, context)
-            return pb.ReportReadyResponse(move=messages_out.move(found))
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.ReportReady, request), context
-        )
-
-    async def ActivateMove(
-        self, request: pb.ActivateMoveRequest, context: Context
-    ) -> pb.ActivateMoveResponse:
-        name, to = messages_in.parse_move_to(request.name, "to_node", request.to_node)
-
-        async def here() -> pb.ActivateMoveResponse:
-            found = await self._move(ActivateMove(name, to, request.force), context)
-            return pb.ActivateMoveResponse(move=messages_out.move(found))
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.ActivateMove, request), context
-        )
-
-    async def AbortMove(
-        self, request: pb.AbortMoveRequest, context: Context
-    ) -> pb.AbortMoveResponse:
-        command = AbortMove(messages_in.parse_moving_name(request.name))
-
-        async def here() -> pb.AbortMoveResponse:
-            found = await self._move(command, context)
-            return pb.AbortMoveResponse(move=messages_out.move(found))
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.AbortMove, request), context
-        )
-
-    async def HandOverConnections(
-        self, request: pb.HandOverConnectionsRequest, context: Context
-    ) -> pb.HandOverConnectionsResponse:
-        name, node = messages_in.parse_move_to(request.name, "node", request.node)
-        messages_in.check_connections(request.connections)
-
-        async def here() -> pb.HandOverConnectionsResponse:
-            self._handing_over.give(name, node, request.connections)
-            return pb.HandOverConnectionsResponse()
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.HandOverConnections, request), context
-        )
-
-    async def TakeOverConnections(
-        self, request: pb.TakeOverConnectionsRequest, context: Context
-    ) -> pb.TakeOverConnectionsResponse:
-        name, node = messages_in.parse_move_to(request.name, "node", request.node)
-
-        async def here() -> pb.TakeOverConnectionsResponse:
-            found = await self._handing_over.take(name, node)
-            return pb.TakeOverConnectionsResponse(connections=found)
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.TakeOverConnections, request), context
-        )
-
-    async def GetMove(self, request: pb.GetMoveRequest, context: Context) -> pb.GetMoveResponse:
-        name = messages_in.parse_moving_name(request.name)
-        ledger = await self._replica.committed()
-        found = where(ledger, name)
-        return pb.GetMoveResponse(move=messages_out.move(found))
-
-    async def _move(self, command: MoveCommand, context: Context) -> Moving:
-        result = await self._submit(command)
-        assert isinstance(result, Moving)
-        self._trail.add((command,), (result,), context)
-        if type(command) is ActivateMove and result.from_node is not None:
-            self._handing_over.moved(command.name, result.from_node, command.to)
-        return result
-
     # Release.
 
     async def ReleaseAddress(
@@ -405,72 +270,6 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             here, lambda other: other.ask(other.stub.ReleaseAddresses, request), context
         )
 
-    # Reservations.
-
-    async def CreateReservation(
-        self, request: pb.CreateReservationRequest, context: Context
-    ) -> pb.CreateReservationResponse:
-        reservation = messages_in.parse_reservation(request.reservation)
-        nodes = bound(METHODS + "CreateReservation", context)
-        if nodes is not None:
-            reservation = replace(reservation, node=min(nodes))
-        tenants = limits("CreateReservation", context)
-
-        async def here() -> pb.CreateReservationResponse:
-            # what a node's agent sets aside is no operator's change
-            asked = calling.who("ipam") if nodes is None else None
-            command = CreateReservation(reservation, request.allow_in_use, tenants)
-            await self._submit(command, asked)
-            ledger = await self._replica.committed()
-            return pb.CreateReservationResponse(
-                reservation=messages_out.reservation(reservation, ledger)
-            )
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.CreateReservation, request), context
-        )
-
-    async def DeleteReservation(
-        self, request: pb.DeleteReservationRequest, context: Context
-    ) -> pb.DeleteReservationResponse:
-        tenants = limits("DeleteReservation", context)
-        expected = (
-            messages_in.parse_reservation(request.expected, "expected")
-            if request.HasField("expected")
-            else None
-        )
-        command = DeleteReservation(request.name, expected, tenants)
-
-        async def here() -> pb.DeleteReservationResponse:
-            await self._submit(command, calling.who("ipam"))
-            return pb.DeleteReservationResponse()
-
-        return await self._forwarding.answer(
-            here, lambda other: other.ask(other.stub.DeleteReservation, request), context
-        )
-
-    async def ListReservations(
-        self, request: pb.ListReservationsRequest, context: Context
-    ) -> pb.ListReservationsResponse:
-        after = read_token(request.page_token, (str,))
-        most = _page_size(request.page_size, 100, 1000)
-        ledger = await self._replica.committed()
-        tenants = limits("ListReservations", context)
-        names = sorted(
-            name
-            for name, item in ledger.reservations.items()
-            if request.network in {"", item.network}
-            and (after is None or name > str(after[0]))
-            and is_visible(ledger, item.network, tenants)
-        )
-        page = names[:most]
-        return pb.ListReservationsResponse(
-            reservations=[
-                messages_out.reservation(ledger.reservations[name], ledger) for name in page
-            ],
-            next_page_token=make_token(page[-1]) if len(names) > most else "",
-        )
-
     # Looking.
 
     async def GetAddress(
@@ -507,7 +306,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             visible("ListAddresses", request.tenant, context),
         )
         ledger = await self._replica.committed()
-        most = _page_size(request.page_size, 1000, 5000)
+        most = page_size(request.page_size, 1000, 5000)
         places, more = list_addresses(ledger, block_filter, _place(request.page_token), most)
         return pb.ListAddressesResponse(
             allocations=[messages_out.allocation(allocation(*place)) for place in places],
@@ -525,7 +324,7 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             tenants=visible("ListBlocks", request.tenant, context),
         )
         ledger = await self._replica.committed()
-        most = _page_size(request.page_size, 1000, 5000)
+        most = page_size(request.page_size, 1000, 5000)
         blocks, more = list_blocks(ledger, block_filter, _place(request.page_token), most)
         return pb.ListBlocksResponse(
             blocks=[messages_out.block(item, ledger) for item in blocks],
@@ -672,14 +471,6 @@ class IpamService(ipam_service_pb2_grpc.IpamServiceServicer):
             releases=messages_out.node_releases(replica.ledger),
         )
 
-    # How writes get to the active replica.
-
-    async def _submit(self, command: Command, who: Who | None = None) -> Result:
-        result = (await self._replica.submit((command,), who))[0]
-        if isinstance(result, RomanaError):
-            raise result
-        return result
-
 
 def _check_batch(count: int) -> None:
     if count > BATCH_ITEMS:
@@ -694,11 +485,6 @@ def _check_specs(specs: Sequence[AllocationSpec]) -> None:
         raise InvalidInput.at(
             "specs", f"ask for {addresses} addresses, at most {BATCH_ADDRESSES} are allowed"
         )
-
-
-def _page_size(requested: int, default: int, most: int) -> int:
-    """How many items to return; 0 asks for the default."""
-    return min(requested or default, most)
 
 
 def _place(token: str) -> tuple[NetworkName, int] | None:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from services.common.model.names import NetworkName, NodeName
+from services.kubernetes.objects.metadata import annotation_path
 from services.kubernetes.scheduling.places import Place, Places
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 
 BEST = 10
 """What kube-scheduler's extenders give at most."""
 UNKNOWN = "Romana does not know the node"
+ADDRESSES_FIELD = annotation_path("addresses")
 CORDONED = "the node is cordoned: it gets no new addresses"
 
 
@@ -172,8 +174,13 @@ def _lacks(rooms: Rooms, place: Place) -> tuple[str, bool]:
             lasting.append(f"{network}: {lack}")
             continue
         lack = rooms.lacks.get((network, group), Lack.FULL)
-        (lasting if lack.is_for_good else temporary).append(f"{network}: {lack} in {group}")
+        (lasting if lack.is_for_good else temporary).append(f"{_said(network, lack)} in {group}")
     if temporary:
         return "; ".join(temporary), False
-    lasting += [f"{network}: {lack}" for network, lack in rooms.excluded.items()]
+    lasting += [_said(network, lack) for network, lack in rooms.excluded.items()]
     return "; ".join(lasting) or "there is no network", True
+
+
+def _said(network: NetworkName, lack: Lack) -> str:
+    where = f"{ADDRESSES_FIELD}: " if lack.is_of_the_address else ""
+    return f"{where}{network}: {lack}"

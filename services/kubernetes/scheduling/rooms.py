@@ -31,6 +31,11 @@ class Lack(StrEnum):
         """Whatever pods go: there will be nothing for that node."""
         return self in _FOR_GOOD
 
+    @property
+    def is_of_the_address(self) -> bool:
+        """It is the address that the pod asks for which does not do."""
+        return self in _OF_THE_ADDRESS
+
 
 _FOR_GOOD = frozenset(
     {
@@ -41,6 +46,15 @@ _FOR_GOOD = frozenset(
         Lack.ADDRESS_OUTSIDE,
         Lack.OTHER_NETWORK,
         Lack.NODE_CORDONED,
+    }
+)
+_OF_THE_ADDRESS = frozenset(
+    {
+        Lack.ADDRESS_OUTSIDE,
+        Lack.OTHER_NETWORK,
+        Lack.ADDRESS_IN_USE,
+        Lack.ADDRESS_HELD,
+        Lack.STRANDED,
     }
 )
 

@@ -81,6 +81,20 @@ class Syncing:
         """Says whether there are rules for a node or its endpoints."""
         return bool(self.source.values(node_topic(node)))
 
+    def told(self, node: NodeName) -> dict[str, bytes] | None:
+        """What a node is told of itself, its endpoints and their rule sets, by id; None: it is not
+        known."""
+        topics = self.source.nodes.get(node)
+        if topics is None:
+            return None
+        return {
+            identity: value
+            for topic in topics
+            if not topic.startswith("group/")
+            for identity, value in self.source.values(topic).items()
+            if identity.startswith(("endpoint/", "node/", "rules/"))
+        }
+
     async def serve(self, context: Context) -> None:
         """Serves one agent; raises RomanaError for why its stream ends."""
 

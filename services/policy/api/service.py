@@ -268,6 +268,28 @@ class PolicyService(DeviceMethods):
     ) -> None:
         await self._syncing.serve(context)
 
+    async def GetNodeRules(
+        self, request: api.GetNodeRulesRequest, context: Context
+    ) -> api.GetNodeRulesResponse:
+        self._store.check_in_sync()
+        await self._syncing.confirm()
+        told = self._syncing.told(NodeName(request.node))
+        if told is None:
+            raise NotFound(
+                f"node {request.node!r} is not registered",
+                reason="NODE_NOT_FOUND",
+                metadata={"field": "node", "node": request.node},
+            )
+        names = sorted(told)
+        resources, token = filled(
+            names,
+            request.page_size,
+            request.page_token,
+            lambda number: sync_rules_pb2.RuleResource.FromString(told[names[number]]),
+            in_order=True,
+        )
+        return api.GetNodeRulesResponse(resources=resources, next_page_token=token)
+
     async def GetRealization(
         self, request: api.GetRealizationRequest, context: Context
     ) -> api.GetRealizationResponse:

@@ -2,7 +2,8 @@
 
 A block is in order when its network is there and has blocks of that length, its node is on that
 network, and it lies in the prefix of the node's group. A group that shrinks around its blocks
-strands none.
+strands none. Addresses that visit a node are in order while the node is on their network; where the
+network is gone, they count with their block.
 """
 
 from __future__ import annotations
@@ -56,12 +57,16 @@ class _Ground:
         """Says whether the block lies in its node's group and has the right length."""
         known = self._networks.get(block.network)
         node = self._nodes.get(block.node)
-        if known is None or node is None:
+        if known is None:
+            return block.visits
+        if node is None:
             return False
         network, topology = known
         group = self._groups.get(node.placements.get(topology, GroupPath("")))
         if group is None or not node.is_attached(network.name):
             return False
+        if block.visits:
+            return True
         prefix = block_prefix(block, network.cidr.version)
         ground = group.prefixes.get(network.name)
         return (

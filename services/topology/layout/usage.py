@@ -25,6 +25,8 @@ class BlockUse:
     """Its prefix length."""
     node: NodeName
     used: int
+    visits: bool = False
+    """It is another node's block, and these of its addresses are on this node, or moving to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,22 @@ class InUse:
         return None
 
     def blocks(self) -> Iterator[BlockUse]:
-        """Every block with addresses in use."""
-        return map(self._block, self._known)
+        """Every block with addresses in use, and again for each node that some of them visit."""
+        for key, pages in self._known.items():
+            yield self._block(key)
+            for node, number in Counter(
+                node for page in pages.values() for node in page.elsewhere
+            ).items():
+                yield self._visits(key, node, number)
 
     def _block(self, key: tuple[NetworkName, int]) -> BlockUse:
         pages = self._known[key]
         first = next(iter(pages.values()))
         return BlockUse(*key, first.length, first.node, sum(page.used for page in pages.values()))
+
+    def _visits(self, key: tuple[NetworkName, int], node: NodeName, number: int) -> BlockUse:
+        length = next(iter(self._known[key].values())).length
+        return BlockUse(*key, length, node, number, visits=True)
 
 
 class Usage(InUse):
@@ -111,6 +122,8 @@ class Usage(InUse):
         """Addresses in use in a node's blocks, and of others' blocks on the node."""
         self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
         """How many pages of each block are the node's."""
+        self._visited: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
+        """How many addresses of others' blocks are on the node, or moving to it."""
 
     def snapshot(self) -> InUse:
         """What is in use now, for who looks at it elsewhere while it changes."""
@@ -123,7 +136,9 @@ class Usage(InUse):
         before = pages.pop(page, None)
         if before is not None:
             self._count(before, -1)
-            self._hold(before.node, key, -1)
+            _change(self._held, before.node, key, -1)
+            for node in before.elsewhere:
+                _change(self._visited, node, key, -1)
             shape = (network, before.bits, before.length)
             self._shapes[shape] -= 1
             if not self._shapes[shape]:
@@ -131,7 +146,9 @@ class Usage(InUse):
         if use is not None and use.used:
             pages[page] = use
             self._count(use, 1)
-            self._hold(use.node, key, 1)
+            _change(self._held, use.node, key, 1)
+            for node in use.elsewhere:
+                _change(self._visited, node, key, 1)
             self._shapes[network, use.bits, use.length] += 1
         if pages:
             self._pages[key] = pages
@@ -139,21 +156,15 @@ class Usage(InUse):
             self._pages.pop(key, None)
 
     def blocks_of(self, node: NodeName) -> Iterator[BlockUse]:
-        """Those of them that the node holds."""
-        return map(self._block, self._held.get(node, ()))
+        """Those of them that the node holds, and those whose addresses visit it."""
+        yield from map(self._block, self._held.get(node, ()))
+        for key, number in self._visited.get(node, {}).items():
+            yield self._visits(key, node, number)
 
     def of_node(self, node: NodeName) -> int:
         """Addresses in use in its blocks, wherever they are, and of others' blocks that are there
         or about to be."""
         return self._nodes.get(node, 0)
-
-    def _hold(self, node: NodeName, key: tuple[NetworkName, int], number: int) -> None:
-        held = self._held.setdefault(node, {})
-        held[key] = held.get(key, 0) + number
-        if not held[key]:
-            del held[key]
-        if not held:
-            del self._held[node]
 
     def _count(self, use: PageUse, sign: int) -> None:
         for node, number in ((use.node, use.used), *((one, 1) for one in use.elsewhere)):
@@ -162,3 +173,18 @@ class Usage(InUse):
                 self._nodes[node] = total
             else:
                 self._nodes.pop(node, None)
+
+
+def _change(
+    counts: dict[NodeName, dict[tuple[NetworkName, int], int]],
+    node: NodeName,
+    key: tuple[NetworkName, int],
+    number: int,
+) -> None:
+    """Adds to a count; what is nothing is not there."""
+    of_node = counts.setdefault(node, {})
+    of_node[key] = of_node.get(key, 0) + number
+    if not of_node[key]:
+        del of_node[key]
+    if not of_node:
+        del counts[node]

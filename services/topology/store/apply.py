@@ -261,8 +261,8 @@ class LayoutTexts:
         return text
 
 
-def would_strand(plan: Plan) -> WrongState:
-    """The error for a change that is refused for what is in use."""
+def would_strand(plan: Plan, field: str = "") -> WrongState:
+    """The error for a change that is refused for what is in use; `field`: what asks for it."""
     blocks = len(plan.stranded)
     first = plan.stranded[0]
     return WrongState(
@@ -275,6 +275,7 @@ def would_strand(plan: Plan) -> WrongState:
             "blocks": str(blocks),
             "network": first.network,
             "node": first.node,
+            **({"field": field} if field else {}),
         },
     )
 

@@ -167,7 +167,8 @@ class NodeChanges:
                 return Decision((after, plan))
             allow_stranded = options.allow_stranded and not options.by_agent
             if plan.stranded and not allow_stranded:
-                raise would_strand(plan)
+                field = "labels" if after.attachments == known.attachments else "attachments"
+                raise would_strand(plan, f"node.{field}")
             moved = after.placements != known.placements
             moved = moved or networks_of(after, cache.layout) != networks_of(known, cache.layout)
             demands = list(own.demands)

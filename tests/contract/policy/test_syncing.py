@@ -406,3 +406,31 @@ async def test_a_node_of_which_nothing_is_known_is_late(pair: Pair) -> None:
     await _take_away(pair)
     await _delete(pair)
     assert (await late(pair, before))[1] == ["h3"]
+
+
+async def test_the_rules_of_a_node_are_what_its_agent_is_told(pair: Pair, first: SyncAgent) -> None:
+    await create(pair, policy("p", peer=of_tenant("u")))
+    await report(pair, "h1", endpoint("near", "10.0.0.1"), endpoint("next", "10.0.0.2"))
+    await first.until(lambda: {"endpoint/near", "endpoint/next"} <= first.ids)
+    for stub in (pair.stub, pair.other):
+        found: list[pb.RuleResource] = []
+        request = api.GetNodeRulesRequest(node="h1", page_size=1)
+        while True:
+            answer = await stub.GetNodeRules(request)
+            found += answer.resources
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        assert [each.id for each in found] == sorted(
+            each for each in first.ids if each.startswith(("endpoint/", "node/", "rules/"))
+        )
+        assert all(first.kernel[each.id] == each for each in found)
+    elsewhere = await pair.stub.GetNodeRules(api.GetNodeRulesRequest(node="h2"))
+    assert not elsewhere.resources
+
+
+async def test_there_are_no_rules_of_an_unknown_node(pair: Pair) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await pair.stub.GetNodeRules(api.GetNodeRulesRequest(node="nowhere"))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "'nowhere'" in str(refused.value.details())

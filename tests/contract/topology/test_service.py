@@ -273,6 +273,55 @@ async def test_addresses_that_visit_a_node_count_as_in_use_there_and_at_home(
         await replica.stub.DeleteNode(api.DeleteNodeRequest(name=name))
 
 
+@pytest.mark.parametrize("by", ["attachments", "labels", "topology"])
+async def test_a_network_stays_while_addresses_of_others_visit_the_node(
+    replica: Replica, store: Store, by: str
+) -> None:
+    """Or move to it: whichever change would take it away."""
+    text = """
+networks: [{name: n, cidr: 10.0.0.0/16}, {name: m, cidr: 10.1.0.0/16}]
+topologies:
+  - name: n
+    networks: [n]
+    groups: [{name: home, assignment: {at: home}}, {name: a, assignment: {rack: one}}]
+  - {name: m, networks: [m], groups: [{name: all}]}
+"""
+    without = text.replace("rack: one", "rack: other")
+    await apply(replica, text)
+    await register(replica, "home", "192.0.2.1", at="home")
+    for number, name in enumerate(("visited", "next"), start=2):
+        await register(replica, name, f"192.0.2.{number}", rack="one")
+    place = NetworkName("n"), int(ip_address("10.0.0.0")), 0, 32
+    used = tuple(PageUse(offset, f"e{offset}", 0) for offset in range(2))
+    visits = (PageVisit(0, "visited"), PageVisit(1, "home", "next"))
+    page = BlockPage(length=29, node="home", tenant="t", used=used, visits=visits)
+    commit = Put(store.keys.commit, b"1")
+    await store.client.transact((), (Put(store.keys.block(*place), encode(page)), commit))
+
+    for name in ("visited", "next"):
+        known = (await replica.stub.GetNode(api.GetNodeRequest(name=name))).node
+        if by == "topology":
+            change: Awaitable[object] = apply(replica, without)
+        else:
+            if by == "labels":
+                del known.labels["rack"]
+            else:
+                del known.attachments[:]
+                known.attachments.add(network="m")
+            change = replica.stub.UpdateNode(api.UpdateNodeRequest(node=known))
+        found = await failing(change)
+        assert found.reason == "WOULD_STRAND"
+        if by != "topology":
+            assert found.metadata["field"] == f"node.{by}"
+            assert (found.metadata["node"], found.metadata["addresses"]) == (name, "1")
+
+    await store.client.transact((), (Delete(store.keys.block(*place)), commit))
+    if by == "topology":
+        assert (await apply(replica, without)).changed
+    else:
+        await replica.stub.UpdateNode(api.UpdateNodeRequest(node=known))
+
+
 async def test_a_node_in_use_is_removed_only_by_force_and_its_name_waits(
     replica: Replica, store: Store
 ) -> None:

@@ -35,7 +35,8 @@ def test_an_annotation_of_a_namespace(pods: Pods) -> None:
 
 def test_an_address_of_no_network(pods: Pods) -> None:
     pods.cluster.apply(pod("bad", addresses="192.0.2.7"))
-    until("a reason", lambda: "blue: the address is not of it" in reasons(pods, "bad"))
+    reason = "metadata.annotations[romana.io/addresses]: blue: the address is not of it"
+    until("a reason", lambda: reason in reasons(pods, "bad"))
     pods.run(pod("good"))
     assert not pods.get("bad")["spec"].get("nodeName")
 

@@ -1,7 +1,15 @@
 from __future__ import annotations
 
 from services.common.model.names import GroupPath, NetworkName, NodeName
-from services.kubernetes.scheduling.judging import CORDONED, UNKNOWN, Home, judge, keep_at, score
+from services.kubernetes.scheduling.judging import (
+    ADDRESSES_FIELD,
+    CORDONED,
+    UNKNOWN,
+    Home,
+    judge,
+    keep_at,
+    score,
+)
 from services.kubernetes.scheduling.places import Place, Places
 from services.kubernetes.scheduling.rooms import Lack, Rooms
 
@@ -80,7 +88,7 @@ def test_every_address_that_is_wanted_needs_room() -> None:
 def test_an_address_of_another_group_is_for_good() -> None:
     outside = rooms(BLUE, lacks={(BLUE, ONE): Lack.ADDRESS_OUTSIDE})
     assert judge([outside], PLACES, [A]).unresolvable == {
-        A: "blue: the address is of another group in dc/one"
+        A: f"{ADDRESSES_FIELD}: blue: the address is of another group in dc/one"
     }
 
 

@@ -137,6 +137,8 @@ interface OneNode {
   remote_routes?: Route[];
   remote_route_count?: number;
   addresses?: { name: string; address: string; network: string; tenant: string; segment: string }[];
+  rules?: EnforcedRule[];
+  rule_count?: number;
   endpoints?: { name: string; tenant: string; segment: string; addresses: string[] }[];
   routes_status: Status | null;
   rules_status: (Status & { current: boolean; failsafe_inbound: string[]; failsafe_outbound: string[] }) | null;
@@ -153,6 +155,17 @@ interface OneNode {
   }[];
 }
 
+interface EnforcedRule {
+  subject: string;
+  direction: string;
+  tier: string;
+  policy: string;
+  rule: string;
+  action: string;
+  peers: string;
+  ports: string;
+}
+
 interface Route {
   network: string;
   prefix: string;
@@ -161,7 +174,7 @@ interface Route {
 }
 
 export function NodePage({ name }: { name: string }) {
-  const { value, error } = useData<OneNode>(`/api/nodes/${encodeURIComponent(name)}`, ["nodes", "map", "topology"]);
+  const { value, error } = useData<OneNode>(`/api/nodes/${encodeURIComponent(name)}`, ["nodes", "map", "topology", "policies"]);
   return (
     <>
       <p class="crumbs">
@@ -266,6 +279,12 @@ function One({ value }: { value: OneNode }) {
           </tr>
         ))}
       </Table>
+      <h2>Rules</h2>
+      <p class="quiet">{told(value)}</p>
+      <Rules rules={value.rules ?? []} />
+      {(value.rule_count ?? 0) > (value.rules?.length ?? 0) && (
+        <p class="quiet">The first of {number(value.rule_count ?? 0)}.</p>
+      )}
       <h2>Routes to the other nodes</h2>
       <Routes routes={value.remote_routes ?? []} />
       {(value.remote_route_count ?? 0) > (value.remote_routes?.length ?? 0) && (
@@ -305,6 +324,42 @@ function Stream({ title, status, revision }: { title: string; status: Status | n
         )}
       </dd>
     </>
+  );
+}
+
+function told({ rules_status: status }: OneNode): string {
+  if (!status) return "What policy would tell its agent, which has not been seen.";
+  if (!status.connected) return "What policy tells; its agent has no stream, and enforces what it was told last.";
+  if (status.failures.length) return "Its agent says that it enforces this, but for what it could not apply.";
+  return status.current ? "Its agent says that it enforces all of this." : "Its agent has not applied all of this yet.";
+}
+
+function Rules({ rules }: { rules: EnforcedRule[] }) {
+  if (!rules.length) return <p class="quiet">None.</p>;
+  return (
+    <Table
+      caption="Rules"
+      columns={["For", "Direction", "Tier", "Policy", "Rule", "Action", "Peers", "Ports"]}
+    >
+      {rules.map((rule) => (
+        <tr>
+          <td>
+            <Name>{rule.subject}</Name>
+          </td>
+          <td>{rule.direction}</td>
+          <td>{rule.tier}</td>
+          <td>
+            <Name>{rule.policy || "none"}</Name>
+          </td>
+          <td class="right">{rule.rule}</td>
+          <td>
+            <Name>{rule.action}</Name>
+          </td>
+          <td>{rule.peers}</td>
+          <td>{rule.ports}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
