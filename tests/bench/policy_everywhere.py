@@ -4,23 +4,28 @@ A thousand nodes with one endpoint each. A policy that selects all of these is w
 each node gets rules of its own. Then an endpoint gets a label that they take from, and loses it:
 all get the same. The baseline is the same change with one node. Agents are two processes and
 acknowledge at once; by two replicas each has half. What the service computes meanwhile is printed
-beside. From the API server's answer to a real kernel: `make kubernetes-test`.
+beside. Before that stands the floor: a server that only has `grpc.aio` send so many agents one
+message of that size. From the API server's answer to a real kernel: `make kubernetes-test`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING
 
+import grpc.aio
 from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from tests.bench.agents import Crowds, shares, started
+from tests.bench.bare_fan_out import TELL
 from tests.bench.policy_service import documents, wait_until_serving, write
 from tests.bench.report import Row
 from tests.bench.world import World, median, processor_seconds, world
@@ -34,6 +39,9 @@ if TYPE_CHECKING:
 TITLE = "changes that concern every node"
 SECONDS_AIM = 0.1
 NETWORK = "10.0.0.0/12"
+
+MESSAGE_BYTES = 200
+"""About what a node is told of a policy."""
 
 Change = Callable[["PolicyServiceAsyncStub", int], Awaitable[object]]
 
@@ -53,7 +61,14 @@ async def measure(*, quick: bool) -> list[Row]:
         alone = await changes(there, "/alone", 1, rounds)
         found = await changes(there, "/many", count, rounds)
         shared = await changes(there, "/shared", count, rounds, replicas=2)
-    return [
+    bare = await bare_fan_out(count, rounds)
+    floor = Row(
+        f"the floor: {MESSAGE_BYTES} bytes to {count:,} agents by bare grpc.aio",
+        f"{bare * 1000:.0f} ms",
+        f"a policy: {found['a policy'].seconds * 1000:.0f} ms",
+        bare / found["a policy"].seconds,
+    )
+    return [floor] + [
         Row(
             f"{what}, to the last acknowledgment of {count:,} agents of {replicas}",
             f"{taken.seconds * 1000:.0f} ms ({taken.computed * 1000:.0f} ms computed)",
@@ -111,6 +126,33 @@ async def time_changes(
             seconds.append(max(map(float, await agents.lines())) - begin)
             computed.append(sum(map(processor_seconds, replicas)) - before)
     return Taken(median(seconds), median(computed))
+
+
+async def bare_fan_out(nodes: int, rounds: int) -> float:
+    """Median seconds, as above, without anything to be decided, stored or encoded."""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.bare_fan_out", str(MESSAGE_BYTES),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        address = (await server.stdout.readline()).decode().strip()
+        lines = [
+            ("tests.bench.light_agents", address, str(first), str(count))
+            for first, count in shares(nodes, 2)
+        ]
+        seconds = []
+        async with started(lines) as agents, grpc.aio.insecure_channel(address) as channel:
+            tell = channel.unary_unary(TELL)
+            for _ in range(rounds):
+                begin = time.monotonic()
+                await tell(b"")
+                seconds.append(max(map(float, await agents.lines())) - begin)
+    finally:
+        server.stdin.close()
+        await server.wait()
+    return median(seconds)
 
 
 async def write_policy(stub: PolicyServiceAsyncStub, number: int) -> None:

@@ -1,7 +1,8 @@
 """Notes when all nodes had applied a change: asked of what agents acknowledge anyway.
 
 A few of the latest changes are looked at, and not for ever: so it costs nothing when nothing
-changes, and a bounded amount when much does. Every replica looks; the first one writes it down.
+changes, and a bounded amount when much does. Every replica looks, a moment after a change, so as
+not to stand in the way of telling agents of it; the first one writes it down.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from services.common.etcd.types import Revision
 log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS: Final = 0.25
-"""Between looks while a change is on its way; longer as it takes longer."""
+"""From a change to the first look, and between looks while it is on its way; longer as it takes
+longer."""
 PAUSE_SECONDS_MOST: Final = 5.0
 LOOKED_AT_MOST: Final = 16
 """Changes, the latest ones."""
@@ -74,6 +76,7 @@ class InForceNotes:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await changed
+                    await asyncio.sleep(PAUSE_SECONDS)  # agents are being told of it just now
             finally:
                 changed.cancel()
 

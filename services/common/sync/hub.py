@@ -18,7 +18,8 @@ from services.common.errors import Conflict, RomanaError, Unavailable
 from services.common.model.failsafe import Failsafe
 from services.common.sync.model import Ack, Failure, Hello, Position
 from services.common.sync.sender import Outgoing, Sender
-from services.common.sync.source import Source, Topics
+from services.common.sync.source import NO_TOPICS, Source, Topics
+from services.common.sync.wake import Wake
 from services.common.tracing import spans
 
 BEHIND_SECONDS: Final = 5.0
@@ -68,7 +69,7 @@ class Stream:
         self.sender = sender
         self.ended: RomanaError | None = None
         """Why it has to end."""
-        self.wake = asyncio.Event()
+        self.wake = Wake()
         """There may be something to send, or it has to end."""
         self.task = asyncio.current_task()
         self.writing = False
@@ -109,7 +110,7 @@ class Stream:
         self.update_time = time.time()
         if piece is not None and piece.since is not None:
             self._observer.applied(self._clock() - piece.since)
-        if ack.nonce:
+        if ack.nonce and not self.sender.is_current:
             self.wake.set()
 
     def end(self, error: RomanaError) -> None:
@@ -143,6 +144,8 @@ class Hub:
         self._by_topic: dict[str, set[Stream]] = {}
         self._gone: dict[str, Status] = {}
         self._draining = False
+        self.on_nodes: Callable[[], None] = lambda: None
+        """Is called when a node's stream has begun or ended."""
 
     @property
     def streams(self) -> Iterable[Stream]:
@@ -164,9 +167,7 @@ class Hub:
         for node in flushed.nodes:
             stream = self._streams.get(node)
             if stream is not None:
-                self._unindex(stream)
-                stream.sender.follow(self.source.nodes.get(node))
-                self._index(stream)
+                self._move(stream, self.source.nodes.get(node))
                 stream.wake.set()
         for topic in flushed.topics:
             for stream in self._by_topic.get(topic, ()):
@@ -184,7 +185,8 @@ class Hub:
         stream = Stream(hello, sender, self._observer, self._clock)
         self._streams[hello.node] = stream
         self._gone.pop(hello.node, None)
-        self._index(stream)
+        self._index(stream, sender.topics or NO_TOPICS)
+        self.on_nodes()
         return stream
 
     def close(self, stream: Stream) -> None:
@@ -193,6 +195,7 @@ class Hub:
             self._gone[stream.hello.node] = _status(stream, connected=False)
             if len(self._gone) > GONE_KEPT:
                 del self._gone[next(iter(self._gone))]
+            self.on_nodes()
 
     def statuses(self, nodes: Iterable[str] = ()) -> list[Status]:
         """What is known of these nodes, or of all that have or had a stream."""
@@ -216,19 +219,25 @@ class Hub:
             stream.end(_draining())
             await asyncio.sleep(max(begin + (number + 1) * pause - loop.time(), 0))
 
-    def _index(self, stream: Stream) -> None:
-        for topic in stream.sender.topics or ():
+    def _move(self, stream: Stream, topics: Topics | None) -> None:
+        before, now = stream.sender.topics or NO_TOPICS, topics or NO_TOPICS
+        stream.sender.follow(topics)
+        self._unindex(stream, before - now)
+        self._index(stream, now - before)
+
+    def _index(self, stream: Stream, topics: Topics) -> None:
+        for topic in topics:
             self._by_topic.setdefault(topic, set()).add(stream)
 
-    def _unindex(self, stream: Stream) -> None:
-        for topic in stream.sender.topics or ():
+    def _unindex(self, stream: Stream, topics: Topics) -> None:
+        for topic in topics:
             streams = self._by_topic[topic]
             streams.discard(stream)
             if not streams:
                 del self._by_topic[topic]
 
     def _remove(self, stream: Stream) -> None:
-        self._unindex(stream)
+        self._unindex(stream, stream.sender.topics or NO_TOPICS)
         del self._streams[stream.hello.node]
 
 

@@ -89,7 +89,7 @@ class _Topic:
 
 
 _NONE: Final = _Topic()
-_NO_TOPICS: Final = Topics()
+NO_TOPICS: Final = Topics()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,8 @@ class Source:
         self._pieces: OrderedDict[tuple[int, int, int, Topics, bool], Piece] = OrderedDict()
         self._before: dict[str, int] = {}
         self._moved: set[str] = set()
+        self._small: dict[str, TopicSnapshot] = {}
+        """Of small topics, as they are now: for all nodes that come onto them by the same flush."""
 
     # Filling it.
 
@@ -167,6 +169,7 @@ class Source:
         self.flushed_at = now
         changed, moved = self._before, self._moved
         self._before, self._moved = {}, set()
+        self._small.clear()
         if changed:
             digests = {
                 topic: self._topics[topic].digest - before & MASK
@@ -219,7 +222,9 @@ class Source:
 
     def is_pending(self, cursor: int, topics: Topics) -> bool:
         """Says whether there is something new after a cursor."""
-        return any(self._topics.get(topic, _NONE).changed > cursor for topic in topics)
+        return cursor < self._log.head and any(
+            self._topics.get(topic, _NONE).changed > cursor for topic in topics
+        )
 
     def has_changed(self, revision: int, topics: Topics) -> bool:
         """Says whether topics may hold something else than at a revision."""
@@ -227,7 +232,9 @@ class Source:
 
     def is_lost(self, cursor: int, topics: Topics) -> bool:
         """Says whether changes after a cursor are no longer known: only a snapshot helps."""
-        return any(self._topics.get(topic, _NONE).trimmed > cursor for topic in topics)
+        return cursor < self._log.base and any(
+            self._topics.get(topic, _NONE).trimmed > cursor for topic in topics
+        )
 
     def names(self, cursor: int, topic: str) -> Iterable[str] | None:
         """Ids of all that somebody with a cursor may hold of a topic; None: not known any more."""
@@ -251,7 +258,7 @@ class Source:
                 self._pieces.popitem(last=False)
         return piece
 
-    def snapshots(self, topics: Iterable[str], beside: Topics = _NO_TOPICS) -> list[TopicSnapshot]:
+    def snapshots(self, topics: Iterable[str], beside: Topics = NO_TOPICS) -> list[TopicSnapshot]:
         """All of some topics, each as it was a while ago at most. None is before what was lost of
         any of them or of those `beside`, so that the changes after the oldest make them whole."""
         wanted = sorted(topics)
@@ -264,12 +271,15 @@ class Source:
         had = self._topics.get(topic)
         if had is None:
             return TopicSnapshot(topic, self._log.head, 0, ())
-        last = had.snapshots[-1] if had.snapshots else None
-        most = max(_RENEW_LEAST, len(had.values) // 4)
+        last = had.snapshots[-1] if had.snapshots else self._small.get(topic)
+        most = max(_RENEW_LEAST, len(had.values) // 4) if had.snapshots else 0
         if last is not None and had.count - last.count <= most and last.cursor >= least:
             return last
         made = TopicSnapshot(topic, self._log.head, had.count, tuple(self._cut(had.values)))
         if len(had.values) < _SHARED_LEAST:
+            if len(self._small) >= PIECES_KEPT:
+                self._small.clear()
+            self._small[topic] = made
             return made
         had.snapshots.append(made)
         while len(had.snapshots) > SNAPSHOTS_KEPT or had.snapshots[0].cursor < had.trimmed:

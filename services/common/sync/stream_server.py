@@ -107,7 +107,6 @@ async def _write(
         outgoing = stream.next()
         if outgoing is None:
             await stream.wake.wait()
-            stream.wake.clear()
             continue
         piece = outgoing.piece
         if piece.encoded is None:

@@ -133,10 +133,14 @@ class Realizing:
 
     async def reached(self, revisions: Sequence[Revision]) -> Sequence[Reach]:
         """How far changes of policies, tenants and devices are; raises Unavailable."""
+        self._store.check_in_sync()
+        await self._syncing.confirm()  # what was known before would not do
+        nodes = await self._nodes(local=False)
         reached: list[Reach] = []
         for revision in revisions:
-            request = api.GetRealizationRequest(nodes_only=True, since=revision - 1, up_to=revision)
-            answer = await self.answer(request)
+            request = api.GetRealizationRequest(since=revision - 1, up_to=revision)
+            answer = api.GetRealizationResponse()
+            self._since(request, nodes, answer)
             reached.append(Reach(answer.concerned, len(answer.late)))
         return reached
 

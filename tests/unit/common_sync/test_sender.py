@@ -142,3 +142,18 @@ def test_sets_of_topics_are_forgotten_with_the_last_node_that_has_them() -> None
     for node in ("one", "two", "three"):
         source.assign(node, None)
     assert not source._sets
+
+
+def test_nodes_that_come_onto_a_small_topic_together_share_its_snapshot() -> None:
+    source = World().source
+    (first,), (second,) = source.snapshots(["a"]), source.snapshots(["a"])
+    assert first is second
+
+
+def test_a_shared_snapshot_has_what_the_topic_has_now() -> None:
+    source = World().source
+    source.snapshots(["a"])
+    source.put("a", "a0", b"other")
+    source.flush(2, 2.0)
+    (snapshot,) = source.snapshots(["a"])
+    assert snapshot.pieces[0].updated["a0"] == b"other"
