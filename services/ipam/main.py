@@ -36,6 +36,7 @@ from services.ipam.model import NoAddress
 from services.ipam.settings import IpamSettings
 from services.ipam.store.codec import KINDS
 from services.ipam.store.replica import Identity, Replica
+from services.ipam.store.stream_records import StreamRecords
 
 
 async def serve(life: Lifecycle, settings: IpamSettings) -> None:
@@ -77,6 +78,14 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     syncing = Syncing(replica, sync_metrics, listen.tls.files(), insecure=listen.insecure)
     AgentCollector("ipam", syncing.hub, registry)
     life.on_stop(Phase.CLOSE, "syncing", syncing.close)
+    streams = StreamRecords(
+        client,
+        keys,
+        identity.replica,
+        nodes=lambda: syncing.hub.nodes,
+        stops=lambda: server.draining.begun,
+    )
+    syncing.hub.on_nodes = streams.note
     service = IpamService(
         Deciding(replica, forwarding),
         encoder,
@@ -91,6 +100,7 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     auditing.start(life, Noting(("topology", "ipam"), syncing.reached))
     await serve_calls(life, server, settings.drain)
     life.start("replica", replica.run())
+    life.start("streams", streams.run())
     life.start("health", follow_health(replica, server))
     life.start("store identity", client.until_replaced())
     # they get half of the time, so that the last ones are not cut off

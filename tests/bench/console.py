@@ -2,8 +2,9 @@
 
 *known* is from the start of the console's process until it shows everything; the plain client reads
 both watches to the end, in a process that runs already. *first paint* is the data of the first view
-of a network, as a browser asks for it; *change* is from the answer to an allocation until the data
-of the view that has it were read again, the plain client's until the watch brought it.
+of a network, as a browser asks for it; *change* is from the answer to an allocation until a browser
+was told by an event, and until it read the data of the view again; the plain client's is until the
+watch brought it, which may be before the answer.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ async def change(
     parts: console_site.Site, stub: IpamServiceAsyncStub, site: Site, rounds: int
 ) -> list[Row]:
     """Allocations one after the other, each seen both ways."""
+    event: list[float] = []
     console: list[float] = []
     plain: list[float] = []
     watch = stub.WatchBlocks(ipam_api.WatchBlocksRequest())
@@ -160,18 +162,23 @@ async def change(
                     break
             plain.append(time.perf_counter() - begin)
             await anext(line async for line in lines if "map/net" in line)
+            event.append(time.perf_counter() - begin)
             (await client.get("/api/map/net")).raise_for_status()
             console.append(time.perf_counter() - begin)
     watch.cancel()
-    found, base = median(console), median(plain)
+    base = median(plain)
     return [
         Row(
-            "change: event and map",
+            name,
             f"{found * 1000:.0f} ms",
             f"plain client: {base * 1000:.1f} ms",
             found / base,
             f"<= {CHANGE_AIM} s",
             found <= CHANGE_AIM,
+        )
+        for name, found in (
+            ("change: event", median(event)),
+            ("change: event and map", median(console)),
         )
     ]
 

@@ -13,6 +13,7 @@
     <root>/ipam/claims/nodes/<node>                  the same by node
     <root>/ipam/reservations/<name>
     <root>/ipam/releases/<node>                      what is in use on a node that is gone
+    <root>/streams/<node>/<replica>                  an agent has a stream of routes to that replica
     <root>/election/policy/<lease>                   replicas of policy; nobody is elected
     <root>/policy/generation                         written by every policy transaction
     <root>/policy/edition                            by those that change policies and tenants
@@ -174,6 +175,19 @@ class Keys:
     def node_release(self, node: NodeName) -> str:
         """Written before what is in use on a node that is gone is released."""
         return f"{self.node_releases}{node}"
+
+    @property
+    def streams(self) -> str:
+        """Prefix of agents' streams: ipam's, but no decisions, like candidates."""
+        return f"{self.root}/streams/"
+
+    def streams_of(self, node: NodeName) -> str:
+        """Prefix of the streams of one node's agent."""
+        return f"{self.streams}{node}/"
+
+    def stream(self, node: NodeName, replica: str) -> str:
+        """There while a node's agent has a stream to a replica, and at most a lease longer."""
+        return f"{self.streams_of(node)}{replica}"
 
     @property
     def policy(self) -> str:

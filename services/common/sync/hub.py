@@ -144,6 +144,8 @@ class Hub:
         self._by_topic: dict[str, set[Stream]] = {}
         self._gone: dict[str, Status] = {}
         self._draining = False
+        self.on_nodes: Callable[[], None] = lambda: None
+        """Is called when a node's stream has begun or ended."""
 
     @property
     def streams(self) -> Iterable[Stream]:
@@ -184,6 +186,7 @@ class Hub:
         self._streams[hello.node] = stream
         self._gone.pop(hello.node, None)
         self._index(stream, sender.topics or NO_TOPICS)
+        self.on_nodes()
         return stream
 
     def close(self, stream: Stream) -> None:
@@ -192,6 +195,7 @@ class Hub:
             self._gone[stream.hello.node] = _status(stream, connected=False)
             if len(self._gone) > GONE_KEPT:
                 del self._gone[next(iter(self._gone))]
+            self.on_nodes()
 
     def statuses(self, nodes: Iterable[str] = ()) -> list[Status]:
         """What is known of these nodes, or of all that have or had a stream."""

@@ -13,7 +13,7 @@ from romana.topology.v1 import topology_service_pb2 as api
 from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
-from services.ctl.calls import agents, by_address, options
+from services.ctl.calls import by_address, options
 from services.ctl.calls.session import Session
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
@@ -127,8 +127,8 @@ async def delete(
 ) -> None:
     """Deletes a node. Its agent does not register it again by itself.
 
-    With --force it is refused while the node's agent has a stream to ipam: what runs there would
-    lose its addresses to others.
+    With --force it is refused while the node's agent has a stream to ipam, if addresses are in use
+    there: what runs there would lose them to others.
     """
     # The API takes a node that has gone for deleted, for those who try again after a lost answer.
     # A person who names one that never was has most likely mistyped it.
@@ -148,7 +148,6 @@ async def delete(
             _show_deleted(session, name, None)
             return
     if force:
-        await _refuse_connected(session, name)
         session.confirm(await _question(session, name))
     answer = await topology.once(
         topology.stub.DeleteNode,
@@ -194,22 +193,6 @@ def _say(session: Session, name: str, text: str) -> None:
         session.out.line(name)
     else:
         session.note(text)
-
-
-async def _refuse_connected(session: Session, name: str) -> None:
-    """Raises Failure while the node's agent is there; what is not known stands in nobody's way."""
-    known = await agents.statuses(session, [name])
-    if known is None or not any(each.connected for each in known.statuses):
-        return
-    raise Failure(
-        f"the agent of {name} has a stream to ipam: what runs there would lose its addresses to "
-        "others",
-        status="FAILED_PRECONDITION",
-        reason="NODE_CONNECTED",
-        metadata={"node": name},
-        hint=f"move away what runs there (`romana node drain {name}`) and delete the node without "
-        "--force; or stop its agent first",
-    )
 
 
 async def _question(session: Session, name: str) -> str:

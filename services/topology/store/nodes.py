@@ -16,7 +16,7 @@ from services.common.errors import (
     NotFound,
     WrongState,
 )
-from services.common.etcd.types import Delete, Put
+from services.common.etcd.types import Compare, Delete, Put
 from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
@@ -35,7 +35,8 @@ from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan, address_taken, plan_node
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.model.spec import NodeSpec
-from services.topology.store import aside, claims
+from services.topology.store import agent_streams, aside, claims
+from services.topology.store.agent_streams import AgentStreams
 from services.topology.store.apply import refuse_being_removed, would_strand
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
@@ -200,11 +201,23 @@ class NodeChanges:
         Raises:
             Conflict: the etag is stale.
             WrongState: it is not forced, and addresses are in use on it or its record cannot be
-                read.
+                read; or it is, and its agent is there, or may be.
         """
+        seen = AgentStreams()
+
+        async def look() -> None:
+            nonlocal seen
+            seen = await self._store.agent_streams(name)
+
+        def without_agent() -> list[Compare]:
+            off = options.machine_is_off
+            agent_streams.refuse(name, seen, machine_is_off=off)
+            return agent_streams.demands(name, keys, machine_is_off=off)
+
+        keys, force = self._store.keys, options.force
 
         def decide() -> Decision[int]:
-            cache, keys, force = self._store.cache, self._store.keys, options.force
+            cache = self._store.cache
             used = self._store.usage.of_node(name)
             removal = self._removal(name, used, options)
             if not cache.exists(name):
@@ -213,7 +226,9 @@ class NodeChanges:
                     return Decision(0)
                 said = cache.removed.get(name)
                 known = said is not None and said.machine_is_off >= options.machine_is_off
-                return Decision(used, writes=[] if known else [removal])
+                if known:
+                    return Decision(used)
+                return Decision(used, writes=[removal], demands=without_agent())
             if not force and not cache.is_readable(name):
                 raise record_unreadable(keys.node(name))
             self._check_etag(name, options.etag)
@@ -222,12 +237,16 @@ class NodeChanges:
             return Decision(
                 used,
                 writes=[Delete(keys.node(name)), removal, *self._spent_removals()],
-                demands=[] if force else [claims.of_node(name, keys, self._store.usage_revision)],
+                demands=without_agent()
+                if used
+                else [claims.of_node(name, keys, self._store.usage_revision)],
                 changed=[_changed(name, cache.nodes.get(name, NOT_KNOWN), None)],
             )
 
         with self._metrics.refusals(Operation.DELETE):
-            done = await self._store.change(decide, looks_at_usage=True)
+            done = await self._store.change(
+                decide, looks_at_usage=True, look=look if force else None
+            )
         self._count(Operation.DELETE, changed=done.changed)
         if done.changed:
             log.info(

@@ -13,7 +13,7 @@ group.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -53,7 +53,9 @@ from services.common.store.unreadable import Unreadable
 from services.topology.layout.own_addresses import AddressInUse
 from services.topology.layout.usage import InUse, Usage
 from services.topology.metrics import TopologyMetrics
+from services.topology.store import agent_streams
 from services.topology.store.address_users import named
+from services.topology.store.agent_streams import AgentStreams
 from services.topology.store.cache import TopologyCache, UsageCache
 from services.topology.store.watchers import Watchers
 
@@ -146,6 +148,10 @@ class TopologyStore:
         await self._store.catch_up()
         await catch_up(self._client, self._ipam, self.keys.commit)
 
+    async def agent_streams(self, name: NodeName) -> AgentStreams:
+        """What is known of a node's agent now; raises Unavailable."""
+        return await agent_streams.look(name, self._client, self.keys)
+
     async def named(self, error: AddressInUse) -> RomanaError:
         """The error with the name of who has the address; raises Unavailable."""
         return await named(error, self._client, self.keys)
@@ -171,9 +177,15 @@ class TopologyStore:
         check_read(self._topology, self._ipam)
 
     async def change(
-        self, decide: Callable[[], Decision[_T]], *, looks_at_usage: bool = False
+        self,
+        decide: Callable[[], Decision[_T]],
+        *,
+        looks_at_usage: bool = False,
+        look: Callable[[], Awaitable[None]] | None = None,
     ) -> Committed[_T]:
         """Carries out what `decide` makes of the cache, which is up to date when it is called.
+
+        `look`: reads what else it has to know, before each time.
 
         Raises:
             Conflict: it was overtaken again and again.
@@ -187,6 +199,8 @@ class TopologyStore:
                 raise record_unreadable(self.keys.layout)
             if looks_at_usage:
                 await catch_up(self._client, self._ipam, self.keys.commit)
+            if look is not None:
+                await look()
 
         try:
             return await self._store.change(

@@ -17,8 +17,8 @@ from services.common.etcd.types import Compare, Operation, Outcome, Put
 from services.common.rpc.status import error_of
 from tests.conftest import Store
 from tests.contract.ipam.asking import findings
+from tests.contract.topology.asking import allocate, apply, failing, register
 from tests.contract.topology.replicas import Replica
-from tests.contract.topology.test_service import allocate, apply, failing, register
 from tests.support.ipam_process import IpamProcess
 
 NETWORK = """

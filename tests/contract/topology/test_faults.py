@@ -23,8 +23,8 @@ from services.common.records.layout import decode_node
 from services.common.rpc.status import error_of
 from services.topology.store.claims import MAX_COMPARES
 from tests.conftest import Store
+from tests.contract.topology.asking import allocate, apply, failing, racks, register
 from tests.contract.topology.replicas import Replica, replica_of
-from tests.contract.topology.test_service import allocate, apply, failing, racks, register
 from tests.support.ipam_process import poll
 
 KEYS = Keys("/faults")

@@ -16,9 +16,9 @@ from prometheus_client import generate_latest
 from romana.topology.v1 import node_pb2, topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
-from services.common.errors import InvalidInput, RomanaError
+from services.common.errors import InvalidInput
 from services.common.etcd.types import Compare, Delete, Operation, Outcome, Put
-from services.common.model.names import GroupPath, NetworkName, NodeName
+from services.common.model.names import NetworkName, NodeName
 from services.common.process.version import version
 from services.common.records.blocks import BlockPage, PageUse, PageVisit, encode
 from services.common.records.layout import decode_removed_node
@@ -30,54 +30,19 @@ from services.topology.store import nodes, planning
 from services.topology.store.apply import ApplyOptions
 from services.topology.store.store import Known
 from tests.conftest import Store
+from tests.contract.topology.asking import (
+    RACKS,
+    allocate,
+    apply,
+    failing,
+    ipam_is_there,
+    racks,
+    register,
+)
 from tests.contract.topology.replicas import Replica
 from tests.support.ipam_process import poll
 
 EXAMPLE = (Path(__file__).parents[3] / "examples" / "datacenter.yaml").read_text()
-RACKS = """
-networks: [{name: n, cidr: 10.0.0.0/16}]
-topologies: [{networks: [n], groups: [%s]}]
-"""
-
-
-def file(text: str, **more: object) -> api.ApplyTopologyRequest:
-    document = topology_pb2.TopologyDocument(text=text)
-    return api.ApplyTopologyRequest(document=document, **more)  # type: ignore[arg-type]
-
-
-def racks(*names: str) -> str:
-    return RACKS % ", ".join(f"{{name: {name}}}" for name in names)
-
-
-async def apply(replica: Replica, text: str, **more: object) -> api.ApplyTopologyResponse:
-    return await replica.stub.ApplyTopology(file(text, **more))
-
-
-async def register(replica: Replica, name: str, address: str, **labels: str) -> node_pb2.Node:
-    node = node_pb2.Node(name=name, address=address, labels=labels)
-    return (await replica.stub.RegisterNode(api.RegisterNodeRequest(node=node))).node
-
-
-async def failing(call: Awaitable[object]) -> RomanaError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return error_of(caught.value)
-
-
-async def allocate(store: Store, node: str, base: str, group: str, used: int = 1) -> None:
-    """As ipam does when a block comes into use: page, claims and commit in one transaction."""
-    uses = tuple(PageUse(i, f"e{i}", 0) for i in range(used))
-    page = BlockPage(length=29, node=node, tenant="t", used=uses)
-    network = NetworkName("n")
-    await store.client.transact(
-        (),
-        (
-            Put(store.keys.block(network, int(ip_address(base)), 0, 32), encode(page)),
-            Put(store.keys.group_claim(network, GroupPath(group)), b"1"),
-            Put(store.keys.node_claim(NodeName(node)), b"1"),
-            Put(store.keys.commit, b"1"),
-        ),
-    )
 
 
 async def test_apply_answers_the_plan_and_again_changes_nothing(replica: Replica) -> None:
@@ -360,6 +325,7 @@ topologies:
 async def test_a_node_in_use_is_removed_only_by_force_and_its_name_waits(
     replica: Replica, store: Store
 ) -> None:
+    await ipam_is_there(store)
     await apply(replica, racks("a"))
     await register(replica, "x", "192.0.2.1")
     await allocate(store, "x", "10.0.0.0", "n/a", used=3)
@@ -390,6 +356,7 @@ async def test_a_node_that_vanished_may_come_back_to_what_is_in_use_on_it(
 async def test_the_release_of_what_a_vanished_node_had_can_be_asked_for(
     replica: Replica, store: Store
 ) -> None:
+    await ipam_is_there(store)
     await apply(replica, racks("a"))
     await register(replica, "x", "192.0.2.1")
     await allocate(store, "x", "10.0.0.0", "n/a", used=3)
@@ -433,6 +400,7 @@ async def test_an_agent_does_not_register_what_somebody_removed(replica: Replica
 
 
 async def test_the_word_that_a_machine_is_off_may_follow(replica: Replica, store: Store) -> None:
+    await ipam_is_there(store)
     await apply(replica, racks("a"))
     await register(replica, "x", "192.0.2.1")
     await allocate(store, "x", "10.0.0.0", "n/a", used=3)

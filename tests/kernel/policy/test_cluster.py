@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -21,7 +22,10 @@ from romana.ipam.v1 import allocation_pb2
 from lab.agents import socket_path
 from lab.cluster import Cluster
 from lab.fabric import CONTROL
-from lab.namespaces import add, call, missing, open_socket
+from lab.namespaces import add, call, inside, missing, open_socket
+from services.agent.kernel.nftables.table_names import counter
+from services.agent.rules.render_rules import DEFAULT
+from services.common.model.rules import Direction, PolicyName
 from services.common.rpc.channel import open_channel
 from tests.kernel.conformance.driver import Driver
 
@@ -48,6 +52,10 @@ policies:
     ingress:
       - {action: deny, peers: [{endpoints: {labels: {match_labels: {is: bad}}}}]}
 """
+DIRECTIONS = {
+    "POLICY_DIRECTION_INGRESS": Direction.INGRESS,
+    "POLICY_DIRECTION_EGRESS": Direction.EGRESS,
+}
 PORT = 81
 """Where nobody listens: who gets there is refused."""
 
@@ -106,6 +114,16 @@ class Site:
             raise AssertionError("somebody listens")
 
         return await asyncio.to_thread(call, self.cluster.path(source), dial)
+
+    async def counters(self, node: str) -> set[str]:
+        """Names of rules' counters in a node's kernel."""
+        command = ["nft", "-j", "list", "counters", "table", "inet", "romana"]
+        process = await asyncio.create_subprocess_exec(
+            *inside(self.cluster.path(node), command), stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await process.communicate()
+        found = (each.get("counter", {}) for each in json.loads(said)["nftables"])
+        return {one["name"] for one in found if one.get("name", "").startswith("c-")}
 
     async def realized(self) -> None:
         await self.driver.realized(["n1", "n2"])
@@ -246,3 +264,21 @@ def _heard(ear: socket.socket) -> list[bytes]:
             if kind != socket.PACKET_OUTGOING and data[9] == socket.IPPROTO_UDP:
                 found.append(data)
     return found
+
+
+@pytest.mark.parametrize("named", [["wary", "shut"]], indirect=True)
+async def test_the_rules_of_a_node_are_those_that_its_kernel_has(named: Site) -> None:
+    await named.attach("n1", "wary", "t", {"app": "wary"})
+    await named.attach("n1", "shut", "t", {"app": "closed"})
+    await named.realized()
+    resources = (await named.driver.call("GetNodeRules", {"node": "n1"}))["resources"]
+    told = [each["rules"] for each in resources if "rules" in each]
+    names = {each["endpoint"]["name"] for each in resources if "endpoint" in each}
+    assert names == {"wary", "shut"}
+    assert {"nothing-bad", "closed"} <= {each["policy"] for each in told}
+    rules, defaults = set(), set()
+    for each in told:
+        of = PolicyName(each["policy"]), DIRECTIONS[each["direction"]]
+        rules |= {counter(*of, str(one.get("number", 0))) for one in each.get("rules", ())}
+        defaults.add(counter(*of, DEFAULT))
+    assert rules <= await named.counters("n1") <= rules | defaults
