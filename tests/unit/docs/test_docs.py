@@ -116,6 +116,18 @@ def test_every_link_leads_somewhere(file: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{target}: no such heading"
 
 
+TABLE = re.compile(r"(?m)^(?:\|.*\n)+")
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
+def test_every_table_has_a_head(file: Path) -> None:
+    """An empty line in a table makes lines of text of the rows after it."""
+    for table in TABLE.findall(file.read_text() + "\n"):
+        head = table.splitlines()[1:2]
+        assert head, table
+        assert set(head[0]) <= set("|-: "), f"{table.splitlines()[0]}: no line of dashes below it"
+
+
 def test_the_index_has_every_document() -> None:
     index = ROOT / "docs" / "index.md"
     linked = {(index.parent / target).resolve() for target in LINK.findall(index.read_text())}
