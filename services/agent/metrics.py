@@ -18,8 +18,8 @@ from services.agent.kernel.nftables import table_names
 from services.agent.kernel.state import Kind
 from services.agent.routing.reconcile import Reconciler
 from services.agent.routing.reconcile_round import Outcome
+from services.agent.rules.device_chains import LegCounted, RuleCopied, RuleLed
 from services.agent.rules.enforce import Enforcement
-from services.agent.rules.render_devices import LegCounted, RuleCopied, RuleLed
 from services.agent.rules.render_rules import Counted
 from services.common.errors import RomanaError
 

@@ -25,19 +25,14 @@ from services.agent.kernel.nftables.table_diff import compare
 from services.agent.rules import block_sets, page_sets
 from services.agent.rules.block_sets import BlockSets
 from services.agent.rules.concern import Users, effect_on, users_of
+from services.agent.rules.device_chains import Devices, LegCounted, RuleCopied, RuleLed
 from services.agent.rules.device_legs import Around, groups_here
 from services.agent.rules.diff import restructure
 from services.agent.rules.judge import Judge, Opened, members_of
 from services.agent.rules.page_sets import PageSets
 from services.agent.rules.render import Structure, local_elements, render
-from services.agent.rules.render_devices import (
-    Devices,
-    LegCounted,
-    RuleCopied,
-    RuleLed,
-    led_elements,
-    render_devices,
-)
+from services.agent.rules.render_devices import render_devices
+from services.agent.rules.render_led_rules import led_elements
 from services.agent.rules.render_mirrors import copies_of, mirrored_elements, render_mirrors
 from services.agent.rules.render_rules import Counted, Logging, RenderedRuleSet, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable

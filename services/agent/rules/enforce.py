@@ -31,10 +31,10 @@ from services.agent.model import LocalEndpoint
 from services.agent.rules import connections
 from services.agent.rules.compose import Composer, LocalInterface, TableChange
 from services.agent.rules.connections import Connections
+from services.agent.rules.device_chains import LegCounted, RuleCopied, RuleLed
 from services.agent.rules.device_legs import Around
 from services.agent.rules.ending import Ending
 from services.agent.rules.firewall import Firewall
-from services.agent.rules.render_devices import LegCounted, RuleCopied, RuleLed
 from services.agent.rules.render_rules import Counted, Logging
 from services.agent.rules.resources import Resource
 from services.agent.rules.round import Counts, Outcome, Task, perform

@@ -56,13 +56,8 @@ from services.agent.kernel.nftables.table import (
     interface_key,
 )
 from services.agent.rules.block_sets import SHAPES
-from services.agent.rules.render_devices import (
-    DEVICE_SETS,
-    Devices,
-    LegCounted,
-    RuleCopied,
-    RuleLed,
-)
+from services.agent.rules.device_chains import Devices, LegCounted, RuleCopied, RuleLed
+from services.agent.rules.render_devices import DEVICE_SETS
 from services.agent.rules.render_mirrors import MIRROR_SETS
 from services.agent.rules.render_rules import (
     FAMILY,

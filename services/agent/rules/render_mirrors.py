@@ -46,9 +46,9 @@ from services.agent.kernel.nftables.table import (
     Verdict,
     interface_key,
 )
+from services.agent.rules.device_chains import Devices, RuleCopied
 from services.agent.rules.device_legs import GroupHere
 from services.agent.rules.device_shares import shares
-from services.agent.rules.render_devices import Devices, RuleCopied
 from services.agent.rules.render_rules import FAMILY, OPERATORS
 from services.agent.rules.rule_walk import Statements, Walk, walk
 from services.common.model.devices import DeviceGroupName

@@ -29,6 +29,14 @@ def _as_it_is(statements: Statements) -> Statements:
     return statements
 
 
+def _is_not(_: RuleSet) -> bool:
+    return False
+
+
+def _nothing(_: Direction) -> Sequence[Rule]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """How it is done."""
@@ -43,6 +51,10 @@ class Walk:
     """What follows where no rule of any tier has to allow."""
     matching: Callable[[Statements], Statements | None] = _as_it_is
     """How a way to match is written; None: nothing matches so."""
+    is_sought: Callable[[RuleSet], bool] = _is_not
+    """Whether a rule set has rules for which the walk is made."""
+    none_left: Callable[[Direction], Sequence[Rule]] = _nothing
+    """What follows the last such rule set, if there is one."""
 
 
 def walk(
@@ -54,6 +66,8 @@ def walk(
         return
     rest = f"{name}-t"
     enforced = sorted((one for one in ordered if one.mode is Mode.ENFORCE), key=_order)
+    last = next((one for one in reversed(enforced) if how.is_sought(one)), None)
+    following = Tier.TENANT if any(one.tier is Tier.TENANT for one in enforced) else Tier.BASELINE
     head: list[Rule] = []
     for one in enforced:
         if one.tier is not Tier.ADMIN:
@@ -62,11 +76,18 @@ def walk(
             head += _rules(how, one, rest)
         else:
             head.append(_jump(how, one, chains))
-    tenant = [_jump(how, one, chains) for one in enforced if one.tier is Tier.TENANT]
-    if tenant:
-        tail = [*tenant, _NOT_ALLOWED]
+    tail: list[Rule] = []
+    if last is not None and last.tier is Tier.ADMIN:
+        head += how.none_left(direction)
+        tail += how.none_left(direction)
+    for one in enforced:
+        if one.tier is following:
+            tail.append(_jump(how, one, chains))
+            if one is last:
+                tail += how.none_left(direction)
+    if following is Tier.TENANT:
+        tail.append(_NOT_ALLOWED)
     else:
-        tail = [_jump(how, one, chains) for one in enforced if one.tier is Tier.BASELINE]
         tail.append(Rule((how.not_denied(direction),), "not denied"))
     chains[name] = Chain((*head, Rule((Goto(rest),))))
     chains[rest] = Chain(tuple(tail))
