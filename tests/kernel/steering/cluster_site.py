@@ -32,6 +32,7 @@ from tests.kernel.steering.firewall import (
     LIST_COUNTERS,
     LOOSE,
     Flow,
+    came_of,
     capture,
     incoming,
     invalid,
@@ -101,9 +102,9 @@ class Firewall:
         """Packets that came since the last time."""
         return incoming(self.wire)
 
-    def sees(self) -> bool:
-        """Whether packets of TCP have come since the last time."""
-        return any(protocol == socket.IPPROTO_TCP for protocol, _, _ in self.seen())
+    def sees(self, client: Client) -> bool:
+        """Whether packets of a connection have come since the last time."""
+        return came_of(self.wire, client.port)
 
     def invalid(self) -> int:
         return invalid(self.run(LIST_COUNTERS))
@@ -133,6 +134,10 @@ class Site:
 
     def firewall(self, name: str) -> Firewall:
         return next(one for one in self.firewalls if one.name == name)
+
+    def through(self, client: Client) -> list[str]:
+        """The devices to which packets of a connection have come since the last time."""
+        return [one.name for one in self.firewalls if one.sees(client)]
 
     def capture(self, endpoint: str) -> socket.socket:
         """What an endpoint sends and gets."""
@@ -310,6 +315,11 @@ class Client:
         self.wire.setblocking(False)  # noqa: FBT003
         self.to = (site.addresses[target], port)
         self._owed = 0
+
+    @property
+    def port(self) -> int:
+        """Its own, which no other connection has."""
+        return int(self.wire.getsockname()[1])
 
     async def connect(self, seconds: float = 3.0) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import socket
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
@@ -63,19 +64,35 @@ def heard_of(wire: socket.socket) -> tuple[Counter[Flow], Counter[Flow]]:
     return sent, came
 
 
+def came_of(wire: socket.socket, port: int) -> bool:
+    """Whether anything came to a namespace since the last time from or to an IPv4 port: what comes
+    late of other connections does not count."""
+    found = False
+    for way, data in _datagrams(wire):
+        if way == socket.PACKET_HOST and data[0] >> 4 == 4 and data[9] in {6, 17}:
+            start = (data[0] & 0xF) * 4
+            found |= port in struct.unpack_from("!HH", data, start)
+    return found
+
+
 def _heard(wire: socket.socket, kind: int) -> Counter[Flow]:
     return Counter(ends for way, ends in _packets(wire) if way == kind)
 
 
 def _packets(wire: socket.socket) -> Iterator[tuple[int, Flow]]:
     """Which way each went, and what it was."""
+    for way, data in _datagrams(wire):
+        if ends := _ends(data):
+            yield way, ends
+
+
+def _datagrams(wire: socket.socket) -> Iterator[tuple[int, bytes]]:
     while True:
         try:
             data, where = wire.recvfrom(2048, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
-        if ends := _ends(data):
-            yield where[2], ends
+        yield where[2], data
 
 
 def _ends(data: bytes) -> Flow | None:

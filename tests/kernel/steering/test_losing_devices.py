@@ -22,12 +22,11 @@ from tests.kernel.steering.cluster_site import (
     device,
     until,
 )
-from tests.kernel.steering.firewall import heard, listener
+from tests.kernel.steering.firewall import came_of, listener
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 PROBED = 8080
-TCP = socket.IPPROTO_TCP
 
 
 @contextlib.asynccontextmanager
@@ -45,7 +44,7 @@ async def through(site: Site, client: Client) -> str:
     """Opens a connection; the device that it goes through."""
     assert await client.connect()
     assert await client.talk()
-    (found,) = (one.name for one in site.firewalls if one.sees())
+    (found,) = site.through(client)
     return found
 
 
@@ -54,7 +53,7 @@ async def still(site: Site, client: Client) -> list[str]:
     for one in site.firewalls:
         one.seen()
     assert await client.talk(WAIT)
-    return [one.name for one in site.firewalls if one.sees()]
+    return site.through(client)
 
 
 async def test_a_connection_is_moved_to_a_device_that_knows_it(site: Site) -> None:
@@ -92,8 +91,8 @@ async def test_a_connection_is_cut_until_its_device_is_back(site: Site) -> None:
             one.seen()
         with contextlib.closing(site.capture("web")) as web:
             assert not await cut.talk(1)
-            assert not heard([web], TCP)
-        assert not any(one.sees() for one in site.firewalls)
+            assert not came_of(web, cut.port)
+        assert not site.through(cut)
         site.revive(gone)
         await site.become("up", gone)
         assert await cut.hear()
@@ -293,7 +292,8 @@ class Flow:
         for one in site.firewalls:
             one.seen()
         assert await self._ask(WAIT)
-        (found,) = (one.name for one in site.firewalls if one.seen().total())
+        port = self._wire.getsockname()[1]
+        (found,) = (one.name for one in site.firewalls if came_of(one.wire, port))
         return found
 
     async def run(self, end: asyncio.Event) -> None:
