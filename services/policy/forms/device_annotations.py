@@ -1,56 +1,109 @@
-"""Reads which rules of a ClusterNetworkPolicy lead through devices: its annotation `romana.io/via`.
+"""Reads which rules of a ClusterNetworkPolicy concern devices: annotations of it.
 
     romana.io/via: firewalls                      # every rule with Accept
     romana.io/via: web=firewalls, db=inspection   # rules by their names
     romana.io/via: firewalls, db=inspection       # these, and the others
+    romana.io/mirror: taps                        # copies, said in the same way
 
-The API has no field for it, and its rules have names. An annotation fails closed, as rules do: what
-an Accept should lead through devices must not go directly because somebody mistyped a name. So if
-the annotation is not understood no Accept of the policy matches anything, and one whose group does
-not exist matches nothing; both are among the warnings.
+The API has no fields for it, and its rules have names. An annotation fails closed, as rules do:
+what an Accept should lead through devices, or have copied, must not go directly or unseen because
+somebody mistyped a name. So if an annotation is not understood no Accept of the policy matches
+anything, and one whose group does not exist matches nothing; both are among the warnings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from services.common.document.fields import Fields
+from services.common.errors import Violation
 from services.common.model.devices import DeviceGroupName
+from services.policy.model import Rule
 
-VIA: Final = "romana.io/via"
+_PREFIX: Final = "romana.io/"
+_VIA, _MIRROR = "via", "mirror"
+_FIELDS: Final = (_VIA, _MIRROR)
+"""Of rules; annotations are called like them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Led:
-    """What the annotation says."""
+class _Named:
+    """What an annotation says."""
 
     at: str = ""
     """Its field path."""
     others: DeviceGroupName | None = None
     """The group of rules that are not named."""
-    by_name: dict[str, DeviceGroupName] = field(default_factory=dict)
+    by_name: Mapping[str, DeviceGroupName] = field(default_factory=dict)
     problem: str = ""
     """Why it is not understood."""
+
+    def group_of(self, rule: str) -> DeviceGroupName | None:
+        """The group of rules of that name."""
+        return self.by_name.get(rule, self.others) if rule else self.others
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAnnotations:
+    """What a policy's annotations say of its rules with Accept."""
+
+    named: Mapping[str, _Named] = field(default_factory=dict)
+    """By the field of rules."""
     groups: Container[str] | None = None
     """Those that exist; None: that is looked at elsewhere."""
 
-    def group_of(self, rule: str) -> DeviceGroupName | None:
-        """The group that a rule of that name leads through."""
-        return self.by_name.get(rule, self.others) if rule else self.others
+    @property
+    def problems(self) -> list[Violation]:
+        """Why no Accept may match anything."""
+        return [
+            Violation(one.at, f"{one.problem}: no Accept matches anything")
+            for one in self.named.values()
+            if one.problem
+        ]
 
-    def refusal(self, rule: str) -> str:
-        """Why an Accept of that name must match nothing; empty: it may."""
-        if self.problem:
-            return self.problem
-        group = self.group_of(rule)
-        if group is None or self.groups is None or group in self.groups:
-            return ""
-        return f"there is no group of devices {group[:80]!r}"
+    def refusals(self, rule: str, at: str) -> list[Violation]:
+        """Why the Accept of that name at that place must match nothing."""
+        return [
+            Violation(
+                one.at,
+                f"there is no group of devices {group[:80]!r}: rule {rule or at} matches nothing",
+            )
+            for one in self.named.values()
+            if self.groups is not None
+            and (group := one.group_of(rule)) is not None
+            and group not in self.groups
+        ]
+
+    def concern(self, rule: Rule, name: str) -> Rule:
+        """The Accept of that name with its groups."""
+        groups = {key: one.group_of(name) for key, one in self.named.items()}
+        return replace(rule, via=groups.get(_VIA), mirror=groups.get(_MIRROR))
+
+    def places(self, api: str) -> dict[str, str]:
+        """The annotations' field paths, by those of a rule in the API."""
+        return {f"{api}.{key}": one.at for key, one in self.named.items()}
 
 
-def read_led(text: str, at: str, rules: Collection[str], groups: Container[str] | None) -> Led:
-    """Reads the annotation; `rules`: names of the policy's rules with Accept."""
+def annotations_there(metadata: Fields) -> Iterator[tuple[str, str, str]]:
+    """Those that an object has, by the field of rules, with their field paths and texts."""
+    found = metadata.mapping("annotations")
+    for key in _FIELDS:
+        name = f"{_PREFIX}{key}"
+        if name in found:
+            yield key, metadata.key_path("annotations", name), found[name]
+
+
+def read_annotations(
+    metadata: Fields, rules: Collection[str], groups: Container[str] | None
+) -> DeviceAnnotations:
+    """Reads them; `rules`: names of the policy's rules with Accept."""
+    named = {key: _read(text, at, rules) for key, at, text in annotations_there(metadata)}
+    return DeviceAnnotations(named, groups)
+
+
+def _read(text: str, at: str, rules: Collection[str]) -> _Named:
     others: list[DeviceGroupName] = []
     by_name: dict[str, DeviceGroupName] = {}
     problem = ""
@@ -69,4 +122,4 @@ def read_led(text: str, at: str, rules: Collection[str], groups: Container[str] 
             by_name[name] = DeviceGroupName(group)
     if len(others) > 1:
         problem = "names more than one group for all rules"
-    return Led(at, others[0] if others else None, by_name, problem, groups)
+    return _Named(at, others[0] if others else None, by_name, problem)
