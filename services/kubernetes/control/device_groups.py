@@ -2,7 +2,7 @@
 them.
 
 A group that is refused changes nothing, and its conditions say why, field by field. An object bears
-a finalizer, so that it only goes when its group has: as long as a policy leads through it or
+a finalizer, so that it only goes when its group has: as long as a policy names it or
 another group comes after it, it stays, and says so.
 """
 
@@ -128,7 +128,7 @@ class DeviceGroups:
             self._postponed.add(resource.name)
             self._note(resource, _refusal(resource, error))
         else:
-            self._note(resource, Finding(ACCEPTED, "Valid", "policies may lead through it"))
+            self._note(resource, Finding(ACCEPTED, "Valid", "policies may name it"))
             self._put()
 
     async def _remove(self, resource: DeviceGroupResource) -> None:
