@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from romana.topology.v1 import topology_service_pb2 as api
@@ -14,7 +12,7 @@ from services.common.etcd.types import Delete, Put
 from services.common.model.names import NetworkName, NodeName
 from services.common.records.blocks import BlockPage, PageUse, PageVisit, encode
 from tests.conftest import Store
-from tests.contract.topology.asking import RACKS, allocate, apply, failing, racks, register
+from tests.contract.topology.asking import allocate, apply, failing, racks, register
 from tests.contract.topology.replicas import Replica
 
 
@@ -42,30 +40,6 @@ async def test_a_change_that_strands_is_refused_unless_allowed(
     answer = await apply(replica, racks("b"), allow_stranded=True)
     assert answer.changed
     assert answer.plan.stranded_addresses == 2
-
-
-async def test_an_update_that_moves_a_node_looks_at_its_claims(
-    replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await apply(replica, RACKS % "{name: a, assignment: {r: a}}, {name: b, assignment: {r: b}}")
-    node = await register(replica, "x", "192.0.2.1", r="a")
-    node.labels["r"] = "b"
-    commit = replica.store._commit
-    raced = asyncio.Event()
-
-    async def late(decision: Any) -> Any:
-        if not raced.is_set():
-            raced.set()
-            await allocate(store, "x", "10.0.0.0", "n/a")
-        return await commit(decision)
-
-    monkeypatch.setattr(replica.store, "_commit", late)
-    request = api.UpdateNodeRequest(node=node)
-    assert (await failing(replica.stub.UpdateNode(request))).reason == "WOULD_STRAND"
-    request.allow_stranded = True
-    answer = await replica.stub.UpdateNode(request)
-    assert answer.plan.nodes[0].after == "n/b"
-    assert answer.plan.stranded_addresses == 1
 
 
 async def test_addresses_that_visit_a_node_count_as_in_use_there_and_at_home(

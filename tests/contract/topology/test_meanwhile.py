@@ -83,28 +83,49 @@ async def test_what_is_taken_while_a_plan_is_made_is_not_overlooked(
         assert (await failing(applying)).reason == "WOULD_STRAND"
 
 
-async def test_a_claim_between_look_and_transaction_is_not_overlooked(
-    replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await apply(replica, racks("a", "b"))
-    await register(replica, "x", "192.0.2.1")
-    commit = replica.store._commit
-    raced = asyncio.Event()
+@pytest.fixture
+def take(replica: Replica, store: Store, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Once it is set, an address of x comes into use just before the next transaction."""
+    commit, wanted = replica.store._commit, asyncio.Event()
 
-    async def late(decision: Any) -> Any:
-        if not raced.is_set():
-            raced.set()
+    async def overtaken(decision: Any) -> Any:
+        if wanted.is_set():
+            wanted.clear()
             await allocate(store, "x", "10.0.0.0", "n/a")
         return await commit(decision)
 
-    monkeypatch.setattr(replica.store, "_commit", late)
+    monkeypatch.setattr(replica.store, "_commit", overtaken)
+    return wanted
+
+
+async def test_a_claim_between_look_and_transaction_is_not_overlooked(
+    replica: Replica, store: Store, take: asyncio.Event
+) -> None:
+    await apply(replica, racks("a", "b"))
+    await register(replica, "x", "192.0.2.1")
+    take.set()
     assert (await failing(apply(replica, racks("b")))).reason == "WOULD_STRAND"
-    raced.clear()
+    take.set()
     await store.client.transact(
         (), (Delete(store.keys.blocks, prefix=True), Put(store.keys.commit, b"2"))
     )
     delete = replica.stub.DeleteNode(api.DeleteNodeRequest(name="x"))
     assert (await failing(delete)).reason == "NODE_IN_USE"
+
+
+async def test_an_update_that_moves_a_node_looks_at_its_claims(
+    replica: Replica, take: asyncio.Event
+) -> None:
+    await apply(replica, RACKS % "{name: a, assignment: {r: a}}, {name: b, assignment: {r: b}}")
+    node = await register(replica, "x", "192.0.2.1", r="a")
+    node.labels["r"] = "b"
+    take.set()
+    request = api.UpdateNodeRequest(node=node)
+    assert (await failing(replica.stub.UpdateNode(request))).reason == "WOULD_STRAND"
+    request.allow_stranded = True
+    answer = await replica.stub.UpdateNode(request)
+    assert answer.plan.nodes[0].after == "n/b"
+    assert answer.plan.stranded_addresses == 1
 
 
 async def test_of_two_replicas_that_register_one_address_one_wins(
