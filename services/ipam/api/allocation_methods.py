@@ -14,12 +14,13 @@ from romana.ipam.v1.allocation_pb2 import AllocationSpec
 
 from services.common.errors import InvalidInput, RomanaError, Unavailable
 from services.common.model.names import NodeName
+from services.common.rpc.context import Context
 from services.common.rpc.draining import Draining
 from services.common.rpc.roles import bound
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ADDRESSES, BATCH_ITEMS
 from services.ipam.api import messages_in, messages_out
-from services.ipam.api.deciding_methods import Context, Deciding, DecidingMethods
+from services.ipam.api.deciding_methods import Deciding, DecidingMethods
 from services.ipam.api.forwarding import Elsewhere, undecided
 from services.ipam.api.reading_ahead import ReadingAhead
 from services.ipam.api.tenant_limits import METHODS, limits, without_others

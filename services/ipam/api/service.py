@@ -18,6 +18,7 @@ from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, page_size, read_token
 from services.common.process.turns import Turns
 from services.common.process.version import version
+from services.common.rpc.context import Context
 from services.common.rpc.draining import Draining
 from services.common.rpc.fitting import chunks
 from services.common.rpc.roles import bound
@@ -29,7 +30,7 @@ from services.ipam.api.agent_streams import Syncing
 from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.allocation_methods import AllocationMethods
 from services.ipam.api.block_feed import BlockFeed
-from services.ipam.api.deciding_methods import Context, Deciding
+from services.ipam.api.deciding_methods import Deciding
 from services.ipam.api.evaluating import evaluate, evaluate_groups
 from services.ipam.api.held_rooms_kept import HeldRoomsKept
 from services.ipam.api.move_methods import MoveMethods
