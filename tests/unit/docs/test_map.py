@@ -12,7 +12,7 @@ MAPS = ("DESIGN.md", "CONTRIBUTING.md")
 MODULE = re.compile(r"`((?:services|lab|tools|protos|tests|docs|typings)/[\w./-]*)`")
 ROW = re.compile(r"^\| `([\w/]+)` \|", re.MULTILINE)
 WALK = re.compile(
-    r"^### (An allocation|An attach|A policy change)\n(.*?)(?=^#|^Review)", re.M | re.S
+    r"^### (An allocation|An attach|A policy change)\n(.*?)(?=^#|^Review)", re.MULTILINE | re.DOTALL
 )
 MOST = 10
 """Modules that a walk passes."""
