@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import grpc
 import grpc.aio
 import structlog
 
 from services.common.errors import InvalidInput
+from services.common.rpc.context import Context
 from services.common.sync import wire
 from services.common.sync.hub import Hub, Stream, topics_text
 from services.common.sync.model import Ack, Hello
@@ -27,7 +28,6 @@ log = structlog.get_logger(__name__)
 HELLO_SECONDS: Final = 10.0
 """An agent that says nothing for so long is none."""
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Servicer = TypeVar("Servicer")
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import grpc.aio
 from google.rpc import status_pb2
 from romana.policy.v1 import policy_pb2, sync_rules_pb2
 from romana.policy.v1 import policy_service_pb2 as api
@@ -18,6 +17,7 @@ from services.common.model.rules import MAX_PORT, Direction, PolicyName
 from services.common.paging.pages import filled
 from services.common.process.version import version
 from services.common.rpc import enums
+from services.common.rpc.context import Context
 from services.common.rpc.fitting import cut, statuses_that_fit
 from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
@@ -39,7 +39,6 @@ from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.store import PolicyStore
 
 # Every method has messages of its own; none is looked at through the context.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _KINDS: Final = {
     Kind.CREATED: api.CHANGE_KIND_CREATED,
