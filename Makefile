@@ -45,7 +45,8 @@ test-vm: setup ## A real VM behind a tap, under qemu by emulation: 5 minutes
 
 compose-test: setup ## Build the images, run compose.yaml on a real Docker engine, prove it
 	@tests/compose/prepare /var/tmp/romana-compose-test
-	@$(BIN)/python -m pytest tests/compose/checks.py tests/compose/beside.py -p no:cacheprovider --timeout 900 -v $(ARGS)
+	@$(BIN)/python -m pytest tests/compose/checks.py tests/compose/checks_of_faults.py \
+	  tests/compose/checks_with_tls.py tests/compose/beside.py -p no:cacheprovider --timeout 900 -v $(ARGS)
 
 console-test: setup ## Every page of the console in headless Chromium
 	@tools/packages chromium=chromium

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from services.ctl.calls import values
 from services.ctl.failures.exit_codes import EPILOG, ExitCode
 from services.ctl.views import standard_streams
 
@@ -111,6 +112,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     if not set(given[:1]) & SERVERS:
         # gRPC's own words on refused handshakes; what they mean is in our message
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    values.make_here()
     try:
         root().main(args=arguments, prog_name="romana")
     except SystemExit as end:

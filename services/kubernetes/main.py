@@ -182,7 +182,9 @@ def _lead(life: Lifecycle, settings: KubernetesSettings, parts: Parts, leading: 
     groups = Informer(parts.server, DEVICE_GROUPS, parts.metrics)
     devices = leading.add(
         "devices",
-        lambda changed: DeviceGroups(groups, parts.devices, parts.server, changed, policy.mark_led),
+        lambda changed: DeviceGroups(
+            groups, parts.devices, parts.server, changed, policy.mark_concerned
+        ),
     )
     leading.also("devices shown", devices.run)
     life.start("romanadevicegroups", groups.run())

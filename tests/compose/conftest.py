@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.compose.engine import TARGETS, Engine, figures
+from tests.compose.engine import DOCKER, FOLDER, TARGETS, Engine, figures
+from tests.compose.running import up
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,3 +33,17 @@ def engine() -> Iterator[Engine]:
     made.start(running=True)
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(engine: Engine) -> Iterator[Engine]:
+    """Everything runs, from empty volumes."""
+    engine.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+    try:
+        up(engine, "from nothing")
+        yield engine
+    finally:
+        logs = engine.attempt(DOCKER, "compose", "logs", "--no-color").stdout
+        (FOLDER / "containers.log").write_text(logs)
+        everything = ("--profile", "*", "down", "--volumes", "--remove-orphans")
+        engine.attempt(DOCKER, "compose", *everything)

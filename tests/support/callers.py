@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from services.common.rpc.identity import Context
+from services.common.rpc.context import Context
 
 
 class Certificate:

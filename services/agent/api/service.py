@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import grpc
-import grpc.aio
 from romana.agent.v1 import agent_service_pb2 as pb
 from romana.agent.v1 import agent_service_pb2_grpc, endpoint_pb2
 
@@ -21,8 +19,7 @@ from services.common.errors import InvalidInput
 from services.common.model.names import NodeName
 from services.common.model.network import joined
 from services.common.process.version import version
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+from services.common.rpc.context import Context
 
 ATTACH_SECONDS: Final = 30.0
 """For callers without a deadline."""

@@ -15,27 +15,23 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.agent.kernel.nftables.table import (
-    Changes,
-    Elements,
-    Image,
-    interface_key,
-)
-from services.agent.kernel.nftables.table_diff import compare
+from services.agent.kernel.nftables.table import Changes, Elements, Image, interface_key
 from services.agent.rules import block_sets, page_sets
 from services.agent.rules.block_sets import BlockSets
 from services.agent.rules.concern import Users, effect_on, users_of
 from services.agent.rules.device_chains import Devices, LegCounted, RuleCopied, RuleLed
 from services.agent.rules.device_legs import Around, groups_here
 from services.agent.rules.diff import restructure
+from services.agent.rules.endpoint_sets import EndpointSets, local_elements
 from services.agent.rules.judge import Judge, Opened, members_of
 from services.agent.rules.page_sets import PageSets
-from services.agent.rules.render import Structure, local_elements, render
+from services.agent.rules.render import render
 from services.agent.rules.render_devices import render_devices
 from services.agent.rules.render_led_rules import led_elements
 from services.agent.rules.render_mirrors import copies_of, mirrored_elements, render_mirrors
 from services.agent.rules.render_rules import Counted, Logging, RenderedRuleSet, render_rules
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
+from services.agent.rules.structure import Structure
 from services.common.model.devices import DeviceGroupName, DeviceRules
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import EndpointName
@@ -112,9 +108,7 @@ class Composer:
         self._profiles: Counter[Profile] = Counter()
         self._open: dict[EndpointName, _Open] = {}
         self._sets_in_force: Mapping[RuleSetId, RuleSet] = {}
-        self._elements: dict[str, Elements] = {}
-        self._elements_before: dict[EndpointName, Mapping[str, Elements]] = {}
-        self._owners: dict[tuple[str, bytes], EndpointName] = {}
+        self._endpoints = EndpointSets()
         self._users: Users = {}
         self._copied: frozenset[DeviceGroupName] = frozenset()
 
@@ -229,7 +223,7 @@ class Composer:
 
     @property
     def counters(self) -> Mapping[str, Counted | LegCounted | RuleLed | RuleCopied | None]:
-        """What the table's counters count; None: see `names.DROPS`."""
+        """What the table's counters count; None: see `table_names.DROPS`."""
         return self._structure.counters
 
     @property
@@ -309,7 +303,7 @@ class Composer:
         """All that the table shall hold, as of the last refresh."""
         structure = self._structure
         elements = {name: dict(items) for name, items in structure.elements.items()}
-        for name, items in self._elements.items():
+        for name, items in self._endpoints.elements():
             elements.setdefault(name, {}).update(items)
         elements.update(self._pages.elements())
         elements.update(self._blocks.elements())
@@ -329,7 +323,7 @@ class Composer:
             self._stale = False
             self._rewritten.clear()
             self._sets_in_force = dict(self._sets)
-        self._move_elements(touched, done)
+        self._move_endpoints(touched, done)
         self._move_groups(done)
         return done
 
@@ -415,64 +409,34 @@ class Composer:
     def _is_known(self, profile: Profile) -> bool:
         return all(one in self._sets for one in (*profile.ingress, *profile.egress))
 
-    def _move_elements(
+    def _move_endpoints(
         self, touched: Mapping[EndpointName, LocalInterface | None], done: TableChange
     ) -> None:
-        """What endpoints have in sets and maps."""
-        before: dict[str, Elements] = {}
-        after: dict[str, Elements] = {}
-        for name in touched:
-            self._take_elements(name, before)
-        for name in touched:
-            self._give_elements(name, before, after)
-        for set_name in {**before, **after}:
-            compare(
-                done.changes,
-                set_name,
-                self._structure.sets[set_name],
-                before.get(set_name, {}),
-                after.get(set_name, {}),
-            )
-        for name, local in touched.items():
-            if local is not None:
-                now = self._locals.get(name)
-                done.gone.update(set(local.addresses) - set(now.addresses if now else ()))
+        """What endpoints have in sets and maps, and which addresses none has any more."""
+        now = {name: self._elements_of(name) for name in touched}
+        self._endpoints.refresh(now, self._structure.sets, done.changes)
+        for name, before in touched.items():
+            if before is not None:
+                local = self._locals.get(name)
+                done.gone.update(set(before.addresses) - set(local.addresses if local else ()))
 
-    def _take_elements(self, name: EndpointName, before: dict[str, Elements]) -> None:
-        for set_name, items in self._elements_before.pop(name, {}).items():
-            for key, chain in items.items():
-                if self._owners.get((set_name, key)) == name:
-                    del self._owners[set_name, key]
-                    del self._elements[set_name][key]
-                    before.setdefault(set_name, {})[key] = chain
-
-    def _give_elements(
-        self, name: EndpointName, before: dict[str, Elements], after: dict[str, Elements]
-    ) -> None:
+    def _elements_of(self, name: EndpointName) -> Mapping[str, Elements]:
         local = self._locals.get(name)
         if local is None:
-            return
+            return {}
         packed = [address.packed for address in local.addresses]
         opened = self._open.get(name)
         profile = opened.profile if opened else None
         has = local_elements(
             local.interface, packed, local.mac, profile, self._guarded(profile), dhcp=local.dhcp
         )
-        if profile is not None:
-            has = {
-                **has,
-                **led_elements(local.interface, packed, profile, self._sets),
-                **mirrored_elements(local.interface, profile, self._sets),
-            }
-        self._elements_before[name] = has
-        for set_name, items in has.items():
-            kept = self._elements.setdefault(set_name, {})
-            for key, chain in items.items():
-                if key in kept:  # somebody else's address: it is the newer one's
-                    before.setdefault(set_name, {}).setdefault(key, kept[key])
-                kept[key] = chain
-                self._owners[set_name, key] = name
-                after.setdefault(set_name, {})[key] = chain
+        if profile is None:
+            return has
+        return {
+            **has,
+            **led_elements(local.interface, packed, profile, self._sets),
+            **mirrored_elements(local.interface, profile, self._sets),
+        }
 
     def _guarded(self, profile: Profile | None) -> list[Direction]:
         """Directions in which rules are in force."""

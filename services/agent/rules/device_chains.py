@@ -6,15 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.agent.kernel import marks
-from services.agent.kernel.nftables.table import (
-    Chain,
-    Elements,
-    Is,
-    Key,
-    Rule,
-    Shape,
-    Statement,
-)
+from services.agent.kernel.nftables.table import Chain, Elements, Is, Key, Shape
 from services.common.model.devices import DeviceGroupName
 from services.common.model.rules import Direction, PolicyName
 
@@ -25,6 +17,16 @@ PINNED: Final = marks.LEG | marks.LEARNED | marks.INGRESS
 BY: Final = {Direction.EGRESS: 0, Direction.INGRESS: marks.INGRESS}
 NOT_LED: Final = Is(Key.CONNECTION_MARK, marks.native(0), marks.native(marks.LEG))
 LED: Final = Is(Key.CONNECTION_MARK, marks.native(0), marks.native(marks.LEG), inverted=True)
+HAS_ARM: Final = (
+    Is(Key.MARK, marks.native(0), marks.native(marks.LEG), inverted=True),
+    Is(
+        Key.MARK,
+        marks.native(marks.OPERATORS & marks.LEG),
+        marks.native(marks.LEG),
+        inverted=True,
+    ),
+)
+"""Bears the number of a device's arm: what the node itself sends so are copies for devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,3 @@ class Devices:
     sets: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, Elements] = field(default_factory=dict)
     counters: dict[str, LegCounted | RuleLed | RuleCopied] = field(default_factory=dict)
-
-
-def noted(note: str, *statements: Statement) -> Rule:
-    return Rule(statements, note)

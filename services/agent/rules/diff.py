@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.agent.kernel.nftables.table import Changes
 from services.agent.kernel.nftables.table_diff import compare
-from services.agent.rules.render import Structure
+from services.agent.rules.structure import Structure
 
 
 def restructure(changes: Changes, before: Structure, after: Structure) -> None:

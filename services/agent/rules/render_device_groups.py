@@ -18,8 +18,9 @@ from services.agent.kernel.nftables.table import (
     Rule,
     Shape,
     Verdict,
+    noted,
 )
-from services.agent.rules.device_chains import BY, PINNED, Devices, noted
+from services.agent.rules.device_chains import BY, PINNED, Devices
 from services.agent.rules.device_legs import GroupHere, LegHere, NetworkHere
 from services.agent.rules.device_shares import shares
 from services.agent.rules.render_rules import FAMILY

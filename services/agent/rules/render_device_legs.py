@@ -21,8 +21,9 @@ from services.agent.kernel.nftables.table import (
     Shape,
     Verdict,
     interface_key,
+    noted,
 )
-from services.agent.rules.device_chains import BY, ORIGINAL, REPLY, Devices, LegCounted, noted
+from services.agent.rules.device_chains import BY, ORIGINAL, REPLY, Devices, LegCounted
 from services.agent.rules.device_legs import ArmHere, GroupHere, LegHere, NetworkHere
 from services.agent.rules.render_rules import FAMILY
 from services.common.model.devices import OnLoss

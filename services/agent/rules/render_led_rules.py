@@ -14,18 +14,12 @@ from services.agent.kernel.nftables.table import (
     Rule,
     Verdict,
     interface_key,
+    noted,
 )
-from services.agent.rules.device_chains import NOT_LED, Devices, RuleLed, noted
+from services.agent.rules.device_chains import NOT_LED, Devices, RuleLed
 from services.agent.rules.rule_walk import Statements, Walk, walk
 from services.common.model.devices import DeviceGroupName
-from services.common.model.rules import (
-    CompiledRule,
-    Direction,
-    Mode,
-    Profile,
-    RuleSet,
-    RuleSetId,
-)
+from services.common.model.rules import CompiledRule, Direction, Mode, Profile, RuleSet, RuleSetId
 
 
 def is_led(rules: Iterable[RuleSet]) -> bool:

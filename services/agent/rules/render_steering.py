@@ -23,8 +23,9 @@ from services.agent.kernel.nftables.table import (
     Statement,
     Verdict,
     interface_key,
+    noted,
 )
-from services.agent.rules.device_chains import BY, LED, NOT_LED, PINNED, REPLY, noted
+from services.agent.rules.device_chains import BY, LED, NOT_LED, PINNED, REPLY
 from services.agent.rules.render_rules import FAMILY, OPERATORS
 from services.common.model.rules import Direction
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import grpc.aio
 from romana.audit.v1 import audit_service_pb2 as api
 from romana.audit.v1 import audit_service_pb2_grpc
 
@@ -15,8 +14,7 @@ from services.common.errors import InvalidInput, NotFound
 from services.common.paging.pages import DEFAULT_SIZE, MAX_SIZE
 from services.common.paging.token import make_token, read_token
 from services.common.records.errors import RecordError
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+from services.common.rpc.context import Context
 
 KINDS: Final = {
     ObjectKind.TOPOLOGY: api.OBJECT_KIND_TOPOLOGY,

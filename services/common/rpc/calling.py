@@ -6,15 +6,12 @@ It is looked up only when something is recorded: a call that changes nothing pay
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias
-
-import grpc.aio
+from typing import Final
 
 from services.common.audit.record import Who
 from services.common.process.logs import current_request
+from services.common.rpc.context import Context
 from services.common.rpc.identity import caller_of, caller_text, client_of
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 UNAUTHENTICATED: Final = "unauthenticated"
 

@@ -20,15 +20,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import unquote
-
-import grpc.aio
 
 from services.common.errors import Forbidden
 from services.common.model.names import NodeName, Tenant
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+from services.common.rpc.context import Context
 
 URI: Final = "romana:"
 NODE_URI: Final = "romana:node:"

@@ -31,6 +31,7 @@ from services.common.audit.methods import AUDITED
 from services.common.errors import Exhausted, InvalidInput, RomanaError
 from services.common.process.logs import current_request
 from services.common.rpc.calling import current_call
+from services.common.rpc.context import Context
 from services.common.rpc.draining import Draining
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.metrics import MethodMetrics, RpcMetrics
@@ -45,7 +46,6 @@ log = structlog.get_logger(__name__)
 
 # Messages' types are the method's own; all that is known here is that they are messages.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Message | None]]
 Decoder: TypeAlias = Callable[[bytes], object]
 

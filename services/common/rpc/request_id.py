@@ -6,15 +6,12 @@ a call without gets one made up. It goes along with whatever is asked of others 
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
-
-import grpc.aio
+from typing import Final
 
 from services.common.process.logs import current_request
+from services.common.rpc.context import Context
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.tracing import spans
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_REQUEST_ID: Final = 128
 """Characters; more are not logged."""

@@ -15,7 +15,7 @@ import structlog
 
 from services.common.certificates.revocation import Revoked, named, revoked
 from services.common.errors import Forbidden
-from services.common.rpc.identity import Context
+from services.common.rpc.context import Context
 from services.common.tls import FollowedFiles, TlsContent
 
 log = structlog.get_logger(__name__)

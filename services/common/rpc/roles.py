@@ -12,12 +12,12 @@ from typing import Any
 from services.common.errors import Forbidden
 from services.common.model.names import NodeName, Tenant
 from services.common.model.own_tenants import not_this_tenant
+from services.common.rpc.context import Context
 from services.common.rpc.identity import (
     NODE_URI,
     TENANT_URI,
     URI,
     Caller,
-    Context,
     Role,
     caller_of,
     not_this_node,
@@ -59,6 +59,15 @@ def bound_to_tenants(method: str, context: Context) -> frozenset[Tenant] | None:
     if caller is None or caller.roles & ROWS[method].roles != {Role.TENANT}:
         return None
     return caller.tenants
+
+
+def seen_tenants(method: str, tenant: str, context: Context) -> frozenset[Tenant] | None:
+    """The tenants whose things a caller of a method sees, who asks for one tenant's or (empty) for
+    everybody's; None: all. Raises Forbidden for another tenant's."""
+    tenants = bound_to_tenants(method, context)
+    if tenants is not None and tenant and tenant not in tenants:
+        raise not_this_tenant(tenant)
+    return tenants
 
 
 def check(row: Row, caller: Caller, request: Any) -> None:

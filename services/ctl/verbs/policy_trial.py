@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,9 @@ from services.common.terminal.plural import count
 from services.ctl.calls.session import Session
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
-from services.policy.explain.trial import Outcome, check_expectations, read_trial
+
+if TYPE_CHECKING:
+    from services.policy.explain.trial import Outcome
 
 EXAMPLES = """
     romana policy test examples/policies/tests.yaml
@@ -50,6 +52,9 @@ async def test(
 
 def outcomes(file: Path) -> list[Outcome]:
     """What becomes of the expectations of a file."""
+    # policy's engine, which takes longer to import than all that other verbs need
+    from services.policy.explain.trial import check_expectations, read_trial  # noqa: PLC0415
+
     try:
         trial = read_trial(_read(file), lambda name: _read(file.parent / name), source=file.name)
         return check_expectations(trial)

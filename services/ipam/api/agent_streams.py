@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import grpc.aio
 from romana.ipam.v1 import sync_routes_pb2 as pb
@@ -15,6 +15,7 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 from services.common.audit.in_force import Reach
 from services.common.errors import RomanaError
 from services.common.etcd.types import Revision
+from services.common.rpc.context import Context
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
 from services.common.rpc.request_id import passed_on
@@ -35,8 +36,6 @@ from services.ipam.store.replica import Replica
 if TYPE_CHECKING:  # it exists for type checkers only
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
 
 class Syncing:
     def __init__(
@@ -47,7 +46,7 @@ class Syncing:
         self._source = Source(replica.identity.epoch)
         self.hub = Hub(self._source, observer)
         self._routes = RouteSource(self._source, replica.routes, route_messages.ENCODING)
-        self._siblings = SiblingReplicas[pb.GetSyncStatusResponse](
+        self._siblings = SiblingReplicas(
             lambda: replica.candidates - {replica.identity.address}, tls, insecure=insecure
         )
         self._there = AgentsThere(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
-import grpc.aio
 from romana.ipam.v1 import ipam_service_pb2_grpc
 
 from services.common.audit.record import Who
@@ -14,8 +12,6 @@ from services.ipam.api.forwarding import Forwarding
 from services.ipam.api.trail import Trail
 from services.ipam.deciding.commands import Command, Result
 from services.ipam.store.replica import Replica
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -20,6 +20,7 @@ from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.errors import RomanaError, Unavailable
 from services.common.rpc.channel import open_channel
+from services.common.rpc.context import Context
 from services.common.rpc.draining import DRAINING
 from services.common.rpc.identity import on_behalf_of
 from services.common.rpc.request_id import passed_on
@@ -31,7 +32,6 @@ from services.ipam.store.replica import Replica
 if TYPE_CHECKING:  # it exists for type checkers only
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Asked = TypeVar("_Asked", bound=Message)
 _Answer = TypeVar("_Answer")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from romana.ipam.v1 import ipam_service_pb2 as pb
 
 from services.common.rpc import calling
+from services.common.rpc.context import Context
 from services.ipam.api import messages_in, messages_out
-from services.ipam.api.deciding_methods import Context, Deciding, DecidingMethods
+from services.ipam.api.deciding_methods import Deciding, DecidingMethods
 from services.ipam.api.handing_over import HandingOver
 from services.ipam.deciding.commands import (
     AbortMove,

@@ -8,9 +8,10 @@ from romana.ipam.v1 import ipam_service_pb2 as pb
 
 from services.common.paging.token import make_token, page_size, read_token
 from services.common.rpc import calling
+from services.common.rpc.context import Context
 from services.common.rpc.roles import bound
 from services.ipam.api import messages_in, messages_out
-from services.ipam.api.deciding_methods import Context, DecidingMethods
+from services.ipam.api.deciding_methods import DecidingMethods
 from services.ipam.api.tenant_limits import METHODS, is_visible, limits
 from services.ipam.deciding.commands import CreateReservation, DeleteReservation
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
-
-import grpc.aio
+from typing import Final
 
 from services.common.errors import AlreadyExists
 from services.common.model.names import NetworkName, Tenant
-from services.common.model.own_tenants import is_network_of, not_this_tenant
-from services.common.rpc.roles import bound_to_tenants
+from services.common.model.own_tenants import is_network_of
+from services.common.rpc.context import Context
+from services.common.rpc.roles import bound_to_tenants, seen_tenants
 from services.ipam.deciding.commands import Result
 from services.ipam.ledger.ledger import Ledger
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 METHODS: Final = "romana.ipam.v1.IpamService/"
 
@@ -24,11 +21,8 @@ def limits(method: str, context: Context) -> frozenset[Tenant] | None:
 
 
 def visible(method: str, tenant: str, context: Context) -> frozenset[Tenant] | None:
-    """What a caller may see who asks for a tenant's, or for everybody's; raises Forbidden."""
-    tenants = limits(method, context)
-    if tenants is not None and tenant and tenant not in tenants:
-        raise not_this_tenant(tenant)
-    return tenants
+    """Of which tenants a caller sees what he lists; see `seen_tenants`."""
+    return seen_tenants(METHODS + method, tenant, context)
 
 
 def is_visible(ledger: Ledger, network: NetworkName, tenants: frozenset[Tenant] | None) -> bool:

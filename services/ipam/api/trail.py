@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeAlias
-
-import grpc.aio
 
 from services.common.process.logs import LogEntry, current_request, write_entries
+from services.common.rpc.context import Context
 from services.common.rpc.identity import caller_text
 from services.ipam.deciding.commands import (
     ActivateMove,
@@ -25,8 +23,6 @@ from services.ipam.deciding.commands import (
     Released,
     Result,
 )
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class AllocationEntry(LogEntry, frozen=True, kw_only=True):

@@ -51,7 +51,7 @@ class DeviceCalls:
         await self._replicas.call(lambda stub: stub.PutDeviceGroup, request)
 
     async def delete(self, name: str) -> None:
-        """Succeeds if there is none; raises WrongState while something leads through it."""
+        """Succeeds if there is none; raises WrongState while something names it."""
         with contextlib.suppress(NotFound):
             await self._replicas.call(
                 lambda stub: stub.DeleteDeviceGroup, pb.DeleteDeviceGroupRequest(name=name)

@@ -22,7 +22,7 @@ from services.common.rpc.replicas import Replicas
 from services.common.rpc.status import error_of_status
 from services.kubernetes.objects.metadata import PREFIX
 from services.kubernetes.objects.namespaces import NAME_LABEL
-from services.kubernetes.objects.policies import VIA, NetworkPolicy
+from services.kubernetes.objects.policies import NetworkPolicy
 from services.kubernetes.wanted.nodes import FOLLOWED, KUBERNETES
 from services.kubernetes.wanted.values import WantedEndpoint, WantedTenant
 
@@ -242,8 +242,9 @@ def _document(policy: NetworkPolicy) -> bytes:
         "name": policy.name,
         "labels": {**dict(policy.labels), FOLLOWED: KUBERNETES},
     }
-    if policy.via is not None:
-        metadata = {"annotations": {f"{PREFIX}{VIA}": policy.via}, **metadata}
+    if policy.devices:
+        annotations = {f"{PREFIX}{key}": text for key, text in policy.devices}
+        metadata = {"annotations": annotations, **metadata}
     if policy.namespace:
         metadata = {"namespace": policy.namespace, **metadata}
     head = json.dumps(

@@ -16,9 +16,9 @@ import structlog
 from services.common.errors import InvalidInput, RomanaError, Unavailable
 from services.kubernetes.calls.topology import Plan, TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer
-from services.kubernetes.cluster.informer import Change, Informer
+from services.kubernetes.cluster.informer import Informer
 from services.kubernetes.cluster.kinds import TOPOLOGIES
-from services.kubernetes.control.dirty import Dirty
+from services.kubernetes.control.object_teller import ObjectTeller
 from services.kubernetes.objects.conditions import Finding, conditions
 from services.kubernetes.objects.topologies import THE_ONE, TopologyResource, TopologyStatus
 
@@ -29,7 +29,7 @@ APPLIED: Final = "Applied"
 NOT_THE_ONE: Final = f"there is one topology: the one that is called {THE_ONE!r}"
 
 
-class TopologyApplier:
+class TopologyApplier(ObjectTeller[TopologyResource]):
     """What has to be applied, and how."""
 
     def __init__(
@@ -40,49 +40,14 @@ class TopologyApplier:
         changed: Callable[[], None],
     ) -> None:
         """`changed` is called when there is something to apply."""
-        self._resources = resources
+        super().__init__(resources, changed)
         self._calls = calls
         self._server = server
-        self._changed = changed
-        self._marked: Dirty[str] = Dirty()
-        self._postponed: set[str] = set()
-        """Refused for what may change: addresses in use."""
-        resources.on_change(self._take)
 
-    def mark_all(self) -> None:
-        """Everything has to be applied anew."""
-        self._marked.mark(self._resources.items)
+    def _asked(self, resource: TopologyResource) -> tuple[str, bytes, bool]:
+        return resource.uid, resource.spec, resource.allow_stranded
 
-    async def mark_strays(self) -> None:
-        """What has no object stays as it is."""
-
-    def mark_postponed(self) -> None:
-        """What was refused is tried again."""
-        self._marked.mark(self._postponed)
-        self._postponed.clear()
-
-    async def tell(self) -> bool:
-        """Applies; whether there is more. What failed is marked again, and raised."""
-        for name in self._marked.take(1):
-            resource = self._resources.items.get(name)
-            try:
-                if resource is not None:
-                    await self._apply(resource)
-            except BaseException:
-                self._marked.mark([name])
-                raise
-        return bool(self._marked)
-
-    def _take(self, changes: Sequence[Change[TopologyResource]]) -> None:
-        for change in changes:
-            before, after = change.before, change.after
-            if after is None:
-                continue
-            if before is None or _asked(before) != _asked(after):
-                self._marked.mark([change.key])
-        self._changed()
-
-    async def _apply(self, resource: TopologyResource) -> None:
+    async def _tell(self, resource: TopologyResource) -> None:
         if resource.name != THE_ONE:
             await self._refuse(resource, "NotTheOne", NOT_THE_ONE)
             return
@@ -147,7 +112,3 @@ def said(error: RomanaError) -> str:
             for one in error.violations
         )
     return error.message
-
-
-def _asked(resource: TopologyResource) -> tuple[str, bytes, bool]:
-    return resource.uid, resource.spec, resource.allow_stranded

@@ -2,7 +2,7 @@
 them.
 
 A group that is refused changes nothing, and its conditions say why, field by field. An object bears
-a finalizer, so that it only goes when its group has: as long as a policy leads through it or
+a finalizer, so that it only goes when its group has: as long as a policy names it or
 another group comes after it, it stays, and says so.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -22,10 +22,10 @@ from services.common.errors import Conflict, InvalidInput, NotFound, RomanaError
 from services.kubernetes.calls.devices import DeviceCalls, GroupState
 from services.kubernetes.cluster.api_server import ApiServer
 from services.kubernetes.cluster.fresh import FreshReads
-from services.kubernetes.cluster.informer import Change, Informer
+from services.kubernetes.cluster.informer import Informer
 from services.kubernetes.cluster.kinds import DEVICE_GROUPS
 from services.kubernetes.control.apply_topology import ACCEPTED, said
-from services.kubernetes.control.dirty import Dirty
+from services.kubernetes.control.object_teller import ObjectTeller
 from services.kubernetes.objects.conditions import Finding, conditions
 from services.kubernetes.objects.device_groups import (
     FINALIZER,
@@ -50,7 +50,7 @@ class _Outcome:
     finding: Finding
 
 
-class DeviceGroups:
+class DeviceGroups(ObjectTeller[DeviceGroupResource]):
     """What has to be put or removed, and how."""
 
     def __init__(
@@ -62,53 +62,21 @@ class DeviceGroups:
         put: Callable[[], None],
     ) -> None:
         """`changed` is called when there is something to tell, `put` when a group was put."""
-        self._resources = resources
+        super().__init__(resources, changed)
         self._calls = calls
         self._server = server
         self._fresh = FreshReads(server)
-        self._changed = changed
         self._put = put
-        self._marked: Dirty[str] = Dirty()
-        self._postponed: set[str] = set()
-        """Refused, for what others may change."""
         self._outcomes: dict[str, _Outcome] = {}
         self._look = asyncio.Event()
-        resources.on_change(self._take)
 
     # Telling.
 
-    def mark_all(self) -> None:
-        """Everything has to be told anew."""
-        self._marked.mark(self._resources.items)
+    def _asked(self, resource: DeviceGroupResource) -> tuple[str, bytes, bool]:
+        return resource.uid, resource.spec, resource.is_ending
 
-    async def mark_strays(self) -> None:
-        """There are none: an object stays until its group is gone."""
-
-    def mark_postponed(self) -> None:
-        """What was refused is tried again."""
-        self._marked.mark(self._postponed)
-        self._postponed.clear()
-
-    async def tell(self) -> bool:
-        """Tells of one; whether there is more. What failed is marked again, and raised."""
-        for name in self._marked.take(1):
-            resource = self._resources.items.get(name)
-            try:
-                if resource is not None:
-                    await self._tell(resource)
-            except BaseException:
-                self._marked.mark([name])
-                raise
-        return bool(self._marked)
-
-    def _take(self, changes: Sequence[Change[DeviceGroupResource]]) -> None:
-        for change in changes:
-            before, after = change.before, change.after
-            if after is None:
-                self._outcomes.pop(change.key, None)
-            elif before is None or _asked(before) != _asked(after):
-                self._marked.mark([change.key])
-        self._changed()
+    def _forget(self, name: str) -> None:
+        self._outcomes.pop(name, None)
 
     async def _tell(self, resource: DeviceGroupResource) -> None:
         try:
@@ -128,7 +96,7 @@ class DeviceGroups:
             self._postponed.add(resource.name)
             self._note(resource, _refusal(resource, error))
         else:
-            self._note(resource, Finding(ACCEPTED, "Valid", "policies may lead through it"))
+            self._note(resource, Finding(ACCEPTED, "Valid", "policies may name it"))
             self._put()
 
     async def _remove(self, resource: DeviceGroupResource) -> None:
@@ -231,7 +199,3 @@ def _up(state: GroupState) -> Finding:
     down = [f"{one.name}: {one.reason or one.state}" for one in state.devices if one.nodes_down]
     message = "; ".join(down) or "too few devices are up"
     return Finding(UP, "TooFew", message, holds=False)
-
-
-def _asked(resource: DeviceGroupResource) -> tuple[str, bytes, bool]:
-    return resource.uid, resource.spec, resource.is_ending

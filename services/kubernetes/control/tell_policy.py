@@ -152,10 +152,10 @@ class PolicyTeller:
         """Whether policy has a policy as the cluster has it, or has refused it."""
         return policy not in self._policies_marked and policy not in self._telling
 
-    def mark_led(self) -> None:
-        """Policies that lead through devices: whether their groups are there may have changed."""
+    def mark_concerned(self) -> None:
+        """Policies that name groups of devices: whether these are there may have changed."""
         policies = self._followed.cluster_policies.items.values()
-        self._policies_marked.mark(one.policy for one in policies if one.via is not None)
+        self._policies_marked.mark(one.policy for one in policies if one.devices)
         self._changed()
 
     def mark_postponed(self) -> None:

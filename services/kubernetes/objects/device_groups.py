@@ -34,7 +34,7 @@ class DeviceGroupStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     """Such as "2 of 3"."""
     devices: tuple[DeviceUse, ...] | None = ()
     policies: tuple[str, ...] | None = ()
-    """With rules that lead through it."""
+    """With rules that name it."""
     observed_generation: int = 0
 
 

@@ -12,8 +12,8 @@ from services.kubernetes.objects.conditions import Condition
 from services.kubernetes.objects.metadata import Metadata, ours
 
 CLUSTER: Final = "ClusterNetworkPolicy"
-VIA: Final = "via"
-"""Annotation: the devices that its rules lead through."""
+DEVICES: Final = ("via", "mirror")
+"""Annotations about devices: those that rules lead through, and those that get copies."""
 
 
 class PolicyStatusObject(msgspec.Struct, frozen=True):
@@ -40,8 +40,8 @@ class NetworkPolicy:
     labels: tuple[tuple[str, str], ...]
     spec: bytes
     """JSON."""
-    via: str | None = None
-    """What its annotation says."""
+    devices: tuple[tuple[str, str], ...] = ()
+    """What its annotations about them say."""
     generation: int = 0
     conditions: tuple[Condition, ...] = ()
 
@@ -71,13 +71,14 @@ class NetworkPolicy:
 def network_policy_of(item: NetworkPolicyObject) -> NetworkPolicy:
     """Takes what is needed."""
     metadata = item.metadata
+    annotations = ours(metadata.annotations)
     return NetworkPolicy(
         namespace=metadata.namespace,
         name=metadata.name,
         uid=metadata.uid,
         labels=tuple(sorted((metadata.labels or {}).items())),
         spec=bytes(item.spec),
-        via=ours(metadata.annotations).get(VIA),
+        devices=tuple((key, annotations[key]) for key in DEVICES if key in annotations),
         generation=metadata.generation,
         conditions=item.status.conditions or (),
     )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
-
-import grpc.aio
 
 from services.common.etcd.types import Revision
 from services.common.model.names import NodeName
 from services.common.model.rules import PolicyName, RuleSet
 from services.common.process.gc_tuning import freeze_heap
+from services.common.rpc.context import Context
 from services.common.rpc.draining import Draining
 from services.common.rpc.identity import check_node
 from services.common.sync.hub import Hub, HubObserver
@@ -22,8 +20,6 @@ from services.common.sync.stream_server import serve
 from services.policy.agents import messages
 from services.policy.engine.resources import node_topic
 from services.policy.store.store import PolicyStore
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Syncing:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
-import grpc.aio
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import policy_service_pb2_grpc
 
@@ -12,13 +9,12 @@ from services.common.errors import InvalidInput
 from services.common.model.devices import DeviceGroupName, DeviceName
 from services.common.model.names import NodeName, subject_name
 from services.common.paging.pages import filled
+from services.common.rpc.context import Context
 from services.common.rpc.identity import check_node
 from services.policy.api import device_messages
 from services.policy.store.apply import How
 from services.policy.store.device_changes import DeviceChanges, group_not_found
 from services.policy.store.store import PolicyStore
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class DeviceMethods(policy_service_pb2_grpc.PolicyServiceServicer):

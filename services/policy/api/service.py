@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import grpc.aio
 from google.rpc import status_pb2
 from romana.policy.v1 import policy_pb2, sync_rules_pb2
 from romana.policy.v1 import policy_service_pb2 as api
@@ -18,11 +17,13 @@ from services.common.model.rules import MAX_PORT, Direction, PolicyName
 from services.common.paging.pages import filled
 from services.common.process.version import version
 from services.common.rpc import enums
+from services.common.rpc.context import Context
 from services.common.rpc.fitting import cut, statuses_that_fit
 from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ITEMS
 from services.common.store.unreadable import STATUS_MOST, named
+from services.policy.agents.kernel_asking import KernelAsking, node_not_found
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
@@ -38,7 +39,6 @@ from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.store import PolicyStore
 
 # Every method has messages of its own; none is looked at through the context.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _KINDS: Final = {
     Kind.CREATED: api.CHANGE_KIND_CREATED,
@@ -58,6 +58,7 @@ class Parts:
     devices: DeviceChanges
     syncing: Syncing
     realization: Realizing
+    kernel: KernelAsking
     encoder: StatusEncoder
 
 
@@ -71,6 +72,7 @@ class PolicyService(DeviceMethods):
         self._devices = parts.devices
         self._syncing = parts.syncing
         self._realization = parts.realization
+        self._kernel = parts.kernel
         self._encoder = parts.encoder
 
     # Policies.
@@ -275,11 +277,7 @@ class PolicyService(DeviceMethods):
         await self._syncing.confirm()
         told = self._syncing.told(NodeName(request.node))
         if told is None:
-            raise NotFound(
-                f"node {request.node!r} is not registered",
-                reason="NODE_NOT_FOUND",
-                metadata={"field": "node", "node": request.node},
-            )
+            raise node_not_found(request.node)
         names = sorted(told)
         resources, token = filled(
             names,
@@ -289,6 +287,12 @@ class PolicyService(DeviceMethods):
             in_order=True,
         )
         return api.GetNodeRulesResponse(resources=resources, next_page_token=token)
+
+    async def GetKernelRules(
+        self, request: api.GetKernelRulesRequest, context: Context
+    ) -> api.GetKernelRulesResponse:
+        self._store.check_in_sync()
+        return await self._kernel.answer(request)
 
     async def GetRealization(
         self, request: api.GetRealizationRequest, context: Context

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
-
-import grpc.aio
+from typing import Final
 
 from services.common.errors import NotFound
 from services.common.model.names import Tenant
-from services.common.model.own_tenants import not_this_tenant, of_another_tenant
-from services.common.rpc.roles import bound_to_tenants
+from services.common.model.own_tenants import of_another_tenant
+from services.common.rpc.context import Context
+from services.common.rpc.roles import bound_to_tenants, seen_tenants
 from services.policy.engine.engine import Engine
 from services.policy.explain.explain import Connection, Party
 from services.policy.model import Endpoint
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _METHODS: Final = "romana.policy.v1.PolicyService/"
 
@@ -25,11 +22,8 @@ def limits(method: str, context: Context) -> frozenset[Tenant] | None:
 
 
 def visible(method: str, tenant: str, context: Context) -> frozenset[Tenant] | None:
-    """What a caller may see who asks for a tenant's, or for everybody's; raises Forbidden."""
-    tenants = limits(method, context)
-    if tenants is not None and tenant and tenant not in tenants:
-        raise not_this_tenant(tenant)
-    return tenants
+    """Of which tenants a caller sees what he lists; see `seen_tenants`."""
+    return seen_tenants(_METHODS + method, tenant, context)
 
 
 def check_connection(engine: Engine, connection: Connection, tenants: frozenset[Tenant]) -> None:

@@ -13,6 +13,7 @@ from services.common.errors import Forbidden
 from services.common.model.names import Tenant
 from services.common.model.own_tenants import REASON, not_this_tenant, of_another_tenant
 from services.common.model.rules import Tier
+from services.policy.checks.devices import groups_of
 from services.policy.model import Endpoint, EndpointSelector, Policy, Target, TenantRecord
 
 
@@ -37,11 +38,11 @@ def check_policy(policy: Policy, tenants: frozenset[Tenant]) -> None:
                 REASON,
                 metadata={"field": f"targets[{number}]", "policy": policy.name},
             )
-    if any(rule.via for rules in policy.rules.values() for rule in rules):
+    for at, _, _ in groups_of(policy):
         raise Forbidden(
-            f"{name} leads through security devices ('via'): that is for operators of the whole "
-            "cluster",
+            f"{name}: {at} names a group of devices: that is for operators of the whole cluster",
             REASON,
+            metadata={"field": at, "policy": policy.name},
         )
 
 

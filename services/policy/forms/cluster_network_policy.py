@@ -21,8 +21,8 @@ among the warnings. Where the policy applies has to be understood: otherwise it 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.common.document.fields import Fields, Findings
@@ -31,7 +31,7 @@ from services.common.document.values import parse_prefix
 from services.common.errors import Violation
 from services.common.model.rules import Action, CidrBlock, Direction, PortMatch, Protocol, Tier
 from services.policy.checks.policies import check_rule
-from services.policy.forms.led import Led, read_led
+from services.policy.forms.device_annotations import DeviceAnnotations
 from services.policy.forms.reading import KUBERNETES, Read, label_selector
 from services.policy.model import (
     Anything,
@@ -68,7 +68,9 @@ class Spec:
     """What was not understood of rules, by the document's paths."""
 
 
-def read_spec(fields: Fields, findings: Findings, places: dict[str, str], led: Led) -> Spec:
+def read_spec(
+    fields: Fields, findings: Findings, places: dict[str, str], devices: DeviceAnnotations
+) -> Spec:
     """Reads it; what is wrong beside the rules is added to `findings`."""
     tier, priority = fields.text("tier"), fields.number("priority")
     if tier not in _TIERS:
@@ -85,29 +87,29 @@ def read_spec(fields: Fields, findings: Findings, places: dict[str, str], led: L
     )
     subject.end()
     for direction in Direction:
-        rules = tuple(_rules(fields, direction, spec, findings, led))
+        rules = tuple(_rules(fields, direction, spec, findings, devices))
         if fields.has(direction):
             spec.rules[direction] = rules
-    if led.problem:
-        spec.warnings.append(Violation(led.at, f"{led.problem}: no Accept matches anything"))
+    spec.warnings += devices.problems
     if not spec.rules:
         spec.rules[Direction.INGRESS] = ()  # without effect, as it is meant
     fields.end()
     return spec
 
 
-def led_by(annotation: str | None, at: str, fields: Fields, groups: Container[str] | None) -> Led:
-    """What an annotation says of the rules of a spec; None: there is none."""
-    if annotation is None:
-        return Led()
+def accepting(fields: Fields) -> set[str]:
+    """Names of a spec's rules with Accept."""
     items = [item for direction in Direction for item in fields.each(direction)]
     rules = [Fields(item, place, Findings()) for item, place in items]
-    accepted = {one.text("name") for one in rules if one.text("action") == "Accept"}
-    return read_led(annotation, at, accepted, groups)
+    return {one.text("name") for one in rules if one.text("action") == "Accept"}
 
 
 def _rules(
-    parent: Fields, direction: Direction, spec: Spec, findings: Findings, led: Led
+    parent: Fields,
+    direction: Direction,
+    spec: Spec,
+    findings: Findings,
+    devices: DeviceAnnotations,
 ) -> Iterator[Rule]:
     number = 0
     for item, at in parent.each(direction):
@@ -131,14 +133,14 @@ def _rules(
                 continue
             rule = Rule(Action.DENY)
         if word == "Accept":
-            refusal = led.refusal(name)
-            if refusal:
-                if not led.problem:  # which is said once
-                    problem = f"{refusal}: rule {name or at} matches nothing"
-                    spec.warnings.append(Violation(led.at, problem))
+            if devices.problems:
                 continue
-            rule = replace(rule, via=led.group_of(name))
-            places[f"{api}.via"] = led.at
+            refusals = devices.refusals(name, at)
+            spec.warnings += refusals
+            if refusals:
+                continue
+            rule = devices.concern(rule, name)
+            places |= devices.places(api)
         spec.places.update(places)
         number += 1
         yield rule

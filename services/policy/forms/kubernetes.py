@@ -29,8 +29,8 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
-from services.policy.forms.cluster_network_policy import led_by, read_spec
-from services.policy.forms.led import VIA
+from services.policy.forms.cluster_network_policy import accepting, read_spec
+from services.policy.forms.device_annotations import annotations_there, read_annotations
 from services.policy.forms.reading import KUBERNETES, Read, label_selector
 from services.policy.forms.reading import block as read_block
 from services.policy.model import (
@@ -169,7 +169,6 @@ class _Reader:
     def _cluster_policy(self, tree: Tree, fields: Fields) -> None:
         metadata = fields.part("metadata")
         name, labels = metadata.text("name"), metadata.mapping("labels")
-        via = metadata.mapping("annotations").get(VIA)
         metadata.ignore(*_METADATA)
         metadata.end()
         fields.ignore("status")
@@ -179,8 +178,8 @@ class _Reader:
         places = {"name": metadata.path("name"), "labels": metadata.path("labels")}
         places |= {one: fields.path(f"spec.{one}") for one in ("tier", "priority")}
         inside = fields.part("spec")
-        led = led_by(via, metadata.key_path("annotations", VIA), inside, self._groups)
-        spec = read_spec(inside, self._findings, places, led)
+        devices = read_annotations(metadata, accepting(inside), self._groups)
+        spec = read_spec(inside, self._findings, places, devices)
         policy = Policy(
             name=PolicyName(f"{CLUSTER}/{name}"),
             tier=spec.tier,
@@ -237,10 +236,10 @@ class _Reader:
         name = metadata.text("name")
         namespace = metadata.text("namespace") or self._namespace
         labels = metadata.mapping("labels")
-        warnings: tuple[Violation, ...] = ()
-        if VIA in metadata.mapping("annotations"):
-            place = metadata.key_path("annotations", VIA)
-            warnings = (Violation(place, "is for ClusterNetworkPolicies: it leads nothing"),)
+        warnings = tuple(
+            Violation(place, "is for ClusterNetworkPolicies: it has no effect here")
+            for _, place, _ in annotations_there(metadata)
+        )
         metadata.ignore(*_METADATA)
         metadata.end()
         fields.ignore("status")

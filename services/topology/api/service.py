@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
-import grpc.aio
-from google.protobuf.message import Message
 from romana.topology.v1 import node_pb2, topology_pb2, topology_service_pb2_grpc
 from romana.topology.v1 import topology_service_pb2 as api
 
@@ -17,6 +15,7 @@ from services.common.model.names import NodeName, Tenant
 from services.common.model.node import Node
 from services.common.paging.pages import filled
 from services.common.process.version import version
+from services.common.rpc.context import Context
 from services.common.rpc.draining import Draining
 from services.common.rpc.fitting import chunks, cut
 from services.common.rpc.roles import bound
@@ -47,7 +46,6 @@ _LARGE_BYTES = 20_000
 """From which on a topology is read beside the event loop."""
 
 # Every method has messages of its own; none is looked at through the context.
-Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,21 @@ async def test_what_is_not_understood_is_an_event_and_so_is_what_is_refused() ->
         ]
 
 
+async def test_policies_that_name_devices_are_told_again_when_groups_change() -> None:
+    fake = FakeApiServer()
+    for name in ("via", "mirror", "network"):
+        fake.put(f"{CLUSTER}/{name}", metadata={"annotations": {f"romana.io/{name}": "x"}}, spec={})
+    async with world(fake) as there:
+        await there.tell()
+        there.policy.known.clear()
+        there.teller.mark_concerned()
+        await there.tell()
+        assert set(there.policy.known) == {
+            "ClusterNetworkPolicy/via",
+            "ClusterNetworkPolicy/mirror",
+        }
+
+
 async def test_a_condition_says_on_how_many_nodes_a_policy_is_in_force() -> None:
     fake = FakeApiServer()
     async with world(fake) as there:

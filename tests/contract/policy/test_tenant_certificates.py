@@ -273,12 +273,13 @@ async def test_pruning_removes_only_a_teams_own(cluster: Cluster) -> None:
     ]
 
 
-async def test_devices_are_not_a_teams_to_use(cluster: Cluster) -> None:
+@pytest.mark.parametrize("field", ["via", "mirror"])
+async def test_devices_are_not_a_teams_to_use(cluster: Cluster, field: str) -> None:
     group = device_pb2.DeviceGroup(name="fw")
-    steered = policy("own", of_tenant("qa"), of_tenant("test"))
-    steered.ingress[0].via = group.name
+    concerned = policy("own", of_tenant("qa"), of_tenant("test"))
+    setattr(concerned.ingress[0], field, group.name)
     assert (
-        await reason(cluster.team.CreatePolicy(api.CreatePolicyRequest(policy=steered))) == TENANT
+        await reason(cluster.team.CreatePolicy(api.CreatePolicyRequest(policy=concerned))) == TENANT
     )
     put = api.PutDeviceGroupRequest(group=group)
     assert await reason(cluster.team.PutDeviceGroup(put)) == "NOT_OPERATOR"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from ipaddress import ip_address
+from pathlib import Path
 
 import grpc.aio
 import pytest
@@ -18,6 +19,7 @@ from services.common.rpc.status import error_of
 from tests.conftest import Store
 from tests.contract.topology.replicas import Replica
 
+EXAMPLE = (Path(__file__).parents[3] / "examples" / "datacenter.yaml").read_text()
 RACKS = """
 networks: [{name: n, cidr: 10.0.0.0/16}]
 topologies: [{networks: [n], groups: [%s]}]

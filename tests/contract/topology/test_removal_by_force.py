@@ -9,14 +9,7 @@ from services.common.errors import RomanaError
 from services.common.etcd.types import Delete, Outcome
 from services.common.model.names import NodeName
 from tests.conftest import Store
-from tests.contract.topology.asking import (
-    allocate,
-    apply,
-    failing,
-    ipam_is_there,
-    racks,
-    register,
-)
+from tests.contract.topology.asking import allocate, apply, failing, ipam_is_there, racks, register
 from tests.contract.topology.replicas import Replica
 
 X = NodeName("x")

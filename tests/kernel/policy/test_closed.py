@@ -7,7 +7,6 @@ import contextlib
 import ipaddress
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -17,55 +16,13 @@ from services.agent.kernel.nftables.table import Element, Shape
 from services.agent.rules import render
 from services.agent.rules.ending import Ending
 from services.common.model.network import Address
-from services.common.model.rules import (
-    Direction,
-    GroupId,
-    PortMatch,
-    Protocol,
-    RuleSet,
-)
+from services.common.model.rules import Direction, GroupId, PortMatch, Protocol, RuleSet
+from tests.kernel.policy.enforcing import Agent, Connection, remove_table, until
 from tests.kernel.policy.rules import allow, rules
 from tests.kernel.policy.site import Host, Site, pages
-from tests.kernel.policy.test_enforce import Agent, Connection, _remove, until
-from tests.support.netns import Namespaces, missing
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 PORT = 7777
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Site]:
-    lack = missing()
-    if lack:
-        pytest.skip(f"needs {lack}")
-    with Namespaces() as made:
-        site = Site(made, 3)
-        yield site
-        site.close()
-
-
-@pytest.fixture
-async def agent(shared: Site) -> AsyncIterator[Agent]:
-    made = Agent(shared)
-    made.put(*shared.hosts)
-    for host in shared.hosts:
-        made.give(host)
-    made.start()
-    await made.settle()
-    yield made
-    await made.stop()
-    shared.node.call(_remove)
-
-
-@pytest.fixture
-def connection(agent: Agent) -> Iterator[Connection]:
-    """From the first endpoint to the second."""
-    first, second = agent.site.hosts[:2]
-    made = Connection(first, second, PORT)
-    assert made.passes(made.near, made.far)
-    assert made.passes(made.far, made.near)
-    yield made
-    made.close()
 
 
 CLOSED = rules("closed")
@@ -233,7 +190,7 @@ async def test_datagrams_of_the_other_side_begin_it_not_anew_as_long_as_they_com
     finally:
         made.close()
         await agent.stop()
-        shared.node.call(_remove)
+        shared.node.call(remove_table)
 
 
 FLOOD = range(10_000, 13_000)

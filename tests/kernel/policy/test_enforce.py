@@ -1,250 +1,38 @@
-"""What the agent's part does with the table over time, on a real kernel."""
+"""What the agent's part does with rules over time, on a real kernel."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from pathlib import Path
+from ipaddress import ip_network
 
 import pytest
 
 from services.agent.kernel.codec import ACK, attribute, message
 from services.agent.kernel.nftables import table_names
-from services.agent.kernel.nftables.driver import Nft
-from services.agent.model import EndpointAddress, LocalEndpoint
-from services.agent.rules.ending import Ending
-from services.agent.rules.enforce import Enforcement
-from services.agent.rules.firewall import Firewall
-from services.agent.rules.off import Off
 from services.agent.rules.render_rules import Logging
-from services.agent.rules.resources import NetworkRules, Resource
-from services.agent.rules.spool import RuleSpool
+from services.agent.rules.resources import NetworkRules
 from services.common.errors import WrongState
 from services.common.model.failsafe import Failsafe, parse_ports
-from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.rules import (
     Action,
     CompiledRule,
     Direction,
     EndpointRules,
-    GroupId,
     NodeRules,
     PolicyName,
     PortMatch,
     Protocol,
-    RuleSet,
     Tier,
 )
+from tests.kernel.policy.enforcing import Agent, remove_table, until
 from tests.kernel.policy.rules import allow, rules
-from tests.kernel.policy.site import Host, Site, addresses, identity, pages, profile
-from tests.support.ipam_process import poll
-from tests.support.netns import Namespaces, enter, missing
+from tests.kernel.policy.site import Host, Site, addresses, identity, profile
 
+HOSTS = 2
 TCP, UDP = Protocol.TCP, Protocol.UDP
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Site]:
-    lack = missing()
-    if lack:
-        pytest.skip(f"needs {lack}")
-    with Namespaces() as made:
-        site = Site(made, 2)
-        yield site
-        site.close()
-
-
-class Agent:
-    """The part of an agent that enforces, on a site."""
-
-    def __init__(
-        self, site: Site, failsafe: Failsafe | None = None, logging: Logging | None = None
-    ) -> None:
-        self.site = site
-        self.firewall = Firewall(enter=lambda: enter(site.node.path))
-        self.enforcement = Enforcement(
-            self.firewall,
-            Ending(self.firewall, enter=lambda: enter(site.node.path)),
-            failsafe or Failsafe(),
-            logging,
-            quick=0.3,
-            check=0.3,
-        )
-        self.task: asyncio.Task[None] | None = None
-
-    def put(self, *hosts: Host) -> None:
-        for host in hosts:
-            endpoint = LocalEndpoint(
-                host.name,
-                Tenant("t"),
-                Segment(""),
-                host.interface,
-                tuple(EndpointAddress(one, NetworkName("net")) for one in host.addresses),
-            )
-            self.enforcement.put(host.name, endpoint)
-
-    def take(self, *resources: Resource, removed: tuple[str, ...] = ()) -> None:
-        found: Mapping[str, Resource] = {identity(one): one for one in resources}
-        self.enforcement.update(found, removed, whole=True)
-
-    def give(self, host: Host, *sets: RuleSet) -> None:
-        ordered = sorted(sets, key=lambda one: one.order)
-        self.take(*sets, EndpointRules(host.name, host.addresses, profile(ordered)))
-
-    def start(self) -> None:
-        self.task = asyncio.create_task(self.enforcement.run())
-
-    async def settle(self) -> None:
-        async with asyncio.timeout(10):
-            await self.enforcement.reached()
-
-    async def stop(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.task
-            self.task = None
-
-
-@pytest.fixture
-async def agent(shared: Site) -> AsyncIterator[Agent]:
-    """One with both endpoints open to everything."""
-    made = Agent(shared)
-    made.put(*shared.hosts)
-    made.take(*(EndpointRules(one.name, one.addresses, profile([])) for one in shared.hosts))
-    made.start()
-    await made.settle()
-    yield made
-    await made.stop()
-    shared.node.call(_remove)
-
-
-def _remove() -> None:
-    nft = Nft()
-    nft.remove()
-    nft.close()
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    try:
-        await poll(holds, 10)
-    except TimeoutError:
-        raise AssertionError(what) from None
-
-
-class Connection:
-    """A real TCP connection from one host to another."""
-
-    def __init__(self, source: Host, target: Host, port: int) -> None:
-        self.ear = target.home.call(lambda: socket.create_server((str(target.addresses[0]), port)))
-        self.near = source.home.call(
-            lambda: socket.create_connection((str(target.addresses[0]), port), 5)
-        )
-        self.far, _ = self.ear.accept()
-        for one in (self.near, self.far):
-            one.settimeout(0.3)
-
-    def passes(self, sender: socket.socket, receiver: socket.socket) -> bool:
-        sender.sendall(b"x")
-        try:
-            return bool(receiver.recv(16))
-        except TimeoutError:
-            return False
-
-    def close(self) -> None:
-        for one in (self.near, self.far, self.ear):
-            one.close()
-
-
-@pytest.fixture
-def connection(agent: Agent) -> Iterator[Connection]:
-    a, b = agent.site.hosts
-    made = Connection(a, b, 7777)
-    yield made
-    made.close()
-
-
-async def test_what_is_established_and_forbidden_is_cut(
-    agent: Agent, connection: Connection
-) -> None:
-    assert connection.passes(connection.near, connection.far)
-    agent.give(agent.site.hosts[1], rules("none"))
-    await agent.settle()
-    assert not connection.passes(connection.near, connection.far)
-
-
-async def test_the_other_side_does_not_begin_a_cut_connection_anew(
-    agent: Agent, connection: Connection
-) -> None:
-    agent.give(agent.site.hosts[1], rules("none"))  # which may send to whom it likes
-    await agent.settle()
-    assert not connection.passes(connection.far, connection.near)
-    assert not connection.passes(connection.near, connection.far)
-
-
-async def test_what_stays_allowed_is_not_cut(agent: Agent, connection: Connection) -> None:
-    agent.give(agent.site.hosts[1], rules("some", allow(PortMatch(TCP, 7777, 7777))))
-    await agent.settle()
-    assert connection.passes(connection.near, connection.far)
-    assert connection.passes(connection.far, connection.near)
-
-
-async def test_what_was_cut_goes_on_when_it_is_allowed_again(
-    agent: Agent, connection: Connection
-) -> None:
-    b = agent.site.hosts[1]
-    agent.give(b, rules("none"))
-    await agent.settle()
-    connection.near.sendall(b"x")
-    agent.give(b)
-    await agent.settle()
-    connection.near.settimeout(5)
-    connection.far.settimeout(5)
-    assert connection.far.recv(1) == b"x"
-
-
-async def test_a_member_that_leaves_a_group_is_cut(agent: Agent) -> None:
-    a, b = agent.site.hosts
-    agent.take(*pages("friends", a.addresses))
-    agent.give(b, rules("friends", allow(groups=(GroupId("friends"),))))
-    await agent.settle()
-    connection = Connection(a, b, 7778)
-    try:
-        assert connection.passes(connection.near, connection.far)
-        agent.take(removed=tuple(identity(page) for page in pages("friends", a.addresses)))
-        await agent.settle()
-        assert not connection.passes(connection.near, connection.far)
-    finally:
-        connection.close()
-
-
-async def test_connections_of_an_address_end_with_its_endpoint(
-    agent: Agent, connection: Connection
-) -> None:
-    b = agent.site.hosts[1]
-    agent.enforcement.put(b.name, None)
-    await agent.settle()
-    assert "7777" not in _connections(agent.site)
-
-
-def _connections(site: Site) -> str:
-    """All connections to b, as text: by the driver, for want of a command."""
-
-    def read() -> str:
-        from services.agent.kernel.conntrack import Conntrack
-
-        conntrack = Conntrack()
-        found = list(conntrack.find({site.hosts[1].addresses[0]}))
-        conntrack.close()
-        return " ".join(str(one.opening.port) for one in found)
-
-    return site.node.call(read)
 
 
 async def test_an_endpoint_that_left_stays_closed_until_its_interface_is_gone(
@@ -257,65 +45,6 @@ async def test_an_endpoint_that_left_stays_closed_until_its_interface_is_gone(
     agent.enforcement.forget(a.name)
     await agent.settle()
     assert agent.site.arrives(a, b, UDP, 53)  # somebody else's interface now
-
-
-async def test_flushing_all_rules_leaves_ours(agent: Agent) -> None:
-    a, b = agent.site.hosts
-    agent.give(b, rules("none"))
-    await agent.settle()
-    agent.site.node.run("nft flush ruleset")
-    assert not agent.site.arrives(a, b, TCP, 80)
-
-
-async def test_nobody_else_changes_the_table(agent: Agent) -> None:
-    for command in ("flush table", "delete table", "flush chain", "add chain"):
-        chain = " forward" if "chain" in command else ""
-        assert not agent.site.node.succeeds(f"nft {command} inet romana{chain}")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "delete table inet romana",
-        "flush table inet romana",
-        "flush set inet romana interfaces",
-        "insert rule inet romana forward accept",
-        "flush map inet romana to4",
-    ],
-)
-async def test_a_table_that_anybody_may_change_is_put_right(
-    shared: Site, damage: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # as with a kernel before 6.9, which knows no owners that persist
-    monkeypatch.setattr(Nft, "_takes", lambda *_: False)
-    agent = Agent(shared)
-    a, b = shared.hosts
-    agent.put(a, b)
-    agent.give(a)
-    agent.give(b, rules("none"))
-    agent.start()
-    try:
-        await agent.settle()
-        before = shared.node.run("nft -s list table inet romana")
-        shared.node.run(f"nft {damage}")
-
-        def repaired() -> bool:
-            listed = shared.node.run("nft -s list table inet romana", check=False)
-            return sorted(listed.split("\n")) == sorted(before.split("\n"))
-
-        await until(repaired, "the table was not put right")
-        assert not shared.arrives(a, b, TCP, 80)
-    finally:
-        await agent.stop()
-        shared.node.call(_remove)
-
-
-async def test_the_table_stays_when_the_agent_ends(agent: Agent) -> None:
-    a, b = agent.site.hosts
-    agent.give(b, rules("none"))
-    await agent.settle()
-    await agent.stop()
-    assert not agent.site.arrives(a, b, TCP, 80)
 
 
 async def test_an_agent_without_rules_leaves_the_table_as_it_is(agent: Agent) -> None:
@@ -409,29 +138,6 @@ async def test_a_defect_is_shown_and_what_is_asked_for_is_done_after_it(
     assert not agent.site.arrives(a, b, TCP, 80)
 
 
-async def test_an_agent_that_shall_enforce_nothing_removes_the_table(
-    agent: Agent, tmp_path: Path
-) -> None:
-    a, b = agent.site.hosts
-    agent.give(b, rules("none"))
-    await agent.settle()
-    assert not agent.site.arrives(a, b, TCP, 80)
-    (tmp_path / "rules.bin").write_bytes(b"old")
-    path = agent.site.node.path
-    off = Off(Firewall(enter=lambda: enter(path)), RuleSpool(tmp_path).forget)
-    task = asyncio.create_task(off.run())
-    try:
-        await until(lambda: "belongs to another process" in off.reasons[0], "nothing is said of it")
-        await agent.stop()
-        await until(lambda: not off.reasons, "the table is still there")
-        assert not agent.site.node.succeeds("nft list table inet romana")
-        assert agent.site.arrives(a, b, TCP, 80)
-        assert not (tmp_path / "rules.bin").exists()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def test_a_restart_changes_nothing(agent: Agent) -> None:
     a, b = agent.site.hosts
     one = rules("some", allow(PortMatch(TCP, 80, 80)))
@@ -468,7 +174,7 @@ async def test_new_endpoints_without_any_rules_known_are_closed(shared: Site) ->
         assert not shared.arrives(a, b, TCP, 80)
     finally:
         await agent.stop()
-        shared.node.call(_remove)
+        shared.node.call(remove_table)
 
 
 async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
@@ -491,69 +197,6 @@ async def test_what_the_kernel_refuses_leaves_the_rules_as_they_were(
     monkeypatch.undo()
     await until(lambda: agent.enforcement.ready, "it did not recover")
     assert agent.site.arrives(a, b, TCP, 80)
-
-
-async def test_the_table_of_another_process_is_told_and_kept(shared: Site) -> None:
-    def take() -> Nft:
-        from services.agent.kernel.nftables.table import Changes
-
-        made = Nft()
-        made.apply(Changes(counters={"other"}))
-        return made
-
-    other = shared.node.call(take)
-    agent = Agent(shared)
-    agent.take()
-    agent.start()
-    try:
-        await until(lambda: bool(agent.enforcement.error), "nothing is said of it")
-        assert "belongs to another process" in agent.enforcement.reasons[0]
-        other.close()
-        await until(lambda: agent.enforcement.ready, "it was not taken over")
-    finally:
-        await agent.stop()
-        shared.node.call(_remove)
-
-
-async def test_tables_of_others_are_the_same_afterwards(shared: Site) -> None:
-    shared.node.run(
-        "nft -f -",
-        stdin="""
-        table inet foreign {
-            set many { type ipv4_addr; flags interval; elements = { 192.0.2.0/24, 198.51.100.7 } }
-            chain forward { type filter hook forward priority 5; ip saddr @many counter drop; }
-        }
-        table ip nat {
-            chain post { type nat hook postrouting priority 90; }
-        }
-        """,
-    )
-    shared.node.run("iptables-nft -A FORWARD -s 203.0.113.9 -j DROP", check=False)
-    before = _foreign(shared)
-    assert "foreign" in before
-    agent = Agent(shared)
-    agent.put(*shared.hosts)
-    agent.give(shared.hosts[0], rules("none"))
-    agent.take(NetworkRules(NetworkName("net"), _network("10.1.0.0/24"), masquerade=True))
-    agent.start()
-    await agent.settle()
-    assert _foreign(shared) == before
-    await agent.stop()
-    shared.node.call(_remove)
-    assert shared.node.run("nft list ruleset") == before
-    shared.node.run("nft flush ruleset")
-
-
-def _foreign(site: Site) -> str:
-    whole = site.node.run("nft list ruleset")
-    ours = site.node.run("nft list table inet romana", check=False)
-    return whole.replace(ours, "")
-
-
-def _network(text: str):  # type: ignore[no-untyped-def]
-    import ipaddress
-
-    return ipaddress.ip_network(text)
 
 
 async def test_a_policy_on_the_node_protects_it_and_opens_no_endpoint(shared: Site) -> None:
@@ -595,7 +238,7 @@ async def test_a_policy_on_the_node_protects_it_and_opens_no_endpoint(shared: Si
         for server in servers:
             server.close()
         await agent.stop()
-        shared.node.call(_remove)
+        shared.node.call(remove_table)
 
 
 async def test_what_leaves_all_networks_has_the_address_of_the_node(shared: Site) -> None:
@@ -604,7 +247,7 @@ async def test_what_leaves_all_networks_has_the_address_of_the_node(shared: Site
     agent.put(a, b)
     agent.give(a)
     agent.give(b)
-    agent.take(NetworkRules(NetworkName("net"), _network("10.1.0.0/25"), masquerade=True))
+    agent.take(NetworkRules(NetworkName("net"), ip_network("10.1.0.0/25"), masquerade=True))
     agent.start()
     try:
         await agent.settle()
@@ -612,7 +255,7 @@ async def test_what_leaves_all_networks_has_the_address_of_the_node(shared: Site
         assert _source(a, b) == str(addresses(1)[0])
     finally:
         await agent.stop()
-        shared.node.call(_remove)
+        shared.node.call(remove_table)
 
 
 def _source(source: Host, target: Host) -> str:
@@ -656,7 +299,7 @@ async def test_denied_packets_are_logged_with_the_name_of_the_policy(shared: Sit
     finally:
         log.close()
         await agent.stop()
-        shared.node.call(_remove)
+        shared.node.call(remove_table)
 
 
 def _log(group: int) -> socket.socket:

@@ -18,7 +18,8 @@ from romana.policy.v1 import policy_service_pb2
 from romana.topology.v1 import node_pb2, topology_service_pb2
 
 from services.common.errors import Forbidden
-from services.common.rpc.identity import Context, Role
+from services.common.rpc.context import Context
+from services.common.rpc.identity import Role
 from services.common.rpc.revoked import RevokedCertificates
 from services.common.rpc.role_table import ROWS, as_markdown
 from services.common.rpc.roles import bound, bound_to_tenants, guarded

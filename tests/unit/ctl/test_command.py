@@ -64,6 +64,10 @@ def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -
         (["status", "--tls-ca", "x"], "go together"),
         (["status", "--topology-address", "host:1"], "is not on this machine"),
         (["status", "--ipam-address", "nonsense"], "host:port"),
+        (["status", "-o", "xml"], "'xml' is not one of table, wide, name"),
+        (["status", "--timeout", "soon"], "'--timeout'"),
+        (["address", "list", "--limit", "1.5"], "'--limit'"),
+        (["status", "--timeout", "0"], "greater than or equal to 0.01"),
     ],
 )
 def test_wrong_use_ends_with_2(
@@ -112,6 +116,39 @@ def test_a_nouns_module_is_loaded_only_when_used() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["node", "list"],
+        ["node", "list", "--label", "rack=1", "--label", "x=y", "-o", "json"],
+        ["node", "show", "n1"],
+        ["address", "list"],
+        ["address", "allocate", "web-1", "--node", "n1", "--tenant", "shop"],
+        ["policy", "list", "-o", "name"],
+        ["tenant", "list"],
+        ["status"],
+    ],
+    ids=" ".join,
+)
+def test_a_short_command_imports_neither_pydantic_nor_a_service(arguments: list[str]) -> None:
+    nowhere = [
+        *("--topology-address", "127.0.0.1:1", "--ipam-address", "127.0.0.1:1"),
+        *("--policy-address", "127.0.0.1:1", "--timeout", "0.1"),
+    ]
+    program = (
+        "import sys\n"
+        "from services.ctl.main import run\n"
+        "try:\n"
+        f"    run({[*arguments, *nowhere]!r})\n"
+        "except SystemExit:\n"
+        "    print(sorted({'pydantic', 'services.policy', 'yaml'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_all_nouns_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

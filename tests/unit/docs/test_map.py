@@ -11,9 +11,13 @@ ROOT = Path(__file__).parents[3]
 MAPS = ("DESIGN.md", "CONTRIBUTING.md")
 MODULE = re.compile(r"`((?:services|lab|tools|protos|tests|docs|typings)/[\w./-]*)`")
 ROW = re.compile(r"^\| `([\w/]+)` \|", re.MULTILINE)
-WALK = re.compile(r"^\*\*(An allocation|An attach|A policy change)\.\*\* (.*)$", re.MULTILINE)
+WALK = re.compile(
+    r"^### (An allocation|An attach|A policy change)\n(.*?)(?=^#|^Review)", re.MULTILINE | re.DOTALL
+)
 MOST = 10
 """Modules that a walk passes."""
+PARAGRAPH = 650
+"""Characters; whoever reads more in one piece finds nothing in it."""
 
 
 def folders() -> set[str]:
@@ -41,3 +45,24 @@ def test_the_walks_are_short() -> None:
     assert len(walks) == 3
     for name, text in walks:
         assert 3 < len(MODULE.findall(text)) <= MOST, name
+
+
+def test_the_contents_of_design_list_its_sections() -> None:
+    text = (ROOT / "DESIGN.md").read_text()
+    sections = re.findall(r"(?m)^## (.+)$", text)
+    assert sections
+    assert re.findall(r"(?m)^\| \[([^\]]+)\]\(#\d", text) == sections
+
+
+def test_sections_of_design_end_with_review_notes() -> None:
+    _, _, *sections = re.split(r"(?m)^## ", (ROOT / "DESIGN.md").read_text())
+    assert sections
+    for section in sections:
+        assert section.rstrip().split("\n\n")[-1].startswith("Review notes: "), section[:30]
+
+
+def test_paragraphs_of_design_are_short() -> None:
+    """Lists have an item each."""
+    blocks = re.split(r"\n\n|\n(?= *(?:- |\d+\. |\|))", (ROOT / "DESIGN.md").read_text())
+    prose = [block for block in blocks if not block.startswith(("|", "    "))]
+    assert [block for block in prose if len(block) > PARAGRAPH] == []

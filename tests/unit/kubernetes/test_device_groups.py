@@ -54,10 +54,17 @@ def test_nothing_empty_is_applied() -> None:
     assert json.loads(msgspec.json.encode(DeviceUse("a", "up"))) == {"name": "a", "state": "up"}
 
 
-def test_a_policy_takes_its_annotation_along() -> None:
-    metadata = {"name": "p", "annotations": {"romana.io/via": "fw", "other": "x"}}
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {"romana.io/via": "fw"},
+        {"romana.io/mirror": ""},
+        {"romana.io/via": "fw", "romana.io/mirror": "web=taps"},
+    ],
+)
+def test_a_policy_takes_its_annotations_about_devices_along(annotations: dict[str, str]) -> None:
+    metadata = {"name": "p", "annotations": {**annotations, "romana.io/network": "x", "other": "x"}}
     sent = json.dumps({"metadata": metadata, "spec": {"tier": "Admin"}})
     policy = network_policy_of(msgspec.json.decode(sent, type=NetworkPolicyObject))
-    assert policy.via == "fw"
     document = json.loads(policy_document(policy))
-    assert document["metadata"]["annotations"] == {"romana.io/via": "fw"}
+    assert document["metadata"]["annotations"] == annotations

@@ -6,6 +6,7 @@ three actions, and every kind of peer and protocol, decided by the engine.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from ipaddress import ip_network
 
 import pytest
@@ -326,9 +327,9 @@ def test_what_is_not_understood_lets_nobody_in() -> None:
     )
 
 
-LED = """apiVersion: policy.networking.k8s.io/v1alpha2
+NAMED = """apiVersion: policy.networking.k8s.io/v1alpha2
 kind: ClusterNetworkPolicy
-metadata: {{name: p, annotations: {{romana.io/via: "{via}"}}}}
+metadata: {{name: p, annotations: {{{annotations}}}}}
 spec:
   tier: Admin
   priority: 7
@@ -340,33 +341,73 @@ spec:
     - {{name: db, action: Accept, to: [{{namespaces: {{}}}}]}}
     - {{action: Accept, to: [{{networks: [10.0.0.0/8]}}]}}
 """
-AT = "metadata.annotations['romana.io/via']"
+FIELDS = "via", "mirror"
 
 
-def led(via: str, *groups: str) -> tuple[list[list[str | None]], dict[str, str]]:
-    """What rules are led through, and the warnings."""
-    found = read_document(LED.format(via=via).encode(), groups=groups)
-    (policy,) = found.policies
-    return (
-        [[rule.via for rule in policy.rules[direction]] for direction in Direction],
-        {problem.path: problem.message.partition(" (line")[0] for _, problem in found.warnings},
-    )
+def annotated(groups: Container[str] | None = None, **texts: str) -> Document:
+    """A policy with these annotations; groups that are there, None: that is not known."""
+    annotations = ", ".join(f'romana.io/{field}: "{text}"' for field, text in texts.items())
+    return read_document(NAMED.format(annotations=annotations).encode(), groups=groups)
 
 
-def test_an_annotation_leads_what_is_accepted_through_devices() -> None:
-    assert led("fw", "fw") == ([["fw", None], ["fw", "fw"]], {})
-    assert led("web=fw", "fw") == ([["fw", None], [None, None]], {})
-    assert led("fw, db = ids", "fw", "ids") == ([["fw", None], ["ids", "fw"]], {})
+def groups_of(document: Document, field: str) -> list[list[str | None]]:
+    """What rules say in that field, per direction."""
+    (policy,) = document.policies
+    return [[getattr(rule, field) for rule in policy.rules[one]] for one in Direction]
 
 
-def test_a_rule_of_which_the_group_is_not_there_matches_nothing() -> None:
-    rules, warnings = led("db=fw")
-    assert rules == [[None, None], [None]]
-    assert warnings == {AT: "there is no group of devices 'fw': rule db matches nothing"}
+def warnings_of(document: Document) -> list[tuple[str, str]]:
+    return [(one.path, one.message.partition(" (line")[0]) for _, one in document.warnings]
 
 
+def at(field: str) -> str:
+    return f"metadata.annotations['romana.io/{field}']"
+
+
+@pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize(
-    ("via", "why"),
+    ("text", "found"),
+    [
+        ("fw", [["fw", None], ["fw", "fw"]]),
+        ("web=fw", [["fw", None], [None, None]]),
+        ("fw, db = ids", [["fw", None], ["ids", "fw"]]),
+    ],
+)
+def test_an_annotation_names_devices_for_what_is_accepted(
+    field: str, text: str, found: list[list[str | None]]
+) -> None:
+    document = annotated({"fw", "ids"}, **{field: text})
+    assert groups_of(document, field) == found
+    (other,) = {*FIELDS} - {field}
+    assert groups_of(document, other) == [[None, None], [None, None]]
+    assert document.warnings == []
+
+
+def test_a_rule_may_be_led_and_copied() -> None:
+    document = annotated({"fw", "taps"}, via="web=fw", mirror="taps")
+    assert groups_of(document, "via") == [["fw", None], [None, None]]
+    assert groups_of(document, "mirror") == [["taps", None], ["taps", "taps"]]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_rule_of_which_the_group_is_not_there_matches_nothing(field: str) -> None:
+    document = annotated(set(), **{field: "db=fw"})
+    assert groups_of(document, field) == [[None, None], [None]]
+    (policy,) = document.policies
+    assert policy.rules[Direction.EGRESS][0].peers == (CidrBlock(ip_network("10.0.0.0/8")),)
+    why = "there is no group of devices 'fw': rule db matches nothing"
+    assert warnings_of(document) == [(at(field), why)]
+
+
+def test_each_group_that_is_not_there_is_said() -> None:
+    document = annotated({"ids"}, via="db=fw", mirror="db=taps, web=ids")
+    assert groups_of(document, "mirror") == [["ids", None], [None]]
+    assert [path for path, _ in warnings_of(document)] == [at("via"), at("mirror")]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize(
+    ("text", "why"),
     [
         ("", "'' is neither GROUP nor RULE=GROUP"),
         ("fw,", "'' is neither GROUP nor RULE=GROUP"),
@@ -377,23 +418,31 @@ def test_a_rule_of_which_the_group_is_not_there_matches_nothing() -> None:
         ("fw, ids", "names more than one group for all rules"),
     ],
 )
-def test_an_annotation_that_is_not_understood_fails_closed(via: str, why: str) -> None:
-    rules, warnings = led(via, "fw", "ids")
-    assert rules == [[None], []]
-    assert warnings == {AT: f"{why}: no Accept matches anything"}
+def test_an_annotation_that_is_not_understood_fails_closed(field: str, text: str, why: str) -> None:
+    (other,) = {*FIELDS} - {field}
+    document = annotated({"fw", "ids"}, **{field: text, other: "fw"})
+    (policy,) = document.policies
+    assert [rule.action for rule in policy.rules[Direction.INGRESS]] == [Action.DENY]
+    assert policy.rules[Direction.EGRESS] == ()
+    assert warnings_of(document) == [(at(field), f"{why}: no Accept matches anything")]
 
 
-def test_what_the_caller_does_not_know_is_not_judged() -> None:
-    document = read_document(LED.format(via="fw").encode())
-    assert document.policies[0].rules[Direction.INGRESS][0].via == "fw"
+@pytest.mark.parametrize("field", FIELDS)
+def test_what_the_caller_does_not_know_is_not_judged(field: str) -> None:
+    document = annotated(**{field: "fw"})
+    assert groups_of(document, field)[0] == ["fw", None]
     with pytest.raises(InvalidInput) as caught:
-        read_document(LED.format(via="No Name").encode())
-    assert {one.path for one in caught.value.violations} == {AT}
+        annotated(**{field: "No Name"})
+    assert {one.path for one in caught.value.violations} == {at(field)}
 
 
-def test_a_policy_of_a_namespace_leads_nothing() -> None:
-    text = b"""{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p,
-        annotations: {romana.io/via: fw}}, spec: {podSelector: {}, ingress: [{}]}}"""
-    document = read_document(text, groups=("fw",))
-    assert document.policies[0].rules[Direction.INGRESS][0].via is None
-    assert [problem.path for _, problem in document.warnings] == [AT]
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_policy_of_a_namespace_has_nothing_to_do_with_devices(field: str) -> None:
+    text = f"""{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p,
+        annotations: {{romana.io/{field}: fw}}}}, spec: {{podSelector: {{}}, ingress: [{{}}]}}}}"""
+    document = read_document(text.encode(), groups=("fw",))
+    (rule,) = document.policies[0].rules[Direction.INGRESS]
+    assert (rule.via, rule.mirror) == (None, None)
+    assert warnings_of(document) == [
+        (at(field), "is for ClusterNetworkPolicies: it has no effect here")
+    ]

@@ -237,6 +237,11 @@ class Rule:
         return digest.hexdigest()
 
 
+def noted(note: str, *statements: Statement) -> Rule:
+    """A rule of these statements, with a note."""
+    return Rule(statements, note)
+
+
 class Hook(enum.IntEnum):
     """Where a packet meets a base chain."""
 
