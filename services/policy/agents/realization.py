@@ -221,7 +221,7 @@ class Realizing:
             return True
         applied = wire.parse_position(known.applied)
         if not applied.digest:
-            return False  # nothing, or in the middle of something
+            return False  # it has applied nothing, or a part of a snapshot
         topics = source.nodes.get(node)
         if topics is not None and applied.digest == source.position(topics).digest:
             return True
