@@ -200,17 +200,26 @@ def _check_machines(lab: Lab, networks: Mapping[str, Network]) -> Iterator[Viola
 
 def _check_firewalls(lab: Lab, networks: Mapping[str, Network]) -> Iterator[Violation]:
     for number, each in enumerate(lab.firewalls):
-        at = f"firewalls[{number}].addresses"
+        at = f"firewalls[{number}]"
         if not each.addresses:
-            yield Violation(at, "a firewall is on at least one network")
-        for name, address in each.addresses.items():
-            network = networks.get(name)
+            yield Violation(f"{at}.addresses", "a firewall is on at least one network")
+        for name, outside in each.outside.items():
+            inside = each.addresses.get(name)
+            if inside is None:
+                yield Violation(f"{at}.outside.{name}", f"it has no address on {name!r}, no inside")
+            elif inside.version != outside.address.version:
+                yield Violation(
+                    f"{at}.outside.{name}.address", f"is of another family than inside: {inside}"
+                )
+        for arm in each.arms:
+            here = f"{at}.{arm.at}"
+            network = networks.get(arm.network)
             if network is None:
-                yield Violation(f"{at}.{name}", f"no network {name!r}")
+                yield Violation(here, f"no network {arm.network!r}")
             elif network.is_routed:
-                yield Violation(f"{at}.{name}", f"{name} is routed: only nodes are behind it")
+                yield Violation(here, f"{arm.network} is routed: only nodes are behind it")
             else:
-                yield from _check_inside(network, address, f"{at}.{name}")
+                yield from _check_inside(network, arm.address, here)
 
 
 def _check_inside(network: Network, address: Address, at: str) -> Iterator[Violation]:
@@ -243,9 +252,13 @@ def _check_taken(lab: Lab) -> Iterator[Violation]:
         for number, machine in enumerate(lab.machines)
     ]
     placed += [
-        (f"firewalls[{number}].addresses.{network}", each.name, address)
+        (
+            f"firewalls[{number}].{arm.at}",
+            f"the outside of {each.name}" if arm.is_outside else each.name,
+            arm.address,
+        )
         for number, each in enumerate(lab.firewalls)
-        for network, address in each.addresses.items()
+        for arm in each.arms
     ]
     for at, name, address in placed:
         owner = taken.setdefault(address, name)

@@ -6,7 +6,7 @@
     RACK       the rack's router: an interface to the core router, one to the rack's nodes
     NODE       an interface per VLAN that it is on, one to its rack, and eth0 for management
     MACHINE    an interface on its VLAN, the gateway as default route
-    FIREWALL   an interface per VLAN that it is on, and rules that know connections
+    FIREWALL   an interface per arm, one or two for a VLAN, and rules that know connections
 
 The routers of all racks have the gateways of the routed networks, besides their own addresses, so
 that a network has one gateway and every node its rack's router for it: an anycast gateway.
@@ -32,6 +32,7 @@ from lab.spec import (
     RACK_INTERFACE,
     TRUNK_INTERFACE,
     Address,
+    Firewall,
     Lab,
     Network,
     Node,
@@ -156,13 +157,14 @@ class Fabric:
         for machine in lab.machines:
             yield self._access_plug(machine.name, lab.network(machine.network))
         for each in lab.firewalls:
-            for name in each.addresses:
-                yield self._access_plug(each.name, lab.network(name))
+            for arm in each.arms:
+                interface = lab.arm_interface(arm)
+                yield self._access_plug(each.name, lab.network(arm.network), interface)
 
-    def _access_plug(self, host: str, vlan: Network) -> Plug:
-        """Who has the VLAN untagged."""
+    def _access_plug(self, host: str, vlan: Network, interface: str = "") -> Plug:
+        """Who has the VLAN untagged, by an interface of the VLAN's name or of another one."""
         bridge = TRUNK_BRIDGE if self._lab.trunk else vlan.interface
-        return Plug(host, vlan.interface, bridge, (vlan.vlan_id,))
+        return Plug(host, interface or vlan.interface, bridge, (vlan.vlan_id,))
 
     def _vlan_plugs(self, host: str, vlans: Sequence[Network]) -> Iterator[Plug]:
         if self._lab.trunk:
@@ -243,16 +245,26 @@ class Fabric:
                 yield _default(rack.router_of(version))
 
     def _beside_nodes(self, host: str) -> Iterator[Thing]:
-        """Addresses of a plain machine or a firewall, and default routes."""
+        """Addresses of a plain machine or a firewall, and its routes."""
         lab = self._lab
-        addresses = {each.name: {each.network: each.address} for each in lab.machines}
-        addresses |= {each.name: {**each.addresses} for each in lab.firewalls}
+        for machine in lab.machines:
+            if machine.name == host:
+                vlan = lab.network(machine.network)
+                yield Own(vlan.on_link(machine.address), vlan.interface)
+                yield _default(vlan.gateway)
+        for each in lab.firewalls:
+            if each.name == host:
+                yield from self._at_firewall(each)
+
+    def _at_firewall(self, each: Firewall) -> Iterator[Thing]:
+        lab = self._lab
         gateways: dict[int, Address] = {}
-        for name, address in addresses.get(host, {}).items():
-            vlan = lab.network(name)
-            yield Own(vlan.on_link(address), vlan.interface)
-            gateways.setdefault(address.version, vlan.gateway)
+        for arm in each.arms:
+            vlan = lab.network(arm.network)
+            yield Own(vlan.on_link(arm.address), lab.arm_interface(arm))
+            gateways.setdefault(arm.address.version, vlan.gateway)
         yield from map(_default, gateways.values())
+        yield from firewall.between_arms(lab, each)
 
 
 def down(lab: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bridges, cables, VLAN links, addresses and routes of a lab, as values; pyroute2 makes them.
+"""Bridges, cables, VLAN links, addresses and ways of a lab, as values; pyroute2 makes them.
 
 What is made is made in one namespace after the other, by a thread that is in there: pyroute2 would
 fork the process to get into one itself.
@@ -7,6 +7,7 @@ fork the process to get into one itself.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface
@@ -17,6 +18,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from lab.namespaces import call
 from lab.routing import Route
+from lab.spec import Address, Prefix
 from services.common.errors import WrongState
 
 _NO_DAD = 2
@@ -86,7 +88,28 @@ class Entry:
     route: Route
 
 
-Thing: TypeAlias = Bridge | Cable | VlanLink | Up | PortVlan | Own | Entry
+@dataclass(frozen=True, slots=True)
+class OnLink:
+    """In a table of its own a prefix is on an interface's link."""
+
+    prefix: Prefix
+    interface: str
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What comes in by an interface, or has a source, is looked up in a table before others."""
+
+    table: int
+    """Also its priority."""
+    version: int
+    """Of IP."""
+    comes_in: str = ""
+    source: Address | None = None
+
+
+Thing: TypeAlias = Bridge | Cable | VlanLink | Up | PortVlan | Own | Entry | OnLink | Rule
 
 
 def make(namespace: Path, things: Iterable[Thing]) -> None:
@@ -126,6 +149,11 @@ def _make(thing: Thing, ip: IPRoute) -> None:
             _make_own(thing, ip)
         case Entry():
             _make_entry(thing, ip)
+        case OnLink():
+            link = _index(ip, thing.interface)
+            ip.route("add", dst=str(thing.prefix), oif=link, table=thing.table, proto=_STATIC)
+        case Rule():
+            _make_rule(thing, ip)
 
 
 def _make_bridge(bridge: Bridge, ip: IPRoute) -> None:
@@ -181,6 +209,14 @@ def _make_entry(entry: Entry, ip: IPRoute) -> None:
     if route.interface:
         way["oif"] = _index(ip, route.interface)
     ip.route("add", dst=str(route.prefix), proto=_STATIC, **way)
+
+
+def _make_rule(rule: Rule, ip: IPRoute) -> None:
+    what: dict[str, object] = {"iifname": rule.comes_in} if rule.comes_in else {}
+    if rule.source is not None:
+        what |= {"src": str(rule.source), "src_len": rule.source.max_prefixlen}
+    family = socket.AF_INET6 if rule.version == 6 else socket.AF_INET
+    ip.rule("add", family=family, table=rule.table, priority=rule.table, **what)
 
 
 def _index(ip: IPRoute, interface: str) -> int:

@@ -119,9 +119,18 @@ class Pinger:
 
 
 async def tcp(
-    source: Path, server: Path, destination: Address, port: int, *, timeout: float = TIMEOUT
+    source: Path,
+    server: Path,
+    destination: Address,
+    port: int,
+    *,
+    source_port: int = 0,
+    timeout: float = TIMEOUT,
 ) -> Outcome:
-    """Connects from a namespace to an address of another, which listens on `port`."""
+    """Connects from a namespace to an address of another, which listens on `port`.
+
+    `source_port`: from which, so that a capture tells the connection from others; 0: any.
+    """
     family = family_of(destination)
     loop = asyncio.get_running_loop()
     with (
@@ -131,6 +140,8 @@ async def tcp(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(destination), port))
         listener.listen()
+        if source_port:
+            client.bind(("", source_port))
         try:
             async with asyncio.timeout(timeout):
                 await loop.sock_connect(client, (str(destination), port))

@@ -97,7 +97,10 @@ def reservations(lab: Lab) -> list[block_pb2.Reservation]:
     for vlan in lab.vlans:
         ranges = [str(each.address) for each in lab.machines if each.network == vlan.name]
         ranges += [
-            str(each.addresses[vlan.name]) for each in lab.firewalls if vlan.name in each.addresses
+            str(arm.address)
+            for each in lab.firewalls
+            for arm in each.arms
+            if arm.network == vlan.name
         ]
         if ranges:
             made.append(

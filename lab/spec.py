@@ -7,6 +7,7 @@ here only what the fabric is made of is looked at. Values only: `file` reads, `c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import (
     IPv4Address,
@@ -171,12 +172,50 @@ class Machine(_Part):
     address: Address
 
 
+class Outside(_Part):
+    """The second arm of a firewall."""
+
+    address: Address
+    network: str = ""
+    """Empty: that of the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An interface of a firewall."""
+
+    inside: str
+    """The network of its first arm."""
+    network: str
+    address: Address
+    is_outside: bool = False
+
+    @property
+    def at(self) -> str:
+        """The field path below the firewall's."""
+        return f"outside.{self.inside}.address" if self.is_outside else f"addresses.{self.inside}"
+
+
 class Firewall(_Part):
-    """A device for policies to lead connections through: it forwards on its own interfaces."""
+    """A device for policies to lead connections through: it forwards between its own interfaces, or
+    by the same one, if it has a single one on a VLAN."""
 
     name: str
     addresses: Mapping[str, Address]
     """Its own, by VLAN. The gateway of the first of each family is its default route."""
+    outside: Mapping[str, Outside] = {}
+    """By the VLAN of the first arm: what comes in by one leaves by the other."""
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """First arms, then second ones."""
+        return (
+            *(Arm(name, name, address) for name, address in self.addresses.items()),
+            *(
+                Arm(name, each.network or name, each.address, is_outside=True)
+                for name, each in self.outside.items()
+            ),
+        )
 
 
 class Lab(_Part):
@@ -227,6 +266,11 @@ class Lab(_Part):
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    def arm_interface(self, arm: Arm) -> str:
+        """The firewall's own name of it."""
+        vlan = self.network(arm.inside)
+        return f"outside{vlan.vlan_id}" if arm.is_outside else vlan.interface
 
     def rack_of(self, node: str, network: str) -> str:
         """The rack that a node's endpoints of a network are behind; empty if it is a VLAN."""

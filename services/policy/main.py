@@ -6,7 +6,6 @@ import sys
 import uuid
 
 from prometheus_client import Histogram
-from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import policy_service_pb2_grpc
 
 from services.common.audit.serving import Auditing, Noting
@@ -28,6 +27,7 @@ from services.common.rpc.status import StatusEncoder
 from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
+from services.policy.agents.kernel_asking import KernelAsking
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api.audited import TEXTS
@@ -77,13 +77,14 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     own = listen.advertise or str(address)
     presence = Election(client, keys.policy_replicas, own.encode(), settings.presence_ttl)
     life.on_stop(Phase.RELEASE, "presence", presence.resign)
-    siblings = SiblingReplicas[api.GetRealizationResponse](
+    siblings = SiblingReplicas(
         lambda: {item.value.decode() for item in presence.candidates} - {own},
         listen.tls.files(),
         insecure=listen.insecure,
     )
     life.on_stop(Phase.CLOSE, "siblings", siblings.close)
-    realizing = Realizing(store, syncing, siblings, uuid.uuid4().hex[:12])
+    replica = uuid.uuid4().hex[:12]
+    realizing = Realizing(store, syncing, siblings, replica)
     parts = Parts(
         store,
         PolicyChanges(store, metrics),
@@ -91,6 +92,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
         DeviceChanges(store, metrics),
         syncing,
         realizing,
+        KernelAsking(syncing, siblings, replica),
         encoder,
     )
     add = policy_service_pb2_grpc.add_PolicyServiceServicer_to_server

@@ -122,13 +122,30 @@ def test_its_firewalls_see_both_directions_of_what_is_led_and_nothing_else(
         pytest.skip(f"needs {lacking}")
     chapter = finished.out.partition("Lead connections through a firewall")[2]
     assert "through one of fw-1, fw-2 of group firewalls, both directions" in chapter
-    table = chapter.partition("FIREWALL ")[2].partition("From p4 to p1")[0]
-    packets = [line.split() for line in table.splitlines()[1:]]
-    assert [packet[1] for packet in packets] == ["in", "out", "in", "out"]
-    assert len({packet[0] for packet in packets}) == 1
-    (there, _, back, _) = (tuple(packet[2:]) for packet in packets)
-    assert there == tuple(reversed(back))
+    first, second = chapter.split("FIREWALL ")[1:]
+    assert ways(first) == [
+        ("vlan40", "in"),
+        ("vlan40", "out"),
+        ("vlan40", "in"),
+        ("vlan40", "out"),
+    ]
     assert "no rule says `via`: not one packet." in chapter
+    assert ways(second) == [
+        ("outside40", "in"),
+        ("vlan40", "out"),
+        ("vlan40", "in"),
+        ("outside40", "out"),
+    ]
+    assert "no firewall has met a connection of which it saw only a part" in second
+
+
+def ways(table: str) -> list[tuple[str, str]]:
+    """Interface and way of the four packets of a handshake, which passed one firewall."""
+    packets = [line.split() for line in table.splitlines()[1:5]]
+    assert len({packet[0] for packet in packets}) == 1
+    there, _, back, _ = (tuple(packet[3:]) for packet in packets)
+    assert there == tuple(reversed(back))
+    return [(packet[1], packet[2]) for packet in packets]
 
 
 def test_it_shows_everything_and_leaves_nothing(finished: Finished) -> None:

@@ -24,7 +24,7 @@ from services.common.rpc.channel import open_channel
 from services.common.sync import wire
 from services.common.sync.model import Response
 from services.common.sync.receiver import Receiver
-from services.common.sync.stream_client import Peer
+from services.common.sync.stream_client import Answering, Peer
 from services.common.tls import TlsFiles
 from tests.support.ipam_process import CHANNEL_OPTIONS, poll
 from tests.support.ipam_records import allocations, written
@@ -147,15 +147,19 @@ def rules_peer(address: str) -> tuple[Peer[pb.RuleResource], grpc.aio.Channel]:
         lambda hello: pb.SyncRulesRequest(hello=wire.hello(hello)),
         lambda ack: pb.SyncRulesRequest(ack=wire.ack(ack)),
         _response,
+        lambda message: message.question.id,
     )
     return peer, channel
 
 
 def rules_agent(
-    node: str, addresses: Sequence[str], receiver: Receiver[pb.RuleResource] | None = None
+    node: str,
+    addresses: Sequence[str],
+    receiver: Receiver[pb.RuleResource] | None = None,
+    answering: Answering | None = None,
 ) -> SyncAgent:
     """An agent that takes rules."""
-    return SyncAgent(node, addresses, receiver, peer=rules_peer)
+    return SyncAgent(node, addresses, receiver, peer=rules_peer, answering=answering)
 
 
 def of_tenant(name: str, **labels: str) -> selector_pb2.EndpointSelector:

@@ -18,7 +18,7 @@ from services.common.rpc.channel import open_channel
 from services.common.sync import wire
 from services.common.sync.model import Failure, Response
 from services.common.sync.receiver import Batch, Receiver
-from services.common.sync.stream_client import Peer, StreamClient
+from services.common.sync.stream_client import Answering, Peer, StreamClient
 from tests.support.ipam_process import poll
 
 Kernel = dict[str, Any]
@@ -56,6 +56,7 @@ class SyncAgent:
         addresses: Sequence[str],
         receiver: Receiver[Any] | None = None,
         peer: Callable[[str], tuple[Peer[Any], grpc.aio.Channel]] = peer_of,
+        answering: Answering | None = None,
     ) -> None:
         self.node = node
         self.receiver: Receiver[Any] = receiver or Receiver()
@@ -73,6 +74,7 @@ class SyncAgent:
             version="test",
             apply=self._apply,
             peers=[peer for peer, _ in made],
+            answering=answering,
             observer=self,
             policy=BackoffPolicy(initial=0.05, maximum=0.5),
             draw=lambda: 0.0,

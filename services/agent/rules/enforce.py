@@ -35,6 +35,7 @@ from services.agent.rules.device_chains import LegCounted, RuleCopied, RuleLed
 from services.agent.rules.device_legs import Around
 from services.agent.rules.ending import Ending
 from services.agent.rules.firewall import Firewall
+from services.agent.rules.in_kernel import InKernel, compare
 from services.agent.rules.render_rules import Counted, Logging
 from services.agent.rules.resources import Resource
 from services.agent.rules.round import Counts, Outcome, Task, perform
@@ -283,6 +284,17 @@ class Enforcement:
         """
         judge = self._part.composer.judge()
         await self._ending.run(lambda: self._ending.go_on(judge, connections))
+
+    async def in_kernel(self) -> InKernel | None:
+        """What the kernel has, beside what it shall have as of the last round; raises
+        KernelUnavailable. None: it is not known yet what that is."""
+        firewall, composer = self._firewall, self._part.composer
+        image, counted = composer.image(), dict(composer.counters)
+        if not self._part.known or not image.chains:
+            return None
+        # in turn with rounds, so that what is seen is never half of one
+        found, counts = await firewall.run(lambda: (firewall.read(), firewall.counts()))
+        return await asyncio.to_thread(compare, image, counted, found, counts)
 
     async def run(self) -> None:
         """Runs until it is cancelled."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import grpc.aio
+from romana.policy.v1 import sync_rules_pb2
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
 
 from services.agent.model import WantedEndpoint
@@ -16,6 +17,7 @@ from services.agent.rules.resources import Resource
 from services.agent.rules.spool import RuleSpool
 from services.agent.rules.wanted import PREFIX, WantedEndpoints
 from services.agent.streams.agent_stream import MANY, AgentStream
+from services.agent.streams.answering import answering
 from services.common.model.failsafe import Failsafe
 from services.common.model.names import NodeName
 from services.common.sync.model import Failure, Hello
@@ -116,7 +118,15 @@ def rule_stream(
         failsafe: What no policy on the node cuts off, to be told.
     """
     peers = [_peer(address, channel, failsafe) for address, channel in channels.items()]
-    return AgentStream(node, peers, RuleSink(enforcement, wanted), spool.save, receiver, observer)
+    answers = answering(
+        enforcement.in_kernel,
+        messages.kernel_parts,
+        sync_rules_pb2.KernelRules,
+        lambda part: sync_rules_pb2.SyncRulesRequest(kernel=part),
+    )
+    return AgentStream(
+        node, peers, RuleSink(enforcement, wanted), spool.save, receiver, observer, answers
+    )
 
 
 def _peer(address: str, channel: grpc.aio.Channel, failsafe: Failsafe) -> Peer[bytes]:
@@ -128,4 +138,11 @@ def _peer(address: str, channel: grpc.aio.Channel, failsafe: Failsafe) -> Peer[b
     def hello(value: Hello) -> object:
         return messages.hello(value, failsafe)
 
-    return Peer(address, begin, hello, messages.ack, messages.parse_response)
+    return Peer(
+        address,
+        begin,
+        hello,
+        messages.ack,
+        messages.parse_response,
+        lambda message: message.question.id,
+    )

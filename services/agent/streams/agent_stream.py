@@ -23,7 +23,12 @@ from services.common.model.names import NodeName
 from services.common.process.version import version
 from services.common.sync.model import Failure, Position
 from services.common.sync.receiver import Batch, Receiver
-from services.common.sync.stream_client import Peer, StreamClient, StreamObserver
+from services.common.sync.stream_client import (
+    Answering,
+    Peer,
+    StreamClient,
+    StreamObserver,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +70,7 @@ class AgentStream(Generic[V]):
         save: Callable[[Mapping[str, V], Position], None],
         receiver: Receiver[V],
         observer: StreamObserver | None = None,
+        answering: Answering | None = None,
     ) -> None:
         """Hands over what the receiver holds already, if it is complete.
 
@@ -75,6 +81,7 @@ class AgentStream(Generic[V]):
             save: Writes it to disk; blocks, and raises OSError.
             receiver: From the disk, or empty.
             observer: Is told how the stream fares.
+            answering: Says what the kernel has, when the service asks.
         """
         self._sink = sink
         self._save = save
@@ -88,6 +95,7 @@ class AgentStream(Generic[V]):
             version=version(),
             apply=self._apply,
             peers=peers,
+            answering=answering,
             observer=observer,
         )
         self._unsaved = asyncio.Event()

@@ -167,6 +167,7 @@ _POLICY: Final[Mapping[str, Row]] = {
     "GetMatrix": _or_tenant(READERS, OWN),
     "SyncRules": _agents(),
     "GetNodeRules": _or_node(READERS, _node),
+    "GetKernelRules": READERS,
     "GetRealization": _or_tenant(READERS, "of its own policies"),
     "GetStatus": _or_tenant(READERS, "without others' names"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence, Set
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 import grpc.aio
 import structlog
@@ -20,7 +20,7 @@ SECONDS: Final = 2.0
 Answer = TypeVar("Answer")
 
 
-class SiblingReplicas(Generic[Answer]):
+class SiblingReplicas:
     def __init__(
         self, addresses: Callable[[], Set[str]], tls: TlsFiles | None, *, insecure: bool
     ) -> None:
@@ -29,6 +29,11 @@ class SiblingReplicas(Generic[Answer]):
         self._tls = tls
         self._insecure = insecure
         self._channels: dict[str, grpc.aio.Channel] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are now."""
+        return len(self._addresses())
 
     async def ask(
         self, question: Callable[[grpc.aio.Channel, float], Awaitable[Answer]]

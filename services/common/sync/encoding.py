@@ -1,7 +1,7 @@
 """The messages of a stream, as bytes: resources are serialised once, responses are put together.
 
-Every service's response has the same fields: nonce, position, phase, updated, removed and
-trace_parent.
+Every service's response has the same fields: nonce, position, phase, updated, removed,
+trace_parent and question.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from google.protobuf.message import Message
+from romana.sync.v1 import sync_pb2 as pb
 
 from services.common.sync import wire
 from services.common.sync.source import Piece
@@ -39,7 +40,10 @@ def dialect(response: type[Message]) -> Dialect:
             parts += (tag, _varint(len(value)), value)
         return b"".join(parts)
 
-    return Dialect(head, body)
+    def question(number: int) -> bytes:
+        return make(question=pb.Question(id=number)).SerializeToString()
+
+    return Dialect(head, body, question)
 
 
 def serialise(resource: Message) -> bytes:

@@ -2,6 +2,7 @@
 
 hub.flush(revision)        what was put into the source counts; streams concerned are woken
 hub.open(hello)            a stream; one that the node had is superseded
+hub.ask(node)              what its agent says of itself, asked on its stream
 hub.statuses()             what is known of every node that has or had a stream
 hub.drain(seconds)         ends all streams, one after the other
 """
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 from services.common.errors import Conflict, RomanaError, Unavailable
 from services.common.model.failsafe import Failsafe
 from services.common.sync.model import Ack, Failure, Hello, Position
+from services.common.sync.questions import Answer, Questions, away
 from services.common.sync.sender import Outgoing, Sender
 from services.common.sync.source import NO_TOPICS, Source, Topics
 from services.common.sync.wake import Wake
@@ -58,8 +60,8 @@ class HubObserver(Protocol):
 
 class Stream:
     __slots__ = (
-        "_clock", "_observer", "_span", "_told", "ended", "hello", "sender", "sent_at", "task",
-        "update_time", "wake", "writing",
+        "_clock", "_observer", "_span", "_told", "ended", "hello", "questions", "sender", "sent_at",
+        "task", "update_time", "wake", "writing",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,7 @@ class Stream:
         """Why it has to end."""
         self.wake = Wake()
         """There may be something to send, or it has to end."""
+        self.questions = Questions(hello.node, self.wake.set, answers=hello.answers, clock=clock)
         self.task = asyncio.current_task()
         self.writing = False
         self.sent_at = 0.0
@@ -161,6 +164,18 @@ class Hub:
         stream = self._streams.get(node)
         return stream is not None and stream.sender.is_current
 
+    async def ask(self, node: str) -> Answer:
+        """What a node's agent says of itself.
+
+        Raises:
+            WrongState: It has no stream here, or does not answer questions.
+            Unavailable: It does not answer in time.
+        """
+        stream = self._streams.get(node)
+        if stream is None:
+            raise away(node)
+        return await stream.questions.ask()
+
     def flush(self, revision: int) -> None:
         """Makes what was put into the source count; `revision`: everything up to it is in it."""
         flushed = self.source.flush(revision, self._clock())
@@ -190,6 +205,7 @@ class Hub:
         return stream
 
     def close(self, stream: Stream) -> None:
+        stream.questions.end()
         if self._streams.get(stream.hello.node) is stream:
             self._remove(stream)
             self._gone[stream.hello.node] = _status(stream, connected=False)

@@ -55,6 +55,8 @@ class Hello:
     resume: Position | None = None
     failsafe: Failsafe = NOTHING
     """Of an agent that enforces policies."""
+    answers: bool = False
+    """It says what its kernel has, when it is asked on its stream."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ is found out by the channel's keepalive (`services.common.rpc.options`), within 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -24,7 +25,7 @@ import structlog
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import RomanaError, Unavailable
 from services.common.rpc.status import error_of
-from services.common.sync.model import Ack, Failure, Hello, Response
+from services.common.sync.model import Ack, Failure, Hello, Position, Response
 from services.common.sync.receiver import Batch, ProtocolViolation, Receiver
 from services.common.tracing import spans
 
@@ -32,11 +33,17 @@ log = structlog.get_logger(__name__)
 
 V = TypeVar("V")
 Message = TypeVar("Message")
+Answering: TypeAlias = Callable[[int, Position | None], Awaitable[Iterable[object]]]
+"""Makes the request messages that answer a question, from its id and the position of what is held.
+It does not raise for what it cannot say."""
 Call: TypeAlias = "grpc.aio.StreamStreamCall[Any, Any]"
 
 RECONNECT: Final = BackoffPolicy(initial=0.1, maximum=5.0)
 SUPERSEDED: Final = "SUPERSEDED"
 """Reason for which the service ends a stream when the node has begun another."""
+_OVER: Final = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+"""What a write says when the stream is over: the reader finds out too, and the next stream says the
+failures anyway."""
 STABLE_SECONDS: Final = 5.0
 """A stream that stood for so long, and then ended, is no failure in a row."""
 
@@ -63,6 +70,8 @@ class Peer(Generic[V]):
     """Makes the request message."""
     response: Callable[[Any], Response[V]]
     """Reads a response message; raises RomanaError."""
+    question: Callable[[Any], int] = lambda _: 0
+    """Id of the question that a message asks; 0: it is a response."""
 
 
 class StreamClient(Generic[V]):
@@ -74,6 +83,7 @@ class StreamClient(Generic[V]):
         version: str,
         apply: Callable[[Batch[V]], Awaitable[Iterable[Failure]]],
         peers: Sequence[Peer[V]],
+        answering: Answering | None = None,
         observer: StreamObserver | None = None,
         policy: BackoffPolicy = RECONNECT,
         draw: Callable[[], float] = random.random,
@@ -88,6 +98,7 @@ class StreamClient(Generic[V]):
                 applied now. Called with one batch at a time, and not cut short when the stream
                 ends. It does not raise for what is in a resource.
             peers: replicas, of which any will do; tried in turn.
+            answering: answers questions about the kernel, one at a time; None: they are not asked.
             observer: told how it goes.
             policy: of the pauses between attempts.
             draw: random numbers of [0, 1).
@@ -105,6 +116,10 @@ class StreamClient(Generic[V]):
         self._peer: Peer[V] | None = None
         self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._applying: asyncio.Task[None] | None = None
+        self._answering = answering
+        self._question = 0
+        self._asked = asyncio.Event()
 
     @property
     def connected(self) -> bool:
@@ -140,7 +155,11 @@ class StreamClient(Generic[V]):
     async def _attend(self, peer: Peer[V]) -> RomanaError:
         """One stream, to its end; returns why it ended."""
         call = peer.open()
-        reporter = asyncio.create_task(self._send_reports())
+        self._asked.clear()
+        beside = [
+            asyncio.create_task(self._send_reports()),
+            asyncio.create_task(self._send_answers()),
+        ]
         try:
             await self._converse(peer, call)
         except grpc.aio.AioRpcError as error:
@@ -155,22 +174,36 @@ class StreamClient(Generic[V]):
         finally:
             self._call = self._peer = None
             self._receiver.disconnected()
-            reporter.cancel()
+            for task in beside:
+                task.cancel()
             call.cancel()
-            await asyncio.gather(reporter, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
         return await _ended(call)
 
     async def _converse(self, peer: Peer[V], call: Call) -> None:
-        receiver = self._receiver
-        hello = receiver.hello(self._node, self._version)
+        try:
+            await self._listen(peer, call)
+        except asyncio.CancelledError:
+            if self._applying is not None:
+                self._applying.cancel()
+            raise
+        finally:
+            applying, self._applying = self._applying, None
+            if applying is not None:
+                await asyncio.gather(applying, return_exceptions=True)
+
+    async def _listen(self, peer: Peer[V], call: Call) -> None:
+        hello = replace(
+            self._receiver.hello(self._node, self._version), answers=self._answering is not None
+        )
         async with self._writing:
             self._call, self._peer = call, peer
             await call.write(peer.hello(hello))
             if hello.resume is not None:
-                await call.write(peer.ack(receiver.status()))
+                await call.write(peer.ack(self._receiver.status()))
         first = True
         while True:
-            message = await call.read()
+            message = await _read(call, self._applying)
             if message is grpc.aio.EOF:
                 return
             if first:
@@ -178,29 +211,63 @@ class StreamClient(Generic[V]):
                 log.info("sync_connected", peer=peer.address, resumed=hello.resume is not None)
                 if self._observer is not None:
                     self._observer.connected(peer.address)
-            response = peer.response(message)
-            batch = receiver.receive(response)
-            if batch is None:
-                await self._write(receiver.received(response))
+            if question := peer.question(message):
+                self._question = question
+                self._asked.set()
             else:
-                with spans.shared("apply", (response.span,)):
-                    failures = await self._apply(batch)
-                await self._write(receiver.applied(batch, failures))
+                await self._take(peer, peer.response(message))
+
+    async def _take(self, peer: Peer[V], response: Response[V]) -> None:
+        if self._applying is not None:  # it is done: one response is in flight at a time
+            await self._applying
+        batch = self._receiver.receive(response)
+        if batch is None:
+            await self._write(peer.ack(self._receiver.received(response)))
+        else:
+            # beside reading: a kernel that takes long is just what somebody asks about
+            self._applying = asyncio.create_task(self._carry_out(batch, response.span, peer))
+
+    async def _carry_out(self, batch: Batch[V], span: str, peer: Peer[V]) -> None:
+        with spans.shared("apply", (span,)):
+            failures = await self._apply(batch)
+        await self._write(peer.ack(self._receiver.applied(batch, failures)))
 
     async def _send_reports(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            try:
-                await self._write(self._receiver.status())
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the reader finds out too; the next stream says the failures anyway
+            peer = self._peer
+            if peer is not None:
+                with contextlib.suppress(*_OVER):
+                    await self._write(peer.ack(self._receiver.status()))
 
-    async def _write(self, ack: Ack) -> None:
+    async def _send_answers(self) -> None:
+        while self._answering is not None:
+            await self._asked.wait()
+            self._asked.clear()
+            messages = await self._answering(self._question, self._receiver.position)
+            with contextlib.suppress(*_OVER):
+                for message in messages:
+                    await self._write(message)
+
+    async def _write(self, message: object) -> None:
         async with self._writing:
-            call, peer = self._call, self._peer
-            if call is not None and peer is not None:
-                await call.write(peer.ack(ack))
+            if self._call is not None:
+                await self._call.write(message)
+
+
+async def _read(call: Call, applying: asyncio.Task[None] | None) -> object:
+    """The next message; raises at once what applying raises meanwhile."""
+    if applying is None:
+        return await call.read()
+    reading = asyncio.ensure_future(call.read())
+    try:
+        await asyncio.wait({reading, applying}, return_when=asyncio.FIRST_COMPLETED)
+        if applying.done():
+            applying.result()
+        return await reading
+    finally:
+        reading.cancel()
 
 
 async def _ended(call: Call) -> RomanaError:

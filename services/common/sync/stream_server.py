@@ -39,6 +39,8 @@ class Dialect:
     """Serialises a response with nothing but a nonce and a span."""
     body: Callable[[Piece], bytes]
     """Serialises a response with everything else."""
+    question: Callable[[int], bytes]
+    """Serialises one that asks, and says nothing."""
 
 
 class Admission(Protocol):
@@ -91,12 +93,15 @@ async def _read_hello(context: Context) -> Hello | None:
 
 
 async def _read(context: Context, stream: Stream) -> None:
-    """Takes acknowledgments until the agent has no more to say."""
+    """Takes acknowledgments and answers until the agent has no more to say."""
     while (message := await context.read()) is not grpc.aio.EOF:
-        ack = wire.parse_request(cast("wire.Request", message))
-        if not isinstance(ack, Ack):
+        said = wire.parse_request(cast("wire.Request", message))
+        if isinstance(said, Hello):
             raise InvalidInput("a second Hello on one stream", "SECOND_HELLO")
-        stream.acknowledge(ack)
+        if isinstance(said, Ack):
+            stream.acknowledge(said)
+        else:
+            stream.questions.take(said)
 
 
 async def _write(
@@ -105,15 +110,19 @@ async def _write(
     """Sends what there is, one response at a time, until the reader or the stream ends."""
     while not reader.done():
         outgoing = stream.next()
-        if outgoing is None:
+        if outgoing is not None:
+            piece = outgoing.piece
+            if piece.encoded is None:
+                piece.encoded = dialect.body(piece)
+            message = dialect.head(outgoing.nonce, stream.span) + piece.encoded
+        elif question := stream.questions.next():
+            message = dialect.question(question)
+        else:
             await stream.wake.wait()
             continue
-        piece = outgoing.piece
-        if piece.encoded is None:
-            piece.encoded = dialect.body(piece)
         stream.writing = True
         try:
-            await context.write(dialect.head(outgoing.nonce, stream.span) + piece.encoded)
+            await context.write(message)
         finally:
             stream.writing = False
     reader.result()

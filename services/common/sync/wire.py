@@ -13,6 +13,7 @@ from services.common.errors import InvalidInput, Violation
 from services.common.model import names
 from services.common.model.failsafe import Failsafe, Port, parse_port
 from services.common.sync.model import Ack, Failure, Hello, Phase, Position
+from services.common.sync.questions import Part
 
 FAILURES_MOST: Final = 1000
 """Failures of one node that are kept; the others show when these are gone."""
@@ -30,7 +31,7 @@ _PHASES: Final = {number: phase for phase, number in PHASES.items()}
 
 
 class Request(Protocol):
-    """What every service's stream takes: a `hello` or an `ack`, in the oneof `message`."""
+    """What every service's stream takes: one of these, in the oneof `message`."""
 
     @property
     def hello(self) -> pb.Hello:
@@ -40,9 +41,13 @@ class Request(Protocol):
     def ack(self) -> pb.Ack:
         pass
 
+    @property
+    def kernel(self) -> Part:
+        """Of an answer."""
+
     def WhichOneof(  # noqa: N802
         self, oneof_group: Literal["message"]
-    ) -> Literal["hello", "ack"] | None:
+    ) -> Literal["hello", "ack", "kernel"] | None:
         """Which of them it is; None: neither."""
 
 
@@ -62,13 +67,15 @@ def parse_phase(number: pb.Phase.ValueType) -> Phase:
     return phase
 
 
-def parse_request(message: Request) -> Hello | Ack:
-    """Reads what an agent says; raises InvalidInput."""
+def parse_request(message: Request) -> Hello | Ack | Part:
+    """Reads what an agent says; parts of answers are left as they are. Raises InvalidInput."""
     match message.WhichOneof("message"):
         case "hello":
             return _parse_hello(message.hello)
         case "ack":
             return _parse_ack(message.ack)
+        case "kernel":
+            return message.kernel
         case _:
             raise InvalidInput.at("message", "is missing")
 
@@ -80,6 +87,7 @@ def hello(value: Hello) -> pb.Hello:
         agent_version=value.agent_version,
         failsafe_inbound=map(str, value.failsafe.inbound),
         failsafe_outbound=map(str, value.failsafe.outbound),
+        answers=value.answers,
     )
     if value.resume is not None:
         message.resume.CopyFrom(position(value.resume))
@@ -103,7 +111,7 @@ def _parse_hello(message: pb.Hello) -> Hello:
         raise InvalidInput.of(violations)
     resume = parse_position(message.resume) if message.HasField("resume") else None
     failsafe = parse_failsafe(message.failsafe_inbound, message.failsafe_outbound)
-    return Hello(message.node, message.agent_version[:TEXT_MOST], resume, failsafe)
+    return Hello(message.node, message.agent_version[:TEXT_MOST], resume, failsafe, message.answers)
 
 
 def parse_failsafe(inbound: Iterable[str], outbound: Iterable[str]) -> Failsafe:

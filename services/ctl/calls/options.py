@@ -8,6 +8,10 @@ import typer
 
 from services.ctl.calls import completion
 
+KernelOption = Annotated[
+    bool,
+    typer.Option("--kernel", help="Ask the node's agent what its kernel has of it."),
+]
 NodeArgument = Annotated[
     str,
     typer.Argument(

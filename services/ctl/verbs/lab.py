@@ -326,7 +326,10 @@ def _firewall_lines(cluster: Cluster) -> list[Line]:
             "firewall",
             each.name,
             "there" if each.name in there else "is gone",
-            ", ".join(f"{address} on {network}" for network, address in each.addresses.items()),
+            ", ".join(
+                f"{'outside ' if arm.is_outside else ''}{arm.address} on {arm.network}"
+                for arm in each.arms
+            ),
         )
         for each in cluster.lab.firewalls
     ]

@@ -48,7 +48,7 @@ class Syncing:
         self._source = Source(replica.identity.epoch)
         self.hub = Hub(self._source, observer)
         self._routes = RouteSource(self._source, replica.routes, route_messages.ENCODING)
-        self._siblings = SiblingReplicas[pb.GetSyncStatusResponse](
+        self._siblings = SiblingReplicas(
             lambda: replica.candidates - {replica.identity.address}, tls, insecure=insecure
         )
         self._there = AgentsThere(

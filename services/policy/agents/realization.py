@@ -72,7 +72,7 @@ class Realizing:
         self,
         store: PolicyStore,
         syncing: Syncing,
-        siblings: SiblingReplicas[api.GetRealizationResponse],
+        siblings: SiblingReplicas,
         replica: str,
     ) -> None:
         """`replica`: the name of this one."""

@@ -23,6 +23,7 @@ from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ITEMS
 from services.common.store.unreadable import STATUS_MOST, named
+from services.policy.agents.kernel_asking import KernelAsking, node_not_found
 from services.policy.agents.realization import Realizing
 from services.policy.agents.streams import Syncing
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
@@ -63,6 +64,7 @@ class Parts:
     devices: DeviceChanges
     syncing: Syncing
     realization: Realizing
+    kernel: KernelAsking
     encoder: StatusEncoder
 
 
@@ -76,6 +78,7 @@ class PolicyService(DeviceMethods):
         self._devices = parts.devices
         self._syncing = parts.syncing
         self._realization = parts.realization
+        self._kernel = parts.kernel
         self._encoder = parts.encoder
 
     # Policies.
@@ -286,11 +289,7 @@ class PolicyService(DeviceMethods):
         await self._syncing.confirm()
         told = self._syncing.told(NodeName(request.node))
         if told is None:
-            raise NotFound(
-                f"node {request.node!r} is not registered",
-                reason="NODE_NOT_FOUND",
-                metadata={"field": "node", "node": request.node},
-            )
+            raise node_not_found(request.node)
         names = sorted(told)
         resources, token = filled(
             names,
@@ -300,6 +299,12 @@ class PolicyService(DeviceMethods):
             in_order=True,
         )
         return api.GetNodeRulesResponse(resources=resources, next_page_token=token)
+
+    async def GetKernelRules(
+        self, request: api.GetKernelRulesRequest, context: Context
+    ) -> api.GetKernelRulesResponse:
+        self._store.check_in_sync()
+        return await self._kernel.answer(request)
 
     async def GetRealization(
         self, request: api.GetRealizationRequest, context: Context

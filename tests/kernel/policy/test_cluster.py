@@ -9,25 +9,35 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import pytest
 import pytest_asyncio
+from google.protobuf.json_format import ParseDict
 from romana.agent.v1 import agent_service_pb2 as api
 from romana.agent.v1 import endpoint_pb2
 from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from romana.ipam.v1 import allocation_pb2
+from romana.policy.v1 import policy_pb2, sync_rules_pb2
+from romana.policy.v1 import policy_service_pb2 as policy_api
 
 from lab.agents import socket_path
 from lab.cluster import Cluster
+from lab.control import ENVIRONMENT
 from lab.fabric import CONTROL
+from lab.local import COMMAND
 from lab.namespaces import add, call, inside, missing, open_socket
+from lab.processes import environment
+from services.agent.kernel.nftables.driver import Nft
+from services.agent.kernel.nftables.table import Changes
 from services.agent.kernel.nftables.table_names import counter
-from services.agent.rules.render_rules import DEFAULT
 from services.common.model.rules import Direction, PolicyName
 from services.common.rpc.channel import open_channel
-from tests.kernel.conformance.driver import Driver
+from services.common.rpc.kernel_text import KernelBesideTold, rules_beside_told
+from tests.kernel.conformance.driver import Driver, Refused
+from tests.support.ipam_process import poll
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -53,8 +63,8 @@ policies:
       - {action: deny, peers: [{endpoints: {labels: {match_labels: {is: bad}}}}]}
 """
 DIRECTIONS = {
-    "POLICY_DIRECTION_INGRESS": Direction.INGRESS,
-    "POLICY_DIRECTION_EGRESS": Direction.EGRESS,
+    policy_pb2.POLICY_DIRECTION_INGRESS: Direction.INGRESS,
+    policy_pb2.POLICY_DIRECTION_EGRESS: Direction.EGRESS,
 }
 PORT = 81
 """Where nobody listens: who gets there is refused."""
@@ -124,6 +134,69 @@ class Site:
         said, _ = await process.communicate()
         found = (each.get("counter", {}) for each in json.loads(said)["nftables"])
         return {one["name"] for one in found if one.get("name", "").startswith("c-")}
+
+    async def told(self, node: str) -> Sequence[sync_rules_pb2.RuleResource]:
+        said = await self.driver.call("GetNodeRules", {"node": node, "pageSize": 1000})
+        return list(ParseDict(said, policy_api.GetNodeRulesResponse()).resources)
+
+    async def in_kernel(self, node: str) -> policy_api.GetKernelRulesResponse:
+        """What the node's agent says that its kernel has."""
+        said = await self.driver.call("GetKernelRules", {"node": node})
+        return ParseDict(said, policy_api.GetKernelRulesResponse())
+
+    async def compared(self, node: str) -> KernelBesideTold:
+        return rules_beside_told(await self.told(node), await self.in_kernel(node))
+
+    async def until_kernel(
+        self, node: str, condition: Callable[[KernelBesideTold], bool], what: str
+    ) -> KernelBesideTold:
+        """Asks until the agent says so; it may be starting."""
+        found: KernelBesideTold | None = None
+
+        async def holds() -> bool:
+            nonlocal found
+            with contextlib.suppress(Refused):
+                found = await self.compared(node)
+                return condition(found)
+            return False
+
+        await poll(holds, 60, what=what)
+        assert found is not None
+        return found
+
+    async def romana(self, *words: str) -> tuple[int | None, str]:
+        """Exit code of the command, and all that it prints."""
+        process = await asyncio.create_subprocess_exec(
+            *inside(self.cluster.path(CONTROL), [*COMMAND, *words]),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**environment(), **ENVIRONMENT},
+        )
+        out, _ = await process.communicate()
+        return process.returncode, out.decode()
+
+    @contextlib.contextmanager
+    def taken_away(self, node: str, note: str) -> Iterator[None]:
+        """A rule is deleted by hand, and the table is somebody else's: the agent, which starts
+        anew, cannot put it back meanwhile."""
+        path = self.cluster.path(node)
+
+        def nft(*words: str) -> str:
+            command = inside(path, ["nft", *words])
+            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+        self.cluster.kill(node)  # while it runs nobody else may
+        listed = json.loads(nft("-a", "-j", "list", "table", "inet", "romana"))["nftables"]
+        rules = [each["rule"] for each in listed if "rule" in each]
+        rule = next(each for each in rules if each.get("comment", "").endswith(f" {note}"))
+        nft("delete", "rule", "inet", "romana", rule["chain"], "handle", str(rule["handle"]))
+        other = call(path, Nft)
+        try:
+            other.apply(Changes(counters={"somebody"}))
+            self.cluster.start(node)
+            yield
+        finally:
+            other.close()
 
     async def realized(self) -> None:
         await self.driver.realized(["n1", "n2"])
@@ -271,14 +344,64 @@ async def test_the_rules_of_a_node_are_those_that_its_kernel_has(named: Site) ->
     await named.attach("n1", "wary", "t", {"app": "wary"})
     await named.attach("n1", "shut", "t", {"app": "closed"})
     await named.realized()
-    resources = (await named.driver.call("GetNodeRules", {"node": "n1"}))["resources"]
-    told = [each["rules"] for each in resources if "rules" in each]
-    names = {each["endpoint"]["name"] for each in resources if "endpoint" in each}
+    told, answer = await named.told("n1"), await named.in_kernel("n1")
+    names = {each.endpoint.name for each in told if each.HasField("endpoint")}
     assert names == {"wary", "shut"}
-    assert {"nothing-bad", "closed"} <= {each["policy"] for each in told}
-    rules, defaults = set(), set()
-    for each in told:
-        of = PolicyName(each["policy"]), DIRECTIONS[each["direction"]]
-        rules |= {counter(*of, str(one.get("number", 0))) for one in each.get("rules", ())}
-        defaults.add(counter(*of, DEFAULT))
-    assert rules <= await named.counters("n1") <= rules | defaults
+    policies = {each.rules.policy for each in told if each.HasField("rules")}
+    assert {"nothing-bad", "closed"} <= policies
+    found = rules_beside_told(told, answer)
+    assert found.agrees, found
+    assert not answer.kernel.differences
+    assert ("nothing-bad", "yes") in {(one.rule.policy, one.kernel) for one in found.rules}
+    # what the agent says is what nft says
+    said = {
+        counter(PolicyName(one.policy), DIRECTIONS[one.direction], one.rule)
+        for one in answer.kernel.rules
+    }
+    assert said == await named.counters("n1")
+
+
+@pytest.mark.parametrize("named", [["wary"]], indirect=True)
+async def test_a_rule_that_somebody_deletes_is_missed_until_the_agent_has_put_it_back(
+    named: Site,
+) -> None:
+    await named.attach("n1", "wary", "t", {"app": "wary"})
+    await named.realized()
+
+    def lacks_one(found: KernelBesideTold) -> bool:
+        # it is made of a rule for each family, and for addresses and for blocks
+        return [one.kernel for one in found.rules if one.rule.policy == "nothing-bad"] == ["3 of 4"]
+
+    with named.taken_away("n1", "nothing-bad ingress 0"):
+        found = await named.until_kernel("n1", lacks_one, "what is missing")
+        assert not found.agrees
+        assert {"missing", "strange"} == {one.how for one in found.differences}
+        assert any("nothing-bad ingress 0" in one.what for one in found.differences)
+        done, out = await named.romana("node", "rules", "n1", "--kernel")
+        assert done == 1
+        assert "Its kernel is not as it was told" in out
+        assert "nothing-bad ingress 0" in out
+    await named.until_kernel("n1", lambda found: found.agrees, "the rule to be put back")
+    done, out = await named.romana("node", "rules", "n1", "--kernel")
+    assert done == 0
+    assert "Its kernel has all of this." in out
+
+
+@pytest.mark.parametrize("named", [["wary"]], indirect=True)
+async def test_a_node_whose_agent_is_not_there_says_so_and_what_it_is_told(named: Site) -> None:
+    await named.attach("n1", "wary", "t", {"app": "wary"})
+    await named.realized()
+    named.cluster.kill("n1")
+    try:
+
+        async def is_away() -> bool:
+            done, out = await named.romana("node", "rules", "n1", "--kernel")
+            return bool(done) and "the agent of n1 has no stream" in out
+
+        await poll(is_away, 60, what="the agent to be away")
+        done, out = await named.romana("node", "rules", "n1")
+        assert done == 0
+        assert "nothing-bad" in out
+    finally:
+        named.cluster.start("n1")
+        await named.cluster.agent("n1").ready()

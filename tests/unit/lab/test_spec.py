@@ -28,6 +28,10 @@ machines:
   - {name: printer, network: qa, address: 10.30.0.20}
 firewalls:
   - {name: fw, addresses: {prod: 10.40.0.250}}
+  - {name: two, addresses: {prod: 10.40.0.251}, outside: {prod: {address: 10.40.0.252}}}
+  - name: far
+    addresses: {prod: 10.40.0.253}
+    outside: {prod: {address: 10.30.0.253, network: qa}}
 """
 
 
@@ -80,6 +84,19 @@ def test_a_good_file() -> None:
         ("prod: 10.40.0.250", "dev: 10.40.0.250", "firewalls[0].addresses.dev", "no network"),
         ("10.40.0.250", "10.99.0.250", "firewalls[0].addresses.prod", "not in"),
         ("10.40.0.250", "10.40.0.11", "firewalls[0].addresses.prod", "that of n1"),
+        (
+            "outside: {prod: {address: 10.40.0.252",
+            "outside: {qa: {address: 10.40.0.252",
+            "firewalls[1].outside.qa",
+            "no inside",
+        ),
+        ("10.40.0.252", "10.40.0.251", "firewalls[1].outside.prod.address", "that of two"),
+        ("10.40.0.252", "10.40.0.250", "firewalls[1].outside.prod.address", "that of fw"),
+        ("10.40.0.252", "10.30.0.252", "firewalls[1].outside.prod.address", "not in prod's"),
+        ("10.40.0.252", "fd00::1", "firewalls[1].outside.prod.address", "not in"),
+        ("{address: 10.40.0.252}", "{}", "firewalls[1].outside.prod.address", "required"),
+        ("network: qa}", "network: dev}", "firewalls[2].outside.prod.address", "no network 'dev'"),
+        ("10.30.0.253", "10.40.0.254", "firewalls[2].outside.prod.address", "not in qa's"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_path(

@@ -1,0 +1,104 @@
+"""Answers what a service asks on its stream: what the kernel has, beside what it shall have."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Protocol, TypeVar
+
+import structlog
+from romana.sync.v1 import sync_pb2 as pb
+
+from services.common.errors import RomanaError
+from services.common.sync import wire
+from services.common.sync.model import Position
+from services.common.sync.stream_client import Answering
+
+log = structlog.get_logger(__name__)
+
+PART_BYTES: Final = 256 * 1024
+"""Of a message, about: between two of them an acknowledgment gets its turn."""
+DIFFERENCES_MOST: Final = 1_000
+"""That are told; the others show when these are gone."""
+
+
+class Kind(Enum):
+    """How something in the kernel is not as it shall be."""
+
+    MISSING = auto()
+    STRANGE = auto()
+    """Nobody asked for it."""
+    CHANGED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    kind: Kind
+    object: str
+    """What of the kernel, for people."""
+
+
+class Part(Protocol):
+    """A service's message with a part of an answer."""
+
+    @property
+    def answer(self) -> pb.AnswerPart:
+        """What every part says."""
+
+
+_Found = TypeVar("_Found")
+_Part = TypeVar("_Part", bound=Part)
+_KINDS: Final = {
+    Kind.MISSING: pb.DIFFERENCE_KIND_MISSING,
+    Kind.STRANGE: pb.DIFFERENCE_KIND_STRANGE,
+    Kind.CHANGED: pb.DIFFERENCE_KIND_CHANGED,
+}
+
+
+def answering(
+    look: Callable[[], Awaitable[_Found]],
+    parts: Callable[[_Found], Sequence[_Part]],
+    failed: Callable[[], _Part],
+    request: Callable[[_Part], object],
+) -> Answering:
+    """What a stream calls when the service asks.
+
+    Args:
+        look: Looks at the kernel; raises RomanaError or OSError.
+        parts: Messages, at least one, with what was found.
+        failed: One with nothing.
+        request: Makes the stream's message of a part.
+    """
+
+    async def answer(question: int, held: Position | None) -> Iterable[object]:
+        made: Sequence[_Part]
+        try:
+            made = parts(await look())
+        except (RomanaError, OSError) as error:
+            made = [_failed(failed, str(error))]
+        except Exception:
+            log.exception("question_not_answered")
+            made = [_failed(failed, "a defect; its log says more")]
+        for part in made:
+            part.answer.question = question
+            if held is not None:
+                part.answer.held.CopyFrom(wire.position(held))
+        made[-1].answer.last = True
+        return map(request, made)
+
+    return answer
+
+
+def _failed(make: Callable[[], _Part], problem: str) -> _Part:
+    part = make()
+    part.answer.problem = problem
+    return part
+
+
+def differences(found: Sequence[Difference]) -> list[pb.KernelDifference]:
+    """The first of them as messages."""
+    return [
+        pb.KernelDifference(kind=_KINDS[one.kind], object=one.object)
+        for one in found[:DIFFERENCES_MOST]
+    ]
