@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from services.common.errors import WrongState
+from services.common.errors import Unavailable, WrongState
 from services.common.process.environment import (
     DATA_DIR_VARIABLE,
     IPAM_VARIABLE,
@@ -38,7 +38,7 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class ServiceAddresses:
-    """Addresses as `host:port`."""
+    """Addresses as `host:port`; empty where a cluster is named that does not run."""
 
     topology: str
     ipam: str
@@ -86,19 +86,39 @@ def find(
     topology = topology or environment.get(TOPOLOGY_VARIABLE, "")
     ipam = ipam or environment.get(IPAM_VARIABLE, "")
     policy = policy or environment.get(POLICY_VARIABLE, "")
-    tls = None
-    if not (topology and ipam and policy):
-        cluster = chosen(environment)
-        if cluster is not None:
-            topology = topology or cluster.topology
-            ipam = ipam or cluster.ipam
-            policy = policy or cluster.policy
-            tls = cluster.tls
+    if topology and ipam and policy:
+        return ServiceAddresses(topology, ipam, policy)
+    cluster = chosen(environment)
+    if cluster is not None:
+        return ServiceAddresses(
+            topology or cluster.topology,
+            ipam or cluster.ipam,
+            policy or cluster.policy,
+            cluster.tls,
+        )
+    if environment.get(DATA_DIR_VARIABLE):  # what listens at the usual ports is another cluster
+        return ServiceAddresses(topology, ipam, policy)
     return ServiceAddresses(
         topology or f"127.0.0.1:{TOPOLOGY_PORT}",
         ipam or f"127.0.0.1:{IPAM_PORT}",
         policy or f"127.0.0.1:{POLICY_PORT}",
-        tls,
+    )
+
+
+def not_found(environment: Mapping[str, str]) -> Unavailable:
+    """Why the cluster that the environment names has no addresses."""
+    folder = data_dir(environment)
+    why = "none runs there"
+    try:
+        (folder / FILE_NAME).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        why = f"it cannot be read: {error.strerror}"
+    return Unavailable(
+        f"{DATA_DIR_VARIABLE} names {folder} as the data directory of a cluster, and {why}",
+        "NO_CLUSTER_THERE",
+        {"folder": str(folder)},
     )
 
 
@@ -135,7 +155,8 @@ def running(folder: Path) -> Cluster | None:
     """The cluster that runs from this data directory, if one does."""
     try:
         cluster = Cluster(**json.loads((folder / FILE_NAME).read_bytes()))
-        os.kill(cluster.pid, 0)
+        with contextlib.suppress(PermissionError):  # it runs, as another user
+            os.kill(cluster.pid, 0)
     except (OSError, ValueError, TypeError):
         return None
     return cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -17,7 +18,7 @@ from grpc.aio import Channel
 from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column, Screen
 from services.common.tls import TlsFiles
-from services.ctl.calls import agent_option
+from services.ctl.calls import agent_option, service_addresses
 from services.ctl.calls.choosing import choose, each
 from services.ctl.calls.remote import CallPolicy, Listed, Remote, Stub
 from services.ctl.calls.service_addresses import ServiceAddresses
@@ -166,6 +167,8 @@ class Session:
         typer.confirm(question, abort=True, err=True)
 
     def _remote(self, name: str, address: str, stub: Callable[[Channel], Stub]) -> Remote[Stub]:
+        if not address:
+            raise service_addresses.not_found(os.environ)
         channel = self._open(address, self.common.tls)
         return Remote(name, address, channel, stub(channel), self._call_policy)
 

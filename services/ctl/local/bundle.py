@@ -101,10 +101,10 @@ async def collect(wanted: Wanted) -> list[Part]:
     command = (sys.executable, "-m", "services.ctl.main")
     running = [_run(path, (*command, *words), wanted) for path, words in verbs.items()]
     if wanted.node:
-        running += [_run(path, words, wanted) for path, words in KERNEL.items()]
+        running += [_whole(path, words, wanted) for path, words in KERNEL.items()]
     running += [_scraped(name, address, wanted) for name, address in wanted.metrics.items()]
     if shutil.which(UNITS[0], path=wanted.environment.get("PATH")):
-        running.append(_run("logs/units.txt", UNITS, wanted))
+        running.append(_whole("logs/units.txt", UNITS, wanted))
     running.append(_versions(wanted))
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -117,6 +117,17 @@ async def collect(wanted: Wanted) -> list[Part]:
     made += [_end_of(path) for path in wanted.logs]
     made.append(Part("settings/environment.yaml", _yaml(harmless.environment(wanted.environment))))
     return sorted([*found, *made], key=lambda part: part.path)
+
+
+def files_in(folder: Path, *patterns: str) -> list[Path]:
+    """Its files whose names match; itself if it may not be listed: reading it says why."""
+    try:
+        names = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        return [folder]
+    return [path for path in names if any(path.match(pattern) for pattern in patterns)]
 
 
 def packed(folder: str, parts: Iterable[Part], now: float) -> bytes:
@@ -137,8 +148,22 @@ def packed(folder: str, parts: Iterable[Part], now: float) -> bytes:
     return written.getvalue()
 
 
-async def _run(path: str, command: Sequence[str], wanted: Wanted) -> Part:
-    """What a program prints; what it complaints of is the problem."""
+async def _whole(path: str, command: Sequence[str], wanted: Wanted) -> Part:
+    """What a program prints that complains, and succeeds, when it may not read everything."""
+    return await _run(path, command, wanted, complains=True)
+
+
+async def _run(
+    path: str, command: Sequence[str], wanted: Wanted, *, complains: bool = False
+) -> Part:
+    """What a program prints; if it fails, what it says on stderr is the problem.
+
+    Args:
+        path: Of the part.
+        command: The program and its arguments.
+        wanted: The environment, and the time it has.
+        complains: What it says on stderr is a problem even when it succeeds.
+    """
     try:
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -156,8 +181,10 @@ async def _run(path: str, command: Sequence[str], wanted: Wanted) -> Part:
         child.kill()
         await child.communicate()
         return Part(path, b"", f"no end within {wanted.timeout:g} s")
-    problem = complaints.decode(errors="replace").strip() or f"exit code {child.returncode}"
-    return Part(path, output, problem if child.returncode else "")
+    problem = complaints.decode(errors="replace").strip()
+    if child.returncode:
+        return Part(path, output, problem or f"exit code {child.returncode}")
+    return Part(path, output, problem if complains else "")
 
 
 async def _scraped(name: str, address: str, wanted: Wanted) -> Part:

@@ -92,7 +92,7 @@ async def support_bundle(
     parts = await bundle.collect(
         bundle.Wanted(
             environment=_environment(session, agent),
-            configs=config or sorted(SETTINGS.glob("*.yaml")),
+            configs=config or bundle.files_in(SETTINGS, "*.yaml"),
             logs=_logs(),
             metrics=addresses,
             node=is_node,
@@ -120,8 +120,11 @@ async def support_bundle(
 
 
 def _has_agent(address: str) -> bool:
-    """Whether an agent's socket is on this machine."""
-    return Path(address.removeprefix("unix:")).exists()
+    """Whether an agent's socket is on this machine, or is where this user may not look."""
+    try:
+        return Path(address.removeprefix("unix:")).exists()
+    except PermissionError:
+        return True
 
 
 def _logs() -> list[Path]:
@@ -129,7 +132,10 @@ def _logs() -> list[Path]:
     found = service_addresses.chosen(os.environ)
     own = service_addresses.data_dir(os.environ)
     folder = Path(found.data_dir) if found and found.data_dir else own
-    return sorted([*folder.glob(f"{log_files.FOLDER}/*.log"), *folder.glob("etcd/*.log")])
+    return [
+        *bundle.files_in(folder / log_files.FOLDER, "*.log", "*.log.old"),
+        *bundle.files_in(folder / "etcd", "*.log"),
+    ]
 
 
 def _usual() -> dict[str, str]:

@@ -11,7 +11,10 @@ from services.ctl.calls.service_addresses import Cluster, ServiceAddresses
 
 
 def cluster(pid: int) -> Cluster:
-    return Cluster(pid, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5")
+    return Cluster(
+        *(pid, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5"),
+        policy="127.0.0.1:9630",
+    )
 
 
 def home(folder: Path) -> dict[str, str]:
@@ -19,8 +22,16 @@ def home(folder: Path) -> dict[str, str]:
 
 
 def test_without_anything_it_is_the_default(tmp_path: Path) -> None:
-    found = service_addresses.find("", "", {"ROMANA_DATA_DIR": str(tmp_path)})
+    found = service_addresses.find("", "", home(tmp_path))
     assert found == ServiceAddresses("127.0.0.1:9610", "127.0.0.1:9620")
+
+
+def test_a_cluster_that_is_named_and_does_not_run_is_no_other(tmp_path: Path) -> None:
+    named = {"ROMANA_DATA_DIR": str(tmp_path)}
+    assert service_addresses.find("", "i:1", named) == ServiceAddresses("", "i:1", "")
+    assert "none runs there" in str(service_addresses.not_found(named))
+    (tmp_path / "endpoints.json").mkdir()
+    assert "Is a directory" in str(service_addresses.not_found(named))
 
 
 def test_a_running_cluster_is_found(tmp_path: Path) -> None:
