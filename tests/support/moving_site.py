@@ -92,6 +92,11 @@ class Family(NamedTuple):
         return f"{self.base}1"
 
     @property
+    def told(self) -> str:
+        """The gateway that guests are told by DHCP, router advertisements and cloud-init."""
+        return "169.254.1.1" if self.number == socket.AF_INET else "fe80::1"
+
+    @property
     def host(self) -> int:
         return 32 if self.number == socket.AF_INET else 128
 
@@ -135,9 +140,14 @@ class Guest:
             words = ["nodad"] if six else []
             self.ip("address", "flush", "dev", "br0", "scope", "global")
             self.ip("address", "add", f"{address}/{self.family.host}", "dev", "br0", *words)
-            default = ["default", "via", self.family.gateway, "dev", "br0", "onlink"]
-            self.ip("-6" if six else "-4", "route", "replace", *default)
         self.address = address
+        self.route_by(self.family.gateway)
+
+    def route_by(self, gateway: str) -> None:
+        """Its default route."""
+        six = self.family.number == socket.AF_INET6
+        default = ["default", "via", gateway, "dev", "br0", "onlink"]
+        self.ip("-6" if six else "-4", "route", "replace", *default)
 
     def run_on(self, node: str) -> None:
         """It is frozen, and goes on there."""
@@ -375,3 +385,25 @@ class Probing:
             while not self.arrived or self.arrived[-1] < moment:  # noqa: ASYNC110
                 await asyncio.sleep(STEP)
         return next(one for one in self.arrived if one >= moment) - moment
+
+
+def traces(cluster: Cluster, addresses: Sequence[str]) -> Mapping[str, str]:
+    """What nodes have of addresses in the kernel and on the disk, and others of the way to them."""
+    found = {}
+    for node in ("n1", "n2", "n3"):
+        path = cluster.path(node)
+        commands = {
+            "routes": ["ip", "route", "show", "table", "all"],
+            "routes6": ["ip", "-6", "route", "show", "table", "all"],
+            "proxies": ["ip", "neigh", "show", "proxy"],
+            "proxies6": ["ip", "-6", "neigh", "show", "proxy"],
+            "rules": ["nft", "list", "table", "inet", "romana"],
+        }
+        for name, command in commands.items():
+            lines = run(inside(path, command)).splitlines()
+            found[f"{node} {name}"] = "\n".join(
+                line for line in lines if any(each in line for each in addresses)
+            )
+        journal = cluster.folder / f"agent.{node}" / "endpoints"
+        found[f"{node} journal"] = " ".join(sorted(each.name for each in journal.iterdir()))
+    return found

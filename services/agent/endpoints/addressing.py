@@ -17,6 +17,7 @@ from services.agent.endpoints.ipam_client import Given, IpamClient
 from services.agent.endpoints.spec import EndpointSpec
 from services.agent.kernel.announce import Announcer
 from services.agent.kernel.veth import EndpointLinks
+from services.agent.kernel.wiring import gateway_of
 from services.agent.model import EndpointAddress, Remote
 from services.common.errors import InvalidInput, RomanaError, WrongState
 from services.common.model.names import NetworkName
@@ -96,10 +97,15 @@ class Addressing:
                     log.warning("not_announced", address=str(item.address), message=error.message)
 
     async def announce_gateways(self, interface: str, addresses: Sequence[EndpointAddress]) -> None:
-        """Tells a VM that its gateways have this interface's MAC address now."""
+        """Tells a VM that its gateways have this interface's MAC address now.
+
+        Those are what we tell guests, and the networks' own, for those who were told by somebody
+        else.
+        """
         networks = self._remote().networks
-        found = [networks[item.network].gateway for item in addresses if item.network in networks]
-        gateways = [each for each in dict.fromkeys(found) if each is not None]
+        own = [networks[item.network].gateway for item in addresses if item.network in networks]
+        told = [gateway_of(item.address) for item in addresses]
+        gateways = [each for each in dict.fromkeys([*told, *own]) if each is not None]
         try:
             await self._announcer.announce(interface, gateways)
         except RomanaError as error:

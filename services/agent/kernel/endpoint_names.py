@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import secrets
 from typing import Final
 
 from services.common.model.names import EndpointName
@@ -17,8 +18,9 @@ ALIAS: Final = "romana endpoint "
 ALIAS_MOST: Final = 255
 """Bytes; IFALIASZ is 256 with the closing zero."""
 HOST_MAC: Final = "ee:ee:ee:ee:ee:ee"
-"""Of the host's end of every pair, as with Calico: the endpoint's neighbour entry for its gateway
-stays right whatever is made anew. Each pair is a link of its own, so nobody sees it twice."""
+"""Of the host's end of every pair, as with Calico, and of every tap: the endpoint's neighbour
+entries stay right whatever is made anew, and wherever a guest moves to. Each is a link of its own,
+so nobody sees it twice."""
 
 _OURS: Final = re.compile(r"rom[a-z2-7]{12}")
 
@@ -35,9 +37,16 @@ def is_host_interface(interface: str) -> bool:
 
 def mac_address(name: EndpointName) -> str:
     """A unicast, locally administered address."""
-    digest = bytearray(hashlib.sha256(b"mac\0" + name.encode()).digest()[:6])
-    digest[0] = digest[0] & 0xFC | 0x02
-    return digest.hex(":")
+    return _mac(hashlib.sha256(b"mac\0" + name.encode()).digest()[:6])
+
+
+def drawn_mac() -> str:
+    """Anyone, as the kernel draws one for a tap."""
+    return _mac(secrets.token_bytes(6))
+
+
+def _mac(octets: bytes) -> str:
+    return bytes([octets[0] & 0xFC | 0x02, *octets[1:]]).hex(":")
 
 
 def alias(name: EndpointName) -> str:

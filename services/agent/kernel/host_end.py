@@ -32,6 +32,8 @@ from services.common.model.network import Address
 _NET: Final = "/proc/sys/net/"
 _MADE_UP: Final = "ipv6/conf/*/addr_gen_mode"
 """Of the link-local address: 0 makes one of the MAC address, 1 none."""
+TAP: Final = "tun"
+"""What the kernel calls the kind."""
 _LISTENING: Final = ((GATEWAY_4, 32), (ADVERTISER_6, ADVERTISED_LENGTH))
 
 
@@ -96,16 +98,28 @@ def mend(wiring: Wiring) -> None:
         link = rtnetlink.link(host, wiring.host_interface)
         if link is not None:
             configure(wiring)
-            up = rtnetlink.set_up(link.index, endpoint_names.HOST_MAC if wiring.namespace else "")
-            host.do([up, *addresses(link.index, wiring)])
+            host.do([_set_up(link, wiring), *addresses(link.index, wiring)])
             _drop_made_up(host, link.index, wiring)
 
 
 def adopt(host: Netlink, link: Link, wiring: Wiring) -> None:
     """Makes of an interface that is there what an endpoint's end shall be."""
     configure(wiring)
-    host.do([rtnetlink.set_up(link.index), *addresses(link.index, wiring)])
+    host.do([_set_up(link, wiring), *addresses(link.index, wiring)])
     _drop_made_up(host, link.index, wiring)
+
+
+def _set_up(link: Link, wiring: Wiring) -> Order:
+    return rtnetlink.set_up(link.index, endpoint_names.HOST_MAC if _is_alike(link, wiring) else "")
+
+
+def _is_alike(link: Link, wiring: Wiring) -> bool:
+    """Whether its MAC address is that of all such ends.
+
+    A guest that moves to another node goes on sending to the MAC addresses that it knows, so taps
+    are alike, too. Other interfaces that somebody else made keep theirs.
+    """
+    return bool(wiring.namespace) or link.kind == TAP
 
 
 def disown(interface: str) -> None:
@@ -116,13 +130,14 @@ def disown(interface: str) -> None:
         if link is None:
             return
         has = {own.ip for _, own in rtnetlink.addresses(host, link.index)}
-        host.attempt(
-            [
-                rtnetlink.delete_address(link.index, address, length)
-                for address, length in _LISTENING
-                if address in has
-            ]
-        )
+        undone = [
+            rtnetlink.delete_address(link.index, address, length)
+            for address, length in ((GATEWAY_6, 64), *_LISTENING)
+            if address in has
+        ]
+        if link.mac == endpoint_names.HOST_MAC:
+            undone.append(rtnetlink.set_mac(link.index, endpoint_names.drawn_mac()))
+        host.attempt(undone)
     if ADVERTISER_6 in has:
         _configure(interface, {_MADE_UP: "0"})
 
@@ -148,7 +163,7 @@ def differences(wiring: Wiring) -> Iterator[Difference]:
             yield Difference(f"the node has no interface {name}", gone=True)
             return
         has = {own.ip for _, own in rtnetlink.addresses(host, link.index)}
-    yield from _of_link(link, pair=bool(wiring.namespace))
+    yield from _of_link(link, wiring)
     needs = [*([GATEWAY_6] if wiring.has_ipv6 else []), *_listening(wiring)]
     for address in needs:
         if address not in has:
@@ -159,12 +174,12 @@ def differences(wiring: Wiring) -> Iterator[Difference]:
             yield Difference(f"{path.replace('*', name)} is {found}, not {value}")
 
 
-def _of_link(link: Link, *, pair: bool) -> Iterator[Difference]:
+def _of_link(link: Link, wiring: Wiring) -> Iterator[Difference]:
     if not link.up:
         yield Difference(f"{link.name} is down")
     if not link.resolves:
         yield Difference(f"{link.name} does not resolve neighbours (NOARP)")
-    if pair and link.mac != endpoint_names.HOST_MAC:
+    if _is_alike(link, wiring) and link.mac != endpoint_names.HOST_MAC:
         yield Difference(
             f"{link.name} has the MAC address {link.mac}, not {endpoint_names.HOST_MAC}"
         )

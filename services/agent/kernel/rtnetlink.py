@@ -227,6 +227,10 @@ def set_up(index: int, mac: str = "") -> Order:
     return Order(RTM_SETLINK, 0, body + (attribute(IFLA_ADDRESS, _mac(mac)) if mac else b""))
 
 
+def set_mac(index: int, mac: str) -> Order:
+    return Order(RTM_SETLINK, 0, LINK.pack(0, 0, index, 0, 0) + attribute(IFLA_ADDRESS, _mac(mac)))
+
+
 def add_address(index: int, address: Address, length: int) -> Order:
     """Gives an interface an address that can be used at once."""
     body = ADDRESS.pack(_family(address), length, 0, 0, index)

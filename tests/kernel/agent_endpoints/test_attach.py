@@ -144,8 +144,16 @@ async def test_a_tap_of_a_vm_is_prepared_and_left_as_it_is(node_: Node) -> None:
     found = await refused(node_.stub.AttachEndpoint(other))
     assert found[:2] == (grpc.StatusCode.ALREADY_EXISTS, "INTERFACE_TAKEN")
     assert (await node_.check("vm-1")).problems == []
+    alike = "ee:ee:ee:ee:ee:ee"
+    assert alike in node_.home.run("ip link show tap0")
+    node_.home.run("ip link set tap0 address 02:00:00:00:00:01")
+
+    async def is_again() -> bool:
+        return alike in node_.home.run("ip link show tap0")
+
+    await poll(is_again, 60)
     await node_.detach("vm-1")
-    assert "tap0" in node_.home.run("ip link")
+    assert alike not in node_.home.run("ip link show tap0")
     assert await node_.addresses() == []
 
 

@@ -146,6 +146,7 @@ async def test_leases_and_process_go_with_the_endpoints(dual: Dual) -> None:
     shown = node.home.run("ip addr show dev tap1")
     assert "169.254.1.1" not in shown
     assert "fd72:6f6d::1" not in shown
+    assert "fe80::1/64" not in shown
     await node.detach("vm-2")
     await until(lambda: not process(node))
 

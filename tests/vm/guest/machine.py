@@ -10,9 +10,11 @@ from pathlib import Path
 
 from tests.support.netns import Namespace
 from tests.vm.guest.image import KERNEL
+from tests.vm.guest.monitor import Monitor
 
 BOOT_SECONDS = 180.0
 COMMAND_SECONDS = 60.0
+MEGABYTES = 128
 _KERNEL = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off nokaslr random.trust_cpu=on"
 
 
@@ -31,35 +33,57 @@ class Machine:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._port: socket.socket | None = None
+        self._monitor: Monitor | None = None
         self._heard = b""
+
+    @property
+    def monitor(self) -> Monitor:
+        assert self._monitor is not None
+        return self._monitor
 
     def start(self) -> None:
         """Starts it, and waits until its system runs."""
-        path = self._folder / "control.sock"
-        path.unlink(missing_ok=True)
+        deadline = time.monotonic() + BOOT_SECONDS
+        self._launch("", deadline)
+        self._until(b"ready\n", deadline)
+
+    def expect(self, incoming: Path) -> None:
+        """Starts it without a system: that comes over a socket, from another one with the same."""
+        incoming.unlink(missing_ok=True)
+        self._launch(f"-incoming unix:{incoming}", time.monotonic() + BOOT_SECONDS)
+
+    def _launch(self, more: str, deadline: float) -> None:
+        path, monitor = self._folder / "control.sock", self._folder / "monitor.sock"
+        for each in (path, monitor):
+            each.unlink(missing_ok=True)
         with (self._folder / "qemu.log").open("ab") as log:
             self._process = self._node.start(
                 shlex.split(
                     "setpriv --pdeathsig KILL -- qemu-system-x86_64 -M q35 -accel tcg -cpu max "
-                    f"-m 256 -nodefaults -display none -kernel {KERNEL} -initrd {self._image} "
+                    f"-m {MEGABYTES} -nodefaults -display none -kernel {KERNEL} "
+                    f"-initrd {self._image} "
                     f"-append '{_KERNEL}' -serial file:{self._folder / 'console.log'} "
                     f"-netdev tap,id=n,ifname={self._tap},script=no,downscript=no "
                     f"-device virtio-net-pci,netdev=n,mac={self._mac} "
                     f"-drive file={self._seed},if=virtio,format=raw,readonly=on "
                     f"-device virtio-serial-pci "
                     f"-chardev socket,id=c,path={path},server=on,wait=off "
-                    "-device virtserialport,chardev=c,name=control"
+                    "-device virtserialport,chardev=c,name=control "
+                    f"-qmp unix:{monitor},server=on,wait=off {more}"
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + BOOT_SECONDS
-        self._port = socket.socket(socket.AF_UNIX)
-        while self._port.connect_ex(str(path)):
+        self._port = self._connected(path, deadline)
+        self._monitor = Monitor(self._connected(monitor, deadline))
+
+    def _connected(self, path: Path, deadline: float) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX)
+        while made.connect_ex(str(path)):
             self._alive(deadline)
             time.sleep(0.05)
-        self._until(b"ready\n", deadline)
+        return made
 
     def tell(self, command: str) -> tuple[int, str]:
         """Has it perform a command of busybox's shell; status and output."""
@@ -87,6 +111,9 @@ class Machine:
         if self._port is not None:
             self._port.close()
             self._port = None
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
         if self._process is not None:
             self._process.kill()
             self._process.wait(30)

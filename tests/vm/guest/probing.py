@@ -16,6 +16,7 @@ from lab.namespaces import inside
 from lab.processes import environment
 from tests.support.netns import Namespace
 from tests.vm.guest import image
+from tests.vm.guest.machine import Machine
 
 ASKED = "ROMANA_GUEST"
 """Set by `make test-vm`: beside all other tests an emulated machine is too slow."""
@@ -38,9 +39,8 @@ def romana(
     return done
 
 
-def agent(cluster: Cluster) -> list[str]:
-    """That of the first node."""
-    return ["--agent-socket", f"unix:{cluster.folder}/agent.n1/agent.sock"]
+def agent(cluster: Cluster, node: str = "n1") -> list[str]:
+    return ["--agent-socket", f"unix:{cluster.folder}/agent.{node}/agent.sock"]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -61,3 +61,15 @@ def connects(place: Namespace, address: str, port: int, seconds: float = 3.0) ->
             return False
 
     return place.call(connect)
+
+
+def renew(machine: Machine) -> None:
+    """Has its guest's DHCPv4 client ask again, which is answered."""
+    count = machine.says("grep -c renew /four.events")
+
+    def renewed() -> bool:
+        machine.says("kill -USR1 $(cat /four.pid)")
+        time.sleep(0.5)
+        return machine.says("grep -c renew /four.events") != count
+
+    until(renewed)

@@ -12,7 +12,6 @@ import functools
 import json
 import os
 import signal
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from lab.namespaces import name_of
 from tests.support.netns import Namespace
 from tests.vm.guest import image
 from tests.vm.guest.machine import Machine
-from tests.vm.guest.probing import REASON, agent, connects, romana, until
+from tests.vm.guest.probing import REASON, agent, connects, renew, romana, until
 
 pytestmark = [
     pytest.mark.skipif(bool(REASON), reason=f"needs {REASON}"),
@@ -263,7 +262,7 @@ def test_restarts_of_agent_and_dnsmasq_change_nothing(site: Site) -> None:
     reached = functools.partial(connects, place, site.four, image.PORT)
     site.cluster.kill("n1")
     assert reached()
-    renew(site)
+    renew(site.machine)
     site.cluster.start("n1")
     asyncio.run(site.cluster.agent("n1").ready())
     assert reached()
@@ -271,19 +270,7 @@ def test_restarts_of_agent_and_dnsmasq_change_nothing(site: Site) -> None:
     os.kill(before, signal.SIGKILL)
     assert reached()
     until(lambda: file.exists() and int(file.read_text()) != before)
-    renew(site)
+    renew(site.machine)
     assert configured(site)
     assert reached()
     assert fetched(site, of(site, "back6")) == "from outside"
-
-
-def renew(site: Site) -> None:
-    """Has its DHCPv4 client ask again, which is answered."""
-    count = site.machine.says("grep -c renew /four.events")
-
-    def renewed() -> bool:
-        site.machine.says("kill -USR1 $(cat /four.pid)")
-        time.sleep(0.5)
-        return site.machine.says("grep -c renew /four.events") != count
-
-    until(renewed)

@@ -8,24 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from lab.cluster import Cluster
-from lab.namespaces import inside, run
-from tests.support.moving_site import (
-    CLOSED,
-    IPV4,
-    IPV6,
-    PEERS,
-    PORT,
-    VM,
-    Family,
-    Guest,
-    Probing,
-    Site,
-    cluster_of,
-    streams,
-)
+from tests.support.moving_site import CLOSED, PEERS, PORT, VM, Probing, Site, streams, traces
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -38,30 +22,6 @@ policies:
     egress:
       - ports: [{{protocol: tcp, port: {PORT}}}]
 """
-
-
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[IPV4, IPV6], ids=lambda item: item.name
-)
-async def family(request: pytest.FixtureRequest) -> Family:
-    found = request.param
-    assert isinstance(found, Family)
-    return found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(family: Family) -> AsyncIterator[Cluster]:
-    async with cluster_of(family) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(cluster: Cluster, family: Family) -> AsyncIterator[Site]:
-    """The machine runs on n1."""
-    made = Site(cluster, Guest(cluster, family))
-    await made.begin()
-    yield made
-    await made.end()
 
 
 @contextlib.asynccontextmanager
@@ -97,6 +57,18 @@ async def test_connections_survive_a_move_by_the_guests_own_word(
         assert await site.state() == ("SETTLED", "n2", "")
     with capsys.disabled():
         print(f"\nfrom the guest's RARP to the first packet: {gap * 1000:.0f} ms")  # noqa: T201
+
+
+async def test_a_guest_goes_on_by_the_gateway_that_it_was_told(site: Site) -> None:
+    """The nodes' interfaces have MAC addresses of their own here, as other machines' do."""
+    site.guest.route_by(site.guest.family.told)
+    async with streams(site, PEERS) as found:
+        await site.prepare("n2")
+        site.guest.run_on("n2")
+        site.guest.announce()
+        await site.only_on("n2")
+        for stream in found.values():
+            await stream.talk(answer_first=True, seconds=20)
 
 
 async def test_a_guarded_guest_keeps_its_connections_and_nothing_else_passes(
@@ -145,7 +117,7 @@ async def test_what_is_forbidden_meanwhile_does_not_go_on(site: Site, tmp_path: 
 
 @pytest.mark.parametrize("step", ["prepared", "attached", "ready"])
 async def test_an_aborted_move_leaves_no_trace(site: Site, step: str) -> None:
-    before = traces(site)
+    before = traces(site.cluster, [site.guest.address])
     async with streams(site, PEERS) as found:
         await site.romana("endpoint", "move", VM, "--to", "n2")
         if step != "prepared":
@@ -156,30 +128,10 @@ async def test_an_aborted_move_leaves_no_trace(site: Site, step: str) -> None:
         await site.only_on("n1")
 
         async def gone() -> bool:
-            return traces(site) == before
+            return traces(site.cluster, [site.guest.address]) == before
 
         await site.until(gone)
         for stream in found.values():
             await stream.talk()
         error = await site.romana("endpoint", "move", VM, "--to", "n2", "--activate", code=4)
         assert "NOT_MOVING" in error
-
-
-def traces(site: Site) -> dict[str, str]:
-    """What nodes have of it in the kernel and on the disk, and others of the way to it."""
-    address, found = site.guest.address, {}
-    for node in ("n1", "n2", "n3"):
-        path = site.cluster.path(node)
-        commands = {
-            "routes": ["ip", "route", "show", "table", "all"],
-            "routes6": ["ip", "-6", "route", "show", "table", "all"],
-            "proxies": ["ip", "neigh", "show", "proxy"],
-            "proxies6": ["ip", "-6", "neigh", "show", "proxy"],
-            "rules": ["nft", "list", "table", "inet", "romana"],
-        }
-        for name, command in commands.items():
-            lines = run(inside(path, command)).splitlines()
-            found[f"{node} {name}"] = "\n".join(line for line in lines if address in line)
-        journal = site.cluster.folder / f"agent.{node}" / "endpoints"
-        found[f"{node} journal"] = " ".join(sorted(each.name for each in journal.iterdir()))
-    return found
