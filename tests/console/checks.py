@@ -6,6 +6,7 @@ SCREENSHOTS=folder keeps a picture of each page, at two widths, light and dark.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -37,6 +38,7 @@ from tests.support.console_site import (
     refused,
     running,
 )
+from tests.support.kept_table import KeptTable
 from tests.support.policy_process import of_tenant
 
 WIDE, NARROW = (1280, 900), (390, 800)
@@ -119,9 +121,13 @@ def test_every_page_fits_and_complains_of_nothing(
     assert page.locator("h1").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(UNNAMED) == []
+    keep_picture(page, f"{name}-{size[0]}")
+
+
+def keep_picture(page: Page, name: str) -> None:
     if folder := os.environ.get("SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{folder}/{name}-{size[0]}.png", full_page=True)
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 UNNAMED = """[...document.querySelectorAll("a, button, input, select, textarea")]
@@ -186,6 +192,74 @@ def test_a_node_shows_the_rules_that_the_command_shows(page: Page, site: Site) -
         finally:
             finish.set()
             work.result()
+
+
+@contextlib.contextmanager
+def answering(site: Site) -> Iterator[dict[str, KeptTable]]:
+    """Agents, and a policy that is refused, for a while."""
+    ready, finish = threading.Event(), threading.Event()
+    tables: dict[str, KeptTable] = {}
+
+    async def change() -> None:
+        try:
+            async with agents(site, tables), refused(site):
+                ready.set()
+                await asyncio.to_thread(finish.wait)
+        finally:
+            ready.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(asyncio.run, change())
+        try:
+            ready.wait()
+            yield tables
+        finally:
+            finish.set()
+            work.result()
+
+
+def ask_until(page: Page, text: str) -> None:
+    """Asks the agent until it says so: an answer lasts a moment."""
+    said = page.get_by_role("status").filter(has_text=text)
+    for _ in range(60):
+        page.get_by_role("button", name="Ask its agent").click()
+        expect(page.get_by_role("button", name="Ask its agent again")).to_be_enabled()
+        if said.count():
+            return
+        page.wait_for_timeout(500)
+    expect(said).to_be_visible()
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_a_node_shows_what_its_kernel_has_and_lacks(
+    page: Page, site: Site, size: tuple[int, int]
+) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme="dark" if size is NARROW else "light")
+    with answering(site) as tables:
+        page.goto("/nodes/n2")
+        expect(page.get_by_role("table", name="Rules", exact=True)).to_contain_text("refused")
+        ask_until(page, "Its kernel has all of this.")
+        expect(page.get_by_role("table", name="Differences")).to_have_count(0)
+        tables["n2"].lost = "refused ingress 1"
+        ask_until(page, "Its kernel is not as it was told: 1 difference.")
+        differences = page.get_by_role("table", name="Differences").get_by_role("row")
+        expect(differences.filter(has_text="missing")).to_have_count(1)
+        rules = page.get_by_role("table", name="Rules in its kernel").get_by_role("row")
+        assert rules.nth(1).inner_text().split() == [
+            *("back", "ingress", "refused", "1", "deny", "no", "0")
+        ]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        keep_picture(page, f"kernel-{size[0]}")
+        tables["n2"].lost = ""
+        ask_until(page, "Its kernel has all of this.")
+        page.expected.append("409 (Conflict)")  # type: ignore[attr-defined]
+        page.goto("/nodes/n3")
+        page.get_by_role("button", name="Ask its agent").click()
+        expect(page.get_by_role("alert")).to_contain_text("of a version that does not say")
+    page.goto("/nodes/n2")
+    page.get_by_role("button", name="Ask its agent").click()
+    expect(page.get_by_role("alert")).to_contain_text("the agent of n2 has no stream")
 
 
 def test_a_hostile_name_is_text_everywhere(page: Page, site: Site) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import grpc.aio
 from romana.agent.v1 import agent_service_pb2 as pb
@@ -75,6 +75,19 @@ class Node:
         self.log = folder / "agent.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        """Opens a channel to the agent, started or not."""
+        self.channel = grpc.aio.insecure_channel(
+            self.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Kills the agent."""
+        self.kill()
+        assert self.channel is not None
+        await self.channel.close()
 
     def start(self, die_at: str = "") -> None:
         """Starts the agent and waits until it serves; `die_at`: where it kills itself."""

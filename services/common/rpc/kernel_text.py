@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from romana.policy.v1 import policy_pb2, policy_service_pb2, sync_rules_pb2
@@ -55,15 +55,15 @@ def rules_beside_told(
         verdict = "Its agent knows no rules yet, and leaves its kernel as it is."
         return KernelBesideTold(verdict, agrees=False, rules=unknown, differences=())
     rules = tuple(_standing(one, has) for one in enforced(told))
-    known = {(one.rule.policy, one.rule.direction, one.rule.rule) for one in rules}
+    known = {_key(one.rule) for one in rules}
     policies = {key[:2] for key in known}
     differences = [
-        Differing("missing", f"rule {_name(one.rule)}")
-        for one in _once(rules)
-        if one.kernel == "no"
+        Differing("missing", f"rule {' '.join(key)}, which its agent does not keep")
+        for key in dict.fromkeys(_key(one.rule) for one in rules if one.kernel)
+        if key not in has
     ]
     differences += (
-        Differing("strange", f"rule {policy} {direction} {rule}, which it is not told")
+        Differing("strange", f"rule {policy} {direction} {rule}, which its agent is not told")
         for policy, direction, rule in has.keys() - known
         if rule != _DEFAULT or (policy, direction) not in policies
     )
@@ -91,7 +91,7 @@ def _standing(
 ) -> RuleInKernel:
     if not rule.rule:
         return RuleInKernel(rule, "", 0)
-    found = has.get((rule.policy, rule.direction, rule.rule))
+    found = has.get(_key(rule))
     if found is None or (found.wanted and not found.there):
         return RuleInKernel(rule, "no", 0)
     is_whole = found.there == found.wanted
@@ -99,13 +99,9 @@ def _standing(
     return RuleInKernel(rule, kernel, found.packets)
 
 
-def _once(rules: Sequence[RuleInKernel]) -> Iterable[RuleInKernel]:
-    """Each rule of a policy once, though several endpoints may have it."""
-    return {(one.rule.policy, one.rule.direction, one.rule.rule): one for one in rules}.values()
-
-
-def _name(rule: EnforcedRule) -> str:
-    return f"{rule.policy} {rule.direction} {rule.rule}"
+def _key(rule: EnforcedRule) -> tuple[str, str, str]:
+    """By which a rule is the same for all endpoints that have it."""
+    return rule.policy, rule.direction, rule.rule
 
 
 def _direction(direction: policy_pb2.PolicyDirection.ValueType) -> str:

@@ -47,6 +47,7 @@ def application(
         "/api/search": maps.search,
         "/api/nodes": nodes.listing,
         "/api/nodes/{node}": nodes.one,
+        "/api/nodes/{node}/kernel-rules": nodes.kernel_rules,
         "/api/matrix": policies.matrix,
         "/api/explain": policies.explain,
         "/api/denied": policies.denied,

@@ -11,6 +11,7 @@ from romana.topology.v1 import node_pb2
 from starlette.requests import Request
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
+from services.common.rpc.kernel_text import rules_beside_told
 from services.common.rpc.message_json import plain
 from services.common.rpc.rule_text import enforced
 from services.console.api.caller import Looking
@@ -104,6 +105,26 @@ class NodeViews:
             if block.node == name
         ]
         return made
+
+    async def kernel_rules(self, request: Request, looking: Looking) -> dict[str, Any]:
+        """What the node's kernel has of its rules, which its agent is asked."""
+        name = request.path_params["node"]
+        questions = Questions(self._world.remote, looking.metadata)
+        answer = await questions.kernel_rules(name)
+        found = rules_beside_told(await questions.node_rules(name), answer)
+        return {
+            "verdict": found.verdict,
+            "agrees": found.agrees,
+            "rules": [
+                asdict(each)
+                # what is not there first
+                for each in sorted(found.rules, key=lambda one: one.kernel == "yes")
+                if each.kernel
+            ][:RULES_MOST],
+            "rule_count": sum(bool(each.kernel) for each in found.rules),
+            "differences": [asdict(each) for each in found.differences],
+            "answered": answer.answer_time.ToJsonString(),
+        }
 
     def _row(self, node: node_pb2.Node, state: str) -> dict[str, Any]:
         routes, rules = self._routes(node.name), self._rules(node.name)

@@ -112,6 +112,14 @@ class Questions:
                 return found
             request.page_token = answer.next_page_token
 
+    async def kernel_rules(self, node: str) -> policy_api.GetKernelRulesResponse:
+        """What a node's agent says that its kernel has of them."""
+        return await self._remote.policy.call(
+            lambda stub: stub.GetKernelRules,
+            policy_api.GetKernelRulesRequest(node=node),
+            metadata=self._metadata,
+        )
+
     async def matrix(
         self,
         sources: policy_api.EndpointFilter,

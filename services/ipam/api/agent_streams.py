@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # it exists for type checkers only
 
 
 class Syncing:
+    """All streams of this replica, and what the other replicas say of theirs."""
+
     def __init__(
         self, replica: Replica, observer: HubObserver, tls: TlsFiles | None, *, insecure: bool
     ) -> None:

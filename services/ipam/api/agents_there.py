@@ -18,6 +18,8 @@ PATIENCE: Final = 0.3
 
 
 class AgentsThere:
+    """Asks other replicas at most once at a time, and keeps for a moment what they said."""
+
     def __init__(
         self,
         own: Callable[[], Set[str]],

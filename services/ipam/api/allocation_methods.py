@@ -190,7 +190,7 @@ class AllocationMethods(DecidingMethods):
     async def _allocate(self, commands: Sequence[Allocate], context: Context) -> list[Result]:
         results = await self._replica.submit(commands)
         self._metrics.allocated(results)
-        self._trail.add(commands, results, context)
+        self._log.add(commands, results, context)
         return without_others(results, context)
 
     async def ReleaseAddress(
@@ -202,7 +202,7 @@ class AllocationMethods(DecidingMethods):
         async def here() -> pb.ReleaseAddressResponse:
             result = await self._submit(command)
             assert isinstance(result, Released)
-            self._trail.add((command,), (result,), context)
+            self._log.add((command,), (result,), context)
             self._metrics.released(len(result.addresses))
             return pb.ReleaseAddressResponse(addresses=[item.text for item in result.addresses])
 
@@ -226,7 +226,7 @@ class AllocationMethods(DecidingMethods):
                 except InvalidInput as error:
                     results[index] = error
             found = await self._replica.submit([*commands.values()]) if commands else ()
-            self._trail.add([*commands.values()], found, context)
+            self._log.add([*commands.values()], found, context)
             for index, result in zip(commands, found, strict=True):
                 results[index] = result
             released = (len(it.addresses) for it in found if isinstance(it, Released))

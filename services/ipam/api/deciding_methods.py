@@ -8,8 +8,8 @@ from romana.ipam.v1 import ipam_service_pb2_grpc
 
 from services.common.audit.record import Who
 from services.common.errors import RomanaError
+from services.ipam.api.allocation_log import AllocationLog
 from services.ipam.api.forwarding import Forwarding
-from services.ipam.api.trail import Trail
 from services.ipam.deciding.commands import Command, Result
 from services.ipam.store.replica import Replica
 
@@ -20,14 +20,14 @@ class Deciding:
 
     replica: Replica
     forwarding: Forwarding
-    trail: Trail = field(default_factory=Trail)
+    log: AllocationLog = field(default_factory=AllocationLog)
 
 
 class DecidingMethods(ipam_service_pb2_grpc.IpamServiceServicer):
     def __init__(self, deciding: Deciding) -> None:
         self._replica = deciding.replica
         self._forwarding = deciding.forwarding
-        self._trail = deciding.trail
+        self._log = deciding.log
 
     async def _submit(self, command: Command, who: Who | None = None) -> Result:
         result = (await self._replica.submit((command,), who))[0]

@@ -88,6 +88,8 @@ class Elsewhere:
 
 
 class Forwarding:
+    """The way to the active replica, whichever it is."""
+
     def __init__(self, replica: Replica, tls: TlsFiles | None, *, insecure: bool) -> None:
         """`tls` and `insecure` are for asking other replicas."""
         self._replica = replica

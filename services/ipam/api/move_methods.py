@@ -8,7 +8,7 @@ from services.common.rpc import calling
 from services.common.rpc.context import Context
 from services.ipam.api import messages_in, messages_out
 from services.ipam.api.deciding_methods import Deciding, DecidingMethods
-from services.ipam.api.handing_over import HandingOver
+from services.ipam.api.moved_connections import MovedConnections
 from services.ipam.deciding.commands import (
     AbortMove,
     ActivateMove,
@@ -23,7 +23,7 @@ from services.ipam.deciding.visit import where
 class MoveMethods(DecidingMethods):
     def __init__(self, deciding: Deciding) -> None:
         super().__init__(deciding)
-        self._handing_over = HandingOver()
+        self._connections = MovedConnections()
 
     async def MoveAddress(
         self, request: pb.MoveAddressRequest, context: Context
@@ -33,7 +33,7 @@ class MoveMethods(DecidingMethods):
         async def here() -> pb.MoveAddressResponse:
             result = await self._submit(command, calling.who("ipam"))
             assert isinstance(result, Moved)
-            self._trail.add((command,), (result,), context)
+            self._log.add((command,), (result,), context)
             return pb.MoveAddressResponse(
                 allocations=map(messages_out.allocation, result.allocations),
                 from_node=result.from_node,
@@ -105,7 +105,7 @@ class MoveMethods(DecidingMethods):
         messages_in.check_connections(request.connections)
 
         async def here() -> pb.HandOverConnectionsResponse:
-            self._handing_over.give(name, node, request.connections)
+            self._connections.give(name, node, request.connections)
             return pb.HandOverConnectionsResponse()
 
         return await self._forwarding.answer(
@@ -118,7 +118,7 @@ class MoveMethods(DecidingMethods):
         name, node = messages_in.parse_move_to(request.name, "node", request.node)
 
         async def here() -> pb.TakeOverConnectionsResponse:
-            found = await self._handing_over.take(name, node)
+            found = await self._connections.take(name, node)
             return pb.TakeOverConnectionsResponse(connections=found)
 
         return await self._forwarding.answer(
@@ -134,7 +134,7 @@ class MoveMethods(DecidingMethods):
     async def _move(self, command: MoveCommand, context: Context) -> Moving:
         result = await self._submit(command)
         assert isinstance(result, Moving)
-        self._trail.add((command,), (result,), context)
+        self._log.add((command,), (result,), context)
         if type(command) is ActivateMove and result.from_node is not None:
-            self._handing_over.moved(command.name, result.from_node, command.to)
+            self._connections.moved(command.name, result.from_node, command.to)
         return result

@@ -43,7 +43,7 @@ from services.ipam.ledger.listing import BlockFilter, list_addresses, list_block
 from services.ipam.ledger.utilization import detail, utilization
 from services.ipam.metrics import IpamMetrics
 from services.ipam.model import parse_address
-from services.ipam.store.consistency_run import audit
+from services.ipam.store.consistency_run import check_store
 
 
 class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
@@ -232,7 +232,10 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
     async def CheckConsistency(
         self, request: pb.CheckConsistencyRequest, context: Context
     ) -> AsyncIterator[pb.CheckConsistencyResponse]:
-        async with self._checking, contextlib.aclosing(audit(self._replica, self._turns)) as steps:
+        async with (
+            self._checking,
+            contextlib.aclosing(check_store(self._replica, self._turns)) as steps,
+        ):
             async for progress in steps:
                 found = chunks(map(messages_out.finding, progress.findings), BATCH_ITEMS)
                 answers = [pb.CheckConsistencyResponse(findings=part) for part in found]

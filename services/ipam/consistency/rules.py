@@ -29,6 +29,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
+    """A page of a block as etcd has it at one revision."""
+
     place: Place
     bits: int
     page: int
@@ -40,7 +42,7 @@ class StoredPage:
         return f"{self.place[0]} {prefix}"
 
 
-class Check:
+class ConsistencyCheck:
     """One pass over the store at one revision, against the ledger as of that revision.
 
     The rules among pages hold whatever happens meanwhile, since all are of one revision.

@@ -57,6 +57,8 @@ class AddressRoom:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
+    """What a node can give an endpoint, or why it cannot."""
+
     node: NodeName
     rooms: Sequence[AddressRoom] = ()
     """For each address that is wanted; fewer if the node cannot give them all."""

@@ -40,6 +40,8 @@ class HolderRoom:
 
 @dataclass(slots=True)
 class Rooms:
+    """Where an owner can get an address, and on which networks nowhere."""
+
     groups: list[GroupRoom] = field(default_factory=list)
     """In the order in which networks are tried."""
     holders: list[HolderRoom] = field(default_factory=list)

@@ -26,7 +26,7 @@ def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
         if command.node is not None and command.node == visit.to:
             return _no_longer_ready(ledger, command.name)
         if command.node is not None and command.node != visit.node:
-            # before its owner, which another node is not told
+            # compared before the owner: another node is not told whose the name is
             raise WrongState(
                 f"{command.name!r} is on node {visit.node!r}",
                 reason="OTHER_NODE",

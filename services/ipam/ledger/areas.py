@@ -32,6 +32,8 @@ class Interval(NamedTuple):
 
 
 class Area:
+    """A leaf group's prefix of a network, with the blocks that are held in it."""
+
     __slots__ = (
         "aside",
         "base",

@@ -25,6 +25,8 @@ OPENED_MOST: Final = 64
 
 
 class Rest(NamedTuple):
+    """An address that was released and not handed out since."""
+
     offset: int
     time: int
     """When it was released, Unix time in milliseconds."""

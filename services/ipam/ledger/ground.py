@@ -16,7 +16,7 @@ from services.common.model.node import Node
 from services.ipam.ledger.areas import Area, Interval
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Index, Place
-from services.ipam.ledger.network_areas import NetworkAreas, shapes
+from services.ipam.ledger.network_areas import NetworkAreas, carved_networks
 from services.ipam.slots.coverage import Run
 
 AREAS_CACHED: Final = 100_000
@@ -74,14 +74,14 @@ class Ground:
         new: list[Area] = []
         gone: list[Area] = []
         furnish: list[NetworkAreas] = []
-        for shape in shapes(layout):
-            net = before.get(shape.network.name)
-            if net is None or net.division != shape.division:
-                net = NetworkAreas(shape)
+        for carved in carved_networks(layout):
+            net = before.get(carved.network.name)
+            if net is None or net.division != carved.division:
+                net = NetworkAreas(carved)
                 furnish.append(net)
             else:
                 del before[net.name]
-            come, left = net.reshape(shape)
+            come, left = net.follow(carved)
             new += come
             gone += left
             self.networks[net.name] = net

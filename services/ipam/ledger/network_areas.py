@@ -19,7 +19,9 @@ from services.ipam.slots.coverage import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CarvedNetwork:
+    """A network of a topology, with the prefixes that leaf groups have of it."""
+
     network: Network
     topology: TopologyName
     leaves: Sequence[tuple[GroupPath, int, int]]
@@ -38,7 +40,7 @@ class Shape:
         )
 
 
-def shapes(layout: Layout) -> Iterator[Shape]:
+def carved_networks(layout: Layout) -> Iterator[CarvedNetwork]:
     """The networks that are in a topology, in file order."""
     homes = {name: topology for topology in layout.topologies for name in topology.networks}
     for network in layout.networks:
@@ -50,16 +52,18 @@ def shapes(layout: Layout) -> Iterator[Shape]:
                 for path, prefix in prefixes
                 if prefix is not None
             ]
-            yield Shape(network, topology.name, leaves)
+            yield CarvedNetwork(network, topology.name, leaves)
 
 
 class NetworkAreas:
-    def __init__(self, shape: Shape) -> None:
-        """It has no areas before `reshape`."""
-        network = shape.network
+    """The areas of a network, which come and go with the prefixes of its groups."""
+
+    def __init__(self, carved: CarvedNetwork) -> None:
+        """It has no areas before `follow`."""
+        network = carved.network
         self.network = network
-        self.topology = shape.topology
-        self.division = shape.division
+        self.topology = carved.topology
+        self.division = carved.division
         self.base = int(network.cidr.network_address)
         self.stop = self.base + network.cidr.num_addresses
         """First address after it."""
@@ -75,15 +79,16 @@ class NetworkAreas:
     def name(self) -> NetworkName:
         return self.network.name
 
-    def reshape(self, shape: Shape) -> tuple[list[Area], list[Area]]:
-        """Takes over a shape of the same division; returns the areas that are new, and gone.
+    def follow(self, carved: CarvedNetwork) -> tuple[list[Area], list[Area]]:
+        """Takes over the network as it is divided now, by the same division; returns the areas that
+        are new, and gone.
 
         In new ones is set aside what is in the network.
         """
-        self.network = shape.network
+        self.network = carved.network
         before, self.areas = self.areas, {}
         new = []
-        for path, base, length in shape.leaves:
+        for path, base, length in carved.leaves:
             area = before.get(path)
             if area is None or (area.base, area.length) != (base, length):
                 area = Area(self.network, self.topology, path, base, length)

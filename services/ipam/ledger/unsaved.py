@@ -27,6 +27,8 @@ class NodeRelease:
 
 @dataclass(frozen=True, slots=True)
 class PageChange:
+    """A page that decisions changed, as it is to be stored."""
+
     place: Place
     bits: int
     page: int
@@ -54,7 +56,10 @@ class Pending:
 
 
 class Unsaved:
-    """Collects it. What is undone stays among the pages: they are written as they are then."""
+    """Collects what decisions change.
+
+    Pages of what was undone stay among them: they are written as they are then.
+    """
 
     def __init__(self) -> None:
         self.pages: dict[Place, tuple[int, set[int]]] = {}

@@ -27,7 +27,7 @@ from services.common.model.network import Address, Network
 from services.common.sync.source import Source
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import Visit, address_text, prefix_text
-from services.ipam.routes.view import At, RoutesView
+from services.ipam.routes.view import RoutePrefix, RoutesView
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class RouteSource:
         for identity in before.keys() - self._visits.keys():
             self._source.drop(before[identity], identity)
 
-    def _take_route(self, at: At) -> None:
+    def _take_route(self, at: RoutePrefix) -> None:
         prefix = prefix_text(at.base, at.length, at.bits)
         identity = f"route/{at.network}/{prefix}"
         node = self._view.leads_to(at)

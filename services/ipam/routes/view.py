@@ -37,7 +37,9 @@ class Route:
     node: NodeName
 
 
-class At(NamedTuple):
+class RoutePrefix(NamedTuple):
+    """A prefix of a network to which a route may lead."""
+
     network: NetworkName
     base: int
     length: int
@@ -114,7 +116,7 @@ class RoutesView:
         self._known: dict[Place, _Held] = {}
         self._changed: dict[Place, None] = {}
         self._touched: dict[int, _Part] = {}
-        self._moved: dict[At, None] = {}
+        self._moved: dict[RoutePrefix, None] = {}
 
     def changed(self, places: Iterable[Place]) -> None:
         """Says that blocks may have come, gone, changed hands or areas."""
@@ -135,15 +137,15 @@ class RoutesView:
             changes = part.table.flush()
             network, bits = part.network, part.bits
             for base, length in (*changes.updated, *changes.removed):
-                self._moved[At(network, base, length, bits)] = None
+                self._moved[RoutePrefix(network, base, length, bits)] = None
         self._touched.clear()
 
-    def drain_moved(self) -> Iterable[At]:
+    def drain_moved(self) -> Iterable[RoutePrefix]:
         """Where routes changed since this was called: `leads_to` says what is there now."""
         moved, self._moved = self._moved, {}
         return moved
 
-    def leads_to(self, at: At) -> NodeName | None:
+    def leads_to(self, at: RoutePrefix) -> NodeName | None:
         """The node that a route leads to; None: there is no such route."""
         net = self._ledger.networks.get(at.network) if self._ledger is not None else None
         area = net.area_of(at.base) if net is not None else None
@@ -199,7 +201,7 @@ class RoutesView:
         for part in before.values():
             network, bits = part.network, part.bits
             for base, length in part.table.routes:
-                self._moved[At(network, base, length, bits)] = None
+                self._moved[RoutePrefix(network, base, length, bits)] = None
 
     def _take_blocks(self, ledger: Ledger) -> None:
         """Blocks that changed: first all that are gone, since others may have taken their place."""

@@ -12,8 +12,8 @@ from services.common.etcd.types import KeyValue, Range
 from services.common.process.turns import Turns
 from services.common.records.blocks import decode_page
 from services.common.records.errors import RecordError
-from services.ipam.consistency.rules import Check, Finding, StoredPage
-from services.ipam.consistency.twice import OwnAddresses, Twice
+from services.ipam.consistency.double_use import DoubleUse, OwnAddresses
+from services.ipam.consistency.rules import ConsistencyCheck, Finding, StoredPage
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.store.replica import Replica
 
@@ -33,7 +33,7 @@ class Progress:
     revision: int
 
 
-async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None]:
+async def check_store(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None]:
     """Reads all pages at one revision, and compares, in pieces.
 
     What differs from memory is read once more before it is reported: it may have changed since.
@@ -41,7 +41,7 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
     """
     pages = await replica.read_pages()
     ledger = await replica.committed()
-    run = _Run(replica, ledger, Check(ledger, pages.revision), pages)
+    run = _Run(replica, ledger, ConsistencyCheck(ledger, pages.revision), pages)
     work, reported, done = run.work(), 0, False
     while not done:
         async with turns.piece() as piece:
@@ -53,13 +53,15 @@ async def audit(replica: Replica, turns: Turns) -> AsyncGenerator[Progress, None
             yield run.progress()
     for stored in run.suspects:
         run.findings.extend(await run.look_again(stored))
-    for twice in run.own.found:
-        run.findings.extend(await run.look_for_both(twice))
+    for double in run.own.found:
+        run.findings.extend(await run.look_for_both(double))
     yield run.progress(done=True)
 
 
 class _Run:
-    def __init__(self, replica: Replica, ledger: Ledger, check: Check, pages: Range) -> None:
+    def __init__(
+        self, replica: Replica, ledger: Ledger, check: ConsistencyCheck, pages: Range
+    ) -> None:
         self._replica = replica
         self._ledger = ledger
         self._check = check
@@ -110,17 +112,17 @@ class _Run:
             Finding("MEMORY_DIFFERS", f"memory and store differ in block {stored}", str(stored)),
         )
 
-    async def look_for_both(self, twice: Twice) -> Sequence[Finding]:
+    async def look_for_both(self, double: DoubleUse) -> Sequence[Finding]:
         """Says whether an address is in use, and somebody else's, at the same time."""
         keys = self._replica.keys
-        item = await self._replica.read(keys.block(*twice.place, twice.page, twice.bits))
+        item = await self._replica.read(keys.block(*double.place, double.page, double.bits))
         await self.is_same()
         if item is None or all(
-            (use.offset, use.name) != (twice.offset, twice.name)
+            (use.offset, use.name) != (double.offset, double.name)
             for use in read_stored(keys, item).record.used
         ):
             return ()
-        finding = self.own.finding(twice)
+        finding = self.own.finding(double)
         return () if finding is None else (finding,)
 
     async def is_same(self) -> None:

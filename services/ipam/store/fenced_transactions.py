@@ -37,7 +37,7 @@ _RESOLVE: Final = BackoffPolicy(initial=0.02, maximum=1.0)
 
 
 class Deposed(Exception):
-    pass
+    """Another replica is the active one, or may be."""
 
 
 class OutcomeLost(Deposed):

@@ -65,6 +65,8 @@ Listener = Callable[[Sequence[Place] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
+    """Who a replica is, to the others and to callers."""
+
     replica: str
     """Unique."""
     address: str

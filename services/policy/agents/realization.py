@@ -50,7 +50,9 @@ Nodes = Mapping[str, api.NodeRealization]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownNodes:
+    """What all replicas know of nodes, by name."""
+
     nodes: Nodes
 
     def behind(self, nodes: Collection[NodeName]) -> set[NodeName]:
@@ -144,9 +146,9 @@ class Realizing:
             reached.append(Reach(answer.concerned, len(answer.late)))
         return reached
 
-    async def known(self) -> Known:
+    async def known(self) -> KnownNodes:
         """What all replicas know of nodes."""
-        return Known(await self._nodes(local=False))
+        return KnownNodes(await self._nodes(local=False))
 
     async def _nodes(self, *, local: bool) -> Nodes:
         """All nodes that have or had a stream, by name."""
@@ -219,7 +221,7 @@ class Realizing:
             return True
         applied = wire.parse_position(known.applied)
         if not applied.digest:
-            return False  # nothing, or in the middle of something
+            return False  # it has applied nothing, or a part of a snapshot
         topics = source.nodes.get(node)
         if topics is not None and applied.digest == source.position(topics).digest:
             return True

@@ -26,7 +26,7 @@ def port(value: PortMatch) -> policy_pb2.PortMatch:
 
 def block(value: CidrBlock) -> policy_pb2.CidrBlock:
     message = policy_pb2.CidrBlock(cidr=str(value.cidr))
-    # the field is called as a word of Python
+    # `except` is a keyword of Python
     getattr(message, "except").extend(map(str, value.exceptions))
     return message
 

@@ -12,7 +12,7 @@ from services.common.paging.pages import filled
 from services.common.rpc.context import Context
 from services.common.rpc.identity import check_node
 from services.policy.api import device_messages
-from services.policy.store.apply import How
+from services.policy.store.apply import ChangeOptions
 from services.policy.store.device_changes import DeviceChanges, group_not_found
 from services.policy.store.store import PolicyStore
 
@@ -27,13 +27,13 @@ class DeviceMethods(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: api.PutDeviceGroupRequest, context: Context
     ) -> api.PutDeviceGroupResponse:
         group, etag = device_messages.group_in(request)
-        entry = await self._devices.put(group, How(etag, request.validate_only))
+        entry = await self._devices.put(group, ChangeOptions(etag, request.validate_only))
         return api.PutDeviceGroupResponse(group=device_messages.group(entry))
 
     async def DeleteDeviceGroup(
         self, request: api.DeleteDeviceGroupRequest, context: Context
     ) -> api.DeleteDeviceGroupResponse:
-        await self._devices.delete(_named(request.name, "name"), How(request.etag))
+        await self._devices.delete(_named(request.name, "name"), ChangeOptions(request.etag))
         return api.DeleteDeviceGroupResponse()
 
     async def ListDeviceGroups(

@@ -33,7 +33,13 @@ from services.policy.checks.tenant_limits import is_own
 from services.policy.explain.explain import explain
 from services.policy.explain.matrix import matrix
 from services.policy.model import Endpoint
-from services.policy.store.apply import Applied, How, Kind, PolicyChanges, policy_not_found
+from services.policy.store.apply import (
+    Applied,
+    ChangeOptions,
+    Kind,
+    PolicyChanges,
+    policy_not_found,
+)
 from services.policy.store.device_changes import DeviceChanges
 from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.store import PolicyStore
@@ -81,7 +87,9 @@ class PolicyService(DeviceMethods):
         self, request: api.CreatePolicyRequest, context: Context
     ) -> api.CreatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(validate_only=request.validate_only, tenants=limits("CreatePolicy", context))
+        how = ChangeOptions(
+            validate_only=request.validate_only, tenants=limits("CreatePolicy", context)
+        )
         entry = await self._changes.create(policy, how)
         return api.CreatePolicyResponse(policy=messages_out.policy(entry))
 
@@ -89,7 +97,9 @@ class PolicyService(DeviceMethods):
         self, request: api.UpdatePolicyRequest, context: Context
     ) -> api.UpdatePolicyResponse:
         policy = messages_in.policy(request.policy, "policy")
-        how = How(request.policy.etag, request.validate_only, limits("UpdatePolicy", context))
+        how = ChangeOptions(
+            request.policy.etag, request.validate_only, limits("UpdatePolicy", context)
+        )
         return api.UpdatePolicyResponse(
             policy=messages_out.policy(await self._changes.update(policy, how))
         )
@@ -98,7 +108,7 @@ class PolicyService(DeviceMethods):
         self, request: api.DeletePolicyRequest, context: Context
     ) -> api.DeletePolicyResponse:
         name = messages_in.policy_name(request.name)
-        how = How(request.etag, request.validate_only, limits("DeletePolicy", context))
+        how = ChangeOptions(request.etag, request.validate_only, limits("DeletePolicy", context))
         await self._changes.delete(name, how)
         return api.DeletePolicyResponse()
 
@@ -134,7 +144,9 @@ class PolicyService(DeviceMethods):
         groups = frozenset(self._store.feed.devices.groups)
         # a file of thousands of policies takes a second: not on the loop
         wanted, warnings = await asyncio.to_thread(set_messages.read, request, networks, groups)
-        how = How(validate_only=request.validate_only, tenants=limits("ApplyPolicies", context))
+        how = ChangeOptions(
+            validate_only=request.validate_only, tenants=limits("ApplyPolicies", context)
+        )
         return _applied(await self._changes.apply(wanted, how), warnings)
 
     # Tenants.
@@ -147,7 +159,7 @@ class PolicyService(DeviceMethods):
         for number, message in enumerate(request.tenants):
             try:
                 tenant = messages_in.tenant(message, f"tenants[{number}]")
-                await self._changes.put_tenant(tenant, How(message.etag))
+                await self._changes.put_tenant(tenant, ChangeOptions(message.etag))
             except RomanaError as error:
                 results.append(error)
             else:
@@ -158,7 +170,7 @@ class PolicyService(DeviceMethods):
         self, request: api.DeleteTenantRequest, context: Context
     ) -> api.DeleteTenantResponse:
         _check(list(subject_name(request.name, "name")))
-        how = How(request.etag)
+        how = ChangeOptions(request.etag)
         await self._changes.delete_tenant(Tenant(request.name), how)
         return api.DeleteTenantResponse()
 

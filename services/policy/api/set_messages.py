@@ -14,7 +14,7 @@ from services.policy.api import messages_in
 from services.policy.checks.policies import check_references
 from services.policy.forms.documents import Form, read_document
 from services.policy.model import Policy, PolicyNetwork, TenantRecord
-from services.policy.store.apply import Wanted
+from services.policy.store.apply import PolicySet
 
 MAX_WARNINGS: Final = 100
 MAX_POLICIES: Final = 20_000
@@ -32,7 +32,7 @@ def read(
     request: api.ApplyPoliciesRequest,
     networks: Mapping[NetworkName, PolicyNetwork],
     groups: Container[str],
-) -> tuple[Wanted, list[api.PolicyWarning]]:
+) -> tuple[PolicySet, list[api.PolicyWarning]]:
     """The set, and what of it is not held to as it is written; raises InvalidInput with everything
     that is wrong with the first wrong part."""
     policies: list[Policy] = []
@@ -74,7 +74,7 @@ def read(
     problems += _twice([tenant.name for tenant in tenants], "tenant")
     if problems:
         raise InvalidInput.of(problems)
-    return Wanted(policies, tenants, dict(request.prune_labels)), warnings
+    return PolicySet(policies, tenants, dict(request.prune_labels)), warnings
 
 
 def _twice(names: list[str], noun: str) -> list[Violation]:

@@ -303,7 +303,7 @@ def _rule_set(policy: Policy, direction: Direction, rules: tuple[CompiledRule, .
                 tuple(map(_block_text, rule.blocks)),
                 tuple(map(_port_text, rule.ports)),
                 *map(_owned_text, rule.owned),
-                # what has none is called as before, so that nodes need not be told it again
+                # not said where there is none: else every id would change with a new kind of field
                 *((("via", rule.via),) if rule.via is not None else ()),
                 *((("mirror", rule.mirror),) if rule.mirror is not None else ()),
             )

@@ -87,6 +87,8 @@ class Filter:
 
 
 class Group:
+    """The addresses of those whom a selector selects, in pages."""
+
     __slots__ = (
         "_filter",
         "_pages",

@@ -140,7 +140,7 @@ class Postings(Generic[_Subject]):
 def narrow(
     parts: Iterable[Sequence[set[_Subject]]], everything: Collection[_Subject]
 ) -> Collection[_Subject]:
-    """Candidates: subjects that are in a set of every part are all among them."""
+    """Candidates: among them are all subjects that every part has in one of its sets."""
     by_size = sorted(parts, key=lambda part: sum(map(len, part)))
     if not by_size:
         return everything

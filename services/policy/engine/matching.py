@@ -45,7 +45,7 @@ _Selection = TypeVar("_Selection", bound=EndpointSelection | NodeSelection)
 
 @dataclass(slots=True)
 class Effects:
-    """What changes did, until the engine looks after it."""
+    """Who is concerned by changes, until the engine has dealt with them."""
 
     endpoints: set[EndpointEntry] = field(default_factory=set)
     """Whom other policies select."""

@@ -13,6 +13,8 @@ from services.policy.model import Policy, Rule
 
 
 class RuleSetRecord:
+    """A rule set, the policy that it came of, and who needs it."""
+
     __slots__ = ("groups", "is_published", "nodes", "order", "owner", "rules", "topic")
 
     def __init__(

@@ -27,7 +27,7 @@ Scope: TypeAlias = Tenant | TenantSelection | None
 
 
 class Selection:
-    """What all selections have."""
+    """Whom a selector selects, and what it is in use for."""
 
     __slots__ = ("groups", "members", "policies", "splits")
 
@@ -101,6 +101,8 @@ class Selection:
 
 
 class EndpointSelection(Selection):
+    """The endpoints that a selector selects, by labels of theirs and of their tenants."""
+
     __slots__ = (
         "_networks",
         "_segments",
@@ -144,6 +146,8 @@ class EndpointSelection(Selection):
 
 
 class NodeSelection(Selection):
+    """The nodes that a selector selects."""
+
     __slots__ = ("_names", "_tests", "facts", "selector")
 
     def __init__(self, selector: NodeSelector) -> None:

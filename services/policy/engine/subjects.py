@@ -16,7 +16,7 @@ from services.policy.model import Endpoint, LabelSelector, NamedPort, PolicyNode
 
 
 class SelectorInUse(Structural):
-    """A selection, as those know it that it selects; see `selections`."""
+    """What a subject knows of a selection that it is in; see `selections`."""
 
     policies: set[PolicyName]
 

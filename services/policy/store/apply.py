@@ -50,7 +50,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class ChangeOptions:
     """How to carry out a change."""
 
     etag: str = ""
@@ -61,7 +61,7 @@ class How:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PolicySet:
     """A set of policies and tenants."""
 
     policies: Sequence[Policy]
@@ -92,7 +92,7 @@ class PolicyChanges:
         self._metrics = metrics
         self._clock = clock
 
-    async def create(self, policy: Policy, how: How) -> Entry[Stored]:
+    async def create(self, policy: Policy, how: ChangeOptions) -> Entry[Stored]:
         """Adds a policy; the same again is fine.
 
         Raises:
@@ -116,7 +116,7 @@ class PolicyChanges:
 
         return await self._change(Operation.CREATE, policy, decide, how)
 
-    async def update(self, policy: Policy, how: How) -> Entry[Stored]:
+    async def update(self, policy: Policy, how: ChangeOptions) -> Entry[Stored]:
         """Replaces a policy.
 
         Raises:
@@ -138,7 +138,7 @@ class PolicyChanges:
 
         return await self._change(Operation.UPDATE, policy, decide, how)
 
-    async def delete(self, name: PolicyName, how: How) -> None:
+    async def delete(self, name: PolicyName, how: ChangeOptions) -> None:
         """Removes a policy; raises NotFound and Conflict."""
 
         def decide() -> Decision[bool]:
@@ -160,7 +160,7 @@ class PolicyChanges:
         if not how.validate_only:
             log.info("policy_deleted", policy=name)
 
-    async def apply(self, wanted: Wanted, how: How) -> Applied:
+    async def apply(self, wanted: PolicySet, how: ChangeOptions) -> Applied:
         """Makes a set be as it is said, all or nothing; raises InvalidInput."""
         names = {policy.name for policy in wanted.policies}
         labelled = [
@@ -209,7 +209,7 @@ class PolicyChanges:
         entries = [self._entry(policy, now, how) for policy in labelled]
         return Applied(changes, entries)
 
-    async def put_tenant(self, tenant: TenantRecord, how: How) -> None:
+    async def put_tenant(self, tenant: TenantRecord, how: ChangeOptions) -> None:
         """Adds or replaces what is known of a tenant; raises Conflict."""
 
         def decide() -> Decision[None]:
@@ -226,7 +226,7 @@ class PolicyChanges:
         self._metrics.count(Operation.TENANT, Result.CHANGED)
         log.info("tenant_put", tenant=tenant.name)
 
-    async def delete_tenant(self, name: Tenant, how: How) -> None:
+    async def delete_tenant(self, name: Tenant, how: ChangeOptions) -> None:
         """Forgets a tenant; raises Conflict."""
 
         def decide() -> Decision[None]:
@@ -251,7 +251,7 @@ class PolicyChanges:
             for problem in check_references(policy, networks, at.format(number))
         ]
 
-    def _check_own(self, policies: Sequence[Policy], how: How) -> None:
+    def _check_own(self, policies: Sequence[Policy], how: ChangeOptions) -> None:
         """Raises Forbidden for what is not of the tenants that the caller is limited to."""
         if how.tenants is None:
             return
@@ -278,7 +278,7 @@ class PolicyChanges:
         operation: Operation,
         policy: Policy,
         decide: Callable[[], Decision[None]],
-        how: How,
+        how: ChangeOptions,
     ) -> Entry[Stored]:
         self._store.check_in_sync()
         before = self._feed.policies.get(policy.name)
@@ -293,13 +293,13 @@ class PolicyChanges:
             log.info("policy_written", policy=policy.name)
         return entry
 
-    def _count(self, operation: Operation, how: How, *, changed: bool) -> None:
+    def _count(self, operation: Operation, how: ChangeOptions, *, changed: bool) -> None:
         if how.validate_only:
             self._metrics.count(operation, Result.VALIDATED)
         else:
             self._metrics.count(operation, Result.CHANGED if changed else Result.UNCHANGED)
 
-    def _put(self, policy: Policy, how: How) -> Decision[None]:
+    def _put(self, policy: Policy, how: ChangeOptions) -> Decision[None]:
         documents = self._document(policy, self._now())
         changed = [self._policy_changed(policy.name, policy)]
         return Decision(None, {} if how.validate_only else documents, changed)
@@ -324,7 +324,7 @@ class PolicyChanges:
         before = self._feed.policies.get(policy.name)
         return Stored(policy, before.value.created if before is not None else now, now)
 
-    def _entry(self, policy: Policy, now: int, how: How) -> Entry[Stored]:
+    def _entry(self, policy: Policy, now: int, how: ChangeOptions) -> Entry[Stored]:
         """As it is stored, or would be."""
         entry = self._feed.policies.get(policy.name)
         if how.validate_only or entry is None:
@@ -342,7 +342,7 @@ class PolicyChanges:
         return _kind(before and before.value, tenant), tenant
 
     def _prunable(
-        self, labels: Mapping[str, str], names: set[PolicyName], how: How
+        self, labels: Mapping[str, str], names: set[PolicyName], how: ChangeOptions
     ) -> Sequence[PolicyName]:
         if not labels:
             return ()

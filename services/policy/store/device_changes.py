@@ -19,7 +19,7 @@ from services.policy.devices.health import REPORT_SECONDS, LegKey, Observed, leg
 from services.policy.metrics import Operation, PolicyMetrics
 from services.policy.model import DeviceGroup
 from services.policy.store import codec_devices
-from services.policy.store.apply import How, check_etag
+from services.policy.store.apply import ChangeOptions, check_etag
 from services.policy.store.codec_devices import StoredGroup
 from services.policy.store.entry import Entry
 from services.policy.store.store import Decision, PolicyStore
@@ -41,7 +41,7 @@ class DeviceChanges:
         self._metrics = metrics
         self._clock = clock
 
-    async def put(self, group: DeviceGroup, how: How) -> Entry[StoredGroup]:
+    async def put(self, group: DeviceGroup, how: ChangeOptions) -> Entry[StoredGroup]:
         """Adds or replaces a group; raises InvalidInput, Conflict and Exhausted."""
 
         def decide() -> Decision[StoredGroup]:
@@ -93,11 +93,11 @@ class DeviceChanges:
 
         with self._metrics.refusals(Operation.DEVICES):
             await self._store.change(decide)
-        self._count(How())
+        self._count(ChangeOptions())
         log.info("device_drained", group=name, device=device, drain=drain)
         return self._feed.groups[name]
 
-    async def delete(self, name: DeviceGroupName, how: How) -> None:
+    async def delete(self, name: DeviceGroupName, how: ChangeOptions) -> None:
         """Removes a group; raises NotFound, Conflict and WrongState."""
 
         def decide() -> Decision[None]:
@@ -173,7 +173,7 @@ class DeviceChanges:
             found[key] = number
         return found
 
-    def _count(self, how: How) -> None:
+    def _count(self, how: ChangeOptions) -> None:
         result = Result.VALIDATED if how.validate_only else Result.CHANGED
         self._metrics.count(Operation.DEVICES, result)
 

@@ -52,6 +52,8 @@ _UNUSABLE = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Networks:
+    """The networks of a document, sound or not, by name."""
+
     by_name: Mapping[str, Network | None]
     """None: it is wrong itself."""
     fields: Mapping[str, Fields]

@@ -30,6 +30,8 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class NetworkChange:
+    """A network that comes, goes or gets other fields."""
+
     network: NetworkName
     kind: Kind
     fields: tuple[str, ...] = ()
@@ -56,6 +58,8 @@ class GroupChange:
 
 @dataclass(frozen=True, slots=True)
 class NodeMove:
+    """A node whose group in a topology is another one; None: it is in none."""
+
     node: NodeName
     topology: TopologyName
     before: GroupPath | None

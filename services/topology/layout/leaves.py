@@ -20,6 +20,8 @@ Label = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaf:
+    """A leaf group, with what a node needs to fit it."""
+
     group: Group
     requires: Mapping[str, str]
     """Its labels and those of all groups above."""

@@ -17,6 +17,8 @@ from services.common.store.topology_view import TopologyDifference
 
 @dataclass(frozen=True, slots=True)
 class Untold:
+    """What a watcher is to be told."""
+
     layout: bool
     nodes: frozenset[NodeName]
     """New, changed and gone."""

@@ -81,6 +81,17 @@ class Nobody:
         """Nothing."""
 
 
+def replica_on(store: Store, client: EtcdClient) -> Replica:
+    return Replica(
+        client,
+        store.keys,
+        Identity("me", "here", "epoch"),
+        ttl=5,
+        observer=Nobody(),
+        audit=AuditWriter(store.keys, "ipam", TEXTS),
+    )
+
+
 @contextlib.asynccontextmanager
 async def standby(store: Store, slow: str) -> AsyncIterator[tuple[Replica, SlowClient]]:
     """A replica that has read the store, while somebody else leads."""
@@ -88,14 +99,7 @@ async def standby(store: Store, slow: str) -> AsyncIterator[tuple[Replica, SlowC
     await store.client.put(f"{store.keys.leader}0", b"elsewhere")
     async with SlowClient(store.endpoint) as client:
         client.slow = slow
-        replica = Replica(
-            client,
-            store.keys,
-            Identity("me", "here", "epoch"),
-            ttl=5,
-            observer=Nobody(),
-            audit=AuditWriter(store.keys, "ipam", TEXTS),
-        )
+        replica = replica_on(store, client)
         running = asyncio.create_task(replica.run())
         try:
             await poll(lambda: replica.in_sync and "here" in replica.candidates, SECONDS)
@@ -249,14 +253,7 @@ async def test_nobody_stands_for_election_before_the_layout_can_be_read(store: S
     writes = (Put(store.keys.layout, b"["), Put(store.keys.generation, b"1"))
     await store.client.transact((), writes)
     client = EtcdClient([store.endpoint])
-    replica = Replica(
-        client,
-        store.keys,
-        Identity("me", "here", "epoch"),
-        ttl=5,
-        observer=Nobody(),
-        audit=AuditWriter(store.keys, "ipam", TEXTS),
-    )
+    replica = replica_on(store, client)
     running = asyncio.create_task(replica.run())
     try:
         await poll(lambda: bool(replica.unreadable), SECONDS)

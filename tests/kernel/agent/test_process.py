@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -179,12 +180,16 @@ def logs(folder: Path) -> str:
     return "\n".join(f"--- {path}\n{path.read_text()[-6000:]}" for path in paths)
 
 
-@pytest.fixture
-async def cluster(made: Namespaces, folder: Path) -> AsyncIterator[Cluster]:
+@contextlib.asynccontextmanager
+async def running(
+    made: Namespaces, folder: Path, attachments: str = "with addresses"
+) -> AsyncIterator[Cluster]:
+    """Services and two nodes that are ready."""
     router, nodes = lay(made, folder)
     services = serve(router, folder)
     try:
         for node in nodes.values():
+            node.attachments = attachments
             node.start()
         for node in nodes.values():
             await until(node.is_ready)
@@ -195,6 +200,12 @@ async def cluster(made: Namespaces, folder: Path) -> AsyncIterator[Cluster]:
             if process is not None:
                 process.kill()
                 process.wait()
+
+
+@pytest.fixture
+async def cluster(made: Namespaces, folder: Path) -> AsyncIterator[Cluster]:
+    async with running(made, folder) as found:
+        yield found
 
 
 async def test_endpoints_on_two_nodes_and_a_restart_without_ipam(cluster: Cluster) -> None:
@@ -274,15 +285,8 @@ async def test_a_node_whose_address_changes_is_followed(
     made: Namespaces, folder: Path, attachments: str
 ) -> None:
     """As by DHCP: first the new one comes, then the old one goes."""
-    router, nodes = lay(made, folder)
-    services = serve(router, folder)
-    try:
-        for node in nodes.values():
-            node.attachments = attachments
-            node.start()
-        for node in nodes.values():
-            await until(node.is_ready)
-        n1, n2 = nodes["n1"], nodes["n2"]
+    async with running(made, folder, attachments) as cluster:
+        n1, n2 = cluster.nodes["n1"], cluster.nodes["n2"]
         one, two = made.new("e1"), made.new("e2")
         first = await n1.attach("e1", one, "a")
         second = await n2.attach("e2", two, "a")
@@ -305,12 +309,6 @@ async def test_a_node_whose_address_changes_is_followed(
         n1.start()
         await until(n1.is_ready)
         assert by_the_new_one()
-    finally:
-        sys.stdout.write(logs(folder))
-        for process in (*services, *(node.process for node in nodes.values())):
-            if process is not None:
-                process.kill()
-                process.wait()
 
 
 def romana(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:

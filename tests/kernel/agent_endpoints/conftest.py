@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-import grpc.aio
 import pytest
 
 from services.common.etcd.client import EtcdClient
@@ -76,15 +75,8 @@ async def idle_node(ipam: IpamProcess, folder: Path) -> AsyncIterator[Node]:
         made = Node(namespaces, folder, ipam)
         outside = namespaces.new("outside")
         made.home.link(outside, "up0", "up0")
-        async with grpc.aio.insecure_channel(
-            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
-        ) as channel:
-            made.channel = channel
-            try:
-                yield made
-            finally:
-                made.kill()
-                await asyncio.sleep(0)
+        async with made:
+            yield made
 
 
 @pytest.fixture
@@ -104,16 +96,10 @@ async def real(ipam: IpamProcess, folder: Path) -> AsyncIterator[RealNode]:
         made.home.run("ip addr add 192.168.0.1/24 dev up0")
         outside.run("ip addr add 192.168.0.254/24 dev up0")
         outside.run("ip route add 10.1.0.0/24 via 192.168.0.1")
-        async with grpc.aio.insecure_channel(
-            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
-        ) as channel:
-            made.channel = channel
-            try:
-                made.start()
-                await made.ready()
-                yield made
-            finally:
-                made.kill()
+        async with made:
+            made.start()
+            await made.ready()
+            yield made
 
 
 class DualNode(RealNode):
@@ -135,13 +121,7 @@ async def dual(ipam: IpamProcess, folder: Path) -> AsyncIterator[tuple[RealNode,
         made.home.run("ip route add default via 192.168.0.254")
         made.home.run("ip route add default via fd00:ff::fe dev up0")
         gateway.run("ip addr add fd00:ff::fe/64 dev up0 nodad")
-        async with grpc.aio.insecure_channel(
-            made.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
-        ) as channel:
-            made.channel = channel
-            try:
-                made.start()
-                await made.ready()
-                yield made, gateway
-            finally:
-                made.kill()
+        async with made:
+            made.start()
+            await made.ready()
+            yield made, gateway

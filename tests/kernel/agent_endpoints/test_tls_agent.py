@@ -107,15 +107,9 @@ async def agent(made: Secured, tls: TlsFiles, folder: Path) -> AsyncIterator[Rea
         there = Certified(namespaces, folder, made.ipam)
         there.home.link(namespaces.new("outside"), "up0", "up0")
         there.home.run("ip addr add 192.168.0.1/24 dev up0")
-        async with grpc.aio.insecure_channel(
-            there.socket, options=(("grpc.max_reconnect_backoff_ms", 100),)
-        ) as channel:
-            there.channel = channel
-            try:
-                there.start()
-                yield there
-            finally:
-                there.kill()
+        async with there:
+            there.start()
+            yield there
 
 
 def spec(name: str) -> allocation_pb2.AllocationSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -12,11 +11,9 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Cluster
-from lab.control import ENVIRONMENT
-from lab.fabric import CONTROL
-from lab.namespaces import hosts_of, inside, missing
-from lab.processes import environment
+from lab.namespaces import hosts_of, missing
 from services.common.errors import Unavailable
+from tests.support.lab_command import romana
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
@@ -43,26 +40,13 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     made.down()
 
 
-def romana(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.ctl.main", *arguments]
-    return subprocess.run(
-        inside(cluster.path(CONTROL), command),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**environment(), **ENVIRONMENT},
-    )
-
-
 async def test_it_serves_and_knows_the_lab_and_goes_without_a_trace(cluster: Cluster) -> None:
     said: list[str] = []
     await cluster.up(said.append)
     assert "etcd, topology, ipam and policy" in said
-    status = romana(cluster, "status", "-o", "json")
-    assert status.returncode == 0, status.stderr
-    assert {each["health"] for each in json.loads(status.stdout)} == {"serving"}
-    listed = json.loads(romana(cluster, "reservation", "list", "-o", "json").stdout)
+    status = json.loads(romana(cluster, "status", "-o", "json"))
+    assert {each["health"] for each in status} == {"serving"}
+    listed = json.loads(romana(cluster, "reservation", "list", "-o", "json"))
     assert [each["ranges"] for each in listed] == [["10.30.0.20"]]
     assert all(part.pid for part in cluster.parts())
 

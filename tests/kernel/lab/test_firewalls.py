@@ -16,14 +16,11 @@ import pytest
 from lab import firewall, probe
 from lab.capture import Capture, Sighting
 from lab.cluster import Cluster
-from lab.control import ENVIRONMENT
-from lab.fabric import CONTROL
-from lab.local import COMMAND
 from lab.matrix import Host
 from lab.namespaces import inside, missing
 from lab.probe import Outcome
-from lab.processes import environment
 from lab.spec import Address
+from tests.support.lab_command import romana
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
@@ -122,19 +119,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def apply(cluster: Cluster, noun: str, file: Path, text: str) -> None:
     file.write_text(text)
     romana(cluster, noun, "apply", str(file))
-
-
-def romana(cluster: Cluster, *arguments: str) -> str:
-    done = subprocess.run(
-        inside(cluster.path(CONTROL), [*COMMAND, *arguments]),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**environment(), **ENVIRONMENT},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 async def until(condition: Callable[[], bool]) -> None:

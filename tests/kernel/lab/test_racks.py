@@ -22,14 +22,13 @@ import pytest
 from lab import matrix
 from lab.capture import Capture
 from lab.cluster import Cluster
-from lab.control import ENVIRONMENT
-from lab.fabric import CONTROL
 from lab.matrix import Crossing, Host, Way
 from lab.namespaces import inside, missing, run
 from lab.probe import Outcome
 from lab.processes import environment
 from lab.spec import Address, Endpoint, Prefix
 from tests.support import probing
+from tests.support.lab_command import romana
 
 lacking = missing() or ("" if importlib.util.find_spec("services.agent.main") else "the agent")
 pytestmark = [
@@ -128,21 +127,6 @@ def behind(cluster: Cluster, host: str, network: str) -> dict[Prefix, str]:
     }
 
 
-def romana(cluster: Cluster, *arguments: str) -> Any:
-    """The command inside the control namespace; what it says."""
-    command = [sys.executable, "-m", "services.ctl.main", *arguments, "-o", "json"]
-    done = subprocess.run(
-        inside(cluster.path(CONTROL), command),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**environment(), **ENVIRONMENT},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def carved(cluster: Cluster) -> dict[str, Prefix]:
     """What topology, the service, says the groups' prefixes of `pods` are, by path."""
     found: dict[str, Prefix] = {}
@@ -153,7 +137,9 @@ def carved(cluster: Cluster) -> dict[str, Prefix]:
                 found[group["path"]] = ip_network(group["carved_prefixes"]["pods"])
             walk(group.get("groups", []))
 
-    for topology in romana(cluster, "topology", "show")["spec"]["topologies"]:
+    for topology in json.loads(romana(cluster, "topology", "show", "-o", "json"))["spec"][
+        "topologies"
+    ]:
         walk(topology["groups"])
     return found
 

@@ -62,12 +62,16 @@ def test_all_of_it_is_there() -> None:
     ("rules", "kernel", "differences"),
     [
         ([has("0", 2, 1), has("1", 1, 1)], "1 of 2", []),
-        ([has("0", 2, 0), has("1", 1, 1)], "no", [Differing("missing", "rule p ingress 0")]),
-        ([has("1", 1, 1)], "no", [Differing("missing", "rule p ingress 0")]),
+        ([has("0", 2, 0), has("1", 1, 1)], "no", []),
+        (
+            [has("1", 1, 1)],
+            "no",
+            [Differing("missing", "rule p ingress 0, which its agent does not keep")],
+        ),
         (
             [has("0", 1, 1), has("1", 1, 1), has("0", 1, 1, "gone")],
             "yes",
-            [Differing("strange", "rule gone ingress 0, which it is not told")],
+            [Differing("strange", "rule gone ingress 0, which its agent is not told")],
         ),
         ([has("0", 1, 1), has("1", 1, 1), has("default", 1, 1)], "yes", []),
     ],

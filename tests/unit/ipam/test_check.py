@@ -8,7 +8,7 @@ import pytest
 
 from services.common.model.names import NetworkName
 from services.common.records.blocks import BlockPage, PageRest, PageUse
-from services.ipam.consistency.rules import Check, StoredPage
+from services.ipam.consistency.rules import ConsistencyCheck, StoredPage
 from services.ipam.ledger.pages import write_page
 from tests.support.ipam_world import World, want
 from tests.support.topologies import layout, network, node
@@ -47,7 +47,7 @@ def page(
 
 
 def reasons(it: World, pages: Sequence[StoredPage]) -> list[str]:
-    check = Check(it.ledger, it.revision)
+    check = ConsistencyCheck(it.ledger, it.revision)
     found = [finding.reason for item in pages for finding in check.page(item)]
     return found + [finding.reason for finding in check.end() if finding is not None]
 
@@ -59,7 +59,7 @@ def test_nothing_is_wrong_with_what_the_service_writes() -> None:
     it.allocate("far", "h2", "u", "", want("big", address="10.1.0.200"))
     it.release("n3")
     pages = stored(it)
-    check = Check(it.ledger, it.revision)
+    check = ConsistencyCheck(it.ledger, it.revision)
     assert all(check.is_known(item) for item in pages)
     assert reasons(it, pages) == []
 
@@ -105,7 +105,7 @@ def test_a_stranded_block_is_a_warning() -> None:
     it = world()
     it.one("a")
     it.ledger.set_node(node("h1", None))
-    check = Check(it.ledger, it.revision)
+    check = ConsistencyCheck(it.ledger, it.revision)
     found = [finding for item in stored(it) for finding in check.page(item)]
     assert [(item.reason, item.is_error) for item in found] == [("STRANDED", False)]
 
@@ -118,7 +118,7 @@ def test_a_block_that_the_store_lacks() -> None:
 
 def test_a_block_opened_after_the_check_began_is_not_missed() -> None:
     it = world()
-    check = Check(it.ledger, it.revision)
+    check = ConsistencyCheck(it.ledger, it.revision)
     it.one("a")
     assert not any(check.end())
 
@@ -134,8 +134,8 @@ def test_a_page_that_differs_from_memory_is_not_known() -> None:
         BlockPage(29, "h1", "t", born=item.record.born, used=(PageUse(0, "b", 1),)),
         item.revision,
     )
-    assert not Check(it.ledger, it.revision).is_known(changed)
-    assert not Check(it.ledger, it.revision).is_known(page(BASE + 64))
+    assert not ConsistencyCheck(it.ledger, it.revision).is_known(changed)
+    assert not ConsistencyCheck(it.ledger, it.revision).is_known(page(BASE + 64))
 
 
 def test_a_page_older_than_memory_is_known() -> None:
@@ -143,4 +143,4 @@ def test_a_page_older_than_memory_is_known() -> None:
     it.one("a")
     (item,) = stored(it)
     it.one("b")
-    assert Check(it.ledger, it.revision).is_known(item)
+    assert ConsistencyCheck(it.ledger, it.revision).is_known(item)

@@ -154,6 +154,17 @@ export interface NodeList {
   nodes: NodeRow[];
 }
 
+export interface EnforcedRule {
+  subject: string;
+  direction: string;
+  tier: string;
+  policy: string;
+  rule: string;
+  action: string;
+  peers: string;
+  ports: string;
+}
+
 export interface Problem {
   reason: string;
   message: string;

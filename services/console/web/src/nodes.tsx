@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
-import { type NodeList, query, useData } from "./data";
+import { type EnforcedRule, type NodeList, query, useData } from "./data";
+import { RulesInKernel } from "./kernel";
 import { go, mapAddress, nodeAddress } from "./route";
 import { Failure, moment, Name, number, owner, plural, Table, Waiting } from "./parts";
 
@@ -155,17 +156,6 @@ interface OneNode {
   }[];
 }
 
-interface EnforcedRule {
-  subject: string;
-  direction: string;
-  tier: string;
-  policy: string;
-  rule: string;
-  action: string;
-  peers: string;
-  ports: string;
-}
-
 interface Route {
   network: string;
   prefix: string;
@@ -285,6 +275,7 @@ function One({ value }: { value: OneNode }) {
       {(value.rule_count ?? 0) > (value.rules?.length ?? 0) && (
         <p class="quiet">The first of {number(value.rule_count ?? 0)}.</p>
       )}
+      <RulesInKernel node={node.name} key={node.name} />
       <h2>Routes to the other nodes</h2>
       <Routes routes={value.remote_routes ?? []} />
       {(value.remote_route_count ?? 0) > (value.remote_routes?.length ?? 0) && (

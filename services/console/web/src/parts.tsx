@@ -83,7 +83,7 @@ export function Waiting({ what }: { what: string }) {
 }
 
 // Columns of numbers.
-const NUMBERS = new Set(["In use", "Resting", "Applied", "Packets a second"]);
+const NUMBERS = new Set(["In use", "Resting", "Applied", "Packets a second", "Packets", "Rule"]);
 
 export function Table({
   columns,

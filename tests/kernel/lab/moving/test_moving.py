@@ -8,24 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from lab.cluster import Cluster
-from tests.support.moving_site import (
-    CLOSED,
-    IPV4,
-    IPV6,
-    PEERS,
-    PORT,
-    VM,
-    Family,
-    Guest,
-    Probing,
-    Site,
-    cluster_of,
-    streams,
-    traces,
-)
+from tests.support.moving_site import CLOSED, PEERS, PORT, VM, Probing, Site, streams, traces
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -38,30 +22,6 @@ policies:
     egress:
       - ports: [{{protocol: tcp, port: {PORT}}}]
 """
-
-
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[IPV4, IPV6], ids=lambda item: item.name
-)
-async def family(request: pytest.FixtureRequest) -> Family:
-    found = request.param
-    assert isinstance(found, Family)
-    return found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(family: Family) -> AsyncIterator[Cluster]:
-    async with cluster_of(family) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(cluster: Cluster, family: Family) -> AsyncIterator[Site]:
-    """The machine runs on n1."""
-    made = Site(cluster, Guest(cluster, family))
-    await made.begin()
-    yield made
-    await made.end()
 
 
 @contextlib.asynccontextmanager

@@ -33,7 +33,7 @@ class _Move:
     connections: Sequence[pb.TcpConnection] = ()
 
 
-class HandingOver:
+class MovedConnections:
     def __init__(self) -> None:
         self._moves: dict[EndpointName, _Move] = {}
 

@@ -16,7 +16,7 @@ from services.ipam.model import address_text
 
 
 @dataclass(frozen=True, slots=True)
-class Twice:
+class DoubleUse:
     """An address in use, with the name that it is in use by."""
 
     place: Place
@@ -48,7 +48,7 @@ class OwnAddresses:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._owners: dict[tuple[int, int], _Owner] = {}
-        self.found: list[Twice] = []
+        self.found: list[DoubleUse] = []
 
     def network(self, network: Network) -> None:
         for address in network.own_addresses():
@@ -66,13 +66,13 @@ class OwnAddresses:
         block = self._ledger.index.blocks.get(place)
         for use in record.used:
             if (bits, place[1] + use.offset) in self._owners:
-                self.found.append(Twice(place, bits, page, use.offset, use.name))
+                self.found.append(DoubleUse(place, bits, page, use.offset, use.name))
             elif block is not None and block.reserved >> use.offset & 1:
                 yield from self._reserved(place[0], place[1] + use.offset, bits, use.name)
 
-    def finding(self, twice: Twice) -> Finding | None:
+    def finding(self, double: DoubleUse) -> Finding | None:
         """What to say of an address that still is in use; None: nobody else has it any more."""
-        key = (twice.bits, twice.address)
+        key = (double.bits, double.address)
         owner = self._owners[key]
         node = self._ledger.nodes.get(owner.node) if owner.node is not None else None
         net = self._ledger.networks.get(owner.network) if owner.network is not None else None
@@ -81,8 +81,8 @@ class OwnAddresses:
             own |= net.network.own_addresses()
         if key not in map(_key, own):
             return None
-        text = address_text(twice.address, twice.bits)
-        message = f"{text} is in use by {twice.name!r}, and is {owner.what}"
+        text = address_text(double.address, double.bits)
+        message = f"{text} is in use by {double.name!r}, and is {owner.what}"
         return Finding("ADDRESS_TWICE", message, text)
 
     def _reserved(

@@ -1,4 +1,4 @@
-"""The trail that every allocation and release leaves in the log: who, what, when, which request.
+"""What every allocation and release leaves in the log: who, what, when, by which request.
 
 A line for each address, written once it is in the store, by the replica that decided it.
 """
@@ -56,7 +56,7 @@ class MoveEntry(LogEntry, frozen=True, kw_only=True):
     caller: str
 
 
-class Trail:
+class AllocationLog:
     """Lines of calls that are answered together are written together."""
 
     def __init__(self) -> None:
