@@ -15,27 +15,27 @@ from services.common.rpc.sibling_replicas import SiblingReplicas
 from services.common.sync import wire
 from services.common.sync.asking import Asking
 from services.common.sync.questions import Answer
-from services.policy.agents.streams import Syncing
+from services.policy.agents.streams import RuleStreams
 
 if TYPE_CHECKING:  # it exists for type checkers only
     from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
 
 
 class KernelAsking:
-    def __init__(self, syncing: Syncing, siblings: SiblingReplicas, replica: str) -> None:
+    def __init__(self, rule_streams: RuleStreams, siblings: SiblingReplicas, replica: str) -> None:
         """`replica`: the name of this one."""
-        self._syncing = syncing
+        self._rule_streams = rule_streams
         self._replica = replica
-        self._asking = Asking(syncing.hub, siblings, self._response, _ask)
+        self._asking = Asking(rule_streams.hub, siblings, self._response, _ask)
 
     async def answer(self, request: api.GetKernelRulesRequest) -> api.GetKernelRulesResponse:
         """Raises NotFound, WrongState or Unavailable."""
-        if request.node not in self._syncing.source.nodes:
+        if request.node not in self._rule_streams.source.nodes:
             raise node_not_found(request.node)
         return await self._asking.ask(request.node, local=request.local_only)
 
     def _response(self, node: str, answer: Answer) -> api.GetKernelRulesResponse:
-        source = self._syncing.source
+        source = self._rule_streams.source
         kernel = cast("sync_rules_pb2.KernelRules", answer.message)
         topics = source.nodes.get(node)
         held = wire.parse_position(kernel.answer.held)
