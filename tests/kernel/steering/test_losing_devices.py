@@ -278,6 +278,11 @@ class Echo(asyncio.DatagramProtocol):
         self._transport.close()
 
 
+PACE = 0.5
+"""Seconds until the next datagram without an answer: were it much less, two hundred flows would
+send more than a busy machine answers."""
+
+
 class Flow:
     """Datagrams of `ask`, one after the other."""
 
@@ -286,6 +291,7 @@ class Flow:
         self._wire.connect((site.addresses[target], port))
         self._number = 0
         self._came = asyncio.Event()
+        self._last = 0.0
         self.answers = 0
         self.missed: set[int] = set()
         """Datagrams without an answer so far."""
@@ -304,11 +310,9 @@ class Flow:
 
     async def run(self, end: asyncio.Event) -> None:
         """Speaks until then."""
-        last = time.monotonic()
+        self._last, self.silent = time.monotonic(), 0.0
         while not end.is_set():
-            if await self._ask(0.05 if self.missed else 0.3):
-                self.silent = max(self.silent, time.monotonic() - last)
-                last = time.monotonic()
+            if await self._ask(PACE):
                 await asyncio.sleep(0.05)
         assert await self._ask(WAIT)  # and what was only late has come by then
 
@@ -324,14 +328,16 @@ class Flow:
                     await self._came.wait()
         except TimeoutError:
             return False
-        self.answers += 1
         return True
 
     def _read(self) -> None:
-        """Not in `_ask`: an answer that was read when the time was up would be lost."""
+        """Not in `_ask`: an answer that comes when the time was up is one, too."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 self.missed.discard(*struct.unpack("!I", self._wire.recv(64)))
+                now = time.monotonic()
+                self._last, self.silent = now, max(self.silent, now - self._last)
+                self.answers += 1
                 self._came.set()
 
     def __enter__(self) -> Flow:
