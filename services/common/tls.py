@@ -22,7 +22,7 @@ from services.common.errors import InvalidInput, RomanaError
 if TYPE_CHECKING:
     import structlog
 
-_NAME_OPTION: Final = "grpc.ssl_target_name_override"
+NAME_OPTION: Final = "grpc.ssl_target_name_override"
 _PAUSE: Final = 1.0
 """Seconds between two looks at the files."""
 
@@ -69,14 +69,14 @@ class TlsFiles:
 
     @property
     def channel_options(self) -> Sequence[tuple[str, int | str]]:
-        return ((_NAME_OPTION, self.server_name),) if self.server_name else ()
+        return ((NAME_OPTION, self.server_name),) if self.server_name else ()
 
     def read(self) -> TlsContent:
         """What the files hold; raises InvalidInput if one cannot be read."""
         return TlsContent(
-            _read("ca", self.ca),
-            _read("certificate", self.certificate),
-            _read("key", self.key),
+            read_pem(self.ca, "tls.ca"),
+            read_pem(self.certificate, "tls.certificate"),
+            read_pem(self.key, "tls.key"),
         )
 
 
@@ -154,14 +154,15 @@ class FollowedFiles:
         return tuple(seen)
 
 
-def _read(field: str, path: Path) -> bytes:
+def read_pem(path: Path, field: str) -> bytes:
+    """A file that a setting names; raises InvalidInput with the field."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InvalidInput.at(f"tls.{field}", f"cannot read {path}: {error.strerror}") from error
+        raise InvalidInput.at(field, f"cannot read {path}: {error.strerror}") from error
     # grpc itself accepts any bytes and fails much later, at the handshake, without saying why
     if b"-----BEGIN " not in content:
-        raise InvalidInput.at(f"tls.{field}", f"{path} is not a PEM file")
+        raise InvalidInput.at(field, f"{path} is not a PEM file")
     return content
 
 

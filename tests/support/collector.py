@@ -15,6 +15,8 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
+from services.common.tls import TlsFiles
+
 PAUSE = 0.1
 
 
@@ -81,12 +83,39 @@ def _service(resource: Any) -> str:
 @contextlib.contextmanager
 def collecting(path: Path) -> Iterator[Collector]:
     """A collector on a Unix socket, which is reached from any network namespace."""
+    with _serving(f"unix:{path}", None) as (collector, _):
+        yield collector
+
+
+@contextlib.contextmanager
+def collecting_with_tls(
+    files: TlsFiles, *, address: str = "127.0.0.1:0", asks: bool = False
+) -> Iterator[tuple[Collector, str]]:
+    """A collector with a certificate, and its address; `asks`: for its clients' certificates."""
+    credentials = grpc.ssl_server_credentials(
+        [(files.key.read_bytes(), files.certificate.read_bytes())],
+        root_certificates=files.ca.read_bytes() if asks else None,
+        require_client_auth=asks,
+    )
+    with _serving(address, credentials) as (collector, port):
+        yield collector, f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def _serving(
+    address: str, credentials: grpc.ServerCredentials | None
+) -> Iterator[tuple[Collector, int]]:
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
-    assert server.add_insecure_port(f"unix:{path}")
+    port = (
+        server.add_insecure_port(address)
+        if credentials is None
+        else server.add_secure_port(address, credentials)
+    )
+    assert port
     server.start()
     try:
-        yield collector
+        yield collector, port
     finally:
         server.stop(0).wait()

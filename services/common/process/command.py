@@ -78,7 +78,7 @@ def run_service(
     log.info("settings", **settings.redacted())
     traces = settings.traces
     try:
-        starting.start(service, traces.endpoint, share=traces.share, tls=traces.tls.files())
+        starting.start(service, traces.collector(), share=traces.share)
     except RomanaError as error:
         sys.stderr.write(f"{error.message}\n")
         return 2

@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +36,7 @@ from services.common.errors import InvalidInput, Violation
 from services.common.process.logs import LogFormat, LogLevel
 from services.common.socket_address import parse_address
 from services.common.tls import TlsFiles
+from services.common.tracing.collector import Collector, CollectorFiles, collector
 
 SEPARATOR = "__"
 
@@ -129,23 +130,46 @@ class LogSettings(Section):
     format: LogFormat = "auto"
 
 
+class TracesTlsSettings(Section):
+    """Files of TLS to a collector, all PEM; certificate and key if it asks for them."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+    """What the collector's certificate has to bear in place of its address."""
+
+
 class TracesSettings(Section):
     """Where spans are sent, by OTLP over gRPC. It takes the extra `tracing`."""
 
-    endpoint: Address | Literal[""] = ""
-    """host:port of a collector; empty: nothing is traced."""
+    endpoint: str = ""
+    """host:port or https://host:port of a collector; empty: nothing is traced."""
     share: float = Field(1.0, ge=0, le=1)
     """Of the traces that begin here; those that a caller began are followed as it says."""
-    tls: TlsSettings = TlsSettings()
+    tls: TracesTlsSettings = TracesTlsSettings()
     insecure: bool = False
     """Reach other machines in the clear."""
 
     @model_validator(mode="after")
-    def _only_here_in_the_clear(self) -> TracesSettings:
-        in_the_clear = self.endpoint and self.tls.files() is None and not self.insecure
-        if in_the_clear and not parse_address(self.endpoint).is_local:
-            raise ValueError("other machines are reached with tls, or insecure is true")
+    def _right(self) -> TracesSettings:
+        try:
+            self.collector()
+        except InvalidInput as error:
+            raise ValueError(error.message) from error
         return self
+
+    def collector(self) -> Collector | None:
+        """Where to; None: nothing is traced."""
+        if not self.endpoint:
+            return None
+        tls = self.tls
+        return collector(
+            self.endpoint,
+            CollectorFiles(tls.ca, tls.certificate, tls.key),
+            server_name=tls.server_name,
+            insecure=self.insecure,
+        )
 
 
 class ServiceSettings(BaseSettings):

@@ -12,14 +12,16 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from services.common.errors import RomanaError
 from services.common.process.version import version
-from services.common.tls import TlsFiles
+from services.common.tls import NAME_OPTION
 from services.common.tracing import spans
+from services.common.tracing.collector import Collector
 
 SECONDS: Final = 5.0
 """For a call to the collector."""
@@ -87,19 +89,49 @@ class _Open:
         self._span.end()
 
 
-def exporter(endpoint: str, tls: TlsFiles | None) -> SpanExporter:
-    """To a collector at `host:port`."""
-    credentials = None
+def exporter(collector: Collector) -> SpanExporter:
+    """To a collector.
+
+    Raises:
+        InvalidInput: A file of TLS cannot be read.
+    """
+    return _Renewed(collector) if collector.tls else _to(collector, None)
+
+
+class _Renewed(SpanExporter):
+    """By TLS, with what the files hold now: they may be renewed while the process runs."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._content = collector.files.read()
+        self._exporter = _to(collector, grpc.ssl_channel_credentials(*self._content))
+
+    def export(self, batch: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            content = self._collector.files.read()
+        except RomanaError:  # while they are replaced
+            content = self._content
+        if content != self._content:
+            self._exporter.shutdown()
+            self._content = content
+            self._exporter = _to(self._collector, grpc.ssl_channel_credentials(*content))
+        return self._exporter.export(batch)
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _to(collector: Collector, credentials: grpc.ChannelCredentials | None) -> OTLPSpanExporter:
     # a proxy for the world is not the way to it
     options: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)]
-    if tls is not None:
-        options += tls.channel_options
-        credentials = grpc.ssl_channel_credentials(
-            tls.ca.read_bytes(), tls.key.read_bytes(), tls.certificate.read_bytes()
-        )
+    if collector.server_name:
+        options.append((NAME_OPTION, collector.server_name))
     return OTLPSpanExporter(
-        endpoint,
-        insecure=tls is None,
+        collector.address,
+        insecure=credentials is None,
         credentials=credentials,
         timeout=SECONDS,
         channel_options=tuple(options),  # type: ignore[arg-type]  # it says that values are text

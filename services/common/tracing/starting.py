@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from services.common.errors import WrongState
-from services.common.tls import TlsFiles
 from services.common.tracing import spans
+from services.common.tracing.collector import Collector
 
 
-def start(service: str, endpoint: str, *, share: float = 1.0, tls: TlsFiles | None = None) -> None:
-    """Traces to the collector at `endpoint` from now on; nothing if that is empty.
+def start(service: str, collector: Collector | None, *, share: float = 1.0) -> None:
+    """Traces to a collector from now on; nothing if there is none.
 
     Raises:
         WrongState: What it takes is not installed.
+        InvalidInput: A file of TLS cannot be read.
     """
-    if not endpoint:
+    if collector is None:
         return
     try:
         from services.common.tracing.export import (  # noqa: PLC0415  # an extra that few install
@@ -25,4 +26,4 @@ def start(service: str, endpoint: str, *, share: float = 1.0, tls: TlsFiles | No
             f"tracing needs OpenTelemetry ({error}): pip install 'romana[tracing]'",
             "TRACING_NOT_INSTALLED",
         ) from error
-    spans.use(OpenTelemetry(service, exporter(endpoint, tls), share))
+    spans.use(OpenTelemetry(service, exporter(collector), share))

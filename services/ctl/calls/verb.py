@@ -20,6 +20,7 @@ from services.common.errors import RomanaError
 from services.common.process import environment
 from services.common.tls import TlsFiles
 from services.common.tracing import spans, starting
+from services.common.tracing.collector import Collector, CollectorFiles, collector
 from services.ctl.calls import service_addresses
 from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.failures import failure
@@ -157,7 +158,7 @@ def run(
     name: str,
 ) -> None:
     common = common_options(given)
-    starting.start("ctl", os.environ.get(environment.TRACES_VARIABLE, ""))
+    starting.start("ctl", _collector(insecure=common.insecure))
 
     async def session() -> ExitCode | None:
         words = dict.fromkeys((*sys.argv[1:2], name))  # a verb without a noun is there once
@@ -200,6 +201,21 @@ def common_options(given: dict[str, Argument]) -> CommonOptions:
         yes=bool(given.get("yes", False)),
         request_id=str(given.get("request_id") or ""),
     )
+
+
+def _collector(*, insecure: bool) -> Collector | None:
+    """Where this run is traced to, if it shall be."""
+    if not (endpoint := os.environ.get(environment.TRACES_VARIABLE, "")):
+        return None
+    ca, certificate, key = (
+        Path(named) if (named := os.environ.get(variable)) else None
+        for variable in (
+            environment.TRACES_CA_VARIABLE,
+            environment.TRACES_CERTIFICATE_VARIABLE,
+            environment.TRACES_KEY_VARIABLE,
+        )
+    )
+    return collector(endpoint, CollectorFiles(ca, certificate, key), insecure=insecure)
 
 
 def tls_files(given: Mapping[str, Argument]) -> TlsFiles | None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # it exists for type checkers only
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 
-class Syncing:
+class RouteStreams:
     """All streams of this replica, and what the other replicas say of theirs."""
 
     def __init__(

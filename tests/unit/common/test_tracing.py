@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from services.common.errors import InvalidInput
 from services.common.process.logs import current_request
 from services.common.process.settings import TracesSettings
 from services.common.rpc.request_id import passed_on
 from services.common.tracing import spans, starting
+from services.common.tracing.collector import CollectorFiles, collector
 from services.common.tracing.export import OpenTelemetry
 
 GIVEN = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
@@ -51,7 +54,7 @@ def test_without_a_tracer_there_is_nothing() -> None:
         assert spans.begin("d", [GIVEN]) is None
     spans.heard(1, GIVEN.encode())
     assert spans.changes(0, 9) == []
-    starting.start("test", "")
+    starting.start("test", None)
     assert not spans.is_on()
 
 
@@ -136,7 +139,39 @@ def test_what_a_caller_says_may_be_nonsense(traced: Traced, value: str) -> None:
 
 
 def test_other_machines_are_not_told_in_the_clear() -> None:
-    with pytest.raises(ValueError, match="tls"):
+    with pytest.raises(ValueError, match=r"https://10\.0\.0\.5:4317 reaches it with TLS"):
         TracesSettings(endpoint="10.0.0.5:4317")
     assert TracesSettings(endpoint="10.0.0.5:4317", insecure=True).endpoint
     assert TracesSettings(endpoint="127.0.0.1:4317").endpoint
+    assert TracesSettings(endpoint="https://10.0.0.5:4317").endpoint
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "files", "tls"),
+    [
+        ("127.0.0.1:4317", CollectorFiles(), False),
+        ("unix:/run/otlp.sock", CollectorFiles(), False),
+        ("http://localhost:4317", CollectorFiles(), False),
+        ("https://collector.example:4317", CollectorFiles(), True),
+        ("https://127.0.0.1:4317/", CollectorFiles(), True),
+        ("10.0.0.5:4317", CollectorFiles(ca=Path("/ca.pem")), True),
+    ],
+)
+def test_a_collector_is_reached_with_tls_if_anything_says_so(
+    endpoint: str, files: CollectorFiles, *, tls: bool
+) -> None:
+    found = collector(endpoint, files)
+    assert found.tls == tls
+    assert "//" not in found.address
+    assert found.address in endpoint
+
+
+@pytest.mark.parametrize("endpoint", ["https://", "nonsense", "http://10.0.0.5"])
+def test_a_collector_has_an_address(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        TracesSettings(endpoint=endpoint)
+
+
+def test_a_collectors_certificate_and_key_come_together() -> None:
+    with pytest.raises(InvalidInput, match="come together"):
+        collector("https://10.0.0.5:4317", CollectorFiles(key=Path("/me.key")))
