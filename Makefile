@@ -37,7 +37,7 @@ test: setup ## All tests, on a real etcd
 test-vlan: setup ## Whole agents on real 802.1Q, in a small VM: 3 to 6 minutes
 	@tests/vm/test-vlan $(ARGS)
 
-test-vm: setup ## A real VM behind a tap, under qemu by emulation: 5 minutes
+test-vm: setup ## A real VM behind a tap, under qemu by emulation: 6 minutes
 	@tests/vm/prepare
 	@tools/packages dnsmasq=dnsmasq-base dhclient=isc-dhcp-client libvirtd=libvirt-daemon \
 	  /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so=libvirt-daemon-driver-qemu virsh=libvirt-clients

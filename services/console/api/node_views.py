@@ -118,10 +118,10 @@ class NodeViews:
             "rules": [
                 asdict(each)
                 # what is not there first
-                for each in sorted(found.rules, key=lambda one: one.kernel == "yes")
+                for each in sorted(found.items, key=lambda one: one.kernel == "yes")
                 if each.kernel
             ][:RULES_MOST],
-            "rule_count": sum(bool(each.kernel) for each in found.rules),
+            "rule_count": sum(bool(each.kernel) for each in found.items),
             "differences": [asdict(each) for each in found.differences],
             "answered": answer.answer_time.ToJsonString(),
         }

@@ -21,7 +21,7 @@ from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import usage
 from services.ctl.verbs import node_check as health
 from services.ctl.verbs import node_life as life
-from services.ctl.verbs import node_rules
+from services.ctl.verbs import node_routes, node_rules
 from services.ctl.views import node_view, plan_view
 from services.ctl.views.output import Format
 
@@ -317,6 +317,7 @@ async def update(
 
 
 verb(app, "rules", examples=node_rules.EXAMPLES)(node_rules.rules)
+verb(app, "routes", examples=node_routes.EXAMPLES)(node_routes.routes)
 verb(app, "check", mutates=True, examples=health.EXAMPLES)(health.check)
 verb(app, "cordon", mutates=True, examples=life.CORDON_EXAMPLES)(life.cordon)
 verb(app, "uncordon", mutates=True, examples=life.UNCORDON_EXAMPLES)(life.uncordon)

@@ -19,7 +19,9 @@ COMMAND = Path(sys.executable).with_name("romana")
 Dual = tuple[RealNode, Namespace]
 
 
-async def call(node: RealNode, step: str, xml: str, name: str = "vm-1") -> tuple[int, str]:
+async def call(
+    node: RealNode, step: str, xml: str, name: str = "vm-1", **variables: str
+) -> tuple[int, str]:
     """As libvirt calls it; exit status and what it says."""
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -30,7 +32,12 @@ async def call(node: RealNode, step: str, xml: str, name: str = "vm-1") -> tuple
             text=True,
             check=False,
             timeout=60,
-            env={"PATH": os.environ["PATH"], "ROMANA": str(COMMAND), "ROMANA_AGENT": node.socket},
+            env={
+                "PATH": os.environ["PATH"],
+                "ROMANA": str(COMMAND),
+                "ROMANA_AGENT": node.socket,
+                **variables,
+            },
         )
 
     done = await asyncio.to_thread(run)
@@ -60,6 +67,32 @@ async def test_a_domain_is_attached_when_it_starts_and_detached_when_it_has_ende
     assert await call(node, "release end -", EXAMPLE) == (0, "")
     assert await endpoints(node) == []
     assert await node.addresses() == []
+
+
+async def test_a_domain_that_has_migrated_keeps_its_addresses(dual: Dual) -> None:
+    node, _ = dual
+    node.home.run("ip tuntap add vm-1 mode tap")
+    assert await call(node, "start begin -", EXAMPLE) == (0, "")
+    addresses = await node.addresses()
+    node.home.run("ip link del vm-1")
+    assert await call(node, "stopped end migrated", EXAMPLE) == (0, "")
+    assert await call(node, "release end migrated", EXAMPLE) == (0, "")
+    assert await endpoints(node) == ["vm-1"]
+    assert await node.addresses() == addresses
+    assert await call(node, "release end shutdown", EXAMPLE) == (0, "")
+    assert await node.addresses() == []
+
+
+async def test_a_domain_that_may_not_come_is_refused(dual: Dual) -> None:
+    """If the node's name is known, its move is prepared; the tap is not there yet."""
+    node, _ = dual
+    assert await call(node, "migrate begin -", EXAMPLE) == (0, "")
+    status, said = await call(
+        node, "migrate begin -", EXAMPLE, ROMANA_NODE="n9", ROMANA_IPAM="127.0.0.1:1"
+    )
+    assert status == 1
+    assert said.startswith("romana: domain vm-1: ")
+    assert await endpoints(node) == []
 
 
 async def test_a_failure_keeps_the_domain_from_starting(dual: Dual) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 MAPS = ("DESIGN.md", "CONTRIBUTING.md")
+SOURCES = ("services", "lab", "tests", "tools")
 MODULE = re.compile(r"`((?:services|lab|tools|protos|tests|docs|typings)/[\w./-]*)`")
 ROW = re.compile(r"^\| `([\w/]+)` \|", re.MULTILINE)
 WALK = re.compile(
@@ -66,3 +67,11 @@ def test_paragraphs_of_design_are_short() -> None:
     blocks = re.split(r"\n\n|\n(?= *(?:- |\d+\. |\|))", (ROOT / "DESIGN.md").read_text())
     prose = [block for block in blocks if not block.startswith(("|", "    "))]
     assert [block for block in prose if len(block) > PARAGRAPH] == []
+
+
+def test_modules_are_split_as_contributing_says() -> None:
+    (most,) = re.findall(r"split at (\d+)", (ROOT / "CONTRIBUTING.md").read_text())
+    modules = [path for name in SOURCES for path in (ROOT / name).rglob("*.py")]
+    lines = {path: len(path.read_text().splitlines()) for path in modules}
+    assert len(lines) > 1000
+    assert [f"{path}: {number}" for path, number in lines.items() if number > int(most)] == []

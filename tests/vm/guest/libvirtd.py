@@ -1,13 +1,19 @@
-"""A libvirtd of one's own, in a node's namespace, with files of its own, without an init."""
+"""A libvirtd of one's own, in a node's namespace, with files of its own, without an init.
+
+To libvirt each is a host of its own, by name and number, so that domains migrate between two.
+"""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 from tests.support.netns import Namespace
+from tests.vm.guest.image import KERNEL
+from tests.vm.guest.machine import MEGABYTES
 
 START_SECONDS = 90.0
 CALL_SECONDS = 120.0
@@ -21,8 +27,33 @@ clear_emulator_capabilities = 0
 stdio_handler = "file"
 remember_owner = 0
 """
-SCRIPT = """
+DOMAIN = """
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>{megabytes}</memory>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>console=ttyS0 quiet</cmdline>
+  </os>
+  <metadata>
+    <romana:domain xmlns:romana='urn:romana:libvirt:1'>
+      <romana:interface tenant='{tenant}'><romana:label name='app' value='db'/></romana:interface>
+    </romana:domain>
+  </metadata>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <interface type='ethernet'>
+      <mac address='52:54:00:00:00:01'/><target dev='{name}'/><model type='virtio'/>
+    </interface>
+    <controller type='virtio-serial'/>
+    <channel type='pty'><target type='virtio' name='control'/></channel>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+SCRIPT = r"""
 set -eu
+hostname {name}
 for folder in /etc/libvirt /var/lib/libvirt /run/libvirt /var/log/libvirt /var/cache/libvirt; do
   mkdir -p $folder; mount -t tmpfs tmpfs $folder
 done
@@ -37,8 +68,8 @@ mount --bind {folder}/passwd /etc/passwd; mount --bind {folder}/group /etc/group
 mkdir -p /etc/libvirt/hooks /etc/libvirt/qemu
 cp {folder}/qemu.conf /etc/libvirt/
 cp {hook} /etc/libvirt/hooks/qemu; cp {folder}/romana.env /etc/libvirt/hooks/
-echo 'unix_sock_dir = "{folder}"' >/etc/libvirt/libvirtd.conf
-libvirtd --config /etc/libvirt/libvirtd.conf &
+printf 'unix_sock_dir = "{folder}"\nhost_uuid = "{number}"\n' >/etc/libvirt/libvirtd.conf
+libvirtd --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirt/libvirtd.pid &
 wait  # not exec: the first process has to see others off
 """
 
@@ -50,11 +81,13 @@ class Libvirtd:
         self._folder = folder
         (folder / "qemu.conf").write_text(QEMU)
         (folder / "romana.env").write_text("\n".join(variables))
-        script = SCRIPT.format(folder=folder, hook=hook)
+        script = SCRIPT.format(folder=folder, hook=hook, name=node.name, number=uuid.uuid4())
         with (folder / "libvirtd.log").open("ab") as log:
             self._process = node.start(
                 [
-                    *shlex.split("unshare --mount --pid --fork --kill-child --mount-proc bash -c"),
+                    *shlex.split(
+                        "unshare --uts --mount --pid --fork --kill-child --mount-proc bash -c"
+                    ),
                     script,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -73,7 +106,7 @@ class Libvirtd:
     def virsh(self, *words: str) -> tuple[int, str]:
         """Status, and all that it says."""
         done = subprocess.run(
-            ["virsh", "-c", f"qemu+unix:///system?socket={self._folder}/libvirt-sock", *words],
+            ["virsh", "-c", self.uri, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,6 +115,20 @@ class Libvirtd:
             check=False,
         )
         return done.returncode, done.stdout
+
+    @property
+    def uri(self) -> str:
+        return f"qemu+unix:///system?socket={self._folder}/libvirt-sock"
+
+    def define(self, name: str, tenant: str, initrd: Path) -> None:
+        """A domain that is not started."""
+        file = self._folder / f"{name}.xml"
+        text = DOMAIN.format(
+            name=name, tenant=tenant, megabytes=MEGABYTES, kernel=KERNEL, initrd=initrd
+        )
+        file.write_text(text)
+        status, said = self.virsh("define", str(file))
+        assert status == 0, said
 
     def stop(self) -> None:
         self._process.kill()

@@ -60,7 +60,11 @@ class Talk:
 
 def begin(path: Path, address: str, port: int) -> Talk:
     """One that somebody in a namespace begins."""
-    return Talk(call(path, lambda: socket.create_connection((address, port), CONNECTING)))
+    return Talk(connect(path, address, port))
+
+
+def connect(path: Path, address: str, port: int) -> socket.socket:
+    return call(path, lambda: socket.create_connection((address, port), CONNECTING))
 
 
 def listen(path: Path, address: str, port: int) -> socket.socket:

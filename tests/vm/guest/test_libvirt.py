@@ -41,43 +41,12 @@ nodes:
 endpoints:
   - {{name: near, node: n1, tenant: shop}}
 """
-DOMAIN = """
-<domain type='qemu'>
-  <name>{name}</name>
-  <memory unit='MiB'>256</memory>
-  <os>
-    <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>console=ttyS0 quiet</cmdline>
-  </os>
-  <metadata>
-    <romana:domain xmlns:romana='urn:romana:libvirt:1'>
-      <romana:interface tenant='{tenant}'><romana:label name='app' value='db'/></romana:interface>
-    </romana:domain>
-  </metadata>
-  <devices>
-    <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <interface type='ethernet'>
-      <mac address='52:54:00:00:00:01'/><target dev='{name}'/><model type='virtio'/>
-    </interface>
-    <controller type='virtio-serial'/>
-    <channel type='pty'><target type='virtio' name='control'/></channel>
-    <memballoon model='none'/>
-  </devices>
-</domain>
-"""
 
 
 class Site(NamedTuple):
     cluster: Cluster
     libvirt: Libvirtd
     folder: Path
-
-    def define(self, name: str, tenant: str) -> None:
-        file = self.folder / f"{name}.xml"
-        initrd = self.folder / "guest.gz"
-        file.write_text(DOMAIN.format(name=name, tenant=tenant, kernel=image.KERNEL, initrd=initrd))
-        status, said = self.libvirt.virsh("define", str(file))
-        assert status == 0, said
 
     def endpoints(self) -> dict[str, list[str]]:
         """Addresses of VMs, by name."""
@@ -123,7 +92,7 @@ def site() -> Iterator[Site]:
 
 
 def test_a_domain_is_attached_and_reached_and_detached(site: Site) -> None:
-    site.define("vm-1", "shop")
+    site.libvirt.define("vm-1", "shop", site.folder / "guest.gz")
     status, said = site.libvirt.virsh("start", "vm-1")
     assert status == 0, said + site.libvirt.log()
     ((address,),) = site.endpoints().values()
@@ -135,7 +104,7 @@ def test_a_domain_is_attached_and_reached_and_detached(site: Site) -> None:
 
 
 def test_a_domain_that_cannot_be_attached_does_not_start(site: Site) -> None:
-    site.define("vm-2", "")
+    site.libvirt.define("vm-2", "", site.folder / "guest.gz")
     status, said = site.libvirt.virsh("start", "vm-2")
     assert status != 0
     assert "vm-2: it has no tenant" in said
