@@ -15,7 +15,7 @@ from romana.topology.v1.node_pb2 import (
 
 from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
-from services.ctl.calls import agents, by_address, option_syntax, options, waiting
+from services.ctl.calls import agents, by_address, completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import usage
@@ -71,7 +71,12 @@ MaxAddressesOption = Annotated[
 ]
 PinOption = Annotated[
     list[str],
-    typer.Option("--pin", metavar="PATH", help="Prefix group, instead of placement by labels."),
+    typer.Option(
+        "--pin",
+        metavar="PATH",
+        help="Prefix group, instead of placement by labels.",
+        autocompletion=completion.groups,
+    ),
 ]
 
 
@@ -229,7 +234,13 @@ async def update(
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
     attach: AttachOption = [],  # noqa: B006
     detach: Annotated[
-        list[str], typer.Option("--detach", metavar="NETWORK", help="Remove an attachment.")
+        list[str],
+        typer.Option(
+            "--detach",
+            metavar="NETWORK",
+            help="Remove an attachment.",
+            autocompletion=completion.networks,
+        ),
     ] = [],  # noqa: B006
     every_network: Annotated[
         bool,
