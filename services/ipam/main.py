@@ -25,7 +25,7 @@ from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
 from services.ipam.api import messages_out
-from services.ipam.api.agent_streams import Syncing
+from services.ipam.api.agent_streams import RouteStreams
 from services.ipam.api.audited import TEXTS
 from services.ipam.api.deciding_methods import Deciding
 from services.ipam.api.forwarding import Forwarding
@@ -75,36 +75,38 @@ async def serve(life: Lifecycle, settings: IpamSettings) -> None:
     life.on_stop(Phase.CLOSE, "forwarding", forwarding.close)
 
     sync_metrics = SyncMetrics("ipam", registry)
-    syncing = Syncing(replica, sync_metrics, listen.tls.files(), insecure=listen.insecure)
-    AgentCollector("ipam", syncing.hub, registry)
-    life.on_stop(Phase.CLOSE, "syncing", syncing.close)
+    route_streams = RouteStreams(
+        replica, sync_metrics, listen.tls.files(), insecure=listen.insecure
+    )
+    AgentCollector("ipam", route_streams.hub, registry)
+    life.on_stop(Phase.CLOSE, "route_streams", route_streams.close)
     streams = StreamRecords(
         client,
         keys,
         identity.replica,
-        nodes=lambda: syncing.hub.nodes,
+        nodes=lambda: route_streams.hub.nodes,
         stops=lambda: server.draining.begun,
     )
-    syncing.hub.on_nodes = streams.note
+    route_streams.hub.on_nodes = streams.note
     service = IpamService(
         Deciding(replica, forwarding),
         encoder,
         metrics,
         server.draining,
-        syncing,
+        route_streams,
         NodeBounds(settings.node_names, settings.node_share),
     )
     add = ipam_service_pb2_grpc.add_IpamServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRoutes"}), service)
     auditing.register(server)
-    auditing.start(life, Noting(("topology", "ipam"), syncing.reached))
+    auditing.start(life, Noting(("topology", "ipam"), route_streams.reached))
     await serve_calls(life, server, settings.drain)
     life.start("replica", replica.run())
     life.start("streams", streams.run())
     life.start("health", follow_health(replica, server))
     life.start("store identity", client.until_replaced())
     # they get half of the time, so that the last ones are not cut off
-    life.start("drain", syncing.drain_on(server.draining, settings.drain / 2))
+    life.start("drain", route_streams.drain_on(server.draining, settings.drain / 2))
     life.start("lag", LoopLag(registry).run())
 
 

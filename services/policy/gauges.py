@@ -8,20 +8,22 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.policy.agents.streams import Syncing
+from services.policy.agents.streams import RuleStreams
 from services.policy.store.store import PolicyStore
 
 
 class PolicyCollector(Collector):
     """Looks at what there is when it is scraped."""
 
-    def __init__(self, store: PolicyStore, syncing: Syncing, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, store: PolicyStore, rule_streams: RuleStreams, registry: CollectorRegistry
+    ) -> None:
         self._store = store
-        self._syncing = syncing
+        self._rule_streams = rule_streams
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        engine, syncing = self._store.engine, self._syncing
+        engine, rule_streams = self._store.engine, self._rule_streams
         totals = (
             ("policies", "Policies.", len(self._store.feed.policies)),
             ("tenants", "Tenants of which something is known.", len(engine.tenants)),
@@ -32,8 +34,12 @@ class PolicyCollector(Collector):
                 len(self._store.feed.disputed),
             ),
             ("nodes", "Nodes.", len(engine.nodes)),
-            ("rule_sets", "Rule sets that some node needs.", syncing.rule_sets),
-            ("groups", "Address groups that some node needs, without empty ones.", syncing.groups),
+            ("rule_sets", "Rule sets that some node needs.", rule_streams.rule_sets),
+            (
+                "groups",
+                "Address groups that some node needs, without empty ones.",
+                rule_streams.groups,
+            ),
         )
         for name, text, value in totals:
             yield GaugeMetricFamily(f"romana_policy_{name}", text, value)

@@ -27,9 +27,9 @@ from services.common.rpc.status import StatusEncoder
 from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
-from services.policy.agents.kernel_asking import KernelAsking
-from services.policy.agents.realization import Realizing
-from services.policy.agents.streams import Syncing
+from services.policy.agents.kernel_asking import kernel_asking
+from services.policy.agents.realization import Realization
+from services.policy.agents.streams import RuleStreams
 from services.policy.api.audited import TEXTS
 from services.policy.api.service import Parts, PolicyService
 from services.policy.engine.engine import Engine
@@ -70,9 +70,9 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     )
     epoch = await ensure_epoch(client, keys)
     address = server.listen(listen.address, tls=listen.tls.files(), insecure=listen.insecure)
-    syncing = Syncing(store, epoch, SyncMetrics("policy", registry), recompute.observe)
-    AgentCollector("policy", syncing.hub, registry)
-    PolicyCollector(store, syncing, registry)
+    rule_streams = RuleStreams(store, epoch, SyncMetrics("policy", registry), recompute.observe)
+    AgentCollector("policy", rule_streams.hub, registry)
+    PolicyCollector(store, rule_streams, registry)
     UnreadableCollector(KINDS, lambda: store.unreadable, registry)
     own = listen.advertise or str(address)
     presence = Election(client, keys.policy_replicas, own.encode(), settings.presence_ttl)
@@ -84,21 +84,21 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     )
     life.on_stop(Phase.CLOSE, "siblings", siblings.close)
     replica = uuid.uuid4().hex[:12]
-    realizing = Realizing(store, syncing, siblings, replica)
+    realization = Realization(store, rule_streams, siblings, replica)
     parts = Parts(
         store,
         PolicyChanges(store, metrics),
         EndpointChanges(store, metrics),
         DeviceChanges(store, metrics),
-        syncing,
-        realizing,
-        KernelAsking(syncing, siblings, replica),
+        rule_streams,
+        realization,
+        kernel_asking(rule_streams.hub, siblings, replica),
         encoder,
     )
     add = policy_service_pb2_grpc.add_PolicyServiceServicer_to_server
     server.register(writing_bytes(add, {"SyncRules"}), PolicyService(parts))
     auditing.register(server)
-    auditing.start(life, Noting(("policy",), realizing.reached))
+    auditing.start(life, Noting(("policy",), realization.reached))
     await serve_calls(life, server, settings.drain)
     life.start("store", store.run())
     life.start("devices", DeviceHealth(store).run())
@@ -106,7 +106,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     life.start("health", follow_health(store, server))
     life.start("store identity", client.until_replaced())
     # they get half of the time, so that the last ones are not cut off
-    life.start("drain", syncing.drain_on(server.draining, settings.drain / 2))
+    life.start("drain", rule_streams.drain_on(server.draining, settings.drain / 2))
     life.start("lag", LoopLag(registry).run())
 
 

@@ -168,9 +168,11 @@ class Cluster:
         try:
             number = (root / f"run/{program}.pid").read_text().strip()
             state = (root / f"proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+            threads = len(list((root / f"proc/{number}/task").iterdir()))
         except OSError:
             return False
-        return state != "Z"
+        # its first thread may have ended while others still hold its ports
+        return state != "Z" or threads > 1
 
     def start(self, host: str, program: str, *, wait: bool = True) -> None:
         """Starts a program, if it does not run, and waits until it answers."""

@@ -13,7 +13,7 @@ from typing import Any
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 
-from services.common.errors import InvalidInput, NotFound
+from services.common.errors import InvalidInput, NotFound, node_not_found
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, page_size, read_token
 from services.common.process.turns import Turns
@@ -26,7 +26,7 @@ from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ITEMS
 from services.common.store.unreadable import named
 from services.ipam.api import messages_out
-from services.ipam.api.agent_streams import Syncing
+from services.ipam.api.agent_streams import RouteStreams
 from services.ipam.api.allocation_feed import AllocationFeed
 from services.ipam.api.allocation_methods import AllocationMethods
 from services.ipam.api.block_feed import BlockFeed
@@ -53,12 +53,12 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
         encoder: StatusEncoder,
         metrics: IpamMetrics,
         draining: Draining,
-        syncing: Syncing,
+        route_streams: RouteStreams,
         bounds: NodeBounds,
     ) -> None:
         """`bounds`: what a node's own certificate may take."""
         super().__init__(deciding, encoder, metrics, draining, bounds)
-        self._syncing = syncing
+        self._route_streams = route_streams
         self._turns = Turns()
         self._held_rooms = HeldRoomsKept(self._replica, self._turns)
         self._checking = asyncio.Lock()
@@ -125,7 +125,7 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
     async def EvaluateNodes(
         self, request: pb.EvaluateNodesRequest, context: Context
     ) -> pb.EvaluateNodesResponse:
-        agents = await self._syncing.agents()
+        agents = await self._route_streams.agents()
         return await evaluate(self._replica, self._turns, request, agents)
 
     async def EvaluateGroups(
@@ -168,11 +168,7 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
         ledger = await self._replica.committed()
         node = NodeName(request.node)
         if node not in ledger.nodes:
-            raise NotFound(
-                f"node {node!r} is not registered",
-                reason="NODE_NOT_FOUND",
-                metadata={"field": "node", "node": node},
-            )
+            raise node_not_found(node)
         routes = self._replica.routes
         routes.sync(ledger)
         return pb.GetNodeRoutesResponse(
@@ -180,17 +176,25 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
             remote=[messages_out.route(item, ledger) for item in routes.remote(ledger, node)],
         )
 
+    async def GetKernelRoutes(
+        self, request: pb.GetKernelRoutesRequest, context: Context
+    ) -> pb.GetKernelRoutesResponse:
+        ledger = await self._replica.committed()
+        if NodeName(request.node) not in ledger.nodes:
+            raise node_not_found(request.node)
+        return await self._route_streams.kernel.ask(request.node, local=request.local_only)
+
     async def SyncRoutes(  # type: ignore[override]  # it uses context.read and context.write
         self, request_iterator: AsyncIterator[sync_pb.SyncRoutesRequest], context: Context
     ) -> None:
-        await self._syncing.serve(context)
+        await self._route_streams.serve(context)
 
     async def GetSyncStatus(
         self, request: sync_pb.GetSyncStatusRequest, context: Context
     ) -> sync_pb.GetSyncStatusResponse:
         if request.connected_only:
-            return await self._syncing.connected(local=request.local_only)
-        return await self._syncing.status(request.nodes, local=request.local_only)
+            return await self._route_streams.connected(local=request.local_only)
+        return await self._route_streams.status(request.nodes, local=request.local_only)
 
     async def WatchBlocks(
         self, request: pb.WatchBlocksRequest, context: Context

@@ -35,7 +35,7 @@ from services.common.rpc.sibling_replicas import SiblingReplicas
 from services.common.sizes import ANSWER_BYTES
 from services.common.sync import wire
 from services.common.sync.hub import Status
-from services.policy.agents.streams import Syncing
+from services.policy.agents.streams import RuleStreams
 from services.policy.checks.tenant_limits import is_own
 from services.policy.store.apply import policy_not_found
 from services.policy.store.store import PolicyStore
@@ -67,17 +67,17 @@ class KnownNodes:
         return wire.parse_failsafe(said.failsafe_inbound, said.failsafe_outbound)
 
 
-class Realizing:
+class Realization:
     def __init__(
         self,
         store: PolicyStore,
-        syncing: Syncing,
+        rule_streams: RuleStreams,
         siblings: SiblingReplicas,
         replica: str,
     ) -> None:
         """`replica`: the name of this one."""
         self._store = store
-        self._syncing = syncing
+        self._rule_streams = rule_streams
         self._siblings = siblings
         self.replica = replica
 
@@ -89,7 +89,7 @@ class Realizing:
             if PolicyName(name) not in policies:
                 raise policy_not_found(name)
         if request.since:
-            await self._syncing.confirm()  # what was known before would not do
+            await self._rule_streams.confirm()  # what was known before would not do
         nodes = await self._nodes(local=request.local_only)
         response = api.GetRealizationResponse()
         if request.since and not request.page_token:
@@ -136,7 +136,7 @@ class Realizing:
     async def reached(self, revisions: Sequence[Revision]) -> Sequence[Reach]:
         """How far changes of policies, tenants and devices are; raises Unavailable."""
         self._store.check_in_sync()
-        await self._syncing.confirm()  # what was known before would not do
+        await self._rule_streams.confirm()  # what was known before would not do
         nodes = await self._nodes(local=False)
         reached: list[Reach] = []
         for revision in revisions:
@@ -165,8 +165,8 @@ class Realizing:
 
     async def _own(self) -> list[api.NodeRealization]:
         with contextlib.suppress(RomanaError):  # the store is away: what was known before counts
-            await self._syncing.confirm()
-        hub = self._syncing.hub
+            await self._rule_streams.confirm()
+        hub = self._rule_streams.hub
         current = {stream.hello.node for stream in hub.streams if stream.sender.is_current}
         return [self._node(status, current=status.node in current) for status in hub.statuses()]
 
@@ -192,11 +192,11 @@ class Realizing:
         missing = {
             node
             for node in needed
-            if not self._has_applied(node, nodes, max(least, self._syncing.spans.get(node, 0)))
+            if not self._has_applied(node, nodes, max(least, self._rule_streams.spans.get(node, 0)))
         }
         left = {
             node
-            for node, revision in self._syncing.left(name).items()
+            for node, revision in self._rule_streams.left(name).items()
             if self._may_enforce(node, nodes) and not self._has_applied(node, nodes, revision)
         }
         needed, missing = needed | left, missing | left
@@ -210,11 +210,11 @@ class Realizing:
 
     def _may_enforce(self, node: NodeName, nodes: Nodes) -> bool:
         """Whether a node has an agent, or endpoints that one has reported."""
-        return node in nodes or self._syncing.enforces(node)
+        return node in nodes or self._rule_streams.enforces(node)
 
     def _has_applied(self, node: NodeName, nodes: Nodes, least: int) -> bool:
         """Whether a node has applied what there is for it, or all there was at a revision."""
-        known, source = nodes.get(node), self._syncing.source
+        known, source = nodes.get(node), self._rule_streams.source
         if known is None:
             return False
         if known.current:
@@ -234,15 +234,15 @@ class Realizing:
         response: api.GetRealizationResponse,
     ) -> None:
         """Which nodes may still enforce what was at a revision."""
-        syncing = self._syncing
+        rule_streams = self._rule_streams
         concerned = [
-            node for node in syncing.concerned(request.since) if self._may_enforce(node, nodes)
+            node for node in rule_streams.concerned(request.since) if self._may_enforce(node, nodes)
         ]
-        least = request.up_to or syncing.source.revision
+        least = request.up_to or rule_streams.source.revision
         late = [node for node in concerned if not self._has_applied(node, nodes, least)]
         response.concerned = len(concerned)
         response.late.extend(sorted(late)[:MAX_MISSING])
-        response.revision = syncing.source.revision
+        response.revision = rule_streams.source.revision
 
     def _failures(
         self, name: PolicyName, needed: Iterable[NodeName], nodes: Nodes
@@ -252,7 +252,7 @@ class Realizing:
             for node in sorted(needed)
             if node in nodes
             for failure in nodes[node].failures
-            if self._syncing.policies.get(failure.resource) == name
+            if self._rule_streams.policies.get(failure.resource) == name
         ][:MAX_MISSING]
 
 

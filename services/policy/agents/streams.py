@@ -22,7 +22,7 @@ from services.policy.engine.resources import node_topic
 from services.policy.store.store import PolicyStore
 
 
-class Syncing:
+class RuleStreams:
     """All streams of this replica."""
 
     def __init__(

@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from romana.policy.v1 import policy_pb2, sync_rules_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
-from services.common.errors import InvalidInput, NotFound, RomanaError, Violation
+from services.common.errors import InvalidInput, NotFound, RomanaError, Violation, node_not_found
 from services.common.model.names import EndpointName, NodeName, Tenant, subject_name
 from services.common.model.rules import MAX_PORT, Direction, PolicyName
 from services.common.paging.pages import filled
@@ -23,9 +23,9 @@ from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ITEMS
 from services.common.store.unreadable import STATUS_MOST, named
-from services.policy.agents.kernel_asking import KernelAsking, node_not_found
-from services.policy.agents.realization import Realizing
-from services.policy.agents.streams import Syncing
+from services.policy.agents.kernel_asking import KernelAsking
+from services.policy.agents.realization import Realization
+from services.policy.agents.streams import RuleStreams
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
 from services.policy.api.device_service import DeviceMethods
 from services.policy.api.tenant_limits import check_connection, limits, visible
@@ -62,8 +62,8 @@ class Parts:
     changes: PolicyChanges
     endpoints: EndpointChanges
     devices: DeviceChanges
-    syncing: Syncing
-    realization: Realizing
+    rule_streams: RuleStreams
+    realization: Realization
     kernel: KernelAsking
     encoder: StatusEncoder
 
@@ -76,7 +76,7 @@ class PolicyService(DeviceMethods):
         self._changes = parts.changes
         self._endpoints = parts.endpoints
         self._devices = parts.devices
-        self._syncing = parts.syncing
+        self._rule_streams = parts.rule_streams
         self._realization = parts.realization
         self._kernel = parts.kernel
         self._encoder = parts.encoder
@@ -280,14 +280,14 @@ class PolicyService(DeviceMethods):
     async def SyncRules(  # type: ignore[override]  # it uses context.read and context.write
         self, request_iterator: AsyncIterator[sync_rules_pb2.SyncRulesRequest], context: Context
     ) -> None:
-        await self._syncing.serve(context)
+        await self._rule_streams.serve(context)
 
     async def GetNodeRules(
         self, request: api.GetNodeRulesRequest, context: Context
     ) -> api.GetNodeRulesResponse:
         self._store.check_in_sync()
-        await self._syncing.confirm()
-        told = self._syncing.told(NodeName(request.node))
+        await self._rule_streams.confirm()
+        told = self._rule_streams.told(NodeName(request.node))
         if told is None:
             raise node_not_found(request.node)
         names = sorted(told)
@@ -304,7 +304,9 @@ class PolicyService(DeviceMethods):
         self, request: api.GetKernelRulesRequest, context: Context
     ) -> api.GetKernelRulesResponse:
         self._store.check_in_sync()
-        return await self._kernel.answer(request)
+        if request.node not in self._rule_streams.source.nodes:
+            raise node_not_found(request.node)
+        return await self._kernel.ask(request.node, local=request.local_only)
 
     async def GetRealization(
         self, request: api.GetRealizationRequest, context: Context
@@ -352,14 +354,14 @@ class PolicyService(DeviceMethods):
         return api.GetStatusResponse(
             version=version(),
             in_sync=self._store.in_sync,
-            epoch=self._syncing.source.epoch,
+            epoch=self._rule_streams.source.epoch,
             revision=self._store.revision,
             policies=len(self._feed.policies),
             endpoints=len(self._engine.endpoints),
             tenants=len(self._engine.tenants),
-            groups=self._syncing.groups,
-            rule_sets=self._syncing.rule_sets,
-            agents=sum(1 for _ in self._syncing.hub.streams),
+            groups=self._rule_streams.groups,
+            rule_sets=self._rule_streams.rule_sets,
+            agents=sum(1 for _ in self._rule_streams.hub.streams),
             unreadable=() if is_limited else named(self._store.unreadable),
             replica=self._realization.replica,
             disputed=[

@@ -35,8 +35,8 @@ from services.topology.layout.placement import networks_of
 from services.topology.layout.plan import Plan, address_taken, plan_node
 from services.topology.metrics import Operation, TopologyMetrics
 from services.topology.model.spec import NodeSpec
-from services.topology.store import agent_streams, aside, claims
-from services.topology.store.agent_streams import AgentStreams
+from services.topology.store import agent_presence, aside, claims
+from services.topology.store.agent_presence import AgentPresence
 from services.topology.store.apply import refuse_being_removed, would_strand
 from services.topology.store.store import Decision, TopologyStore, record_unreadable
 
@@ -203,16 +203,16 @@ class NodeChanges:
             WrongState: it is not forced, and addresses are in use on it or its record cannot be
                 read; or it is, and its agent is there, or may be.
         """
-        seen = AgentStreams()
+        seen = AgentPresence()
 
         async def look() -> None:
             nonlocal seen
-            seen = await self._store.agent_streams(name)
+            seen = await self._store.agent_presence(name)
 
         def without_agent() -> list[Compare]:
             off = options.machine_is_off
-            agent_streams.refuse(name, seen, machine_is_off=off)
-            return agent_streams.demands(name, keys, machine_is_off=off)
+            agent_presence.refuse(name, seen, machine_is_off=off)
+            return agent_presence.demands(name, keys, machine_is_off=off)
 
         keys, force = self._store.keys, options.force
 

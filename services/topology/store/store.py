@@ -53,9 +53,9 @@ from services.common.store.unreadable import Unreadable
 from services.topology.layout.own_addresses import AddressInUse
 from services.topology.layout.usage import InUse, Usage
 from services.topology.metrics import TopologyMetrics
-from services.topology.store import agent_streams
+from services.topology.store import agent_presence
 from services.topology.store.address_users import named
-from services.topology.store.agent_streams import AgentStreams
+from services.topology.store.agent_presence import AgentPresence
 from services.topology.store.cache import TopologyCache, UsageCache
 from services.topology.store.watchers import Watchers
 
@@ -148,9 +148,9 @@ class TopologyStore:
         await self._store.catch_up()
         await catch_up(self._client, self._ipam, self.keys.commit)
 
-    async def agent_streams(self, name: NodeName) -> AgentStreams:
+    async def agent_presence(self, name: NodeName) -> AgentPresence:
         """What is known of a node's agent now; raises Unavailable."""
-        return await agent_streams.look(name, self._client, self.keys)
+        return await agent_presence.look(name, self._client, self.keys)
 
     async def named(self, error: AddressInUse) -> RomanaError:
         """The error with the name of who has the address; raises Unavailable."""

@@ -16,7 +16,7 @@ from services.common.model.names import NodeName
 
 
 @dataclass(frozen=True, slots=True)
-class AgentStreams:
+class AgentPresence:
     """What ipam says of one node's agent."""
 
     connected: bool = False
@@ -24,14 +24,14 @@ class AgentStreams:
     """A replica of ipam is there to say so."""
 
 
-async def look(name: NodeName, client: EtcdClient, keys: Keys) -> AgentStreams:
+async def look(name: NodeName, client: EtcdClient, keys: Keys) -> AgentPresence:
     """Reads it; raises Unavailable."""
     reads = (Get(keys.streams_of(name), prefix=True), Get(keys.leader, prefix=True))
     streams, candidates = (await client.transact((), reads)).reads
-    return AgentStreams(bool(streams), bool(candidates))
+    return AgentPresence(bool(streams), bool(candidates))
 
 
-def refuse(name: NodeName, seen: AgentStreams, *, machine_is_off: bool) -> None:
+def refuse(name: NodeName, seen: AgentPresence, *, machine_is_off: bool) -> None:
     """Raises WrongState unless the node may lose what is in use on it."""
     metadata = {"node": name, "field": "force"}
     if seen.connected:
