@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from tests.compose.engine import COMPOSE, DOCKER, Engine, figures
+from tests.compose.engine import COMPOSE, COMPOSE_TIMEOUT, DOCKER, Engine, figures
 from tests.compose.running import (
     ENDPOINTS,
     ROMANA,
@@ -210,7 +210,7 @@ def test_the_first_compose_runs_it_too(cluster: Engine) -> None:
     before = given(cluster)
     cluster.compose("down")
     first = ("docker-compose", "up", "-d", "--no-build", "--no-color")
-    cluster.do(*first, *services(cluster), timeout=120)
+    cluster.do(*first, *services(cluster), timeout=COMPOSE_TIMEOUT)
     names = ("etcd_1", "topology_1", "ipam_1", "prometheus_1", "agent-shared-1_1")
 
     def healthy() -> bool:
@@ -221,4 +221,4 @@ def test_the_first_compose_runs_it_too(cluster: Engine) -> None:
         until("everything is healthy", healthy)
         assert given(cluster) == before
     finally:
-        cluster.do("docker-compose", "down", timeout=120)
+        cluster.do("docker-compose", "down", timeout=COMPOSE_TIMEOUT)

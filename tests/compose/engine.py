@@ -22,6 +22,9 @@ COMPOSE = Path(__file__).parents[2] / "compose"
 DOCKER = "/usr/bin/docker"
 TARGETS = ("service", "agent", "etcd", "prometheus")
 START_TIMEOUT = 30.0
+COMPOSE_TIMEOUT = 400.0
+"""Of one command about all containers, which start one after the other: with much else to do a
+machine of two cores takes minutes."""
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 figures: list[str] = []
@@ -106,7 +109,7 @@ class Engine:
         """Runs a command on the machine that the ports are published on."""
         return self.do(*self.prefix(), *command, timeout=timeout)
 
-    def compose(self, *arguments: str, timeout: float = 120) -> str:
+    def compose(self, *arguments: str, timeout: float = COMPOSE_TIMEOUT) -> str:
         """Compose v2."""
         return self.do(DOCKER, "compose", *arguments, timeout=timeout)
 
