@@ -12,6 +12,7 @@ from romana.agent.v1 import agent_service_pb2 as agent_pb
 from tests.support.agent_node import Node, RealNode
 from tests.support.echo import Answer
 from tests.support.ipam_process import poll
+from tests.support.waiting import PATIENCE
 
 
 class Pinging:
@@ -26,7 +27,7 @@ class Pinging:
     def _run(self, outside: object, address: str) -> None:
         while not self._stop.wait(0.01):
             self.sent += 1
-            self.lost += outside.echo(address, timeout=1.0) is not Answer.REPLY  # type: ignore[attr-defined]
+            self.lost += outside.echo(address, timeout=PATIENCE) is not Answer.REPLY  # type: ignore[attr-defined]
 
     async def stop(self) -> None:
         self._stop.set()
@@ -37,7 +38,7 @@ async def test_an_endpoint_is_reachable_when_attach_returns(real: RealNode) -> N
     pod = real.namespaces.new("pod")
     endpoint = (await real.attach("web-1", pod)).endpoint
     address = endpoint.addresses[0].address
-    assert real.home.pings(address, tries=1)
+    assert real.home.echo(address, timeout=PATIENCE) is Answer.REPLY
     assert real.namespaces._made[1].pings(address)
     assert (await real.check("web-1")).problems == []
     await real.detach("web-1")

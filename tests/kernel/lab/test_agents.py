@@ -20,6 +20,7 @@ from lab.namespaces import missing, open_socket
 from lab.probe import Outcome
 from lab.spec import CONTROL_ADDRESS, Address, Endpoint
 from tests.support import probing
+from tests.support.waiting import PATIENCE
 
 lacking = missing() or ("" if importlib.util.find_spec("services.agent.main") else "the agent")
 pytestmark = [
@@ -129,8 +130,10 @@ async def test_access_rules_hold_per_port_between_endpoints_of_one_node(cluster:
     hosts = await settled(cluster)
     b1, c1 = hosts["b1"], hosts["c1"]
     with Capture(cluster.router) as capture:
-        assert await probe.tcp(b1.path, c1.path, c1.address, 443) is Outcome.ANSWERED
-        seen = [each for each in capture.seen() if each.ports]
+        there = (b1.path, c1.path, c1.address)
+        outcome = await probe.tcp(*there, 443, source_port=20001, timeout=PATIENCE)
+        assert outcome is Outcome.ANSWERED
+        seen = [each for each in capture.seen() if each.ports and {*each.ports} == {20001, 443}]
     assert [(each.interface, each.outgoing) for each in seen[:4]] == [
         ("vlan30", False),
         ("vlan40", True),

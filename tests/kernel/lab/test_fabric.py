@@ -19,6 +19,7 @@ from lab.probe import Outcome
 from lab.spec import CONTROL_ADDRESS, Lab
 from services.common.errors import WrongState
 from tests.support import probing
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
 
@@ -145,17 +146,19 @@ async def test_the_matrix_follows_the_access_rules(lab: Lab) -> None:
 
 async def test_tcp_and_udp_follow_the_access_rules(lab: Lab) -> None:
     t1, q1 = hosts(lab)["t1"], hosts(lab)["q1"]
-    assert await probe.tcp(t1.path, q1.path, q1.address, 443) is Outcome.ANSWERED
-    assert await probe.tcp(t1.path, q1.path, q1.address, 80) is Outcome.UNREACHABLE
-    assert await probing.udp(q1.path, t1.path, t1.address, 53) is Outcome.ANSWERED
-    assert await probing.udp(t1.path, q1.path, q1.address, 53) is Outcome.UNREACHABLE
+    there, back = (t1.path, q1.path, q1.address), (q1.path, t1.path, t1.address)
+    assert await probe.tcp(*there, 443, timeout=PATIENCE) is Outcome.ANSWERED
+    assert await probe.tcp(*there, 80, timeout=PATIENCE) is Outcome.UNREACHABLE
+    assert await probing.udp(*back, 53, timeout=PATIENCE) is Outcome.ANSWERED
+    assert await probing.udp(*there, 53, timeout=PATIENCE) is Outcome.UNREACHABLE
 
 
 async def test_the_capture_shows_ports_and_interfaces(lab: Lab) -> None:
     t1, q1 = hosts(lab)["t1"], hosts(lab)["q1"]
     with Capture(path_of(lab.name, ROUTER)) as capture:
-        await probe.tcp(t1.path, q1.path, q1.address, 443)
-        seen = [each for each in capture.seen() if each.ports and each.ports[1] == 443]
+        there = (t1.path, q1.path, q1.address)
+        await probe.tcp(*there, 443, source_port=20001, timeout=PATIENCE)
+        seen = [each for each in capture.seen() if each.ports == (20001, 443)]
     assert [(each.interface, each.outgoing) for each in seen[:2]] == [
         ("vlan20", False),
         ("vlan30", True),

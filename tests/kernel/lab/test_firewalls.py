@@ -9,6 +9,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from lab.namespaces import inside, missing
 from lab.probe import Outcome
 from lab.spec import Address
 from tests.support.lab_command import romana
+from tests.support.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
@@ -98,8 +100,9 @@ policies:
         via: between
 """
 STEERED, BY_TWO_ARMS, BETWEEN, DIRECT = 443, 444, 445, 80
+SOURCE_PORTS = count(20000)
+"""Each connection has one of its own: packets of others that come late are not its."""
 INSIDE = "vlan20"
-PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +125,7 @@ def apply(cluster: Cluster, noun: str, file: Path, text: str) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + 2 * PATIENCE
     while not await asyncio.to_thread(condition):
         assert time.monotonic() < deadline, condition
         await asyncio.sleep(0.1)
@@ -160,10 +163,11 @@ async def seen(
     names = [each.name for each in cluster.lab.firewalls]
     with contextlib.ExitStack() as stack:
         captures = {name: stack.enter_context(Capture(cluster.path(name))) for name in names}
-        outcome = await probe.tcp(source.path, target.path, target.address, port)
+        own, there = next(SOURCE_PORTS), (source.path, target.path, target.address)
+        outcome = await probe.tcp(*there, port, source_port=own, timeout=PATIENCE)
         assert outcome is Outcome.ANSWERED
         found = {
-            name: [one for one in capture.seen() if one.ports and port in one.ports]
+            name: [one for one in capture.seen() if one.ports and {*one.ports} == {own, port}]
             for name, capture in captures.items()
         }
     return {name: sightings for name, sightings in found.items() if sightings}

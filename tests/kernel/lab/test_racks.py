@@ -29,6 +29,7 @@ from lab.processes import environment
 from lab.spec import Address, Endpoint, Prefix
 from tests.support import probing
 from tests.support.lab_command import romana
+from tests.support.waiting import PATIENCE
 
 lacking = missing() or ("" if importlib.util.find_spec("services.agent.main") else "the agent")
 pytestmark = [
@@ -167,7 +168,8 @@ async def test_each_router_on_the_way_takes_one_off_the_hop_limit(cluster: Clust
     for destination, forwarded in (("e12", 1), ("e31", 4)):
         host = await cluster.host(destination)
         with Capture(cluster.path(host.node)) as capture:
-            assert (await probing.ping(e11.path, host.address)).outcome is Outcome.ANSWERED
+            echoed = await probing.ping(e11.path, host.address, timeout=PATIENCE)
+            assert echoed.outcome is Outcome.ANSWERED
             (limit,) = {
                 each.hop_limit
                 for each in capture.seen()
