@@ -185,20 +185,33 @@ class Probed:
 
     def __init__(self, site: Site, name: str) -> None:
         self._path = site.cluster.path(name)
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._answering: set[asyncio.Task[None]] = set()
         self.status = 200
 
     async def listen(self) -> None:
-        made = call(self._path, lambda: listener("0.0.0.0", PROBED))
-        self._server = await asyncio.start_server(self._answer, sock=made)
+        made = self._listener = call(self._path, lambda: listener("0.0.0.0", PROBED))
+        made.setblocking(False)  # noqa: FBT003
+        asyncio.get_running_loop().add_reader(made, self._accept, made)
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
+        """Not by asyncio's server, which loses what it is accepting when it is closed."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+            await asyncio.gather(*self._answering)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, made: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            near, _ = made.accept()
+            near.setblocking(False)  # noqa: FBT003
+            task = asyncio.create_task(self._answer(near))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, near: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=near)
         with contextlib.suppress(OSError):
             if await reader.readline():
                 writer.write(f"HTTP/1.0 {self.status} so\r\n\r\n".encode())
