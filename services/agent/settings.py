@@ -18,6 +18,7 @@ from services.common.model.names import NetworkName, NodeName
 from services.common.model.node import Attachment
 from services.common.model.rules import Protocol
 from services.common.process.settings import (
+    Addresses,
     Listed,
     MetricsSettings,
     Section,
@@ -109,12 +110,12 @@ class AgentSettings(ServiceSettings, env_prefix="ROMANA_AGENT__"):
     """What topology places the node by; empty: those that topology has stay."""
     attachments: tuple[AttachmentSettings, ...] = ()
     """Empty: those that topology has, else every network by way of the main address."""
-    ipam: Listed = ("127.0.0.1:9620",)
+    ipam: Addresses = ("127.0.0.1:9620",)
     """Replicas of ipam: host:port each."""
-    policy: Listed = ()
+    policy: Addresses = ()
     """Replicas of policy: host:port each. None: nothing is enforced, and no table is made."""
     rules: RuleSettings = RuleSettings()
-    topology: Listed = Field(("127.0.0.1:9610",), min_length=1)
+    topology: Addresses = Field(("127.0.0.1:9610",), min_length=1)
     """Replicas of topology: host:port each."""
     register_node: bool = True
     """Whether to register this node at topology."""

@@ -80,6 +80,14 @@ class NotFound(RomanaError):
     reason: str = "NOT_FOUND"
 
 
+def node_not_found(node: str) -> NotFound:
+    return NotFound(
+        f"node {node!r} is not registered",
+        reason="NODE_NOT_FOUND",
+        metadata={"field": "node", "node": node},
+    )
+
+
 @dataclass(eq=False)
 class AlreadyExists(RomanaError):
     """The name stands for something else."""

@@ -56,6 +56,10 @@ def parse_address(text: str) -> SocketAddress:
         if not path.startswith("/"):
             raise InvalidInput.at("", f"{text!r}: a Unix socket is written unix:/absolute/path")
         return UnixAddress(Path(path))
+    scheme, separator, _ = text.partition("://")
+    if separator:
+        # a URL may have a password
+        raise InvalidInput.at("", f"an address is written host:port, without {scheme}://")
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:

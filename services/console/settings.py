@@ -7,6 +7,7 @@ from pydantic import Field
 from services.common.process.http_settings import HttpListenSettings
 from services.common.process.settings import (
     Address,
+    Addresses,
     Listed,
     MetricsSettings,
     ServiceSettings,
@@ -27,11 +28,11 @@ class ConsoleSettings(ServiceSettings, env_prefix="ROMANA_CONSOLE__"):
     """The console."""
 
     listen: ConsoleListenSettings = ConsoleListenSettings()
-    topology: Listed = Field(("127.0.0.1:9610",), min_length=1)
+    topology: Addresses = Field(("127.0.0.1:9610",), min_length=1)
     """Replicas of topology: host:port each."""
-    ipam: Listed = Field(("127.0.0.1:9620",), min_length=1)
+    ipam: Addresses = Field(("127.0.0.1:9620",), min_length=1)
     """Replicas of ipam."""
-    policy: Listed = Field(("127.0.0.1:9630",), min_length=1)
+    policy: Addresses = Field(("127.0.0.1:9630",), min_length=1)
     """Replicas of policy."""
     tls: TlsSettings = TlsSettings()
     """For these: our certificate has the role of a service."""

@@ -12,7 +12,7 @@ from services.common.process.http_settings import HttpListenSettings
 from services.common.process.serving_tls import ServingFiles, ServingTls
 from services.common.process.settings import (
     Address,
-    Listed,
+    Addresses,
     MetricsSettings,
     Section,
     ServiceSettings,
@@ -78,11 +78,11 @@ class KubernetesSettings(ServiceSettings, env_prefix="ROMANA_KUBERNETES__"):
 
     kubeconfig: Path | None = None
     """Where the API server is, and who we are; without it, by the ServiceAccount of this pod."""
-    topology: Listed = Field(("127.0.0.1:9610",), min_length=1)
+    topology: Addresses = Field(("127.0.0.1:9610",), min_length=1)
     """Replicas of topology: host:port each."""
-    ipam: Listed = Field(("127.0.0.1:9620",), min_length=1)
+    ipam: Addresses = Field(("127.0.0.1:9620",), min_length=1)
     """Replicas of ipam."""
-    policy: Listed = Field(("127.0.0.1:9630",), min_length=1)
+    policy: Addresses = Field(("127.0.0.1:9630",), min_length=1)
     """Replicas of policy."""
     tls: TlsSettings = TlsSettings()
     """For these: our certificate has the role of a service."""

@@ -27,7 +27,7 @@ from services.common.rpc.status import StatusEncoder
 from services.common.store.unreadable_metrics import UnreadableCollector
 from services.common.sync.metrics import AgentCollector, SyncMetrics
 from services.common.sync.stream_server import writing_bytes
-from services.policy.agents.kernel_asking import KernelAsking
+from services.policy.agents.kernel_asking import kernel_asking
 from services.policy.agents.realization import Realization
 from services.policy.agents.streams import RuleStreams
 from services.policy.api.audited import TEXTS
@@ -92,7 +92,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
         DeviceChanges(store, metrics),
         rule_streams,
         realization,
-        KernelAsking(rule_streams, siblings, replica),
+        kernel_asking(rule_streams.hub, siblings, replica),
         encoder,
     )
     add = policy_service_pb2_grpc.add_PolicyServiceServicer_to_server

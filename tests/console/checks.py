@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from romana.policy.v1 import device_pb2, policy_pb2
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceStub
@@ -38,7 +38,7 @@ from tests.support.console_site import (
     refused,
     running,
 )
-from tests.support.kept_table import KeptTable
+from tests.support.kept_kernel import KeptRoutes, KeptTable
 from tests.support.policy_process import of_tenant
 
 WIDE, NARROW = (1280, 900), (390, 800)
@@ -195,14 +195,14 @@ def test_a_node_shows_the_rules_that_the_command_shows(page: Page, site: Site) -
 
 
 @contextlib.contextmanager
-def answering(site: Site) -> Iterator[dict[str, KeptTable]]:
+def answering(site: Site) -> Iterator[dict[str, tuple[KeptTable, KeptRoutes]]]:
     """Agents, and a policy that is refused, for a while."""
     ready, finish = threading.Event(), threading.Event()
-    tables: dict[str, KeptTable] = {}
+    kernels: dict[str, tuple[KeptTable, KeptRoutes]] = {}
 
     async def change() -> None:
         try:
-            async with agents(site, tables), refused(site):
+            async with agents(site, kernels), refused(site):
                 ready.set()
                 await asyncio.to_thread(finish.wait)
         finally:
@@ -212,21 +212,21 @@ def answering(site: Site) -> Iterator[dict[str, KeptTable]]:
         work = pool.submit(asyncio.run, change())
         try:
             ready.wait()
-            yield tables
+            yield kernels
         finally:
             finish.set()
             work.result()
 
 
-def ask_until(page: Page, text: str) -> None:
+def ask_until(part: Locator, text: str) -> None:
     """Asks the agent until it says so: an answer lasts a moment."""
-    said = page.get_by_role("status").filter(has_text=text)
+    said = part.get_by_role("status").filter(has_text=text)
     for _ in range(60):
-        page.get_by_role("button", name="Ask its agent").click()
-        expect(page.get_by_role("button", name="Ask its agent again")).to_be_enabled()
+        part.get_by_role("button", name="Ask its agent").click()
+        expect(part.get_by_role("button", name="Ask its agent again")).to_be_enabled()
         if said.count():
             return
-        page.wait_for_timeout(500)
+        part.page.wait_for_timeout(500)
     expect(said).to_be_visible()
 
 
@@ -236,30 +236,42 @@ def test_a_node_shows_what_its_kernel_has_and_lacks(
 ) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.emulate_media(color_scheme="dark" if size is NARROW else "light")
-    with answering(site) as tables:
+    rules = page.get_by_role("region", name="Rules in its kernel")
+    routes = page.get_by_role("region", name="Routes in its kernel")
+    with answering(site) as kernels:
+        table, ways = kernels["n2"]
         page.goto("/nodes/n2")
         expect(page.get_by_role("table", name="Rules", exact=True)).to_contain_text("refused")
-        ask_until(page, "Its kernel has all of this.")
-        expect(page.get_by_role("table", name="Differences")).to_have_count(0)
-        tables["n2"].lost = "refused ingress 1"
-        ask_until(page, "Its kernel is not as it was told: 1 difference.")
-        differences = page.get_by_role("table", name="Differences").get_by_role("row")
-        expect(differences.filter(has_text="missing")).to_have_count(1)
-        rules = page.get_by_role("table", name="Rules in its kernel").get_by_role("row")
-        assert rules.nth(1).inner_text().split() == [
-            *("back", "ingress", "refused", "1", "deny", "no", "0")
+        for part in (rules, routes):
+            ask_until(part, "Its kernel has all of this.")
+            expect(part.get_by_role("table", name="Differences")).to_have_count(0)
+        table.lost = "refused ingress 1"
+        told = site.get("/api/nodes/n2")["remote_routes"][0]
+        ways.lost = told["prefix"]
+        for part in (rules, routes):
+            ask_until(part, "Its kernel is not as it was told: 1 difference.")
+            differences = part.get_by_role("table", name="Differences").get_by_role("row")
+            expect(differences.filter(has_text="missing")).to_have_count(1)
+        row = rules.get_by_role("table", name="Rules in its kernel").get_by_role("row").nth(1)
+        assert row.inner_text().split() == [*("back", "ingress", "refused", "1", "deny", "no", "0")]
+        row = routes.get_by_role("table", name="Routes in its kernel").get_by_role("row").nth(1)
+        assert row.inner_text().split() == [
+            *(told["network"], told["prefix"], told["node"], told["next_hop"], "no")
         ]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         keep_picture(page, f"kernel-{size[0]}")
-        tables["n2"].lost = ""
-        ask_until(page, "Its kernel has all of this.")
+        table.lost = ways.lost = ""
+        for part in (rules, routes):
+            ask_until(part, "Its kernel has all of this.")
         page.expected.append("409 (Conflict)")  # type: ignore[attr-defined]
         page.goto("/nodes/n3")
-        page.get_by_role("button", name="Ask its agent").click()
-        expect(page.get_by_role("alert")).to_contain_text("of a version that does not say")
+        for part in (rules, routes):
+            part.get_by_role("button", name="Ask its agent").click()
+            expect(part.get_by_role("alert")).to_contain_text("of a version that does not say")
     page.goto("/nodes/n2")
-    page.get_by_role("button", name="Ask its agent").click()
-    expect(page.get_by_role("alert")).to_contain_text("the agent of n2 has no stream")
+    for part in (rules, routes):
+        part.get_by_role("button", name="Ask its agent").click()
+        expect(part.get_by_role("alert")).to_contain_text("the agent of n2 has no stream")
 
 
 def test_a_hostile_name_is_text_everywhere(page: Page, site: Site) -> None:

@@ -1,4 +1,4 @@
-"""A backup of etcd that is restored by the steps of docs/operating.md."""
+"""A backup of etcd that is restored by the steps of docs/backup.md."""
 
 from __future__ import annotations
 

@@ -50,6 +50,8 @@ policies:
 PORT = 81
 NODES = ("n1", "n2")
 SERVICES = ("topology", "ipam", "policy")
+TOO_OLD = {"n1": "of a version that does not say", "services": "does not offer this"}
+"""What says that it cannot be asked what a kernel has."""
 WAIT = ("--wait", "60")
 
 
@@ -75,6 +77,12 @@ class MixedCluster(Cluster):
 
     async def romana(self, *words: str, stdin: str = "") -> str:
         """What the command of this version prints."""
+        code, out, errors = await self.run_command(*words, stdin=stdin)
+        assert code == 0, errors
+        return out
+
+    async def run_command(self, *words: str, stdin: str = "") -> tuple[int | None, str, str]:
+        """Its exit code, what it prints, and errors."""
         process = await asyncio.create_subprocess_exec(
             *inside(self.path(CONTROL), [*COMMAND, *words]),
             stdin=subprocess.PIPE,
@@ -83,8 +91,7 @@ class MixedCluster(Cluster):
             env={**environment(), **ENVIRONMENT},
         )
         out, errors = await process.communicate(stdin.encode())
-        assert process.returncode == 0, errors.decode()
-        return out.decode()
+        return process.returncode, out.decode(), errors.decode()
 
     async def in_use(self) -> set[str]:
         listed = json.loads(await self.romana("address", "list", "-o", "json"))
@@ -99,6 +106,12 @@ class MixedCluster(Cluster):
             return await self.connects() is connects
 
         await poll(so, 60, what=f"connects: {connects}")
+
+    async def until_kernel_agrees(self, what: str) -> None:
+        async def so() -> bool:
+            return (await self.run_command("node", what, "n1", "--kernel"))[0] == 0
+
+        await poll(so, 60, what=f"the {what} of n1 to be in its kernel")
 
     async def restart(self, names: Sequence[str]) -> None:
         for name in names:
@@ -137,9 +150,15 @@ async def test_one_version_apart_they_work_together_and_are_upgraded(
     await cluster.until(connects=True)
     await cluster.romana("policy", "apply", "-", *WAIT, stdin=CLOSED)
     await cluster.until(connects=False)
+    for what in ("rules", "routes"):
+        code, _, errors = await cluster.run_command("node", what, "n1", "--kernel")
+        assert code
+        assert TOO_OLD["n1" if "n1" in old else "services"] in errors
 
     cluster.old = set()
     await cluster.restart(old)
+    for what in ("rules", "routes"):
+        await cluster.until_kernel_agrees(what)
     assert await cluster.in_use() == {"web", "asks"}
     assert not await cluster.connects()
     await cluster.romana("policy", "delete", "closed", *WAIT, "--yes")

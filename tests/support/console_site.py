@@ -27,7 +27,7 @@ from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 from services.common.etcd.process import LOOPBACK, free_port
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
-from tests.support.kept_table import KeptTable
+from tests.support.kept_kernel import KeptRoutes, KeptTable
 from tests.support.leftovers import owner
 from tests.support.policy_process import of_tenant, rules_agent
 from tests.support.sync_agent import SyncAgent
@@ -243,32 +243,29 @@ async def allocate(ipam: Any, name: str, node: str, segment: str = "") -> str:
 
 @contextlib.asynccontextmanager
 async def agents(
-    site: Site, tables: dict[str, KeptTable] | None = None
+    site: Site, kernels: dict[str, tuple[KeptTable, KeptRoutes]] | None = None
 ) -> AsyncIterator[dict[str, SyncAgent]]:
     """Both streams of every node; they apply what comes at once. Those of n1 and n2 answer what is
-    asked of their kernels; `tables` gets what stands for these."""
+    asked of their kernels; `kernels` gets what stands for these."""
     async with contextlib.AsyncExitStack() as stack:
-        routes = {}
+        found = {}
         for name in NODES:
-            routes[name] = await stack.enter_async_context(SyncAgent(name, [site.address("ipam")]))
-            rules, table = _rules_agent(site, name)
+            table, ways = KeptTable(), KeptRoutes()
+            answers = name != "n3"
+            routes = SyncAgent(
+                name, [site.address("ipam")], answering=ways.answering if answers else None
+            )
+            rules = rules_agent(
+                name, [site.address("policy")], answering=table.answering if answers else None
+            )
+            table.held, ways.held = rules.kernel, routes.kernel
+            found[name] = await stack.enter_async_context(routes)
             await stack.enter_async_context(rules)
-            if tables is not None:
-                tables[name] = table
-            await routes[name].until_in_sync()
+            if kernels is not None:
+                kernels[name] = table, ways
+            await routes.until_in_sync()
             await rules.until_in_sync()
-        yield routes
-
-
-def _rules_agent(site: Site, name: str) -> tuple[SyncAgent, KeptTable]:
-    held: dict[str, Any] = {}
-    table = KeptTable(lambda: held)
-    knows_questions = name != "n3"
-    agent = rules_agent(
-        name, [site.address("policy")], answering=table.answering if knows_questions else None
-    )
-    held = agent.kernel
-    return agent, table
+        yield found
 
 
 REFUSED = policy_pb2.Policy(

@@ -43,6 +43,7 @@ def peer_of(address: str) -> tuple[Peer[pb.RouteResource], grpc.aio.Channel]:
         lambda hello: pb.SyncRoutesRequest(hello=wire.hello(hello)),
         lambda ack: pb.SyncRoutesRequest(ack=wire.ack(ack)),
         response_of,
+        lambda message: message.question.id,
     )
     return peer, channel
 

@@ -24,6 +24,9 @@ from services.common.model.network import Address, Prefix
 
 LEASE: Final = "1h"
 """A guest that asks after half of it keeps its address while the agent is away for the other."""
+DUID: Final = "32473,72:6f:6d:61:6e:61"
+"""Of every node, since a guest that has moved asks the server that it has its lease of. A number
+for examples (RFC 5612), which no other server has, and our name."""
 ADVERTISE_SECONDS: Final = 60
 ROUTER_SECONDS: Final = 1800
 IPV6_MTU_LEAST: Final = 1280
@@ -61,6 +64,7 @@ def _itself(folder: Path) -> Iterator[str]:
         "enable-ra",
         "dhcp-authoritative",
         "dhcp-ignore-clid",
+        f"dhcp-duid={DUID}",
         "quiet-dhcp",  # only what goes wrong is in the log, which the agent reads
         "quiet-dhcp6",
         "quiet-ra",

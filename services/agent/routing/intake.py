@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 import grpc.aio
+from romana.ipam.v1 import sync_routes_pb2
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.agent.routing import messages
@@ -14,6 +15,7 @@ from services.agent.routing.reconcile import Reconciler
 from services.agent.routing.resources import Assembly, Resource
 from services.agent.routing.spool import Spool
 from services.agent.streams.agent_stream import MANY, AgentStream
+from services.agent.streams.answering import answering
 from services.common.model.names import EndpointName, NodeName
 from services.common.sync.model import Failure
 from services.common.sync.receiver import Batch, Receiver
@@ -103,7 +105,15 @@ def route_stream(
         disowned: Endpoints whose addresses ipam has not for them, and why.
     """
     peers = [_peer(address, channel) for address, channel in channels.items()]
-    return AgentStream(node, peers, RouteSink(reconciler, disowned), spool.save, receiver, observer)
+    answers = answering(
+        reconciler.in_kernel,
+        messages.kernel_parts,
+        sync_routes_pb2.KernelRoutes,
+        lambda part: sync_routes_pb2.SyncRoutesRequest(kernel=part),
+    )
+    return AgentStream(
+        node, peers, RouteSink(reconciler, disowned), spool.save, receiver, observer, answers
+    )
 
 
 def _peer(address: str, channel: grpc.aio.Channel) -> Peer[Resource]:
@@ -112,4 +122,11 @@ def _peer(address: str, channel: grpc.aio.Channel) -> Peer[Resource]:
     def begin() -> Call:
         return cast("Call", stub.SyncRoutes())  # what it is, but for its type in the stubs
 
-    return Peer(address, begin, messages.hello, messages.ack, messages.parse_response)
+    return Peer(
+        address,
+        begin,
+        messages.hello,
+        messages.ack,
+        messages.parse_response,
+        lambda message: message.question.id,
+    )

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
 from services.agent.model import Visit
+from services.agent.routing.in_kernel import InKernel
 from services.agent.routing.resources import Peer, Resource, Route, Unreadable
+from services.agent.streams.answering import PART_BYTES, differences
 from services.agent.streams.parsing import address, read_message
 from services.common.errors import InvalidInput
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Network
+from services.common.rpc.fitting import chunks
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
 
+KERNEL_ROUTES_MOST: Final = 20_000
+"""Prefixes that the service is told of when it asks."""
 _VLAN_MOST: Final = 4094
 _NOT_FOR_AGENTS: Final = frozenset({"topology", "placement", "isolation"})
 """Whatever they are, also something that this agent does not know yet."""
@@ -29,6 +35,33 @@ def hello(value: Hello) -> pb.SyncRoutesRequest:
 def ack(value: Ack) -> pb.SyncRoutesRequest:
     """Every other."""
     return pb.SyncRoutesRequest(ack=wire.ack(value))
+
+
+def kernel_parts(found: InKernel | None) -> Sequence[pb.KernelRoutes]:
+    """What the kernel has, in parts of a bounded size; None: it is not known what it shall have."""
+    if found is None:
+        return [pb.KernelRoutes(waiting=True)]
+    routes = [
+        pb.KernelRoute(
+            network=one.network,
+            prefix=str(one.prefix),
+            node=one.node,
+            kept=one.kept,
+            there=one.there,
+            next_hop="" if one.next_hop is None else str(one.next_hop),
+            interface=one.interface,
+        )
+        for one in found.routes[:KERNEL_ROUTES_MOST]
+    ]
+    told = differences(found.differences)
+    return [
+        *(pb.KernelRoutes(routes=part) for part in chunks(routes, KERNEL_ROUTES_MOST, PART_BYTES)),
+        pb.KernelRoutes(
+            differences=told,
+            left_out=len(found.routes) - len(routes),
+            more_differences=len(found.differences) - len(told),
+        ),
+    ]
 
 
 def parse_response(message: pb.SyncRoutesResponse) -> Response[Resource]:

@@ -29,6 +29,7 @@ from services.agent.kernel.state import InterfaceAddress, KernelState, Kind
 from services.agent.kernel.watch import Watch
 from services.agent.loop import Loop, Occasion, Pace
 from services.agent.model import DeviceWay, LocalEndpoint, Myself, Remote
+from services.agent.routing.in_kernel import InKernel, compare
 from services.agent.routing.inputs import QUICK, RouteInputs
 from services.agent.routing.plan import Desired, Planner, Wanted
 from services.agent.routing.prefixes import Changed
@@ -39,6 +40,8 @@ from services.common.model.node import Attachment
 
 log = structlog.get_logger(__name__)
 
+LOOKS: Final = 5
+"""At the kernel for who asks, until there was no round meanwhile."""
 QUICK_SECONDS: Final = 5.0
 """How often what is cheap to read is read again: of some of it, such as proxy entries, the kernel
 says nothing when they go."""
@@ -229,6 +232,22 @@ class Reconciler:
         """
         await self._loop.reached()
         return self.failures
+
+    async def in_kernel(self) -> InKernel | None:
+        """What the kernel has, beside what it shall have as of the last round; raises
+        KernelUnavailable. None: it is not known yet what that is."""
+        kernel = self._kernel
+        looks = 0
+        while True:
+            remote, desired = self._inputs.remote, self._part.desired
+            if remote is None or desired is None:
+                return None
+            actual = await kernel.run(lambda: kernel.read(KernelState(), frozenset(Kind)))
+            looks += 1
+            if self._part.desired is desired or looks == LOOKS:
+                break  # else there was a round meanwhile
+        names = {one.index: one.name for one in await kernel.look()}
+        return await asyncio.to_thread(compare, remote, desired, actual, names)
 
     async def run(self) -> None:
         """Runs until it is cancelled."""

@@ -88,13 +88,16 @@ def kernel_parts(found: InKernel | None) -> Sequence[sync_rules_pb2.KernelRules]
         for one in found.rules[:KERNEL_RULES_MOST]
     ]
     told = differences(found.differences)
-    left_out = len(found.rules) - len(rules) + len(found.differences) - len(told)
     return [
         *(
             sync_rules_pb2.KernelRules(rules=part)
             for part in chunks(rules, KERNEL_RULES_MOST, PART_BYTES)
         ),
-        sync_rules_pb2.KernelRules(differences=told, left_out=left_out),
+        sync_rules_pb2.KernelRules(
+            differences=told,
+            left_out=len(found.rules) - len(rules),
+            more_differences=len(found.differences) - len(told),
+        ),
     ]
 
 

@@ -50,7 +50,8 @@ class Fields:
         if isinstance(tree, Table):
             self.at, self._items, self._names = tree.at or at, tree.items, tree.names
         elif not (isinstance(tree, Scalar) and tree.is_null):
-            findings.wrong(at, "must be a mapping of fields")
+            subject = "" if at else "the document "
+            findings.wrong(at, f"{subject}must be a mapping of fields")
         if tree.line:
             findings.lines.setdefault(self.at, tree.line)
 

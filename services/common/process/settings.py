@@ -65,6 +65,7 @@ def _listed(value: object) -> object:
 
 Address = Annotated[str, BeforeValidator(_address)]
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Addresses = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Section(BaseModel):
@@ -94,7 +95,7 @@ class TlsSettings(Section):
 
 
 class EtcdSettings(Section):
-    endpoints: Listed = ("127.0.0.1:2379",)
+    endpoints: Addresses = ("127.0.0.1:2379",)
     """host:port each, tried in turn."""
     root: str = Field("/romana", pattern=r"^(/[a-z0-9._-]+)+$")
     """Before every key: several installations can share an etcd."""
@@ -240,8 +241,14 @@ def _read_file(file: Path) -> _Values:
         document = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
         raise _failed([Violation("", f"cannot read {file}: {error.strerror}")]) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        why = f"{place}{error.problem or error.context}"
+        raise _failed([Violation("", f"{file} is not YAML: {why}")]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _failed([Violation("", f"{file} is not YAML: {error}")]) from error
+        why = " ".join(str(error).split())
+        raise _failed([Violation("", f"{file} is not YAML: {why}")]) from error
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from romana.ipam.v1 import ipam_service_pb2, sync_routes_pb2, utilization_pb2
 from romana.policy.v1 import policy_pb2, policy_service_pb2, sync_rules_pb2
 from romana.sync.v1 import sync_pb2
 
@@ -12,6 +14,11 @@ from services.common.rpc.rule_text import EnforcedRule, enforced
 from services.common.terminal.plural import count
 
 _DEFAULT = "default"
+_BY_GATEWAY = "by the gateway"
+_UNKNOWN = "?"
+"""Of what the answer had no room for."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,17 @@ class RuleInKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteInKernel:
+    """A route that a node is told, and what its kernel has of it."""
+
+    route: utilization_pb2.Route
+    kernel: str
+    """yes, no, by which other next hop, or "by the gateway": it needs none of its own."""
+    interface: str
+    """By which it leaves; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Differing:
     """Something that is not as it shall be."""
 
@@ -35,64 +53,124 @@ class Differing:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelBesideTold:
+class KernelBesideTold(Generic[Item]):
     verdict: str
     """A sentence."""
     agrees: bool
     """The kernel has all that the node is told, and nothing else."""
-    rules: tuple[RuleInKernel, ...]
+    items: tuple[Item, ...]
+    """What it is told."""
     differences: tuple[Differing, ...]
 
 
 def rules_beside_told(
     told: Iterable[sync_rules_pb2.RuleResource],
     answer: policy_service_pb2.GetKernelRulesResponse,
-) -> KernelBesideTold:
+) -> KernelBesideTold[RuleInKernel]:
     """Compares what policy tells a node now with what its kernel has."""
-    has = {(one.policy, _direction(one.direction), one.rule): one for one in answer.kernel.rules}
-    if answer.kernel.waiting:
-        unknown = tuple(RuleInKernel(one, "", 0) for one in enforced(told))
-        verdict = "Its agent knows no rules yet, and leaves its kernel as it is."
-        return KernelBesideTold(verdict, agrees=False, rules=unknown, differences=())
-    rules = tuple(_standing(one, has) for one in enforced(told))
+    kernel = answer.kernel
+    if kernel.waiting:
+        return _waiting("rules", [RuleInKernel(one, "", 0) for one in enforced(told)])
+    has = {(one.policy, _direction(one.direction), one.rule): one for one in kernel.rules}
+    otherwise = _UNKNOWN if kernel.left_out else "no"
+    rules = [_standing(one, has, otherwise) for one in enforced(told)]
     known = {_key(one.rule) for one in rules}
     policies = {key[:2] for key in known}
     differences = [
         Differing("missing", f"rule {' '.join(key)}, which its agent does not keep")
-        for key in dict.fromkeys(_key(one.rule) for one in rules if one.kernel)
+        for key in dict.fromkeys(_key(one.rule) for one in rules if one.kernel == "no")
         if key not in has
     ]
     differences += (
         Differing("strange", f"rule {policy} {direction} {rule}, which its agent is not told")
-        for policy, direction, rule in has.keys() - known
+        for policy, direction, rule in sorted(has.keys() - known)
         if rule != _DEFAULT or (policy, direction) not in policies
     )
-    differences += map(_differing, answer.kernel.differences)
-    if answer.kernel.left_out:
-        differences.append(Differing("", f"and {answer.kernel.left_out:,} more"))
+    differences += _differing(kernel.differences, kernel.more_differences)
+    return _compared(rules, differences, holds_all=answer.holds_all)
+
+
+def routes_beside_told(
+    told: ipam_service_pb2.GetNodeRoutesResponse,
+    answer: ipam_service_pb2.GetKernelRoutesResponse,
+) -> KernelBesideTold[RouteInKernel]:
+    """Compares what ipam tells a node now with what its kernel has."""
+    kernel = answer.kernel
+    if kernel.waiting:
+        return _waiting("routes", [RouteInKernel(one, "", "") for one in told.remote])
+    has = {(one.network, one.prefix): one for one in kernel.routes}
+    otherwise = _UNKNOWN if kernel.left_out else "no"
+    routes = [_way(one, has.get((one.network, one.prefix)), otherwise) for one in told.remote]
+    known = {(one.network, one.prefix) for one in (*told.remote, *told.own)}
+    differences = [
+        Differing("missing", f"{_route(*key)}, which its agent does not hold")
+        for key in sorted(known - has.keys())
+        if not kernel.left_out
+    ]
+    differences += (
+        Differing("strange", f"{_route(*key)}, which its agent is not told")
+        for key in sorted(has.keys() - known)
+    )
+    differences += (
+        Differing(
+            "changed",
+            f"{_route(one.route.network, one.route.prefix)}: {one.kernel} and not by "
+            f"{one.route.next_hop}",
+        )
+        for one in routes
+        if one.kernel.startswith("by ") and one.kernel != _BY_GATEWAY
+    )
+    differences += _differing(kernel.differences, kernel.more_differences)
+    return _compared(routes, differences, holds_all=answer.holds_all)
+
+
+def _waiting(what: str, items: Iterable[Item]) -> KernelBesideTold[Item]:
+    verdict = f"Its agent knows no {what} yet, and leaves its kernel as it is."
+    return KernelBesideTold(verdict, agrees=False, items=tuple(items), differences=())
+
+
+def _compared(
+    items: Iterable[Item], differences: Sequence[Differing], *, holds_all: bool
+) -> KernelBesideTold[Item]:
+    verdict = "Its kernel has all of this."
+    if not holds_all:
+        verdict = "Its agent does not hold all of this yet."
+    elif differences:
+        verdict = f"Its kernel is not as it was told: {count(len(differences), 'difference')}."
     return KernelBesideTold(
-        _verdict(answer, len(differences)),
-        not differences and answer.holds_all,
-        rules,
-        tuple(differences),
+        verdict, holds_all and not differences, tuple(items), tuple(differences)
     )
 
 
-def _verdict(answer: policy_service_pb2.GetKernelRulesResponse, differences: int) -> str:
-    if not answer.holds_all:
-        return "Its agent does not hold all of this yet."
-    if differences:
-        return f"Its kernel is not as it was told: {count(differences, 'difference')}."
-    return "Its kernel has all of this."
+def _way(
+    route: utilization_pb2.Route, found: sync_routes_pb2.KernelRoute | None, otherwise: str
+) -> RouteInKernel:
+    if found is None:
+        return RouteInKernel(route, otherwise, "")
+    if not found.kept:
+        return RouteInKernel(route, _BY_GATEWAY, "")
+    if not found.there:
+        return RouteInKernel(route, "no", "")
+    is_told = found.next_hop == route.next_hop
+    kernel = "yes" if is_told else f"by {found.next_hop or 'no next hop'}"
+    return RouteInKernel(route, kernel, found.interface)
+
+
+def _route(network: str, prefix: str) -> str:
+    return f"route {prefix} of network {network}"
 
 
 def _standing(
-    rule: EnforcedRule, has: dict[tuple[str, str, str], sync_rules_pb2.KernelRule]
+    rule: EnforcedRule,
+    has: Mapping[tuple[str, str, str], sync_rules_pb2.KernelRule],
+    otherwise: str,
 ) -> RuleInKernel:
     if not rule.rule:
         return RuleInKernel(rule, "", 0)
     found = has.get(_key(rule))
-    if found is None or (found.wanted and not found.there):
+    if found is None:
+        return RuleInKernel(rule, otherwise, 0)
+    if found.wanted and not found.there:
         return RuleInKernel(rule, "no", 0)
     is_whole = found.there == found.wanted
     kernel = "yes" if is_whole else f"{found.there} of {found.wanted}"
@@ -108,6 +186,9 @@ def _direction(direction: policy_pb2.PolicyDirection.ValueType) -> str:
     return policy_pb2.PolicyDirection.Name(direction).removeprefix("POLICY_DIRECTION_").lower()
 
 
-def _differing(one: sync_pb2.KernelDifference) -> Differing:
-    how = sync_pb2.DifferenceKind.Name(one.kind).removeprefix("DIFFERENCE_KIND_").lower()
-    return Differing(how, one.object)
+def _differing(said: Iterable[sync_pb2.KernelDifference], more: int) -> Iterator[Differing]:
+    for one in said:
+        how = sync_pb2.DifferenceKind.Name(one.kind).removeprefix("DIFFERENCE_KIND_").lower()
+        yield Differing(how, one.object)
+    if more:
+        yield Differing("", f"and {more:,} more")

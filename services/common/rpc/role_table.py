@@ -122,6 +122,7 @@ _IPAM: Final[Mapping[str, Row]] = {
     "EvaluateGroups": _or_tenant(READERS, OWN, _tenant),
     "GetUtilization": READERS,
     "GetNodeRoutes": _or_node(READERS, _node),
+    "GetKernelRoutes": READERS,
     "SyncRoutes": _agents(),
     "GetSyncStatus": READERS,
     "WatchBlocks": _or_tenant(READERS, OWN),

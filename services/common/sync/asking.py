@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.errors import RomanaError, Unavailable, WrongState
 from services.common.rpc.sibling_replicas import SiblingReplicas
 from services.common.rpc.status import error_of
+from services.common.sync import wire
 from services.common.sync.hub import Hub
 from services.common.sync.questions import AGENT_REASONS, ANSWER_SECONDS, AWAY, Answer, away
 
 PASSED_ON_SECONDS: Final = ANSWER_SECONDS + 1
 """For which another replica is waited for, which waits for the agent."""
 
-Response = TypeVar("Response")
+
+class KernelResponse(Protocol):
+    """What every service's method answers that asks an agent."""
+
+    @property
+    def answer_time(self) -> Timestamp:
+        """When the agent answered."""
+
+
+Response = TypeVar("Response", bound=KernelResponse)
 
 
 class Asking(Generic[Response]):
@@ -24,14 +35,23 @@ class Asking(Generic[Response]):
         self,
         hub: Hub,
         siblings: SiblingReplicas,
-        here: Callable[[str, Answer], Response],
+        replica: str,
+        response: Callable[..., Response],
         there: Callable[[str, grpc.aio.Channel, float], Awaitable[Response]],
     ) -> None:
-        """`here` makes a response of what a node's agent says; `there` asks another replica for its
-        own, within some seconds."""
+        """Asks nobody yet.
+
+        Args:
+            hub: Streams to this replica.
+            siblings: The other replicas.
+            replica: Name of this one.
+            response: Makes one with `kernel`, `holds_all` and `replica`.
+            there: Asks another replica for a node, within some seconds.
+        """
         self._hub = hub
         self._siblings = siblings
-        self._here = here
+        self._replica = replica
+        self._response = response
         self._there = there
 
     async def ask(self, node: str, *, local: bool) -> Response:
@@ -42,7 +62,7 @@ class Asking(Generic[Response]):
             Unavailable: It does not answer in time, or a replica that may have its stream does not.
         """
         try:
-            return self._here(node, await self._hub.ask(node))
+            return self._of(node, await self._hub.ask(node))
         except WrongState as error:
             if local or error.reason != AWAY:
                 raise
@@ -66,6 +86,18 @@ class Asking(Generic[Response]):
                 {"node": node},
             )
         raise away(node)
+
+    def _of(self, node: str, answer: Answer) -> Response:
+        source = self._hub.source
+        topics = source.nodes.get(node)
+        held = wire.parse_position(answer.message.answer.held)
+        response = self._response(
+            kernel=answer.message,
+            holds_all=topics is not None and held.digest == source.position(topics).digest,
+            replica=self._replica,
+        )
+        response.answer_time.FromMilliseconds(int(answer.time * 1000))
+        return response
 
     async def _elsewhere(self, node: str, channel: grpc.aio.Channel) -> Response | RomanaError:
         try:

@@ -15,9 +15,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from google.protobuf.message import Message
 from romana.sync.v1 import sync_pb2 as pb
 
 from services.common.errors import InvalidInput, RomanaError, Unavailable, WrongState
@@ -42,12 +41,18 @@ class Part(Protocol):
     def answer(self) -> pb.AnswerPart:
         """Whose part it is."""
 
+    def ByteSize(self) -> int:  # noqa: N802
+        """On the wire."""
+
+    def MergeFrom(self, msg: Any) -> None:  # noqa: N802
+        """Adds another part's lists."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """All parts of one, together."""
 
-    message: Message
+    message: Part
     time: float
     """Unix time at which it came."""
 
@@ -72,7 +77,7 @@ class Questions:
         self._is_sent = True
         self._asked: asyncio.Future[Answer] | None = None
         self._asked_at = 0.0
-        self._whole: Message | None = None
+        self._whole: Part | None = None
         self._size = 0
         self._last: Answer | RomanaError | None = None
         self._last_at = 0.0
@@ -118,7 +123,6 @@ class Questions:
         said = part.answer
         if said.question != self._id or self._asked is None:
             return  # it was given up
-        assert isinstance(part, Message)
         self._size += part.ByteSize()
         if self._size > ANSWER_BYTES:
             raise InvalidInput(f"an answer has more than {ANSWER_BYTES} bytes", "ANSWER_TOO_LONG")

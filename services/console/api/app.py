@@ -48,6 +48,7 @@ def application(
         "/api/nodes": nodes.listing,
         "/api/nodes/{node}": nodes.one,
         "/api/nodes/{node}/kernel-rules": nodes.kernel_rules,
+        "/api/nodes/{node}/kernel-routes": nodes.kernel_routes,
         "/api/matrix": policies.matrix,
         "/api/explain": policies.explain,
         "/api/denied": policies.denied,

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from romana.ipam.v1 import sync_routes_pb2
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.topology.v1 import node_pb2
 from starlette.requests import Request
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
-from services.common.rpc.kernel_text import rules_beside_told
+from services.common.rpc.kernel_text import (
+    Item,
+    KernelBesideTold,
+    RouteInKernel,
+    RuleInKernel,
+    routes_beside_told,
+    rules_beside_told,
+)
 from services.common.rpc.message_json import plain
 from services.common.rpc.rule_text import enforced
 from services.console.api.caller import Looking
 from services.console.calls.questions import Questions
 from services.console.follow.world import World
+
+InKernel = TypeVar("InKernel", RuleInKernel, RouteInKernel)
 
 PAGE: Final = 100
 ROUTES_MOST: Final = 500
@@ -112,19 +123,20 @@ class NodeViews:
         questions = Questions(self._world.remote, looking.metadata)
         answer = await questions.kernel_rules(name)
         found = rules_beside_told(await questions.node_rules(name), answer)
-        return {
-            "verdict": found.verdict,
-            "agrees": found.agrees,
-            "rules": [
-                asdict(each)
-                # what is not there first
-                for each in sorted(found.rules, key=lambda one: one.kernel == "yes")
-                if each.kernel
-            ][:RULES_MOST],
-            "rule_count": sum(bool(each.kernel) for each in found.rules),
-            "differences": [asdict(each) for each in found.differences],
-            "answered": answer.answer_time.ToJsonString(),
-        }
+        rules = [asdict(each) for each in _lacking_first(found.items) if each.kernel]
+        return _kernel(found, rules[:RULES_MOST], len(rules), answer.answer_time)
+
+    async def kernel_routes(self, request: Request, looking: Looking) -> dict[str, Any]:
+        """What the node's kernel has of its routes, which its agent is asked."""
+        name = request.path_params["node"]
+        questions = Questions(self._world.remote, looking.metadata)
+        answer = await questions.kernel_routes(name)
+        found = routes_beside_told(await questions.routes(name), answer)
+        routes = [
+            {"route": plain(each.route), "kernel": each.kernel, "interface": each.interface}
+            for each in _lacking_first(found.items)[:ROUTES_MOST]
+        ]
+        return _kernel(found, routes, len(found.items), answer.answer_time)
 
     def _row(self, node: node_pb2.Node, state: str) -> dict[str, Any]:
         routes, rules = self._routes(node.name), self._rules(node.name)
@@ -169,3 +181,21 @@ def _number(text: str, field: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise InvalidInput.at(field, "is no whole number")
     return int(text)
+
+
+def _lacking_first(items: Iterable[InKernel]) -> list[InKernel]:
+    return sorted(items, key=lambda each: each.kernel == "yes")
+
+
+def _kernel(
+    found: KernelBesideTold[Item], items: list[dict[str, Any]], count: int, answered: Timestamp
+) -> dict[str, Any]:
+    """What differs, and the first of what is told."""
+    return {
+        "verdict": found.verdict,
+        "agrees": found.agrees,
+        "items": items,
+        "item_count": count,
+        "differences": [asdict(each) for each in found.differences],
+        "answered": answered.ToJsonString(),
+    }

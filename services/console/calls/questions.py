@@ -120,6 +120,14 @@ class Questions:
             metadata=self._metadata,
         )
 
+    async def kernel_routes(self, node: str) -> ipam_api.GetKernelRoutesResponse:
+        """What a node's agent says that its kernel has of routes."""
+        return await self._remote.ipam.call(
+            lambda stub: stub.GetKernelRoutes,
+            ipam_api.GetKernelRoutesRequest(node=node),
+            metadata=self._metadata,
+        )
+
     async def matrix(
         self,
         sources: policy_api.EndpointFilter,

@@ -8,6 +8,7 @@ _NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _NO_TLS = "WRONG_VERSION_NUMBER"
 """BoringSSL's words for an answer that is not TLS."""
 _OTHER_NAME = "Hostname Verification Check failed"
+_NO_GRPC = "Failed parsing HTTP/2"
 _CLOSED = ("Socket closed", "Connection reset by peer")
 
 
@@ -30,6 +31,11 @@ def cause_of(details: str, *, tls: bool) -> Cause:
         )
     if _NO_TLS in details:
         return Cause("it does not speak TLS", "without --tls-... it is reached in the clear")
+    if _NO_GRPC in details:
+        return Cause(
+            "it does not speak gRPC",
+            "is this the port of its metrics, or of another program?",
+        )
     if _OTHER_NAME in details:
         return Cause(
             "its certificate is for another address",

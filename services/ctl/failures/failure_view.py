@@ -18,6 +18,8 @@ HINTS = {
     "NETWORK_NOT_FOUND": "`romana network list` names those there are",
     "POLICY_NOT_FOUND": "`romana policy list` names those there are",
     "ENDPOINT_NOT_FOUND": "`romana policy endpoints` names those that policy knows",
+    "DEVICE_GROUP_NOT_FOUND": "`romana device list` names those there are",
+    "ALLOCATION_NOT_FOUND": "`romana address list` shows what is in use",
     "NAME_TAKEN": "`romana address show NAME` says who has it",
     "NO_ACTIVE_REPLICA": "an election takes about a second; `romana status` shows the outcome",
     "ABORTED": "it changed meanwhile: look at it again, then try again",

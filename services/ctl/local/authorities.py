@@ -125,7 +125,10 @@ class Authorities:
         write_atomic(self.file, b"".join((*bundle, *lists)))
 
     def revoked(self) -> frozenset[Revoked]:
-        return revocation.revoked(self.file.read_bytes())
+        try:
+            return revocation.revoked(self.file.read_bytes())
+        except FileNotFoundError:
+            return frozenset()
 
     def _revoked_by(self, pair: Pair) -> set[int]:
         issuer = revocation.named(pair.certificate).issuer

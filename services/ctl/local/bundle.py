@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import platform
 import shutil
@@ -181,10 +182,18 @@ async def _run(
         child.kill()
         await child.communicate()
         return Part(path, b"", f"no end within {wanted.timeout:g} s")
-    problem = complaints.decode(errors="replace").strip()
+    problem = _said(complaints.decode(errors="replace").strip())
     if child.returncode:
         return Part(path, output, problem or f"exit code {child.returncode}")
     return Part(path, output, problem if complains else "")
+
+
+def _said(complaints: str) -> str:
+    """What a verb with -o json says of a failure is JSON, too."""
+    try:
+        return str(json.loads(complaints)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return complaints
 
 
 async def _scraped(name: str, address: str, wanted: Wanted) -> Part:

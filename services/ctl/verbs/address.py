@@ -14,7 +14,7 @@ from services.common.model.addresses import looks_like_address
 from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column
-from services.ctl.calls import option_syntax, options, waiting
+from services.ctl.calls import completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures import failure, failure_view
@@ -131,7 +131,10 @@ async def release(
     tenant: Annotated[
         str,
         typer.Option(
-            "--tenant", metavar="NAME", help="Refuse if the name belongs to another tenant."
+            "--tenant",
+            metavar="NAME",
+            help="Refuse if the name belongs to another tenant.",
+            autocompletion=completion.tenants,
         ),
     ] = "",
     segment: Annotated[
@@ -143,7 +146,13 @@ async def release(
         ),
     ] = "",
     node: Annotated[
-        str, typer.Option("--node", metavar="NAME", help="Refuse if the name is on another node.")
+        str,
+        typer.Option(
+            "--node",
+            metavar="NAME",
+            help="Refuse if the name is on another node.",
+            autocompletion=completion.nodes,
+        ),
     ] = "",
     ignore_not_found: options.IgnoreNotFoundOption = False,
 ) -> ExitCode:

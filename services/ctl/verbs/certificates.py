@@ -16,6 +16,7 @@ from services.common.terminal.plural import count
 from services.common.terminal.table import Screen
 from services.ctl.calls.verb import FormatOption, YesOption, group
 from services.ctl.failures.failure import usage
+from services.ctl.local import input_file
 from services.ctl.local.certificate_folder import CertificateFolder, Issued
 from services.ctl.verbs import certificates_authority
 from services.ctl.verbs import certificates_kubernetes as cluster
@@ -106,7 +107,7 @@ def issue(
                 "a service's certificate needs --host: the names or addresses it is called by"
             )
         if request is not None:
-            return [there.sign(request.read_bytes(), subject, now, days)]
+            return [there.sign(input_file.content(request), subject, now, days)]
         return [there.issue(subject, now, days)]
 
     show(folder, made, output)

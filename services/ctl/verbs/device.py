@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from services.common.terminal.table import Column, fields
 from services.ctl.calls import completion, options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
-from services.ctl.failures.failure import usage
+from services.ctl.local import input_file
 from services.ctl.views import enum_text
 from services.ctl.views.output import Format
 
@@ -153,10 +152,7 @@ async def apply(
     dry_run: options.DryRunOption = False,
 ) -> None:
     """Adds or replaces a group of devices."""
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise usage(f"{file}: {error}") from error
+    text = input_file.text(file)
     policy = session.policy
     answer = await policy.once(
         policy.stub.PutDeviceGroup,

@@ -13,7 +13,7 @@ from services.ctl.calls import by_address
 from services.ctl.calls.agent_option import AgentOption
 from services.ctl.calls.session import Session
 from services.ctl.failures.failure import Failure, usage
-from services.ctl.local import private_file, seed_image
+from services.ctl.local import input_file, private_file, seed_image
 from services.ctl.views import cloud_init
 
 EXAMPLES: Final = """
@@ -58,7 +58,7 @@ async def show(
     if seed is None:
         session.out.value(cloud_init.network_config(found, mac.lower()))
         return
-    text = await asyncio.to_thread(_content, user_data) if user_data else b""
+    text = await asyncio.to_thread(input_file.content, user_data) if user_data else b""
     files = cloud_init.seed(found, mac.lower(), hostname, text)
     content = await asyncio.to_thread(seed_image.image, files)
     await asyncio.to_thread(private_file.write, seed, content)
@@ -66,10 +66,3 @@ async def show(
         session.out.value({"file": str(seed), "bytes": len(content)})
     else:
         session.out.line(str(seed))
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise usage(f"{path} cannot be read: {error.strerror}") from error

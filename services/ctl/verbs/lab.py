@@ -22,11 +22,12 @@ from lab.matrix import Crossing, Host, Way
 from lab.namespaces import hosts_of, inside, labs
 from lab.processes import environment
 from lab.spec import Endpoint
-from services.common.errors import InvalidInput, NotFound
+from services.common.errors import NotFound
 from services.common.terminal.table import Column, Screen
 from services.ctl.calls.verb import FormatOption, finish, group
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
+from services.ctl.local import input_file
 from services.ctl.views.output import Format, Json, Output
 
 app = group("A data center of network namespaces on this machine. Needs root.")
@@ -284,10 +285,7 @@ def _named(text: str) -> str:
 
 
 def _cluster(file: Path) -> Cluster:
-    try:
-        return Cluster(file.read_text())
-    except UnicodeDecodeError as error:
-        raise InvalidInput.at("", f"{file} is not text") from error
+    return Cluster(input_file.text(file))
 
 
 def _up(file: Path) -> Cluster:

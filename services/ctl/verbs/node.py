@@ -15,13 +15,13 @@ from romana.topology.v1.node_pb2 import (
 
 from services.common.rpc.message_json import plain
 from services.common.terminal.plural import count
-from services.ctl.calls import agents, by_address, option_syntax, options, waiting
+from services.ctl.calls import agents, by_address, completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import usage
 from services.ctl.verbs import node_check as health
 from services.ctl.verbs import node_life as life
-from services.ctl.verbs import node_rules
+from services.ctl.verbs import node_routes, node_rules
 from services.ctl.views import node_view, plan_view
 from services.ctl.views.output import Format
 
@@ -71,7 +71,12 @@ MaxAddressesOption = Annotated[
 ]
 PinOption = Annotated[
     list[str],
-    typer.Option("--pin", metavar="PATH", help="Prefix group, instead of placement by labels."),
+    typer.Option(
+        "--pin",
+        metavar="PATH",
+        help="Prefix group, instead of placement by labels.",
+        autocompletion=completion.groups,
+    ),
 ]
 
 
@@ -229,7 +234,13 @@ async def update(
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it
     attach: AttachOption = [],  # noqa: B006
     detach: Annotated[
-        list[str], typer.Option("--detach", metavar="NETWORK", help="Remove an attachment.")
+        list[str],
+        typer.Option(
+            "--detach",
+            metavar="NETWORK",
+            help="Remove an attachment.",
+            autocompletion=completion.networks,
+        ),
     ] = [],  # noqa: B006
     every_network: Annotated[
         bool,
@@ -306,6 +317,7 @@ async def update(
 
 
 verb(app, "rules", examples=node_rules.EXAMPLES)(node_rules.rules)
+verb(app, "routes", examples=node_routes.EXAMPLES)(node_routes.routes)
 verb(app, "check", mutates=True, examples=health.EXAMPLES)(health.check)
 verb(app, "cordon", mutates=True, examples=life.CORDON_EXAMPLES)(life.cordon)
 verb(app, "uncordon", mutates=True, examples=life.UNCORDON_EXAMPLES)(life.uncordon)

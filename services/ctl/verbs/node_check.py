@@ -21,6 +21,7 @@ from services.common.terminal.plural import count
 from services.common.terminal.table import Column
 from services.ctl.calls import completion
 from services.ctl.calls.session import Session
+from services.ctl.calls.waiting import named
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
 
@@ -70,6 +71,7 @@ async def check(
     known = await _nodes(session)
     held, streams = await _held(session), await _streams(session)
     heard_of = {*known, *(one.node for one in held), *(one.node for one in streams)}
+    heard = {one.node for one in held} | {one.node for one in streams if one.connected}
     for name in sorted(chosen - heard_of):
         raise Failure(f"there is no node {name!r}", status="NOT_FOUND", reason="NODE_NOT_FOUND")
     findings = sorted(
@@ -87,8 +89,10 @@ async def check(
         COLUMNS,
         document=asdict,
         name=lambda item: item.name,
-        empty="what agents hold and what ipam has is the same",
+        empty="what agents hold and what ipam has is the same" if heard else "nothing was compared",
     )
+    if silent := sorted((chosen or known) - heard):
+        session.note(f"no agent is there of {named(silent)}")
     if any(one.take_over for one in left) and not take_over:
         session.note("--take-over has ipam take over what it has for nobody")
     return ExitCode.NEGATIVE if left else ExitCode.OK

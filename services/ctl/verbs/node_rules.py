@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from rich.text import Text
@@ -10,6 +10,7 @@ from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.rpc.kernel_text import (
     Differing,
+    Item,
     KernelBesideTold,
     RuleInKernel,
     rules_beside_told,
@@ -93,7 +94,7 @@ async def rules(
         for resource in told.items:
             out.line(resource.id)
     elif found is not None:
-        _show_kernel(out, found)
+        show_kernel(out, found, IN_KERNEL)
     else:
         _show(out, list(enforced(told.items)), applied)
     return ExitCode.OK if found is None or found.agrees else ExitCode.NEGATIVE
@@ -111,14 +112,17 @@ def _show(out: Output, found: list[EnforcedRule], applied: api.NodeRealization |
         out.line("No policy is for it or its endpoints.")
 
 
-def _show_kernel(out: Output, found: KernelBesideTold) -> None:
+def show_kernel(
+    out: Output, found: KernelBesideTold[Item], columns: Sequence[Column[Item]]
+) -> None:
+    """The verdict, what differs, and what is told, with what the kernel has of it."""
     out.line(found.verdict)
     if found.differences:
         out.line()
         out.screen.table(found.differences, DIFFERENCES, wide=out.wide)
-    if found.rules:
+    if found.items:
         out.line()
-        out.screen.table(found.rules, IN_KERNEL, wide=out.wide)
+        out.screen.table(found.items, columns, wide=out.wide)
 
 
 def _state(applied: api.NodeRealization | None) -> str:

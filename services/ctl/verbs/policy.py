@@ -20,7 +20,8 @@ from services.ctl.calls import agents, completion, option_syntax, options, waiti
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.calls.waiting import named
-from services.ctl.failures.failure import Failure, usage
+from services.ctl.failures.failure import Failure
+from services.ctl.local import input_file
 from services.ctl.verbs import policy_ask as ask
 from services.ctl.verbs import policy_trial as trial
 from services.ctl.verbs.topology import ExportFormat
@@ -65,6 +66,8 @@ MARKS = {
     api.CHANGE_KIND_UPDATED: "~",
     api.CHANGE_KIND_REMOVED: "-",
 }
+POLICY = "policy/"
+"""Before a policy's name, where tenants are listed as well."""
 CHANGES: tuple[Column[api.PolicyChange], ...] = (
     Column("", lambda item: MARKS.get(item.kind, " ")),
     Column("RESOURCE", lambda item: item.resource),
@@ -404,7 +407,7 @@ def _request(
     return api.ApplyPoliciesRequest(
         documents=[
             api.PolicyDocument(
-                content=read_bytes(file),
+                content=input_file.content(file),
                 format=FORMATS[form],
                 source="" if str(file) == "-" else str(file),
                 default_namespace=namespace,
@@ -414,14 +417,6 @@ def _request(
         prune_labels=option_syntax.labels(prune, "--prune"),
         request_id=session.request_id,
     )
-
-
-def read_bytes(file: Path) -> bytes:
-    """A file's content, or stdin's for "-"."""
-    try:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise usage(f"cannot read {file}: {error.strerror}") from None
 
 
 async def _plan(session: Session, request: api.ApplyPoliciesRequest) -> api.ApplyPoliciesResponse:
@@ -439,8 +434,9 @@ def _show_changes(session: Session, answer: api.ApplyPoliciesResponse) -> None:
         return
     changed = [each for each in answer.changes if each.kind != api.CHANGE_KIND_UNCHANGED]
     if out.form is Format.NAME:
-        for change in changed:
-            out.line(change.resource)
+        for change in changed:  # names that the other verbs take
+            if change.resource.startswith(POLICY) and change.kind != api.CHANGE_KIND_REMOVED:
+                out.line(change.resource.removeprefix(POLICY))
         return
     if changed or out.wide:
         session.screen.table(answer.changes if out.wide else changed, CHANGES, wide=out.wide)

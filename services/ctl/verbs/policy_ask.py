@@ -90,7 +90,9 @@ async def endpoints(
         listed,
         COLUMNS,
         name=lambda item: item.name,
-        empty="policy knows no such endpoint",
+        empty="policy knows no such endpoint"
+        if tenant or segment or node or label
+        else "policy knows no endpoints",
     )
 
 
@@ -251,9 +253,17 @@ async def matrix(
     segment: options.SegmentFilter = "",
     node: options.NodeFilter = "",
     label: options.LabelOption = [],  # noqa: B006  # typer reads it, nobody writes to it
-    to_tenant: Annotated[str, typer.Option(metavar="NAME", help="Only to this tenant.")] = "",
+    to_tenant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Only to this tenant.", autocompletion=completion.tenants
+        ),
+    ] = "",
     to_segment: Annotated[str, typer.Option(metavar="NAME", help="Only to this segment.")] = "",
-    to_node: Annotated[str, typer.Option(metavar="NAME", help="Only to this node.")] = "",
+    to_node: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Only to this node.", autocompletion=completion.nodes),
+    ] = "",
     to_label: Annotated[
         list[str], typer.Option(metavar="KEY=VALUE", help="Only to such endpoints.")
     ] = [],  # noqa: B006  # typer reads it, nobody writes to it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,8 @@ from services.common.errors import InvalidInput
 from services.common.terminal.plural import count
 from services.ctl.calls.session import Session
 from services.ctl.failures.exit_codes import ExitCode
-from services.ctl.failures.failure import Failure, usage
+from services.ctl.failures.failure import Failure
+from services.ctl.local import input_file
 
 if TYPE_CHECKING:
     from services.policy.explain.trial import Outcome
@@ -56,11 +56,15 @@ def outcomes(file: Path) -> list[Outcome]:
     from services.policy.explain.trial import check_expectations, read_trial  # noqa: PLC0415
 
     try:
-        trial = read_trial(_read(file), lambda name: _read(file.parent / name), source=file.name)
+        trial = read_trial(
+            input_file.content(file),
+            lambda name: input_file.content(file.parent / name),
+            source=str(file),
+        )
         return check_expectations(trial)
     except InvalidInput as error:
         raise Failure(
-            f"{file}: {error.message}",
+            error.message,
             status="INVALID_ARGUMENT",
             reason=error.reason,
             violations=tuple(error.violations),
@@ -80,10 +84,3 @@ def lines(file: str, outcome: Outcome) -> list[str]:
 
 def _plain(outcome: Outcome) -> dict[str, str | int | list[str]]:
     return {**asdict(outcome), "why": list(outcome.why)}
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise usage(f"cannot read {file}: {error.strerror}") from None

@@ -21,6 +21,7 @@ from services.ctl.calls.verb import group, verb
 from services.ctl.calls.waiting import named
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
+from services.ctl.local import input_file
 from services.ctl.views import plan_view, tree_view
 from services.ctl.views.output import Format
 from services.ctl.views.standard_streams import between_messages
@@ -91,7 +92,8 @@ async def apply(
     request = _request(file, builtin, cidr)
     request.etag = etag
     request.request_id = session.request_id
-    planned = await _plan(session, request)
+    with input_file.named(file):
+        planned = await _plan(session, request)
     if dry_run:
         return _show_plan(session, planned, allow_stranded=allow_stranded)
     if not session.out.for_programs and not plan_view.is_empty(planned.plan):
@@ -129,7 +131,8 @@ async def plan(
     cidr: CidrOption = "",
 ) -> ExitCode:
     """Shows what applying the file would change. Exit code 1: it strands addresses in use."""
-    planned = await _plan(session, _request(file, builtin, cidr))
+    with input_file.named(file):
+        planned = await _plan(session, _request(file, builtin, cidr))
     return _show_plan(session, planned, allow_stranded=False)
 
 
@@ -260,18 +263,8 @@ def _request(file: Path | None, builtin: Builtin | None, cidr: str) -> api.Apply
     assert file is not None
     if cidr:
         raise usage("--cidr goes with --builtin; a file says its networks' CIDRs itself")
-    return api.ApplyTopologyRequest(document=topology_pb2.TopologyDocument(text=read_text(file)))
-
-
-def read_text(file: Path) -> str:
-    """A file's text, or stdin's for "-"."""
-    try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return content.decode()
-    except OSError as error:
-        raise usage(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise usage(f"{file} is not UTF-8 text: {error}") from None
+    document = topology_pb2.TopologyDocument(text=input_file.text(file))
+    return api.ApplyTopologyRequest(document=document)
 
 
 async def _plan(session: Session, request: api.ApplyTopologyRequest) -> api.ApplyTopologyResponse:

@@ -24,11 +24,12 @@ from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.calls.verb import FormatOption, finish, single
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
+from services.ctl.local import input_file
 from services.ctl.local.cluster import Plan, Ports, Stopped, cluster
 from services.ctl.local.cluster_tls import cluster_tls, has_tls
 from services.ctl.local.data_dir import locked
 from services.ctl.local.log_files import LogFiles
-from services.ctl.verbs.topology import BUILTINS, Builtin, read_text
+from services.ctl.verbs.topology import BUILTINS, Builtin
 from services.ctl.views.log_lines import compact
 from services.ctl.views.output import Format, Output
 
@@ -181,7 +182,7 @@ def initial_request(text: str) -> api.ApplyTopologyRequest | None:
             builtin=topology_pb2.BuiltinTopology(name=BUILTINS[Builtin(text)])
         )
     return api.ApplyTopologyRequest(
-        document=topology_pb2.TopologyDocument(text=read_text(Path(text)))
+        document=topology_pb2.TopologyDocument(text=input_file.text(Path(text)))
     )
 
 

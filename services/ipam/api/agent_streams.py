@@ -28,6 +28,7 @@ from services.common.sync.stream_server import serve
 from services.common.tls import TlsFiles
 from services.ipam.api import route_messages
 from services.ipam.api.agents_there import AgentsThere
+from services.ipam.api.kernel_asking import kernel_asking
 from services.ipam.deciding.evaluate import Agents
 from services.ipam.ledger.index import Place
 from services.ipam.routes.source import RouteSource
@@ -51,6 +52,7 @@ class RouteStreams:
         self._siblings = SiblingReplicas(
             lambda: replica.candidates - {replica.identity.address}, tls, insecure=insecure
         )
+        self.kernel = kernel_asking(self.hub, self._siblings, replica.identity.replica)
         self._there = AgentsThere(
             lambda: self.hub.nodes,
             lambda: len(replica.candidates - {replica.identity.address}),

@@ -13,7 +13,7 @@ from typing import Any
 from romana.ipam.v1 import ipam_service_pb2 as pb
 from romana.ipam.v1 import sync_routes_pb2 as sync_pb
 
-from services.common.errors import InvalidInput, NotFound
+from services.common.errors import InvalidInput, NotFound, node_not_found
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.paging.token import make_token, page_size, read_token
 from services.common.process.turns import Turns
@@ -168,17 +168,21 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
         ledger = await self._replica.committed()
         node = NodeName(request.node)
         if node not in ledger.nodes:
-            raise NotFound(
-                f"node {node!r} is not registered",
-                reason="NODE_NOT_FOUND",
-                metadata={"field": "node", "node": node},
-            )
+            raise node_not_found(node)
         routes = self._replica.routes
         routes.sync(ledger)
         return pb.GetNodeRoutesResponse(
             own=[messages_out.route(item, ledger) for item in routes.own(node)],
             remote=[messages_out.route(item, ledger) for item in routes.remote(ledger, node)],
         )
+
+    async def GetKernelRoutes(
+        self, request: pb.GetKernelRoutesRequest, context: Context
+    ) -> pb.GetKernelRoutesResponse:
+        ledger = await self._replica.committed()
+        if NodeName(request.node) not in ledger.nodes:
+            raise node_not_found(request.node)
+        return await self._route_streams.kernel.ask(request.node, local=request.local_only)
 
     async def SyncRoutes(  # type: ignore[override]  # it uses context.read and context.write
         self, request_iterator: AsyncIterator[sync_pb.SyncRoutesRequest], context: Context

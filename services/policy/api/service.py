@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from romana.policy.v1 import policy_pb2, sync_rules_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 
-from services.common.errors import InvalidInput, NotFound, RomanaError, Violation
+from services.common.errors import InvalidInput, NotFound, RomanaError, Violation, node_not_found
 from services.common.model.names import EndpointName, NodeName, Tenant, subject_name
 from services.common.model.rules import MAX_PORT, Direction, PolicyName
 from services.common.paging.pages import filled
@@ -23,7 +23,7 @@ from services.common.rpc.identity import check_node
 from services.common.rpc.status import StatusEncoder
 from services.common.sizes import BATCH_ITEMS
 from services.common.store.unreadable import STATUS_MOST, named
-from services.policy.agents.kernel_asking import KernelAsking, node_not_found
+from services.policy.agents.kernel_asking import KernelAsking
 from services.policy.agents.realization import Realization
 from services.policy.agents.streams import RuleStreams
 from services.policy.api import explain_messages, messages_in, messages_out, set_messages
@@ -304,7 +304,9 @@ class PolicyService(DeviceMethods):
         self, request: api.GetKernelRulesRequest, context: Context
     ) -> api.GetKernelRulesResponse:
         self._store.check_in_sync()
-        return await self._kernel.answer(request)
+        if request.node not in self._rule_streams.source.nodes:
+            raise node_not_found(request.node)
+        return await self._kernel.ask(request.node, local=request.local_only)
 
     async def GetRealization(
         self, request: api.GetRealizationRequest, context: Context

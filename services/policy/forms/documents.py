@@ -128,7 +128,7 @@ def read_texts(content: bytes, source: str) -> list[Tree]:
     try:
         return read_trees(content.decode())
     except UnicodeDecodeError as error:
-        raise InvalidInput.at("", f"is not UTF-8 text: {error}{place}") from None
+        raise InvalidInput.at("", f"the document is not UTF-8 text: {error}{place}") from None
     except InvalidInput as error:
         error.message += place
         error.violations = [

@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import dataclasses
 import ipaddress
+import threading
 from pathlib import Path
 
 import pytest
 
+from services.agent.kernel.heard import ALL
 from services.agent.model import Remote
 from services.agent.routing.reconcile import Timing
 from services.agent.routing.reconcile_round import Outcome
+from services.agent.streams.answering import Kind
 from services.common.model.names import NetworkName, NodeName
 from services.common.model.network import Mode
-from tests.kernel.agent.site import Net, Site, TestNode, settle, until
+from tests.kernel.agent.site import DEADLINE, Net, Site, TestNode, settle, until
 from tests.support.netns import Namespace, Namespaces
 
 QUICK = Timing(full=1.0, quick=0.5)
@@ -74,6 +77,70 @@ async def test_damage_is_repaired(node: TestNode, tmp_path: Path, damage: str) -
         with contextlib.suppress(TimeoutError):
             await until(lambda: everything(node.namespace) == before)
         assert everything(node.namespace) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "what"),
+    [
+        (
+            "ip route del 10.3.0.32/28 table {table}",
+            Kind.MISSING,
+            "route 10.3.0.32/28 of network v",
+        ),
+        ("ip -4 rule del pref 11420", Kind.MISSING, "rule 11420 of IPv4: lookup"),
+        (
+            "ip neigh del proxy 10.3.0.17 dev e-v",
+            Kind.MISSING,
+            "answering for 10.3.0.17 (endpoint/e1)",
+        ),
+        (
+            "sysctl -q -w net.ipv4.neigh.e-v.proxy_delay=80",
+            Kind.CHANGED,
+            "sysctl net.ipv4.neigh.e-v.proxy_delay",
+        ),
+        (
+            "ip route add 10.9.0.0/24 dev e-v proto 114",
+            Kind.STRANGE,
+            "route 10.9.0.0/24 in table 254",
+        ),
+    ],
+)
+async def test_damage_is_told_until_it_is_repaired(
+    node: TestNode, tmp_path: Path, damage: str, kind: Kind, what: str
+) -> None:
+    async with node.running(tmp_path, Timing(full=3600, quick=3600)) as reconciler:
+        whole = await reconciler.in_kernel()
+        assert whole is not None
+        assert whole.differences == ()
+        route = next(one for one in whole.routes if one.node == "n2")
+        assert (str(route.prefix), str(route.next_hop), route.interface) == (
+            *("10.3.0.32/28", "10.3.0.3", "e-v"),
+        )
+        assert all(one.there for one in whole.routes if one.kept)
+        (table,) = reconciler._part.desired.networks  # type: ignore[union-attr]
+        may_go_on = threading.Event()
+        # the thread in which it would be repaired does something else, then looks, then repairs
+        busy = asyncio.create_task(reconciler._kernel.run(lambda: may_go_on.wait(DEADLINE)))
+        await asyncio.sleep(0)
+        asking = asyncio.create_task(reconciler.in_kernel())
+        await asyncio.sleep(0)
+        node.namespace.run(damage.format(table=table))
+        may_go_on.set()
+        assert await busy
+        found = await asking
+        assert found is not None
+        assert [one.kind for one in found.differences] == [kind], found.differences
+        assert what in found.differences[0].object
+        lost = {str(one.prefix) for one in found.routes if one.kept and not one.there}
+        assert lost == ({"10.3.0.32/28"} if "10.3.0.32/28" in damage else set())
+
+        async def is_whole() -> bool:
+            again = await reconciler.in_kernel()
+            return again is not None and not again.differences
+
+        reconciler._inputs.read(ALL)  # of some of it the kernel says nothing
+        reconciler._loop.touch()
+        await until(is_whole)
 
 
 async def test_an_interface_that_went_down_gets_its_routes_back(

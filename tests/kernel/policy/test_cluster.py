@@ -12,6 +12,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -35,9 +36,10 @@ from services.agent.kernel.nftables.table import Changes
 from services.agent.kernel.nftables.table_names import counter
 from services.common.model.rules import Direction, PolicyName
 from services.common.rpc.channel import open_channel
-from services.common.rpc.kernel_text import KernelBesideTold, rules_beside_told
+from services.common.rpc.kernel_text import KernelBesideTold, RuleInKernel, rules_beside_told
 from tests.kernel.conformance.driver import Driver, Refused
 from tests.support.ipam_process import poll
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -68,6 +70,12 @@ DIRECTIONS = {
 }
 PORT = 81
 """Where nobody listens: who gets there is refused."""
+
+
+def printed(space: Path, *command: str) -> str:
+    """What a command prints in a namespace."""
+    done = subprocess.run(inside(space, command), check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 class Site:
@@ -109,12 +117,12 @@ class Site:
         await self.cluster.detach(node, name)
         add(self.cluster.lab.name, [name])
 
-    async def reaches(self, source: str, target: str) -> bool:
+    async def reaches(self, source: str, target: str, seconds: float = PATIENCE) -> bool:
         address = self.addresses[target]
 
         def dial() -> bool:
             with socket.socket() as one:
-                one.settimeout(1)
+                one.settimeout(seconds)
                 try:
                     one.connect((address, PORT))
                 except ConnectionRefusedError:
@@ -124,6 +132,10 @@ class Site:
             raise AssertionError("somebody listens")
 
         return await asyncio.to_thread(call, self.cluster.path(source), dial)
+
+    async def keeps_out(self, source: str, target: str) -> bool:
+        """Whether nothing of `source` gets to the target for much longer than it takes."""
+        return not await self.reaches(source, target, 1)
 
     async def counters(self, node: str) -> set[str]:
         """Names of rules' counters in a node's kernel."""
@@ -144,14 +156,14 @@ class Site:
         said = await self.driver.call("GetKernelRules", {"node": node})
         return ParseDict(said, policy_api.GetKernelRulesResponse())
 
-    async def compared(self, node: str) -> KernelBesideTold:
+    async def compared(self, node: str) -> KernelBesideTold[RuleInKernel]:
         return rules_beside_told(await self.told(node), await self.in_kernel(node))
 
     async def until_kernel(
-        self, node: str, condition: Callable[[KernelBesideTold], bool], what: str
-    ) -> KernelBesideTold:
+        self, node: str, condition: Callable[[KernelBesideTold[RuleInKernel]], bool], what: str
+    ) -> KernelBesideTold[RuleInKernel]:
         """Asks until the agent says so; it may be starting."""
-        found: KernelBesideTold | None = None
+        found: KernelBesideTold[RuleInKernel] | None = None
 
         async def holds() -> bool:
             nonlocal found
@@ -180,16 +192,14 @@ class Site:
         """A rule is deleted by hand, and the table is somebody else's: the agent, which starts
         anew, cannot put it back meanwhile."""
         path = self.cluster.path(node)
-
-        def nft(*words: str) -> str:
-            command = inside(path, ["nft", *words])
-            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
         self.cluster.kill(node)  # while it runs nobody else may
-        listed = json.loads(nft("-a", "-j", "list", "table", "inet", "romana"))["nftables"]
+        listed = json.loads(printed(path, "nft", "-aj", "list", "table", "inet", "romana"))[
+            "nftables"
+        ]
         rules = [each["rule"] for each in listed if "rule" in each]
         rule = next(each for each in rules if each.get("comment", "").endswith(f" {note}"))
-        nft("delete", "rule", "inet", "romana", rule["chain"], "handle", str(rule["handle"]))
+        where = "inet", "romana", rule["chain"], "handle", str(rule["handle"])
+        printed(path, "nft", "delete", "rule", *where)
         other = call(path, Nft)
         try:
             other.apply(Changes(counters={"somebody"}))
@@ -253,12 +263,12 @@ async def test_isolation_holds_on_a_node_that_does_not_hear(named: Site) -> None
     await named.attach("n2", "own", "shop")
     await named.realized()
     assert await named.reaches("own", "front")
-    assert not await named.reaches("old", "front")
+    assert await named.keeps_out("old", "front")
     with named.hanging("n1"):
         await named.attach("n2", "new", "evil")
-        assert not await named.reaches("new", "front")
+        assert await named.keeps_out("new", "front")
     await named.realized()
-    assert not await named.reaches("new", "front")
+    assert await named.keeps_out("new", "front")
     assert await named.reaches("own", "front")
 
 
@@ -269,13 +279,13 @@ async def test_a_deny_by_labels_holds_on_a_node_that_does_not_hear(named: Site) 
     await named.attach("n2", "bad", "t", {"is": "bad"})
     await named.realized()
     assert await named.reaches("good", "wary")
-    assert not await named.reaches("bad", "wary")
+    assert await named.keeps_out("bad", "wary")
     with named.hanging("n1"):
         await named.attach("n2", "later", "t", {"is": "bad"})
-        assert not await named.reaches("later", "wary")
+        assert await named.keeps_out("later", "wary")
         assert await named.reaches("good", "wary")
     await named.realized()
-    assert not await named.reaches("later", "wary")
+    assert await named.keeps_out("later", "wary")
 
 
 @pytest.mark.parametrize("named", [["web", "asks"]], indirect=True)
@@ -287,9 +297,9 @@ async def test_rules_of_a_predecessor_open_nobody_while_policy_is_away(named: Si
     with named.hanging("policy"):
         await named.detach("n1", "web")
         await named.attach("n1", "web", "t", {"app": "closed"}, address=named.addresses["web"])
-        assert not await named.reaches("asks", "web")
+        assert await named.keeps_out("asks", "web")
     await named.realized()
-    assert not await named.reaches("asks", "web")
+    assert await named.keeps_out("asks", "web")
 
 
 @pytest.mark.parametrize("labels_follow", [False, True])
@@ -352,7 +362,7 @@ async def test_the_rules_of_a_node_are_those_that_its_kernel_has(named: Site) ->
     found = rules_beside_told(told, answer)
     assert found.agrees, found
     assert not answer.kernel.differences
-    assert ("nothing-bad", "yes") in {(one.rule.policy, one.kernel) for one in found.rules}
+    assert ("nothing-bad", "yes") in {(one.rule.policy, one.kernel) for one in found.items}
     # what the agent says is what nft says
     said = {
         counter(PolicyName(one.policy), DIRECTIONS[one.direction], one.rule)
@@ -368,9 +378,9 @@ async def test_a_rule_that_somebody_deletes_is_missed_until_the_agent_has_put_it
     await named.attach("n1", "wary", "t", {"app": "wary"})
     await named.realized()
 
-    def lacks_one(found: KernelBesideTold) -> bool:
+    def lacks_one(found: KernelBesideTold[RuleInKernel]) -> bool:
         # it is made of a rule for each family, and for addresses and for blocks
-        return [one.kernel for one in found.rules if one.rule.policy == "nothing-bad"] == ["3 of 4"]
+        return [one.kernel for one in found.items if one.rule.policy == "nothing-bad"] == ["3 of 4"]
 
     with named.taken_away("n1", "nothing-bad ingress 0"):
         found = await named.until_kernel("n1", lacks_one, "what is missing")
@@ -405,3 +415,27 @@ async def test_a_node_whose_agent_is_not_there_says_so_and_what_it_is_told(named
     finally:
         named.cluster.start("n1")
         await named.cluster.agent("n1").ready()
+
+
+@pytest.mark.parametrize("named", [["near", "far"]], indirect=True)
+async def test_the_routes_of_a_node_are_those_that_its_kernel_has(named: Site) -> None:
+    await named.attach("n1", "near", "t")
+    await named.attach("n2", "far", "t")
+    said: list[str] = []
+
+    async def has_it() -> bool:
+        done, out = await named.romana("node", "routes", "n1", "--kernel")
+        said[:] = [out]
+        return done == 0 and "n2" in out
+
+    await poll(has_it, 60, what="the route to n2")
+    (line,) = [line.split() for line in said[0].splitlines() if " n2 " in line]
+    network, prefix, node, next_hop, kernel, interface = line
+    assert (network, node, next_hop, kernel) == ("pods", "n2", "10.78.0.252", "yes")
+    shown = await asyncio.to_thread(
+        printed, named.cluster.path("n1"), "ip", "route", "show", "table", "all", prefix
+    )
+    assert f"via {next_hop} dev {interface}" in shown
+    done, out = await named.romana("node", "routes", "n1")
+    assert done == 0
+    assert prefix in out

@@ -84,6 +84,7 @@ class Tap(Device):
 
     def up(self) -> None:
         super().up()
+        self._inside("sysctl", "-qw", "net.ipv4.ip_forward=0")
         self._inside("nft", "-f", "-", input=COPIES % {"port": PORT})
 
     def seen(self) -> dict[str, int]:

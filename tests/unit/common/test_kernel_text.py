@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from romana.ipam.v1 import ipam_service_pb2 as ipam_api
+from romana.ipam.v1 import sync_routes_pb2 as routes_pb
+from romana.ipam.v1 import utilization_pb2
 from romana.policy.v1 import policy_pb2
 from romana.policy.v1 import policy_service_pb2 as api
 from romana.policy.v1 import sync_rules_pb2 as pb
 from romana.sync.v1 import sync_pb2
 
-from services.common.rpc.kernel_text import Differing, rules_beside_told
+from services.common.rpc.kernel_text import Differing, routes_beside_told, rules_beside_told
 
 TOLD = [
     pb.RuleResource(
@@ -53,7 +56,7 @@ def test_all_of_it_is_there() -> None:
     found = rules_beside_told(TOLD, answer(has("0", 2, 2, packets=7), has("1", 0, 0)))
     assert found.agrees
     assert found.verdict == "Its kernel has all of this."
-    assert [(one.rule.subject, one.rule.policy, one.kernel, one.packets) for one in found.rules][
+    assert [(one.rule.subject, one.rule.policy, one.kernel, one.packets) for one in found.items][
         :3
     ] == [("web", "p", "yes", 7), ("web", "p", "yes", 0), ("web", "q", "", 0)]
 
@@ -82,7 +85,7 @@ def test_rules_that_are_not_both_told_and_there(
     said = sync_pb2.KernelDifference(kind=sync_pb2.DIFFERENCE_KIND_CHANGED, object="set s")
     found = rules_beside_told(TOLD, answer(*rules, differences=[said]))
     assert not found.agrees
-    assert found.rules[0].kernel == kernel
+    assert found.items[0].kernel == kernel
     assert list(found.differences) == [*differences, Differing("changed", "set s")]
 
 
@@ -96,5 +99,67 @@ def test_an_agent_that_is_behind_or_knows_nothing_says_so() -> None:
 
 
 def test_what_is_left_out_is_told() -> None:
-    found = rules_beside_told(TOLD, answer(has("0", 1, 1), has("1", 1, 1), left_out=3))
+    found = rules_beside_told(TOLD, answer(has("0", 1, 1), left_out=1, more_differences=3))
+    assert [one.kernel for one in found.items][:2] == ["yes", "?"]
     assert found.differences == (Differing("", "and 3 more"),)
+
+
+def way(
+    prefix: str, next_hop: str = "192.0.2.2", *, kept: bool = True, there: bool = True
+) -> routes_pb.KernelRoute:
+    return routes_pb.KernelRoute(
+        network="net", prefix=prefix, node="n2", kept=kept, there=there, next_hop=next_hop
+    )
+
+
+@pytest.mark.parametrize(
+    ("routes", "kernel", "differences"),
+    [
+        ([way("10.0.1.0/24")], "yes", []),
+        ([way("10.0.1.0/24", "", kept=False, there=False)], "by the gateway", []),
+        (
+            [way("10.0.1.0/24", "192.0.2.9")],
+            "by 192.0.2.9",
+            [
+                Differing(
+                    "changed", "route 10.0.1.0/24 of network net: by 192.0.2.9 and not by 192.0.2.2"
+                )
+            ],
+        ),
+        (
+            [],
+            "no",
+            [
+                Differing(
+                    "missing", "route 10.0.1.0/24 of network net, which its agent does not hold"
+                )
+            ],
+        ),
+        (
+            [way("10.0.1.0/24"), way("10.0.9.0/24")],
+            "yes",
+            [Differing("strange", "route 10.0.9.0/24 of network net, which its agent is not told")],
+        ),
+    ],
+)
+def test_routes(
+    routes: list[routes_pb.KernelRoute], kernel: str, differences: list[Differing]
+) -> None:
+    own = utilization_pb2.Route(
+        network="net", prefix="10.0.0.0/24", node="n1", next_hop="192.0.2.1"
+    )
+    told = ipam_api.GetNodeRoutesResponse(
+        own=[own],
+        remote=[
+            utilization_pb2.Route(
+                network="net", prefix="10.0.1.0/24", node="n2", next_hop="192.0.2.2"
+            )
+        ],
+    )
+    answer = ipam_api.GetKernelRoutesResponse(
+        kernel=routes_pb.KernelRoutes(routes=[way("10.0.0.0/24", ""), *routes]), holds_all=True
+    )
+    found = routes_beside_told(told, answer)
+    assert [one.kernel for one in found.items] == [kernel]
+    assert list(found.differences) == differences
+    assert found.agrees is (not differences)

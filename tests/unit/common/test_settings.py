@@ -19,6 +19,7 @@ class ProbeSettings(ServiceSettings, env_prefix="ROMANA_PROBE__"):
     etcd: EtcdSettings = EtcdSettings()
     password: SecretStr = SecretStr("hunter2")
     limits: tuple[int, ...] = (1,)
+    url: str = ""
 
 
 def write(folder: Path, text: str) -> Path:
@@ -164,8 +165,36 @@ def test_settings_are_frozen() -> None:
 
 
 def test_what_is_logged_has_no_secrets() -> None:
-    overrides = {"etcd": {"endpoints": "https://root:hunter3@a:1"}}
+    overrides = {"url": "https://root:hunter3@a:1"}
     logged = str(load_settings(ProbeSettings, overrides=overrides).redacted())
 
     assert "hunter" not in logged
     assert "root:***@a:1" in logged
+
+
+def test_an_address_is_no_url_and_what_is_wrong_with_it_has_no_secrets() -> None:
+    overrides = {"etcd": {"endpoints": "https://root:hunter3@a:1"}}
+    with pytest.raises(SettingsError) as caught:
+        load_settings(ProbeSettings, overrides=overrides)
+    assert "host:port, without https://" in caught.value.message
+    assert "hunter" not in caught.value.message
+
+
+def test_each_address_of_a_list_is_one(tmp_path: Path) -> None:
+    file = write(tmp_path, "etcd: {endpoints: ['127.0.0.1:2379', nonsense]}\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(ProbeSettings, file=file)
+    (found,) = problems(caught).items()
+    assert found[0].startswith("etcd.endpoints")
+    assert "host:port" in found[1]
+
+
+@pytest.mark.parametrize("text", ["listen: [\n", "a: b: c\n", "\t- x\n"])
+def test_a_file_that_is_not_yaml_is_said_in_one_line_with_the_place(
+    tmp_path: Path, text: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(ProbeSettings, file=write(tmp_path, text))
+    message = caught.value.message
+    assert "is not YAML: line " in message
+    assert "\n" not in message

@@ -54,6 +54,7 @@ async def test_a_process_that_is_away_is_a_problem_and_no_failure() -> None:
         ("print('found')", b"found\n", ""),
         ("print('half'); import sys; sys.exit('broken')", b"half\n", "broken"),
         ("import sys; sys.exit(3)", b"", "exit code 3"),
+        ("""import sys; sys.exit('{"error": {"message": "away"}}')""", b"", "away"),
         ("import time; time.sleep(60)", b"", "no end within 1 s"),
     ],
 )

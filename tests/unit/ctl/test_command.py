@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer._click import Parameter
+from typer.core import TyperArgument, TyperGroup
 
 from services.ctl.main import NOUNS, root, run
 
@@ -149,6 +154,58 @@ def test_a_short_command_imports_neither_pydantic_nor_a_service(arguments: list[
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+NAMES_OF_THINGS = {
+    "node": ("node", "to_node"),
+    "network": ("network", "detach"),
+    "tenant": ("tenant", "to_tenant"),
+    "group": ("group_path", "pin"),
+}
+
+
+@pytest.mark.parametrize("thing", NAMES_OF_THINGS)
+def test_names_that_services_know_are_completed(thing: str) -> None:
+    local = {"lab", "certificates", "serve", "support-bundle"}  # they name nothing of services
+    asked = {
+        f"{noun} {verb} {parameter.name}": parameter
+        for noun in sorted(NOUNS.keys() - local)
+        for verb, parameter in parameters(noun)
+        if parameter.name in NAMES_OF_THINGS[thing]
+    }
+    assert asked
+    assert not [where for where, found in asked.items() if not found._custom_shell_complete]
+
+
+def parameters(noun: str) -> Iterator[tuple[str, Parameter]]:
+    """Options and arguments of a noun's verbs."""
+    app: typer.Typer = importlib.import_module(f"services.ctl.verbs.{NOUNS[noun][0]}").app
+    command = typer.main.get_command(app)
+    verbs = command.commands if isinstance(command, TyperGroup) else {"": command}
+    for name, verb in verbs.items():
+        for parameter in verb.params:
+            yield name, parameter
+
+
+TAKE_A_FILE = sorted(
+    f"{noun} {verb}".strip()
+    for noun in NOUNS.keys() - {"lab"}  # it takes names as well
+    for verb, parameter in parameters(noun)
+    if isinstance(parameter, TyperArgument) and str(parameter.metavar).startswith(("FILE", "[FILE"))
+)
+
+
+@pytest.mark.parametrize("words", TAKE_A_FILE)
+@pytest.mark.parametrize("wrong", ["none.yaml", "folder", "folder/below/it"])
+def test_a_file_that_cannot_be_read_is_named_and_is_no_defect(
+    words: str, wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    file = str(tmp_path / wrong)
+    code, out, err = printed(capsys, *words.split(), file)
+    assert (code, out) == (2, "")
+    assert f"cannot read {file}: " in err
+    assert "Errno" not in err
 
 
 def test_all_nouns_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

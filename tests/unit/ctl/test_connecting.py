@@ -34,6 +34,13 @@ HANDSHAKE = CHAIN + "Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL:
             "its certificate is for another address",
             "subjectAltName",
         ),
+        (
+            CHAIN + "Failed parsing HTTP/2 (Expected SETTINGS frame as the first frame, got frame "
+            "type 80) (Trying to connect an http1.x server (HTTP status 404))",
+            False,
+            "it does not speak gRPC",
+            "metrics",
+        ),
         (CHAIN + "Socket closed", True, "it closes the connection", "--tls-cert"),
         (CHAIN + "Socket closed", False, "it closes the connection", "is served with TLS"),
         (CHAIN + "Connection reset by peer", False, "it closes the connection", "--tls-ca"),

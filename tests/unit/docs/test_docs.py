@@ -160,7 +160,7 @@ def rows(prefix: str) -> dict[str, list[str]]:
     """Variable and default by setting, of the table for variables with this prefix."""
     found: dict[str, list[str]] = {}
     here = False
-    for line in (ROOT / "docs" / "operating.md").read_text().splitlines():
+    for line in (ROOT / "docs" / "settings.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] == "setting":
             here = f"`{prefix}`" in cells[1]
@@ -171,7 +171,7 @@ def rows(prefix: str) -> dict[str, list[str]]:
     return found
 
 
-def test_operating_lists_every_setting_with_its_default() -> None:
+def test_the_page_of_settings_lists_every_setting_with_its_default() -> None:
     listed = rows("ROMANA_IPAM__")
     defaults = {kind: settings_of(kind, kind()) for kind in SERVICES}
     paths = {path for found in defaults.values() for path in found}
@@ -195,7 +195,7 @@ DRAWN = {"node": "the host's name", "identity": "the host's name and a random nu
 
 
 @pytest.mark.parametrize("kind", [AgentSettings, KubernetesSettings])
-def test_operating_lists_every_setting_of_what_has_no_store_with_its_default(
+def test_the_page_of_settings_lists_every_setting_of_what_has_no_store_with_its_default(
     kind: type[ServiceSettings],
 ) -> None:
     listed = rows(str(kind.model_config.get("env_prefix")))

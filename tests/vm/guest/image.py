@@ -21,6 +21,7 @@ KERNEL = STATE / "vmlinux"
 MODULES = ("virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "isofs")
 PORT = 8080
 ANSWER = "from the guest"
+CLIENT_6 = "dhclient -6 -nw -cf /dev/null -lf /leases6 -pf /six.pid -sf /six.sh eth0"
 
 INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -34,7 +35,7 @@ udhcpc -i eth0 -t 5 -T 2 -A 2 -b -p /four.pid -s /four.sh -O 121 -O mtu -O searc
 : >/leases6
 # it speaks by its link-local address, which ifupdown waits for, too
 until ip -6 addr show dev eth0 scope link | grep inet6 | grep -qv tentative; do sleep 0.1; done
-dhclient -6 -nw -cf /dev/null -lf /leases6 -pf /six.pid -sf /six.sh eth0 >/six.log 2>&1
+{CLIENT_6} >/six.log 2>&1
 for port in /dev/vport*p1; do exec 3<>$port; done
 echo ready >&3
 while read -r line <&3; do

@@ -73,3 +73,19 @@ def renew(machine: Machine) -> None:
         return machine.says("grep -c renew /four.events") != count
 
     until(renewed)
+
+
+def renew_6(machine: Machine) -> None:
+    """Has its DHCPv6 client ask the server of its lease, which is answered.
+
+    It asks others only after most of the lease's time (RFC 8415, 18.2.5). A client that starts
+    finds its lease confirmed; then it renews it, or gets one anew from who does not know it.
+    """
+    machine.says("kill $(cat /six.pid); sed -i 's/renew [0-9]*;/renew 1;/' /leases6")
+    machine.says(f": >/six.events; {image.CLIENT_6} >/six.log 2>&1")
+
+    def answered() -> bool:
+        events = machine.says("cat /six.events").split()
+        return "RENEW6" in events or events.count("BOUND6") > 1
+
+    until(answered)

@@ -26,7 +26,7 @@ from tests.support.netns import Namespace
 from tests.vm.guest import image
 from tests.vm.guest.asking import Probe, Probes
 from tests.vm.guest.machine import Machine
-from tests.vm.guest.probing import PATIENCE, REASON, agent, renew, romana, until
+from tests.vm.guest.probing import PATIENCE, REASON, agent, renew, renew_6, romana, until
 from tests.vm.guest.talking import Talk, begin, listen
 from tests.vm.guest.watching import Frame, Watch
 
@@ -282,6 +282,7 @@ def is_sound(site: Site) -> None:
     romana(site.cluster, "endpoint", "check", VM, *agent(site.cluster, site.here))
     romana(site.cluster, "ipam", "check")
     renew(site.machine)
+    renew_6(site.machine)
 
 
 def test_connections_survive_and_nobody_else_gets_in(

@@ -165,6 +165,13 @@ export interface EnforcedRule {
   ports: string;
 }
 
+export interface Route {
+  network: string;
+  prefix: string;
+  node: string;
+  next_hop: string;
+}
+
 export interface Problem {
   reason: string;
   message: string;

@@ -1,6 +1,8 @@
 // What a node's kernel has, asked of its agent when somebody wants to know.
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { type EnforcedRule, useData } from "./data";
+import { type EnforcedRule, type Route, useData } from "./data";
+import { nodeAddress } from "./route";
 import { Failure, moment, Name, number, Table, Waiting } from "./parts";
 
 interface Difference {
@@ -8,23 +10,97 @@ interface Difference {
   what: string;
 }
 
-interface Kernel {
+interface Kernel<Item> {
   verdict: string;
   agrees: boolean;
-  rules: { rule: EnforcedRule; kernel: string; packets: number }[];
-  rule_count: number;
+  items: Item[];
+  item_count: number;
   differences: Difference[];
   answered: string;
 }
 
+interface RuleInKernel {
+  rule: EnforcedRule;
+  kernel: string;
+  packets: number;
+}
+
+interface RouteInKernel {
+  route: Route;
+  kernel: string;
+  interface: string;
+}
+
 export function RulesInKernel({ node }: { node: string }) {
-  const [asked, ask] = useState(0);
-  const path = asked ? `/api/nodes/${encodeURIComponent(node)}/kernel-rules?asked=${asked}` : null;
-  const { value, error } = useData<Kernel>(path, []);
-  const isAsking = path !== null && !value && !error;
   return (
-    <>
-      <h2>Rules in its kernel</h2>
+    <Asked<RuleInKernel>
+      title="Rules in its kernel"
+      path={`/api/nodes/${encodeURIComponent(node)}/kernel-rules`}
+      columns={["For", "Direction", "Policy", "Rule", "Action", "Kernel", "Packets"]}
+      row={({ rule, kernel, packets }) => (
+        <tr>
+          <td>
+            <Name>{rule.subject}</Name>
+          </td>
+          <td>{rule.direction}</td>
+          <td>
+            <Name>{rule.policy}</Name>
+          </td>
+          <td class="right">{rule.rule}</td>
+          <td>
+            <Name>{rule.action}</Name>
+          </td>
+          <td class={kernel === "yes" ? "" : "bad"}>{kernel}</td>
+          <td class="right">{number(packets)}</td>
+        </tr>
+      )}
+    />
+  );
+}
+
+export function RoutesInKernel({ node }: { node: string }) {
+  return (
+    <Asked<RouteInKernel>
+      title="Routes in its kernel"
+      path={`/api/nodes/${encodeURIComponent(node)}/kernel-routes`}
+      columns={["Network", "Prefix", "Node", "Next hop", "Kernel", "Interface"]}
+      row={({ route, kernel, interface: leaves }) => (
+        <tr>
+          <td>
+            <Name>{route.network}</Name>
+          </td>
+          <td>{route.prefix}</td>
+          <td>
+            <a href={nodeAddress(route.node)}>
+              <Name>{route.node}</Name>
+            </a>
+          </td>
+          <td>{route.next_hop}</td>
+          <td class={kernel === "yes" || kernel === "by the gateway" ? "" : "bad"}>{kernel}</td>
+          <td>{leaves}</td>
+        </tr>
+      )}
+    />
+  );
+}
+
+function Asked<Item>({
+  title,
+  path,
+  columns,
+  row,
+}: {
+  title: string;
+  path: string;
+  columns: string[];
+  row: (item: Item) => ComponentChildren;
+}) {
+  const [asked, ask] = useState(0);
+  const { value, error } = useData<Kernel<Item>>(asked ? `${path}?asked=${asked}` : null, []);
+  const isAsking = asked > 0 && !value && !error;
+  return (
+    <section aria-label={title}>
+      <h2>{title}</h2>
       <p>
         <button type="button" disabled={isAsking} onClick={() => ask(asked + 1)}>
           {asked ? "Ask its agent again" : "Ask its agent"}
@@ -38,10 +114,15 @@ export function RulesInKernel({ node }: { node: string }) {
             {value.verdict} <span class="quiet">At {moment(value.answered)}.</span>
           </p>
           <Differences differences={value.differences} />
-          <Rules value={value} />
+          {value.items.length > 0 && (
+            <Table caption={title} columns={columns}>
+              {value.items.map(row)}
+            </Table>
+          )}
+          {value.item_count > value.items.length && <p class="quiet">The first of {number(value.item_count)}.</p>}
         </>
       )}
-    </>
+    </section>
   );
 }
 
@@ -58,33 +139,5 @@ function Differences({ differences }: { differences: Difference[] }) {
         </tr>
       ))}
     </Table>
-  );
-}
-
-function Rules({ value }: { value: Kernel }) {
-  if (!value.rules.length) return null;
-  return (
-    <>
-      <Table caption="Rules in its kernel" columns={["For", "Direction", "Policy", "Rule", "Action", "Kernel", "Packets"]}>
-        {value.rules.map(({ rule, kernel, packets }) => (
-          <tr>
-            <td>
-              <Name>{rule.subject}</Name>
-            </td>
-            <td>{rule.direction}</td>
-            <td>
-              <Name>{rule.policy}</Name>
-            </td>
-            <td class="right">{rule.rule}</td>
-            <td>
-              <Name>{rule.action}</Name>
-            </td>
-            <td class={kernel === "yes" ? "" : "bad"}>{kernel}</td>
-            <td class="right">{number(packets)}</td>
-          </tr>
-        ))}
-      </Table>
-      {value.rule_count > value.rules.length && <p class="quiet">The first of {number(value.rule_count)}.</p>}
-    </>
   );
 }

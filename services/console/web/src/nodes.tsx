@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
-import { type EnforcedRule, type NodeList, query, useData } from "./data";
-import { RulesInKernel } from "./kernel";
+import { type EnforcedRule, type NodeList, query, type Route, useData } from "./data";
+import { RoutesInKernel, RulesInKernel } from "./kernel";
 import { go, mapAddress, nodeAddress } from "./route";
 import { Failure, moment, Name, number, owner, plural, Table, Waiting } from "./parts";
 
@@ -156,13 +156,6 @@ interface OneNode {
   }[];
 }
 
-interface Route {
-  network: string;
-  prefix: string;
-  node: string;
-  next_hop: string;
-}
-
 export function NodePage({ name }: { name: string }) {
   const { value, error } = useData<OneNode>(`/api/nodes/${encodeURIComponent(name)}`, ["nodes", "map", "topology", "policies"]);
   return (
@@ -275,12 +268,13 @@ function One({ value }: { value: OneNode }) {
       {(value.rule_count ?? 0) > (value.rules?.length ?? 0) && (
         <p class="quiet">The first of {number(value.rule_count ?? 0)}.</p>
       )}
-      <RulesInKernel node={node.name} key={node.name} />
+      <RulesInKernel node={node.name} key={`rules of ${node.name}`} />
       <h2>Routes to the other nodes</h2>
       <Routes routes={value.remote_routes ?? []} />
       {(value.remote_route_count ?? 0) > (value.remote_routes?.length ?? 0) && (
         <p class="quiet">The first of {number(value.remote_route_count ?? 0)}.</p>
       )}
+      <RoutesInKernel node={node.name} key={`routes of ${node.name}`} />
       <h2>Routes by which the others reach it</h2>
       <Routes routes={value.own_routes ?? []} />
     </>

@@ -1,4 +1,4 @@
-"""What docs/operating.md says of metrics, against the real ones."""
+"""What docs/watching.md says of metrics, against the real ones."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from tests.e2e.local_cluster import up
 
 pytestmark = pytest.mark.timeout(300)
 
-OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
+WATCHING = Path(__file__).parents[2] / "docs" / "watching.md"
 KINDS = "counter|gauge|histogram"
 
 
 def documented() -> dict[str, str]:
     """Kinds of metrics by name."""
-    return dict(re.findall(rf"(?m)^\| `(romana_\w+)` \| ({KINDS}) \|", OPERATING.read_text()))
+    return dict(re.findall(rf"(?m)^\| `(romana_\w+)` \| ({KINDS}) \|", WATCHING.read_text()))
 
 
 def exposed(address: str) -> dict[str, str]:
