@@ -19,7 +19,11 @@ from services.common.model.names import NetworkName, Segment, Tenant
 from services.common.model.rules import EndpointRules, RuleSet
 from tests.kernel.policy.site import Host, Site, identity, profile
 from tests.support.ipam_process import poll
-from tests.support.netns import enter
+from tests.support.netns import Namespace, enter
+from tests.support.waiting import PATIENCE
+
+AWHILE = 0.3
+"""Seconds in which what must not come would have come."""
 
 
 class Agent:
@@ -63,7 +67,7 @@ class Agent:
         self.task = asyncio.create_task(self.enforcement.run())
 
     async def settle(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self.enforcement.reached()
 
     async def stop(self) -> None:
@@ -85,30 +89,49 @@ async def until(condition: Callable[[], bool], what: str) -> None:
         return condition()
 
     try:
-        await poll(holds, 10)
+        await poll(holds, PATIENCE)
     except TimeoutError:
         raise AssertionError(what) from None
 
 
-class Connection:
-    """A real TCP connection from one host to another."""
+class Ends:
+    """Two sockets that speak to each other."""
 
-    def __init__(self, source: Host, target: Host, port: int) -> None:
-        self.ear = target.home.call(lambda: socket.create_server((str(target.addresses[0]), port)))
-        self.near = source.home.call(
-            lambda: socket.create_connection((str(target.addresses[0]), port), 5)
-        )
-        self.far, _ = self.ear.accept()
-        for one in (self.near, self.far):
-            one.settimeout(0.3)
+    near: socket.socket
+    far: socket.socket
 
     def passes(self, sender: socket.socket, receiver: socket.socket) -> bool:
+        """Whether what one says comes to the other, on however busy a machine."""
+        return self._comes(sender, receiver, PATIENCE)
+
+    def is_cut(self, sender: socket.socket, receiver: socket.socket) -> bool:
+        """Whether it does not come for much longer than it takes."""
+        return not self._comes(sender, receiver, AWHILE)
+
+    def _comes(self, sender: socket.socket, receiver: socket.socket, seconds: float) -> bool:
         sender.sendall(b"x")
+        receiver.settimeout(seconds)
         try:
             return bool(receiver.recv(16))
         except TimeoutError:
             return False
 
     def close(self) -> None:
-        for one in (self.near, self.far, self.ear):
-            one.close()
+        self.near.close()
+        self.far.close()
+
+
+class Connection(Ends):
+    """A real TCP connection from one host to another."""
+
+    def __init__(self, source: Host, target: Host, port: int) -> None:
+        self._connect(source.home, target.home, str(target.addresses[0]), port)
+
+    def _connect(self, source: Namespace, target: Namespace, address: str, port: int) -> None:
+        self.ear = target.call(lambda: socket.create_server((address, port)))
+        self.near = source.call(lambda: socket.create_connection((address, port), PATIENCE))
+        self.far, _ = self.ear.accept()
+
+    def close(self) -> None:
+        super().close()
+        self.ear.close()

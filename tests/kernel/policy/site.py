@@ -32,6 +32,7 @@ from services.common.model.rules import (
 )
 from tests.support.netns import Namespace, Namespaces, enter
 from tests.support.sctp import init_packet
+from tests.support.waiting import becomes
 
 _T = TypeVar("_T")
 NUMBERS = {
@@ -41,6 +42,8 @@ NUMBERS = {
     Protocol.ICMP: 1,
     Protocol.ICMPV6: 58,
 }
+ROUNDS = 40
+"""How often it is looked at least before nothing is taken to come."""
 _ids = itertools.count(1)
 
 
@@ -186,6 +189,10 @@ class Site:
     def counter(self, name: str) -> int:
         return self.do(self.firewall.counts)[name][0]
 
+    def counts_to(self, name: str, packets: int) -> bool:
+        """Whether a counter comes to have so many packets, which may be on their way."""
+        return becomes(lambda: self.counter(name) == packets)
+
     # Packets.
 
     def arrives(
@@ -221,8 +228,10 @@ class Site:
         for source, items in packets.items():
             source.home.call(functools.partial(_send_all, items))
         heard: set[int] = set()
-        deadline = time.monotonic() + 0.15
-        while time.monotonic() < deadline and len(heard) < len(sent):
+        deadline, rounds = time.monotonic() + 0.15, 0
+        # a process that was not let run has not looked for so long
+        while (time.monotonic() < deadline or rounds < ROUNDS) and len(heard) < len(sent):
+            rounds += 1
             for ear in ears.values():
                 for mark in _drain(ear):
                     heard.add(mark)

@@ -17,9 +17,17 @@ from services.agent.rules import render
 from services.agent.rules.ending import Ending
 from services.common.model.network import Address
 from services.common.model.rules import Direction, GroupId, PortMatch, Protocol, RuleSet
-from tests.kernel.policy.enforcing import Agent, Connection, remove_table, until
+from tests.kernel.policy.enforcing import (
+    AWHILE,
+    Agent,
+    Connection,
+    Ends,
+    remove_table,
+    until,
+)
 from tests.kernel.policy.rules import allow, rules
 from tests.kernel.policy.site import Host, Site, pages
+from tests.support.waiting import PATIENCE
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 PORT = 7777
@@ -42,9 +50,9 @@ async def test_neither_side_begins_it_anew_when_its_flow_is_forgotten(
     monkeypatch.setattr("services.agent.rules.ending.Ending._keep", lambda *_: None)
     agent.give(agent.site.hosts[host], closing)
     await agent.settle()
-    assert not connection.passes(connection.far, connection.near)
-    assert not connection.passes(connection.near, connection.far)
-    assert not connection.passes(connection.far, connection.near)
+    assert connection.is_cut(connection.far, connection.near)
+    assert connection.is_cut(connection.near, connection.far)
+    assert connection.is_cut(connection.far, connection.near)
 
 
 async def test_one_with_the_node_is_not_begun_anew_by_the_node(agent: Agent) -> None:
@@ -54,19 +62,15 @@ async def test_one_with_the_node_is_not_begun_anew_by_the_node(agent: Agent) -> 
         assert made.passes(made.near, made.far)
         agent.give(a, OUT)
         await agent.settle()
-        assert not made.passes(made.far, made.near)
-        assert not made.passes(made.near, made.far)
+        assert made.is_cut(made.far, made.near)
+        assert made.is_cut(made.near, made.far)
     finally:
         made.close()
 
 
 class NodeConnection(Connection):
     def __init__(self, source: Host, site: Site) -> None:
-        self.ear = site.node.call(lambda: socket.create_server(("192.0.2.1", PORT)))
-        self.near = source.home.call(lambda: socket.create_connection(("192.0.2.1", PORT), 5))
-        self.far, _ = self.ear.accept()
-        for one in (self.near, self.far):
-            one.settimeout(0.3)
+        self._connect(source.home, site.node, "192.0.2.1", PORT)
 
 
 async def test_what_the_node_began_goes_on_whatever_the_rules(agent: Agent) -> None:
@@ -75,14 +79,14 @@ async def test_what_the_node_began_goes_on_whatever_the_rules(agent: Agent) -> N
     with contextlib.ExitStack() as closing:
         ear = closing.enter_context(b.home.call(lambda: socket.create_server((address, PORT))))
         near = closing.enter_context(
-            agent.site.node.call(lambda: socket.create_connection((address, PORT), 5))
+            agent.site.node.call(lambda: socket.create_connection((address, PORT), PATIENCE))
         )
         far, _ = ear.accept()
         closing.enter_context(far)
         agent.give(b, CLOSED, OUT)
         await agent.settle()
         for one in (near, far):
-            one.settimeout(5)
+            one.settimeout(PATIENCE)
         far.sendall(b"x")
         assert near.recv(1) == b"x"
         near.sendall(b"y")
@@ -96,11 +100,11 @@ async def test_it_goes_on_both_ways_when_it_is_allowed_again(
     agent.give(a, rules("a", allow(PortMatch(TCP, 1, 1))))  # so that its packets may be answers
     agent.give(b, CLOSED)
     await agent.settle()
-    assert not connection.passes(connection.far, connection.near)
+    assert connection.is_cut(connection.far, connection.near)
     agent.give(b, rules("open", allow(PortMatch(TCP, PORT, PORT))))
     await agent.settle()
-    connection.near.settimeout(10)
-    connection.far.settimeout(10)
+    connection.near.settimeout(PATIENCE)
+    connection.far.settimeout(PATIENCE)
     assert connection.near.recv(1) == b"x"
     assert connection.passes(connection.near, connection.far)
 
@@ -112,7 +116,7 @@ async def test_it_goes_on_when_another_agent_allows_it(
     agent.give(a, rules("a", allow(PortMatch(TCP, 1, 1))))
     agent.give(b, CLOSED)
     await agent.settle()
-    assert not connection.passes(connection.far, connection.near)
+    assert connection.is_cut(connection.far, connection.near)
     await agent.stop()
     successor = Agent(agent.site)
     successor.put(*agent.site.hosts)
@@ -121,21 +125,20 @@ async def test_it_goes_on_when_another_agent_allows_it(
     successor.start()
     try:
         await successor.settle()
-        connection.near.settimeout(10)
+        connection.near.settimeout(PATIENCE)
         assert connection.near.recv(1) == b"x"
     finally:
         await successor.stop()
 
 
-class Datagrams:
-    """Two sockets that speak by UDP."""
+class Datagrams(Ends):
+    """They speak by UDP."""
 
     def __init__(self, source: Host, target: Host) -> None:
         def bound(host: Host) -> socket.socket:
             def make() -> socket.socket:
                 one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 one.bind((str(host.addresses[0]), PORT))
-                one.settimeout(0.3)
                 return one
 
             return host.home.call(make)
@@ -144,22 +147,11 @@ class Datagrams:
         self.near.connect(self.far.getsockname())
         self.far.connect(self.near.getsockname())
 
-    def passes(self, sender: socket.socket, receiver: socket.socket) -> bool:
-        sender.send(b"x")
-        try:
-            return bool(receiver.recv(16))
-        except TimeoutError:
-            return False
-
-    def close(self) -> None:
-        self.near.close()
-        self.far.close()
-
 
 async def test_datagrams_of_the_other_side_begin_it_not_anew_as_long_as_they_come(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = 2
+    seconds = 4  # longer than a busy machine keeps a datagram waiting
     for name, element in (
         (table_names.ENDED_4, Element.FLOW_4),
         (table_names.ENDED_6, Element.FLOW_6),
@@ -181,9 +173,9 @@ async def test_datagrams_of_the_other_side_begin_it_not_anew_as_long_as_they_com
         assert made.passes(made.near, made.far)
         agent.give(b, CLOSED)
         await agent.settle()
-        # for several times as long as a flow is kept from one packet to the next
-        for _ in range(4 * seconds * 3):
-            assert not made.passes(made.far, made.near)
+        # for twice as long as a flow is kept from one packet to the next
+        for _ in range(int(2 * seconds / AWHILE)):
+            assert made.is_cut(made.far, made.near)
         agent.give(b)
         await agent.settle()
         assert made.passes(made.far, made.near)
@@ -224,7 +216,7 @@ async def test_more_at_once_than_a_batch_are_ended(agent: Agent) -> None:
     agent.give(b, rules("closed", allow(PortMatch(TCP, 1, 1))))
     await agent.settle()
     assert _flooded(agent.site, b) == 0
-    assert _flooded(agent.site, c) == before  # whom nothing concerns
+    assert _flooded(agent.site, c) >= before  # whom nothing concerns
 
 
 async def test_only_whom_a_change_concerns_is_asked_about(
@@ -291,10 +283,10 @@ async def test_an_endpoint_reaches_itself_by_the_address_of_a_service(agent: Age
     a, b = agent.site.hosts[:2]
     _serve_address(agent.site, a)
 
-    def dial(host: Host) -> bool:
+    def dial(host: Host, seconds: float = PATIENCE) -> bool:
         def connect() -> bool:
             try:
-                socket.create_connection(("10.96.0.1", 80), 0.5).close()
+                socket.create_connection(("10.96.0.1", 80), seconds).close()
             except TimeoutError:
                 return False
             return True
@@ -304,12 +296,12 @@ async def test_an_endpoint_reaches_itself_by_the_address_of_a_service(agent: Age
     try:
         with a.home.call(lambda: socket.create_server((str(a.addresses[0]), 80))) as ear:
             assert dial(a)
-            standing = a.home.call(lambda: socket.create_connection(("10.96.0.1", 80), 5))
+            standing = a.home.call(lambda: socket.create_connection(("10.96.0.1", 80), PATIENCE))
             ear.accept()[0].close()
             agent.give(a, CLOSED, OUT)
             await agent.settle()
             assert dial(a)
-            assert not dial(b)
+            assert not dial(b, AWHILE)
             standing.close()
     finally:
         agent.site.node.run("nft delete table ip services")
@@ -329,10 +321,10 @@ async def test_a_packet_from_the_middle_of_a_connection_begins_none(agent: Agent
             conntrack.close()
 
         agent.site.node.call(lose)  # as when the kernel has no room for it
-        assert not connection.passes(connection.far, connection.near)
+        assert connection.is_cut(connection.far, connection.near)
         # but who began it, and may, goes on
-        connection.far.settimeout(10)
-        connection.near.settimeout(10)
+        connection.far.settimeout(PATIENCE)
+        connection.near.settimeout(PATIENCE)
         assert connection.passes(connection.near, connection.far)
         assert connection.near.recv(16) == b"x"
     finally:
@@ -348,7 +340,7 @@ async def test_endpoints_come_and_go_while_connections_are_judged(
 
     def slow(self: Ending, *asked: object) -> int:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(2 * PATIENCE)
         return sweep(self, *asked)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Ending, "sweep", slow)
@@ -357,7 +349,7 @@ async def test_endpoints_come_and_go_while_connections_are_judged(
         await until(begun.is_set, "nothing is judged")
         agent.enforcement.put(c.name, None)
         agent.enforcement.forget(c.name)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await agent.enforcement.close_to(c.name, c.interface)
             agent.put(c)
             await agent.enforcement.opened(c.name)

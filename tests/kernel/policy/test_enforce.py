@@ -27,9 +27,11 @@ from services.common.model.rules import (
     Protocol,
     Tier,
 )
-from tests.kernel.policy.enforcing import Agent, remove_table, until
+from tests.kernel.policy.enforcing import AWHILE, Agent, remove_table, until
 from tests.kernel.policy.rules import allow, rules
 from tests.kernel.policy.site import Host, Site, addresses, identity, profile
+from tests.support.ipam_process import poll
+from tests.support.waiting import PATIENCE
 
 HOSTS = 2
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -56,7 +58,7 @@ async def test_an_agent_without_rules_leaves_the_table_as_it_is(agent: Agent) ->
     next_one.put(a, b)
     next_one.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await next_one.enforcement.close_to(a.name, "romzzzzzzzzzzzz")
         assert agent.site.arrives(a, b, TCP, 80)
         assert not agent.site.arrives(a, b, TCP, 81)
@@ -73,7 +75,7 @@ async def test_an_agent_that_lost_its_rules_enforces_those_that_it_is_told(agent
     next_one.put(a, b)
     next_one.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await next_one.enforcement.close_to(a.name, a.interface)
         assert agent.site.arrives(b, a, TCP, 80)  # as it was before
         next_one.put(a)
@@ -215,10 +217,10 @@ async def test_a_policy_on_the_node_protects_it_and_opens_no_endpoint(shared: Si
     try:
         await agent.settle()
 
-        def reaches(host: Host, port: int) -> bool:
+        def reaches(host: Host, port: int, seconds: float = PATIENCE) -> bool:
             def connect() -> bool:
                 try:
-                    socket.create_connection(("192.0.2.1", port), 0.3).close()
+                    socket.create_connection(("192.0.2.1", port), seconds).close()
                 except TimeoutError:
                     return False
                 return True
@@ -226,8 +228,8 @@ async def test_a_policy_on_the_node_protects_it_and_opens_no_endpoint(shared: Si
             return host.home.call(connect)
 
         assert reaches(shared.outside, 22)
-        assert not reaches(shared.outside, 23)
-        assert not reaches(a, 23)
+        assert not reaches(shared.outside, 23, AWHILE)
+        assert not reaches(a, 23, AWHILE)
         assert shared.node.pings(str(b.addresses[0]))
         assert not shared.arrives(a, b, TCP, 80)
         assert shared.arrives(b, a, TCP, 80)
@@ -263,9 +265,11 @@ def _source(source: Host, target: Host) -> str:
     ear = target.home.call(lambda: socket.create_server((str(target.addresses[0]), 7070)))
     with (
         ear,
-        source.home.call(lambda: socket.create_connection((str(target.addresses[0]), 7070), 5)),
+        source.home.call(
+            lambda: socket.create_connection((str(target.addresses[0]), 7070), PATIENCE)
+        ),
     ):
-        ear.settimeout(5)
+        ear.settimeout(PATIENCE)
         far, where = ear.accept()
         far.close()
         return str(where[0])
@@ -278,9 +282,12 @@ async def test_counters_say_what_rules_decided(agent: Agent) -> None:
     assert agent.site.arrives(a, b, UDP, 80)
     assert not agent.site.arrives(a, b, UDP, 81)
     counted = table_names.counter(PolicyName("web"), Direction.INGRESS, "0")
-    counts = await agent.firewall.run(agent.firewall.counts)
-    assert counts[counted][0] == 1
-    assert counts[table_names.DENIED[Direction.INGRESS]][0] == 1
+
+    async def are_counted() -> bool:
+        counts = await agent.firewall.run(agent.firewall.counts)
+        return counts[counted][0] == counts[table_names.DENIED[Direction.INGRESS]][0] == 1
+
+    await poll(are_counted, PATIENCE)
 
 
 async def test_denied_packets_are_logged_with_the_name_of_the_policy(shared: Site) -> None:
@@ -306,7 +313,7 @@ def _log(group: int) -> socket.socket:
     """Listens to a group of nflog: see linux/netfilter/nfnetlink_log.h."""
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
     made.bind((0, 0))
-    made.settimeout(5)
+    made.settimeout(PATIENCE)
     for kind, value in ((1, b"\x01"), (2, struct.pack("!IBx", 0xFFFF, 2))):
         body = struct.pack("!BBH", 0, 0, group) + attribute(kind, value)
         made.send(message(4 << 8 | 1, ACK, kind, body))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import struct
 import subprocess
 import uuid
 from collections import Counter
@@ -29,13 +30,15 @@ from services.common.rpc.channel import open_channel
 from tests.kernel.conformance.driver import Driver, Refused
 from tests.kernel.steering.firewall import (
     FIREWALL,
-    LIST_COUNTERS,
+    FORGET_PARTS,
+    LIST_PARTS,
     LOOSE,
     Flow,
     came_of,
     capture,
+    heard_of,
+    in_part,
     incoming,
-    invalid,
     listener,
 )
 from tests.support.ipam_process import poll
@@ -56,7 +59,8 @@ machines:
   - {{name: fw-3, network: pods, address: 10.78.0.243}}
 """
 PORT, DIRECT = 80, 81
-WAIT = 30.0
+WAIT = 60.0
+"""Seconds for what has to come, on a busy machine."""
 TALK = 2000
 """Bytes."""
 
@@ -98,21 +102,26 @@ class Firewall:
         """Whether it takes connections of which it did not see the beginning."""
         self.run(f"sysctl -qw {LOOSE}={int(loose)}")
 
-    def seen(self) -> Counter[Flow]:
-        """Packets that came since the last time."""
-        return incoming(self.wire)
+    def of(self, client: Client) -> Counter[Flow]:
+        """Packets of a connection that came since the last time."""
+        return incoming(self.wire, client.port)
 
     def sees(self, client: Client) -> bool:
         """Whether packets of a connection have come since the last time."""
         return came_of(self.wire, client.port)
 
-    def invalid(self) -> int:
-        return invalid(self.run(LIST_COUNTERS))
+    def has_part(self, client: Client) -> bool:
+        """Whether it met a connection of which it saw only a part."""
+        return in_part(self.run(LIST_PARTS), client.port)
+
+    def drain(self) -> None:
+        """Forgets what came until now."""
+        incoming(self.wire)
 
     def forget(self) -> None:
-        """What came until now, and what it counted: that was another test's."""
-        self.seen()
-        self.run("nft reset counters table inet firewall")
+        """The same, and of what it saw only a part: that was another test's."""
+        self.drain()
+        self.run(FORGET_PARTS)
 
 
 class Site:
@@ -260,7 +269,11 @@ class Site:
             self.firewall(name).run("nft delete table netdev dead")
 
 
+NODES = {"ask": "n1", "near": "n1", "web": "n2"}
+"""By endpoint."""
 ENDS = ("web", "near")
+PROBE = {"interval": "0.200s", "threshold": 5}
+"""A machine that is busy for less than a second takes no device for down."""
 
 
 def device(name: str) -> dict[str, object]:
@@ -273,7 +286,7 @@ def group(**more: object) -> dict[str, object]:
         "name": "firewalls",
         "networks": ["pods"],
         "devices": [device(name) for name in FIREWALLS],
-        "probe": {"interval": "0.200s", "threshold": 2},
+        "probe": PROBE,
         **more,
     }
 
@@ -307,21 +320,23 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
+RESET = struct.pack("ii", 1, 0)
+"""At its end a connection sends one more packet, and there are no answers to that."""
+
+
 class Client:
     """A connection of `ask`."""
 
     def __init__(self, site: Site, target: str, port: int) -> None:
         self.wire = open_socket(site.cluster.path("ask"), socket.AF_INET, socket.SOCK_STREAM)
         self.wire.setblocking(False)  # noqa: FBT003
+        self.wire.bind(("", 0))
+        self.port = int(self.wire.getsockname()[1])
+        """Its own, which no other connection has."""
         self.to = (site.addresses[target], port)
         self._owed = 0
 
-    @property
-    def port(self) -> int:
-        """Its own, which no other connection has."""
-        return int(self.wire.getsockname()[1])
-
-    async def connect(self, seconds: float = 3.0) -> bool:
+    async def connect(self, seconds: float = WAIT) -> bool:
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.get_running_loop().sock_connect(self.wire, self.to)
@@ -329,7 +344,7 @@ class Client:
             return False
         return True
 
-    async def talk(self, seconds: float = 3.0) -> bool:
+    async def talk(self, seconds: float = WAIT) -> bool:
         """Whether what it says comes back."""
         self._owed += TALK
         try:
@@ -356,6 +371,21 @@ class Client:
         self.wire.close()
 
 
+async def spoken(
+    site: Site, target: str, port: int, *, seconds: float = WAIT
+) -> tuple[Client, bool, Counter[Flow]]:
+    """A connection of `ask` that has ended, whether it came about within that time, and what `ask`
+    sent and got of it."""
+    client = Client(site, target, port)
+    client.wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    async with Server(site, target, port):
+        with contextlib.closing(site.capture("ask")) as asked:
+            with contextlib.closing(client):
+                passes = await client.connect(seconds) and await client.talk()
+            sent, came = heard_of(asked, client.port)
+    return client, passes, sent + came
+
+
 @contextlib.asynccontextmanager
 async def running() -> AsyncIterator[Site]:
     """The cluster with its endpoints, and all devices up."""
@@ -364,9 +394,9 @@ async def running() -> AsyncIterator[Site]:
     try:
         driver = await Driver.start(cluster.path(CONTROL))
         site = Site(cluster, driver)
-        add(cluster.lab.name, ["ask", "near", "web"])
+        add(cluster.lab.name, [*NODES])
         try:
-            for name, node in (("ask", "n1"), ("near", "n1"), ("web", "n2")):
+            for name, node in NODES.items():
                 await site.attach(node, name)
             await site.group()
             await site.become("up", *FIREWALLS)
@@ -374,7 +404,7 @@ async def running() -> AsyncIterator[Site]:
         finally:
             for one in site.firewalls:
                 one.wire.close()
-            for name, node in (("ask", "n1"), ("near", "n1"), ("web", "n2")):
+            for name, node in NODES.items():
                 await cluster.detach(node, name)
             await driver.close()
     finally:

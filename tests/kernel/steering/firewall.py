@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 Flow: TypeAlias = tuple[int, str, str]
@@ -16,14 +16,22 @@ Flow: TypeAlias = tuple[int, str, str]
 FIREWALL: Final = """
 table inet firewall {
   counter invalid { }
+  set parts {
+    type inet_service . inet_service
+    size 65535
+    flags dynamic
+  }
   chain forward {
     type filter hook forward priority 0; policy drop;
+    ct state invalid meta l4proto { tcp, udp } update @parts { th sport . th dport }
     ct state invalid counter name invalid drop
     accept
   }
 }
 """
 LIST_COUNTERS: Final = "nft -j list counters table inet firewall"
+LIST_PARTS: Final = "nft -j list set inet firewall parts"
+FORGET_PARTS: Final = "nft flush set inet firewall parts"
 LOOSE: Final = "net.netfilter.nf_conntrack_tcp_loose"
 """0: it knows no connection of which it did not see the beginning."""
 
@@ -35,6 +43,14 @@ def invalid(listed: str) -> int:
     )
 
 
+def in_part(listed: str, port: int) -> bool:
+    """Whether a connection from or to that port is among those of which it saw only a part."""
+    found = (
+        item["set"].get("elem", []) for item in json.loads(listed)["nftables"] if "set" in item
+    )
+    return any(port in element["concat"] for elements in found for element in elements)
+
+
 def capture(interface: str) -> socket.socket:
     """A capture on an interface."""
     made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
@@ -43,47 +59,50 @@ def capture(interface: str) -> socket.socket:
     return made
 
 
-def incoming(wire: socket.socket) -> Counter[Flow]:
-    """What came to a namespace since the last time, by protocol, source and destination."""
-    return _heard(wire, socket.PACKET_HOST)
+def incoming(wire: socket.socket, port: int = 0) -> Counter[Flow]:
+    """What came to a namespace since the last time, by protocol, source and destination; if a port
+    is named, only what is from or to it: what comes late of other connections does not count."""
+    return heard_of(wire, port)[1]
 
 
 def outgoing(wire: socket.socket) -> Counter[Flow]:
     """What a namespace has sent since the last time, by protocol, source and destination."""
-    return _heard(wire, socket.PACKET_OUTGOING)
+    return heard_of(wire)[0]
 
 
-def heard_of(wire: socket.socket) -> tuple[Counter[Flow], Counter[Flow]]:
+def heard_of(wire: socket.socket, port: int = 0) -> tuple[Counter[Flow], Counter[Flow]]:
     """What a namespace has sent since the last time, and what came to it."""
     sent, came = Counter[Flow](), Counter[Flow]()
-    for kind, ends in _packets(wire):
-        if kind == socket.PACKET_OUTGOING:
+    for way, data in _datagrams(wire):
+        ends = _ends(data)
+        if ends is None or (port and port not in _ports(data)):
+            continue
+        if way == socket.PACKET_OUTGOING:
             sent[ends] += 1
-        elif kind == socket.PACKET_HOST:
+        elif way == socket.PACKET_HOST:
             came[ends] += 1
     return sent, came
 
 
-def came_of(wire: socket.socket, port: int) -> bool:
-    """Whether anything came to a namespace since the last time from or to an IPv4 port: what comes
-    late of other connections does not count."""
+def came_of(wire: socket.socket, *ports: int) -> bool:
+    """Whether anything came to a namespace since the last time from or to one of these ports."""
     found = False
     for way, data in _datagrams(wire):
-        if way == socket.PACKET_HOST and data[0] >> 4 == 4 and data[9] in {6, 17}:
-            start = (data[0] & 0xF) * 4
-            found |= port in struct.unpack_from("!HH", data, start)
+        found |= way == socket.PACKET_HOST and not {*ports}.isdisjoint(_ports(data))
     return found
 
 
-def _heard(wire: socket.socket, kind: int) -> Counter[Flow]:
-    return Counter(ends for way, ends in _packets(wire) if way == kind)
-
-
-def _packets(wire: socket.socket) -> Iterator[tuple[int, Flow]]:
-    """Which way each went, and what it was."""
-    for way, data in _datagrams(wire):
-        if ends := _ends(data):
-            yield way, ends
+def _ports(data: bytes) -> tuple[int, ...]:
+    """Of TCP and UDP: source and destination."""
+    if data[0] >> 4 == 4 and len(data) >= 20:
+        protocol, start = data[9], (data[0] & 0xF) * 4
+    elif data[0] >> 4 == 6 and len(data) >= 40:
+        protocol, start = data[6], 40
+    else:
+        return ()
+    if protocol not in {6, 17} or len(data) < start + 4:
+        return ()
+    return struct.unpack_from("!HH", data, start)
 
 
 def _datagrams(wire: socket.socket) -> Iterator[tuple[int, bytes]]:
@@ -112,13 +131,6 @@ def _ends(data: bytes) -> Flow | None:
             str(ipaddress.IPv6Address(data[24:40])),
         )
     return None
-
-
-def heard(wires: Iterable[socket.socket], protocol: int) -> int:
-    """Packets of a protocol that came to namespaces since the last time."""
-    return sum(
-        count for wire in wires for flow, count in incoming(wire).items() if flow[0] == protocol
-    )
 
 
 def listener(address: str, port: int) -> socket.socket:

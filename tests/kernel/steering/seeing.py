@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from services.common.model.devices import DeviceGroupName
 from services.common.model.rules import Action, CompiledRule, Direction, PortMatch, Protocol
 from tests.kernel.policy.rules import rules
-from tests.kernel.steering.firewall import capture, outgoing
+from tests.kernel.steering.firewall import Flow, capture, heard_of, outgoing
 from tests.kernel.steering.site import GROUP, Fleet, Talk, datagrams
 from tests.support.netns import Namespace
+from tests.support.waiting import becomes
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 STEERED, DIRECT = 80, 81
@@ -52,20 +55,32 @@ def see(fleet: Fleet, version: int, source: str, target: str) -> None:
     device.seen()
     with Talk(one, other, there, DIRECT) as talk:
         assert talk.round_trip()
-    assert not device.seen()
+    assert not between(device.seen(), here, there)
     with one.call(lambda: capture("eth0")) as mine, other.call(lambda: capture("eth0")) as its:
         with Talk(one, other, there, STEERED) as talk:
             assert talk.round_trip()
             assert talk.round_trip()
-        seen = device.seen()
-        assert seen[TCP_NUMBER, here, there] == outgoing(mine)[TCP_NUMBER, here, there] > 0
-        assert seen[TCP_NUMBER, there, here] == outgoing(its)[TCP_NUMBER, there, here] > 0
-    assert datagrams(one, other, there, STEERED, 20) == 20
-    seen = device.seen()
+            talk.finish()
+        assert datagrams(one, other, there, STEERED, 20) == 20
+        seen, sent = Counter[Flow](), Counter[Flow]()
+
+        def all_seen() -> bool:
+            seen.update(between(device.seen(), here, there))
+            sent.update(between(outgoing(mine) + outgoing(its), here, there))
+            return seen == sent
+
+        assert becomes(all_seen), (seen, sent)
+    assert seen[TCP_NUMBER, here, there] > 0
+    assert seen[TCP_NUMBER, there, here] > 0
     assert (seen[UDP_NUMBER, here, there], seen[UDP_NUMBER, there, here]) == (20, 20)
     assert datagrams(one, other, there, DIRECT, 20) == 20
     assert not [flow for flow in device.seen() if flow[0] == UDP_NUMBER]
     assert device.invalid() == 0
+
+
+def between(flows: Counter[Flow], here: str, there: str) -> Counter[Flow]:
+    """Without what neighbours and routers say."""
+    return Counter({flow: flows[flow] for flow in flows if {*flow[1:]} == {here, there}})
 
 
 TCP_NUMBER, UDP_NUMBER = 6, 17
@@ -77,9 +92,17 @@ def ping(fleet: Fleet, version: int, source: str, target: str) -> None:
     (device,) = fleet.devices
     one = inside(fleet, source)
     assert one.pings(there)  # the device gets to know its neighbours
-    device.seen()
-    assert one.pings(there)
-    seen = device.seen()
+    with one.call(lambda: capture("eth0")) as mine:
+        device.seen()
+        assert one.pings(there)
+        seen, asked = Counter[Flow](), Counter[Flow]()
+
+        def all_seen() -> bool:
+            seen.update(between(device.seen(), here, there))
+            asked.update(between(sum(heard_of(mine), Counter[Flow]()), here, there))
+            return seen == asked
+
+        assert becomes(all_seen), (seen, asked)
     protocol = 1 if version == 4 else 58
-    assert seen[protocol, here, there] == seen[protocol, there, here] == 1
+    assert {*seen} == {(protocol, here, there), (protocol, there, here)}
     assert device.invalid() == 0

@@ -51,6 +51,7 @@ from tests.kernel.steering.firewall import (
     listener,
 )
 from tests.support.netns import Namespace, Namespaces, enter
+from tests.support.waiting import PATIENCE
 
 GROUP = DeviceGroupName("firewalls")
 TAPS = DeviceGroupName("taps")
@@ -360,7 +361,12 @@ class Talk:
     """A TCP connection between two namespaces."""
 
     def __init__(
-        self, source: Namespace, target: Namespace, address: str, port: int, timeout: float = 3.0
+        self,
+        source: Namespace,
+        target: Namespace,
+        address: str,
+        port: int,
+        timeout: float = PATIENCE,
     ) -> None:
         self._listener = target.call(lambda: listener(address, port))
         self.near: socket.socket | None = None
@@ -388,6 +394,13 @@ class Talk:
             return False
         return True
 
+    def finish(self) -> None:
+        """Both ends say that they have done, and hear it of each other: nothing comes late."""
+        assert self.near is not None
+        for one, other in ((self.near, self.far), (self.far, self.near)):
+            one.shutdown(socket.SHUT_WR)
+            assert other.recv(1) == b""
+
     def close(self) -> None:
         for one in (self.near, getattr(self, "far", None), self._listener):
             if one is not None:
@@ -400,6 +413,10 @@ class Talk:
         self.close()
 
 
+ANSWER = 5.0
+"""Seconds for one datagram, on a busy machine."""
+
+
 def datagrams(source: Namespace, target: Namespace, address: str, port: int, count: int) -> int:
     """Sends datagrams that are answered one by one; how many answers came."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -407,13 +424,13 @@ def datagrams(source: Namespace, target: Namespace, address: str, port: int, cou
     def bound() -> socket.socket:
         made = socket.socket(family, socket.SOCK_DGRAM)
         made.bind((address, port))
-        made.settimeout(1)
+        made.settimeout(ANSWER)
         return made
 
     def asking() -> socket.socket:
         made = socket.socket(family, socket.SOCK_DGRAM)
         made.connect((address, port))
-        made.settimeout(1)
+        made.settimeout(ANSWER)
         return made
 
     answers = 0

@@ -84,6 +84,7 @@ class Tap(Device):
 
     def up(self) -> None:
         super().up()
+        self._inside("sysctl", "-qw", "net.ipv4.ip_forward=0")
         self._inside("nft", "-f", "-", input=COPIES % {"port": PORT})
 
     def seen(self) -> dict[str, int]:
@@ -117,12 +118,12 @@ def _beside(romana: Romana, device: Kind, address: str) -> Iterator[Kind]:
         device.down()
 
 
-def group(name: str = "firewalls", address: str = ADDRESS, **more: Any) -> dict[str, Any]:
+def group(called: str = "firewalls", address: str = ADDRESS, **more: Any) -> dict[str, Any]:
     device = {"name": "fw-1", "addresses": [{"network": "blue", "address": address}]}
     return {
         "apiVersion": "romana.io/v1alpha1",
         "kind": "RomanaDeviceGroup",
-        "metadata": {"name": name},
+        "metadata": {"name": called},
         "spec": {"networks": ["blue"], "devices": [device], **more},
     }
 
