@@ -33,7 +33,11 @@ def test_a_file_is_planned_applied_exported_and_pruned(cluster: Up, tmp_path: Pa
     own = str(EXAMPLES / "policies" / "datacenter.yaml")
     assert changes(cluster, "plan", own)["policy/production/back"] == "CREATED"
     assert cluster.json("policy", "list") == []
+    named = cluster.romana("policy", "plan", own, "-o", "name").stdout.split()
     assert changes(cluster, "apply", own, "--prune", "set=dc")["tenant/qa"] == "CREATED"
+    assert "production/back" in named
+    for name in named:
+        assert cluster.romana("policy", "show", name).returncode == 0, name
     assert set(changes(cluster, "plan", own, "--prune", "set=dc").values()) == {"UNCHANGED"}
 
     exported = tmp_path / "exported.yaml"

@@ -66,6 +66,8 @@ MARKS = {
     api.CHANGE_KIND_UPDATED: "~",
     api.CHANGE_KIND_REMOVED: "-",
 }
+POLICY = "policy/"
+"""Before a policy's name, where tenants are listed as well."""
 CHANGES: tuple[Column[api.PolicyChange], ...] = (
     Column("", lambda item: MARKS.get(item.kind, " ")),
     Column("RESOURCE", lambda item: item.resource),
@@ -432,8 +434,9 @@ def _show_changes(session: Session, answer: api.ApplyPoliciesResponse) -> None:
         return
     changed = [each for each in answer.changes if each.kind != api.CHANGE_KIND_UNCHANGED]
     if out.form is Format.NAME:
-        for change in changed:
-            out.line(change.resource)
+        for change in changed:  # names that the other verbs take
+            if change.resource.startswith(POLICY) and change.kind != api.CHANGE_KIND_REMOVED:
+                out.line(change.resource.removeprefix(POLICY))
         return
     if changed or out.wide:
         session.screen.table(answer.changes if out.wide else changed, CHANGES, wide=out.wide)
