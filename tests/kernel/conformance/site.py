@@ -8,9 +8,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lab.agents import socket_path
+from services.agent.rules.spool import RuleSpool
 from tests.kernel.conformance.cases import Step
 from tests.kernel.conformance.driver import Driver, Refused
 from tests.kernel.conformance.pods import NAMESPACES, PODS, PORTS, Pod, Pods
+from tests.support.ipam_process import poll
 
 START_SECONDS = 30.0
 OURS = {"test": "conformance"}
@@ -45,6 +48,17 @@ class Site:
         if documents:
             body["documents"] = [{"content": base64.b64encode(text).decode(), "source": "case"}]
         await self.driver.call("ApplyPolicies", body)
+
+    async def kept(self, node: str) -> None:
+        """Waits until a node begins with the rules that are in force, should it begin anew."""
+        spool = RuleSpool(socket_path(self.pods.cluster.folder, node).parent)
+
+        async def so() -> bool:
+            said = await self.driver.call("GetRealization", {"nodes": [node]})
+            kept = spool.load().position
+            return kept is not None and str(kept.digest) == said["nodes"][0]["applied"]["digest"]
+
+        await poll(so, START_SECONDS, what=f"the rules of {node} to be on its disk")
 
     async def apply_at_last(self, documents: str) -> None:
         """The same while the service may be starting."""

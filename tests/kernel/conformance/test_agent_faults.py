@@ -192,8 +192,8 @@ async def test_an_agent_that_lost_its_rules_beside_a_standing_table_opens_nothin
     for _ in again():
         async with fault("rules.bin lost, table stands", site, record_property) as seen:
             for away in ("policy", ""):
+                await site.kept(node)
                 cluster.kill(node)
-                assert file.exists()
                 file.unlink()
                 if content is not None:
                     file.write_bytes(content)

@@ -65,6 +65,7 @@ async def test_an_agent_that_starts_without_the_service_has_its_rules_from_disk(
     pods, cluster = site.pods, site.pods.cluster
     await site.apply(FROM_B)
     node = pods.node_of(X["a"])
+    await site.kept(node)
     cluster.kill("policy")
     try:
         cluster.kill(node)
