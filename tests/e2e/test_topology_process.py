@@ -89,7 +89,8 @@ def networks_when_serving(folder: Path, address: str) -> list[str]:
     while end:
         done = romana(
             *(folder, "status", "-o", "json", "--topology-address", address),
-            *("--ipam-address", "127.0.0.1:1", "--timeout", "5"),
+            *("--ipam-address", "127.0.0.1:1", "--policy-address", "127.0.0.1:1"),
+            *("--timeout", "5"),
         )
         if json.loads(done.stdout)[0]["health"] == "serving":
             return networks(folder, address)

@@ -40,23 +40,30 @@ _LOG_TAIL = 2000
 _PORTS = range(10_000, 30_000)
 """Below those that Linux gives to connections, see net.ipv4.ip_local_port_range."""
 _PORT_TRIES = 1000
+_taken: list[socket.socket] = []
+"""A name in the kernel for each port that was given out here, as long as this process lasts."""
 
 
 def free_port() -> int:
-    """A loopback port that nobody has now, and that the kernel gives to nobody who asks for any.
+    """A loopback port that nobody has now, that is given to nobody else while this process lives,
+    and that the kernel gives to nobody who asks for any.
 
     Who is away for a moment would else find that a connection has taken its port.
     """
     for _ in range(_PORT_TRIES):
         port = _PORTS.start + secrets.randbelow(len(_PORTS))
-        with socket.socket() as listener:
-            try:
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0romana port {port}")
+            with socket.socket() as listener:
                 listener.bind((LOOPBACK, port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-            else:
-                return port
+        except OSError as error:
+            mark.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            _taken.append(mark)
+            return port
     raise WrongState(f"no port of {LOOPBACK} from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.support.leftovers import processes_of
 
 ROOT = Path(__file__).parents[3]
+SECONDS = 30.0
 START = """
 import subprocess
 import pytest
@@ -115,7 +117,12 @@ def test_whatever_comes_of_it_is_found(orphaned: bool) -> None:  # noqa: FBT001
     ) as shell:
         assert shell.stdout is not None
         pid = int(shell.stdout.readline())
-        if orphaned:
-            shell.wait()
-        assert "sleep 4243" in processes_of(mark)[pid]
-        os.kill(pid, 9)
+        try:
+            if orphaned:
+                shell.wait()
+            end = time.monotonic() + SECONDS
+            # between fork and exec it is a shell, and for a moment nothing
+            while "sleep 4243" not in processes_of(mark).get(pid, ""):
+                assert time.monotonic() < end
+        finally:
+            os.kill(pid, 9)
