@@ -77,6 +77,8 @@ class CallWrapper:
         self._ids = itertools.count(1)
         self._running = 0
         self._streams = 0
+        self._late = 0
+        """Calls that came once draining had begun."""
         self._fewer = asyncio.Event()
 
     async def streams_ended(self) -> None:
@@ -90,6 +92,15 @@ class CallWrapper:
         while self._running:
             self._fewer.clear()
             await self._fewer.wait()
+
+    async def quiet(self, seconds: float) -> None:
+        """Returns when no call runs, and none has come for so long; once draining is closed, those
+        that come are refused."""
+        late = -1
+        while late != self._late:
+            await self.idle()
+            late = self._late
+            await asyncio.sleep(seconds)
 
     def wrap(self, method: str, handler: Handler, *, ends_on_drain: bool = False) -> Handler:
         """A handler that does the same as this one, and the above.
@@ -157,6 +168,7 @@ class CallWrapper:
             current_call.set(context)
             try:
                 if draining.begun:
+                    self._late += 1
                     (draining.check if streams else draining.check_call)()
                 response = await behaviour(request, context)
                 if context.code():  # the handler set one; 0 is OK

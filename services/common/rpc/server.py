@@ -42,6 +42,10 @@ _Servicer = TypeVar("_Servicer")
 
 _FOR_CALLS = 0.1
 """Part of the grace that is left to running calls when streams do not end."""
+_QUIET = 0.1
+"""Seconds without a call after which nobody is taken to ask any more."""
+_TURN = 1.0
+"""Seconds that those who ask get at most to turn elsewhere."""
 _UNIX_UMASK = 0o177
 """Makes a Unix socket's mode 0600."""
 
@@ -168,8 +172,8 @@ class RpcServer:
         """Drains, waits at most `grace` seconds for streams and then running calls, closes.
 
         Single calls are served while streams end, and refused from then on. The waiting is done
-        here, since a call that arrives while grpc's own stop waits is ended as CANCELLED, which no
-        client retries, rather than refused.
+        here, since a call that arrives while grpc stops is ended as CANCELLED, which no client
+        retries, rather than refused. So those who ask are refused until they have turned elsewhere.
         """
         await self.drain()
         deadline = asyncio.get_running_loop().time() + grace
@@ -180,6 +184,9 @@ class RpcServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._wrapper.idle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + _TURN)):
+                await self._wrapper.quiet(_QUIET)
         if self._ending is not None:
             self._ending.cancel()
             await asyncio.gather(self._ending, return_exceptions=True)

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from services.common.errors import InvalidInput, Unavailable, WrongState
+from services.common.rpc import server
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
@@ -135,6 +136,20 @@ async def test_single_calls_are_served_until_the_last_stream_has_ended(running: 
     await stream.done_writing()
     while await stream.read() is not grpc.aio.EOF:
         pass
+    await stop
+
+
+async def test_those_who_go_on_asking_are_refused_rather_than_cut_off(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_QUIET", 2.0)  # on however busy a machine
+    monkeypatch.setattr(server, "_TURN", 60.0)
+    stop = asyncio.create_task(running.server.stop(grace=60))
+    for _ in range(3):
+        await asyncio.sleep(0.05)  # nothing runs meanwhile
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.stub.unary(StringValue())
+        assert error_of(caught.value).reason == "DRAINING"
     await stop
 
 
