@@ -40,6 +40,7 @@ class Engine:
             "DOCKER_CONFIG": str(FOLDER / "docker"),
             "DOCKER_BUILDKIT": "1",
             "BASE": BASE,
+            "XDG_DATA_HOME": str(FOLDER / "share"),  # a cluster of `romana up` here is another one
         }
         self._daemon: subprocess.Popen[bytes] | None = None
 

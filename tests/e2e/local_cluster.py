@@ -55,10 +55,12 @@ class Up:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Ours without what would lead elsewhere, on a machine that has a proxy set for the world."""
+    """Ours without what would lead elsewhere, on a machine that has a proxy set for the world.
+    Nobody else finds the cluster by a note in this user's own folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ROMANA")}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:1")
-    return {**kept, **proxies, "ROMANA_DATA_DIR": str(folder), "NO_COLOR": "1"}
+    own = {"ROMANA_DATA_DIR": str(folder), "XDG_DATA_HOME": str(folder / "share")}
+    return {**kept, **proxies, **own, "NO_COLOR": "1"}
 
 
 def romana(
