@@ -124,11 +124,14 @@ def test_changes_are_known_by_revision(traced: Traced) -> None:
 
 
 def test_what_is_asked_of_others_carries_the_span(traced: Traced) -> None:
-    current_request.set("r1")
-    with spans.span("served"):
-        metadata = passed_on()
-        assert spans.of_metadata(metadata) == spans.current() != ""
-    assert dict(passed_on()) == {"x-request-id": "r1"}
+    token = current_request.set("r1")
+    try:
+        with spans.span("served"):
+            metadata = passed_on()
+            assert spans.of_metadata(metadata) == spans.current() != ""
+        assert dict(passed_on()) == {"x-request-id": "r1"}
+    finally:
+        current_request.reset(token)  # else it is that of later tests
 
 
 @pytest.mark.parametrize("value", ["", "nonsense", GIVEN + "0"])
