@@ -80,11 +80,12 @@ class NotFound(RomanaError):
     reason: str = "NOT_FOUND"
 
 
-def node_not_found(node: str) -> NotFound:
+def node_not_found(node: str, field: str = "node") -> NotFound:
+    """The error for a node that a field names."""
     return NotFound(
         f"node {node!r} is not registered",
         reason="NODE_NOT_FOUND",
-        metadata={"field": "node", "node": node},
+        metadata={"field": field, "node": node},
     )
 
 

@@ -9,19 +9,16 @@ from romana.ipam.v1 import sync_routes_pb2 as pb
 from romana.topology.v1 import network_pb2
 
 from services.agent.model import Visit
-from services.agent.routing.in_kernel import InKernel
+from services.agent.routing.in_kernel import InKernel, RouteThere
 from services.agent.routing.resources import Peer, Resource, Route, Unreadable
-from services.agent.streams.answering import PART_BYTES, differences
+from services.agent.streams.answering import in_parts
 from services.agent.streams.parsing import address, read_message
 from services.common.errors import InvalidInput
 from services.common.model.names import EndpointName, NetworkName, NodeName
 from services.common.model.network import Network
-from services.common.rpc.fitting import chunks
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
 
-KERNEL_ROUTES_MOST: Final = 20_000
-"""Prefixes that the service is told of when it asks."""
 _VLAN_MOST: Final = 4094
 _NOT_FOR_AGENTS: Final = frozenset({"topology", "placement", "isolation"})
 """Whatever they are, also something that this agent does not know yet."""
@@ -41,27 +38,25 @@ def kernel_parts(found: InKernel | None) -> Sequence[pb.KernelRoutes]:
     """What the kernel has, in parts of a bounded size; None: it is not known what it shall have."""
     if found is None:
         return [pb.KernelRoutes(waiting=True)]
-    routes = [
-        pb.KernelRoute(
-            network=one.network,
-            prefix=str(one.prefix),
-            node=one.node,
-            kept=one.kept,
-            there=one.there,
-            next_hop="" if one.next_hop is None else str(one.next_hop),
-            interface=one.interface,
-        )
-        for one in found.routes[:KERNEL_ROUTES_MOST]
-    ]
-    told = differences(found.differences)
-    return [
-        *(pb.KernelRoutes(routes=part) for part in chunks(routes, KERNEL_ROUTES_MOST, PART_BYTES)),
-        pb.KernelRoutes(
-            differences=told,
-            left_out=len(found.routes) - len(routes),
-            more_differences=len(found.differences) - len(told),
-        ),
-    ]
+    return in_parts(
+        pb.KernelRoutes,
+        lambda part: pb.KernelRoutes(routes=part),
+        _kernel_route,
+        found.routes,
+        found.differences,
+    )
+
+
+def _kernel_route(found: RouteThere) -> pb.KernelRoute:
+    return pb.KernelRoute(
+        network=found.network,
+        prefix=str(found.prefix),
+        node=found.node,
+        kept=found.kept,
+        there=found.there,
+        next_hop="" if found.next_hop is None else str(found.next_hop),
+        interface=found.interface,
+    )
 
 
 def parse_response(message: pb.SyncRoutesResponse) -> Response[Resource]:

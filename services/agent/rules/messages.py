@@ -14,9 +14,9 @@ from romana.policy.v1 import endpoint_pb2, policy_pb2, policy_service_pb2, sync_
 
 from services.agent.model import AddressWant, LocalEndpoint, WantedEndpoint
 from services.agent.rules.device_messages import device_rules
-from services.agent.rules.in_kernel import InKernel
+from services.agent.rules.in_kernel import InKernel, RuleThere
 from services.agent.rules.resources import NetworkRules, Resource, Unreadable
-from services.agent.streams.answering import PART_BYTES, differences
+from services.agent.streams.answering import in_parts
 from services.agent.streams.parsing import address, prefix
 from services.common.errors import InvalidInput
 from services.common.model.devices import DeviceGroupName
@@ -39,12 +39,9 @@ from services.common.model.rules import (
     RuleSetId,
 )
 from services.common.rpc import enums
-from services.common.rpc.fitting import chunks
 from services.common.sync import wire
 from services.common.sync.model import Ack, Hello, Response
 
-KERNEL_RULES_MOST: Final = 20_000
-"""Rules of policies that the service is told of when it asks."""
 _BITS: Final = {4: 32, 16: 128}
 _BYTE: Final = 255
 
@@ -75,30 +72,25 @@ def kernel_parts(found: InKernel | None) -> Sequence[sync_rules_pb2.KernelRules]
     """What the kernel has, in parts of a bounded size; None: it is not known what it shall have."""
     if found is None:
         return [sync_rules_pb2.KernelRules(waiting=True)]
-    rules = [
-        sync_rules_pb2.KernelRule(
-            policy=one.rule.policy,
-            direction=enums.DIRECTIONS[one.rule.direction],
-            rule=one.rule.rule,
-            wanted=one.wanted,
-            there=one.there,
-            packets=one.packets,
-            bytes=one.size,
-        )
-        for one in found.rules[:KERNEL_RULES_MOST]
-    ]
-    told = differences(found.differences)
-    return [
-        *(
-            sync_rules_pb2.KernelRules(rules=part)
-            for part in chunks(rules, KERNEL_RULES_MOST, PART_BYTES)
-        ),
-        sync_rules_pb2.KernelRules(
-            differences=told,
-            left_out=len(found.rules) - len(rules),
-            more_differences=len(found.differences) - len(told),
-        ),
-    ]
+    return in_parts(
+        sync_rules_pb2.KernelRules,
+        lambda part: sync_rules_pb2.KernelRules(rules=part),
+        _kernel_rule,
+        found.rules,
+        found.differences,
+    )
+
+
+def _kernel_rule(found: RuleThere) -> sync_rules_pb2.KernelRule:
+    return sync_rules_pb2.KernelRule(
+        policy=found.rule.policy,
+        direction=enums.DIRECTIONS[found.rule.direction],
+        rule=found.rule.rule,
+        wanted=found.wanted,
+        there=found.there,
+        packets=found.packets,
+        bytes=found.size,
+    )
 
 
 def report(

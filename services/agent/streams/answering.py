@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
+from google.protobuf.message import Message
 from romana.sync.v1 import sync_pb2 as pb
 
 from services.common.errors import RomanaError
+from services.common.rpc.fitting import chunks
 from services.common.sync import wire
 from services.common.sync.model import Position
+from services.common.sync.questions import Part
 from services.common.sync.stream_client import Answering
 
 log = structlog.get_logger(__name__)
 
 PART_BYTES: Final = 256 * 1024
 """Of a message, about: between two of them an acknowledgment gets its turn."""
+ITEMS_MOST: Final = 20_000
+"""Rules or routes that the service is told of."""
 DIFFERENCES_MOST: Final = 1_000
 """That are told; the others show when these are gone."""
 
@@ -39,16 +44,10 @@ class Difference:
     """What of the kernel, for people."""
 
 
-class Part(Protocol):
-    """A service's message with a part of an answer."""
-
-    @property
-    def answer(self) -> pb.AnswerPart:
-        """What every part says."""
-
-
 _Found = TypeVar("_Found")
 _Part = TypeVar("_Part", bound=Part)
+_Item = TypeVar("_Item")
+_Message = TypeVar("_Message", bound=Message)
 _KINDS: Final = {
     Kind.MISSING: pb.DIFFERENCE_KIND_MISSING,
     Kind.STRANGE: pb.DIFFERENCE_KIND_STRANGE,
@@ -96,9 +95,31 @@ def _failed(make: Callable[[], _Part], problem: str) -> _Part:
     return part
 
 
-def differences(found: Sequence[Difference]) -> list[pb.KernelDifference]:
-    """The first of them as messages."""
+def in_parts(
+    make: Callable[..., _Part],
+    listed: Callable[[Sequence[_Message]], _Part],
+    message: Callable[[_Item], _Message],
+    items: Sequence[_Item],
+    differences: Sequence[Difference],
+) -> Sequence[_Part]:
+    """What was found, in parts of a bounded size.
+
+    Args:
+        make: Makes one with `differences` and how many there was no room for.
+        listed: Makes one with items.
+        message: Makes one of an item.
+        items: The first of them are told.
+        differences: So are these.
+    """
+    told = items[:ITEMS_MOST]
+    differing = differences[:DIFFERENCES_MOST]
     return [
-        pb.KernelDifference(kind=_KINDS[one.kind], object=one.object)
-        for one in found[:DIFFERENCES_MOST]
+        *map(listed, chunks(map(message, told), ITEMS_MOST, PART_BYTES)),
+        make(
+            differences=[
+                pb.KernelDifference(kind=_KINDS[one.kind], object=one.object) for one in differing
+            ],
+            left_out=len(items) - len(told),
+            more_differences=len(differences) - len(differing),
+        ),
     ]

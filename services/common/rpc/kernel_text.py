@@ -100,7 +100,8 @@ def routes_beside_told(
         return _waiting("routes", [RouteInKernel(one, "", "") for one in told.remote])
     has = {(one.network, one.prefix): one for one in kernel.routes}
     otherwise = _UNKNOWN if kernel.left_out else "no"
-    routes = [_way(one, has.get((one.network, one.prefix)), otherwise) for one in told.remote]
+    pairs = [(one, has.get((one.network, one.prefix))) for one in told.remote]
+    routes = [_way(one, found, otherwise) for one, found in pairs]
     known = {(one.network, one.prefix) for one in (*told.remote, *told.own)}
     differences = [
         Differing("missing", f"{_route(*key)}, which its agent does not hold")
@@ -114,11 +115,10 @@ def routes_beside_told(
     differences += (
         Differing(
             "changed",
-            f"{_route(one.route.network, one.route.prefix)}: {one.kernel} and not by "
-            f"{one.route.next_hop}",
+            f"{_route(one.network, one.prefix)}: {_by(found)} and not by {one.next_hop}",
         )
-        for one in routes
-        if one.kernel.startswith("by ") and one.kernel != _BY_GATEWAY
+        for one, found in pairs
+        if found is not None and _is_elsewhere(one, found)
     )
     differences += _differing(kernel.differences, kernel.more_differences)
     return _compared(routes, differences, holds_all=answer.holds_all)
@@ -151,9 +151,17 @@ def _way(
         return RouteInKernel(route, _BY_GATEWAY, "")
     if not found.there:
         return RouteInKernel(route, "no", "")
-    is_told = found.next_hop == route.next_hop
-    kernel = "yes" if is_told else f"by {found.next_hop or 'no next hop'}"
+    kernel = _by(found) if _is_elsewhere(route, found) else "yes"
     return RouteInKernel(route, kernel, found.interface)
+
+
+def _is_elsewhere(route: utilization_pb2.Route, found: sync_routes_pb2.KernelRoute) -> bool:
+    """Whether the kernel has it, by another next hop."""
+    return found.kept and found.there and found.next_hop != route.next_hop
+
+
+def _by(found: sync_routes_pb2.KernelRoute) -> str:
+    return f"by {found.next_hop or 'no next hop'}"
 
 
 def _route(network: str, prefix: str) -> str:

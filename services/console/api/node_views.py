@@ -123,8 +123,9 @@ class NodeViews:
         questions = Questions(self._world.remote, looking.metadata)
         answer = await questions.kernel_rules(name)
         found = rules_beside_told(await questions.node_rules(name), answer)
-        rules = [asdict(each) for each in _lacking_first(found.items) if each.kernel]
-        return _kernel(found, rules[:RULES_MOST], len(rules), answer.answer_time)
+        rules = [each for each in _lacking_first(found.items) if each.kernel]
+        shown = [asdict(each) for each in rules[:RULES_MOST]]
+        return _kernel(found, shown, len(rules), answer.answer_time)
 
     async def kernel_routes(self, request: Request, looking: Looking) -> dict[str, Any]:
         """What the node's kernel has of its routes, which its agent is asked."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from romana.ipam.v1 import ipam_service_pb2 as api
 from romana.ipam.v1 import sync_routes_pb2, utilization_pb2
 
 from services.common.rpc.kernel_text import RouteInKernel, routes_beside_told
-from services.common.rpc.message_json import plain
 from services.common.terminal.table import Column
-from services.ctl.calls import agents, by_address, options
+from services.ctl.calls import by_address, options
 from services.ctl.calls.session import Session
+from services.ctl.calls.told import beside, document, show_kernel, show_told
 from services.ctl.failures.exit_codes import ExitCode
-from services.ctl.verbs.node_rules import show_kernel
-from services.ctl.views.output import Format, Output
+from services.ctl.views.output import Format
 
 EXAMPLES = """
     romana node routes n1
@@ -28,10 +25,7 @@ COLUMNS: tuple[Column[utilization_pb2.Route], ...] = (
     Column("NEXT HOP", lambda item: item.next_hop or "-"),
 )
 IN_KERNEL: tuple[Column[RouteInKernel], ...] = (
-    Column("NETWORK", lambda item: item.route.network),
-    Column("PREFIX", lambda item: item.route.prefix),
-    Column("NODE", lambda item: item.route.node),
-    Column("NEXT HOP", lambda item: item.route.next_hop or "-"),
+    *beside(COLUMNS, lambda item: item.route),
     Column("KERNEL", lambda item: item.kernel or "-"),
     Column("INTERFACE", lambda item: item.interface or "-"),
 )
@@ -57,48 +51,20 @@ async def routes(
         answer = await ipam.once(ipam.stub.GetKernelRoutes, api.GetKernelRoutesRequest(node=name))
         found = routes_beside_told(told, answer)
     if out.for_programs:
-        out.value(
-            {
-                "node": name,
-                "routes": [plain(each) for each in told.remote],
-                "agent": plain(applied) if applied else None,
-                **({"kernel": plain(answer)} if answer else {}),
-                **({"differences": [asdict(one) for one in found.differences]} if found else {}),
-            }
-        )
+        out.value(document(name, {"routes": told.remote}, applied, answer, found))
     elif out.form is Format.NAME:
         for route in told.remote:
             out.line(route.prefix)
     elif found is not None:
         show_kernel(out, found, IN_KERNEL)
     else:
-        _show(out, told, applied)
+        show_told(
+            out,
+            told.remote,
+            COLUMNS,
+            applied,
+            is_current=applied is not None and applied.applied.revision >= applied.sent.revision,
+            does="goes by",
+            empty="No prefix is on another node.",
+        )
     return ExitCode.OK if found is None or found.agrees else ExitCode.NEGATIVE
-
-
-def _show(
-    out: Output,
-    told: api.GetNodeRoutesResponse,
-    applied: sync_routes_pb2.NodeSyncStatus | None,
-) -> None:
-    out.line(_state(applied))
-    out.line()
-    if applied is not None and applied.failures:
-        out.screen.table(applied.failures, agents.FAILURES, wide=out.wide)
-        out.line()
-    if told.remote:
-        out.screen.table(told.remote, COLUMNS, wide=out.wide)
-    else:
-        out.line("No prefix is on another node.")
-
-
-def _state(applied: sync_routes_pb2.NodeSyncStatus | None) -> str:
-    if applied is None:
-        return "Its agent has not been seen."
-    if not applied.connected:
-        return "Its agent has no stream: it goes by what it was told last."
-    if applied.failures:
-        return "Its agent has applied what follows, but for:"
-    if applied.applied.revision < applied.sent.revision:
-        return "Its agent has not applied all of this yet."
-    return "Its agent has applied all of this."

@@ -9,7 +9,7 @@ What is done before a refusal is raised is undone by `execute`.
 
 from __future__ import annotations
 
-from services.common.errors import AlreadyExists, NotFound, WrongState
+from services.common.errors import AlreadyExists, WrongState, node_not_found
 from services.common.model.node import Node
 from services.ipam.deciding.commands import Allocate, Allocated, Terms
 from services.ipam.deciding.explain import cordoned, no_address, nothing_left, unusable
@@ -31,11 +31,7 @@ def allocate(ledger: Ledger, command: Allocate, terms: Terms) -> Allocated:
         return _again(ledger, command)
     node = ledger.nodes.get(owner.node)
     if node is None:
-        raise NotFound(
-            f"node {owner.node!r} is not registered",
-            reason="NODE_NOT_FOUND",
-            metadata={"field": "node", "node": owner.node},
-        )
+        raise node_not_found(owner.node)
     addresses = []
     for ordinal, spec in enumerate(command.addresses):
         if spec.address is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from services.common.errors import NotFound
+from services.common.errors import node_not_found
 from services.common.model.names import GroupPath, NetworkName, NodeName, Segment, Tenant
 from services.common.model.node import Node
 from services.ipam.deciding.explain import cordoned, refuse, unusable
@@ -112,11 +112,7 @@ class Evaluating:
         """
         node = ledger.nodes.get(name)
         if node is None:
-            raise NotFound(
-                f"node {name!r} is not registered",
-                reason="NODE_NOT_FOUND",
-                metadata={"field": "nodes", "node": name},
-            )
+            raise node_not_found(name, "nodes")
         agent = self._agents.presence(name)
         if node.cordoned:
             closed = cordoned(ledger, node, self._tenant, self._specs[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.common.errors import NotFound, WrongState
+from services.common.errors import NotFound, WrongState, node_not_found
 from services.ipam.deciding.commands import Move, Moved
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Place, allocation
@@ -42,11 +42,7 @@ def move(ledger: Ledger, command: Move) -> Moved:
 def _check(ledger: Ledger, command: Move, block: Block) -> None:
     node = ledger.nodes.get(command.node)
     if node is None:
-        raise NotFound(
-            f"node {command.node!r} is not registered",
-            reason="NODE_NOT_FOUND",
-            metadata={"field": "node", "node": command.node},
-        )
+        raise node_not_found(command.node)
     if node.cordoned:
         raise _refusal(command, block, f"node {node.name!r} is cordoned")
     area = ledger.area_of_node(node, block.network)

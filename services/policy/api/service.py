@@ -44,8 +44,6 @@ from services.policy.store.device_changes import DeviceChanges
 from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.store import PolicyStore
 
-# Every method has messages of its own; none is looked at through the context.
-
 _KINDS: Final = {
     Kind.CREATED: api.CHANGE_KIND_CREATED,
     Kind.UPDATED: api.CHANGE_KIND_UPDATED,

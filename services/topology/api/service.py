@@ -45,8 +45,6 @@ _REMOVED_CHUNK = 10_000
 _LARGE_BYTES = 20_000
 """From which on a topology is read beside the event loop."""
 
-# Every method has messages of its own; none is looked at through the context.
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
