@@ -2,8 +2,8 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type EnforcedRule, type Route, useData } from "./data";
-import { nodeAddress } from "./route";
 import { Failure, moment, Name, number, Table, Waiting } from "./parts";
+import { RouteCells } from "./route_cells";
 
 interface Difference {
   how: string;
@@ -66,16 +66,7 @@ export function RoutesInKernel({ node }: { node: string }) {
       columns={["Network", "Prefix", "Node", "Next hop", "Kernel", "Interface"]}
       row={({ route, kernel, interface: leaves }) => (
         <tr>
-          <td>
-            <Name>{route.network}</Name>
-          </td>
-          <td>{route.prefix}</td>
-          <td>
-            <a href={nodeAddress(route.node)}>
-              <Name>{route.node}</Name>
-            </a>
-          </td>
-          <td>{route.next_hop}</td>
+          <RouteCells route={route} />
           <td class={kernel === "yes" || kernel === "by the gateway" ? "" : "bad"}>{kernel}</td>
           <td>{leaves}</td>
         </tr>

@@ -3,6 +3,7 @@ import { type EnforcedRule, type NodeList, query, type Route, useData } from "./
 import { RoutesInKernel, RulesInKernel } from "./kernel";
 import { go, mapAddress, nodeAddress } from "./route";
 import { Failure, moment, Name, number, owner, plural, Table, Waiting } from "./parts";
+import { RouteCells } from "./route_cells";
 
 const STATES: Record<string, string> = {
   current: "current",
@@ -354,16 +355,7 @@ function Routes({ routes }: { routes: Route[] }) {
     <Table caption="Routes" columns={["Network", "Prefix", "Node", "Next hop"]}>
       {routes.map((route) => (
         <tr>
-          <td>
-            <Name>{route.network}</Name>
-          </td>
-          <td>{route.prefix}</td>
-          <td>
-            <a href={nodeAddress(route.node)}>
-              <Name>{route.node}</Name>
-            </a>
-          </td>
-          <td>{route.next_hop}</td>
+          <RouteCells route={route} />
         </tr>
       ))}
     </Table>
