@@ -12,9 +12,9 @@ from lab.namespaces import inside
 from lab.processes import environment
 
 
-def romana(cluster: Cluster, *arguments: str) -> str:
-    """Runs the command, which has to succeed; what it prints."""
-    done = subprocess.run(
+def attempt(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end, whatever that is."""
+    return subprocess.run(
         inside(cluster.path(CONTROL), [*COMMAND, *arguments]),
         capture_output=True,
         text=True,
@@ -22,5 +22,10 @@ def romana(cluster: Cluster, *arguments: str) -> str:
         check=False,
         env={**environment(), **ENVIRONMENT},
     )
+
+
+def romana(cluster: Cluster, *arguments: str) -> str:
+    """Runs the command, which has to succeed; what it prints."""
+    done = attempt(cluster, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -141,16 +141,21 @@ def condition(romana: Romana, kind: str) -> tuple[str, str]:
     return "", ""
 
 
-def test_an_annotation_leads_through_the_devices_of_an_object(
-    firewall: Firewall, defined: Pods, romana: Romana
-) -> None:
-    pods = defined
+def shop(pods: Pods) -> str:
+    """A server on one node, and a client of another team's on the other; the server's address."""
     pods.run(
         namespace("shop", {"team": "shop"}, network="blue"),
         pod("web", node="node-1", network="blue"),
         pod("client", space="shop", node="node-2"),
     )
-    address = pods.address("web")
+    return pods.address("web")
+
+
+def test_an_annotation_leads_through_the_devices_of_an_object(
+    firewall: Firewall, defined: Pods, romana: Romana
+) -> None:
+    pods = defined
+    address = shop(pods)
     pods.until_asked("client", address, "", space="shop")
     assert firewall.forwarded() == 0
     # the group is not there yet: what it should look at does not pass
@@ -184,12 +189,7 @@ def test_an_annotation_has_copies_made_for_the_devices_of_an_object(
     tap: Tap, defined: Pods, romana: Romana
 ) -> None:
     pods = defined
-    pods.run(
-        namespace("shop", {"team": "shop"}, network="blue"),
-        pod("web", node="node-1", network="blue"),
-        pod("client", space="shop", node="node-2"),
-    )
-    address = pods.address("web")
+    address = shop(pods)
     plain = cluster_policy("copied", [from_team("Accept", "shop")])
     pods.cluster.apply(plain, cluster_policy("closed", [from_team("Deny", "shop")], priority=20))
     until(

@@ -6,14 +6,23 @@ To libvirt each is a host of its own, by name and number, so that domains migrat
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Self
 
+from lab.cluster import Cluster
+from lab.namespaces import name_of
+from tests.support.agent_node import ROOT
 from tests.support.netns import Namespace
+from tests.vm.guest import probing
 from tests.vm.guest.image import KERNEL
 from tests.vm.guest.machine import MEGABYTES
+
+REASON = probing.REASON or ("" if shutil.which("libvirtd") else "libvirtd")
 
 START_SECONDS = 90.0
 CALL_SECONDS = 120.0
@@ -99,6 +108,21 @@ class Libvirtd:
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.2)
+
+    @classmethod
+    def of_node(cls, cluster: Cluster, node: str, folder: Path, **more: str) -> Self:
+        """On a lab's node, with our hook; `more`: variables of the hook beside the usual ones."""
+        variables = {
+            "ROMANA": str(Path(sys.executable).with_name("romana")),
+            "ROMANA_AGENT": probing.agent(cluster, node)[1],
+            **more,
+        }
+        return cls(
+            Namespace(name_of(cluster.lab.name, node), there=True),
+            folder,
+            ROOT / "deploy/libvirt/qemu",
+            [f"{key}={value}" for key, value in variables.items()],
+        )
 
     def log(self) -> str:
         return (self._folder / "libvirtd.log").read_text()[-3000:]

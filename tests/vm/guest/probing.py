@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -9,11 +10,7 @@ import time
 from collections.abc import Callable
 
 from lab.cluster import Cluster
-from lab.control import ENVIRONMENT
-from lab.fabric import CONTROL
-from lab.local import COMMAND
-from lab.namespaces import inside
-from lab.processes import environment
+from tests.support.lab_command import attempt
 from tests.support.netns import Namespace
 from tests.vm.guest import image
 from tests.vm.guest.machine import Machine
@@ -27,20 +24,30 @@ PATIENCE = 90.0
 def romana(
     cluster: Cluster, *arguments: str, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        inside(cluster.path(CONTROL), [*COMMAND, *arguments]),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**environment(), **ENVIRONMENT},
-    )
+    done = attempt(cluster, *arguments)
     assert not check or done.returncode == 0, done.stderr
     return done
 
 
 def agent(cluster: Cluster, node: str = "n1") -> list[str]:
     return ["--agent-socket", f"unix:{cluster.folder}/agent.{node}/agent.sock"]
+
+
+def attach(cluster: Cluster, name: str, tap: str, node: str = "n1") -> list[str]:
+    """Attaches a VM by DHCP with an address of each family; its addresses."""
+    romana(
+        cluster,
+        *f"endpoint attach {name} --interface {tap} --tenant shop --segment vm --dhcp".split(),
+        *["--want", "family=4", "--want", "family=6"],
+        *agent(cluster, node),
+    )
+    return addresses(cluster, name, node)
+
+
+def addresses(cluster: Cluster, name: str, node: str = "n1") -> list[str]:
+    """A VM's addresses on a node."""
+    done = romana(cluster, "endpoint", "show", name, "-o", "json", *agent(cluster, node))
+    return [item["address"] for item in json.loads(done.stdout)["addresses"]]
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import os
 import signal
 import uuid
@@ -25,7 +24,16 @@ from lab.namespaces import name_of
 from tests.support.netns import Namespace
 from tests.vm.guest import image
 from tests.vm.guest.machine import Machine
-from tests.vm.guest.probing import REASON, agent, connects, renew, romana, until
+from tests.vm.guest.probing import (
+    REASON,
+    addresses,
+    agent,
+    attach,
+    connects,
+    renew,
+    romana,
+    until,
+)
 
 pytestmark = [
     pytest.mark.skipif(bool(REASON), reason=f"needs {REASON}"),
@@ -105,13 +113,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         romana(cluster, "policy", "apply", str(folder / "policy.yaml"), "--wait", "60")
         node = Namespace(name_of(name, "n1"), there=True)
         node.run(f"ip tuntap add {TAP} mode tap")
-        romana(
-            cluster,
-            *f"endpoint attach vm-1 --interface {TAP} --tenant shop --segment vm --dhcp".split(),
-            *["--want", "family=4", "--want", "family=6"],
-            *agent(cluster),
-        )
-        shown = attached(cluster)
+        shown = attach(cluster, "vm-1", TAP)
         seed = folder / "seed.iso"
         romana(cluster, "endpoint", "cloud-init", "vm-1", "--seed", str(seed), *agent(cluster))
         machine = Machine(node, TAP, "02:00:00:00:00:05", image.build(folder), seed, folder)
@@ -123,12 +125,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(cluster, machine, *shown)
     finally:
         cluster.down()
-
-
-def attached(cluster: Cluster) -> list[str]:
-    """The VM's addresses."""
-    done = romana(cluster, "endpoint", "show", "vm-1", "-o", "json", *agent(cluster))
-    return [item["address"] for item in json.loads(done.stdout)["addresses"]]
 
 
 def serve(place: Namespace, folder: Path, stack: contextlib.ExitStack) -> None:
@@ -239,7 +235,7 @@ def test_it_starts_anew_as_it_was(site: Site) -> None:
     configure(site)
     site.machine.reboot()
     configure(site)
-    assert attached(site.cluster) == [site.four, site.six]
+    assert addresses(site.cluster, "vm-1") == [site.four, site.six]
     for other in ("near4", "near6", "far4", "far6"):
         assert connects(site.place(other), site.own(other), image.PORT)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -17,14 +15,11 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.namespaces import name_of
-from tests.support.agent_node import ROOT
 from tests.support.netns import Namespace
 from tests.vm.guest import image
-from tests.vm.guest.libvirtd import Libvirtd
-from tests.vm.guest.probing import REASON, agent, connects, romana, until
+from tests.vm.guest.libvirtd import REASON, Libvirtd
+from tests.vm.guest.probing import agent, connects, romana, until
 
-if not REASON and shutil.which("libvirtd") is None:
-    REASON = "libvirtd"
 pytestmark = [
     pytest.mark.skipif(bool(REASON), reason=f"needs {REASON}"),
     pytest.mark.timeout(900),
@@ -77,12 +72,7 @@ def site() -> Iterator[Site]:
         asyncio.run(cluster.up())
         try:
             image.build(folder)
-            node = Namespace(name_of(cluster.lab.name, "n1"), there=True)
-            variables = [
-                f"ROMANA={Path(sys.executable).with_name('romana')}",
-                f"ROMANA_AGENT={agent(cluster)[1]}",
-            ]
-            libvirt = Libvirtd(node, folder, ROOT / "deploy/libvirt/qemu", variables)
+            libvirt = Libvirtd.of_node(cluster, "n1", folder)
             try:
                 yield Site(cluster, libvirt, folder)
             finally:

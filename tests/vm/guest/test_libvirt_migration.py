@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,15 +20,12 @@ import pytest
 from lab.cluster import Cluster
 from lab.control import ENVIRONMENT
 from lab.namespaces import name_of
-from tests.support.agent_node import ROOT
 from tests.support.netns import Namespace
 from tests.vm.guest import image
-from tests.vm.guest.libvirtd import Libvirtd
-from tests.vm.guest.probing import REASON, agent, connects, romana, until
+from tests.vm.guest.libvirtd import REASON, Libvirtd
+from tests.vm.guest.probing import agent, connects, romana, until
 from tests.vm.guest.talking import connect
 
-if not REASON and shutil.which("libvirtd") is None:
-    REASON = "libvirtd"
 pytestmark = [
     pytest.mark.skipif(bool(REASON), reason=f"needs {REASON}"),
     pytest.mark.timeout(900),
@@ -111,17 +106,8 @@ def site() -> Iterator[Site]:
         libvirts = {}
         for node in ("n1", "n2"):
             (folder / node).mkdir()
-            variables = {
-                "ROMANA": str(Path(sys.executable).with_name("romana")),
-                "ROMANA_AGENT": agent(cluster, node)[1],
-                **({"ROMANA_NODE": node, **ENVIRONMENT} if node == "n2" else {}),
-            }
-            libvirts[node] = Libvirtd(
-                Namespace(name_of(cluster.lab.name, node), there=True),
-                folder / node,
-                ROOT / "deploy/libvirt/qemu",
-                [f"{key}={value}" for key, value in variables.items()],
-            )
+            more = {"ROMANA_NODE": node, **ENVIRONMENT} if node == "n2" else {}
+            libvirts[node] = Libvirtd.of_node(cluster, node, folder / node, **more)
             stack.callback(libvirts[node].stop)
         found = Site(cluster, libvirts)
         libvirts["n1"].define(VM, "shop", folder / "guest.gz")

@@ -26,7 +26,7 @@ from tests.support.netns import Namespace
 from tests.vm.guest import image
 from tests.vm.guest.asking import Probe, Probes
 from tests.vm.guest.machine import Machine
-from tests.vm.guest.probing import PATIENCE, REASON, agent, renew, renew_6, romana, until
+from tests.vm.guest.probing import PATIENCE, REASON, agent, attach, renew, renew_6, romana, until
 from tests.vm.guest.talking import Talk, begin, listen
 from tests.vm.guest.watching import Frame, Watch
 
@@ -129,16 +129,7 @@ class Site:
         return found["state"].removeprefix("MOVE_STATE_"), found["node"]
 
     def attach(self, node: str) -> list[str]:
-        romana(
-            self.cluster,
-            *f"endpoint attach {VM} --interface {TAP} --tenant shop --segment vm --dhcp".split(),
-            *["--want", "family=4", "--want", "family=6"],
-            *agent(self.cluster, node),
-        )
-        done = romana(
-            self.cluster, "endpoint", "show", VM, "-o", "json", *agent(self.cluster, node)
-        )
-        return [item["address"] for item in json.loads(done.stdout)["addresses"]]
+        return attach(self.cluster, VM, TAP, node)
 
     def prepare(self) -> Path:
         """Up to qemu's own part; returns where the other one expects the guest."""
