@@ -114,6 +114,19 @@ class PolicyCalls:
         endpoint = await self._endpoint(name)
         return endpoint is not None and bool(endpoint.addresses)
 
+    async def addresses_on(self, node: NodeName) -> set[str]:
+        """Those of all endpoints that a node says it has."""
+        found: set[str] = set()
+        request = pb.ListEndpointsRequest(
+            filter=pb.EndpointFilter(node=node), as_reported=True, page_size=PAGE
+        )
+        while True:
+            answer = await self._replicas.call(lambda stub: stub.ListEndpoints, request)
+            found |= {address for one in answer.endpoints for address in one.addresses}
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
     async def connected(self, nodes: Iterable[NodeName]) -> set[NodeName]:
         """Those of these nodes whose agents have a stream now, so that what they have is known."""
         request = pb.GetRealizationRequest(nodes=nodes, nodes_only=True)

@@ -164,6 +164,14 @@ class PolicyTeller:
         self._endpoints_marked.mark(self._elsewhere)
         self._elsewhere.clear()
 
+    def stand_by(self) -> None:
+        """Another replica tells now."""
+        for marked in (self._tenants_marked, self._policies_marked, self._endpoints_marked):
+            marked.clear()
+        self._lingering.clear()
+        self._elsewhere.clear()
+        self.refused.clear()
+
     async def tell(self) -> bool:
         """Tells some of it; whether there is more. What failed is marked again, and raised."""
         await self._each(self._tenants_marked, BATCH, self._tell_tenants)
