@@ -325,12 +325,11 @@ class Ground:
     def _addresses(self, node: Node) -> set[tuple[NetworkName, Interval]]:
         """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
         found = set()
-        for address in {node.address, *(item.address for item in node.declared)}:
-            if address is not None:
-                value, bits = int(address), address.max_prefixlen
-                for net in self.networks.values():
-                    if net.base <= value < net.stop and net.bits == bits:
-                        found.add((net.name, Interval(value, value + 1)))
+        for address in node.addresses:
+            value, bits = int(address), address.max_prefixlen
+            for net in self.networks.values():
+                if net.base <= value < net.stop and net.bits == bits:
+                    found.add((net.name, Interval(value, value + 1)))
         return found
 
     def _furnish(self, nets: Sequence[NetworkAreas]) -> None:
