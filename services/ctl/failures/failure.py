@@ -44,6 +44,8 @@ class Failure(Exception):
     """By which the request is found in the services' logs."""
     hint: str = ""
     """What to do about it, when that needs saying."""
+    file: str = ""
+    """Where the user wrote what is wrong, unless the message says it."""
 
     def __str__(self) -> str:
         return self.message

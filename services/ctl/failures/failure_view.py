@@ -69,7 +69,7 @@ def document(failure: Failure) -> dict[str, Json]:
     return {
         "status": failure.status,
         "reason": failure.reason,
-        "message": failure.message,
+        "message": _in_file(failure, failure.message),
         "metadata": dict(sorted(failure.metadata.items())),
         "field_violations": [
             {"field": violation.path, "description": violation.message}
@@ -88,4 +88,8 @@ def _headline(screen: Screen, failure: Failure) -> None:
     wrong = len(failure.violations)
     # a message about several violations repeats the first of them
     message = f"{wrong} things are wrong" if wrong > 1 else failure.message
-    screen.note(f"Error: {message} [{word}]", style="bold red")
+    screen.note(f"Error: {_in_file(failure, message)} [{word}]", style="bold red")
+
+
+def _in_file(failure: Failure, message: str) -> str:
+    return f"{failure.file}: {message}" if failure.file else message

@@ -409,7 +409,7 @@ def _request(
             api.PolicyDocument(
                 content=input_file.content(file),
                 format=FORMATS[form],
-                source="" if str(file) == "-" else str(file),
+                source=input_file.called(file),
                 default_namespace=namespace,
             )
             for file in files

@@ -208,6 +208,41 @@ def test_a_file_that_cannot_be_read_is_named_and_is_no_defect(
     assert "Errno" not in err
 
 
+@pytest.mark.parametrize("words", ["topology plan", "policy test", "device apply", "lab up"])
+def test_a_file_that_is_no_text_is_named_once(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"\xff\xd8\xff\xe0")
+    code, out, err = printed(capsys, *words.split(), str(file))
+    assert (code, out) == (2, "")
+    assert err.count(str(file)) == 1
+    assert "not UTF-8 text" in err
+
+
+@pytest.mark.parametrize("words", ["policy test -", "device apply -"])
+def test_a_closed_standard_input_is_an_empty_one(words: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec '{sys.executable}' -m services.ctl.main {words} <&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "empty" in done.stderr
+    assert "standard input" in done.stderr
+
+
+def test_a_labs_file_that_is_wrong_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "dc.yaml"
+    file.write_text("networks: []\n")
+    code, _, err = printed(capsys, "lab", "ping", str(file))
+    assert code == 2
+    assert err == f"Error: {file}: name: is missing [INVALID_INPUT]\n"
+
+
 def test_all_nouns_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = printed(capsys, "--help")
     assert all(f"\n  {noun} " in out for noun in root().commands)

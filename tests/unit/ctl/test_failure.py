@@ -66,6 +66,21 @@ def test_a_services_error_keeps_message_reason_and_request_id() -> None:
     assert made.exit_code is ExitCode.NOT_FOUND
 
 
+def test_the_file_in_which_things_are_wrong_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = [Violation("networks[0].cidr", "has host bits"), Violation("networks[1].name", "x")]
+    for violations, says in (
+        (wrong, "dc.yaml: 2 things are wrong"),
+        (wrong[:1], "dc.yaml: networks[0].cidr: has host bits"),
+    ):
+        made = failed(InvalidInput.of(violations))
+        made.file = "dc.yaml"
+        failure_view.show(made, form=Format.TABLE)
+        assert capsys.readouterr().err.startswith(f"Error: {says} [INVALID_INPUT]")
+        failure_view.show(made, form=Format.JSON)
+        told = json.loads(capsys.readouterr().err)["error"]["message"]
+        assert told.startswith("dc.yaml: networks[0].cidr: has host bits")
+
+
 def test_all_violations_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     error = InvalidInput.of(
         [
