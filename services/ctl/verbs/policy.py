@@ -26,7 +26,7 @@ from services.ctl.verbs import policy_ask as ask
 from services.ctl.verbs import policy_trial as trial
 from services.ctl.verbs.topology import ExportFormat
 from services.ctl.views import enum_text, policy_view
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 
 app = group("Policies: who may talk to whom.")
 
@@ -221,7 +221,9 @@ async def list_policies(
         listed,
         columns(known),
         name=lambda item: item.name,
-        empty="there are no policies: `romana policy apply` makes them",
+        empty=nothing(
+            "there are no policies: `romana policy apply` makes them", label, endpoint, tier
+        ),
     )
 
 

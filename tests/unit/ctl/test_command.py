@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import typer
 from typer._click import Parameter
 from typer.core import TyperArgument, TyperGroup
 
+from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.main import NOUNS, root, run
 
 
@@ -51,7 +54,10 @@ def test_every_verb_has_examples(noun: str, verbs: str, capsys: pytest.CaptureFi
 
 def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = printed(capsys, "--help")
-    assert "70  a defect" in out
+    codes = {*map(int, ExitCode), 128 + signal.SIGINT}
+    assert {*map(int, re.findall(r"^ +(\d+)  ", out, re.MULTILINE))} == codes
+    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
+    assert {*map(int, re.findall(r"^\| the command \| (\d+) ", page, re.MULTILINE))} == codes
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,14 @@ def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -
         (["status", "-o", "xml"], "'xml' is not one of table, wide, name"),
         (["status", "--timeout", "soon"], "'--timeout'"),
         (["address", "list", "--limit", "1.5"], "'--limit'"),
-        (["status", "--timeout", "0"], "greater than or equal to 0.01"),
+        (["status", "--timeout", "0"], "0 is less than 0.01"),
+        (["status", "--timeout", "inf"], "'inf' is not a number"),
+        (["status", "--timeout", "nan"], "'nan' is not a number"),
+        (["status", "--timeout", "1e300"], "1e300 is more than 1e+09"),
+        (["audit", "--kind", "nodes"], "'nodes' is not one of topology, node, "),
+        (["undo", "last"], "'last' is not a whole number"),
+        (["policy", "explain", "a", "b", "--port", "70000"], "70000 is more than 65535"),
+        (["tenant", "set", "shop"], "say what to set"),
     ],
 )
 def test_wrong_use_ends_with_2(

@@ -133,9 +133,9 @@ def test_a_service_that_is_away_is_named_with_the_way_to_reach_it() -> None:
     assert made.exit_code is ExitCode.UNREACHABLE
 
 
-def test_a_service_that_is_not_ready_is_quoted() -> None:
+def test_a_service_that_is_not_ready_is_quoted_and_named() -> None:
     made = failed(Unavailable("no replica is active", "NO_ACTIVE_REPLICA"))
-    assert made.message == "no replica is active"
+    assert made.message == "ipam at 127.0.0.1:9620: no replica is active"
 
 
 def test_an_answer_too_late_names_the_option() -> None:
@@ -154,7 +154,7 @@ def test_an_answer_too_late_names_the_option() -> None:
         (grpc.StatusCode.ABORTED, 4),
         (grpc.StatusCode.PERMISSION_DENIED, 4),
         (grpc.StatusCode.DEADLINE_EXCEEDED, 5),
-        (grpc.StatusCode.UNIMPLEMENTED, 70),
+        (grpc.StatusCode.UNIMPLEMENTED, 5),
         (grpc.StatusCode.INTERNAL, 70),
         (grpc.StatusCode.UNKNOWN, 70),
     ],
