@@ -113,7 +113,8 @@ async def status(session: Session) -> ExitCode:
     )
     for state in states:
         if state.problem and not session.out.for_programs:
-            session.note(state.problem)
+            named = "" if state.problem.startswith(state.service) else f"{state.service}: "
+            session.note(f"{named}{state.problem}")
             if state.hint:
                 session.note(f"Hint: {state.hint}")
         if state.detail and state.detail.unreadable and not session.out.for_programs:
