@@ -83,9 +83,10 @@ class RouteSource:
         before = self._peers.pop(name, {})
         after: dict[NetworkName, Address | None] = {}
         if node is not None:
-            for network in ledger.networks:
+            for network, net in ledger.networks.items():
                 if ledger.area_of_node(node, network) is not None:
-                    after[network] = node.address_on(network)
+                    # its own agent finds the interface by the main address, of whichever family
+                    after[network] = node.address_on(net.network) or node.address
             self._peers[name] = after
         for network in {*before, *after}:
             identity = f"peer/{network}/{name}"
