@@ -247,6 +247,18 @@ def test_lists_are_paged_and_limited(cluster: Up, node: str) -> None:
     assert "more than 2" in limited.stderr
 
 
+def test_an_empty_list_says_nothing_of_what_its_options_leave_out(cluster: Up, node: str) -> None:
+    cluster.json("address", "allocate", f"{node}-a", "--node", node, "--tenant", "shop")
+    for words in (
+        ("node", "list", "--label", "rack=9"),
+        ("address", "list", "--tenant", "nobody"),
+        ("block", "list", "--node", "nowhere"),
+    ):
+        done = cluster.romana(*words)
+        assert (done.returncode, done.stdout) == (0, ""), words
+        assert done.stderr == "nothing matches the options\n", words
+
+
 def test_nodes_are_evaluated_best_first(cluster: Up, node: str) -> None:
     evaluations = cluster.json("evaluate", "--tenant", "shop", "--node", node)
     assert [each["node"] for each in evaluations] == [node]

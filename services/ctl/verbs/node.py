@@ -24,7 +24,7 @@ from services.ctl.verbs import node_check as health
 from services.ctl.verbs import node_life as life
 from services.ctl.verbs import node_routes, node_rules
 from services.ctl.views import node_view, plan_view
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 
 app = group("Nodes: machines with an agent; where they are and what they hold.")
 
@@ -117,7 +117,7 @@ async def list_nodes(
         listed,
         (*node_view.COLUMNS, agents.column(known)) if known else node_view.COLUMNS,
         name=lambda item: item.name,
-        empty="no such nodes" if network or group_path or label else "there are no nodes",
+        empty=nothing("there are no nodes", network, group_path, label),
     )
 
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from ipaddress import ip_address
 
-import pytest
-
-from services.common.audit.writer import AuditWriter
 from services.common.etcd.types import Put
 from services.common.model.devices import Arm, DeviceGroupName, DeviceName
 from services.common.model.names import NetworkName, NodeName
-from services.policy.api.audited import TEXTS
 from services.policy.devices.health import LegKey, Observed, Seen
-from services.policy.engine.engine import Engine
 from services.policy.model import Device, DeviceAddress, DeviceGroup
 from services.policy.store.codec_devices import StoredGroup, encode_group, encode_observed
 from services.policy.store.device_health import DeviceHealth
 from services.policy.store.store import PolicyStore
 from tests.conftest import Store
-from tests.support.ipam_process import poll, seed
-from tests.support.topologies import layout, network
+from tests.support.ipam_process import poll
 
 NET = NetworkName("net")
 DEVICE = DeviceName("d")
@@ -35,33 +28,24 @@ def group(name: str, number: int) -> StoredGroup:
     return StoredGroup(DeviceGroup(DeviceGroupName(name), (NET,), devices), {key: number})
 
 
-@pytest.fixture
-async def policy(store: Store) -> AsyncIterator[PolicyStore]:
-    """A replica's view, with two groups, whose devices a node sees down."""
-    client, keys = store.client, store.keys
-    made = PolicyStore(client, keys, Engine(), AuditWriter(keys, "policy", TEXTS))
-    await seed(client, keys, layout([network("net", "10.0.0.0/24")]))
+async def two_groups(store: Store) -> None:
+    """A node sees the devices of both down."""
+    keys = store.keys
     names = [DeviceGroupName(name) for name in ("first", "second")]
     legs = {
         (name, DEVICE, NET, Arm.INSIDE): Seen(is_up=False, reason="no answer") for name in names
     }
-    await client.transact(
+    await store.client.transact(
         (),
         [
             Put(keys.policy_generation, b"1"),
-            Put(keys.commit, b"1"),
             *(
                 Put(keys.device_group(name), encode_group(group(name, number)))
                 for number, name in enumerate(names, 1)
             ),
-            Put(keys.observed_by(NodeName("n1")), encode_observed(Observed(NOW, legs))),
+            Put(keys.observed_by(NodeName("h1")), encode_observed(Observed(NOW, legs))),
         ],
     )
-    running = asyncio.create_task(made.run())
-    await poll(lambda: _is(made.in_sync), 30, what="the store to be read")
-    yield made
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
 
 
 async def _is(value: object) -> bool:
@@ -69,15 +53,17 @@ async def _is(value: object) -> bool:
 
 
 async def test_a_group_that_goes_while_others_are_decided_on_ends_nothing(
-    policy: PolicyStore,
+    store: Store, replica: PolicyStore
 ) -> None:
-    feed = policy.feed.devices
+    feed = replica.feed.devices
+    await two_groups(store)
+    await replica.confirm()
 
     def clock() -> float:
         feed.groups.pop(DeviceGroupName("second"), None)  # heard meanwhile
         return NOW
 
-    deciding = asyncio.create_task(DeviceHealth(policy, clock).run())
+    deciding = asyncio.create_task(DeviceHealth(replica, clock).run())
     try:
         first = DeviceGroupName("first")
         await poll(lambda: _is(feed.states_of(first)), 30, what="what holds of the first group")
