@@ -189,6 +189,13 @@ class Ground:
             return True
         return node is not None and self.area_of_node(node, block.network) is not block.area
 
+    def is_partly_unreadable(self, block: Block) -> bool:
+        """Says whether some page of a block cannot be read: it may have more in use than is
+        known."""
+        return bool(self.unreadable) and any(
+            (block.place, page) in self.unreadable for page in range(block.pages)
+        )
+
     def held(self, network: NetworkName, interval: Interval) -> Iterator[Block]:
         """The blocks of a network's areas that have addresses in common with an interval."""
         for area in self.networks[network].overlapped(*interval):

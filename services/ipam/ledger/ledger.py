@@ -313,7 +313,7 @@ class Ledger(Ground):
         if left.visit is not None:
             self.index.note_visits(block)
         self.undo.push(self._unrelease, block, offset, left, rests)
-        if not block.used and not block.rest:
+        if not (block.used or block.rest or self.is_partly_unreadable(block)):
             self.close_block(block)
 
     def _unrelease(self, block: Block, offset: int, left: Left, rested: bool) -> None:  # noqa: FBT001
