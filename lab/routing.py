@@ -116,8 +116,8 @@ class _Planner:
             made = model.Node(
                 NodeName(node.name),
                 self._lab.management(node.name),
-                node.labels,
-                tuple(model.Attachment(NetworkName(name)) for name in node.addresses),
+                labels=node.labels,
+                attachments=tuple(model.Attachment(NetworkName(name)) for name in node.addresses),
             )
             placements[node.name] = node_index.place(made)
             node_index.add(replace(made, placements=placements[node.name]))

@@ -41,6 +41,7 @@ from services.policy.store.device_changes import DeviceChanges
 from services.policy.store.device_health import DeviceHealth
 from services.policy.store.endpoints import EndpointChanges
 from services.policy.store.feed import KINDS
+from services.policy.store.gone_nodes import GoneNodes
 from services.policy.store.store import PolicyStore
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -102,6 +103,7 @@ async def serve(life: Lifecycle, settings: PolicySettings) -> None:
     await serve_calls(life, server, settings.drain)
     life.start("store", store.run())
     life.start("devices", DeviceHealth(store).run())
+    life.start("gone nodes", GoneNodes(store).run())
     life.start("presence", presence.run())
     life.start("health", follow_health(store, server))
     life.start("store identity", client.until_replaced())

@@ -69,7 +69,7 @@ def nodes(count: int, groups: int) -> list[Node]:
         Node(
             NodeName(f"node-{number}"),
             FIRST + number,
-            {"rack": str(number % groups)},
+            labels={"rack": str(number % groups)},
             placements={TOPOLOGY: path(number % groups)},
         )
         for number in range(count)

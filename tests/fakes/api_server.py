@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 
 from services.kubernetes.cluster.api_server import ApiServer
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
 class FakeApiServer:
@@ -133,8 +136,8 @@ class FakeApiServer:
             await self._send(writer, 200, self.objects[parts.path])
         elif method == "GET" and "limit" in query:
             await self._list(writer, parts.path, query)
-        elif method == "PATCH" and (key := parts.path.removesuffix("/status")) in self.objects:
-            await self._send(writer, 200, self._apply_status(key, json.loads(body)))
+        elif method == "PATCH":
+            await self._patch(writer, parts.path, json.loads(body))
         elif method in {"POST", "PUT"}:
             await self._write(writer, method, parts.path, json.loads(body))
         else:
@@ -170,9 +173,18 @@ class FakeApiServer:
             await writer.drain()
             await changed.wait()
 
-    def _apply_status(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
-        item = {**self.objects[key], "status": body["status"]}
-        return self.put(key, **item)
+    async def _patch(self, writer: asyncio.StreamWriter, path: str, body: dict[str, Any]) -> None:
+        """Server-side apply, which makes what is not there."""
+        key = path.removesuffix("/status")
+        name = key.rpartition("/")[2]
+        if key != path and key not in self.objects:
+            await self._send(writer, 404, {"message": "not found", "code": 404})
+        elif not _NAME.fullmatch(name):
+            await self._send(writer, 422, {"message": f"{name} is no name", "code": 422})
+        else:
+            known = self.objects.get(key, {})
+            metadata = {**known.get("metadata", {}), **body.get("metadata", {})}
+            await self._send(writer, 200, self.put(key, **{**known, **body, "metadata": metadata}))
 
     async def _write(
         self, writer: asyncio.StreamWriter, method: str, path: str, item: dict[str, Any]

@@ -37,6 +37,7 @@ def dump(ledger: Ledger) -> dict[str, object]:
         "by_node": {
             node: sorted(places) for node, places in sorted(index.by_node.items()) if places
         },
+        "visited": sorted(index.visited),
         "strays": sorted(ledger.strays),
         "returned": [
             (place, length)
@@ -104,6 +105,8 @@ def recount(ledger: Ledger) -> None:
         free = {offset for offset in range(block.size) if block.free >> offset & 1}
         reserved = {offset for offset in range(block.size) if block.reserved >> offset & 1}
         assert len(rest) == block.resting, str(block)
+        assert {*(block.visits or ())} <= taken, str(block)
+        assert bool(block.visits) is (block.place in ledger.index.visited), str(block)
         assert len(rest | taken | free) == len(rest) + len(taken) + len(free), str(block)
         assert not free & reserved, str(block)
         if block.area is not None:

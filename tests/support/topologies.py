@@ -62,6 +62,7 @@ def node(
     group: str | None = "all",
     *,
     address: str | None = None,
+    other_address: str | None = None,
     on: Mapping[str, str] | Sequence[str] = (),
     topology: str = TOPOLOGY,
 ) -> Node:
@@ -70,6 +71,7 @@ def node(
     return Node(
         name=NodeName(name),
         address=ip_address(address) if address else None,
+        other_address=ip_address(other_address) if other_address else None,
         attachments=tuple(
             Attachment(NetworkName(key), address=ip_address(text) if text else None)
             for key, text in declared.items()

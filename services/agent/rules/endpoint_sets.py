@@ -1,13 +1,14 @@
 """What endpoints have in the sets and maps of the table. Pure.
 
-An address that two endpoints have, as while one is replaced by another, is the newer one's.
+An address that two endpoints have, as while one is replaced by another, is the newer one's; and the
+other one's again if that goes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, TypeAlias
 
 from services.agent.kernel.nftables import table_names
 from services.agent.kernel.nftables.table import Changes, Elements, Shape, interface_key
@@ -18,6 +19,8 @@ from services.common.model.rules import Direction, Profile
 _NAMES: Final = {4: table_names.SOURCES_4, 6: table_names.SOURCES_6}
 _GUARDED: Final = {Direction.INGRESS: table_names.ANSWERING, Direction.EGRESS: table_names.ASKING}
 _LENGTH_6: Final = 16
+_Key: TypeAlias = tuple[str, bytes]
+"""A set and an element of it."""
 _LINK_LOCAL: Final = IPv6Address("fe80::").packed[:8]
 
 
@@ -27,7 +30,8 @@ class EndpointSets:
     def __init__(self) -> None:
         self._elements: dict[str, Elements] = {}
         self._had: dict[EndpointName, Mapping[str, Elements]] = {}
-        self._owners: dict[tuple[str, bytes], EndpointName] = {}
+        self._holders: dict[_Key, list[EndpointName]] = {}
+        """Who has an element, nearly always one: the last is the newest, whose it is."""
 
     def elements(self) -> Iterator[tuple[str, Elements]]:
         """Of all sets that have any, as of the last refresh."""
@@ -46,12 +50,19 @@ class EndpointSets:
             shapes: Of all sets.
             changes: To which is added what is different.
         """
+        concerned: dict[_Key, None] = {}
+        for name, has in now.items():
+            concerned.update(dict.fromkeys(self._replace(name, has)))
         before: dict[str, Elements] = {}
         after: dict[str, Elements] = {}
-        for name in now:
-            self._take(name, before)
-        for name, has in now.items():
-            self._give(name, has, before, after)
+        for set_name, key in concerned:
+            elements = self._elements.setdefault(set_name, {})
+            if key in elements:
+                before.setdefault(set_name, {})[key] = elements.pop(key)
+            holders = self._holders.get((set_name, key))
+            if holders:
+                elements[key] = self._had[holders[-1]][set_name][key]
+                after.setdefault(set_name, {})[key] = elements[key]
         for set_name in {**before, **after}:
             compare(
                 changes,
@@ -61,32 +72,29 @@ class EndpointSets:
                 after.get(set_name, {}),
             )
 
-    def _take(self, name: EndpointName, before: dict[str, Elements]) -> None:
-        for set_name, items in self._had.pop(name, {}).items():
-            for key, chain in items.items():
-                if self._owners.get((set_name, key)) == name:
-                    del self._owners[set_name, key]
-                    del self._elements[set_name][key]
-                    before.setdefault(set_name, {})[key] = chain
+    def _replace(self, name: EndpointName, has: Mapping[str, Elements]) -> Iterator[_Key]:
+        """Takes over what an endpoint has; returns all that it had or has."""
+        had = self._had.pop(name, {})
+        if has:
+            self._had[name] = has
+        for one in _keys(had):
+            yield one
+            set_name, key = one
+            if key not in has.get(set_name, {}):
+                self._holders[one].remove(name)
+                if not self._holders[one]:
+                    del self._holders[one]
+        for one in _keys(has):
+            yield one
+            holders = self._holders.setdefault(one, [])
+            if name not in holders:
+                holders.append(name)
 
-    def _give(
-        self,
-        name: EndpointName,
-        has: Mapping[str, Elements],
-        before: dict[str, Elements],
-        after: dict[str, Elements],
-    ) -> None:
-        if not has:
-            return
-        self._had[name] = has
-        for set_name, items in has.items():
-            kept = self._elements.setdefault(set_name, {})
-            for key, chain in items.items():
-                if key in kept:  # somebody else's address: it is the newer one's
-                    before.setdefault(set_name, {}).setdefault(key, kept[key])
-                kept[key] = chain
-                self._owners[set_name, key] = name
-                after.setdefault(set_name, {})[key] = chain
+
+def _keys(elements: Mapping[str, Elements]) -> Iterator[_Key]:
+    for set_name, items in elements.items():
+        for key in items:
+            yield set_name, key
 
 
 def local_elements(

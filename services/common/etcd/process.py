@@ -40,8 +40,6 @@ _LOG_TAIL = 2000
 _PORTS = range(10_000, 30_000)
 """Below those that Linux gives to connections, see net.ipv4.ip_local_port_range."""
 _PORT_TRIES = 1000
-_taken: list[socket.socket] = []
-"""A name in the kernel for each port that was given out here, as long as this process lasts."""
 
 
 def free_port() -> int:
@@ -62,7 +60,7 @@ def free_port() -> int:
             if error.errno != errno.EADDRINUSE:
                 raise
         else:
-            _taken.append(mark)
+            mark.detach()  # the name is in the kernel as long as this process lasts
             return port
     raise WrongState(f"no port of {LOOPBACK} from {_PORTS.start} to {_PORTS.stop - 1} is free")
 

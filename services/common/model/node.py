@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from services.common.model.description import OUTPUT_ONLY
 from services.common.model.names import GroupPath, NetworkName, NodeName, Tenant, TopologyName
-from services.common.model.network import Address
+from services.common.model.network import Address, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Node:
     name: NodeName
     address: Address | None = None
     """Its main address; None only if it is not needed: every attachment has one."""
+    other_address: Address | None = None
+    """Its main address of the other family."""
     labels: Mapping[str, str] = field(default_factory=dict)
     attachments: tuple[Attachment, ...] | None = None
     """None: it is on every network that its placements give, by way of its main address. Empty: it
@@ -64,9 +66,18 @@ class Node:
         """Says whether it is on that network, placements aside."""
         return self.attachments is None or any(a.network == network for a in self.attachments)
 
-    def address_on(self, network: NetworkName) -> Address | None:
-        """Its address there; its main address where none is declared."""
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Its main addresses, and those on its networks; each once."""
+        own = (self.address, self.other_address, *(one.address for one in self.declared))
+        return tuple(dict.fromkeys(address for address in own if address is not None))
+
+    def address_on(self, network: Network) -> Address | None:
+        """By which others reach it there: what is declared, else its main address of the family."""
         for attachment in self.declared:
-            if attachment.network == network and attachment.address is not None:
+            if attachment.network == network.name and attachment.address is not None:
                 return attachment.address
-        return self.address
+        for address in (self.address, self.other_address):
+            if address is not None and address.version == network.cidr.version:
+                return address
+        return None

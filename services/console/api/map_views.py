@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from services.common.errors import InvalidInput, NotFound
 from services.common.model.addresses import looks_like_address
+from services.common.rpc.node_addresses import all_addresses
 from services.console.api.caller import Looking
 from services.console.calls.questions import Questions
 from services.console.follow.world import World
@@ -64,7 +65,7 @@ class MapViews:
             for cell in drawn.cells
         ]
         made["gateway"] = network.gateway
-        made["node_addresses"] = self._node_addresses(name, prefix)
+        made["node_addresses"] = self._node_addresses(prefix)
         for block in made["blocks"]:
             del block["where"]
         return made
@@ -104,19 +105,17 @@ class MapViews:
         made["forecast"] = None if forecast is None or not area.prefix else asdict(forecast)
         return made
 
-    def _node_addresses(self, network: str, prefix: str) -> dict[str, str]:
+    def _node_addresses(self, prefix: str) -> dict[str, str]:
         """Nodes' own addresses in a small part of the map."""
         if not is_small(prefix):
             return {}
-        where = range_of(prefix)
-        found = {}
-        for node in self._world.topology.nodes.values():
-            for attachment in node.attachments:
-                if attachment.network == network and attachment.address:
-                    number = int(ipaddress.ip_address(attachment.address))
-                    if where.first <= number <= where.last:
-                        found[attachment.address] = node.name
-        return found
+        where = ipaddress.ip_network(prefix)
+        return {
+            address: node.name
+            for node in self._world.topology.nodes.values()
+            for address in all_addresses(node)
+            if ipaddress.ip_address(address) in where
+        }
 
     def _by_prefix(self, text: str) -> list[dict[str, str]]:
         try:

@@ -22,6 +22,7 @@ from services.common.rpc.kernel_text import (
     rules_beside_told,
 )
 from services.common.rpc.message_json import plain
+from services.common.rpc.node_addresses import main_addresses
 from services.common.rpc.rule_text import enforced
 from services.console.api.caller import Looking
 from services.console.calls.questions import Questions
@@ -144,7 +145,7 @@ class NodeViews:
         failures = [*(routes.failures if routes else ()), *(rules.failures if rules else ())]
         return {
             "name": node.name,
-            "address": node.address,
+            "addresses": main_addresses(node),
             "networks": list(node.networks),
             "groups": sorted({placement.group for placement in node.placements}),
             "state": state,

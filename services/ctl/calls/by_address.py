@@ -11,6 +11,7 @@ from romana.agent.v1 import endpoint_pb2
 from romana.topology.v1 import topology_service_pb2 as topology_api
 
 from services.common.model.addresses import looks_like_address
+from services.common.rpc.node_addresses import all_addresses
 from services.ctl.calls.remote import Remote
 from services.ctl.calls.session import Session
 from services.ctl.failures.failure import Failure
@@ -27,11 +28,7 @@ async def node_name(session: Session, text: str) -> str:
     listed = await topology.every(
         topology.stub.ListNodes, topology_api.ListNodesRequest(), lambda page: page.nodes
     )
-    names = [
-        node.name
-        for node in listed.items
-        if _has([node.address, *(each.address for each in node.attachments)], text)
-    ]
+    names = [node.name for node in listed.items if _has(all_addresses(node), text)]
     return _one(names, text, "node", "NODE_NOT_FOUND")
 
 

@@ -14,6 +14,7 @@ from romana.topology.v1.node_pb2 import (
 )
 
 from services.common.rpc.message_json import plain
+from services.common.rpc.node_addresses import main_addresses
 from services.common.terminal.plural import count
 from services.ctl.calls import agents, by_address, completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
@@ -23,12 +24,20 @@ from services.ctl.verbs import node_check as health
 from services.ctl.verbs import node_life as life
 from services.ctl.verbs import node_routes, node_rules
 from services.ctl.views import node_view, plan_view
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 
 app = group("Nodes: machines with an agent; where they are and what they hold.")
 
 AddressOption = Annotated[
     str, typer.Option("--address", metavar="ADDRESS", help="The node's main address.")
+]
+OtherAddressOption = Annotated[
+    str,
+    typer.Option(
+        "--other-address",
+        metavar="ADDRESS",
+        help="Its main address of the other family: by it other nodes reach its endpoints there.",
+    ),
 ]
 AttachOption = Annotated[
     list[str],
@@ -108,7 +117,7 @@ async def list_nodes(
         listed,
         (*node_view.COLUMNS, agents.column(known)) if known else node_view.COLUMNS,
         name=lambda item: item.name,
-        empty="no such nodes" if network or group_path or label else "there are no nodes",
+        empty=nothing("there are no nodes", network, group_path, label),
     )
 
 
@@ -169,6 +178,7 @@ async def register(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new node's name.")],
     address: AddressOption = "",
+    other_address: OtherAddressOption = "",
     label: options.LabelOption = [],  # noqa: B006  # typer reads it, nobody writes to it
     attach: AttachOption = [],  # noqa: B006
     no_network: NoNetworkOption = False,
@@ -191,6 +201,7 @@ async def register(
             node=node_pb2.Node(
                 name=name,
                 address=address,
+                other_address=other_address,
                 labels=option_syntax.labels(label),
                 attachments=[option_syntax.attachment(text) for text in attach],
                 pins=option_syntax.pins(pin),
@@ -228,6 +239,10 @@ async def update(
     session: Session,
     name: options.NodeArgument,
     address: AddressOption = "",
+    other_address: OtherAddressOption = "",
+    no_other_address: Annotated[
+        bool, typer.Option("--no-other-address", help="It has one of one family only.")
+    ] = False,
     label: Annotated[
         list[str],
         typer.Option("--label", "-l", metavar="KEY=VALUE|KEY-", help="Set a label, or remove it."),
@@ -270,13 +285,16 @@ async def update(
     """Changes what is named and leaves the rest; places the node anew if it no longer fits."""
     allowed = bool(allow_name or allow_tenant or max_addresses or default_allowance)
     placed = bool(label or attach or detach or every_network or no_network or pin or unpin)
-    if not (address or placed or allowed):
+    if other_address and no_other_address:
+        raise usage("--other-address and --no-other-address contradict each other")
+    if not (address or other_address or no_other_address or placed or allowed):
         raise usage("say what to change, such as --label rack=2")
     topology = session.topology
     name = await by_address.node_name(session, name)
     read = await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
     node = read.node
     node.address = address or node.address
+    node.other_address = "" if no_other_address else other_address or node.other_address
     _change_labels(node, label)
     _change_attachments(node, attach, detach)
     _change_networks(node, attach, every_network=every_network, no_network=no_network)
@@ -326,25 +344,42 @@ verb(app, "delete", mutates=True, examples=life.DELETE_EXAMPLES, old_name="remov
 
 
 async def _warn_of_links(session: Session, node: node_pb2.Node) -> None:
-    """Says on which links a node is by nobody's word: its address may not be on them."""
+    """Says on which networks a node is by nobody's word, and may not be reached."""
     if node.attachments or not node.networks:
         return
     topology = session.topology
     listed = await topology.every(
         topology.stub.ListNetworks, api.ListNetworksRequest(), lambda page: page.networks
     )
-    address = ip_address(node.address)
+    own = [ip_address(address) for address in main_addresses(node)]
+    there = [
+        (network, ip_network(network.cidr))
+        for network in listed.items
+        if network.name in node.networks
+    ]
     links = [
-        each.name
-        for each in listed.items
-        if each.name in node.networks
-        and each.mode == network_pb2.ATTACHMENT_MODE_ONLINK
-        and address not in ip_network(each.cidr)
+        network.name
+        for network, cidr in there
+        if network.mode == network_pb2.ATTACHMENT_MODE_ONLINK
+        and not any(address in cidr for address in own)
+    ]
+    unreached = [
+        network.name
+        for network, cidr in there
+        if network.mode == network_pb2.ATTACHMENT_MODE_ROUTED
+        and not network.gateway
+        and not any(address.version == cidr.version for address in own)
     ]
     if links:
         session.note(
             f"{node.name} says no attachment, so it counts as on the links of {', '.join(links)} "
-            f"too, where {node.address} is not: --attach says on which networks it really is"
+            f"too, where {' or '.join(map(str, own))} is not: --attach says on which networks it "
+            "really is"
+        )
+    if unreached:
+        session.note(
+            f"other nodes do not reach endpoints of {node.name} on {', '.join(unreached)}: it has "
+            "no address of that family; say --other-address, or --attach with one"
         )
 
 

@@ -14,6 +14,7 @@ from romana.topology.v1 import topology_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
 from services.common.rpc.message_json import plain
+from services.common.rpc.node_addresses import main_addresses
 from services.common.terminal.plural import count
 from services.ctl.calls import options, waiting
 from services.ctl.calls.session import Session
@@ -131,8 +132,9 @@ async def plan(
     cidr: CidrOption = "",
 ) -> ExitCode:
     """Shows what applying the file would change. Exit code 1: it strands addresses in use."""
+    request = _request(file, builtin, cidr)
     with input_file.named(file):
-        planned = await _plan(session, _request(file, builtin, cidr))
+        planned = await _plan(session, request)
     return _show_plan(session, planned, allow_stranded=False)
 
 
@@ -248,7 +250,8 @@ def event_lines(message: api.WatchTopologyResponse) -> list[str]:
         lines.append(f"~ topology  {networks or 'no networks'}")
     for node in message.updated_nodes:
         places = ", ".join(place.group for place in node.placements)
-        lines.append(f"+ node {node.name}  {node.address}  {places}".rstrip())
+        own = ", ".join(main_addresses(node))
+        lines.append(f"+ node {node.name}  {own}  {places}".rstrip())
     lines += [f"- node {name}" for name in message.removed_nodes]
     return lines
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from romana.ipam.v1 import block_pb2, ipam_service_pb2, utilization_pb2
 from romana.topology.v1 import node_pb2
 
+from services.common.rpc.node_addresses import main_addresses
 from services.common.terminal.plural import count
 from services.common.terminal.table import Column, fields
 from services.ctl.views import enum_text
@@ -80,7 +81,7 @@ def show(out: Output, node: node_pb2.Node) -> None:
         fields(
             [
                 ("Name", node.name),
-                ("Address", node.address or "none of its own"),
+                ("Address", ", ".join(main_addresses(node)) or "none of its own"),
                 ("Labels", enum_text.pairs(node.labels) or "none"),
                 (
                     "Groups",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,6 @@ from services.common.errors import Unavailable
 from services.common.rpc.draining import Draining
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.listing import BlockFilter
 from services.ipam.store.replica import Replica
 
 CHUNK: Final = 1000
@@ -32,7 +31,7 @@ class BlockFeed:
     def __init__(
         self,
         replica: Replica,
-        block_filter: BlockFilter,
+        is_wanted: Callable[[Block], bool],
         draining: Draining,
         *,
         chunk: int = CHUNK,
@@ -40,7 +39,7 @@ class BlockFeed:
         """`chunk`: blocks that are told at once, at most."""
         self._chunk = chunk
         self._replica = replica
-        self._filter = block_filter
+        self._is_wanted = is_wanted
         self._draining = draining
         self._sent: dict[Place, str] = {}
         self._changed: dict[Place, None] = {}
@@ -71,24 +70,51 @@ class BlockFeed:
             drained.cancel()
 
     async def _tell(self, places: Sequence[Place], *, in_sync: bool) -> AsyncIterator[BlockChanges]:
-        """Tells of blocks as they are now; `in_sync`: the client has had all of them already."""
+        """Tells of blocks as they are now; `in_sync`: the client has had all of them already.
+
+        First of those that are gone, since others may have their addresses by now.
+        """
+        gone = [self._sent.pop(place) for place in places if self._is_gone(place)]
+        if len(gone) > self._chunk:
+            for start in range(0, len(gone), self._chunk):
+                part = gone[start : start + self._chunk]
+                yield BlockChanges((), part, in_sync=False, revision=self._revision)
+            gone = []
+            await self._replica.committed()
+            self._check()
         count = max(len(places), 0 if in_sync else 1)
         for start in range(0, count, self._chunk):
             if start:
                 await self._replica.committed()
                 self._check()
-            updated, removed = [], []
+            updated = []
             for place in places[start : start + self._chunk]:
-                block = self._replica.ledger.index.blocks.get(place)
-                if block is not None and self._filter.matches(block):
+                if self._is_gone(place):
+                    gone.append(self._sent.pop(place))
+                block = self._wanted(place)
+                if block is not None:
                     updated.append(block)
                     self._sent[place] = str(block)
-                elif place in self._sent:
-                    removed.append(self._sent.pop(place))
             last = start + self._chunk >= count
-            if updated or removed or (last and not in_sync):
-                revision = self._replica.revision
-                yield BlockChanges(updated, removed, last and not in_sync, revision)
+            if updated or gone or (last and not in_sync):
+                yield BlockChanges(updated, gone, last and not in_sync, self._revision)
+            gone = []
+
+    @property
+    def _revision(self) -> int:
+        return self._replica.revision
+
+    def _wanted(self, place: Place) -> Block | None:
+        block = self._replica.ledger.index.blocks.get(place)
+        return block if block is not None and self._is_wanted(block) else None
+
+    def _is_gone(self, place: Place) -> bool:
+        """Says whether the client knows a block that is not there, or of another length."""
+        sent = self._sent.get(place)
+        if sent is None:
+            return False
+        block = self._wanted(place)
+        return block is None or str(block) != sent
 
     def _check(self) -> None:
         self._draining.check()

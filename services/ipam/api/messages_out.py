@@ -354,8 +354,8 @@ def network_usage(
 
 
 def route(item: Route, ledger: Ledger) -> utilization_pb2.Route:
-    node = ledger.nodes.get(item.node)
-    address = node.address_on(item.network) if node is not None else None
+    node, net = ledger.nodes.get(item.node), ledger.networks.get(item.network)
+    address = node.address_on(net.network) if node is not None and net is not None else None
     return utilization_pb2.Route(
         network=item.network,
         prefix=prefix_text(item.base, item.length, item.bits),

@@ -204,7 +204,7 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
             network=request.network,
             tenants=visible("WatchBlocks", "", context),
         )
-        feed = BlockFeed(self._replica, block_filter, self._draining)
+        feed = BlockFeed(self._replica, block_filter.matches, self._draining)
         async for changes in feed.follow():
             ledger = self._replica.ledger
             yield pb.WatchBlocksResponse(

@@ -58,7 +58,7 @@ class OwnAddresses:
             )
 
     def node(self, node: Node) -> None:
-        for address in _addresses(node):
+        for address in node.addresses:
             self._owners[_key(address)] = _Owner(f"an address of node {node.name!r}", node.name)
 
     def page(self, place: Place, bits: int, page: int, record: BlockPage) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ class OwnAddresses:
         owner = self._owners[key]
         node = self._ledger.nodes.get(owner.node) if owner.node is not None else None
         net = self._ledger.networks.get(owner.network) if owner.network is not None else None
-        own: set[Address] = set(_addresses(node)) if node is not None else set()
+        own: set[Address] = set(node.addresses) if node is not None else set()
         if net is not None:
             own |= net.network.own_addresses()
         if key not in map(_key, own):
@@ -100,9 +100,3 @@ class OwnAddresses:
 
 def _key(address: Address) -> tuple[int, int]:
     return address.max_prefixlen, int(address)
-
-
-def _addresses(node: Node) -> Iterator[Address]:
-    for address in (node.address, *(item.address for item in node.declared)):
-        if address is not None:
-            yield address

@@ -192,7 +192,7 @@ class NodeReleased(Struct, frozen=True):
     allocations: Sequence[Allocation]
     """What was released in this transaction."""
     is_done: bool
-    """Nothing is in use on the node any more."""
+    """Nothing is in use on the node any more that can be released."""
 
 
 Result = Allocated | Released | Moved | Moving | NodeReleased | RomanaError | None

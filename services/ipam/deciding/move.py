@@ -58,6 +58,8 @@ def _check(ledger: Ledger, command: Move, block: Block) -> None:
     others = sorted({name for _, name in block.in_use()} - {command.name})
     if others:
         raise _refusal(command, block, f"{_listed(others)} has an address in their block {block}")
+    if ledger.is_partly_unreadable(block):
+        raise _refusal(command, block, f"a record of their block {block} cannot be read")
     if block.pages > PAGES_MOST:
         raise _refusal(command, block, f"their block {block} is too large to move")
 

@@ -8,14 +8,15 @@ from services.common.errors import WrongState
 from services.common.model.names import EndpointName, NodeName
 from services.common.model.own_tenants import of_another_tenant
 from services.ipam.deciding.commands import Release, Released, Terms
+from services.ipam.deciding.unreadable import refuse_unreadable
 from services.ipam.ledger.ledger import Ledger
 
 
 def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
     """Takes back all addresses of a name; succeeds if it has none.
 
-    Raises WrongState if they are another owner's than the caller says, and Forbidden if they are of
-    a tenant that the caller is not limited to.
+    Raises WrongState if they are another owner's than the caller says, Forbidden if they are of a
+    tenant that the caller is not limited to, and Unavailable where their record cannot be read.
     """
     places = ledger.index.places(command.name)
     addresses = []
@@ -24,6 +25,7 @@ def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
         if command.tenants is not None and block.tenant not in command.tenants:
             raise of_another_tenant(repr(command.name))
         if command.node is not None and command.node == visit.to:
+            refuse_unreadable(ledger, command.name, places)
             return _no_longer_ready(ledger, command.name)
         if command.node is not None and command.node != visit.node:
             # compared before the owner: another node is not told whose the name is
@@ -42,6 +44,7 @@ def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
                 metadata={"name": command.name, "tenant": block.tenant, "segment": block.segment},
             )
         addresses.append(block.allocated(offset))
+    refuse_unreadable(ledger, command.name, places)
     for block, offset in places:
         ledger.release(block, offset, terms.now)
     return Released(addresses)

@@ -16,6 +16,7 @@ from services.ipam.deciding.commands import (
     Terms,
 )
 from services.ipam.deciding.release import names_on, release
+from services.ipam.deciding.unreadable import can_write
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import ADDRESSES_MOST, Allocation
 
@@ -46,18 +47,26 @@ def cancel(ledger: Ledger, command: CancelNodeRelease) -> None:
 
 
 def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeReleased | None:
-    """Releases names of a node, as many as fit; None: it is there."""
+    """Releases names of a node, as many as fit; None: it is there.
+
+    What cannot be read stays, and the release with it: it is tried again.
+    """
     node = command.node
     if ledger.has_node(node):
         return None
     ledger.unsaved.absent.add(node)
     released: list[Allocation] = []
     keys_most = terms.keys_most - 1  # its record
+    left = False
     for name in names_on(ledger, node):
+        if not can_write(ledger, ledger.index.places(name)):
+            left = True
+            continue
         if released and ledger.unsaved.operations + _KEYS_EACH > keys_most:
             return NodeReleased(released, is_done=False)
         owner = ledger.index.places(name)[0][0].owner._replace(node=node)
         found = release(ledger, Release(name, node=node), terms)
         released += [Allocation(name, owner, address) for address in found.addresses]
-    ledger.change_node_release(node, None)
+    if not left:
+        ledger.change_node_release(node, None)
     return NodeReleased(released, is_done=True)

@@ -6,6 +6,7 @@ every second.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop
 from typing import Final
 
@@ -25,7 +26,7 @@ def close_rested(ledger: Ledger, command: CloseRested, terms: Terms) -> None:
         for area in net.areas.values():
             while ledger.unsaved.operations < end and close_one(ledger, area, terms.now):
                 pass
-    for block in [block for block in ledger.strays.values() if not block.used]:
+    for block in _empty_strays(ledger):
         if ledger.unsaved.operations >= end:
             return
         _close(ledger, block)
@@ -37,6 +38,8 @@ def close_one(ledger: Ledger, area: Area, now: int) -> bool:
         block = heappop(area.empties)[2]
         if not is_empty(block) or block.area is not area or block.rest is None:
             continue
+        if ledger.is_partly_unreadable(block):
+            continue  # it is noted again when that was put right
         if block.rest[-1].time + area.delay > now:
             continue
         if not _close(ledger, block):
@@ -51,12 +54,20 @@ def has_rested(ledger: Ledger, now: int) -> bool:
         area.empties and area.empties[0][0] <= now
         for net in ledger.networks.values()
         for area in net.areas.values()
-    ) or any(not block.used for block in ledger.strays.values())
+    ) or bool(_empty_strays(ledger))
 
 
 def is_empty(block: Block) -> bool:
     """Says whether a block is only held until the last rest in it ends."""
     return block.live and not block.used and bool(block.rest)
+
+
+def _empty_strays(ledger: Ledger) -> Sequence[Block]:
+    return [
+        block
+        for block in ledger.strays.values()
+        if not (block.used or ledger.is_partly_unreadable(block))
+    ]
 
 
 def _close(ledger: Ledger, block: Block) -> bool:

@@ -25,6 +25,7 @@ from services.ipam.deciding.commands import (
     PrepareMove,
     ReportReady,
 )
+from services.ipam.deciding.unreadable import refuse_unreadable
 from services.ipam.ledger.blocks import Block
 from services.ipam.ledger.index import allocation
 from services.ipam.ledger.ledger import Ledger
@@ -34,8 +35,9 @@ Places = Sequence[tuple[Block, int]]
 
 
 def carry_out(ledger: Ledger, command: MoveCommand) -> Moving:
-    """Raises NotFound, InvalidInput and WrongState; idempotent."""
+    """Raises NotFound, InvalidInput, WrongState and Unavailable; idempotent."""
     places = _places(ledger, command.name)
+    refuse_unreadable(ledger, command.name, places)
     match command:
         case PrepareMove():
             return _prepare(ledger, command, places)

@@ -189,6 +189,13 @@ class Ground:
             return True
         return node is not None and self.area_of_node(node, block.network) is not block.area
 
+    def is_partly_unreadable(self, block: Block) -> bool:
+        """Says whether some page of a block cannot be read: it may have more in use than is
+        known."""
+        return bool(self.unreadable) and any(
+            (block.place, page) in self.unreadable for page in range(block.pages)
+        )
+
     def held(self, network: NetworkName, interval: Interval) -> Iterator[Block]:
         """The blocks of a network's areas that have addresses in common with an interval."""
         for area in self.networks[network].overlapped(*interval):
@@ -318,12 +325,11 @@ class Ground:
     def _addresses(self, node: Node) -> set[tuple[NetworkName, Interval]]:
         """A node's own addresses, as far as they lie in networks: endpoints must not get them."""
         found = set()
-        for address in {node.address, *(item.address for item in node.declared)}:
-            if address is not None:
-                value, bits = int(address), address.max_prefixlen
-                for net in self.networks.values():
-                    if net.base <= value < net.stop and net.bits == bits:
-                        found.add((net.name, Interval(value, value + 1)))
+        for address in node.addresses:
+            value, bits = int(address), address.max_prefixlen
+            for net in self.networks.values():
+                if net.base <= value < net.stop and net.bits == bits:
+                    found.add((net.name, Interval(value, value + 1)))
         return found
 
     def _furnish(self, nets: Sequence[NetworkAreas]) -> None:

@@ -21,7 +21,7 @@ from services.ipam.ledger.areas import Area
 from services.ipam.ledger.blocks import Block, Left, Rest
 from services.ipam.ledger.ground import Ground, Reservation
 from services.ipam.ledger.index import Place
-from services.ipam.ledger.pages import clear_page, page_of, read_page, write_page
+from services.ipam.ledger.pages import page_of, read_page, write_page
 from services.ipam.ledger.undo import Undo
 from services.ipam.ledger.unsaved import NodeRelease, PageChange, Pending, Unsaved
 from services.ipam.model import Owner, Visit
@@ -133,10 +133,7 @@ class Ledger(Ground):
             area.resting -= block.resting
         for offset, name in block.in_use(page):
             self.index.discard(block, offset, name)
-        if record is None:
-            clear_page(block, page)
-        else:
-            read_page(block, page, record)
+        read_page(block, page, record)
         for offset, name in block.in_use(page):
             self.index.add(block, offset, name)
         self.index.note_visits(block)
@@ -316,7 +313,7 @@ class Ledger(Ground):
         if left.visit is not None:
             self.index.note_visits(block)
         self.undo.push(self._unrelease, block, offset, left, rests)
-        if not block.used and not block.rest:
+        if not (block.used or block.rest or self.is_partly_unreadable(block)):
             self.close_block(block)
 
     def _unrelease(self, block: Block, offset: int, left: Left, rested: bool) -> None:  # noqa: FBT001

@@ -27,6 +27,14 @@ class BlockFilter:
     def matches(self, block: Block) -> bool:
         return self.node in {"", block.node} and self.matches_but_for_node(block)
 
+    def may_have_addresses(self, block: Block) -> bool:
+        """Says whether addresses of a block may be meant, which may be on other nodes than it."""
+        here = self.matches(block)
+        return here or (
+            any(visit.node == self.node for visit in (block.visits or {}).values())
+            and self.matches_but_for_node(block)
+        )
+
     def matches_but_for_node(self, block: Block) -> bool:
         return (
             self.tenant in {"", block.tenant}

@@ -51,19 +51,30 @@ def write_page(block: Block, page: int) -> BlockPage | None:
     )
 
 
-def read_page(block: Block, page: int, record: BlockPage) -> None:
-    """Sets what a block knows of a page. Counts and indexes are the caller's."""
+def read_page(block: Block, page: int, record: BlockPage | None) -> None:
+    """Sets what a block knows of a page; None: it is not stored, since nothing is in it.
+
+    Counts and indexes are the caller's.
+    """
     first = page << PAGE_BITS
     last = min(first + (1 << PAGE_BITS), len(block.names))
-    clear_page(block, page)
+    _clear(block, first, last)
     window = ((1 << (last - first)) - 1) << first
     free = window & ~block.reserved
+    if record is not None:
+        free &= ~_read(block, record)
+    block.free = block.free & ~window | free
+
+
+def _read(block: Block, record: BlockPage) -> int:
+    """Adds what is in a page to a block; returns the bits of these offsets."""
+    taken = 0
     for offset, name, time, ordinal in (
         (use.offset, use.name, use.time, use.ordinal) for use in record.used
     ):
         block.names[offset] = name
         block.times[offset] = time
-        free &= ~(1 << offset)
+        taken |= 1 << offset
         if ordinal:
             if block.ordinals is None:
                 block.ordinals = {}
@@ -73,20 +84,18 @@ def read_page(block: Block, page: int, record: BlockPage) -> None:
         others = list(block.rest or ())
         block.rest = deque(sorted(others + mine, key=_released) if others else mine)
         for item in mine:
-            free &= ~(1 << item.offset)
+            taken |= 1 << item.offset
     for each in record.visits:
         if block.names[each.offset] is not None:
             to = NodeName(each.to) if each.to else None
             visit = Visit(NodeName(each.node), to, each.ready, each.known)
             block.set_visit(each.offset, visit)
-    block.free = block.free & ~window | free
     block.used += len(record.used)
+    return taken
 
 
-def clear_page(block: Block, page: int) -> None:
-    """Forgets what is in use and what rests in a page; its addresses are not free."""
-    first = page << PAGE_BITS
-    last = min(first + (1 << PAGE_BITS), len(block.names))
+def _clear(block: Block, first: int, last: int) -> None:
+    """Forgets what is in use and what rests from one offset up to and without another."""
     for offset in range(first, last):
         if block.names[offset] is not None:
             block.names[offset] = None
@@ -96,7 +105,6 @@ def clear_page(block: Block, page: int) -> None:
             block.set_visit(offset, None)
     if block.rest:
         block.rest = deque(item for item in block.rest if not first <= item.offset < last)
-    block.free &= ~(((1 << (last - first)) - 1) << first)
 
 
 def _released(item: Rest) -> int:

@@ -276,12 +276,13 @@ class Committer:
     async def _round(self) -> None:
         """Decides what fits into one transaction, carries it out and answers."""
         for _ in range(STALE_MOST):
-            was = recorded.before(self._ledger, self._queue[0].commands)
+            first = self._first_awaited()
+            was = recorded.before(self._ledger, first.commands) if first is not None else None
             executed = self._execute()
             pending = self._ledger.pending()
             writes = codec.operations(self._keys, pending, str(self.revision).encode())
-            if writes:
-                writes += self._records(executed[0][0], was)
+            if writes and first is not None:
+                writes += self._records(first, was)
             if not writes:
                 self._answer_from_memory(executed)
                 await asyncio.sleep(0)  # others' turn: no transaction gives it to them
@@ -313,6 +314,10 @@ class Committer:
                 await self._catch_up()
         busy = Unavailable("the topology changes too fast to decide anything", reason="BUSY")
         self._fail(self._queue.popleft(), busy)
+
+    def _first_awaited(self) -> _Job | None:
+        """The first job whose caller has not given up: what has a transaction of its own is its."""
+        return next((job for job in self._queue if not job.done.done()), None)
 
     def _records(self, job: _Job, was: Reservation | None) -> Sequence[Operation]:
         """Of the one command of a transaction that is recorded."""

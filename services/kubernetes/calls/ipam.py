@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from romana.ipam.v1 import allocation_pb2, utilization_pb2
@@ -101,14 +102,24 @@ class IpamCalls:
 
     async def home_of(self, name: str) -> Home | None:
         """Where a name has addresses; None: it has none."""
+        allocations = await self._allocations_of(name)
+        if not allocations:
+            return None
+        networks = frozenset(NetworkName(one.network) for one in allocations)
+        return Home(NodeName(allocations[0].node), networks)
+
+    async def addresses_of(self, name: str) -> set[str]:
+        """The addresses that a name has."""
+        return {one.address for one in await self._allocations_of(name)}
+
+    async def _allocations_of(self, name: str) -> Sequence[allocation_pb2.Allocation]:
         try:
             answer = await self._replicas.call(
                 lambda stub: stub.GetAddress, pb.GetAddressRequest(name=name)
             )
         except NotFound:
-            return None
-        networks = frozenset(NetworkName(one.network) for one in answer.allocations)
-        return Home(NodeName(answer.allocations[0].node), networks)
+            return ()
+        return answer.allocations
 
 
 def _use(message: utilization_pb2.NetworkUtilization) -> NetworkUse:

@@ -18,6 +18,7 @@ from services.common.model.names import EndpointName, NodeName, Tenant
 from services.common.model.network import Isolation
 from services.common.model.pods import is_pod
 from services.common.rpc.enums import FAMILIES
+from services.common.rpc.fitting import chunks
 from services.common.rpc.replicas import Replicas
 from services.common.rpc.status import error_of_status
 from services.kubernetes.objects.metadata import PREFIX
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from romana.policy.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
 
 PAGE: Final = 1000
+BATCH: Final = 500
+"""Items in one request, if they are not too large: the API server limits no pod's labels."""
 _ISOLATIONS: Final = {
     None: endpoint_pb2.ISOLATION_UNSPECIFIED,
     Isolation.NONE: endpoint_pb2.ISOLATION_NONE,
@@ -59,9 +62,12 @@ class PolicyCalls:
 
     async def put_tenants(self, tenants: Sequence[WantedTenant]) -> list[RomanaError | None]:
         """One answer per tenant; None: it is so."""
-        request = pb.PutTenantsRequest(tenants=[_tenant(one) for one in tenants])
-        answer = await self._replicas.call(lambda stub: stub.PutTenants, request)
-        return _errors(answer.results)
+        answers: list[RomanaError | None] = []
+        for part in chunks(map(_tenant, tenants), BATCH):
+            request = pb.PutTenantsRequest(tenants=part)
+            answer = await self._replicas.call(lambda stub: stub.PutTenants, request)
+            answers += _errors(answer.results)
+        return answers
 
     async def delete_tenant(self, name: Tenant) -> None:
         """Succeeds if there is none."""
@@ -85,9 +91,12 @@ class PolicyCalls:
 
     async def put_endpoints(self, endpoints: Sequence[WantedEndpoint]) -> list[RomanaError | None]:
         """One answer per endpoint; None: it is so."""
-        request = pb.PutEndpointsRequest(endpoints=[_endpoint(one) for one in endpoints])
-        answer = await self._replicas.call(lambda stub: stub.PutEndpoints, request)
-        return _errors(answer.results)
+        answers: list[RomanaError | None] = []
+        for part in chunks(map(_endpoint, endpoints), BATCH):
+            request = pb.PutEndpointsRequest(endpoints=part)
+            answer = await self._replicas.call(lambda stub: stub.PutEndpoints, request)
+            answers += _errors(answer.results)
+        return answers
 
     async def end_endpoint(self, name: EndpointName, *, gone: bool) -> bool:
         """Takes back what was said, unless it is attached: then it is said that it ends, or with
@@ -113,6 +122,19 @@ class PolicyCalls:
         """Whether a node has it."""
         endpoint = await self._endpoint(name)
         return endpoint is not None and bool(endpoint.addresses)
+
+    async def addresses_on(self, node: NodeName) -> set[str]:
+        """Those of all endpoints that a node says it has."""
+        found: set[str] = set()
+        request = pb.ListEndpointsRequest(
+            filter=pb.EndpointFilter(node=node), as_reported=True, page_size=PAGE
+        )
+        while True:
+            answer = await self._replicas.call(lambda stub: stub.ListEndpoints, request)
+            found |= {address for one in answer.endpoints for address in one.addresses}
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
 
     async def connected(self, nodes: Iterable[NodeName]) -> set[NodeName]:
         """Those of these nodes whose agents have a stream now, so that what they have is known."""
@@ -150,7 +172,9 @@ class PolicyCalls:
     # Policies.
 
     async def apply(self, policies: Sequence[NetworkPolicy]) -> list[tuple[str, Violation]]:
-        """Makes them be as they are said, all or nothing; raises InvalidInput.
+        """Makes them be as they are said, all or nothing.
+
+        Raises InvalidInput, and Exhausted if they are too large for one request.
 
         Returns what is not understood of their rules, with the names of the policies.
         """

@@ -147,6 +147,7 @@ def _stranded(plan: topology_pb2.TopologyPlan) -> Iterator[str]:
 def _fill(message: node_pb2.Node, wanted: WantedNode) -> None:
     if wanted.address is not None:
         message.address = str(wanted.address)
+        message.other_address = str(wanted.other_address or "")
     message.labels.clear()
     message.labels.update(wanted.labels)
     if wanted.attachments is not None:

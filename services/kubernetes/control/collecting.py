@@ -90,6 +90,14 @@ class Collecting:
     async def _collect(self, name: EndpointName, node: NodeName) -> None:
         if await self._policy.attached(name) or await self._fresh.node_of(name) in {"", node}:
             return
+        if is_sticky(name) and await self._is_attached_by_another_name(name, node):
+            return
         addresses = await self._ipam.release(name, node)
         self._metrics.told(What.ADDRESS, Outcome.DONE, len(addresses))
         log.info("leak_collected", endpoint=name, node=node, addresses=addresses)
+
+    async def _is_attached_by_another_name(self, name: EndpointName, node: NodeName) -> bool:
+        """Whether a pod still has them that were its name's when it was attached: it may have lost
+        its StatefulSet since, or its annotation."""
+        addresses = await self._ipam.addresses_of(name)
+        return not addresses.isdisjoint(await self._policy.addresses_on(node))

@@ -78,6 +78,10 @@ class DeviceGroups(ObjectTeller[DeviceGroupResource]):
     def _forget(self, name: str) -> None:
         self._outcomes.pop(name, None)
 
+    def stand_by(self) -> None:
+        super().stand_by()
+        self._outcomes.clear()
+
     async def _tell(self, resource: DeviceGroupResource) -> None:
         try:
             if resource.is_ending:

@@ -31,6 +31,10 @@ class Dirty(Generic[T]):
         """Takes one out, if it is marked."""
         self._marked.pop(name, None)
 
+    def clear(self) -> None:
+        """Takes all out."""
+        self._marked.clear()
+
     def take(self, most: int) -> list[T]:
         """Takes the oldest out, at most so many; whoever fails marks them again."""
         taken = list(self._marked)[:most] if len(self._marked) > most else list(self._marked)

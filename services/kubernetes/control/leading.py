@@ -7,6 +7,7 @@ begins with everything, and with what the service has that the cluster has not; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine
 from typing import Final, Protocol, TypeVar
@@ -24,7 +25,7 @@ RETRY: Final = BackoffPolicy(initial=0.1, maximum=5.0)
 ALL_SECONDS: Final = 600.0
 """Between two comparisons of everything without a reason."""
 POSTPONED_SECONDS: Final = 10.0
-"""Without anything to tell, until what was postponed is tried again."""
+"""Until what was postponed is tried again, however much else there is to tell."""
 
 
 class Teller(Protocol):
@@ -38,6 +39,10 @@ class Teller(Protocol):
 
     def mark_postponed(self) -> None:
         """What was postponed has to be tried again."""
+
+    def stand_by(self) -> None:
+        """Another replica tells now: nothing is kept of what it has to, since a term begins with
+        everything."""
 
     async def tell(self) -> bool:
         """Tells some of it; whether there is more."""
@@ -55,11 +60,19 @@ class Leading:
         self._followed = followed
         self._tellers: dict[str, tuple[Teller, asyncio.Event]] = {}
         self._others: dict[str, Callable[[], Coroutine[object, object, None]]] = {}
+        self._leads = False
 
     def add(self, service: str, make: Callable[[Callable[[], None]], T]) -> T:
         """Adds a teller, which is made with what it calls when there is something to tell."""
         kick = asyncio.Event()
-        teller = make(kick.set)
+
+        def changed() -> None:
+            if self._leads:
+                kick.set()
+            else:
+                teller.stand_by()
+
+        teller = make(changed)
         self._tellers[service] = (teller, kick)
         return teller
 
@@ -77,6 +90,7 @@ class Leading:
         await self._followed.in_sync()
         while True:
             await self._election.until(leading=True)
+            self._leads = True
             lead = asyncio.create_task(self._lead())
             over = asyncio.create_task(self._election.until(leading=False))
             try:
@@ -87,6 +101,9 @@ class Leading:
                 lead.cancel()
                 over.cancel()
                 await asyncio.gather(lead, over, return_exceptions=True)
+                self._leads = False
+                for teller, _ in self._tellers.values():
+                    teller.stand_by()
 
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -99,6 +116,7 @@ class Leading:
         loop = asyncio.get_running_loop()
         backoff = Backoff(RETRY, random.random)
         due = loop.time()
+        postponed = due + POSTPONED_SECONDS
         while True:
             kick.clear()
             try:
@@ -106,6 +124,9 @@ class Leading:
                     teller.mark_all()
                     await teller.mark_strays()
                     due = loop.time() + ALL_SECONDS
+                if loop.time() >= postponed:
+                    teller.mark_postponed()
+                    postponed = loop.time() + POSTPONED_SECONDS
                 more = await teller.tell()
             except RomanaError as error:
                 log.warning("not_told", service=service, message=error.message)
@@ -114,8 +135,6 @@ class Leading:
             backoff.succeeded()
             if more:
                 continue
-            try:
-                async with asyncio.timeout_at(min(due, loop.time() + POSTPONED_SECONDS)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(due, postponed)):
                     await kick.wait()
-            except TimeoutError:
-                teller.mark_postponed()

@@ -47,6 +47,11 @@ class ObjectTeller(ABC, Generic[R]):
         self._marked.mark(self._postponed)
         self._postponed.clear()
 
+    def stand_by(self) -> None:
+        """Another replica tells now."""
+        self._marked.clear()
+        self._postponed.clear()
+
     async def tell(self) -> bool:
         """Tells of one; whether there is more. What failed is marked again, and raised."""
         for name in self._marked.take(1):

@@ -170,6 +170,7 @@ class InForceShowing:
             before, after = change.before, change.after
             if after is None:
                 if before is not None:
+                    self._first.drop(before.policy)
                     self._changed.discard(before.policy)
                     self._behind.pop(before.policy, None)
             elif not is_status(before, after):

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from services.common.backoff import Backoff, BackoffPolicy
-from services.common.errors import NotFound, RomanaError
+from services.common.errors import InvalidInput, NotFound, RomanaError
 from services.kubernetes.calls.ipam import IpamCalls
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.api_server import ApiServer
@@ -37,6 +37,8 @@ class NetworkShowing:
         self._topology = topology
         self._ipam = ipam
         self._server = server
+        self._refused: set[str] = set()
+        """Networks that the API server takes no object of, such as those with capitals."""
 
     async def run(self) -> None:
         """Shows for ever, where the cluster knows such objects."""
@@ -56,19 +58,27 @@ class NetworkShowing:
         """Makes the objects as they have to be; raises RomanaErrors."""
         networks = await self._topology.networks()
         uses = await self._ipam.utilization()
+        self._refused &= networks.keys()
         for name, spec in networks.items():
-            known = self._resources.items.get(name)
-            if known is None or known.spec != spec:
-                await self._server.apply(f"{NETWORKS.path}/{name}", _object(name, spec=spec))
-            use = uses.get(name, NetworkUse())
-            if known is None or known.use != use:
-                path = f"{NETWORKS.path}/{name}/status"
-                await self._server.apply(path, _object(name, status=use))
+            try:
+                await self._show(name, spec, uses.get(name, NetworkUse()))
+            except InvalidInput as error:
+                if name not in self._refused:
+                    self._refused.add(name)
+                    log.warning("network_not_shown", network=name, message=error.message)
         for name in self._resources.items.keys() - networks.keys():
             try:
                 await self._server.delete(f"{NETWORKS.path}/{name}")
             except NotFound:
                 continue
+
+    async def _show(self, name: str, spec: NetworkSpec, use: NetworkUse) -> None:
+        known = self._resources.items.get(name)
+        if known is None or known.spec != spec:
+            await self._server.apply(f"{NETWORKS.path}/{name}", _object(name, spec=spec))
+        if known is None or known.use != use:
+            path = f"{NETWORKS.path}/{name}/status"
+            await self._server.apply(path, _object(name, status=use))
 
 
 def _object(name: str, **parts: NetworkSpec | NetworkUse) -> dict[str, object]:

@@ -101,6 +101,10 @@ class NodeSigner:
     def mark_postponed(self) -> None:
         """Nothing is."""
 
+    def stand_by(self) -> None:
+        """Another replica signs now."""
+        self._marked.clear()
+
     async def tell(self) -> bool:
         """Signs some; whether there is more. What failed is marked again, and raised."""
         names = self._marked.take(_BATCH)
@@ -113,7 +117,7 @@ class NodeSigner:
             except (Conflict, NotFound):
                 continue  # it has changed, which is heard of
             except RomanaError:
-                self._marked.mark(names[place:])
+                self._marked.mark([*names[place + 1 :], name])
                 raise
         return bool(self._marked)
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from services.common.errors import InvalidInput, RomanaError, Violation
+from services.common.errors import Exhausted, InvalidInput, RomanaError, Violation
 from services.common.model.names import EndpointName, Tenant
 from services.common.model.pods import parse_pod_endpoint
 from services.kubernetes.calls.policy import PolicyCalls
@@ -49,6 +49,8 @@ POLICIES: Final = 50
 """In one request; if one of them is refused, each is tried alone."""
 AT_ONCE: Final = 16
 """Deletions of endpoints in flight."""
+_REFUSALS: Final = (InvalidInput, Exhausted)
+"""What is wrong with an object, its size among it; anything else is not for good."""
 LINGER_SECONDS: Final = 30.0
 """For which a pod that is gone may still be attached, before its node is told to detach it."""
 
@@ -164,6 +166,14 @@ class PolicyTeller:
         self._endpoints_marked.mark(self._elsewhere)
         self._elsewhere.clear()
 
+    def stand_by(self) -> None:
+        """Another replica tells now."""
+        for marked in (self._tenants_marked, self._policies_marked, self._endpoints_marked):
+            marked.clear()
+        self._lingering.clear()
+        self._elsewhere.clear()
+        self.refused.clear()
+
     async def tell(self) -> bool:
         """Tells some of it; whether there is more. What failed is marked again, and raised."""
         await self._each(self._tenants_marked, BATCH, self._tell_tenants)
@@ -266,7 +276,7 @@ class PolicyTeller:
             return
         try:
             await self._apply(there)
-        except InvalidInput:
+        except _REFUSALS:
             for policy in there:
                 await self._apply_alone(policy)
         else:
@@ -285,7 +295,7 @@ class PolicyTeller:
     async def _apply_alone(self, policy: NetworkPolicy) -> None:
         try:
             await self._apply([policy])
-        except InvalidInput as error:
+        except _REFUSALS as error:
             self.refused[policy.policy] = notes.refused(policy, error).message
             self._answered(What.POLICY, policy, error)
         else:
@@ -354,7 +364,7 @@ class PolicyTeller:
         """What is wrong is said; what may work later is raised."""
         if error is None:
             self._metrics.told(what, Outcome.DONE)
-        elif isinstance(error, InvalidInput):
+        elif isinstance(error, _REFUSALS):
             self._metrics.told(what, Outcome.REFUSED)
             self._recorder.note(notes.refused(item, error))
             log.warning("refused", what=what.value, object=item.key, message=error.message)

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from services.common.errors import AlreadyExists, InvalidInput, RomanaError, Unavailable, WrongState
+from services.common.errors import AlreadyExists, InvalidInput, RomanaError, WrongState
 from services.common.model.names import NodeName
 from services.kubernetes.calls.topology import TopologyCalls
 from services.kubernetes.cluster.fresh import FreshReads
@@ -76,14 +76,19 @@ class TopologyTeller:
         for place, name in enumerate(names):
             try:
                 await self._tell_one(name)
-            except Unavailable:
-                self._marked.mark(names[place:])
+            except BaseException:
+                self._marked.mark([*names[place + 1 :], name])
                 raise
         return bool(self._marked)
 
     def mark_postponed(self) -> None:
         """What could not be done before is tried again."""
         self._marked.mark(self._postponed)
+        self._postponed.clear()
+
+    def stand_by(self) -> None:
+        """Another replica tells now."""
+        self._marked.clear()
         self._postponed.clear()
 
     def _take(self, changes: Sequence[Change[Node]]) -> None:
@@ -100,8 +105,6 @@ class TopologyTeller:
                 if problems:
                     self._recorder.note(notes.bad_annotations(node, problems))
                 await self._calls.put_node(wanted)
-        except Unavailable:
-            raise
         except (InvalidInput, AlreadyExists, WrongState) as error:
             self._refused(name, node, error)
         else:

@@ -3,7 +3,8 @@
 It looks again by itself when a pod has gone, but an address comes back later than its pod goes, and
 rests; else only after a minute. So a pod that lacked nothing but an address is noted, and as soon
 as there is one on the nodes it could go to, an annotation of it changes: kube-scheduler takes a pod
-that was changed out of those that cannot be scheduled. It costs nothing while no pod waits.
+that was changed out of those that cannot be scheduled. It costs nothing while no pod waits, and
+little more for thousands than for one: those that lack the same on the same nodes are judged once.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Waiting:
         self._ipam = ipam
         self._places = places
         self._pods: dict[str, _Waiting] = {}
+        self._nodes: dict[frozenset[NodeName], frozenset[NodeName]] = {}
+        """Of these pods, each set once: a set of 5,000 nodes has half a megabyte."""
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -72,7 +75,9 @@ class Waiting:
 
     def note(self, pod: Pod, endpoint: WantedEndpoint, nodes: Iterable[NodeName]) -> None:
         """There was no address for a pod on nodes to which it could go. Returns at once."""
-        self._pods[pod.key] = _Waiting(pod.object_uid, endpoint, frozenset(nodes))
+        lacking = frozenset(nodes)
+        lacking = self._nodes.setdefault(lacking, lacking)
+        self._pods[pod.key] = _Waiting(pod.object_uid, endpoint, lacking)
         self._some.set()
 
     async def run(self) -> None:
@@ -92,24 +97,38 @@ class Waiting:
                 self._some.clear()
 
     async def _look(self) -> None:
+        self._forget()
         known: dict[_Wants, list[Rooms] | None] = {}
+        fits: dict[tuple[_Wants, frozenset[NodeName]], bool] = {}
         told = 0
         for key, waiting in list(self._pods.items()):
-            pod = self._followed.pods.items.get(key)
-            if pod is None or pod.object_uid != waiting.uid or pod.node:
-                self._pods.pop(key, None)
-                continue
             endpoint = waiting.endpoint
             wants = (endpoint.tenant, endpoint.segment, endpoint.addresses)
             if wants not in known:
                 known[wants] = await self._rooms(endpoint)
-            rooms, places = known[wants], self._places()
-            if rooms is None or places is None or told >= AT_ONCE:
+            if (wants, waiting.nodes) not in fits:
+                await asyncio.sleep(0)
+                fits[wants, waiting.nodes] = self._fits(known[wants], waiting.nodes)
+            if not fits[wants, waiting.nodes] or told >= AT_ONCE:
                 continue
-            if judge(rooms, places, waiting.nodes).fit:
+            pod = self._followed.pods.items.get(key)
+            if pod is not None and self._pods.get(key) is waiting:
                 told += 1
-                self._pods.pop(key, None)
                 await self._tell(pod)
+                if self._pods.get(key) is waiting:  # else it waits again
+                    del self._pods[key]
+
+    def _forget(self) -> None:
+        """Pods that are gone or bound."""
+        for key, waiting in list(self._pods.items()):
+            pod = self._followed.pods.items.get(key)
+            if pod is None or pod.object_uid != waiting.uid or pod.node:
+                del self._pods[key]
+        self._nodes = {one.nodes: one.nodes for one in self._pods.values()}
+
+    def _fits(self, rooms: list[Rooms] | None, nodes: frozenset[NodeName]) -> bool:
+        places = self._places()
+        return rooms is not None and places is not None and bool(judge(rooms, places, nodes).fit)
 
     async def _rooms(self, endpoint: WantedEndpoint) -> list[Rooms] | None:
         """None: there is no such network any more."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from functools import lru_cache
 
-from services.common.model.names import GroupPath, NetworkName, NodeName
-
-LABEL_MOST: Final = 63
-"""Characters of a label's value."""
+from services.common.model.names import GroupPath, NetworkName, NodeName, labels
+from services.kubernetes.objects.nodes import GROUP_LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +24,15 @@ class Place:
     @property
     def label(self) -> str | None:
         """Its group on the first of them, as a label's value; None: it has none, or one whose path
-        is too long for that."""
+        is none, as names of groups may have blanks and colons."""
         group = next(iter(self.groups.values()), None)
-        text = None if group is None else group.replace("/", ".")
-        return None if text is None or len(text) > LABEL_MOST else text
+        return None if group is None else _label(group)
+
+
+@lru_cache(maxsize=4096)
+def _label(group: GroupPath) -> str | None:
+    text = group.replace("/", ".")
+    return None if any(labels({GROUP_LABEL: text}, "")) else text
 
 
 class Kinds:

@@ -41,10 +41,13 @@ def node_of(node: Node) -> tuple[WantedNode, list[Violation]]:
     """The node, and what is wrong with the annotations; what is wrong is as if not said."""
     problems: list[Violation] = []
     attachments = _read_attachments(node, problems)
+    address = next(iter(node.addresses), None)
+    others = (other for other in node.addresses if address and other.version != address.version)
     return (
         WantedNode(
             name=NodeName(node.name),
-            address=node.addresses[0] if node.addresses else None,
+            address=address,
+            other_address=next(others, None),
             labels={
                 **{key: text for key, text in node.labels.items() if key != GROUP_LABEL},
                 FOLLOWED: KUBERNETES,

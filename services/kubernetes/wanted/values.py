@@ -61,6 +61,8 @@ class WantedNode:
 
     name: NodeName
     address: Address | None
+    other_address: Address | None
+    """Of the other family."""
     labels: Mapping[str, str]
     attachments: tuple[Attachment, ...] | None
     """None: nothing is said of them, and what topology has stays."""

@@ -25,6 +25,9 @@ class DeviceFeed:
         self.groups: dict[DeviceGroupName, Entry[StoredGroup]] = {}
         self.states: dict[DeviceGroupName, Entry[Mapping[LegKey, LegState]]] = {}
         self.observed: dict[NodeName, Observed] = {}
+        self.moves = 0
+        """A number that is another one when there is something to decide: groups, what holds of
+        them, or what a node sees are others; not when a node only says the same again."""
         self.takers: Mapping[str, Callable[[str, KeyValue | None], None]] = {
             keys.devices: self._take_group,
             keys.device_states: self._take_state,
@@ -61,12 +64,16 @@ class DeviceFeed:
         self._tell()
 
     def _take_observed(self, text: str, item: KeyValue | None) -> None:
-        if item is None:
-            self.observed.pop(NodeName(text), None)
-        else:
-            self.observed[NodeName(text)] = codec_devices.decode_observed(item.value)
+        node = NodeName(text)
+        before = self.observed.pop(node, None)
+        if item is not None:
+            self.observed[node] = codec_devices.decode_observed(item.value)
+        now = self.observed.get(node)
+        if (before and before.legs) != (now and now.legs):
+            self.moves += 1
 
     def _tell(self) -> None:
+        self.moves += 1
         self._engine.set_devices(
             {
                 name: rules_of(entry.value.group, entry.value.numbers, self.states_of(name))

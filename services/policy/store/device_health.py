@@ -2,6 +2,10 @@
 
 All replicas see the same and decide the same; each writes what is different, in a transaction that
 compares what it was decided on. Who was slower sees it done.
+
+To decide costs as much as there are nodes that see something, and they all say the same again and
+again: so it is done when one says something else, and else now and then; and when all do at once,
+as when a device goes down, no more often than takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -19,12 +23,16 @@ from services.common.etcd.types import Compare, Field, Relation
 from services.common.model.devices import DeviceGroupName
 from services.policy.devices.health import decide, due
 from services.policy.store import codec_devices
+from services.policy.store.codec_devices import StoredGroup
+from services.policy.store.entry import Entry
 from services.policy.store.store import PolicyStore
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 5.0
 """Between looks at what was said too long ago."""
+_SHARE: Final = 0.1
+"""Of the time, at most, for decisions."""
 
 
 class DeviceHealth:
@@ -34,27 +42,33 @@ class DeviceHealth:
         self._store = store
         self._feed = store.feed.devices
         self._clock = clock
+        self._busy = 0.0
+        """Seconds that the decisions of a look took."""
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        time_now = asyncio.get_running_loop().time
         while True:
-            changed = asyncio.ensure_future(self._store.changed())
-            try:
-                wait = LOOK_SECONDS
-                if self._store.in_sync:
-                    wait = await self._look()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await changed
-            finally:
-                changed.cancel()
+            await self._in_sync()
+            moves, self._busy = self._feed.moves, 0.0
+            wait = await self._look()
+            due = time_now() + wait
+            await asyncio.sleep(self._busy * (1 / _SHARE - 1))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    while self._feed.moves == moves:
+                        await self._store.changed()
+
+    async def _in_sync(self) -> None:
+        while not self._store.in_sync:
+            await self._store.changed()
 
     async def _look(self) -> float:
         """Writes what is different; returns when to look again, in seconds from now."""
         wait = LOOK_SECONDS
-        for name in list(self._feed.groups):
+        for name, entry in list(self._feed.groups.items()):
             try:
-                await self._decide(name)
+                await self._decide(name, entry)
             except RomanaError as error:
                 log.warning("device_state_not_written", group=name, error=error.message)
             now = self._clock()
@@ -63,17 +77,19 @@ class DeviceHealth:
                 wait = min(wait, max(held - now, 0.0) + 0.01)
         return wait
 
-    async def _decide(self, name: DeviceGroupName) -> None:
+    async def _decide(self, name: DeviceGroupName, entry: Entry[StoredGroup]) -> None:
+        """Of a group that may be gone by now, or another."""
         feed, keys = self._feed, self._store.keys
-        group = feed.groups[name].value.group
         before = feed.states_of(name)
-        states = decide(group, feed.observed, before, self._clock())
+        begun = time.perf_counter()
+        states = decide(entry.value.group, feed.observed, before, self._clock())
+        self._busy += time.perf_counter() - begun
         if states == before:
             return
         key = keys.device_state(name)
         still = (
             Compare(key, Field.MOD, Relation.EQUAL, feed.state_revision(name)),
-            Compare(keys.device_group(name), Field.MOD, Relation.EQUAL, feed.groups[name].revision),
+            Compare(keys.device_group(name), Field.MOD, Relation.EQUAL, entry.revision),
         )
         if await self._store.write({key: codec_devices.encode_states(states)}, *still):
             for (device, network, arm), state in states.items():

@@ -40,7 +40,7 @@ class EndpointChanges:
             await self._store.catch_up()
             documents = {
                 self._key(endpoint.name): codec.encode_endpoint(endpoint)
-                for endpoint in endpoints
+                for endpoint in map(self._with_its_allocation, endpoints)
                 if (before := self._feed.by_orchestrator.get(endpoint.name)) is None
                 or before.value != endpoint
             }
@@ -146,6 +146,14 @@ class EndpointChanges:
                 reason="STALE_ETAG",
                 metadata={"etag": str(revision)},
             )
+
+    def _with_its_allocation(self, endpoint: Endpoint) -> Endpoint:
+        """The name in ipam stays with which a node was told to attach: its addresses are there."""
+        known, wanted = self._feed.by_orchestrator.get(endpoint.name), endpoint.wanted
+        before = known.value.wanted if known is not None else None
+        if before is None or wanted is None or before.node != wanted.node:
+            return endpoint
+        return replace(endpoint, wanted=replace(wanted, allocation=before.allocation))
 
     def _key(self, name: EndpointName) -> str:
         return f"{self._store.keys.policy_endpoints}{name}"

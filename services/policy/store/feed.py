@@ -101,6 +101,14 @@ class PolicyFeed:
         """The parts of a set, by key below the root of policy; an empty one is to be removed."""
         return self._staged.get(name, {})
 
+    def unfounded(self, node: NodeName) -> list[EndpointName]:
+        """What a node's agent said of which ipam says nothing."""
+        return [
+            name
+            for name, claim in self.attached.get(node, {}).items()
+            if compare(claim.value, self._allocation(name), self._holder).believed is None
+        ]
+
     def nodes_changed(self, nodes: Iterable[NodeName]) -> None:
         """Nodes came or went."""
         for node in nodes:

@@ -51,9 +51,4 @@ def _network(network: Network) -> PolicyNetwork:
 
 
 def _node(node: Node) -> PolicyNode:
-    addresses = (node.address, *(attachment.address for attachment in node.declared))
-    return PolicyNode(
-        node.name,
-        node.labels,
-        tuple(dict.fromkeys(address for address in addresses if address is not None)),
-    )
+    return PolicyNode(node.name, node.labels, node.addresses)

@@ -25,7 +25,7 @@ MAX_LABELS = 256
 MAX_ATTACHMENTS = 4096
 MAX_NAME_PATTERNS = 100
 MAX_TENANTS = 1000
-_EMPTY_IS_UNSAID = ("address", "labels")
+_EMPTY_IS_UNSAID = ("address", "other_address", "labels")
 
 
 def read_node(
@@ -52,6 +52,9 @@ def read_node(
         fields.wrong("labels", f"more than {MAX_LABELS} labels on one node")
     if not _may_be_host(node.address, "address", fields):
         node = replace(node, address=None)
+    if not _may_be_host(node.other_address, "other_address", fields):
+        node = replace(node, other_address=None)
+    _check_families(node, fields)
     bare = everywhere or any(part.is_empty("address") for part in parts)
     if fields.is_empty("address") and bare and not (listed and everywhere):
         fields.wrong("address", "is missing; it may be left out if every attachment has an address")
@@ -85,18 +88,25 @@ def check_pins(node: Node, layout: Layout, fields: Fields) -> None:
             )
 
 
-def addresses(node: Node) -> set[Address]:
-    """Every address that the node has; no two nodes may have one in common."""
-    own = {attachment.address for attachment in node.declared}
-    return {address for address in (*own, node.address) if address is not None}
-
-
 def address_field(node: Node, address: Address) -> str:
     """The field path of a node's address in a request."""
-    for number, attachment in enumerate(node.declared):
-        if attachment.address == address != node.address:
-            return f"node.attachments[{number}].address"
-    return "node.address"
+    if address == node.address:
+        return "node.address"
+    if address == node.other_address:
+        return "node.other_address"
+    number = [attachment.address for attachment in node.declared].index(address)
+    return f"node.attachments[{number}].address"
+
+
+def _check_families(node: Node, fields: Fields) -> None:
+    """The main addresses are one of each family."""
+    if node.address is None or node.other_address is None:
+        return
+    if node.address.version == node.other_address.version:
+        fields.wrong(
+            fields.spelled("other_address", "otherAddress"),
+            f"{node.other_address} is of the same family as the address {node.address}",
+        )
 
 
 def _check_allowance(allowance: NodeAllowance, fields: Fields) -> None:

@@ -18,12 +18,12 @@ from services.common.errors import Forbidden, InvalidInput
 from services.common.model.description import describe
 from services.common.model.layout import Layout
 from services.common.model.node import Attachment, Node
-from services.topology.checks.nodes import address_field, addresses
+from services.topology.checks.nodes import address_field
 
 REGISTER: Final = "register"
 ADDRESS: Final = "address"
 ATTACHMENTS: Final = "attachments"
-FIELDS: Final = (ADDRESS, "labels", ATTACHMENTS, "pins")
+FIELDS: Final = (ADDRESS, "other_address", "labels", ATTACHMENTS, "pins")
 """What is said of a node."""
 FOR_OPERATORS: Final = tuple(
     field.name
@@ -93,8 +93,8 @@ def check_own_addresses(
 
     `networks` are those that the node will be on.
     """
-    before = addresses(known) if known is not None else set()
-    for address in sorted(addresses(node) - before, key=str):
+    before = known.addresses if known is not None else ()
+    for address in sorted({*node.addresses}.difference(before), key=str):
         at = address_field(node, address)
         for network in layout.networks:
             name = network.name

@@ -23,7 +23,7 @@ from services.common.model.names import (
 )
 from services.common.model.network import Prefix
 from services.topology.checks.networks import Networks, read_networks
-from services.topology.checks.nodes import addresses, read_node
+from services.topology.checks.nodes import read_node
 from services.topology.model.spec import GroupSpec, NodeSpec, Spec, TopologySpec, is_power_of_two
 
 MAX_DEPTH = 32
@@ -247,7 +247,7 @@ def _merge(one: NodeSpec, other: NodeSpec, fields: Fields) -> NodeSpec:
 def _check_addresses_differ(nodes: Iterable[NodeSpec], document: Fields) -> None:
     holders: dict[object, NodeSpec] = {}
     for listed in nodes:
-        for address in sorted(addresses(listed.node), key=str):
+        for address in sorted(listed.node.addresses, key=str):
             other = holders.setdefault(address, listed)
             if other is not listed:
                 document.findings.wrong(

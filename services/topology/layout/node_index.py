@@ -12,7 +12,6 @@ from services.common.model.layout import Layout
 from services.common.model.names import GroupPath, NodeName, TopologyName
 from services.common.model.network import Address
 from services.common.model.node import Node
-from services.topology.checks.nodes import addresses
 from services.topology.layout.leaf_counts import LeafCounts
 from services.topology.layout.placement import Placer
 
@@ -33,7 +32,7 @@ class NodeIndex:
     def add(self, node: Node) -> None:
         for leaf in self.placer.valid(node):
             self._leaf_counts.add(leaf, 1)
-        for address in addresses(node):
+        for address in node.addresses:
             self._holders.setdefault(address, []).append(node.name)
         self.unplaced += not node.placements
 
@@ -41,7 +40,7 @@ class NodeIndex:
         """Undoes `add` of the same node."""
         for leaf in self.placer.valid(node):
             self._leaf_counts.add(leaf, -1)
-        for address in addresses(node):
+        for address in node.addresses:
             names = self._holders[address]
             names.remove(node.name)
             if not names:

@@ -13,7 +13,7 @@ from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.network import Address, Network
 from services.common.model.node import Node
-from services.topology.checks.nodes import address_field, addresses
+from services.topology.checks.nodes import address_field
 from services.topology.layout.usage import AddressUse, InUse
 
 
@@ -49,8 +49,8 @@ def of_nodes(before: Mapping[NodeName, Node], after: Iterable[Node]) -> Iterator
     """What nodes have after a change and had not before."""
     for node in after:
         known = before.get(node.name)
-        was = addresses(known) if known is not None else set()
-        for address in sorted(addresses(node) - was, key=str):
+        was = known.addresses if known is not None else ()
+        for address in sorted({*node.addresses}.difference(was), key=str):
             whose = f"an address of node {node.name!r}"
             yield OwnAddress(address, whose, address_field(node, address))
 

@@ -13,7 +13,6 @@ from services.common.model.layout import Layout
 from services.common.model.names import NodeName
 from services.common.model.network import Address
 from services.common.model.node import Node
-from services.topology.checks.nodes import addresses
 from services.topology.checks.own_node import declared
 from services.topology.layout.attachments import (
     AttachmentChange,
@@ -143,7 +142,7 @@ def placed_anew(layout: Layout, nodes: Mapping[NodeName, Node]) -> dict[NodeName
 
 def holders(nodes: Iterable[Node]) -> dict[Address, NodeName]:
     """Which node has which address."""
-    return {address: node.name for node in nodes for address in addresses(node)}
+    return {address: node.name for node in nodes for address in node.addresses}
 
 
 def address_taken(address: Address, node: NodeName, holder: NodeName, field: str) -> AlreadyExists:
@@ -171,20 +170,20 @@ def _listed(
                 )
             merged[node.name] = replace(node, create_time=now)
         else:
-            if node.address is not None and known.address not in (None, node.address):
-                problems.append(
-                    Violation(
-                        entry.address_at,
-                        f"node {node.name!r} is known with the address {known.address}",
-                    )
-                )
+            for said, had in (
+                (node.address, known.address),
+                (node.other_address, known.other_address),
+            ):
+                if said is not None and had not in (None, said):
+                    message = f"node {node.name!r} is known with the address {had}"
+                    problems.append(Violation(entry.address_at, message))
             merged[node.name] = declared(known, entry.over(known))
         problems.extend(
             Violation(
                 entry.address_at,
                 f"{address} is the address of node {held[address]!r} already",
             )
-            for address in sorted(addresses(node), key=str)
+            for address in sorted(node.addresses, key=str)
             if held.get(address, node.name) != node.name
         )
     return merged

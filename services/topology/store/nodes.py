@@ -21,7 +21,7 @@ from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
 from services.common.records.layout import RemovedNodeRecord, encode_removed_node
-from services.topology.checks.nodes import address_field, addresses
+from services.topology.checks.nodes import address_field
 from services.topology.checks.own_node import (
     AGENTS_MAY,
     FIELDS,
@@ -295,7 +295,7 @@ class NodeChanges:
 
     def _refuse_taken(self, node: Node) -> None:
         node_index = self._store.cache.node_index
-        for address in sorted(addresses(node), key=str):
+        for address in sorted(node.addresses, key=str):
             holder = node_index.holder(address, but=node.name)
             if holder is not None:
                 raise address_taken(address, node.name, holder, address_field(node, address))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceAsyncStub
 
 NODES = [
-    node("h1", address="192.0.2.1"),
+    node("h1", address="192.0.2.1", other_address="2001:db8:ffff::1"),
     node("h2", address="192.0.2.2"),
     node("h3", address="192.0.2.3", on=["net"]),
 ]

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 import pytest
 
+from services.common.audit.record import ObjectAction, Who, decode
 from services.common.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import STORE_FULL, STORE_OUTCOME_UNKNOWN
@@ -323,6 +324,22 @@ async def test_what_is_too_large_for_etcd_is_divided(narrow_store: Store) -> Non
         assert len(await pages(parts)) == 300
 
 
+async def test_one_request_that_is_too_large_for_etcd_fails_and_nothing_else(
+    narrow_store: Store,
+) -> None:
+    net = layout([network("net", "10.0.0.0/24", 26)])
+    await seed(narrow_store.client, narrow_store.keys, net, [node("h1"), node("h2")])
+    async with leading(narrow_store) as parts:
+        for number in range(64):
+            (last,) = await parts.ask(f"{number:x>200}")
+            if isinstance(last, RomanaError):
+                break
+        assert isinstance(last, RomanaError)
+        assert await parts.ask("other", on="h2") == ["10.0.0.128"]
+        assert parts.ledger.index.used == number + 1
+        assert "failed" not in parts.told.undo
+
+
 async def test_a_caller_who_gave_up_does_not_hold_up_the_others(parts: Parts) -> None:
     gone = [asyncio.create_task(parts.ask(*(f"gone{n}-{m}" for m in range(20)))) for n in range(20)]
     await asyncio.sleep(0)
@@ -362,10 +379,17 @@ async def test_a_reservation_behind_callers_who_gave_up(parts: Parts) -> None:
         task.cancel()
     ranges = ("10.0.0.1",)
     made = Reservation("r", NetworkName("net"), stored_ranges(ranges), ranges)
-    assert await parts.committer.submit([CreateReservation(made)]) == [None]
-    assert await parts.committer.submit([DeleteReservation("r")]) == [None]
+    who = Who("alice", request_id="r1")
+    assert await parts.committer.submit([CreateReservation(made)], who) == [None]
+    assert await parts.committer.submit([DeleteReservation("r")], who) == [None]
     await asyncio.gather(*gone, return_exceptions=True)
     assert parts.committer.waiting == 0
+    stored = await parts.store.client.range(parts.store.keys.audit)
+    records = [decode(item.value) for item in stored.items]
+    assert [(one.who, one.objects[0].action) for one in records] == [
+        (who, ObjectAction.CREATED),
+        (who, ObjectAction.REMOVED),
+    ]
 
 
 def test_a_feed_goes_on_with_what_it_knew_of_what_it_cannot_read() -> None:

@@ -250,6 +250,20 @@ async def test_routes_of_a_node(pair: Pair, by: str) -> None:
     assert (said.code, said.reasons) == (grpc.StatusCode.NOT_FOUND, ["NODE_NOT_FOUND"])
 
 
+@BOTH
+async def test_a_next_hop_is_of_its_networks_family(pair: Pair, by: str) -> None:
+    """h2 has no address of IPv6: nothing leads to it there."""
+    for node in ("h1", "h2"):
+        await allocate(pair.stub, f"{node}/six", node, addresses=[AddressSpec(network="six")])
+    await both_reached(pair)
+    stub = getattr(pair, by)
+    hops = {}
+    for node in ("h1", "h2"):
+        found = await stub.GetNodeRoutes(pb.GetNodeRoutesRequest(node=node))
+        hops |= {item.node: item.next_hop for item in found.remote if item.network == "six"}
+    assert hops == {"h1": "2001:db8:ffff::1", "h2": ""}
+
+
 async def test_status_of_both(pair: Pair) -> None:
     await one(pair.stub, "a")
     await both_reached(pair)

@@ -171,3 +171,27 @@ async def test_only_allocations_that_were_asked_for(pair: Pair) -> None:
     await one(pair.stub, "d", "h2")
     await watcher.until("b", "d")
     call.cancel()
+
+
+@BOTH
+async def test_an_address_that_moves_is_told_with_its_node(pair: Pair, by: str) -> None:
+    address = await one(pair.stub, "vm", "h1")
+    stub = getattr(pair, by)
+    everywhere = aiter(stub.WatchAllocations(pb.WatchAllocationsRequest(network="net")))
+    of_node = {
+        name: AllocationWatcher(
+            aiter(stub.WatchAllocations(pb.WatchAllocationsRequest(network="net", node=name)))
+        )
+        for name in ("h1", "h2")
+    }
+    await of_node["h1"].until("vm")
+    await of_node["h2"].until()
+    await pair.stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
+    await pair.stub.ActivateMove(pb.ActivateMoveRequest(name="vm", to_node="h2", force=True))
+    await of_node["h1"].until()
+    await of_node["h2"].until("vm")
+    async with asyncio.timeout(60):
+        while True:
+            answer = await anext(everywhere)
+            if [(item.address, item.node) for item in answer.allocated] == [(address, "h2")]:
+                break

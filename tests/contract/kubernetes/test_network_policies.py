@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.common.errors import InvalidInput, Violation
+from services.common.errors import Exhausted, InvalidInput, Violation
 from services.kubernetes.calls.policy import InForce
 from services.kubernetes.cluster import informer
 from services.kubernetes.cluster.fresh import FreshReads
@@ -35,10 +35,14 @@ class Policies:
         self.known: dict[str, bytes] = {}
         self.warnings: list[tuple[str, Violation]] = []
         self.bad: set[str] = set()
+        self.most = 1 << 20
+        """Bytes of a request."""
         self.states: dict[str, InForce] = {}
         self.applied = 0
 
     async def apply(self, policies: Sequence[NetworkPolicy]) -> list[tuple[str, Violation]]:
+        if sum(len(one.spec) for one in policies) > self.most:
+            raise Exhausted("too large for a message")
         if any(one.policy in self.bad for one in policies):
             raise InvalidInput.at("spec.tier", "is wrong")
         self.known |= {one.policy: one.spec for one in policies}
@@ -215,6 +219,17 @@ async def test_what_is_not_understood_is_an_event_and_so_is_what_is_refused() ->
             ("bad", "RomanaRefused", "spec.tier: is wrong"),
             ("unclear", "RomanaFailsClosed", "spec.ingress[0].from[0]: unknown"),
         ]
+
+
+async def test_a_policy_that_is_too_large_is_refused_and_keeps_no_other_waiting() -> None:
+    fake = FakeApiServer()
+    for name, size in (("a", 10), ("b", 90), ("large", 200)):
+        fake.put(f"{CLUSTER}/{name}", spec={"x": "x" * size})
+    async with world(fake) as there:
+        there.policy.most = 110
+        await there.tell()
+        assert set(there.policy.known) == {"ClusterNetworkPolicy/a", "ClusterNetworkPolicy/b"}
+        assert there.notes.said == [("large", "RomanaRefused", "too large for a message")]
 
 
 async def test_policies_that_name_devices_are_told_again_when_groups_change() -> None:

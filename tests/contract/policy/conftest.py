@@ -1,7 +1,9 @@
-"""Two replicas of policy as processes: each test finds three nodes and nothing else."""
+"""Two replicas of policy as processes: each test finds three nodes and nothing else. And what a
+replica knows, in the test's own process."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -10,11 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 from romana.policy.v1 import policy_service_pb2 as api
 
+from services.common.audit.writer import AuditWriter
 from services.common.etcd.client import EtcdClient
 from services.common.etcd.keys import Keys
 from services.common.etcd.process import LocalEtcd
-from services.common.etcd.types import Delete
-from tests.support.ipam_process import seed
+from services.common.etcd.types import Delete, Put
+from services.policy.api.audited import TEXTS
+from services.policy.engine.engine import Engine
+from services.policy.store.store import PolicyStore
+from tests.conftest import Store
+from tests.support.ipam_process import poll, seed
 from tests.support.policy_process import PolicyProcess
 from tests.support.topologies import layout, network, node
 
@@ -73,3 +80,21 @@ async def pair(
             await client.put(keys.policy_generation, b"1")
             for each in (stub, other):
                 await each.GetRealization(api.GetRealizationRequest())
+
+
+@pytest.fixture
+async def replica(store: Store) -> AsyncIterator[PolicyStore]:
+    """What one knows of a store with a network and three nodes."""
+    client, keys = store.client, store.keys
+    made = PolicyStore(client, keys, Engine(), AuditWriter(keys, "policy", TEXTS))
+    await seed(client, keys, layout([network("net", "10.0.0.0/24", 29)]), NODES)
+    await client.transact((), [Put(keys.policy_generation, b"1"), Put(keys.commit, b"1")])
+    running = asyncio.create_task(made.run())
+
+    async def has_read() -> bool:
+        return made.in_sync
+
+    await poll(has_read, 30, what="the store to be read")
+    yield made
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

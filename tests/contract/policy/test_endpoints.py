@@ -155,6 +155,27 @@ async def test_addresses_have_the_name_in_ipam_that_the_orchestrator_says(pair: 
     await poll(has_none, 20)
 
 
+@pytest.mark.parametrize(("first", "then"), [("name", ""), ("", "name")])
+async def test_what_is_attached_keeps_the_name_in_ipam_that_was_said_first(
+    pair: Pair, first: str, then: str
+) -> None:
+    async def want(node: str, allocation: str) -> endpoint_pb2.PolicyEndpoint:
+        wanted = endpoint("e", tenant="t")
+        wanted.wanted.CopyFrom(endpoint_pb2.WantedAttachment(node=node, allocation=allocation))
+        assert await put(pair, wanted) == [0]
+        found = await get(pair.stub, "e")
+        assert found is not None
+        return found
+
+    await want("h1", first)
+    given = endpoint(first or "e", "10.0.0.1", tenant="t")
+    await written(pair.client, pair.keys, allocations(pair.keys, "h1", [given]))
+    await claim(pair.stub, "h1", endpoint("e", "10.0.0.1", tenant="t"))
+    found = await want("h1", then)
+    assert (found.wanted.allocation, list(found.addresses)) == (first, ["10.0.0.1"])
+    assert (await want("h2", then)).wanted.allocation == then, "it is attached anew there"
+
+
 async def test_a_node_does_not_give_its_endpoint_to_another_tenant(pair: Pair) -> None:
     await report(pair, "h1", endpoint("e", "10.0.0.1", tenant="t"))
     await claim(pair.stub, "h1", endpoint("e", "10.0.0.1", tenant="admin"))

@@ -78,6 +78,9 @@ async def test_an_update_may_keep_what_the_node_has_and_take_nothing_that_is_in_
     node.address = "10.0.0.8"
     refused = await failing(replica.stub.UpdateNode(api.UpdateNodeRequest(node=node)))
     assert (refused.reason, refused.metadata["name"]) == ("ADDRESS_IN_USE", "e0")
+    node.address, node.other_address = "fd00::1", "10.0.0.8"
+    refused = await failing(replica.stub.UpdateNode(api.UpdateNodeRequest(node=node)))
+    assert (refused.metadata["field"], refused.metadata["name"]) == ("node.other_address", "e0")
 
 
 @pytest.mark.usefixtures("in_use")

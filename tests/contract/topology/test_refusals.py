@@ -182,6 +182,9 @@ async def test_a_malformed_file_says_line_and_column(filled: Replica) -> None:
 BAD_NODES = {
     'name: "n2" address: "192.0.2.300"': "node.address",
     'name: "n2"': "node.address",
+    'name: "n2" address: "192.0.2.2" other_address: "192.0.2.3"': "node.other_address",
+    'name: "n2" address: "192.0.2.2" other_address: "ff02::1"': "node.other_address",
+    'name: "n2" other_address: "fd00::2"': "node.address",
     'address: "192.0.2.2"': "node.name",
     'name: "a b" address: "192.0.2.2"': "node.name",
     'name: "n2" address: "192.0.2.2" attachments { network: "z" }': "node.attachments[0].network",
@@ -233,6 +236,11 @@ async def test_a_bad_node_is_refused_and_nothing_changes(
             'name: "n2" address: "192.0.2.1" labels { key: "rack" value: "1" }',
             "NODE_ADDRESS_TAKEN",
             "address",
+        ),
+        (
+            'name: "n" address: "fd::2" other_address: "192.0.2.1" pins { key: "t" value: "t/r1" }',
+            "NODE_ADDRESS_TAKEN",
+            "other_address",
         ),
         ('name: "n2" address: "192.0.2.2"', "NODE_FITS_NOWHERE", ""),
     ],

@@ -143,19 +143,19 @@ async def test_a_link_that_comes_before_ipam_has_said_anything_does_not_keep_the
 ) -> None:
     def work() -> int:
         async def run() -> int:
-            rounds = 0
+            rounds, begun = 0, asyncio.Event()
 
             def ended() -> None:
                 nonlocal rounds
                 rounds += 1
+                begun.set()
                 if rounds == MOST:  # an end, where nobody else would get a turn
                     reconciler.set_remote(Remote())
 
             reconciler = Reconciler(KernelDrivers(tmp_path), Myself(NodeName("n1"), ()))
             reconciler.on_change(ended)
             task = asyncio.create_task(reconciler.run())
-            while not rounds:
-                await asyncio.sleep(0.01)
+            await begun.wait()
             home.run("ip link add other0 type veth peer name other1")
             await asyncio.sleep(0.3)
             task.cancel()

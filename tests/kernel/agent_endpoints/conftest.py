@@ -33,10 +33,15 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def shared_ipam(shared_etcd: LocalEtcd) -> Iterator[IpamProcess]:
+def keys() -> Keys:
+    """Of what topology and ipam have in the store."""
+    return Keys(f"/test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def shared_ipam(shared_etcd: LocalEtcd, keys: Keys) -> Iterator[IpamProcess]:
     """One replica for all tests: each starts as if it were its own, and may kill it."""
     with tempfile.TemporaryDirectory(prefix="rt-") as folder:
-        keys = Keys(f"/test-{uuid.uuid4().hex[:12]}")
         replica = IpamProcess([shared_etcd.endpoint], keys.root, Path(folder))
         replica.address = f"unix:{folder}/ipam.sock"
         replica._environment["ROMANA_IPAM__LISTEN__ADDRESS"] = replica.address

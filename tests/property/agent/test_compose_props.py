@@ -198,6 +198,42 @@ def test_changes_lead_to_what_a_fresh_start_would_make(
     assert not diff(fresh.image(), kernel.found())
 
 
+@st.composite
+def _shared_step(draw: st.DrawFn) -> tuple[str, object, object]:
+    """Of endpoints that may have addresses of others, all with the same rules."""
+    number = draw(st.integers(0, 2))
+    kind = draw(st.sampled_from(["local", "local", "shut", "gone", "endpoint"]))
+    if kind == "local":
+        return kind, NAMES[number], _local(number, draw(st.integers(1, 2)))
+    if kind != "endpoint":
+        return kind, NAMES[number], None
+    known = tuple(FIRST + each for each in (1, 2))
+    rules = None if draw(st.integers(0, 3)) == 0 else EndpointRules(NAMES[number], known, Profile())
+    return "resource", f"endpoint/{NAMES[number]}", rules
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(_shared_step(), st.just(("refresh", None, None))), max_size=30))
+def test_an_address_is_of_one_of_those_who_have_it(
+    steps: list[tuple[str, object, object]],
+) -> None:
+    composer, kernel = Composer(Failsafe(), None), Kernel()
+    resources: dict[str, Resource] = {}
+    locals_: dict[EndpointName, LocalInterface] = {}
+    for kind, name, value in [*steps, ("refresh", None, None)]:
+        if kind == "refresh":
+            kernel.apply(composer.refresh().changes)
+            assert kernel.image == composer.image()
+        else:
+            _do(composer, resources, locals_, kind, str(name), value)
+    fresh = Composer(Failsafe(), None)
+    fresh.update(resources, ())
+    for one, local in locals_.items():
+        fresh.put_local(one, local)
+    fresh.refresh()
+    assert composer.image() == fresh.image()  # whose it is makes no difference here
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_step(), max_size=30), st.lists(_step(), max_size=10))
 def test_a_view_is_of_the_last_refresh_whatever_has_come_since(

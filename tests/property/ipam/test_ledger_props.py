@@ -24,12 +24,17 @@ from services.common.model.node import Node
 from services.common.records.blocks import BlockPage, decode_page, encode
 from services.ipam.deciding.batch import Batch
 from services.ipam.deciding.commands import (
+    AbortMove,
+    ActivateMove,
     Allocated,
     CloseRested,
     Command,
     CreateReservation,
     DeleteReservation,
+    Move,
+    PrepareMove,
     Release,
+    ReportReady,
     Result,
 )
 from services.ipam.deciding.execute import execute
@@ -82,7 +87,8 @@ def variant(number: int) -> Layout:
         case 4:
             onlink = replace(seq, gateway=ip_address("10.0.0.6"), mode=Mode.ONLINK)
             open_ = replace(agg, gateway=ip_address("10.0.1.9"), tenants=())
-            return layout([onlink, open_, big, replace(six, mode=Mode.ONLINK)], halves)
+            at_once = replace(big, reuse_delay=0.0)
+            return layout([onlink, open_, at_once, replace(six, mode=Mode.ONLINK)], halves)
         case 5:
             wide = {**halves["one"], "seq": "10.0.0.0/28"}
             narrow = {name: text for name, text in halves["two"].items() if name != "seq"}
@@ -225,10 +231,27 @@ decisions = st.one_of(
     st.tuples(st.just("mark")),
     st.tuples(st.just("rollback")),
 )
+MOVES: dict[str, Callable[[EndpointName, NodeName], Command]] = {
+    "move": Move,
+    "prepare": PrepareMove,
+    "ready": ReportReady,
+    "activate": ActivateMove,
+    "force": lambda name, to: ActivateMove(name, to, force=True),
+    "abort": lambda name, _: AbortMove(name),
+    "let go": lambda name, node: Release(name, node=node),
+}
+moves = st.tuples(
+    st.sampled_from([*MOVES, "prepare", "force"]),
+    st.integers(0, 5),
+    st.sampled_from(NODES),
+    st.booleans(),
+)
+"""Each has a transaction of its own, which comes through or does not."""
 steps = st.one_of(
     decisions,
     decisions,
     decisions,
+    moves,
     st.tuples(st.just("commit")),
     st.tuples(st.just("commit")),
     st.tuples(st.just("fail")),
@@ -253,6 +276,16 @@ def perform(life: Life, step: tuple[object, ...]) -> None:  # noqa: C901 - a tab
                 assert result.existed or not _forbidden(life, result.addresses)
         case ("release", int(number)):
             execute(life.leader, Release(EndpointName(f"n{number}")), terms(life.now))
+        case (str(kind), int(number), str(to), bool(comes_through)):
+            life.commit()
+            before = dump(life.leader)
+            order = MOVES[kind](EndpointName(f"n{number}"), NodeName(to))
+            execute(life.leader, order, terms(life.now))
+            if comes_through:
+                life.commit()
+            else:
+                life.fail()
+                assert dump(life.leader) == before
         case ("wait", float(seconds)):
             life.now += int(seconds * 1000)
         case ("tidy", int(most)):

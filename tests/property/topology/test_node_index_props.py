@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_address
 
 from hypothesis import given
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from services.common.model.layout import Group, Layout, Topology
 from services.common.model.names import GroupPath, NetworkName, NodeName, TopologyName
 from services.common.model.node import Attachment, Node
-from services.topology.checks.nodes import addresses
 from services.topology.layout.node_index import NodeIndex
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("12"), max_size=3)
@@ -106,7 +106,7 @@ def test_it_places_as_a_search_over_everything_does(data: st.DataObject, layout:
         node = Node(
             name,
             data.draw(st.sampled_from(ADDRESSES)),
-            data.draw(LABELS),
+            labels=data.draw(LABELS),
             attachments=data.draw(ATTACHMENTS),
             pins={
                 TopologyName(path.split("/")[0]): path
@@ -121,11 +121,11 @@ def test_it_places_as_a_search_over_everything_does(data: st.DataObject, layout:
             placements[TopologyName("t")] = GroupPath("t/gone")
         if known is not None:
             node_index.remove(known)
-        nodes[name] = Node(name, node.address, node.labels, node.attachments, node.pins, placements)
+        nodes[name] = replace(node, placements=placements)
         node_index.add(nodes[name])
     assert node_index.unplaced == sum(not node.placements for node in nodes.values())
     for address in ADDRESSES:
-        holders = [node.name for node in nodes.values() if address in addresses(node)]
+        holders = [node.name for node in nodes.values() if address in node.addresses]
         for name in map(NodeName, "uvwxyz"):
             found = node_index.holder(address, but=name)
             assert (found is None) == (set(holders) <= {name})

@@ -10,7 +10,7 @@ from services.common.model.names import EndpointName
 from services.common.model.network import Placement
 from services.ipam.deciding.commands import CloseRested, Release
 from tests.support.ipam_dump import after_closing, choices, dump, recount
-from tests.support.ipam_world import World, allocate, carry_out
+from tests.support.ipam_world import World, allocate, carry_out, want
 from tests.support.topologies import layout, network, node
 
 
@@ -106,6 +106,31 @@ def test_an_undone_reuse_of_a_returned_block_leaves_it_in_its_place_in_the_queue
     ]
 
 
+def follow(it: World, follower: World, revision: int) -> None:
+    """A transaction comes through, and a follower reads it."""
+    for change in it.ledger.pending().pages:
+        if change.record is None:
+            follower.ledger.drop_page(change.place, change.page, revision)
+        else:
+            follower.ledger.put_page(
+                change.place, change.bits, change.page, change.record, revision
+            )
+    it.save()
+
+
+def test_a_follower_has_room_where_a_page_of_a_large_block_is_gone() -> None:
+    net = network("net", "10.0.0.0/24", 25)
+    it, follower = World(layout([net]), [node("h1")]), World(layout([net]), [node("h1")])
+    for name, last in (("a", 0), ("b", 100)):
+        carry_out(it.ledger, allocate(name, addresses=[want(address=f"10.0.0.{last}")]), it.now)
+        follow(it, follower, last)
+    release(it, "b")
+    follow(it, follower, 101)
+    assert dump(follower.ledger) == dump(it.ledger)
+    recount(follower.ledger)
+    assert len(follower.fill()) == 255
+
+
 def test_what_a_follower_keeps_does_not_grow_with_what_came_and_went() -> None:
     net = network("net", "10.0.0.0/26", 30, reuse_delay=5.0)
     it = World(layout([net]), [node("h1")])
@@ -117,14 +142,7 @@ def test_what_a_follower_keeps_does_not_grow_with_what_came_and_went() -> None:
             release(it, f"n{name}")
         it.wait(10)
         close_rested(it)
-        for change in it.ledger.pending().pages:
-            if change.record is None:
-                follower.ledger.drop_page(change.place, change.page, number)
-            else:
-                follower.ledger.put_page(
-                    change.place, change.bits, change.page, change.record, number
-                )
-        it.save()
+        follow(it, follower, number)
     for ledger in (it.ledger, follower.ledger):
         (area,) = ledger.networks["net"].areas.values()
         assert len(area.empties) < 64

@@ -107,7 +107,8 @@ def test_a_place_as_a_label() -> None:
     rack = GroupPath("dc/rack-1")
     assert Place({BLUE: rack, NetworkName("green"): GroupPath("other")}).label == "dc.rack-1"
     assert Place({}).label is None
-    assert Place({BLUE: GroupPath("g" * 64)}).label is None
+    for group in ("g" * 64, "dc/failure-domain: us-east-1a", "dc/rack one", "dc/rack-"):
+        assert Place({BLUE: GroupPath(group)}).label is None
 
 
 def test_addresses_that_a_name_has_can_be_kept_in_their_group() -> None:

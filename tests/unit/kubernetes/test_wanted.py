@@ -128,10 +128,26 @@ def node(**annotations: str) -> Node:
     return Node("n1", "u1", {"zone": "a"}, annotations, addresses)
 
 
-def test_a_node_has_its_first_address_and_what_is_annotated() -> None:
+@pytest.mark.parametrize(
+    ("addresses", "main", "other"),
+    [
+        ("192.0.2.1", "192.0.2.1", None),
+        ("192.0.2.1 192.0.2.2 fd00::1 fd00::2", "192.0.2.1", "fd00::1"),
+        ("fd00::1 192.0.2.1", "fd00::1", "192.0.2.1"),
+    ],
+)
+def test_a_node_has_its_first_address_of_each_family(
+    addresses: str, main: str, other: str | None
+) -> None:
+    wanted, _ = node_of(replace(node(), addresses=tuple(map(ip_address, addresses.split()))))
+    assert wanted.address == ip_address(main)
+    assert wanted.other_address == (None if other is None else ip_address(other))
+
+
+def test_a_node_has_what_is_annotated() -> None:
     wanted, problems = node_of(node())
     assert not problems
-    assert (wanted.address, wanted.attachments) == (ip_address("192.0.2.1"), None)
+    assert wanted.attachments is None
     assert wanted.labels == {"zone": "a", "romana.io/followed-from": "kubernetes"}
     text = '[{"network": "blue", "interface": "eth1.20", "address": "10.0.0.1", "vlan": 20}]'
     wanted, problems = node_of(node(attachments=text))

@@ -5,6 +5,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from services.common.etcd.keys import Keys
+from services.common.etcd.types import KeyValue
 from services.common.model.devices import Arm, DeviceGroupName, DeviceName, Probe
 from services.common.model.names import NetworkName, NodeName
 from services.policy.devices.health import (
@@ -19,7 +21,10 @@ from services.policy.devices.health import (
     due,
     rules_of,
 )
+from services.policy.engine.engine import Engine
 from services.policy.model import Device, DeviceAddress, DeviceArm, DeviceGroup
+from services.policy.store.codec_devices import encode_observed
+from services.policy.store.device_feed import DeviceFeed
 
 NET = NetworkName("net")
 ONE, TWO = ((DeviceName(name), NET, Arm.INSIDE) for name in ("one", "two"))
@@ -134,3 +139,24 @@ def test_a_device_of_which_one_arm_is_down_takes_no_traffic() -> None:
         (Arm.INSIDE, 1, NET),
         (Arm.OUTSIDE, 2, "other"),
     ]
+
+
+def test_there_is_something_to_decide_when_a_node_says_something_else_than_before() -> None:
+    feed = DeviceFeed(Keys("/r"), Engine())
+
+    def tell(said: Observed | None) -> bool:
+        """Whether there is something to decide by it."""
+        before = feed.moves
+        key = "/r/policy/observed/n1"
+        item = None if said is None else KeyValue(key, encode_observed(said), 1, 1)
+        feed.takers["/r/policy/observed/"]("n1", item)
+        return feed.moves != before
+
+    up, down = observed(n1=True)[NodeName("n1")], observed(n1=False)[NodeName("n1")]
+    assert tell(up)
+    assert not tell(replace(up, at=NOW + 20))
+    assert feed.observed[NodeName("n1")].at == NOW + 20
+    assert tell(down)
+    assert not tell(replace(down, at=NOW + 20))
+    assert tell(None)
+    assert not tell(None)

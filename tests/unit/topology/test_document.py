@@ -168,14 +168,16 @@ def test_an_export_of_5000_nodes_with_labels_can_be_imported(
         name: Node(
             name,
             ip_address("172.16.0.0") + number,
-            {
+            labels={
                 "rack": str(number % 1000),
                 "kubernetes.io/hostname": f"ip-172-16-20-30-{number}.region-1",
                 "topology.kubernetes.io/zone": "region-1a",
                 "topology.kubernetes.io/region": "region-1",
                 "node.kubernetes.io/instance-type": "m5.4xlarge",
             },
-            (Attachment(NetworkName("n"), "eth0.100", ip_address("172.20.0.0") + number),),
+            attachments=(
+                Attachment(NetworkName("n"), "eth0.100", ip_address("172.20.0.0") + number),
+            ),
             placements={layout.topologies[0].name: GroupPath(f"{group}{number % 1000}")},
         )
         for number in range(5000)

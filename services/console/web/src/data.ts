@@ -136,7 +136,7 @@ export interface Changes {
 
 export interface NodeRow {
   name: string;
-  address: string;
+  addresses: string[];
   networks: string[];
   groups: string[];
   state: string;

@@ -78,7 +78,7 @@ export function NodesView({ query: chosen }: { query: URLSearchParams }) {
               <td>
                 <State state={node.state} />
               </td>
-              <td>{node.address}</td>
+              <td>{node.addresses.join(", ")}</td>
               <td>
                 <Name>{node.networks.join(", ")}</Name>
               </td>
@@ -127,6 +127,7 @@ interface OneNode {
   node: {
     name: string;
     address: string;
+    other_address: string;
     labels: Record<string, string>;
     attachments: { network: string; interface: string; address: string; vlan_id: number }[];
     placements: { topology: string; group: string }[];
@@ -176,6 +177,7 @@ export function NodePage({ name }: { name: string }) {
 
 function One({ value }: { value: OneNode }) {
   const node = value.node;
+  const own = [node.address, node.other_address].filter(Boolean).join(", ");
   const labels = Object.entries(node.labels).map(([key, each]) => `${key}=${each}`);
   return (
     <>
@@ -184,7 +186,7 @@ function One({ value }: { value: OneNode }) {
       ))}
       <dl class="facts">
         <dt>Address</dt>
-        <dd>{node.address || "none"}</dd>
+        <dd>{own || "none"}</dd>
         <dt>Labels</dt>
         <dd>
           <Name>{labels.join(", ") || "none"}</Name>
@@ -217,7 +219,7 @@ function One({ value }: { value: OneNode }) {
                 </a>
               </td>
               <td>{at?.interface ?? ""}</td>
-              <td>{at?.address || node.address}</td>
+              <td>{at?.address || own}</td>
               <td>{at?.vlan_id || ""}</td>
             </tr>
           );

@@ -1,0 +1,163 @@
+"""The loops of the replica that leads, and what the others keep."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.common.errors import Conflict, RomanaError, Unavailable
+from services.kubernetes.cluster.fresh import FreshReads
+from services.kubernetes.cluster.kinds import NAMESPACES, NODES, PODS, WORDS
+from services.kubernetes.cluster.lease import LeaseElection
+from services.kubernetes.control import leading
+from services.kubernetes.control.followed import Followed, follow
+from services.kubernetes.control.leading import Leading
+from services.kubernetes.control.tell_policy import PolicyTeller
+from services.kubernetes.control.tell_topology import TopologyTeller
+from services.kubernetes.metrics import ControllerMetrics
+from services.kubernetes.wanted.values import WantedNode
+from tests.fakes.api_server import FakeApiServer
+from tests.support.ipam_process import poll
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/romana"
+
+
+class Replica:
+    """One that follows, and leads if nobody else does."""
+
+    def __init__(self, fake: FakeApiServer, server: Any) -> None:
+        self.fake = fake
+        self.fresh = FreshReads(server)
+        self.metrics = ControllerMetrics(CollectorRegistry(), WORDS, lambda: True)
+        self.followed: Followed = follow(server, self.metrics)
+        self.election = LeaseElection(
+            server, namespace="kube-system", name="romana", identity="one", duration=60
+        )
+        self.leading = Leading(self.election, self.followed)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        works = (*self.followed.tasks.values(), self.election.run(), self.leading.run())
+        tasks = [asyncio.create_task(work) for work in works]
+        try:
+            await self.followed.in_sync()
+            await poll(lambda: self.followed.pods.is_following, 20)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def policy(self, changed: Callable[[], None]) -> PolicyTeller:
+        nothing: Any = None
+        return PolicyTeller(
+            self.followed,
+            nothing,
+            self.fresh,
+            nothing,
+            self.metrics,
+            changed,
+            segment_label="segment",
+            keeping=nothing,
+        )
+
+
+@pytest.fixture
+async def replica() -> AsyncIterator[Replica]:
+    fake = FakeApiServer()
+    async with fake.serve() as server:
+        yield Replica(fake, server)
+
+
+class Busy:
+    """Always has something to tell."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self.tried = 0
+        """How often what was postponed was tried again."""
+        self.told = 0
+
+    def mark_all(self) -> None: ...
+
+    async def mark_strays(self) -> None: ...
+
+    def stand_by(self) -> None: ...
+
+    def mark_postponed(self) -> None:
+        self.tried += 1
+
+    async def tell(self) -> bool:
+        self.told += 1
+        await asyncio.sleep(0)
+        self._changed()
+        return False
+
+
+async def test_what_was_postponed_is_tried_again_however_much_else_changes(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leading, "POSTPONED_SECONDS", 0.05)
+    busy = replica.leading.add("busy", Busy)
+    async with replica.running():
+        await poll(lambda: busy.tried > 1, 20)
+        assert busy.told > busy.tried
+
+
+async def test_who_does_not_lead_keeps_nothing_of_what_another_tells(replica: Replica) -> None:
+    replica.fake.put(LEASE, spec={"holderIdentity": "another"})
+    teller = replica.leading.add("policy", replica.policy)
+    async with replica.running():
+        replica.fake.put(f"{NAMESPACES.path}/shop")
+        for number in range(20):
+            path = f"{PODS.path}/web-{number}"
+            replica.fake.put(path, metadata={"namespace": "shop", "uid": f"u{number}"})
+            replica.fake.delete(path)
+        replica.fake.put(f"{PODS.path}/last", metadata={"namespace": "shop", "uid": "l"})
+        await poll(lambda: "shop/last" in replica.followed.pods.items, 20)
+        await poll(lambda: "shop" in replica.followed.namespaces.items, 20)
+        assert teller.backlog == 0
+        teller.mark_all()
+        assert teller.backlog == 2, "it still knows what there is"
+
+
+class Topology:
+    """Nodes that topology has, and what it says instead of taking some."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        self.errors: dict[str, RomanaError] = {}
+
+    async def nodes(self) -> dict[str, dict[str, str]]:
+        return {name: {} for name in self.known}
+
+    async def put_node(self, wanted: WantedNode) -> None:
+        if wanted.name in self.errors:
+            raise self.errors[wanted.name]
+        self.known.add(wanted.name)
+
+
+@pytest.mark.parametrize("error", [Conflict("its agent came first"), Unavailable("away")])
+async def test_a_node_that_fails_keeps_no_other_waiting_and_is_told_again(
+    replica: Replica, error: RomanaError
+) -> None:
+    for name in ("a", "b", "c"):
+        replica.fake.put(f"{NODES.path}/{name}")
+    topology: Any = Topology()
+    topology.errors["a"] = error
+    notes: Any = None
+    replica.leading.add(
+        "topology",
+        lambda changed: TopologyTeller(
+            replica.followed, topology, replica.fresh, notes, replica.metrics, changed, force=False
+        ),
+    )
+    async with replica.running():
+        await poll(lambda: topology.known == {"b", "c"}, 20)
+        topology.errors.clear()
+        await poll(lambda: topology.known == {"a", "b", "c"}, 20)
