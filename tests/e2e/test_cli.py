@@ -247,6 +247,18 @@ def test_lists_are_paged_and_limited(cluster: Up, node: str) -> None:
     assert "more than 2" in limited.stderr
 
 
+def test_an_empty_list_says_nothing_of_what_its_options_leave_out(cluster: Up, node: str) -> None:
+    cluster.json("address", "allocate", f"{node}-a", "--node", node, "--tenant", "shop")
+    for words in (
+        ("node", "list", "--label", "rack=9"),
+        ("address", "list", "--tenant", "nobody"),
+        ("block", "list", "--node", "nowhere"),
+    ):
+        done = cluster.romana(*words)
+        assert (done.returncode, done.stdout) == (0, ""), words
+        assert done.stderr == "nothing matches the options\n", words
+
+
 def test_nodes_are_evaluated_best_first(cluster: Up, node: str) -> None:
     evaluations = cluster.json("evaluate", "--tenant", "shop", "--node", node)
     assert [each["node"] for each in evaluations] == [node]
@@ -326,6 +338,19 @@ def test_a_node_is_on_every_network_or_on_none_only_when_that_is_said(cluster: U
 
     everywhere = cluster.json("node", "update", "n9", "--every-network")
     assert everywhere["node"]["networks"] == ["qa"]  # its labels fit no rack of the other topology
+    cluster.json("node", "delete", "n9")
+
+
+def test_a_node_has_a_main_address_of_each_family(cluster: Up) -> None:
+    cluster.json("node", "register", "n9", "--address", "192.168.0.9", "--other-address", "fd00::9")
+    assert "192.168.0.9, fd00::9" in cluster.romana("node", "show", "n9").stdout
+    assert cluster.json("node", "show", "FD00:0::9")["node"]["name"] == "n9"
+    refused = cluster.romana("node", "update", "n9", "--other-address", "192.168.0.10")
+    assert "node.other_address: 192.168.0.10 is of the same family" in refused.stderr
+    updated = cluster.json("node", "update", "n9", "--other-address", "fd00::10")["node"]
+    assert (updated["address"], updated["other_address"]) == ("192.168.0.9", "fd00::10")
+    bare = cluster.json("node", "update", "n9", "--no-other-address")["node"]
+    assert (bare["address"], bare["other_address"]) == ("192.168.0.9", "")
     cluster.json("node", "delete", "n9")
 
 

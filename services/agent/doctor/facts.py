@@ -42,7 +42,8 @@ class Facts:
     """Of the kernel."""
     is_root: bool
     features: tuple[Feature, ...] = ()
-    """Without root none can be tried."""
+    untried: str = ""
+    """Why none of them could be tried; empty: they were."""
     read_only: tuple[str, ...] = ()
     """Sysctls that are there and cannot be written."""
     has_ipv6: bool = True

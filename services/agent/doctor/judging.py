@@ -98,12 +98,12 @@ def fits(findings: tuple[Finding, ...]) -> bool:
 
 
 def _rights(facts: Facts) -> Iterator[Finding]:
-    if not facts.is_root:
+    if facts.untried:
         yield Finding(
             "rights",
             Verdict.WARNING,
-            "not run as root: what the kernel can do was not tried",
-            "run it as root; the agent itself needs CAP_NET_ADMIN and CAP_SYS_ADMIN",
+            f"{facts.untried}: what the kernel can do was not tried",
+            "run it as root with CAP_NET_ADMIN and CAP_SYS_ADMIN, which the agent needs, too",
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.agent.doctor.facts import Facts, Listener
+from services.agent.doctor.facts import Facts, Feature, Listener
 from services.agent.doctor.trying import features
 from services.agent.kernel import rtnetlink
 from services.agent.kernel.foreign_forwarding import closed_chains, tables
@@ -32,6 +32,8 @@ RUNTIMES: Final = {
     "Docker": ("run/docker.sock",),
     "podman": ("usr/bin/podman",),
 }
+_NEEDED: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+"""linux/capability.h."""
 _LISTENING: Final = "0A"
 _CONFIGURATIONS: Final = frozenset({".conf", ".conflist", ".json"})
 _NETWORKD: Final = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
@@ -52,13 +54,15 @@ class Places:
 def look(places: Places) -> Facts:
     """All that can be found out in this network namespace."""
     root = os.geteuid() == 0
+    tried, untried = _features()
     kind, writable = _state(places.root / places.state_dir)
     with Netlink() as kernel:
         interfaces = frozenset(link.name for link in rtnetlink.links(kernel))
     return Facts(
         release=platform.release(),
         is_root=root,
-        features=features() if root else (),
+        features=tried,
+        untried=untried,
         read_only=tuple(_read_only()),
         has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),
         agent_runs=answers(places.agent),
@@ -72,16 +76,41 @@ def look(places: Places) -> Facts:
         runtimes=tuple(
             name
             for name, signs in RUNTIMES.items()
-            if any((places.root / sign).exists() for sign in signs)
+            if any(_is_there(places.root / sign) for sign in signs)
         ),
         interfaces=interfaces,
         tables=tuple(_tables()),
-        closed_chains=tuple(closed_chains()) if root else (),
+        closed_chains=() if untried else tuple(closed_chains()),
         networkd_removes=tuple(_networkd_removes(places.root)),
         state_dir=f"/{places.state_dir}",
         state_filesystem=kind,
         state_writable=writable,
     )
+
+
+def _features() -> tuple[tuple[Feature, ...], str]:
+    """What was tried, or why nothing could be."""
+    if os.geteuid() != 0:
+        return (), "not run as root"
+    if missing := [name for name, bit in _NEEDED.items() if not _capabilities() >> bit & 1]:
+        return (), f"run without {' and '.join(missing)}"
+    try:
+        return features(), ""
+    except OSError as error:
+        return (), f"no network namespace can be made ({error.strerror})"
+
+
+def _capabilities() -> int:
+    """The effective ones, as bits."""
+    status = Path("/proc/thread-self/status").read_text()
+    return int(status.partition("CapEff:")[2].split()[0], 16)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True  # somebody has made the folder that is closed to us
 
 
 def _files(folder: Path) -> list[Path]:
@@ -132,7 +161,7 @@ def _programs(inodes: frozenset[str]) -> dict[str, str]:
 
 
 def _networkd_removes(root: Path) -> Iterator[str]:
-    if not (root / "run/systemd/netif/state").exists():
+    if not _is_there(root / "run/systemd/netif/state"):
         return  # it does not run
     text = ""
     for folder in ("usr/lib/systemd", "run/systemd", "etc/systemd"):
@@ -150,7 +179,7 @@ def _networkd_removes(root: Path) -> Iterator[str]:
 
 def _state(folder: Path) -> tuple[str, bool]:
     """The kind of file system that it is on or will be, and whether it can be written."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if _is_there(path))
     best, kind = "", ""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/mounts").read_text().splitlines():

@@ -7,6 +7,7 @@ are on the curve P-256. Pure: time is an argument, files are others' business.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,9 @@ AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 365
 _EARLIER: Final = timedelta(minutes=5)
 """A certificate is good a little before it is made: clocks of machines differ."""
+_HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+"""Labels of RFC 1123, and the underscore that some names of containers have."""
+_LONGEST_HOST: Final = 253
 _NAME_MOST: Final = 64
 """Characters of a common name (RFC 5280, ub-common-name)."""
 
@@ -231,6 +235,10 @@ def _host(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(text))
     except ValueError:
+        if len(text) > _LONGEST_HOST or not _HOST.fullmatch(text):
+            raise InvalidInput.at(
+                "host", f"{text[:80]!r} is neither an address nor the name of a host"
+            ) from None
         return x509.DNSName(text)
 
 

@@ -128,7 +128,9 @@ def not_this_node(node: str) -> Forbidden:
     """The error for speaking for a node without its certificate."""
     return Forbidden(
         f"this certificate may not speak for node {node!r}: it does not bear the URI "
-        f"{NODE_URI}{node}",
+        f"{NODE_URI}{node}"
+        if node
+        else "a node's certificate speaks for that node alone, and no node is named",
         reason="NOT_THIS_NODE",
         metadata={"node": node},
     )

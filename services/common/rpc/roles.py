@@ -6,7 +6,7 @@ a node names in a stream is checked where its first message is read, by `identit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.common.errors import Forbidden
@@ -85,6 +85,10 @@ def check(row: Row, caller: Caller, request: Any) -> None:
                 raise not_this_tenant(tenant)
 
 
+def _either(words: Sequence[str]) -> str:
+    return " or ".join((", ".join(words[:-1]), words[-1])) if words[1:] else words[0]
+
+
 def _no_role(row: Row, caller: Caller) -> Forbidden:
     if not row.roles:
         return Forbidden("nobody may call that over the network", reason="NOT_SERVED_HERE")
@@ -93,12 +97,11 @@ def _no_role(row: Row, caller: Caller) -> Forbidden:
     wanted = [uri for role, uri in zip(Role, uris, strict=True) if role in row.roles]
     if not caller.roles:
         return Forbidden(
-            "this certificate has no role, and may do nothing: it bears no URI "
-            f"{', '.join(uris[:-1])} or {uris[-1]}",
+            f"this certificate has no role, and may do nothing: it bears no URI {_either(uris)}",
             reason="NO_ROLE",
         )
     operators_only = row.roles <= {Role.OPERATOR, Role.SERVICE, Role.TENANT}
     return Forbidden(
-        f"that is for {' and '.join(wanted)}: this certificate bears {', '.join(caller.uris)}",
+        f"that is for {_either(wanted)}: this certificate bears {', '.join(caller.uris)}",
         reason="NOT_OPERATOR" if operators_only else "OTHER_ROLE",
     )

@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import grpc
 from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
+from services.common.errors import InvalidInput
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
+from services.common.tls import TlsFiles
 from services.common.tracing import spans
 from services.ctl.failures import failure
+from services.ctl.failures.connecting import is_unusable
 
 Stub = TypeVar("Stub")
 Item = TypeVar("Item")
@@ -58,8 +60,7 @@ class CallPolicy:
     request_id: str
     waiting: Callable[[str], None]
     """Is told once, in words, when a read has to be tried again."""
-    tls: bool = False
-    """With certificates."""
+    tls: TlsFiles | None = None
 
 
 class Remote(Generic[Stub]):
@@ -93,7 +94,7 @@ class Remote(Generic[Stub]):
             except AioRpcError as error:
                 translated = self._failure(error)
                 left = end - loop.time()
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or left <= pause:
+                if translated.status != "UNAVAILABLE" or left <= pause:
                     raise translated from error
                 if pause == FIRST_PAUSE:
                     self._waiting(f"{translated.message}; trying again for {math.ceil(left)} s")
@@ -155,4 +156,10 @@ class Remote(Generic[Stub]):
             call.cancel()
 
     def _failure(self, error: AioRpcError) -> failure.Failure:
-        return failure.of_call(error, name=self.name, address=self.address, tls=self._tls)
+        if self._tls is not None and is_unusable(error.details() or ""):
+            try:
+                self._tls.read().check()
+            except InvalidInput as wrong:
+                return failure.of_error(wrong)
+        is_tls = self._tls is not None
+        return failure.of_call(error, name=self.name, address=self.address, tls=is_tls)

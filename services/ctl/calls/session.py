@@ -60,9 +60,7 @@ class Session:
         self.out = Output(common.form, self.screen)
         self.request_id = common.request_id or f"ctl-{uuid.uuid4().hex[:12]}"
         self._channels = AsyncExitStack()
-        self._call_policy = CallPolicy(
-            common.timeout, self.request_id, self.note, tls=common.tls is not None
-        )
+        self._call_policy = CallPolicy(common.timeout, self.request_id, self.note, tls=common.tls)
 
     async def __aenter__(self) -> Self:
         self._addresses = await choose(self.common.addresses)

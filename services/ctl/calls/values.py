@@ -7,9 +7,10 @@ that the function by which it chooses is replaced.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from typer import BadParameter, core
 from typer._click import Context
@@ -32,19 +33,28 @@ class Value(RuntimeParam):
         if info.parser is None:
             if kind == list[str] and _are_text(value):
                 return list(value)
+            item = _item(kind)
+            if item is not None and value:
+                return [_member(item, each, param, ctx) for each in value]
             if isinstance(kind, type):
                 if type(value) is kind:
                     return value
                 if issubclass(kind, Enum):
                     return _member(kind, value, param, ctx)
-                if kind in {int, float} and _is_number(kind, value, info.min, info.max):
-                    return kind(value)
+                if kind in {int, float} and isinstance(value, str | int | float):
+                    return _number(kind, value, param, ctx, (info.min, info.max))
         others = build_runtime_param(self.descriptor)
         return others.coerce(value, param=param, ctx=ctx)
 
 
 def _made_here(descriptor: TypeDescriptor) -> RuntimeParam:
     return Value(descriptor.parameter_info, descriptor.annotation, descriptor)
+
+
+def _item(kind: object) -> type[Enum] | None:
+    """The kind of words that a list is of."""
+    origin: object = get_origin(kind)
+    return item if origin is list and issubclass(item := get_args(kind)[0], Enum) else None
 
 
 def _are_text(values: Any) -> bool:
@@ -59,11 +69,23 @@ def _member(kind: type[Enum], value: Any, param: core._TyperParameter, ctx: Cont
         raise BadParameter(f"{value!r} is not one of {values}", ctx, param) from None
 
 
-def _is_number(
-    kind: type[int] | type[float], value: Any, least: float | None, most: float | None
-) -> bool:
+def _number(
+    kind: type[int] | type[float],
+    text: str | float,
+    param: core._TyperParameter,
+    ctx: Context,
+    bounds: tuple[float | None, float | None],
+) -> int | float:
     try:
-        number = kind(value)
+        number = kind(text)
     except ValueError:
-        return False
-    return (least is None or number >= least) and (most is None or number <= most)
+        number = math.nan
+    if not math.isfinite(number):
+        what = "a whole number" if kind is int else "a number"
+        raise BadParameter(f"{text!r} is not {what}", ctx, param)
+    least, most = bounds
+    if least is not None and number < least:
+        raise BadParameter(f"{text} is less than {least:g}", ctx, param)
+    if most is not None and number > most:
+        raise BadParameter(f"{text} is more than {most:g}", ctx, param)
+    return number

@@ -45,7 +45,7 @@ RequestIdOption = Annotated[
     ),
 ]
 TimeoutOption = Annotated[
-    float, typer.Option(metavar="SECONDS", min=0.01, help="How long a call may take.")
+    float, typer.Option(metavar="SECONDS", min=0.01, max=1e9, help="How long a call may take.")
 ]
 TopologyOption = Annotated[
     str,

@@ -9,6 +9,7 @@ _NO_TLS = "WRONG_VERSION_NUMBER"
 """BoringSSL's words for an answer that is not TLS."""
 _OTHER_NAME = "Hostname Verification Check failed"
 _NO_GRPC = "Failed parsing HTTP/2"
+_UNUSABLE = "Failed to create security handshaker"
 _CLOSED = ("Socket closed", "Connection reset by peer")
 
 
@@ -19,6 +20,11 @@ class Cause:
     text: str
     hint: str = ""
     """Empty: nothing but to look for the service elsewhere."""
+
+
+def is_unusable(details: str) -> bool:
+    """It could make nothing of our own files."""
+    return _UNUSABLE in details
 
 
 def cause_of(details: str, *, tls: bool) -> Cause:

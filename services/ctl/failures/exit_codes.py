@@ -29,6 +29,7 @@ Exit codes:
    5  unreachable, unavailable, or no answer in time
   70  a defect
   74  done, but the output could not be written
+ 130  interrupted by Ctrl-C
 """
 
 BY_STATUS = {
@@ -45,6 +46,7 @@ BY_STATUS = {
     "UNAVAILABLE": ExitCode.UNREACHABLE,
     "DEADLINE_EXCEEDED": ExitCode.UNREACHABLE,
     "CANCELLED": ExitCode.UNREACHABLE,
+    "UNIMPLEMENTED": ExitCode.UNREACHABLE,  # another service listens there, or an older one
 }
 """By name of the gRPC code; every other one is INTERNAL."""
 

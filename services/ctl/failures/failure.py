@@ -44,6 +44,8 @@ class Failure(Exception):
     """By which the request is found in the services' logs."""
     hint: str = ""
     """What to do about it, when that needs saying."""
+    file: str = ""
+    """Where the user wrote what is wrong, unless the message says it."""
 
     def __str__(self) -> str:
         return self.message
@@ -98,7 +100,9 @@ def of_call(error: grpc.aio.AioRpcError, *, name: str, address: str, tls: bool =
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not failure.reason:
         failure.message = f"{failure.service} did not answer in time"
         failure.hint = "--timeout gives it longer"
-    elif error.code() is grpc.StatusCode.UNAVAILABLE and not failure.reason:
+    elif error.code() is grpc.StatusCode.UNAVAILABLE and failure.reason:
+        failure.message = f"{failure.service}: {failure.message}"  # of several, one is not ready
+    elif error.code() is grpc.StatusCode.UNAVAILABLE:
         cause = cause_of(failure.message, tls=tls)
         failure.message = f"{failure.service} cannot be reached: {cause.text}"
         failure.hint = cause.hint or (AGENT_HINT if name == "agent" else _service_hint(name))

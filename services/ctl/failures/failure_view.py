@@ -22,6 +22,9 @@ HINTS = {
     "ALLOCATION_NOT_FOUND": "`romana address list` shows what is in use",
     "NAME_TAKEN": "`romana address show NAME` says who has it",
     "NO_ACTIVE_REPLICA": "an election takes about a second; `romana status` shows the outcome",
+    "NOT_IN_SYNC": "it reads etcd; if it stays so, look at etcd, and at the service's log",
+    "STORE_UNAVAILABLE": "look at etcd, and at the service's setting etcd.endpoints",
+    "STORE_OUTCOME_UNKNOWN": "the same again, once etcd is back",
     "ABORTED": "it changed meanwhile: look at it again, then try again",
     "INTERNAL": "this is a defect; the service's log says more",
     "UNKNOWN": "this is a defect; the service's log says more",
@@ -69,7 +72,7 @@ def document(failure: Failure) -> dict[str, Json]:
     return {
         "status": failure.status,
         "reason": failure.reason,
-        "message": failure.message,
+        "message": _in_file(failure, failure.message),
         "metadata": dict(sorted(failure.metadata.items())),
         "field_violations": [
             {"field": violation.path, "description": violation.message}
@@ -88,4 +91,8 @@ def _headline(screen: Screen, failure: Failure) -> None:
     wrong = len(failure.violations)
     # a message about several violations repeats the first of them
     message = f"{wrong} things are wrong" if wrong > 1 else failure.message
-    screen.note(f"Error: {message} [{word}]", style="bold red")
+    screen.note(f"Error: {_in_file(failure, message)} [{word}]", style="bold red")
+
+
+def _in_file(failure: Failure, message: str) -> str:
+    return f"{failure.file}: {message}" if failure.file else message

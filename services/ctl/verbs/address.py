@@ -21,7 +21,7 @@ from services.ctl.failures import failure, failure_view
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure, usage
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 from services.ctl.views.standard_streams import between_messages
 
 app = group("Allocate, release and find addresses.")
@@ -266,7 +266,7 @@ async def list_addresses(
         listed,
         COLUMNS,
         name=lambda item: item.address,
-        empty="no addresses in use",
+        empty=nothing("no addresses in use", node, tenant, segment, network, block),
     )
 
 

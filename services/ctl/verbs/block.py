@@ -12,6 +12,7 @@ from services.ctl.calls import options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.views import enum_text
+from services.ctl.views.output import nothing
 from services.ctl.views.standard_streams import between_messages
 
 app = group("Blocks: slices of prefixes, each held by one node and one owner.")
@@ -57,7 +58,7 @@ async def list_blocks(
         listed,
         COLUMNS,
         name=lambda item: item.prefix,
-        empty="no blocks are held",
+        empty=nothing("no blocks are held", node, tenant, segment, network),
     )
 
 

@@ -14,6 +14,7 @@ from services.common.terminal.table import Column, fields
 from services.ctl.calls import completion, options
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
+from services.ctl.failures.failure import usage
 from services.ctl.local import input_file
 from services.ctl.views import enum_text
 from services.ctl.views.output import Format
@@ -153,12 +154,14 @@ async def apply(
 ) -> None:
     """Adds or replaces a group of devices."""
     text = input_file.text(file)
+    if not text:  # to the service that is none
+        raise usage(f"{input_file.called(file)} is empty")
     policy = session.policy
     answer = await policy.once(
         policy.stub.PutDeviceGroup,
         api.PutDeviceGroupRequest(
             document=text,
-            source=str(file),
+            source=input_file.called(file),
             validate_only=dry_run,
             request_id=session.request_id,
         ),

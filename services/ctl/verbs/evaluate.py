@@ -16,7 +16,7 @@ from services.ctl.calls.verb import single, verb
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 
 app = single()
 
@@ -125,7 +125,7 @@ async def evaluate(
         COLUMNS if refused else COLUMNS[:-1],
         document=plain,
         name=lambda item: item.node,
-        empty="there are no nodes",
+        empty=nothing("there are no nodes", node),
     )
     fits = any(item.fits for item in answer.evaluations)
     return ExitCode.OK if fits else ExitCode.NEGATIVE

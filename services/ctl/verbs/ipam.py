@@ -70,22 +70,29 @@ async def status(session: Session) -> None:
     if session.out.for_programs:
         session.out.value(plain(answer))
         return
-    session.out.sheet(
-        fields(
-            [
-                ("Replica", answer.replica),
-                ("Active", "yes" if answer.active else "no"),
-                ("Active address", answer.active_address or "none is active"),
-                ("Version", answer.version),
-                ("Epoch", answer.epoch),
-                ("Revision", str(answer.revision)),
-                ("Addresses", str(answer.addresses)),
-                ("Blocks", str(answer.blocks)),
-                *(("Will be released", _release(item)) for item in answer.releases),
-                *(("Cannot be read", key) for key in answer.unreadable),
-            ]
-        )
-    )
+    session.out.sheet(fields(rows(answer)))
+
+
+def rows(answer: api.GetStatusResponse) -> list[tuple[str, str]]:
+    """What a replica says of itself, for people."""
+    if answer.revision:
+        held = [
+            ("Revision", str(answer.revision)),
+            ("Addresses", str(answer.addresses)),
+            ("Blocks", str(answer.blocks)),
+        ]
+    else:
+        held = [("Revision", "not known: this replica has not read the store")]
+    return [
+        ("Replica", answer.replica),
+        ("Active", "yes" if answer.active else "no"),
+        ("Active address", answer.active_address or "none is active"),
+        ("Version", answer.version),
+        ("Epoch", answer.epoch),
+        *held,
+        *(("Will be released", _release(item)) for item in answer.releases),
+        *(("Cannot be read", key) for key in answer.unreadable),
+    ]
 
 
 def document(last: api.CheckConsistencyResponse, findings: list[api.Finding]) -> dict[str, Json]:

@@ -285,7 +285,9 @@ def _named(text: str) -> str:
 
 
 def _cluster(file: Path) -> Cluster:
-    return Cluster(input_file.text(file))
+    text = input_file.text(file)
+    with input_file.named(file):
+        return Cluster(text)
 
 
 def _up(file: Path) -> Cluster:

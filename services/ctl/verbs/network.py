@@ -16,7 +16,7 @@ from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 from services.ctl.views.usage_bar import USAGE_TITLE, bar, of_total
 
 app = group("Networks: CIDRs that addresses come from. `romana topology apply` makes them.")
@@ -109,7 +109,7 @@ async def list_networks(
         COLUMNS,
         document=plain,
         name=lambda item: item.name,
-        empty="there are no networks: `romana topology apply` makes them",
+        empty=nothing("there are no networks: `romana topology apply` makes them", tenant),
     )
 
 

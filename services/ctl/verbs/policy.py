@@ -26,7 +26,7 @@ from services.ctl.verbs import policy_ask as ask
 from services.ctl.verbs import policy_trial as trial
 from services.ctl.verbs.topology import ExportFormat
 from services.ctl.views import enum_text, policy_view
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 
 app = group("Policies: who may talk to whom.")
 
@@ -221,7 +221,9 @@ async def list_policies(
         listed,
         columns(known),
         name=lambda item: item.name,
-        empty="there are no policies: `romana policy apply` makes them",
+        empty=nothing(
+            "there are no policies: `romana policy apply` makes them", label, endpoint, tier
+        ),
     )
 
 
@@ -409,7 +411,7 @@ def _request(
             api.PolicyDocument(
                 content=input_file.content(file),
                 format=FORMATS[form],
-                source="" if str(file) == "-" else str(file),
+                source=input_file.called(file),
                 default_namespace=namespace,
             )
             for file in files

@@ -17,7 +17,7 @@ from services.ctl.calls.waiting import named
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import usage
 from services.ctl.views import enum_text, matrix_view
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 
 ENDPOINTS_EXAMPLES = """
     romana policy endpoints --tenant shop
@@ -90,9 +90,7 @@ async def endpoints(
         listed,
         COLUMNS,
         name=lambda item: item.name,
-        empty="policy knows no such endpoint"
-        if tenant or segment or node or label
-        else "policy knows no endpoints",
+        empty=nothing("policy knows no endpoints", tenant, segment, node, label),
     )
 
 

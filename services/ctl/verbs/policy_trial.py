@@ -59,7 +59,7 @@ def outcomes(file: Path) -> list[Outcome]:
         trial = read_trial(
             input_file.content(file),
             lambda name: input_file.content(file.parent / name),
-            source=str(file),
+            source=input_file.called(file),
         )
         return check_expectations(trial)
     except InvalidInput as error:

@@ -16,7 +16,7 @@ from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
 from services.ctl.failures.failure import Failure
 from services.ctl.views import enum_text
-from services.ctl.views.output import Format
+from services.ctl.views.output import Format, nothing
 
 app = group("Reservations: addresses that are never handed out.")
 
@@ -134,7 +134,7 @@ async def list_reservations(session: Session, network: options.NetworkFilter = "
         COLUMNS,
         document=plain,
         name=lambda item: item.name,
-        empty="nothing is reserved",
+        empty=nothing("nothing is reserved", network),
     )
 
 

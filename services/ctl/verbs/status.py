@@ -69,7 +69,7 @@ COLUMNS: tuple[Column[ServiceState], ...] = (
     Column("ROLE", lambda item: _role(item.detail)),
     Column("MS", lambda item: _milliseconds(item.round_trip_ms), right=True),
     Column("VERSION", lambda item: item.detail.version if item.detail else ""),
-    Column("REVISION", lambda item: str(item.detail.revision) if item.detail else "", right=True),
+    Column("REVISION", lambda item: _revision(item.detail), right=True),
     Column("HOLDS", lambda item: _holds(item.detail), wide=True),
     Column("UNREADABLE", lambda item: _unreadable(item.detail), wide=True),
     Column("ACTIVE AT", lambda item: _active_address(item.detail), wide=True),
@@ -113,7 +113,8 @@ async def status(session: Session) -> ExitCode:
     )
     for state in states:
         if state.problem and not session.out.for_programs:
-            session.note(state.problem)
+            named = "" if state.problem.startswith(state.service) else f"{state.service}: "
+            session.note(f"{named}{state.problem}")
             if state.hint:
                 session.note(f"Hint: {state.hint}")
         if state.detail and state.detail.unreadable and not session.out.for_programs:
@@ -186,9 +187,15 @@ def _unreadable(detail: Detail | None) -> str:
     return ", ".join(detail.unreadable) if detail is not None else ""
 
 
+def _revision(detail: Detail | None) -> str:
+    return "" if detail is None else str(detail.revision or "-")
+
+
 def _holds(detail: Detail | None) -> str:
     if detail is None:
         return ""
+    if not detail.revision:
+        return "not known: it has not read the store"
     if isinstance(detail, topology_api.GetStatusResponse):
         held = {"network": detail.networks, "group": detail.groups, "node": detail.nodes}
     elif isinstance(detail, ipam_api.GetStatusResponse):

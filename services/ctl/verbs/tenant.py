@@ -14,7 +14,7 @@ from services.common.terminal.table import Column
 from services.ctl.calls import completion, option_syntax, options, waiting
 from services.ctl.calls.session import Session
 from services.ctl.calls.verb import group, verb
-from services.ctl.failures.failure import Failure, of_status
+from services.ctl.failures.failure import Failure, of_status, usage
 from services.ctl.views import enum_text
 from services.ctl.views.output import Format
 
@@ -88,6 +88,8 @@ async def set_tenant(
     wait: waiting.PolicyWaitOption = 0,
 ) -> None:
     """Sets labels and isolation of a tenant; what is not named stays as it is."""
+    if not label and isolation is None:
+        raise usage("say what to set, such as --label team=web or --isolation tenant")
     known = {each.name: each for each in await _tenants(session)}
     tenant = known.get(name) or endpoint_pb2.Tenant(name=name)
     added, removed = option_syntax.label_changes(label)

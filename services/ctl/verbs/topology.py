@@ -132,8 +132,9 @@ async def plan(
     cidr: CidrOption = "",
 ) -> ExitCode:
     """Shows what applying the file would change. Exit code 1: it strands addresses in use."""
+    request = _request(file, builtin, cidr)
     with input_file.named(file):
-        planned = await _plan(session, _request(file, builtin, cidr))
+        planned = await _plan(session, request)
     return _show_plan(session, planned, allow_stranded=False)
 
 

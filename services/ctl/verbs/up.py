@@ -148,7 +148,8 @@ async def _run(plan: Plan, initial: str, out: Output) -> ExitCode:
             async with cluster(plan, said) as running:
                 found = await running.start()
                 if request is not None:
-                    await running.unless_ended(_apply_first(found, request, out.screen))
+                    with input_file.named(Path(initial)):
+                        await running.unless_ended(_apply_first(found, request, out.screen))
                 service_addresses.publish(plan.folder, found, os.environ)
                 _announce(out, found, plan.folder)
                 try:

@@ -31,6 +31,11 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
+def nothing(there_is_none: str, *options: object) -> str:
+    """What is said of an empty list; of options that narrow it, only that nothing fits them."""
+    return "nothing matches the options" if any(options) else there_is_none
+
+
 class Output:
     """Where verbs put what they found out."""
 

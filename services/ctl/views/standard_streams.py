@@ -45,6 +45,7 @@ def guard() -> StandardStreams:
         except OSError:  # else the next file or socket would take its place
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     # Python sets None for what was closed when it started
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     out = sys.stdout or os.fdopen(1, "w", closefd=False)
     err = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (out, err):

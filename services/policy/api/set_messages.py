@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Mapping
 from typing import Final
 
 from romana.policy.v1 import policy_service_pb2 as api
 
 from services.common.errors import InvalidInput, Violation
-from services.common.model.names import NetworkName, labels
+from services.common.model.names import NetworkName, Tenant, labels
+from services.common.model.rules import PolicyName
 from services.policy.api import messages_in
 from services.policy.checks.policies import check_references
 from services.policy.forms.documents import Form, read_document
@@ -38,6 +38,8 @@ def read(
     policies: list[Policy] = []
     warnings: list[api.PolicyWarning] = []
     tenants: list[TenantRecord] = []
+    policy_places: dict[PolicyName, str] = {}
+    tenant_places: dict[Tenant, str] = {}
     problems = list(labels(request.prune_labels, "prune_labels"))
     for number, message in enumerate(request.policies):
         at = f"policies[{number}]"
@@ -48,6 +50,9 @@ def read(
         else:
             policies.append(policy)
             problems += check_references(policy, networks, f"{at}.")
+            if (there := policy_places.setdefault(policy.name, at)) != at:
+                another = f"there is another policy {policy.name[:80]!r} in {there}"
+                problems.append(Violation(f"{at}.name", another))
     for number, part in enumerate(request.documents):
         if part.format not in _FORMS:
             raise InvalidInput.at(f"documents[{number}].format", f"{part.format} is not a format")
@@ -60,6 +65,10 @@ def read(
             groups=groups,
         )
         problems += document.references(networks)
+        problems += document.also_in(policy_places, tenant_places)
+        place = part.source or f"documents[{number}]"
+        policy_places |= {policy.name: place for policy in document.policies}
+        tenant_places |= {tenant.name: place for tenant in document.tenants}
         policies += document.policies
         tenants += document.tenants
         warnings += [
@@ -70,13 +79,6 @@ def read(
         problems.append(
             Violation("policies", f"{len(policies)} policies, at most {MAX_POLICIES} at once")
         )
-    problems += _twice([policy.name for policy in policies], "policy")
-    problems += _twice([tenant.name for tenant in tenants], "tenant")
     if problems:
         raise InvalidInput.of(problems)
     return PolicySet(policies, tenants, dict(request.prune_labels)), warnings
-
-
-def _twice(names: list[str], noun: str) -> list[Violation]:
-    found = [name for name, count in Counter(names).items() if count > 1]
-    return [Violation("", f"{noun} {name!r} is there twice") for name in found]

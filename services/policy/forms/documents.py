@@ -8,7 +8,7 @@ document: `[1].spec.podSelector`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -16,7 +16,7 @@ from typing import TypeVar
 from services.common.document.fields import Fields, Findings
 from services.common.document.tree import TEXT_PATH, Items, Table, Tree, read_trees
 from services.common.errors import InvalidInput, Violation
-from services.common.model.names import NetworkName
+from services.common.model.names import NetworkName, Tenant
 from services.common.model.rules import PolicyName
 from services.policy.checks.policies import check, check_references, check_tenant
 from services.policy.forms import kubernetes, romana_v2
@@ -25,6 +25,7 @@ from services.policy.forms.reading import Read
 from services.policy.model import Policy, PolicyNetwork, TenantRecord
 
 T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
 
 
 class Form(StrEnum):
@@ -57,6 +58,19 @@ class Document:
             for one in self.read_policies
             for problem in self.findings.located(list(one.warnings))
         ]
+
+    def also_in(
+        self, policies: Mapping[PolicyName, str], tenants: Mapping[Tenant, str]
+    ) -> list[Violation]:
+        """What is elsewhere, too: there, by name, in what."""
+        return self.findings.located(
+            [
+                *_also_in(
+                    self.read_policies, [one.name for one in self.policies], "policy", policies
+                ),
+                *_also_in(self.read_tenants, [one.name for one in self.tenants], "tenant", tenants),
+            ]
+        )
 
     def references(self, networks: Container[NetworkName]) -> list[Violation]:
         """Networks that it names and that do not exist."""
@@ -185,7 +199,18 @@ def _twice(items: Collection[Read[T]], names: list[str], noun: str) -> Iterator[
     seen: set[str] = set()
     for item, name in zip(items, names, strict=True):
         if name in seen:
-            yield from item.located(
-                iter((Violation("name", f"there is another {noun} {name[:80]!r}"),))
-            )
+            yield from _another(item, name, noun)
         seen.add(name)
+
+
+def _also_in(
+    items: Collection[Read[T]], names: Sequence[Name], noun: str, others: Mapping[Name, str]
+) -> Iterator[Violation]:
+    for item, name in zip(items, names, strict=True):
+        if name in others:
+            yield from _another(item, name, noun, f" in {others[name]}")
+
+
+def _another(item: Read[T], name: str, noun: str, place: str = "") -> list[Violation]:
+    text = f"there is another {noun} {name[:80]!r}{place}"
+    return item.located(iter((Violation("name", text),)))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from services.common.certificates.authority import Subject
 from services.common.etcd.process import free_port
 from services.common.rpc.channel import open_channel
 from services.common.rpc.metrics import RpcMetrics
 from services.common.rpc.server import RpcServer
+from services.common.tls import TlsFiles
 from services.ctl.calls.remote import CallPolicy, Remote
 from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.failures.failure import Failure
+from services.ctl.local.certificate_folder import CertificateFolder
 
 REQUEST = health_pb2.HealthCheckRequest()
 
@@ -127,3 +132,35 @@ async def test_a_stream_to_nobody_fails_as_a_call_does(remote: HealthRemote) -> 
     with pytest.raises(Failure, match="cannot be reached"):
         async for _ in remote.stream(remote.stub.Watch, REQUEST, patient=True):
             pass
+
+
+@pytest.mark.parametrize(
+    ("ca", "certificate", "key", "field"),
+    [
+        ("me.key", "me.pem", "me.key", "tls.ca"),
+        ("ca.pem", "me.key", "me.pem", "tls.certificate"),
+        ("ca.pem", "me.pem", "other.key", "tls.key"),
+    ],
+)
+async def test_files_of_tls_that_do_not_fit_are_named_at_once(
+    ca: str, certificate: str, key: str, field: str, port: int, notes: Notes, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    folder = CertificateFolder(tmp_path)
+    folder.init("test", now, days=1)
+    for name in ("me", "other"):
+        folder.issue(Subject(name, ("romana:reader",)), now, days=1)
+    files = TlsFiles(tmp_path / ca, tmp_path / certificate, tmp_path / key)
+    address = f"127.0.0.1:{port}"
+    server = await serve(port)
+    async with open_channel(address, tls=files) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        call_policy = CallPolicy(30.0, "r-1", notes.append, files)
+        remote = Remote("health", address, channel, stub, call_policy)
+        for call in (remote.read, remote.once):
+            with pytest.raises(Failure) as raised:
+                await call(remote.stub.Check, REQUEST)
+            assert raised.value.exit_code is ExitCode.INVALID
+            assert raised.value.violations[0].path == field
+    assert notes.texts == []
+    await server.stop(0)

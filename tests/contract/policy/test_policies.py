@@ -206,8 +206,32 @@ async def test_one_wrong_policy_of_a_set_changes_nothing(pair: Pair) -> None:
     call = pair.stub.ApplyPolicies(api.ApplyPoliciesRequest(policies=[policy("good"), wrong]))
     code, _, paths = await refused(call)
     assert (code, paths) == (grpc.StatusCode.INVALID_ARGUMENT, ["policies[1].targets[1]"])
-    twice = api.ApplyPoliciesRequest(policies=[policy("good"), policy("good")])
-    assert (await refused(pair.stub.ApplyPolicies(twice)))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert await names(pair) == []
+
+
+async def test_what_is_twice_in_a_set_is_said_with_both_places(pair: Pair) -> None:
+    text = b"""
+policies:
+  - {name: good, targets: [{endpoints: {}}]}
+  - {name: other, targets: [{endpoints: {}}]}
+tenants: [{name: t, labels: {a: b}}]
+"""
+    one = api.PolicyDocument(content=text, source="one.yaml")
+    two = api.PolicyDocument(content=text, source="two.yaml")
+    again = [policy("good"), policy("good")]
+    call = pair.stub.ApplyPolicies(
+        api.ApplyPoliciesRequest(policies=again, documents=[one, two], validate_only=True)
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    found = getattr(error_of(caught.value), "violations", ())
+    assert [(each.path, each.message) for each in found] == [
+        ("policies[1].name", "there is another policy 'good' in policies[0]"),
+        ("policies[0].name", "there is another policy 'good' in policies[0] (line 3 of one.yaml)"),
+        ("policies[0].name", "there is another policy 'good' in one.yaml (line 3 of two.yaml)"),
+        ("policies[1].name", "there is another policy 'other' in one.yaml (line 4 of two.yaml)"),
+        ("tenants[0].name", "there is another tenant 't' in one.yaml (line 5 of two.yaml)"),
+    ]
     assert await names(pair) == []
 
 

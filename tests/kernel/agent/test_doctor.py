@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from pathlib import Path
+
+import pytest
 
 from services.agent.doctor.facts import NEXTHOP, PROXY, RULE, TABLES, TRACKING, VETH, Listener
 from services.agent.doctor.looking import Places, look
@@ -59,3 +62,24 @@ def test_the_command_says_no_by_its_exit_code(made: Namespaces, tmp_path: Path) 
     said = node.run(f"{COMMAND} --root {tmp_path}", check=False)
     assert "runtimes would take 00-first.conflist, not 10-romana.conflist" in said
     assert not node.succeeds(f"{COMMAND} --root {tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("taken", "found"),
+    [
+        ("-sys_admin", "run without CAP_SYS_ADMIN: "),
+        ("-all", "run without CAP_NET_ADMIN and CAP_SYS_ADMIN: "),
+    ],
+)
+def test_without_rights_it_says_so_and_looks_at_the_rest(
+    taken: str, found: str, made: Namespaces, tmp_path: Path
+) -> None:
+    closed = tmp_path / "run/containerd"
+    closed.mkdir(parents=True, mode=0o700)
+    os.chown(closed, 65534, 65534)
+    dropped = f"setpriv --inh-caps={taken} --bounding-set={taken}"
+    said = made.new("node").run(f"{dropped} {COMMAND} --root {tmp_path} -o json")
+    findings = {each["check"]: each["found"] for each in json.loads(said)["findings"]}
+    assert findings["rights"].startswith(found)
+    assert {"kernel", "runtime", "cni", "ports", "state"} <= findings.keys()
+    assert (findings["runtime"] == "containerd") == (taken == "-all")

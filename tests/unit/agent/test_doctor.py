@@ -77,7 +77,8 @@ def test_what_keeps_romana_from_working_is_lacking(check: str, facts: Facts) -> 
     ("check", "facts"),
     [
         ("kernel", replace(GOOD, release="5.15.0-100-generic")),
-        ("rights", replace(GOOD, is_root=False, features=())),
+        ("rights", replace(GOOD, is_root=False, features=(), untried="not run as root")),
+        ("rights", replace(GOOD, features=(), untried="run without CAP_SYS_ADMIN")),
         (VLAN, replace(GOOD, features=broken(VLAN))),
         ("ipv6", replace(GOOD, has_ipv6=False)),
         ("runtime", replace(GOOD, runtimes=())),

@@ -35,6 +35,22 @@ def test_a_request_proves_its_key_and_chooses_no_name() -> None:
     assert (facts.name, facts.uris) == ("n1", ("romana:node:n1",))
 
 
+@pytest.mark.parametrize(
+    "host", ["", "two words", "10.0.0.5:9610", "10.0.0.0/24", "https://a.example", "bücher.example"]
+)
+def test_what_is_neither_an_address_nor_a_hosts_name_is_in_no_certificate(host: str) -> None:
+    ca = authority.new_authority("dc", NOW)
+    with pytest.raises(InvalidInput, match="neither an address nor the name of a host"):
+        authority.issue(ca, Subject("n1", ("romana:node:n1",), (host,)), NOW)
+
+
+@pytest.mark.parametrize("host", ["*.dc.example", "romana_ipam_1", "a-b.c", "fe80::1"])
+def test_names_of_hosts_are_taken(host: str) -> None:
+    ca = authority.new_authority("dc", NOW)
+    made = authority.issue(ca, Subject("n1", ("romana:node:n1",), (host,)), NOW)
+    assert authority.facts(made.certificate).hosts == (host,)
+
+
 @pytest.mark.parametrize("request_", [b"", b"-----BEGIN CERTIFICATE REQUEST-----", b"x" * 100])
 def test_what_is_no_request_is_refused(request_: bytes) -> None:
     with pytest.raises(InvalidInput, match="signing request"):

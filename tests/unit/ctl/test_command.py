@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import typer
 from typer._click import Parameter
 from typer.core import TyperArgument, TyperGroup
 
+from services.ctl.failures.exit_codes import ExitCode
 from services.ctl.main import NOUNS, root, run
 
 
@@ -51,7 +54,10 @@ def test_every_verb_has_examples(noun: str, verbs: str, capsys: pytest.CaptureFi
 
 def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = printed(capsys, "--help")
-    assert "70  a defect" in out
+    codes = {*map(int, ExitCode), 128 + signal.SIGINT}
+    assert {*map(int, re.findall(r"^ +(\d+)  ", out, re.MULTILINE))} == codes
+    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
+    assert {*map(int, re.findall(r"^\| the command \| (\d+) ", page, re.MULTILINE))} == codes
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,14 @@ def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -
         (["status", "-o", "xml"], "'xml' is not one of table, wide, name"),
         (["status", "--timeout", "soon"], "'--timeout'"),
         (["address", "list", "--limit", "1.5"], "'--limit'"),
-        (["status", "--timeout", "0"], "greater than or equal to 0.01"),
+        (["status", "--timeout", "0"], "0 is less than 0.01"),
+        (["status", "--timeout", "inf"], "'inf' is not a number"),
+        (["status", "--timeout", "nan"], "'nan' is not a number"),
+        (["status", "--timeout", "1e300"], "1e300 is more than 1e+09"),
+        (["audit", "--kind", "nodes"], "'nodes' is not one of topology, node, "),
+        (["undo", "last"], "'last' is not a whole number"),
+        (["policy", "explain", "a", "b", "--port", "70000"], "70000 is more than 65535"),
+        (["tenant", "set", "shop"], "say what to set"),
     ],
 )
 def test_wrong_use_ends_with_2(
@@ -206,6 +219,41 @@ def test_a_file_that_cannot_be_read_is_named_and_is_no_defect(
     assert (code, out) == (2, "")
     assert f"cannot read {file}: " in err
     assert "Errno" not in err
+
+
+@pytest.mark.parametrize("words", ["topology plan", "policy test", "device apply", "lab up"])
+def test_a_file_that_is_no_text_is_named_once(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"\xff\xd8\xff\xe0")
+    code, out, err = printed(capsys, *words.split(), str(file))
+    assert (code, out) == (2, "")
+    assert err.count(str(file)) == 1
+    assert "not UTF-8 text" in err
+
+
+@pytest.mark.parametrize("words", ["policy test -", "device apply -"])
+def test_a_closed_standard_input_is_an_empty_one(words: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec '{sys.executable}' -m services.ctl.main {words} <&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "empty" in done.stderr
+    assert "standard input" in done.stderr
+
+
+def test_a_labs_file_that_is_wrong_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "dc.yaml"
+    file.write_text("networks: []\n")
+    code, _, err = printed(capsys, "lab", "ping", str(file))
+    assert code == 2
+    assert err == f"Error: {file}: name: is missing [INVALID_INPUT]\n"
 
 
 def test_all_nouns_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

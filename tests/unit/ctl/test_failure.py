@@ -66,6 +66,21 @@ def test_a_services_error_keeps_message_reason_and_request_id() -> None:
     assert made.exit_code is ExitCode.NOT_FOUND
 
 
+def test_the_file_in_which_things_are_wrong_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = [Violation("networks[0].cidr", "has host bits"), Violation("networks[1].name", "x")]
+    for violations, says in (
+        (wrong, "dc.yaml: 2 things are wrong"),
+        (wrong[:1], "dc.yaml: networks[0].cidr: has host bits"),
+    ):
+        made = failed(InvalidInput.of(violations))
+        made.file = "dc.yaml"
+        failure_view.show(made, form=Format.TABLE)
+        assert capsys.readouterr().err.startswith(f"Error: {says} [INVALID_INPUT]")
+        failure_view.show(made, form=Format.JSON)
+        told = json.loads(capsys.readouterr().err)["error"]["message"]
+        assert told.startswith("dc.yaml: networks[0].cidr: has host bits")
+
+
 def test_all_violations_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     error = InvalidInput.of(
         [
@@ -118,9 +133,9 @@ def test_a_service_that_is_away_is_named_with_the_way_to_reach_it() -> None:
     assert made.exit_code is ExitCode.UNREACHABLE
 
 
-def test_a_service_that_is_not_ready_is_quoted() -> None:
+def test_a_service_that_is_not_ready_is_quoted_and_named() -> None:
     made = failed(Unavailable("no replica is active", "NO_ACTIVE_REPLICA"))
-    assert made.message == "no replica is active"
+    assert made.message == "ipam at 127.0.0.1:9620: no replica is active"
 
 
 def test_an_answer_too_late_names_the_option() -> None:
@@ -139,7 +154,7 @@ def test_an_answer_too_late_names_the_option() -> None:
         (grpc.StatusCode.ABORTED, 4),
         (grpc.StatusCode.PERMISSION_DENIED, 4),
         (grpc.StatusCode.DEADLINE_EXCEEDED, 5),
-        (grpc.StatusCode.UNIMPLEMENTED, 70),
+        (grpc.StatusCode.UNIMPLEMENTED, 5),
         (grpc.StatusCode.INTERNAL, 70),
         (grpc.StatusCode.UNKNOWN, 70),
     ],

@@ -76,7 +76,7 @@ def test_a_good_file() -> None:
         ("name: printer", "name: router", "machines[0].name", "taken"),
         ("node: n1", "node: n9", "endpoints[0].node", "no node"),
         ("tenant: shop", "tenant: shop, network: test", "endpoints[0].network", "not on"),
-        ("tenant: shop", "tenants: shop", "endpoints[0].tenants", "not permitted"),
+        ("tenant: shop", "tenants: shop", "endpoints[0].tenants", "no such field"),
         ("address: 10.30.0.20", "address: here", "machines[0].address", "address"),
         ("address: 10.30.0.20", "address: 10.30.0.1", "machines[0].address", "gateway of qa"),
         ("name: fw", "name: e1", "firewalls[0].name", "taken"),
@@ -94,7 +94,7 @@ def test_a_good_file() -> None:
         ("10.40.0.252", "10.40.0.250", "firewalls[1].outside.prod.address", "that of fw"),
         ("10.40.0.252", "10.30.0.252", "firewalls[1].outside.prod.address", "not in prod's"),
         ("10.40.0.252", "fd00::1", "firewalls[1].outside.prod.address", "not in"),
-        ("{address: 10.40.0.252}", "{}", "firewalls[1].outside.prod.address", "required"),
+        ("{address: 10.40.0.252}", "{}", "firewalls[1].outside.prod.address", "is missing"),
         ("network: qa}", "network: dev}", "firewalls[2].outside.prod.address", "no network 'dev'"),
         ("10.30.0.253", "10.40.0.254", "firewalls[2].outside.prod.address", "not in qa's"),
     ],
@@ -108,8 +108,21 @@ def test_what_is_wrong_is_said_with_its_path(
 
 
 def test_no_yaml_and_no_mapping() -> None:
-    assert "YAML" in wrong("a: [")[""]
-    assert "" in wrong("- a")
+    assert "line 2, column 1" in wrong("a: [\n")["document.text"]
+    assert "must be a mapping" in wrong("- a")[""]
+
+
+def test_what_is_wrong_is_said_with_its_line() -> None:
+    text = GOOD.replace("name: n2", "nome: n2")
+    line = 1 + text[: text.index("nome")].count("\n")
+    assert wrong(text) == {
+        "nodes[1].name": f"is missing (line {line})",
+        "nodes[1].nome": f"there is no such field (line {line})",
+    }
+
+
+def test_a_mark_of_the_byte_order_before_a_file_is_no_part_of_it() -> None:
+    assert parse(f"\ufeff{GOOD}") == parse(GOOD)
 
 
 def test_the_topology_file_in_it_is_handed_on_as_it_is() -> None:
