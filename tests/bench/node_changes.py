@@ -160,7 +160,7 @@ class World:
     def follow(self) -> None:
         """What agents are told."""
         self.view.changed(self.ledger.drain_moved())
-        self.routes.update(self.ledger, self.feed.drain_touched())
+        self.routes.update(self.ledger, self.feed.drain_touched(), ())
         self.source.flush(self.revision, 0.0)
 
     def _item(self, item: Node) -> KeyValue:

@@ -341,6 +341,19 @@ def test_a_node_is_on_every_network_or_on_none_only_when_that_is_said(cluster: U
     cluster.json("node", "delete", "n9")
 
 
+def test_a_node_has_a_main_address_of_each_family(cluster: Up) -> None:
+    cluster.json("node", "register", "n9", "--address", "192.168.0.9", "--other-address", "fd00::9")
+    assert "192.168.0.9, fd00::9" in cluster.romana("node", "show", "n9").stdout
+    assert cluster.json("node", "show", "FD00:0::9")["node"]["name"] == "n9"
+    refused = cluster.romana("node", "update", "n9", "--other-address", "192.168.0.10")
+    assert "node.other_address: 192.168.0.10 is of the same family" in refused.stderr
+    updated = cluster.json("node", "update", "n9", "--other-address", "fd00::10")["node"]
+    assert (updated["address"], updated["other_address"]) == ("192.168.0.9", "fd00::10")
+    bare = cluster.json("node", "update", "n9", "--no-other-address")["node"]
+    assert (bare["address"], bare["other_address"]) == ("192.168.0.9", "")
+    cluster.json("node", "delete", "n9")
+
+
 def test_the_store_is_consistent(cluster: Up) -> None:
     done = cluster.romana("ipam", "check")
     assert done.returncode == 0, done.stderr

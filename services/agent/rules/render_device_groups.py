@@ -125,14 +125,19 @@ class GroupRenderer:
 
     def _legs_on(self, group: GroupHere, network: NetworkHere) -> Iterator[LegHere]:
         """Legs on a network, and those of the groups that come next."""
-        seen: set[DeviceGroupName] = set()
-        following: GroupHere | None = group
-        while following is not None and following.name not in seen:
-            seen.add(following.name)
-            for one in following.networks:
-                if one.network == network.network:
-                    yield from one.legs
-            following = self._groups.get(following.next) if following.next is not None else None
+        for one in (group, *self._following(group)):
+            for there in one.networks:
+                if there.network == network.network:
+                    yield from there.legs
+
+    def _following(self, group: GroupHere) -> Iterator[GroupHere]:
+        """The groups that come next, one after the other."""
+        seen = {group.name}
+        following = group.next
+        while following is not None and following not in seen and following in self._groups:
+            seen.add(following)
+            yield self._groups[following]
+            following = self._groups[following].next
 
     def _lost(self, group: GroupHere, network: NetworkHere, direction: Direction) -> None:
         """For replies of connections whose device is down."""
@@ -152,12 +157,11 @@ class GroupRenderer:
         if group.when_down is WhenDown.OPEN:
             yield noted("open", Goto(table_names.UNSTEERED))
             return
-        following = self._groups.get(group.next) if group.next is not None else None
-        if following is not None and any(
-            one.network == network.network for one in following.networks
-        ):
-            yield noted("next", Goto(chain(following.name, network.network, direction)))
-        elif following is not None and following.when_down is WhenDown.OPEN:
-            yield noted("open", Goto(table_names.UNSTEERED))
-        else:
-            yield noted("closed", Count(table_names.NO_DEVICE), Verdict.DROP)
+        for one in self._following(group):
+            if any(there.network == network.network for there in one.networks):
+                yield noted("next", Goto(chain(one.name, network.network, direction)))
+                return
+            if one.when_down is WhenDown.OPEN:
+                yield noted("open", Goto(table_names.UNSTEERED))
+                return
+        yield noted("closed", Count(table_names.NO_DEVICE), Verdict.DROP)

@@ -240,6 +240,9 @@ async def update(
     name: options.NodeArgument,
     address: AddressOption = "",
     other_address: OtherAddressOption = "",
+    no_other_address: Annotated[
+        bool, typer.Option("--no-other-address", help="It has one of one family only.")
+    ] = False,
     label: Annotated[
         list[str],
         typer.Option("--label", "-l", metavar="KEY=VALUE|KEY-", help="Set a label, or remove it."),
@@ -282,14 +285,16 @@ async def update(
     """Changes what is named and leaves the rest; places the node anew if it no longer fits."""
     allowed = bool(allow_name or allow_tenant or max_addresses or default_allowance)
     placed = bool(label or attach or detach or every_network or no_network or pin or unpin)
-    if not (address or other_address or placed or allowed):
+    if other_address and no_other_address:
+        raise usage("--other-address and --no-other-address contradict each other")
+    if not (address or other_address or no_other_address or placed or allowed):
         raise usage("say what to change, such as --label rack=2")
     topology = session.topology
     name = await by_address.node_name(session, name)
     read = await topology.read(topology.stub.GetNode, api.GetNodeRequest(name=name))
     node = read.node
     node.address = address or node.address
-    node.other_address = other_address or node.other_address
+    node.other_address = "" if no_other_address else other_address or node.other_address
     _change_labels(node, label)
     _change_attachments(node, attach, detach)
     _change_networks(node, attach, every_network=every_network, no_network=no_network)

@@ -136,11 +136,10 @@ class RouteStreams:
 
     def _on_change(self, places: Sequence[Place] | None) -> None:
         """The replica's memory changed, and holds nothing that is not in the store."""
-        del places  # the view was told of them
         replica = self._replica
         if not self._has_agents or not replica.loaded:
             return  # streams stay as they are until all is read
-        self._routes.update(replica.ledger, replica.drain_changed_nodes())
+        self._routes.update(replica.ledger, replica.drain_changed_nodes(), places)
         self.hub.flush(replica.floor)
 
 

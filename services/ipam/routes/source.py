@@ -5,14 +5,14 @@
     route/NETWORK/PREFIX      an aggregated prefix and its node
     visit/NETWORK/ADDRESS     where an address is that is not on its block's node, or about to move
 
-`update` looks at what changed only: nodes that are named, routes that moved; at all networks when
-the layout is another, and at all nodes when other groups have prefixes. After a reset of the
-replica it compares with what was said before, so that streams go on.
+`update` looks at what changed only: nodes and blocks that are named, routes that moved; at all
+networks when the layout is another, and at all nodes when other groups have prefixes. After a reset
+of the replica it compares with what was said before, so that streams go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from services.common.model.layout import Layout
@@ -25,6 +25,8 @@ from services.common.model.names import (
 )
 from services.common.model.network import Address, Network
 from services.common.sync.source import Source
+from services.ipam.ledger.blocks import Block
+from services.ipam.ledger.index import Place
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import Visit, address_text, prefix_text
 from services.ipam.routes.view import RoutePrefix, RoutesView
@@ -50,12 +52,17 @@ class RouteSource:
         self._layout: Layout | None = None
         self._groups: dict[NetworkName, tuple[TopologyName, frozenset[GroupPath]]] | None = None
         """Of each network: what decides which nodes are on it, besides the nodes."""
-        self._visits: dict[str, NetworkName] = {}
-        """Networks by identity."""
+        self._visits: dict[Place, frozenset[str]] = {}
+        """Identities by block."""
         self._peers: dict[NodeName, dict[NetworkName, Address | None]] = {}
 
-    def update(self, ledger: Ledger, nodes: Iterable[NodeName]) -> None:
-        """Takes over what changed; `nodes`: those of which something may have changed."""
+    def update(
+        self, ledger: Ledger, nodes: Iterable[NodeName], blocks: Iterable[Place] | None
+    ) -> None:
+        """Takes over what changed; `nodes` and `blocks`: those of which something may have changed.
+
+        None: of all blocks.
+        """
         if ledger.layout is not self._layout:
             self._layout = ledger.layout
             before, self._groups = self._groups, _groups(ledger)
@@ -67,7 +74,7 @@ class RouteSource:
         self._view.sync(ledger)
         for at in self._view.drain_moved():
             self._take_route(at)
-        self._take_visits(ledger)
+        self._take_visits(ledger, blocks)
 
     def _take_networks(self, ledger: Ledger, before: Iterable[NetworkName]) -> None:
         for name in before:
@@ -98,18 +105,28 @@ class RouteSource:
                 self._source.put(network, identity, value)
         self._source.assign(name, None if node is None else after)
 
-    def _take_visits(self, ledger: Ledger) -> None:
-        before, self._visits = self._visits, {}
-        for (network, _), block in ledger.index.visited.items():
-            for offset, visit in (block.visits or {}).items():
-                address = address_text(block.base + offset, block.bits)
-                identity = f"visit/{network}/{address}"
-                name = EndpointName(block.names[offset] or "")
-                value = self._encoding.visit(identity, network, address, name, visit)
-                self._source.put(network, identity, value)
-                self._visits[identity] = network
-        for identity in before.keys() - self._visits.keys():
-            self._source.drop(before[identity], identity)
+    def _take_visits(self, ledger: Ledger, blocks: Iterable[Place] | None) -> None:
+        visited = ledger.index.visited
+        gone: dict[str, NetworkName] = {}
+        for place in {*self._visits, *visited} if blocks is None else blocks:
+            gone.update(dict.fromkeys(self._visits.pop(place, ()), place[0]))
+            if place in visited:
+                self._visits[place] = frozenset(self._put_visits(visited[place]))
+                for identity in self._visits[place]:
+                    gone.pop(identity, None)
+        for identity, network in gone.items():
+            self._source.drop(network, identity)
+
+    def _put_visits(self, block: Block) -> Iterator[str]:
+        """Puts those of a block; their identities."""
+        network = block.network
+        for offset, visit in (block.visits or {}).items():
+            address = address_text(block.base + offset, block.bits)
+            identity = f"visit/{network}/{address}"
+            name = EndpointName(block.names[offset] or "")
+            value = self._encoding.visit(identity, network, address, name, visit)
+            self._source.put(network, identity, value)
+            yield identity
 
     def _take_route(self, at: RoutePrefix) -> None:
         prefix = prefix_text(at.base, at.length, at.bits)

@@ -23,7 +23,7 @@ from services.topology.checks.nodes import address_field
 REGISTER: Final = "register"
 ADDRESS: Final = "address"
 ATTACHMENTS: Final = "attachments"
-FIELDS: Final = (ADDRESS, "labels", ATTACHMENTS, "pins")
+FIELDS: Final = (ADDRESS, "other_address", "labels", ATTACHMENTS, "pins")
 """What is said of a node."""
 FOR_OPERATORS: Final = tuple(
     field.name

@@ -29,6 +29,7 @@ PINS = {TopologyName("dc"): "dc/rack-2"}
 EMPTY = Node(NodeName("n1"))
 VALUES: dict[str, tuple[Any, Any]] = {
     "address": (ADDRESS, OTHER),
+    "other_address": (ip_address("fd00::1"), ip_address("fd00::2")),
     "labels": ({"rack": "1"}, {"rack": "2"}),
     "attachments": ((QA,), (QA, PRODUCTION)),
     "pins": (PINS, {}),
