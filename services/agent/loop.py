@@ -188,9 +188,9 @@ class Loop(Generic[T, O]):
         """Runs until it is cancelled; then what is being performed has come to its end."""
         clock = asyncio.get_running_loop().time
         quick = full = not_before = clock()
-        listening = False
+        listening = idle = False
         while True:
-            await self._pause(quick, full, not_before)
+            await self._pause(quick, full, not_before, idle=idle)
             occasion = Occasion(clock(), clock() >= quick, clock() >= full)
             try:
                 if not listening:
@@ -208,12 +208,17 @@ class Loop(Generic[T, O]):
             elif occasion.full:
                 full = clock() + self._pace.full
 
-    async def _pause(self, quick: float, full: float, not_before: float) -> None:
-        """Waits until a round is wanted."""
+    async def _pause(self, quick: float, full: float, not_before: float, *, idle: bool) -> None:
+        """Waits until a round is wanted.
+
+        `idle`: the part did not know yet what shall be. When it was due may long be past, and
+        would be so for ever: it has to be asked.
+        """
         clock = asyncio.get_running_loop().time
         while not self._urgent:
             asked = -math.inf if self._asked > self._begun else math.inf
-            due = max(not_before, min(quick, full, self._part.due, asked))
+            wanted = math.inf if idle else self._part.due
+            due = max(not_before, min(quick, full, wanted, asked))
             if due <= clock():
                 return
             self._kick.clear()

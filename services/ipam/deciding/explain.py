@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from services.common.errors import NotFound
 from services.common.model.names import Tenant
 from services.common.model.node import Node
-from services.ipam.deciding.rested import is_empty
 from services.ipam.ledger.areas import Area
 from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import AddressSpec, NoAddress, Owner, Refused, Why, address_text
@@ -27,8 +26,9 @@ def nothing_left(
 def refuse(area: Area, owner: Owner, now: int) -> Refused:
     """Why an area has no room for an owner."""
     holding = area.holdings.get(owner)
+    first = area.first_emptied()
     ripe = [at for at in (holding.ripe_at() if holding else None,) if at is not None]
-    ripe += [at for at, _, block in area.empties if is_empty(block)]
+    ripe += [first.due] if first is not None else []
     if ripe:
         wait = max(-((now - min(ripe)) // 1000), 1)
         return Refused(area.network.name, Why.RESTING, area.path, area.resting, wait)

@@ -34,14 +34,10 @@ def close_rested(ledger: Ledger, command: CloseRested, terms: Terms) -> None:
 
 def close_one(ledger: Ledger, area: Area, now: int) -> bool:
     """Closes a block of an area in which the last rest has ended; says whether there was one."""
-    while area.empties and area.empties[0][0] <= now:
-        block = heappop(area.empties)[2]
-        if not is_empty(block) or block.area is not area or block.rest is None:
-            continue
+    while (first := area.first_emptied()) is not None and first.due <= now:
+        block = heappop(area.empties).block
         if ledger.is_partly_unreadable(block):
             continue  # it is noted again when that was put right
-        if block.rest[-1].time + area.delay > now:
-            continue
         if not _close(ledger, block):
             area.note_empty(block)
         return True
@@ -51,15 +47,10 @@ def close_one(ledger: Ledger, area: Area, now: int) -> bool:
 def has_rested(ledger: Ledger, now: int) -> bool:
     """Says whether `close_rested` would find something."""
     return any(
-        area.empties and area.empties[0][0] <= now
+        (first := area.first_emptied()) is not None and first.due <= now
         for net in ledger.networks.values()
         for area in net.areas.values()
     ) or bool(_empty_strays(ledger))
-
-
-def is_empty(block: Block) -> bool:
-    """Says whether a block is only held until the last rest in it ends."""
-    return block.live and not block.used and bool(block.rest)
 
 
 def _empty_strays(ledger: Ledger) -> Sequence[Block]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from heapq import heapify, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from services.common.model.names import GroupPath, TopologyName
@@ -29,6 +29,16 @@ class Interval(NamedTuple):
 
     start: int
     stop: int
+
+
+class Emptied(NamedTuple):
+    """A block with nothing in use; blocks come back in this order."""
+
+    due: int
+    """When the last rest in it ends, in milliseconds."""
+    born: int
+    sequence: int
+    block: Block
 
 
 class Area:
@@ -84,9 +94,8 @@ class Area:
         self.used = 0
         self.resting = 0
         self.blocks = 0
-        self.empties: list[tuple[int, int, Block]] = []
-        """Heap of blocks that come back when the last rest in them ends, which is the key (in
-        milliseconds). An entry whose block came into use again is stale."""
+        self.empties: list[Emptied] = []
+        """Heap of blocks that come back. An entry whose block came into use again is stale."""
 
     @property
     def delay(self) -> int:
@@ -119,14 +128,24 @@ class Area:
     def note_empty(self, block: Block) -> None:
         """Says that a block comes back when the last rest in it ends, unless it is used again."""
         if len(self.empties) > 2 * self.blocks + STALE_MOST:
-            self.empties = [
-                (block.rest[-1].time + self.delay, block.sequence, block)
-                for block in {entry[2] for entry in self.empties}
-                if block.live and block.area is self and not block.used and block.rest
-            ]
+            self.empties = [entry for entry in {*self.empties} if self._is_due(entry)]
             heapify(self.empties)
         if not block.used and block.rest:
-            heappush(self.empties, (block.rest[-1].time + self.delay, block.sequence, block))
+            due = block.rest[-1].time + self.delay
+            heappush(self.empties, Emptied(due, block.born, block.sequence, block))
+
+    def first_emptied(self) -> Emptied | None:
+        """The block that comes back next; what is stale before it is forgotten."""
+        while self.empties and not self._is_due(self.empties[0]):
+            heappop(self.empties)
+        return self.empties[0] if self.empties else None
+
+    def _is_due(self, entry: Emptied) -> bool:
+        """Says whether an entry is not stale."""
+        block = entry.block
+        if not block.live or block.area is not self or block.used or not block.rest:
+            return False
+        return block.rest[-1].time + self.delay == entry.due
 
     def reserve(self, interval: Interval) -> list[Run]:
         """Sets addresses aside, as often as that is said; returns those that were not before.

@@ -198,11 +198,13 @@ class Informer(Generic[T]):
         """Follows for ever."""
         backoff = Backoff(RETRY, random.random)
         while True:
+            begins = not self._version
             try:
                 pause = await self._follow(backoff)
             except Gone:
                 log.info("watch_too_old", path=self._kind.path)
-                pause = backoff.failed() if not self._version else 0.0
+                # what has just been listed and is too old already is not listed at once again
+                pause = backoff.failed() if begins else 0.0
                 self._version = ""
             except NotFound:
                 self.is_known, self._version = False, ""
@@ -222,11 +224,13 @@ class Informer(Generic[T]):
         if not self._version:
             await self._list()
         begun = loop.time()
-        await self._watch()
-        if loop.time() - begun < SHORT_SECONDS:
-            return backoff.failed()
-        backoff.succeeded()
-        return 0.0
+        try:
+            await self._watch()
+        finally:  # however it ended: something on the way may break whatever is silent
+            lasted = loop.time() - begun >= SHORT_SECONDS
+            if lasted:
+                backoff.succeeded()
+        return 0.0 if lasted else backoff.failed()
 
     def _follows(self, *, follows: bool) -> None:
         if self.is_following is not follows:

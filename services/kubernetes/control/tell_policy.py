@@ -215,6 +215,7 @@ class PolicyTeller:
             for change in changes
             if change.before is None
             or change.after is None
+            or change.before.uid != change.after.uid
             or change.before.annotations != change.after.annotations
             or self._segment(change.before) != self._segment(change.after)
         }

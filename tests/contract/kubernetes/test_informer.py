@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from services.common.backoff import Backoff, BackoffPolicy
 from services.kubernetes.cluster import informer
 from services.kubernetes.cluster.informer import Change, Informer
 from services.kubernetes.cluster.kinds import NODES
@@ -53,8 +55,8 @@ class Following:
         await poll(follows, 20)
 
 
-@pytest.fixture
-async def following() -> AsyncIterator[Following]:
+@contextlib.asynccontextmanager
+async def three_followed() -> AsyncIterator[Following]:
     """Of three nodes, two on a page."""
     fake = FakeApiServer()
     for name in ("a", "b", "c"):
@@ -67,6 +69,12 @@ async def following() -> AsyncIterator[Following]:
         yield made
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def following() -> AsyncIterator[Following]:
+    async with three_followed() as made:
+        yield made
 
 
 def lists(fake: FakeApiServer) -> int:
@@ -127,6 +135,51 @@ async def test_after_410_what_is_missing_is_said_to_be_gone(following: Following
     await following.until("b", "c", "d")
     assert following.said == [("a", "-"), ("b", "~"), ("d", "+")]
     assert lists(following.fake) == 2
+
+
+async def test_what_is_too_old_as_soon_as_it_was_listed_is_not_listed_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    class Counted(Backoff):
+        def failed(self) -> float:
+            pauses.append(super().failed())
+            return 0.001
+
+    monkeypatch.setattr(informer, "Backoff", Counted)
+
+    class Forgetful(FakeApiServer):
+        async def _watch(self, writer: asyncio.StreamWriter, path: str, since: int) -> None:
+            self.version += 1
+            self.compact()
+            await super()._watch(writer, path, since)
+
+    fake = Forgetful()
+    async with fake.serve() as server:
+        task = asyncio.create_task(Informer(server, NODES).run())
+        await poll(lambda: lists(fake) > 3, 20)
+        assert len(pauses) >= 3
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_watches_that_last_and_break_are_taken_up_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As behind a proxy that breaks what is silent for a minute."""
+    monkeypatch.setattr(informer, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(informer, "RETRY", BackoffPolicy(0.01, factor=1e6, maximum=1e6))
+    async with three_followed() as following:
+        for number in range(8):
+            following.fake.drop()
+            following.put("d", round=str(number))
+            await poll(lambda: _round(following) == str(number), 20)  # noqa: B023
+
+
+def _round(following: Following) -> str:
+    node = following.informer.items.get("d")
+    return "" if node is None else node.labels["round"]
 
 
 async def test_a_list_whose_pages_have_expired_begins_anew(following: Following) -> None:

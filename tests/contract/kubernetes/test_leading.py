@@ -126,6 +126,19 @@ async def test_who_does_not_lead_keeps_nothing_of_what_another_tells(replica: Re
         assert teller.backlog == 2, "it still knows what there is"
 
 
+async def test_pods_are_told_anew_when_their_namespace_is_another_one(replica: Replica) -> None:
+    """Its UID is part of the name under which addresses stay with a pod's name."""
+    path = f"{NAMESPACES.path}/shop"
+    replica.fake.put(path, metadata={"uid": "first"})
+    replica.fake.put(f"{PODS.path}/web", metadata={"namespace": "shop", "uid": "u"})
+    teller = replica.policy(lambda: None)
+    async with replica.running():
+        teller.stand_by()
+        replica.fake.put(path, metadata={"uid": "second"})
+        await poll(lambda: replica.followed.namespaces.items["shop"].uid == "second", 20)
+        assert teller.backlog == 2, "the namespace, and its pod"
+
+
 class Topology:
     """Nodes that topology has, and what it says instead of taking some."""
 

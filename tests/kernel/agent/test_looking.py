@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from services.agent.kernel import endpoint_names
@@ -10,10 +11,14 @@ from services.agent.kernel.drivers import KernelDrivers
 from services.agent.kernel.heard import Heard
 from services.agent.kernel.state import Kind, Look
 from services.agent.kernel.watch import Watch
-from services.common.model.names import EndpointName
+from services.agent.model import Myself, Remote
+from services.agent.routing.reconcile import Reconciler
+from services.common.model.names import EndpointName, NodeName
 from tests.support.netns import Namespace, Namespaces, enter
 
 SECONDS = 10.0
+MOST = 100
+"""Rounds in a moment."""
 OURS = endpoint_names.host_interface(EndpointName("web-1"))
 LATER = endpoint_names.host_interface(EndpointName("web-2"))
 
@@ -131,3 +136,37 @@ async def test_what_any_other_link_does_is_a_reason_to_read_links() -> None:
             _heard, home, ["ip link add other0 type veth peer name other1"]
         )
         assert heard == Heard(kinds=frozenset({Kind.LINK}))
+
+
+async def test_a_link_that_comes_before_ipam_has_said_anything_does_not_keep_the_loop_busy(
+    tmp_path: Path,
+) -> None:
+    def work() -> int:
+        async def run() -> int:
+            rounds, begun = 0, asyncio.Event()
+
+            def ended() -> None:
+                nonlocal rounds
+                rounds += 1
+                begun.set()
+                if rounds == MOST:  # an end, where nobody else would get a turn
+                    reconciler.set_remote(Remote())
+
+            reconciler = Reconciler(KernelDrivers(tmp_path), Myself(NodeName("n1"), ()))
+            reconciler.on_change(ended)
+            task = asyncio.create_task(reconciler.run())
+            await begun.wait()
+            home.run("ip link add other0 type veth peer name other1")
+            await asyncio.sleep(0.3)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            return rounds
+
+        enter(home.path)
+        return asyncio.run(run())
+
+    with Namespaces() as made:
+        home = made.new("home")
+        rounds = await asyncio.to_thread(lambda: home.call(work))
+        assert rounds < MOST

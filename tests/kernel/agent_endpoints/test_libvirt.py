@@ -104,6 +104,47 @@ async def test_a_failure_keeps_the_domain_from_starting(dual: Dual) -> None:
     assert await endpoints(node) == []
 
 
+@pytest.mark.parametrize("xml", [EXAMPLE, EXAMPLE.replace("tenant='shop' ", ""), "<domain"])
+async def test_no_failure_ends_a_guest_that_runs_when_libvirt_starts_anew(
+    dual: Dual, xml: str
+) -> None:
+    """libvirt kills the guest if the hook fails then, and the agent may be away at that moment."""
+    node, _ = dual
+    away = f"{node.socket}-of-nobody"
+    status, said = await call(node, "reconnect begin -", xml, ROMANA_AGENT=away)
+    assert status == 0
+    assert said.startswith("romana: domain vm-1: ")
+    status, _ = await call(node, "start begin -", xml, ROMANA_AGENT=away)
+    assert status == 1
+
+
+async def test_of_a_domain_that_has_ended_all_is_let_go_whatever_fails(dual: Dual) -> None:
+    node, _ = dual
+    own = "<r:interface name='{}' mac='52:54:00:00:00:0{}' tenant='t' dhcp='no'/>"
+    tap = (
+        "<interface type='ethernet'><mac address='52:54:00:00:00:0{}'/>"
+        "<target dev='t{}'/></interface>"
+    )
+    said = [("--bad", "b"), ("two/c", "c")]
+    xml = (
+        "<domain type='qemu'><name>two</name><metadata><r:domain xmlns:r='urn:romana:libvirt:1'>"
+        + "".join(own.format(name, end) for name, end in said)
+        + "</r:domain></metadata><devices>"
+        + "".join(tap.format(end, end) for _, end in said)
+        + "</devices></domain>"
+    )
+    node.home.run("ip tuntap add tc mode tap")
+    assert await call(node, "start begin -", xml.replace(own.format(*said[0]), ""), "two") == (
+        0,
+        "",
+    )
+    assert await endpoints(node) == ["two-c"]
+    status, error = await call(node, "release end -", xml, "two")
+    assert status == 1
+    assert "--bad" in error
+    assert await endpoints(node) == []
+
+
 async def test_variables_are_read_of_the_file_beside_it(dual: Dual) -> None:
     node, _ = dual
     hook = node.folder / "qemu"

@@ -363,6 +363,16 @@ def test_leader_follower_and_store_agree_through_any_life(
     life.check()
 
 
+def test_blocks_that_emptied_at_once_come_back_in_one_order_at_every_replica() -> None:
+    """That in which they came into use, wherever they lie."""
+    life = begin()
+    for number, name in ((0, "h0"), (1, "h2")):
+        perform(life, ("allocate", number, name, "t0", "", [want("seq")]))
+    perform(life, ("move", 0, "h2", True))
+    perform(life, ("drop node", "h2"))
+    life.check()
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(steps, min_size=10, max_size=40), st.lists(decisions, min_size=6, max_size=15))
 def test_a_failed_transaction_leaves_no_trace(

@@ -119,6 +119,26 @@ async def test_what_is_not_known_yet_is_waited_for() -> None:
         await waiting
 
 
+async def test_a_part_that_is_due_before_it_is_known_what_shall_be_waits_to_be_asked() -> None:
+    class Early(Part):
+        def intake(self, occasion: Occasion) -> tuple[str, ...] | None:
+            task = super().intake(occasion)
+            self.known = len(self.occasions) >= 10  # an end, where nobody else would get a turn
+            return task
+
+    part = Early()
+    part.known = False
+    part.due = -math.inf
+    async with running(part) as loop:
+        await loop.next()
+        await asyncio.sleep(0.05)
+        assert len(part.occasions) == 1
+        part.known = True
+        ask(loop, part, "a")
+        await loop.reached()
+        assert part.done == ["a"]
+
+
 async def test_a_round_that_did_not_do_all_settles_nothing() -> None:
     part = Part()
     part.whole = False

@@ -202,6 +202,18 @@ def test_another_owner_gets_a_block_whose_rest_has_ended_without_waiting_for_tid
     assert it.one("b", "h2", "u") == "10.0.0.0"
 
 
+def test_how_long_to_wait_is_by_the_last_release() -> None:
+    it = world("10.0.0.0/30", reuse_delay=10.0)
+    it.one("a", "h1", "t")
+    it.release("a")
+    it.wait(6)
+    it.one("a", "h1", "t")
+    it.release("a")
+    with pytest.raises(NoAddress) as refused:
+        it.one("b", "h2", "u")
+    assert refused.value.refusals[0].retry_after == 10
+
+
 def test_capacity_is_exact_and_comes_back() -> None:
     it = world("10.0.0.0/26", 29, placement=Placement.AGGREGATE)
     assert len(set(it.fill())) == 64
