@@ -28,7 +28,7 @@ class NeighbourAsker:
             self._socket.close()
             raise
         self._mac: bytes = self._socket.getsockname()[4]
-        self._waiting: dict[Address, asyncio.Future[str]] = {}
+        self._waiting: dict[asyncio.Future[str], Address] = {}
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
     def close(self) -> None:
@@ -38,25 +38,22 @@ class NeighbourAsker:
 
     async def ask(self, address: Address, own: Address, seconds: float) -> str | None:
         """The MAC address that answers; None: none did. Raises OSError."""
-        waiting = self._waiting.get(address)
-        if waiting is None:
-            waiting = self._waiting[address] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[waiting] = address
         try:
             self._socket.send(conflict_frames.question(address, self._mac, own))
             async with asyncio.timeout(seconds):
-                return await asyncio.shield(waiting)
+                return await waiting
         except TimeoutError:
             return None
         finally:
-            if self._waiting.get(address) is waiting:
-                del self._waiting[address]
-            waiting.cancel()
+            del self._waiting[waiting]
 
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
                 frame = self._socket.recv(_FRAME_MOST)
-                for address, waiting in self._waiting.items():
+                for waiting, address in self._waiting.items():
                     found = conflict_frames.claimant(frame, address, self._mac)
                     if found is not None and not waiting.done():
                         waiting.set_result(found)

@@ -24,8 +24,9 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (folder / LOCK_NAME).open("a+", encoding="ascii")
     except OSError as error:
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
         raise WrongState(
-            f"{folder} cannot be used as data directory: {error.strerror}", "DATA_DIR_UNUSABLE"
+            f"{folder} cannot be used as data directory: {why}", "DATA_DIR_UNUSABLE"
         ) from error
     with lock:
         try:

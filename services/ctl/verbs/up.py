@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -87,7 +88,8 @@ def up(
         typer.Option(
             "--tls/--no-tls",
             help="Mutual TLS, with certificates of an authority of its own; every other `romana` "
-            "of the same user uses them by itself.  [default: as it was started before]",
+            "of the same user uses them by itself.  [default: with it, if the data directory has "
+            "certificates]",
         ),
     ] = None,
     initial_topology: Annotated[
@@ -222,7 +224,7 @@ def _announce(out: Output, found: Cluster, folder: Path) -> None:
     if folder != service_addresses.own_folder(os.environ):
         out.screen.note(
             f"Other commands find it while no other cluster runs; to be sure:\n"
-            f"  export {environment.DATA_DIR_VARIABLE}={folder}"
+            f"  export {environment.DATA_DIR_VARIABLE}={shlex.quote(str(folder))}"
         )
     if found.console:
         out.screen.note(f"The console, for a browser: {found.console}")

@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from services.agent.kernel.neighbour_asker import NeighbourAsker
 from services.agent.steering.questions import ask
 from services.common.model.devices import Probe, ProbeKind
 
@@ -48,3 +49,15 @@ async def test_nobody_who_listens_is_a_problem() -> None:
     async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
     assert await ask(Probe(ProbeKind.TCP, port=port), ADDRESSES[0], "lo", SECONDS) != ""
+
+
+@pytest.mark.parametrize("text", ["192.0.2.9", "2001:db8::9"])
+async def test_each_who_asks_for_an_address_of_nobody_is_told_so(text: str) -> None:
+    """As of a device that is the same on two networks which share a link."""
+    address, asker = ipaddress.ip_address(text), NeighbourAsker("lo")
+    own = ADDRESSES[0] if address.version == 4 else ADDRESSES[1]
+    try:
+        asked = [asker.ask(address, own, seconds) for seconds in (0.05, 0.1)]
+        assert await asyncio.gather(*asked, return_exceptions=True) == [None, None]
+    finally:
+        asker.close()
