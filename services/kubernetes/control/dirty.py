@@ -1,5 +1,7 @@
-"""What has to be looked at: each thing once, in the order in which it was marked; what is only to be
-compared comes after what has changed."""
+"""What has to be looked at: each thing once, in the order in which it was marked.
+
+What is only to be compared comes after what has changed.
+"""
 
 from __future__ import annotations
 
