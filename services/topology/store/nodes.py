@@ -105,7 +105,7 @@ class NodeChanges:
         def decide() -> Decision[Node]:
             cache = self._store.cache
             known = cache.nodes.get(request.name)
-            spec = request.read(cache.layout)
+            spec = request.read(cache.layout, known)
             node = self._said(spec, known, by_agent=options.by_agent)
             if known is not None:
                 self._refuse_another(node, known)
@@ -152,7 +152,7 @@ class NodeChanges:
             if known is None:
                 raise node_not_found(request.name)
             self._check_etag(known.name, options.etag)
-            spec = request.read(cache.layout)
+            spec = request.read(cache.layout, known)
             _refuse_unasked(spec, known)
             said = self._said(spec, known, by_agent=options.by_agent)
             self._refuse_taken(said)
