@@ -83,10 +83,15 @@ class Busy:
         self.tried = 0
         """How often what was postponed was tried again."""
         self.told = 0
+        self.compared = 0
+        self.goes_on = asyncio.Event()
 
-    def mark_all(self) -> None: ...
+    def mark_all(self) -> None:
+        self.compared += 1
 
-    async def mark_strays(self) -> None: ...
+    async def mark_strays(self) -> None:
+        if self.compared > 1:
+            await self.goes_on.wait()
 
     def stand_by(self) -> None: ...
 
@@ -108,6 +113,19 @@ async def test_what_was_postponed_is_tried_again_however_much_else_changes(
     async with replica.running():
         await poll(lambda: busy.tried > 1, 20)
         assert busy.told > busy.tried
+
+
+async def test_changes_are_told_while_all_that_a_service_has_is_compared(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leading, "ALL_SECONDS", 0.05)
+    busy = replica.leading.add("busy", Busy)
+    async with replica.running():
+        await poll(lambda: busy.compared == 2, 20)
+        told = busy.told
+        await poll(lambda: busy.told > told + 1, 20)
+        busy.goes_on.set()
+        await poll(lambda: busy.compared > 3, 20)
 
 
 async def test_who_does_not_lead_keeps_nothing_of_what_another_tells(replica: Replica) -> None:
