@@ -46,12 +46,15 @@ def test_what_ipam_has_forgotten_is_found_and_taken_over(cluster: Up) -> None:
     report(cluster, "n1", a=mine, b=other)
     same = cluster.romana("node", "check")
     assert same.returncode == 0, same.stdout + same.stderr
+    assert same.stderr.splitlines()[0] == "what agents hold and what ipam has is the same"
     assert cluster.romana("address", "release", "a").returncode == 0
     found = cluster.romana("node", "check")
     assert found.returncode == 1
     assert f"ipam has not {mine}" in found.stdout
     assert "--take-over" in found.stderr
-    assert cluster.romana("node", "check", "n2").returncode == 0
+    unheard = cluster.romana("node", "check", "n2")
+    assert unheard.returncode == 0
+    assert unheard.stderr.splitlines() == ["nothing was compared", "no agent is there of n2"]
     taken = cluster.romana("node", "check", "--take-over")
     assert taken.returncode == 0, taken.stdout + taken.stderr
     assert cluster.json("address", "show", "a")[0]["address"] == mine

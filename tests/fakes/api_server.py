@@ -18,6 +18,8 @@ from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 
 from services.kubernetes.cluster.api_server import ApiServer
 
+APPLY = "APPLY"
+"""A PATCH that is a server-side apply."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
@@ -114,7 +116,8 @@ class FakeApiServer:
                 length = headers.partition("content-length: ")[2].partition("\r")[0]
                 body = await reader.readexactly(int(length or 0))
                 self.requests.append(f"{method} {target}")
-                await self._answer(writer, method, target, body)
+                kind = method if "apply-patch" not in headers else APPLY
+                await self._answer(writer, kind, target, body)
         except (OSError, EOFError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -136,8 +139,8 @@ class FakeApiServer:
             await self._send(writer, 200, self.objects[parts.path])
         elif method == "GET" and "limit" in query:
             await self._list(writer, parts.path, query)
-        elif method == "PATCH":
-            await self._patch(writer, parts.path, json.loads(body))
+        elif method in {"PATCH", APPLY}:
+            await self._patch(writer, method, parts.path, json.loads(body))
         elif method in {"POST", "PUT"}:
             await self._write(writer, method, parts.path, json.loads(body))
         else:
@@ -173,11 +176,13 @@ class FakeApiServer:
             await writer.drain()
             await changed.wait()
 
-    async def _patch(self, writer: asyncio.StreamWriter, path: str, body: dict[str, Any]) -> None:
-        """Server-side apply, which makes what is not there."""
+    async def _patch(
+        self, writer: asyncio.StreamWriter, method: str, path: str, body: dict[str, Any]
+    ) -> None:
+        """What is applied is made if it is not there."""
         key = path.removesuffix("/status")
         name = key.rpartition("/")[2]
-        if key != path and key not in self.objects:
+        if key not in self.objects and (key != path or method != APPLY):
             await self._send(writer, 404, {"message": "not found", "code": 404})
         elif not _NAME.fullmatch(name):
             await self._send(writer, 422, {"message": f"{name} is no name", "code": 422})

@@ -81,7 +81,9 @@ _NO_SYN: Final = Is(Key.TCP_FLAGS, b"\x02", b"\x17", inverted=True)
 _NO_INIT: Final = Is(Key.SCTP_CHUNK, b"\x01", inverted=True)
 _NEIGHBOURS: Final = (133, 134, 135, 136)
 """Router and neighbour solicitations and advertisements: without them there is no IPv6."""
+_LISTENER_QUERIES: Final = (130,)
 _LISTENER_REPORTS: Final = (131, 132, 143)
+"""Without them switches forward no solicitations to a node, and again there is no IPv6."""
 _LINK_LOCAL: Final = IPv6Network("fe80::/10")
 _MULTICAST: Final = IPv6Network("ff00::/8")
 
@@ -285,6 +287,13 @@ def _neighbours() -> Iterable[Rule]:
         )
 
 
+def _listeners(kinds: Iterable[int]) -> Iterable[Rule]:
+    """In which groups of its links the node is."""
+    for kind in kinds:
+        is_kind = Is(Key.ICMP_TYPE, bytes((kind,)))
+        yield noted("listeners", FAMILY[6], _ICMPV6, is_kind, Verdict.ACCEPT)
+
+
 def _guests_ask() -> Iterable[Rule]:
     """Guests of VMs ask the node who they are, whatever their rules say, closed ones too."""
     for family, port in ((4, 67), (6, 547)):
@@ -308,6 +317,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
     made.chains[table_names.NODE_INPUT] = Chain(
         (
             *begin,
+            *_listeners(_LISTENER_QUERIES),
             *_guests_ask(),
             noted("itself", Is(Key.INPUT, loopback), Verdict.ACCEPT),
             *map(_open, failsafe.inbound),
@@ -318,6 +328,7 @@ def _node(made: Structure, profile: Profile, failsafe: Failsafe) -> None:
     made.chains[table_names.NODE_OUTPUT] = Chain(
         (
             *begin,
+            *_listeners(_LISTENER_REPORTS),
             noted("copies", *HAS_ARM, Verdict.ACCEPT),
             noted("itself", Is(Key.OUTPUT, loopback), Verdict.ACCEPT),
             noted("to endpoints", In(Key.OUTPUT, table_names.INTERFACES), Verdict.ACCEPT),

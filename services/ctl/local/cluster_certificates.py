@@ -2,6 +2,7 @@
 
 There are two authorities: whoever has a certificate of the first is known to Romana's services by
 its role, and whoever has one of the second may do anything in etcd. Nodes have one of the first.
+An etcd that was there before has an authority of its own, and what we have for it is not touched.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from services.common.rpc.identity import URI, Role
 from services.kubernetes.cluster.api_server import ApiServer
 
 AUTHORITY: Final = "romana-authority"
+ETCD_TLS: Final = "romana-etcd-tls"
 ETCD_AUTHORITY: Final = "romana-etcd-authority"
 CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
 """As in Secrets that cert-manager makes."""
@@ -66,14 +68,16 @@ class Term:
     """Days before its end, in which one is renewed."""
 
 
-def leaves(hosts: Sequence[str]) -> tuple[Leaf, ...]:
-    """Those of an installation whose services are called by these names and addresses."""
+def leaves(hosts: Sequence[str], *, etcd: bool) -> tuple[Leaf, ...]:
+    """Those of an installation whose services are called by these names and addresses; `etcd`: it
+    has one of its own."""
 
     def subject(role: Role, *called: str) -> Subject:
         return Subject(f"romana-{role}", (URI + role,), called)
 
+    of_etcd = Leaf(ETCD_TLS, ETCD_AUTHORITY, Subject("romana-etcd", (), tuple(hosts)))
     return (
-        Leaf("romana-etcd-tls", ETCD_AUTHORITY, Subject("romana-etcd", (), tuple(hosts))),
+        *((of_etcd,) if etcd else ()),
         Leaf("romana-service-tls", AUTHORITY, subject(Role.SERVICE, *hosts)),
         Leaf("romana-operator-tls", AUTHORITY, subject(Role.OPERATOR)),
         Leaf("romana-scheduler-tls", AUTHORITY, subject(Role.ORCHESTRATOR)),
@@ -99,19 +103,20 @@ class ClusterCertificates:
         self._server = server
         self._namespace = namespace
 
-    async def ensure(self, hosts: Sequence[str], now: datetime, term: Term) -> list[Done]:
-        """Makes what lacks and renews what ends soon."""
+    async def ensure(
+        self, hosts: Sequence[str], now: datetime, term: Term, *, etcd: bool
+    ) -> list[Done]:
+        """Makes what lacks and renews what ends soon; `etcd`: also for etcd."""
         done: list[Done] = []
         authorities: dict[str, Pair] = {}
-        for name in (AUTHORITY, ETCD_AUTHORITY):
+        wanted = leaves(hosts, etcd=etcd)
+        for name in (AUTHORITY, *((ETCD_AUTHORITY,) if etcd else ())):
             authorities[name], outcome = await self._authority(name, now)
             done.append(Done(name, outcome, authority.facts(authorities[name].certificate)))
-        done += [
-            await self._leaf(leaf, authorities[leaf.authority], now, term) for leaf in leaves(hosts)
-        ]
+        done += [await self._leaf(leaf, authorities[leaf.authority], now, term) for leaf in wanted]
         await self._tell_api_server(authorities[AUTHORITY].certificate)
         replaced = {one.secret for one in done if one.outcome is Outcome.REPLACED}
-        if "romana-etcd-tls" in replaced:  # it reads its authorities when it starts
+        if ETCD_TLS in replaced:  # it reads its authorities when it starts
             await self._restart(StatefulSet, ETCD, now)
         await self._renew_agents(now, term, is_due="romana-service-tls" in replaced)
         return done

@@ -56,6 +56,13 @@ def kubernetes(
             "--within", metavar="DAYS", min=0, help="Renew what expires within this time."
         ),
     ] = 30,
+    etcd: Annotated[
+        bool,
+        typer.Option(
+            "--etcd/--no-etcd",
+            help="Also those of etcd; not, if it was there before and has an authority of its own.",
+        ),
+    ] = True,
     kubeconfig: KubeconfigOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
@@ -74,7 +81,7 @@ def kubernetes(
         done = await _at(
             kubeconfig,
             lambda server: ClusterCertificates(server, namespace).ensure(
-                host, now, Term(days, within)
+                host, now, Term(days, within), etcd=etcd
             ),
         )
         Output(output, Screen()).listing(

@@ -69,7 +69,8 @@ async def check(
     """Compares what agents hold with what ipam has. Exit code 1: something is wrong."""
     chosen = frozenset(names or ())
     known = await _nodes(session)
-    held, streams = await _held(session), await _streams(session)
+    reported, streams = await _held(session), await _streams(session)
+    held = reported or ()
     heard_of = {*known, *(one.node for one in held), *(one.node for one in streams)}
     heard = {one.node for one in held} | {one.node for one in streams if one.connected}
     for name in sorted(chosen - heard_of):
@@ -89,13 +90,23 @@ async def check(
         COLUMNS,
         document=asdict,
         name=lambda item: item.name,
-        empty="what agents hold and what ipam has is the same" if heard else "nothing was compared",
+        empty=_all_well(
+            is_heard=bool(heard & (chosen or heard)), is_held_known=reported is not None
+        ),
     )
     if silent := sorted((chosen or known) - heard):
         session.note(f"no agent is there of {named(silent)}")
     if any(one.take_over for one in left) and not take_over:
         session.note("--take-over has ipam take over what it has for nobody")
     return ExitCode.NEGATIVE if left else ExitCode.OK
+
+
+def _all_well(*, is_heard: bool, is_held_known: bool) -> str:
+    if not is_heard:
+        return "nothing was compared"
+    if not is_held_known:
+        return "no agent complains"
+    return "what agents hold and what ipam has is the same"
 
 
 def of_streams(
@@ -210,7 +221,8 @@ async def _allocated(session: Session) -> Mapping[str, allocation_pb2.Allocation
     return {one.address: one for one in listed.items}
 
 
-async def _held(session: Session) -> Sequence[endpoint_pb2.PolicyEndpoint]:
+async def _held(session: Session) -> Sequence[endpoint_pb2.PolicyEndpoint] | None:
+    """None: policy is away."""
     policy = session.policy
     try:
         listed = await policy.every(
@@ -220,5 +232,5 @@ async def _held(session: Session) -> Sequence[endpoint_pb2.PolicyEndpoint]:
         )
     except Failure as error:
         session.note(f"What agents hold is not known, only what they complain of: {error.message}")
-        return ()
+        return None
     return listed.items

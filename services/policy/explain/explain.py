@@ -8,7 +8,7 @@ fail-safe there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.common.errors import InvalidInput, NotFound, WrongState
@@ -18,8 +18,8 @@ from services.common.model.network import Address
 from services.common.model.rules import Action, Direction, Packet, Protocol, RuleSet
 from services.policy.engine.engine import Engine
 from services.policy.explain.mirroring import Mirroring, mirrors
-from services.policy.explain.path import End, Path, path
-from services.policy.explain.steering import Outcome, Steering, steering
+from services.policy.explain.path import End, Path, network_of, path
+from services.policy.explain.steering import Outcome, Steering, steering, taking
 from services.policy.explain.verdict import Side, Verdict, verdict
 from services.policy.model import Endpoint, PolicyNode
 
@@ -164,7 +164,10 @@ def _explain(
     if _is_free(source, destination):
         return Explanation(source.address, destination.address, Action.ALLOW, way)
     egress = judges.verdict(source, destination, Direction.EGRESS, packet)
-    ingress = judges.verdict(destination, source, Direction.INGRESS, packet)
+    seen = _as_it_is_seen(judges.engine, source, destination, egress)
+    ingress = judges.verdict(
+        destination, seen, Direction.INGRESS, replace(packet, source=seen.address)
+    )
     denied = any(one is not None and one.action is Action.DENY for one in (egress, ingress))
     led = None
     copied: tuple[Mirroring, ...] = ()
@@ -187,6 +190,31 @@ def _explain(
         steering=led,
         mirrors=copied,
     )
+
+
+def _as_it_is_seen(
+    engine: Engine, source: _Subject, destination: _Subject, egress: Verdict | None
+) -> _Subject:
+    """Whom a node sees: the node of an endpoint whose network is masqueraded where the packet
+    leaves all networks. What goes through a device is not."""
+    network = network_of(source.address, engine.networks)
+    node = engine.nodes.get(source.place) if source.place is not None else None
+    if (
+        destination.node is None
+        or destination.node == node
+        or node is None
+        or network is None
+        or not network.masquerade
+        or network_of(destination.address, engine.networks) is not None
+    ):
+        return source
+    if egress is not None and egress.via is not None:
+        _, _, outcome = taking(egress.via, network, engine.devices)
+        if outcome is Outcome.STEERED:
+            return source
+    own = [one for one in node.addresses if one.version == source.address.version]
+    on_link = [one for one in own if one in network.cidr]
+    return next((_Subject(one, node=node) for one in (*on_link, *own)), source)
 
 
 def _is_own_node(source: _Subject, destination: _Subject) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -29,17 +29,23 @@ _EMPTY_IS_UNSAID = ("address", "other_address", "labels")
 
 
 def read_node(
-    fields: Fields, networks: Mapping[str, Network | None], *, listed: bool = False
+    fields: Fields,
+    networks: Mapping[str, Network | None],
+    *,
+    listed: bool = False,
+    known: Node | None = None,
 ) -> NodeSpec:
     """Reads and checks a node; the findings have what is wrong with it.
 
     A network that maps to None is known to be wrong itself. A node that is `listed` in a file may
-    leave out its address if it is known already.
+    leave out its address if it is known already. An attachment that is as it is `known` is held to
+    nothing that its network says by now: a change of networks must not keep a node from being
+    cordoned.
     """
     parts = list(fields.parts("attachments"))
     if len(parts) > MAX_ATTACHMENTS:
         fields.wrong("attachments", f"more than {MAX_ATTACHMENTS} attachments")
-    attachments = _read_attachments(parts, networks)
+    attachments = _read_attachments(parts, networks, known.declared if known else ())
     empty_name = fields.spelled("empty_attachments", "emptyAttachments")
     empty = choice(fields, empty_name, EmptyAttachments, EmptyAttachments.NOT_SAID)
     nowhere = empty is EmptyAttachments.NO_NETWORK
@@ -125,11 +131,13 @@ def _check_allowance(allowance: NodeAllowance, fields: Fields) -> None:
 
 
 def _read_attachments(
-    parts: Iterable[Fields], networks: Mapping[str, Network | None]
+    parts: Iterable[Fields],
+    networks: Mapping[str, Network | None],
+    known: Collection[Attachment],
 ) -> dict[NetworkName, Attachment]:
     found: dict[NetworkName, Attachment] = {}
     for part in parts:
-        attachment = _read_attachment(part, networks)
+        attachment = _read_attachment(part, networks, known)
         if attachment.network in found:
             part.wrong("network", f"there is another attachment to network {attachment.network!r}")
         else:
@@ -137,9 +145,11 @@ def _read_attachments(
     return found
 
 
-def _read_attachment(fields: Fields, networks: Mapping[str, Network | None]) -> Attachment:
+def _read_attachment(
+    fields: Fields, networks: Mapping[str, Network | None], known: Collection[Attachment]
+) -> Attachment:
     attachment = read(Attachment, fields, spelled={"vlan_id": "vlan"})
-    network = networks.get(attachment.network)
+    network = None if attachment in known else networks.get(attachment.network)
     if attachment.network not in networks:
         fields.wrong("network", f"there is no network {attachment.network[:80]!r}")
     for name in ("interface", "parent_interface"):

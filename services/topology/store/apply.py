@@ -19,6 +19,7 @@ from services.common.model.names import NodeName
 from services.common.model.node import Node
 from services.common.process.mutation_metrics import Result
 from services.common.store.optimistic import Committed
+from services.common.terminal.plural import count
 from services.topology.forms.apply_request import ApplyRequest
 from services.topology.forms.export import compact_json
 from services.topology.layout.plan import Plan, placed_anew
@@ -265,10 +266,13 @@ def would_strand(plan: Plan, field: str = "") -> WrongState:
     """The error for a change that is refused for what is in use; `field`: what asks for it."""
     blocks = len(plan.stranded)
     first = plan.stranded[0]
+    what = (
+        f"{count(plan.stranded_addresses, 'address')} in use in {count(blocks, 'block')} would be "
+        "stranded"
+    )
     return WrongState(
-        f"{plan.stranded_addresses} addresses in use in {blocks} blocks would be stranded, such as "
-        f"those of node {first.node!r} on network {first.network!r}: release them first, or allow "
-        "them to be stranded",
+        f"{what}, such as those of node {first.node!r} on network {first.network!r}: release them "
+        "first, or allow them to be stranded",
         reason="WOULD_STRAND",
         metadata={
             "addresses": str(plan.stranded_addresses),
@@ -281,8 +285,12 @@ def would_strand(plan: Plan, field: str = "") -> WrongState:
 
 
 def refuse_being_removed(store: TopologyStore, node: NodeName) -> None:
-    """Raises Unavailable for a name that was removed by force, while its addresses are released."""
-    used = store.usage.of_node(node)
+    """Raises Unavailable for a name that was removed by force, while its addresses are released.
+
+    What its endpoints took along to other nodes is not: that is in its blocks for as long as they
+    live.
+    """
+    used = store.usage.there(node)
     if node in store.cache.removed and used:
         raise Unavailable(
             f"{used} addresses of an earlier node {node!r} are still being released: try again "

@@ -70,6 +70,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     for number in range(MANY):
         metadata = {"namespace": "t", "uid": f"u{number}"}
         fake.put(f"{PODS.path}/p{number}", metadata=metadata)
+        fake.put(f"/api/v1/namespaces/t/pods/p{number}", metadata=metadata)
     async with fake.serve() as server:
         made = World(fake, server)
         works = (made.followed.pods.run(), made.waiting.run())

@@ -164,3 +164,24 @@ async def test_a_vlan_is_renumbered_in_one_step_and_attachments_go_along(replica
     node = (await replica.stub.GetNode(api.GetNodeRequest(name="x"))).node
     assert list(node.attachments) == [change.after]
     assert not (await replica.stub.ApplyTopology(asked)).changed
+
+
+async def test_what_a_change_of_networks_left_behind_keeps_no_node_from_being_cordoned(
+    replica: Replica,
+) -> None:
+    node = await dedicated(replica)
+    moved = EXAMPLE.replace("10.30.0.0/16", "10.31.0.0/16").replace("10.30.0.1", "10.31.0.1")
+    await apply(replica, moved)
+    node = (await replica.stub.GetNode(api.GetNodeRequest(name="n"))).node
+    node.cordoned = True
+    node.labels["colour"] = "blue"
+    node = await update(replica, node)
+    assert node.cordoned
+    await replica.stub.RegisterNode(api.RegisterNodeRequest(node=node))
+
+    node.attachments[0].address = "10.30.0.3"
+    found = await failing(update(replica, node))
+    assert isinstance(found, InvalidInput)
+    assert [violation.path for violation in found.violations] == ["node.attachments[0].address"]
+    node.attachments[0].address = "10.31.0.2"
+    assert (await update(replica, node)).attachments[0].address == "10.31.0.2"

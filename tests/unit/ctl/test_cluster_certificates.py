@@ -20,7 +20,7 @@ OURS = authority.new_authority("ours", NOW)
 
 
 def test_it_is_due_when_it_lacks_ends_soon_or_is_for_others() -> None:
-    service = next(leaf for leaf in leaves(HOSTS) if leaf.secret == "romana-service-tls")
+    service = next(leaf for leaf in leaves(HOSTS, etcd=True) if leaf.secret == "romana-service-tls")
     made = authority.issue(OURS, service.subject, NOW, days=100)
     data = {CA: OURS.certificate, CERTIFICATE: made.certificate, KEY: made.key}
 
@@ -33,17 +33,17 @@ def test_it_is_due_when_it_lacks_ends_soon_or_is_for_others() -> None:
     assert due(71)
     assert due(ca_crt=authority.new_authority("theirs", NOW).certificate)
     assert is_due({}, service, OURS, NOW, 30)
-    elsewhere = leaves((*HOSTS, "10.96.0.21"))
+    elsewhere = leaves((*HOSTS, "10.96.0.21"), etcd=True)
     assert all(is_due(data, leaf, OURS, NOW, 30) for leaf in elsewhere)
 
 
 def test_nodes_are_known_by_another_authority_than_etcd_trusts() -> None:
-    authorities = {leaf.secret: leaf.authority for leaf in leaves(HOSTS)}
+    authorities = {leaf.secret: leaf.authority for leaf in leaves(HOSTS, etcd=True)}
     assert authorities["romana-etcd-tls"] not in {
         authorities["romana-service-tls"],
         authorities["romana-operator-tls"],
     }
-    roles = {leaf.secret: leaf.subject.uris for leaf in leaves(HOSTS)}
+    roles = {leaf.secret: leaf.subject.uris for leaf in leaves(HOSTS, etcd=True)}
     assert roles["romana-service-tls"] == ("romana:service",)
     assert roles["romana-operator-tls"] == ("romana:operator",)
     assert roles["romana-etcd-tls"] == ()

@@ -215,6 +215,34 @@ def test_masquerading_is_said_where_it_happens() -> None:
     assert "node's address" not in asked(engine(), "web", "other").path.description
 
 
+NODES = """
+policies:
+  - name: nodes
+    tier: baseline
+    targets: [{nodes: {}}]
+    ingress:
+      - {action: deny, peers: [{PEERS}], ports: [{protocol: tcp, port: 22}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("peers", "destination", "action"),
+    [
+        ("endpoints: {tenants: [shop]}", "node:n1", Action.ALLOW),
+        ("endpoints: {tenants: [shop]}", "192.0.2.1", Action.ALLOW),
+        ("endpoints: {tenants: [shop]}", "node:n2", Action.DENY),
+        ("nodes: {names: [n2]}", "node:n1", Action.DENY),
+        ("nodes: {names: [n2]}", "node:n2", Action.ALLOW),
+    ],
+)
+def test_a_node_sees_the_node_of_an_endpoint_that_is_masqueraded(
+    peers: str, destination: str, action: Action
+) -> None:
+    found = asked(engine(NODES.replace("PEERS", peers)), "front", destination, 22)
+    assert found.action is action
+    assert str(found.source) == "10.0.0.6"
+
+
 def test_nodes_that_enforce_it_are_named() -> None:
     assert asked(engine(), "front", "web").nodes == {"n1", "n2"}
     assert asked(engine(), "203.0.113.1", "web").nodes == {"n1"}

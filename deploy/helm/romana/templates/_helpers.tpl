@@ -111,7 +111,9 @@ containers:
       - --host=romana-{{ . }}.{{ $.Release.Namespace }}.svc
       - --host={{ include "romana.at" . }}
       {{- end }}
-      {{- if not .Values.etcd.endpoints }}
+      {{- if .Values.etcd.endpoints }}
+      - --no-etcd
+      {{- else }}
       - --host={{ include "romana.at" "etcd" }}
       {{- end }}
       - --host=127.0.0.1
