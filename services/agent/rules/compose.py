@@ -377,9 +377,7 @@ class Composer:
         return _Open(rules.profile, local.addresses) if self._is_known(rules.profile) else None
 
     def _render(self, done: TableChange) -> None:
-        node = self._node.profile if self._node is not None else None
-        if node is not None and not self._is_known(node):
-            node = None
+        node = self._node_profile()
         for profile in (*self._profiles, *([node] if node is not None else ())):
             for one in (*profile.ingress, *profile.egress):
                 if one not in self._pieces:
@@ -405,6 +403,18 @@ class Composer:
             render_devices(here, self._profiles, self._sets),
             render_mirrors(here, self._profiles, self._sets),
         )
+
+    def _node_profile(self) -> Profile | None:
+        """How the node itself is judged; None: no policy is on it. Rule sets of which it is not
+        known what they say fail alone: nothing at all would open it, and all closed end it."""
+        if self._node is None:
+            return None
+        profile = self._node.profile
+        known = Profile(
+            tuple(one for one in profile.ingress if one in self._sets),
+            tuple(one for one in profile.egress if one in self._sets),
+        )
+        return known if known.all else None
 
     def _is_known(self, profile: Profile) -> bool:
         return all(one in self._sets for one in (*profile.ingress, *profile.egress))

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from google.protobuf.message import Message
 from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
 from services.common.errors import InvalidInput
@@ -58,8 +59,8 @@ class CallPolicy:
     timeout: float
     """Seconds."""
     request_id: str
-    waiting: Callable[[str], None]
-    """Is told once, in words, when a read has to be tried again."""
+    note: Callable[[str], None]
+    """Is told in words what goes on: that a read is tried again, that a change may yet be made."""
     tls: TlsFiles | None = None
 
 
@@ -78,7 +79,7 @@ class Remote(Generic[Stub]):
         self.stub = stub
         self._timeout = call_policy.timeout
         self._metadata = ((REQUEST_ID_KEY, call_policy.request_id), *spans.carried())
-        self._waiting = call_policy.waiting
+        self._note = call_policy.note
         self._tls = call_policy.tls
 
     async def read(self, method: UnaryUnaryMultiCallable[Req, Res], request: Req) -> Res:
@@ -97,7 +98,7 @@ class Remote(Generic[Stub]):
                 if translated.status != "UNAVAILABLE" or left <= pause:
                     raise translated from error
                 if pause == FIRST_PAUSE:
-                    self._waiting(f"{translated.message}; trying again for {math.ceil(left)} s")
+                    self._note(f"{translated.message}; trying again for {math.ceil(left)} s")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
             pause = min(pause * 2, LAST_PAUSE)
 
@@ -106,7 +107,14 @@ class Remote(Generic[Stub]):
         try:
             return await method(request, timeout=self._timeout, metadata=self._metadata)
         except AioRpcError as error:
-            raise self._failure(error) from error
+            failed = self._failure(error)
+            if failed.status == "DEADLINE_EXCEEDED" and not failed.reason and _changes(request):
+                failed.hint = "it may yet do it: look before you try again; " + failed.hint
+            raise failed from error
+        except asyncio.CancelledError:
+            if _changes(request):
+                self._note(f"Interrupted: {self.name} may yet do what it was asked")
+            raise
 
     async def every(
         self,
@@ -163,3 +171,12 @@ class Remote(Generic[Stub]):
                 return failure.of_error(wrong)
         is_tls = self._tls is not None
         return failure.of_call(error, name=self.name, address=self.address, tls=is_tls)
+
+
+def _changes(request: object) -> bool:
+    """Whether it asks for a change: those have a request's id, for the log."""
+    if not isinstance(request, Message):
+        return False
+    return "request_id" in request.DESCRIPTOR.fields_by_name and not getattr(
+        request, "validate_only", False
+    )

@@ -9,6 +9,7 @@ _NO_TLS = "WRONG_VERSION_NUMBER"
 """BoringSSL's words for an answer that is not TLS."""
 _OTHER_NAME = "Hostname Verification Check failed"
 _NO_GRPC = "Failed parsing HTTP/2"
+_SILENT = "before receiving SETTINGS frame"
 _UNUSABLE = "Failed to create security handshaker"
 _CLOSED = ("Socket closed", "Connection reset by peer")
 
@@ -41,6 +42,11 @@ def cause_of(details: str, *, tls: bool) -> Cause:
         return Cause(
             "it does not speak gRPC",
             "is this the port of its metrics, or of another program?",
+        )
+    if _SILENT in details:
+        return Cause(
+            "it takes the connection and says nothing",
+            "it hangs, or is another program",
         )
     if _OTHER_NAME in details:
         return Cause(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -49,16 +51,18 @@ def where(item: device_pb2.DeviceAddress) -> str:
     return f"inside {text}, outside {outside.address} on {outside.network or item.network}"
 
 
+def states(devices: Sequence[device_pb2.DeviceStatus]) -> str:
+    """Such as "2 of 2 up", or "1 of 3 up, 1 draining, 1 unknown"."""
+    number = Counter(device.state for device in devices)
+    up = number.pop(device_pb2.DEVICE_STATE_UP, 0)
+    others = (f"{count} {enum_text.device_state(state)}" for state, count in sorted(number.items()))
+    return ", ".join((f"{up} of {len(devices)} up", *others))
+
+
 GROUPS: tuple[Column[device_pb2.DeviceGroupStatus], ...] = (
     Column("NAME", lambda item: item.group.name),
     Column("STATE", lambda item: "down" if item.down else "up"),
-    Column(
-        "DEVICES",
-        lambda item: (
-            f"{sum(one.state != device_pb2.DEVICE_STATE_DOWN for one in item.devices)}"
-            f" of {len(item.devices)} up"
-        ),
-    ),
+    Column("DEVICES", lambda item: states(item.devices)),
     Column("WHEN DOWN", lambda item: when_down(item.group)),
     Column("NETWORKS", lambda item: ", ".join(item.group.networks)),
     Column("POLICIES", lambda item: ", ".join(item.policies)),

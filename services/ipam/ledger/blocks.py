@@ -163,6 +163,19 @@ class Block:
             if name is not None:
                 yield offset, name
 
+    def reserved_in_use(self) -> Iterator[int]:
+        """Offsets that are in use although they are reserved, lowest first."""
+        if self.reserved.bit_count() > OPENED_MOST:
+            text = f"{self.reserved:0{self.size}b}"
+            yield from (offset for offset, _ in self.in_use() if text[-1 - offset] == "1")
+            return
+        left = self.reserved
+        while left:
+            offset = (left & -left).bit_length() - 1
+            left &= left - 1
+            if self.names[offset] is not None:
+                yield offset
+
     def ordinal(self, offset: int) -> int:
         """Place of an address among those of its name."""
         return self.ordinals.get(offset, 0) if self.ordinals else 0

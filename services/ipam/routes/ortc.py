@@ -10,7 +10,7 @@ where what is inherited from above is not in that set.
   branches only, and a route sits at the top of the edge above its vertex. It covers the free space
   beside the blocks, and stays as it is while a node grows into it.
 - A prefix that has a forbidden address in it is *barred*: it has no route, its halves are solved
-  apart.
+  apart. A block that is forbidden and in use *despite* that has a route of its own, no wider.
 - Where the halves have nothing in common, a route for the whole and one for a half cost the same
   as one for each half. We take the former: a node that starts in the free space of another then
   adds one route, where it would add two and remove one. This moves a third as many routes.
@@ -72,13 +72,18 @@ class RouteTable:
         """The prefixes that led to a node at the last flush."""
         return frozenset(self._by_node.get(node, ()))
 
-    def set(self, base: int, length: int, node: str) -> None:
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """Nodes to which prefixes led at the last flush, and how many."""
+        return ((node, len(prefixes)) for node, prefixes in self._by_node.items())
+
+    def set(self, base: int, length: int, node: str, *, despite: bool = False) -> None:
         """Adds a block, or gives a known one to another node.
 
-        Raises ValueError if it is not in the network, has host bits or overlaps another block.
+        `despite`: all of it is forbidden, and leads to the node all the same. Raises ValueError if
+        it is not in the network, has host bits or overlaps another block.
         """
         vertex = self._trie.ensure(base, length)
-        if vertex.holder == node:
+        if vertex.holder == node and vertex.despite == despite:
             return
         if vertex.holder is None:
             if self._overlaps(vertex):
@@ -86,7 +91,7 @@ class RouteTable:
                 raise ValueError(f"{base:#x}/{length} overlaps another block")
         else:
             self._nodes.drop(vertex.holder)
-        vertex.holder = node
+        vertex.holder, vertex.despite = node, despite
         self._nodes.add(node)
 
     def clear(self, base: int, length: int) -> None:
@@ -94,7 +99,7 @@ class RouteTable:
         vertex = self._trie.find(base, length)
         if vertex is not None and vertex.holder is not None:
             self._nodes.drop(vertex.holder)
-            vertex.holder = None
+            vertex.holder, vertex.despite = None, False
             self._lighten(vertex)
 
     def forbid(self, base: int, length: int) -> None:
@@ -192,6 +197,9 @@ class RouteTable:
 
     def _place(self, vertex: Vertex, top: int, inherited: int) -> tuple[int, int]:
         """Places the routes of one vertex; returns what the walk takes along to its kids."""
+        if vertex.holder is not None and vertex.despite and (top == _SILENT or vertex.barred):
+            self._emit(vertex, vertex.base, vertex.length, vertex.holder)
+            return _SILENT, 0
         if top == _SILENT:
             return _SILENT, 0
         if vertex.barred:

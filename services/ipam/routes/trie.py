@@ -20,6 +20,7 @@ class Vertex:
     __slots__ = (
         "barred",
         "base",
+        "despite",
         "dirty",
         "emitted",
         "forbidden",
@@ -39,6 +40,7 @@ class Vertex:
         # What it carries.
         self.holder: str | None = None
         self.forbidden = 0
+        self.despite = False
         # What is computed from it and from what is below.
         self.dirty = True
         self.barred = False

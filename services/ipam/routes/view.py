@@ -1,7 +1,8 @@
 """The aggregated routes of every network, kept equal to the blocks.
 
 Routes stay inside the prefix of a leaf group, so that what fills up elsewhere never changes them,
-and cover no reserved address: those belong to machines that are not nodes.
+and cover no reserved address: those belong to machines that are not nodes. But an address that is
+in use although it is reserved keeps its route: whoever reserved it allowed that.
 
 `sync` brings them up to date, at the cost of what changed: of blocks that were named, and where
 something was set aside or is so no more. Only of another ledger does it look at all blocks, and
@@ -11,7 +12,8 @@ nothing that is not in the store; all else only looks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from typing import NamedTuple
@@ -73,21 +75,19 @@ class _Part:
         """Says whether the table can be that of another area."""
         return (self.base, self.length, self.bits) == (area.base, area.length, area.bits)
 
-    def realign(self, area: Area) -> bool:
-        """Makes it the table of an area with the same prefix; says whether it has to be flushed.
-
-        What is the same area costs what was reserved or restored since.
-        """
+    def realign(self, area: Area) -> Sequence[Interval]:
+        """Makes it the table of an area with the same prefix; returns what was reserved or restored
+        since, which is what it costs if it is the same area."""
         changed = area.drain_changed()
         if area is not self.area or changed is None:
             self.area = area
             changed = {*self._forbidden, *area.intervals}
-        moved = False
+        moved = []
         for interval in changed:
             forbidden = interval in self._forbidden
             if forbidden == (interval in area.intervals):
                 continue
-            moved = True
+            moved.append(interval)
             if forbidden:
                 for at in self._forbidden.pop(interval):
                     self.table.allow(*at)
@@ -98,14 +98,27 @@ class _Part:
         return moved
 
 
+_What = tuple[NodeName, bool]
+"""Where addresses are, and whether they are reserved all the same."""
+
+
+class _Piece(NamedTuple):
+    """A prefix, and where it is."""
+
+    base: int
+    length: int
+    node: NodeName
+    despite: bool
+    """It is reserved, and in use."""
+
+
 class _Held(NamedTuple):
     """A block as a table has it."""
 
     part: _Part
     length: int
-    pieces: tuple[tuple[int, int, NodeName], ...]
-    """First address, length of the prefix, and where that is: the whole block, unless an address
-    of it is on another node."""
+    pieces: tuple[_Piece, ...]
+    """The whole block, unless an address of it is on another node, or reserved and in use."""
 
 
 class RoutesView:
@@ -173,13 +186,14 @@ class RoutesView:
             if target != node
         ]
 
-    def count(self, network: NetworkName, node: NodeName) -> int:
-        """How many routes lead to a node on a network."""
-        return sum(
-            len(part.table.prefixes_of(node))
-            for (name, _), part in self._parts.items()
-            if name == network
-        )
+    def counts(self, network: NetworkName) -> Counter[str]:
+        """How many routes lead to each node on a network."""
+        found: Counter[str] = Counter()
+        for (name, _), part in self._parts.items():
+            if name == network:
+                for node, count in part.table.counts():
+                    found[node] += count
+        return found
 
     def _realign(self, ledger: Ledger) -> None:
         """Takes over the areas of a ledger; tables stay where the prefix is the same."""
@@ -196,8 +210,10 @@ class RoutesView:
                 else:
                     part = _Part(area)
                 self._parts[key] = part
-                if part.realign(area):
+                for interval in part.realign(area):
                     self._touched[id(part)] = part
+                    held = ledger.held(area.network.name, interval)
+                    self._changed.update((block.place, None) for block in held if block.used)
         for part in before.values():
             network, bits = part.network, part.bits
             for base, length in part.table.routes:
@@ -223,7 +239,7 @@ class RoutesView:
         self._changed.clear()
         for place, held in fresh:
             for piece in held.pieces:
-                held.part.table.set(*piece)
+                held.part.table.set(piece.base, piece.length, piece.node, despite=piece.despite)
             self._known[place] = held
             self._touch(held.part)
 
@@ -231,10 +247,10 @@ class RoutesView:
         """Takes out what is not to be there any more, or in another part."""
         kept: set[tuple[int, int]] = set()
         if held is not None and held.part is known.part:
-            kept = {(base, length) for base, length, _ in held.pieces}
-        for base, length, _ in known.pieces:
-            if (base, length) not in kept:
-                known.part.table.clear(base, length)
+            kept = {(piece.base, piece.length) for piece in held.pieces}
+        for piece in known.pieces:
+            if (piece.base, piece.length) not in kept:
+                known.part.table.clear(piece.base, piece.length)
                 self._touch(known.part)
 
     def _touch(self, part: _Part) -> None:
@@ -242,27 +258,47 @@ class RoutesView:
             self._touched[id(part)] = part
 
 
-def _pieces(block: Block) -> tuple[tuple[int, int, NodeName], ...]:
+def _pieces(block: Block) -> tuple[_Piece, ...]:
     """Prefixes of a block, and where they are."""
-    away = [
-        (block.base + offset, visit.node)
-        for offset, visit in sorted((block.visits or {}).items())
+    apart: dict[int, _What] = {
+        offset: (visit.node, False)
+        for offset, visit in (block.visits or {}).items()
         if visit.node != block.node
-    ]
-    if not away:
-        return ((block.base, block.length, block.node),)
-    pieces: list[tuple[int, int, NodeName]] = []
-    start = block.base
-    for address, node in [*away, (block.base + block.size, block.node)]:
-        if start < address:
-            pieces += [
-                (base, length, block.node)
-                for base, length in _prefixes(Interval(start, address), block.bits)
-            ]
-        if address < block.base + block.size:
-            pieces.append((address, block.bits, node))
-        start = address + 1
-    return tuple(pieces)
+    }
+    apart |= {offset: (block.location(offset), True) for offset in block.reserved_in_use()}
+    if not apart:
+        return (_Piece(block.base, block.length, block.node, despite=False),)
+    pieces: list[_Piece] = []
+    end = block.base
+    for first, last, what in _runs(apart):
+        pieces += _pieces_of(end, block.base + first, block.bits, block.node, despite=False)
+        end = block.base + last + 1
+        pieces += _pieces_of(block.base + first, end, block.bits, what[0], despite=what[1])
+    stop = block.base + block.size
+    return (*pieces, *_pieces_of(end, stop, block.bits, block.node, despite=False))
+
+
+def _runs(apart: Mapping[int, _What]) -> Iterator[tuple[int, int, _What]]:
+    """First and last of neighbours of which the same is said."""
+    first = last = -1
+    said: _What | None = None
+    for offset, what in sorted(apart.items()):
+        if said is not None and (offset, what) != (last + 1, said):
+            yield first, last, said
+            said = None
+        if said is None:
+            first, said = offset, what
+        last = offset
+    if said is not None:
+        yield first, last, said
+
+
+def _pieces_of(
+    start: int, stop: int, bits: int, node: NodeName, *, despite: bool
+) -> Iterator[_Piece]:
+    if start < stop:
+        for base, length in _prefixes(Interval(start, stop), bits):
+            yield _Piece(base, length, node, despite)
 
 
 def _prefixes(interval: Interval, bits: int) -> Iterable[Prefix]:

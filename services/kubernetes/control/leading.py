@@ -35,7 +35,8 @@ class Teller(Protocol):
         """Everything has to be told anew."""
 
     async def mark_strays(self) -> None:
-        """What the service has of ours and the cluster has not has to be taken back."""
+        """What the service has of ours and the cluster has not has to be taken back. Something else
+        may be told meanwhile."""
 
     def mark_postponed(self) -> None:
         """What was postponed has to be tried again."""
@@ -113,17 +114,37 @@ class Leading:
                 group.create_task(work(), name=name)
 
     async def _tell(self, service: str, teller: Teller, kick: asyncio.Event) -> None:
+        await self._compare(service, teller)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_changes(service, teller, kick))
+            group.create_task(self._compare_again(service, teller, kick))
+
+    async def _compare(self, service: str, teller: Teller) -> None:
+        backoff = Backoff(RETRY, random.random)
+        while True:
+            try:
+                teller.mark_all()
+                await teller.mark_strays()
+            except RomanaError as error:
+                log.warning("not_compared", service=service, message=error.message)
+                await asyncio.sleep(backoff.failed())
+            else:
+                return
+
+    async def _compare_again(self, service: str, teller: Teller, kick: asyncio.Event) -> None:
+        """Beside what is told: to read all that a service has takes seconds in a large cluster."""
+        while True:
+            await asyncio.sleep(ALL_SECONDS)
+            await self._compare(service, teller)
+            kick.set()
+
+    async def _tell_changes(self, service: str, teller: Teller, kick: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         backoff = Backoff(RETRY, random.random)
-        due = loop.time()
-        postponed = due + POSTPONED_SECONDS
+        postponed = loop.time() + POSTPONED_SECONDS
         while True:
             kick.clear()
             try:
-                if loop.time() >= due:
-                    teller.mark_all()
-                    await teller.mark_strays()
-                    due = loop.time() + ALL_SECONDS
                 if loop.time() >= postponed:
                     teller.mark_postponed()
                     postponed = loop.time() + POSTPONED_SECONDS
@@ -136,5 +157,5 @@ class Leading:
             if more:
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(min(due, postponed)):
+                async with asyncio.timeout_at(postponed):
                     await kick.wait()

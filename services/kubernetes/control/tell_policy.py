@@ -2,7 +2,8 @@
 
 Level-triggered: changes only mark names, and what is told is what there is when it is told. Tenants
 come first, then policies, then pods, and pods are only told of while changes of the other two are
-heard of: so a pod's node knows of it no sooner than policy knows what it is to be judged by.
+heard of: so a pod's node knows of it no sooner than policy knows what it is to be judged by. What
+has changed comes before what is only compared now and then.
 
 What is wrong with one object is an event on it, and touches no other.
 """
@@ -48,7 +49,7 @@ BATCH: Final = 500
 POLICIES: Final = 50
 """In one request; if one of them is refused, each is tried alone."""
 AT_ONCE: Final = 16
-"""Deletions of endpoints in flight."""
+"""Deletions of endpoints in flight, and moves of addresses."""
 _REFUSALS: Final = (InvalidInput, Exhausted)
 """What is wrong with an object, its size among it; anything else is not for good."""
 LINGER_SECONDS: Final = 30.0
@@ -93,6 +94,8 @@ class PolicyTeller:
         self.refused: dict[str, str] = {}
         """Policies that are not taken as they are now, and why."""
         self._endpoints_marked: Dirty[EndpointName] = Dirty()
+        self._was_told = False
+        """Everything was marked in this term."""
         followed.namespaces.on_change(self._take_namespaces)
         followed.policies.on_change(self._take_policies)
         followed.cluster_policies.on_change(self._take_policies)
@@ -122,10 +125,17 @@ class PolicyTeller:
         return len(self._tenants_marked) + len(self._policies_marked) + len(self._endpoints_marked)
 
     def mark_all(self) -> None:
-        """Everything has to be told anew."""
-        self._tenants_marked.mark(self._followed.namespaces.items)
-        self._policies_marked.mark(self._followed.policy_names)
-        self._endpoints_marked.mark(self._pods)
+        """Everything has to be told anew; after the first time it is only compared, and new pods do
+        not wait for that."""
+        namespaces, names = self._followed.namespaces.items, self._followed.policy_names
+        if self._was_told:
+            self._tenants_marked.mark_later(namespaces)
+            self._policies_marked.mark_later(names)
+        else:
+            self._tenants_marked.mark(namespaces)
+            self._policies_marked.mark(names)
+        self._was_told = True
+        self._endpoints_marked.mark_later(self._pods)
 
     async def mark_strays(self) -> None:
         """What policy has of ours and the cluster has not; raises RomanaErrors."""
@@ -173,6 +183,7 @@ class PolicyTeller:
         self._lingering.clear()
         self._elsewhere.clear()
         self.refused.clear()
+        self._was_told = False
 
     async def tell(self) -> bool:
         """Tells some of it; whether there is more. What failed is marked again, and raised."""
@@ -190,8 +201,8 @@ class PolicyTeller:
             followed.namespaces.is_following
             and followed.policies.is_following
             and followed.cluster_policies.misses_nothing
-            and not self._tenants_marked
-            and not self._policies_marked
+            and not self._tenants_marked.some_changed
+            and not self._policies_marked.some_changed
         )
 
     async def _each(
@@ -329,8 +340,9 @@ class PolicyTeller:
             endpoint, problems = endpoint_of(pod, namespace, self._segment_label)
             if problems:
                 self._recorder.note(notes.bad_annotations(pod, problems))
-            await self._bring(pod, endpoint)
             there.append((pod, endpoint))
+        for start in range(0, len(there), AT_ONCE):
+            await asyncio.gather(*(self._bring(*one) for one in there[start : start + AT_ONCE]))
         if there:
             answers = await self._calls.put_endpoints([endpoint for _, endpoint in there])
             for (pod, _), error in zip(there, answers, strict=True):

@@ -59,7 +59,7 @@ class TopologyTeller:
 
     def mark_all(self) -> None:
         """Everything has to be told anew."""
-        self._marked.mark(self._nodes.items)
+        self._marked.mark_later(self._nodes.items)
 
     async def mark_strays(self) -> None:
         """What topology has of ours and the cluster has not; raises RomanaErrors."""

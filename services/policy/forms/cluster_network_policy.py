@@ -239,8 +239,11 @@ class _RuleReader:
         api = f"{self._api}.ports[{number}]"
         self._places[api] = fields.path(kind)
         if kind == "destinationNamedPort":
+            name = fields.text(kind)
+            if not name:  # without a name every port would be meant
+                self._findings.wrong(fields.path(kind), "is empty")
             for protocol in _PROTOCOLS.values():
-                yield PortMatch(protocol, name=fields.text(kind))
+                yield PortMatch(protocol, name=name)
         elif kind:
             match = fields.part(kind)
             port = match.part("destinationPort")

@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
+from romana.topology.v1 import topology_service_pb2 as api
+from romana.topology.v1.topology_service_pb2_grpc import TopologyServiceStub
 
 from services.common.certificates.authority import Subject
 from services.common.etcd.process import free_port
@@ -164,3 +167,64 @@ async def test_files_of_tls_that_do_not_fit_are_named_at_once(
             assert raised.value.violations[0].path == field
     assert notes.texts == []
     await server.stop(0)
+
+
+@pytest.fixture
+async def silent(port: int) -> AsyncIterator[asyncio.Event]:
+    """A topology service that is asked for a node and says nothing; set when it was asked."""
+    asked = asyncio.Event()
+
+    async def hang(request: bytes, context: object) -> bytes:
+        asked.set()
+        await asyncio.Event().wait()
+        return b""
+
+    server = grpc.aio.server()
+    methods = dict.fromkeys(("RegisterNode", "GetNode"), grpc.unary_unary_rpc_method_handler(hang))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("romana.topology.v1.TopologyService", methods)]
+    )
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    yield asked
+    await server.stop(0)
+
+
+async def test_a_change_that_is_interrupted_may_yet_be_made(
+    silent: asyncio.Event, port: int, notes: Notes
+) -> None:
+    address = f"127.0.0.1:{port}"
+    async with open_channel(address) as channel:
+        stub = TopologyServiceStub(channel)
+        remote = Remote("topology", address, channel, stub, CallPolicy(60.0, "r-1", notes.append))
+        for call, says in (
+            (remote.once(stub.GetNode, api.GetNodeRequest()), []),
+            (remote.once(stub.RegisterNode, api.RegisterNodeRequest(validate_only=True)), []),
+            (remote.once(stub.RegisterNode, api.RegisterNodeRequest()), ["may yet do"]),
+        ):
+            silent.clear()
+            calling = asyncio.create_task(call)
+            await silent.wait()
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+            assert [each in note for note, each in zip(notes.texts, says, strict=True)] == [
+                True for _ in says
+            ]
+
+
+async def test_a_change_that_is_not_answered_in_time_may_yet_be_made(
+    silent: asyncio.Event, port: int, notes: Notes
+) -> None:
+    address = f"127.0.0.1:{port}"
+    async with open_channel(address) as channel:
+        stub = TopologyServiceStub(channel)
+        remote = Remote("topology", address, channel, stub, CallPolicy(0.3, "r-1", notes.append))
+        with pytest.raises(Failure) as changing:
+            await remote.once(stub.RegisterNode, api.RegisterNodeRequest())
+        with pytest.raises(Failure) as reading:
+            await remote.once(stub.GetNode, api.GetNodeRequest())
+    assert (
+        changing.value.hint == f"it may yet do it: look before you try again; {reading.value.hint}"
+    )
+    assert silent.is_set()

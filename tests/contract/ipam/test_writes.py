@@ -317,6 +317,8 @@ async def test_a_reservation_from_making_to_ending(pair: Pair, by: str) -> None:
     assert list(again.reservation.ranges) == list(wanted.ranges)
     found = await pair.stub.ListReservations(pb.ListReservationsRequest(network="net"))
     assert [(item.name, item.size, item.in_use) for item in found.reservations] == [("r", 9, 1)]
+    reached = await pair.stub.GetNodeRoutes(pb.GetNodeRoutesRequest(node="h1"))
+    assert [item.prefix for item in reached.own if item.network == "net"] == ["10.0.0.0/32"]
     assert await one(pair.stub, "b") not in {f"10.0.0.{number}" for number in (*range(8), 9)}
     for _ in range(2):
         await stub.DeleteReservation(pb.DeleteReservationRequest(name="r"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,15 +12,16 @@ from prometheus_client import CollectorRegistry
 
 from services.common.errors import Conflict, RomanaError, Unavailable
 from services.kubernetes.cluster.fresh import FreshReads
-from services.kubernetes.cluster.kinds import NAMESPACES, NODES, PODS, WORDS
+from services.kubernetes.cluster.kinds import NAMESPACES, NETWORK_POLICIES, NODES, PODS, WORDS
 from services.kubernetes.cluster.lease import LeaseElection
 from services.kubernetes.control import leading
 from services.kubernetes.control.followed import Followed, follow
 from services.kubernetes.control.leading import Leading
-from services.kubernetes.control.tell_policy import PolicyTeller
+from services.kubernetes.control.tell_policy import POLICIES, PolicyTeller
 from services.kubernetes.control.tell_topology import TopologyTeller
 from services.kubernetes.metrics import ControllerMetrics
-from services.kubernetes.wanted.values import WantedNode
+from services.kubernetes.objects.policies import NetworkPolicy
+from services.kubernetes.wanted.values import WantedEndpoint, WantedNode, WantedTenant
 from tests.fakes.api_server import FakeApiServer
 from tests.support.ipam_process import poll
 
@@ -53,11 +54,11 @@ class Replica:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def policy(self, changed: Callable[[], None]) -> PolicyTeller:
+    def policy(self, changed: Callable[[], None], calls: Any = None) -> PolicyTeller:
         nothing: Any = None
         return PolicyTeller(
             self.followed,
-            nothing,
+            calls,
             self.fresh,
             nothing,
             self.metrics,
@@ -82,10 +83,15 @@ class Busy:
         self.tried = 0
         """How often what was postponed was tried again."""
         self.told = 0
+        self.compared = 0
+        self.goes_on = asyncio.Event()
 
-    def mark_all(self) -> None: ...
+    def mark_all(self) -> None:
+        self.compared += 1
 
-    async def mark_strays(self) -> None: ...
+    async def mark_strays(self) -> None:
+        if self.compared > 1:
+            await self.goes_on.wait()
 
     def stand_by(self) -> None: ...
 
@@ -107,6 +113,19 @@ async def test_what_was_postponed_is_tried_again_however_much_else_changes(
     async with replica.running():
         await poll(lambda: busy.tried > 1, 20)
         assert busy.told > busy.tried
+
+
+async def test_changes_are_told_while_all_that_a_service_has_is_compared(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leading, "ALL_SECONDS", 0.05)
+    busy = replica.leading.add("busy", Busy)
+    async with replica.running():
+        await poll(lambda: busy.compared == 2, 20)
+        told = busy.told
+        await poll(lambda: busy.told > told + 1, 20)
+        busy.goes_on.set()
+        await poll(lambda: busy.compared > 3, 20)
 
 
 async def test_who_does_not_lead_keeps_nothing_of_what_another_tells(replica: Replica) -> None:
@@ -137,6 +156,57 @@ async def test_pods_are_told_anew_when_their_namespace_is_another_one(replica: R
         replica.fake.put(path, metadata={"uid": "second"})
         await poll(lambda: replica.followed.namespaces.items["shop"].uid == "second", 20)
         assert teller.backlog == 2, "the namespace, and its pod"
+
+
+class Policy:
+    """What policy was told, call by call."""
+
+    def __init__(self) -> None:
+        self.told: list[list[str]] = []
+
+    async def put_tenants(self, tenants: Sequence[WantedTenant]) -> list[None]:
+        self.told.append([one.name for one in tenants])
+        return [None] * len(tenants)
+
+    async def apply(self, policies: Sequence[NetworkPolicy]) -> list[object]:
+        self.told.append([one.policy for one in policies])
+        return []
+
+    async def put_endpoints(self, endpoints: Sequence[WantedEndpoint]) -> list[None]:
+        self.told.append([one.name for one in endpoints])
+        return [None] * len(endpoints)
+
+
+async def test_a_new_pod_does_not_wait_for_what_is_only_compared(replica: Replica) -> None:
+    def put(name: str) -> None:
+        replica.fake.put(f"{PODS.path}/{name}", metadata={"namespace": "shop", "uid": "u"})
+
+    replica.fake.put(f"{NAMESPACES.path}/shop")
+    for number in range(2 * POLICIES):
+        path = f"{NETWORK_POLICIES.path}/p{number}"
+        replica.fake.put(path, metadata={"namespace": "shop"}, spec={})
+    put("old")
+    policy = Policy()
+    teller = replica.policy(lambda: None, policy)
+    async with replica.running():
+        await poll(lambda: replica.followed.policies.is_following, 20)
+        await poll(lambda: replica.followed.namespaces.is_following, 20)
+        teller.stand_by()
+        teller.mark_all()
+        while await teller.tell():
+            pass
+        assert policy.told[-1] == ["pod/shop/old/u"], "policies come before pods"
+        policy.told.clear()
+        teller.mark_all()
+        put("new")
+        await poll(lambda: "shop/new" in replica.followed.pods.items, 20)
+        await teller.tell()
+        assert policy.told[-1] == ["pod/shop/new/u"]
+        assert len(policy.told[1]) == POLICIES, "there are more"
+        while await teller.tell():
+            pass
+        assert policy.told[-1] == ["pod/shop/old/u"]
+        assert sum(map(len, policy.told)) == 1 + 2 * POLICIES + 2
 
 
 class Topology:

@@ -19,7 +19,7 @@ SIZE = 1 << BITS - LENGTH
 Step = tuple[str, int, int, int]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["set"] * 6 + ["clear", "forbid", "allow", "flush"]),
+        st.sampled_from(["set"] * 6 + ["clear", "forbid", "allow", "flush", "keep", "keep"]),
         st.integers(0, SIZE - 1),
         st.integers(LENGTH, BITS),
         st.integers(0, len(NODES) - 1),
@@ -34,6 +34,8 @@ class Model:
     def __init__(self) -> None:
         self.blocks: dict[Prefix, str] = {}
         self.forbidden: list[Prefix] = []
+        self.kept: set[Prefix] = set()
+        """Blocks that are forbidden, and in use despite that."""
 
     def owners(self) -> dict[int, str | None]:
         """For each address of the network its node; None if it is forbidden; absent if free."""
@@ -41,6 +43,7 @@ class Model:
             at: node for prefix, node in self.blocks.items() for at in addresses(prefix)
         }
         found.update((at, None) for prefix in self.forbidden for at in addresses(prefix))
+        found.update((at, self.blocks[one]) for one in self.kept for at in addresses(one))
         return found
 
     def build(self) -> RouteTable:
@@ -48,7 +51,7 @@ class Model:
         for prefix in sorted(self.forbidden, reverse=True):
             table.forbid(*prefix)
         for prefix, node in sorted(self.blocks.items(), reverse=True):
-            table.set(*prefix, node)
+            table.set(*prefix, node, despite=prefix in self.kept)
         table.flush()
         return table
 
@@ -70,15 +73,30 @@ def play(table: RouteTable, model: Model, step: Step) -> None:
             if all(prefix == other or not overlap(prefix, other) for other in model.blocks):
                 table.set(*prefix, NODES[pick])
                 model.blocks[prefix] = NODES[pick]
+                model.kept.discard(prefix)
+        case "keep" if model.blocks:
+            known = sorted(model.blocks)[offset % len(model.blocks)]
+            if _is_forbidden(model, known):
+                table.set(*known, model.blocks[known], despite=True)
+                model.kept.add(known)
         case "clear" if model.blocks:
             known = sorted(model.blocks)[offset % len(model.blocks)]
             table.clear(*known)
             del model.blocks[known]
+            model.kept.discard(known)
         case "forbid":
             table.forbid(*prefix)
             model.forbidden.append(prefix)
         case "allow" if model.forbidden:
             table.allow(*model.forbidden.pop(offset % len(model.forbidden)))
+            for known in [one for one in model.kept if not _is_forbidden(model, one)]:
+                table.set(*known, model.blocks[known])
+                model.kept.discard(known)
+
+
+def _is_forbidden(model: Model, block: Prefix) -> bool:
+    forbidden = {at for prefix in model.forbidden for at in addresses(prefix)}
+    return forbidden.issuperset(addresses(block))
 
 
 def longest_match(routes: Mapping[Prefix, str], address: int) -> str | None:
@@ -147,7 +165,7 @@ def test_a_change_and_its_undo_give_the_same_routes(steps: list[Step], more: lis
         play(table, model, step)
     table.flush()
     before = dict(table.routes)
-    blocks = dict(model.blocks)
+    blocks, kept = dict(model.blocks), set(model.kept)
     for step in more:
         if step[0] in {"set", "clear", "flush"}:
             play(table, model, step)
@@ -155,8 +173,8 @@ def test_a_change_and_its_undo_give_the_same_routes(steps: list[Step], more: lis
     for prefix in set(model.blocks) - set(blocks):
         table.clear(*prefix)
     for prefix, node in blocks.items():
-        if model.blocks.get(prefix) != node:
-            table.set(*prefix, node)
+        if model.blocks.get(prefix) != node or prefix in kept - model.kept:
+            table.set(*prefix, node, despite=prefix in kept)
     table.flush()
     assert table.routes == before
 

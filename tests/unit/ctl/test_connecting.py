@@ -41,6 +41,12 @@ HANDSHAKE = CHAIN + "Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL:
             "it does not speak gRPC",
             "metrics",
         ),
+        (
+            CHAIN + "connection attempt timed out before receiving SETTINGS frame",
+            False,
+            "it takes the connection and says nothing",
+            "hangs",
+        ),
         (CHAIN + "Socket closed", True, "it closes the connection", "--tls-cert"),
         (CHAIN + "Socket closed", False, "it closes the connection", "is served with TLS"),
         (CHAIN + "Connection reset by peer", False, "it closes the connection", "--tls-ca"),

@@ -24,6 +24,7 @@ from services.ipam.deciding.commands import (
 from services.ipam.deciding.rested import has_rested
 from services.ipam.ledger.unsaved import NodeRelease
 from services.ipam.model import NoAddress
+from services.ipam.routes.view import RoutesView
 from services.ipam.store import codec
 from tests.support.ipam_world import World, carry_out
 from tests.support.topologies import layout, network, node
@@ -165,6 +166,12 @@ def test_it_is_not_written_over(command: Command) -> None:
     assert refused.value.reason == "RECORD_UNREADABLE"
     assert written(there) == set()
     assert there.addresses("u0") == ["10.0.0.0"]
+
+
+def test_what_is_known_to_be_in_use_keeps_its_route() -> None:
+    there, routes = known_before(), RoutesView()
+    routes.sync(there.ledger)
+    assert [(item.base, item.length) for item in routes.own(NodeName("h1"))] == [(BASE, 32)]
 
 
 def test_it_does_not_go_along_to_another_node() -> None:

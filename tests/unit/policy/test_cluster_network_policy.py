@@ -139,6 +139,8 @@ def test_a_direction_without_rules_is_not_governed() -> None:
          "protocols[0].tcp.destinationPort.number", "not a port"),
         ("from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 70000}}}]",
          "protocols[0].tcp.destinationPort.number", "not a port"),
+        ("from: [{namespaces: {}}], protocols: [{destinationNamedPort: ''}]",
+         "protocols[0].destinationNamedPort", "is empty"),
         (UPSIDE_DOWN,
          "protocols[0].udp.destinationPort.range.end", "upside down"),
         ("from: [{pods: {namespaceSelector: {}}}]", "from[0].pods.podSelector", "is missing"),
