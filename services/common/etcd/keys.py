@@ -22,6 +22,7 @@
     <root>/policy/endpoints/<name>                   what orchestrators said
     <root>/policy/attached/<node>/<name>             what agents said
     <root>/policy/devices/<group>                    devices that rules lead through
+    <root>/policy/device_numbers                     the last number that an arm of one was given
     <root>/policy/device_states/<group>              which of them are up
     <root>/policy/observed/<node>                    which of them a node sees
     <root>/policy/staging                            who prepares a set that is too large at once
@@ -240,6 +241,11 @@ class Keys:
     def device_group(self, name: DeviceGroupName) -> str:
         """One group."""
         return f"{self.devices}{name}"
+
+    @property
+    def device_numbers(self) -> str:
+        """The last number that an arm of a device was given."""
+        return f"{self.root}/policy/device_numbers"
 
     @property
     def device_states(self) -> str:

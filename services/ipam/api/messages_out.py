@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,6 @@ from google.rpc import status_pb2
 from romana.ipam.v1 import allocation_pb2, block_pb2, ipam_service_pb2, utilization_pb2
 
 from services.common.errors import RomanaError
-from services.common.model.names import NodeName
 from services.common.rpc.fitting import statuses_that_fit
 from services.common.sizes import ADDRESS_BYTES
 from services.ipam.api.held_rooms_kept import HeldAnswer
@@ -226,10 +226,13 @@ def reservation(item: Reservation, ledger: Ledger) -> block_pb2.Reservation:
 
 def node_releases(ledger: Ledger) -> list[ipam_service_pb2.NodeRelease]:
     """What is in use on nodes that are gone."""
+    index = ledger.index
+    visits = index.visits_by_node() if ledger.releases else Counter()
     return [
         ipam_service_pb2.NodeRelease(
             node=node,
-            addresses=sum(block.used for block in ledger.index.by_node.get(node, {}).values()),
+            addresses=visits[node]
+            + sum(block.used for block in index.by_node.get(node, {}).values()),
             asked=release.asked,
             notice_time=Timestamp(seconds=release.noticed),
             due_time=Timestamp(seconds=release.due),
@@ -328,9 +331,9 @@ def usage(item: Usage) -> utilization_pb2.Usage:
 
 
 def network_usage(
-    item: NetworkUsage, routes: Iterable[tuple[NodeName, int]], *, owners: bool
+    item: NetworkUsage, routes: Mapping[str, int] | None, *, owners: bool
 ) -> utilization_pb2.NetworkUtilization:
-    """How full a network is; `routes` says which nodes to list and how many routes they have."""
+    """How full a network is; `routes` says how many lead to each node, None: list no nodes."""
     return utilization_pb2.NetworkUtilization(
         network=item.network,
         cidr=item.cidr,
@@ -342,9 +345,13 @@ def network_usage(
             for group in item.groups
         ],
         nodes=[
-            utilization_pb2.NodeUtilization(node=node, usage=usage(item.nodes[node]), routes=count)
-            for node, count in routes
-        ],
+            utilization_pb2.NodeUtilization(
+                node=node, usage=usage(item.nodes[node]), routes=routes.get(node, 0)
+            )
+            for node in sorted(item.nodes)
+        ]
+        if routes is not None
+        else [],
         owners=[
             utilization_pb2.OwnerUtilization(tenant=tenant, segment=segment, usage=usage(counts))
             for (tenant, segment), counts in sorted(item.owners.items())

@@ -153,9 +153,7 @@ class IpamService(AllocationMethods, MoveMethods, ReservationMethods):
             networks=[
                 messages_out.network_usage(
                     usage,
-                    [(node, routes.count(usage.network, node)) for node in sorted(usage.nodes)]
-                    if request.include_nodes
-                    else (),
+                    routes.counts(usage.network) if request.include_nodes else None,
                     owners=request.include_owners,
                 )
                 for usage in usages

@@ -130,6 +130,15 @@ class Index:
                 for offset, name in block.in_use():
                     yield block, offset, name
 
+    def visits_by_node(self) -> Counter[NodeName]:
+        """How many more addresses are on each node than in its blocks; negative: fewer."""
+        found: Counter[NodeName] = Counter()
+        for block in self.visited.values():
+            for visit in (block.visits or {}).values():
+                found[visit.node] += 1
+                found[block.node] -= 1
+        return found
+
     def __contains__(self, name: str) -> bool:
         return name in self.codes
 

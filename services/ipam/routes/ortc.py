@@ -72,6 +72,10 @@ class RouteTable:
         """The prefixes that led to a node at the last flush."""
         return frozenset(self._by_node.get(node, ()))
 
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """Nodes to which prefixes led at the last flush, and how many."""
+        return ((node, len(prefixes)) for node, prefixes in self._by_node.items())
+
     def set(self, base: int, length: int, node: str, *, despite: bool = False) -> None:
         """Adds a block, or gives a known one to another node.
 

@@ -12,6 +12,7 @@ nothing that is not in the store; all else only looks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
@@ -185,13 +186,14 @@ class RoutesView:
             if target != node
         ]
 
-    def count(self, network: NetworkName, node: NodeName) -> int:
-        """How many routes lead to a node on a network."""
-        return sum(
-            len(part.table.prefixes_of(node))
-            for (name, _), part in self._parts.items()
-            if name == network
-        )
+    def counts(self, network: NetworkName) -> Counter[str]:
+        """How many routes lead to each node on a network."""
+        found: Counter[str] = Counter()
+        for (name, _), part in self._parts.items():
+            if name == network:
+                for node, count in part.table.counts():
+                    found[node] += count
+        return found
 
     def _realign(self, ledger: Ledger) -> None:
         """Takes over the areas of a ledger; tables stay where the prefix is the same."""

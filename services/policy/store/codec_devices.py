@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from services.common.model.devices import (
+    MAX_LEG,
     Arm,
     DeviceGroupName,
     DeviceName,
@@ -121,6 +122,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 _groups = msgspec.json.Decoder(GroupDocument)
 _states = msgspec.json.Decoder(tuple[StateDocument, ...])
 _observed = msgspec.json.Decoder(ObservedDocument)
+_number = msgspec.json.Decoder(int)
 
 
 def encode_group(stored: StoredGroup) -> bytes:
@@ -236,6 +238,19 @@ def decode_states(document: bytes) -> Mapping[LegKey, LegState]:
         )
         for one in _decode(_states, document, "the state of devices")
     }
+
+
+def encode_number(number: int) -> bytes:
+    """The document to store."""
+    return str(number).encode()
+
+
+def decode_number(document: bytes) -> int:
+    """Reads the last number that an arm was given; raises RecordError."""
+    number = _decode(_number, document, "the number of an arm")
+    if not 1 <= number <= MAX_LEG:
+        raise RecordError(f"not the number of an arm: {number}")
+    return number
 
 
 def encode_observed(observed: Observed) -> bytes:

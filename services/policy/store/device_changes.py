@@ -51,12 +51,16 @@ class DeviceChanges:
             problems = list(check_device_references(group, self._store.engine.networks, known))
             if problems:
                 raise InvalidInput.of([replace(one, path=f"group.{one.path}") for one in problems])
-            stored = StoredGroup(group, self._numbers(group))
+            numbers, last = self._numbers(group)
+            stored = StoredGroup(group, numbers)
             if (before is not None and before.value == stored) or how.validate_only:
                 return Decision(stored)
-            key = self._store.keys.device_group(group.name)
+            keys = self._store.keys
+            documents = {keys.device_group(group.name): codec_devices.encode_group(stored)}
+            if last != self._feed.last_number:
+                documents[keys.device_numbers] = codec_devices.encode_number(last)
             changed = [_changed(group.name, before, stored)]
-            return Decision(stored, {key: codec_devices.encode_group(stored)}, changed)
+            return Decision(stored, documents, changed)
 
         with self._metrics.refusals(Operation.DEVICES):
             stored = await self._store.change(decide)
@@ -152,9 +156,10 @@ class DeviceChanges:
                 metadata={"group": name},
             )
 
-    def _numbers(self, group: DeviceGroup) -> Mapping[LegKey, int]:
-        """Those that its legs have, and new ones: the next after the highest, so that one that was
-        freed rests before connections that had it could meet another device."""
+    def _numbers(self, group: DeviceGroup) -> tuple[Mapping[LegKey, int], int]:
+        """Those that its arms have, and new ones: the next after the last that was given, so that
+        one that was freed rests before connections that had it could meet another device. And the
+        last that was given then."""
         before = self._feed.groups.get(group.name)
         had: Mapping[LegKey, int] = {} if before is None else before.value.numbers
         taken = {
@@ -163,15 +168,14 @@ class DeviceChanges:
             for number in entry.value.numbers.values()
         } | NOT_LEGS
         found: dict[LegKey, int] = {}
-        last = max(taken - NOT_LEGS, default=0)
+        last = self._feed.last_number
         for key in legs_of(group):
             number = had.get(key)
             if number is None:
-                number = _free(taken, last)
-                last = number
+                number = last = _free(taken, last)
                 taken.add(number)
             found[key] = number
-        return found
+        return found, last
 
     def _count(self, how: ChangeOptions) -> None:
         result = Result.VALIDATED if how.validate_only else Result.CHANGED

@@ -28,12 +28,23 @@ class DeviceFeed:
         self.moves = 0
         """A number that is another one when there is something to decide: groups, what holds of
         them, or what a node sees are others; not when a node only says the same again."""
+        self._last_number = 0
         self.takers: Mapping[str, Callable[[str, KeyValue | None], None]] = {
             keys.devices: self._take_group,
             keys.device_states: self._take_state,
+            keys.device_numbers: self._take_number,
             keys.observed: self._take_observed,
         }
         """By prefix of keys."""
+
+    @property
+    def last_number(self) -> int:
+        """The last one that an arm was given; 0: none was."""
+        if self._last_number:
+            return self._last_number
+        # by a version that did not write it down
+        given = (entry.value.numbers.values() for entry in self.groups.values())
+        return max((number for numbers in given for number in numbers), default=0)
 
     def states_of(self, name: DeviceGroupName) -> Mapping[LegKey, LegState]:
         """What holds of a group's legs."""
@@ -62,6 +73,9 @@ class DeviceFeed:
             states = codec_devices.decode_states(item.value)
             self.states[name] = Entry(states, item.mod_revision)
         self._tell()
+
+    def _take_number(self, _: str, item: KeyValue | None) -> None:
+        self._last_number = 0 if item is None else codec_devices.decode_number(item.value)
 
     def _take_observed(self, text: str, item: KeyValue | None) -> None:
         node = NodeName(text)

@@ -42,6 +42,8 @@ class PageUse:
     """A bit for each address in use, by its place in the page."""
     elsewhere: tuple[NodeName, ...] = ()
     """Other nodes that addresses are on, or moving to, each as often as it is said."""
+    visited: tuple[NodeName, ...] = ()
+    """Of these, those that they are on."""
 
     @property
     def used(self) -> int:
@@ -120,6 +122,8 @@ class Usage(InUse):
         super().__init__(self._pages, self._shapes)
         self._nodes: dict[NodeName, int] = {}
         """Addresses in use in a node's blocks, and of others' blocks on the node."""
+        self._there: dict[NodeName, int] = {}
+        """Addresses that are on a node."""
         self._held: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
         """How many pages of each block are the node's."""
         self._visited: dict[NodeName, dict[tuple[NetworkName, int], int]] = {}
@@ -166,13 +170,26 @@ class Usage(InUse):
         or about to be."""
         return self._nodes.get(node, 0)
 
+    def there(self, node: NodeName) -> int:
+        """Addresses that are on the node, in whosever blocks: those that go with it."""
+        return self._there.get(node, 0)
+
     def _count(self, use: PageUse, sign: int) -> None:
-        for node, number in ((use.node, use.used), *((one, 1) for one in use.elsewhere)):
-            total = self._nodes.get(node, 0) + sign * number
-            if total:
-                self._nodes[node] = total
-            else:
-                self._nodes.pop(node, None)
+        _add(self._nodes, use.node, sign * use.used)
+        _add(self._there, use.node, sign * (use.used - len(use.visited)))
+        for node in use.elsewhere:
+            _add(self._nodes, node, sign)
+        for node in use.visited:
+            _add(self._there, node, sign)
+
+
+def _add(counts: dict[NodeName, int], node: NodeName, number: int) -> None:
+    """Adds to a count; what is nothing is not there."""
+    total = counts.get(node, 0) + number
+    if total:
+        counts[node] = total
+    else:
+        counts.pop(node, None)
 
 
 def _change(

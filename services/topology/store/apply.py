@@ -285,8 +285,12 @@ def would_strand(plan: Plan, field: str = "") -> WrongState:
 
 
 def refuse_being_removed(store: TopologyStore, node: NodeName) -> None:
-    """Raises Unavailable for a name that was removed by force, while its addresses are released."""
-    used = store.usage.of_node(node)
+    """Raises Unavailable for a name that was removed by force, while its addresses are released.
+
+    What its endpoints took along to other nodes is not: that is in its blocks for as long as they
+    live.
+    """
+    used = store.usage.there(node)
     if node in store.cache.removed and used:
         raise Unavailable(
             f"{used} addresses of an earlier node {node!r} are still being released: try again "

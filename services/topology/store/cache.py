@@ -108,7 +108,9 @@ class UsageCache:
                 first = place.page << PAGE_BITS
                 offsets = sum({1 << use.offset - first for use in page.used if use.offset >= first})
                 home = NodeName(page.node)
-                use = PageUse(page.length, place.bits, home, offsets, _elsewhere(page))
+                use = PageUse(
+                    page.length, place.bits, home, offsets, _elsewhere(page), _visited(page)
+                )
         else:
             self._note(key, None)
         self.usage.put(place.network, place.base, place.page, use)
@@ -119,6 +121,11 @@ class UsageCache:
             self.unreadable.discard(key)
         else:
             self.unreadable.add(key, Unreadable(PAGE, str(error), item.mod_revision))
+
+
+def _visited(page: BlockPage) -> tuple[NodeName, ...]:
+    """Other nodes that its addresses are on."""
+    return tuple(NodeName(visit.node) for visit in page.visits if visit.node != page.node)
 
 
 def _elsewhere(page: BlockPage) -> tuple[NodeName, ...]:

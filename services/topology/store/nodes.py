@@ -218,24 +218,24 @@ class NodeChanges:
 
         def decide() -> Decision[int]:
             cache = self._store.cache
-            used = self._store.usage.of_node(name)
-            removal = self._removal(name, used, options)
+            used, there = self._store.usage.of_node(name), self._store.usage.there(name)
+            removal = self._removal(name, there, options)
             if not cache.exists(name):
                 # What it left behind is released sooner if somebody asks for that.
-                if not force or not used:
+                if not force or not there:
                     return Decision(0)
                 said = cache.removed.get(name)
                 known = said is not None and said.machine_is_off >= options.machine_is_off
                 if known:
-                    return Decision(used)
-                return Decision(used, writes=[removal], demands=without_agent())
+                    return Decision(there)
+                return Decision(there, writes=[removal], demands=without_agent())
             if not force and not cache.is_readable(name):
                 raise record_unreadable(keys.node(name))
             self._check_etag(name, options.etag)
             if used and not force:
                 raise node_in_use(name, used)
             return Decision(
-                used,
+                there,
                 writes=[Delete(keys.node(name)), removal, *self._spent_removals()],
                 demands=without_agent()
                 if used
@@ -256,10 +256,10 @@ class NodeChanges:
             )
         return done.answer
 
-    def _removal(self, name: NodeName, used: int, options: DeleteOptions) -> Put:
+    def _removal(self, name: NodeName, there: int, options: DeleteOptions) -> Put:
         """Says that somebody asked for it."""
         record = RemovedNodeRecord(
-            int(time.time()), used, options.request_id[:_MAX_LOGGED], options.machine_is_off
+            int(time.time()), there, options.request_id[:_MAX_LOGGED], options.machine_is_off
         )
         return Put(self._store.keys.removed_node(name), encode_removed_node(record))
 
@@ -268,7 +268,7 @@ class NodeChanges:
         store = self._store
         removed = store.cache.removed
         oldest = sorted(removed, key=lambda name: removed[name].revision)[:-_REMOVALS_KEPT]
-        spent = [name for name in oldest if not store.usage.of_node(name)]
+        spent = [name for name in oldest if not store.usage.there(name)]
         return [Delete(store.keys.removed_node(name)) for name in spent[:_SPENT_MOST]]
 
     def _said(self, spec: NodeSpec, known: Node | None, *, by_agent: bool) -> Node:

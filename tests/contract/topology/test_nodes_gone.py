@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 from romana.topology.v1 import node_pb2
 from romana.topology.v1 import topology_service_pb2 as api
 
 from services.common.etcd.types import Delete, Put
-from services.common.model.names import NodeName
+from services.common.model.names import NetworkName, NodeName
+from services.common.records.blocks import BlockPage, PageUse, PageVisit, encode
 from services.common.records.layout import decode_removed_node
 from services.topology.store import nodes
 from tests.conftest import Store
@@ -33,6 +36,31 @@ async def test_a_node_in_use_is_removed_only_by_force_and_its_name_waits(
     assert await store.client.get(store.keys.removed_node(NodeName("x"))) is not None
     assert (await register(replica, "x", "192.0.2.1")).placements
     assert await store.client.get(store.keys.removed_node(NodeName("x"))) is None
+
+
+async def test_a_name_does_not_wait_for_what_its_endpoints_took_along(
+    replica: Replica, store: Store
+) -> None:
+    """It is in the blocks of that name for as long as the endpoints live."""
+    await ipam_is_there(store)
+    await apply(replica, racks("a"))
+    await register(replica, "x", "192.0.2.1")
+    await register(replica, "y", "192.0.2.2")
+
+    async def hold(*visits: PageVisit) -> None:
+        used = tuple(PageUse(offset, f"e{offset}", 0) for offset in range(2))
+        page = BlockPage(length=29, node="x", tenant="t", used=used, visits=visits)
+        key = store.keys.block(NetworkName("n"), int(ip_address("10.0.0.0")), 0, 32)
+        await store.client.transact((), (Put(key, encode(page)), Put(store.keys.commit, b"1")))
+
+    await hold(PageVisit(0, "y"), PageVisit(1, "x", "y"))
+    gone = await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x", force=True))
+    assert gone.released_addresses == 1
+    assert (await failing(register(replica, "x", "192.0.2.1"))).metadata["node"] == "x"
+    await hold(PageVisit(0, "y"), PageVisit(1, "y"))
+    again = await replica.stub.DeleteNode(api.DeleteNodeRequest(name="x", force=True))
+    assert again.released_addresses == 0
+    assert (await register(replica, "x", "192.0.2.1")).placements
 
 
 async def test_a_node_that_vanished_may_come_back_to_what_is_in_use_on_it(

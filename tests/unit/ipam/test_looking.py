@@ -8,10 +8,19 @@ import pytest
 
 from services.common.errors import NotFound
 from services.common.model.layout import Group, Layout, Topology
-from services.common.model.names import GroupPath, NodeName, TopologyName
+from services.common.model.names import EndpointName, GroupPath, NodeName, TopologyName
 from services.common.model.network import Placement
+from services.ipam.api.messages_out import node_releases
+from services.ipam.deciding.commands import (
+    ActivateMove,
+    NodeReleased,
+    PlanNodeRelease,
+    PrepareMove,
+    ReleaseNode,
+)
 from services.ipam.deciding.evaluate import Agents, Presence
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
+from services.ipam.ledger.unsaved import NodeRelease
 from services.ipam.ledger.utilization import detail, utilization
 from services.ipam.model import Why
 from tests.support.ipam_world import World, want
@@ -185,6 +194,25 @@ def test_stranded_blocks_of_a_network_count_for_it() -> None:
     it.ledger.set_layout(layout([network("net", "10.0.0.0/28", 29)]))
     (net,) = utilization(it.ledger)
     assert (net.usage.size, net.usage.used, net.usage.blocks, net.usage.held) == (16, 5, 2, 8)
+
+
+def test_a_release_of_a_node_that_is_gone_says_how_many_addresses_will_be_released() -> None:
+    """Not those that its endpoints took along to other nodes."""
+    it = world()
+    for name, home, to in (("a", "h1", "h2"), ("b", "h1", "h1"), ("c", "h2", "h1")):
+        it.one(name, home)
+        if home != to:
+            it.carry_out(PrepareMove(EndpointName(name), NodeName(to)))
+            it.carry_out(ActivateMove(EndpointName(name), NodeName(to), force=True))
+    it.carry_out(PrepareMove(EndpointName("b"), NodeName("h3")))
+    it.one("d", "h1")
+    gone = NodeName("h1")
+    it.ledger.drop_node(gone)
+    it.carry_out(PlanNodeRelease(gone, NodeRelease(1, 1, asked=False)))
+    (said,) = node_releases(it.ledger)
+    done = it.carry_out(ReleaseNode(gone))
+    assert isinstance(done, NodeReleased)
+    assert said.addresses == len(done.allocations) == 3
 
 
 # Listings.
