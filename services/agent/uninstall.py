@@ -1,8 +1,8 @@
 """Removes all that agents of this node have made in the kernel, and puts sysctls back.
 
-Refused while an agent runs, before anything is touched. Endpoints' links go too. Their addresses
-stay allocated in ipam, so the journal stays as well: without it nobody on this node would know what
-to give back.
+Refused while an agent runs, before anything is touched. Endpoints' links go too, and VMs'
+interfaces are let go of. Their addresses stay allocated in ipam, so the journal stays as well:
+without it nobody on this node would know what to give back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from services.agent.endpoints.journal import Journal
 from services.agent.guests.dnsmasq import Dnsmasq
 from services.agent.kernel import endpoint_names
 from services.agent.kernel.diff import diff
@@ -23,10 +24,19 @@ from services.agent.kernel.veth import EndpointLinks
 from services.agent.lock import StateLock, answers
 from services.agent.rules.spool import FILE as RULES
 from services.agent.settings import AgentSettings
+from services.agent.steering.memory import FILE as DEVICES
 from services.common.errors import RomanaError, WrongState
 from services.common.process.settings import load_settings
 
-FILES = (RULES, "routes.jsonl", "numbers.json", "attachments.json", "address.json", "sysctls.json")
+FILES = (
+    RULES,
+    DEVICES,
+    "routes.jsonl",
+    "numbers.json",
+    "attachments.json",
+    "address.json",
+    "sysctls.json",
+)
 
 
 async def uninstall(kernel: KernelDrivers, state_dir: Path) -> list[str]:
@@ -69,18 +79,27 @@ def _remove_table() -> list[str]:
     return []
 
 
-async def _remove_links() -> None:
+async def _remove_links(journal: Path) -> None:
     links = EndpointLinks()
     try:
         for link in await links.ours():
             if endpoint_names.is_host_interface(link.name):
                 await links.delete(link.name)
+        for interface in await asyncio.to_thread(lambda: _taps(journal)):
+            await links.disown(interface)
     finally:
         links.close()
 
 
+def _taps(journal: Path) -> list[str]:
+    """Interfaces that were there before, and are endpoints'."""
+    records = Journal(journal).read() if journal.is_dir() else ()
+    specs = (record.spec for record in records)
+    return [spec.interface for spec in specs if spec.interface and not spec.namespace]
+
+
 async def _run(state_dir: Path) -> list[str]:
-    await _remove_links()
+    await _remove_links(state_dir / "endpoints")
     Dnsmasq(state_dir / "guests").stop()
     return await uninstall(KernelDrivers(state_dir), state_dir)
 

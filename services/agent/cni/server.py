@@ -205,9 +205,17 @@ class CniServer:
             for name, record in self._endpoints.records.items()
             if record.spec.origin == request.origin and protocol.key_of(record.spec) not in valid
         ]
+        failed: list[RomanaError] = []
         for name in stale:
-            log.info("cni_collected", endpoint=name)
-            await self._endpoints.detach(name)
+            try:
+                await self._endpoints.detach(name)
+            except RomanaError as error:  # as the specification has it: the others go all the same
+                log.warning("cni_not_collected", endpoint=name, message=error.message)
+                failed.append(error)
+            else:
+                log.info("cni_collected", endpoint=name)
+        if failed:
+            raise failed[0]
 
 
 async def _whole(reader: asyncio.StreamReader) -> bytes:

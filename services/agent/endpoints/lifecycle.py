@@ -8,6 +8,7 @@ dealt with here before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 
 import structlog
@@ -20,7 +21,7 @@ from services.agent.endpoints.per_name_lock import PerNameLock
 from services.agent.endpoints.spec import EndpointSpec, Record, Stage, violations, wiring
 from services.agent.endpoints.view import STATES, Attached, EndpointState, EndpointView
 from services.agent.model import LocalEndpoint
-from services.common.errors import AlreadyExists, InvalidInput, NotFound
+from services.common.errors import AlreadyExists, InvalidInput, NotFound, RomanaError
 from services.common.model.names import EndpointName
 
 log = structlog.get_logger(__name__)
@@ -122,13 +123,32 @@ class Endpoints:
         return Attached(EndpointView(record, EndpointState.ATTACHED), existed=False)
 
     async def _is_whole(self, record: Record) -> bool:
-        """Whether an attached endpoint's link is there, with its other end where it should be."""
+        """Whether an attached endpoint's link is there, with its other end where it should be.
+
+        What else is not as it shall be is put right as far as that goes.
+        """
         endpoint = record.endpoint
         assert endpoint is not None
         if self._parts.standing.is_withdrawn(endpoint.name):
             return False
         found = await self._parts.links.differences(wiring(endpoint))
-        return not any(each.gone for each in found)
+        if any(each.gone for each in found):
+            return False
+        if found:
+            await self._put_right(endpoint)
+        return True
+
+    async def _put_right(self, endpoint: LocalEndpoint) -> None:
+        """As where a VM's interface was made anew under its name: it is another one."""
+        try:
+            await self._parts.links.mend(wiring(endpoint))
+        except RomanaError as error:
+            log.warning("link_not_mended", endpoint=endpoint.name, message=error.message)
+            return
+        self._parts.standing.put(endpoint)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(detach.SETTLE_SECONDS):
+                await self._parts.reconciler.reached()
 
     async def _make_way(self, before: Record, spec: EndpointSpec) -> None:
         """Makes way for a container that is started again under its name, in another namespace.
@@ -159,12 +179,11 @@ class Endpoints:
         return await self._parts.links.leads_to(wiring(endpoint))
 
     def _check_target(self, spec: EndpointSpec) -> None:
-        """A VM's interface belongs to one endpoint."""
+        """A VM's interface belongs to one endpoint, from its attach to the end of its detach."""
         for record in self.records.values():
             if (
-                not spec.namespace
-                and record.endpoint is not None
-                and record.endpoint.host_interface == spec.interface
+                not (spec.namespace or record.spec.namespace)
+                and record.spec.interface == spec.interface
                 and record.spec.name != spec.name
             ):
                 raise AlreadyExists(

@@ -34,7 +34,8 @@ def opened(path: str) -> Iterator[int]:
         Forbidden: The agent may not open it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # nobody may ever write to what is a pipe
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise _not_found(path) from None
     except (NotADirectoryError, IsADirectoryError):

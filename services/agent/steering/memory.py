@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -16,6 +17,8 @@ from services.common.model.names import NetworkName
 from services.common.model.network import Address
 
 log = structlog.get_logger(__name__)
+
+FILE: Final = "devices.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class DeviceMemory:
     """The file. Its methods block."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "devices.json"
+        self._file = folder / FILE
 
     def load(self) -> Known:
         """What was saved; nothing if there is nothing of use."""

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import grpc.aio
 import structlog
 
+from services.common.own_task import is_given_up
 from services.common.rpc.channel import open_channel
 from services.common.tls import TlsFiles
 
@@ -60,5 +61,10 @@ class SiblingReplicas:
         try:
             return await question(channel, SECONDS)
         except grpc.aio.AioRpcError as error:
-            log.warning("replica_did_not_answer", replica=address, why=error.details())
-            return None
+            why = error.details()
+        except asyncio.CancelledError:
+            if is_given_up():
+                raise
+            why = "it has gone"
+        log.warning("replica_did_not_answer", replica=address, why=why)
+        return None

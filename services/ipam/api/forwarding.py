@@ -19,6 +19,7 @@ from grpc.aio import UnaryUnaryMultiCallable
 from romana.ipam.v1.ipam_service_pb2_grpc import IpamServiceStub
 
 from services.common.errors import RomanaError, Unavailable
+from services.common.own_task import is_given_up
 from services.common.rpc.channel import open_channel
 from services.common.rpc.context import Context
 from services.common.rpc.draining import DRAINING
@@ -161,7 +162,6 @@ def _cut_off() -> Unavailable:
     handler would be taken for the caller's own, and the caller would wait for an answer in vain.
     Raises CancelledError if it is the caller that is gone.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if is_given_up():
         raise asyncio.CancelledError
     return Unavailable("another replica became the active one meanwhile", reason="ACTIVE_CHANGED")

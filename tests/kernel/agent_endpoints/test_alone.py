@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from romana.agent.v1 import agent_service_pb2 as pb
+
 from tests.support.agent_node import ROOT, RealNode
 
 
@@ -30,6 +32,14 @@ def held(node: RealNode) -> str:
 async def test_uninstall_beside_an_agent_touches_nothing(real: RealNode) -> None:
     pod = real.namespaces.new("pod")
     await real.attach("a", pod)
+    real.home.run("ip tuntap add tap0 mode tap")
+    settings_of_tap = "sysctl -n net.ipv4.conf.tap0.proxy_arp net.ipv6.conf.tap0.proxy_ndp"
+    assert real.home.run(settings_of_tap).split() == ["0", "0"]
+    spec = real.spec("vm", "/x", network="net")
+    spec.target.interface.interface = "tap0"
+    await real.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=60)
+    assert real.home.run(settings_of_tap).split() == ["1", "1"]
+    (real.folder / "state/devices.json").write_text("{}")
     before = held(real)
     state, elsewhere = real.folder / "state", real.folder / "elsewhere"
     for settings in (
@@ -52,6 +62,9 @@ async def test_uninstall_beside_an_agent_touches_nothing(real: RealNode) -> None
     )
     assert status == 0, said
     assert real.links() == []
+    assert real.home.run(settings_of_tap).split() == ["0", "0"]
+    left = {path.name for path in state.iterdir() if path.is_file()}
+    assert left == {"lock"}
 
 
 async def test_a_second_agent_does_not_start(real: RealNode) -> None:

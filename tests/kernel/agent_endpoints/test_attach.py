@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 
 import grpc
 import pytest
@@ -155,6 +156,46 @@ async def test_a_tap_of_a_vm_is_prepared_and_left_as_it_is(node_: Node) -> None:
     await node_.detach("vm-1")
     assert alike not in node_.home.run("ip link show tap0")
     assert await node_.addresses() == []
+
+
+async def test_a_tap_that_was_made_anew_is_prepared_when_it_is_attached_again(node_: Node) -> None:
+    spec = node_.spec("vm-1", "/x", network="net,six")
+    spec.target.interface.interface = "tap0"
+    for _ in range(2):
+        node_.home.run("ip tuntap add tap0 mode tap")
+        made = await node_.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=60)
+        assert ",UP>" in node_.home.run("ip link show tap0")
+        assert node_.home.run("cat /proc/sys/net/ipv4/conf/tap0/rp_filter").strip() == "1"
+        assert "fe80::1/64" in node_.home.run("ip addr show dev tap0")
+        assert (await node_.check("vm-1")).problems == []
+        assert [item.address for item in made.endpoint.addresses] == ["10.1.0.0", "fd00:1::"]
+        node_.home.run("ip link del tap0")
+
+
+async def test_a_tap_is_nobody_elses_before_its_endpoint_is_detached(node_: Node) -> None:
+    """Also of one that is undone: else its end would undo what another has made of the tap."""
+    node_.home.run("ip tuntap add tap0 mode tap")
+    node_.ipam.kill()
+    spec = node_.spec("vm-1", "/x")
+    spec.target.interface.interface = "tap0"
+    call = node_.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=6)
+    assert (await refused(call))[0] in {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+    await poll(lambda: len(node_.records()) == 1, 60)
+    spec.name = "vm-2"
+    call = node_.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=6)
+    code, reason, _ = await refused(call)
+    assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "INTERFACE_TAKEN")
+
+
+async def test_what_can_be_opened_for_ever_is_no_namespace(node_: Node) -> None:
+    pipe = node_.folder / "pipe"
+    os.mkfifo(pipe)
+    for number in range(5):  # more than threads make links
+        code, reason, _ = await refused(node_.attach(f"web-{number}", str(pipe)))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT, reason
 
 
 async def test_an_address_that_somebody_has_is_set_aside(node_: Node) -> None:

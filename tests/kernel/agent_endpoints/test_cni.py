@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from services.agent.kernel.endpoint_names import file_name
+from services.common.model.names import EndpointName
 from tests.support.agent_node import PLUGINS, Node
 
 
@@ -107,6 +109,20 @@ async def test_gc_detaches_what_the_runtime_does_not_name(node_: Node) -> None:
     assert len(node_.links()) == 2
     assert (await node_.check("pods/c1/eth0")).problems == []
     assert (await node_.check("pods/by-hand/eth0")).problems == []
+
+
+async def test_gc_goes_on_when_one_cannot_be_detached(node_: Node) -> None:
+    for number in range(3):
+        pod = node_.namespaces.new(f"p{number}")
+        assert (await cni(node_, "ADD", f"c{number}", pod.path))[0] == 0
+    record = node_.folder / "state/endpoints" / file_name(EndpointName("pods/c0/eth0"))
+    record.unlink()
+    record.mkdir()  # nothing removes that
+    code, answer = await cni(node_, "GC", config={"cni.dev/valid-attachments": []})
+    assert code == 1
+    assert "journal" in answer["msg"]
+    assert node_.links() == []
+    assert len(node_.records()) <= 1
 
 
 async def test_status_and_version(node_: Node) -> None:
