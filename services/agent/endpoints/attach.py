@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 
 from services.agent.endpoints import detach
+from services.agent.endpoints.ipam_client import Given
 from services.agent.endpoints.parts import Parts
 from services.agent.endpoints.spec import (
     EndpointSpec,
@@ -34,7 +35,14 @@ from services.agent.endpoints.spec import (
 from services.agent.endpoints.steps import Step, take_steps
 from services.agent.kernel import endpoint_names
 from services.agent.model import EndpointAddress, LocalEndpoint
-from services.common.errors import Conflict, InvalidInput, RomanaError, Unavailable, WrongState
+from services.common.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    RomanaError,
+    Unavailable,
+    WrongState,
+)
 from services.common.model.names import NetworkName
 
 log = structlog.get_logger(__name__)
@@ -150,7 +158,7 @@ async def _allocate(attempt: Attempt) -> None:
     for _ in range(HELD_MOST):
         attempt.may_have_addresses = True
         try:
-            given = await parts.addressing.give(spec, attempt.deadline)
+            given = await _give(attempt)
         except Unavailable:
             raise  # it may have been done all the same
         except RomanaError:
@@ -176,6 +184,24 @@ async def _allocate(attempt: Attempt) -> None:
         "ADDRESS_HELD",
         {"name": holders[0].name},
     )
+
+
+async def _give(attempt: Attempt) -> Given:
+    """A pod whose sandbox before, or whose predecessor of the same name, asked for others gets
+    those that are wanted now: nobody on this node has what is left under the name."""
+    parts, spec = attempt.parts, attempt.spec
+    try:
+        return await parts.addressing.give(spec, attempt.deadline)
+    except AlreadyExists:
+        name = spec.allocation_name
+        others = (one.spec for one in parts.records.all.values() if one.spec.name != spec.name)
+        if not spec.container or any(one.allocation_name == name for one in others):
+            raise
+        if await parts.addressing.ipam.find(name, attempt.deadline) is None:
+            raise  # they are on another node
+        released = await parts.addressing.ipam.release_name(name, attempt.deadline)
+    log.info("addresses_not_wanted", endpoint=spec.name, released=released)
+    return await parts.addressing.give(spec, attempt.deadline)
 
 
 async def _give_back(attempt: Attempt) -> None:
