@@ -123,6 +123,17 @@ class Romana:
         """What policy knows of one."""
         return self.endpoints()[name]
 
+    def blocks(self) -> list[str]:
+        """What nodes hold."""
+        found = self.call("ipam", "ListBlocks", page_size=1000).get("blocks", ())
+        return [one["prefix"] for one in found]
+
+    def is_bare(self) -> bool:
+        """Whether no endpoint is known, no address or block is held, and no node has a record."""
+        if self.endpoints() or self.addresses() or self.blocks():
+            return False
+        return not any(self.journal(node) for node in self.cluster.hosts.nodes)
+
     def tenants(self) -> Mapping[str, Mapping[str, str]]:
         """Labels of what policy knows of tenants."""
         found = self.call("policy", "ListTenants", page_size=1000).get("tenants", ())

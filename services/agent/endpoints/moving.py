@@ -75,6 +75,8 @@ class Moving:
         finally:
             for task in (*self._listening.values(), *self._at_arrival):
                 task.cancel()
+            self._listening.clear()  # it may be run again
+            self._known.clear()
 
     async def _look(self) -> bool:
         """Whether all is done."""
@@ -184,7 +186,8 @@ class Moving:
         self._parts.passed("let_go")
 
     def _listen(self, endpoint: LocalEndpoint) -> None:
-        if not endpoint.namespace and endpoint.name not in self._listening:
+        before = self._listening.get(endpoint.name)
+        if not endpoint.namespace and (before is None or before.done()):
             guest = GuestEar(endpoint.host_interface)  # open before ipam is told that it is ready
             task = asyncio.create_task(self._activate_when_heard(endpoint, guest))
             self._listening[endpoint.name] = task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
@@ -75,6 +76,7 @@ class GuestEar:
 
     def __init__(self, interface: str) -> None:
         """Raises NotFound if there is no such interface."""
+        self._interface = interface
         self._opened = ExitStack()
         self._channel, self._mac = self._opened.enter_context(_opened(interface))
 
@@ -91,13 +93,21 @@ class GuestEar:
         while True:
             try:
                 frame, sender = await loop.sock_recvfrom(self._channel, _FRAME_MOST)
-            except OSError:  # the interface is down
-                await asyncio.sleep(_DOWN_SECONDS)
+            except OSError:  # the interface is down, or gone
+                await self._listen_again()
                 continue
             if sender[2] != socket.PACKET_OUTGOING and (
                 conflict_frames.is_rarp(frame)
                 or any(conflict_frames.claimant(frame, each, self._mac) for each in addresses)
             ):
+                return
+
+    async def _listen_again(self) -> None:
+        """Waits for the interface, or another one of its name: the socket is of the one before."""
+        while True:
+            await asyncio.sleep(_DOWN_SECONDS)
+            with contextlib.suppress(OSError):
+                self._mac = _bind(self._channel, self._interface)
                 return
 
 
@@ -123,18 +133,24 @@ def _opened(interface: str) -> Iterator[tuple[socket.socket, bytes]]:
     with channel:
         channel.settimeout(0)
         try:
-            index = socket.if_nametoindex(interface)
-            channel.bind((interface, _ETH_P_ALL))
+            mac = _bind(channel, interface)
         except OSError as error:
             raise NotFound(
                 f"there is no interface {interface!r}", "INTERFACE_NOT_FOUND", {"name": interface}
             ) from error
-        membership = struct.pack("iHH8s", index, _PACKET_MR_ALLMULTI, 0, b"")
-        channel.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
-        mac = channel.getsockname()[4]
         try:
             yield channel, mac
         except OSError as error:
             raise WrongState(
                 f"{interface} cannot be sent on: {error.strerror}", "INTERFACE_DOWN"
             ) from error
+
+
+def _bind(channel: socket.socket, interface: str) -> bytes:
+    """Has it hear all of an interface; returns that one's MAC address."""
+    index = socket.if_nametoindex(interface)
+    channel.bind((interface, _ETH_P_ALL))
+    membership = struct.pack("iHH8s", index, _PACKET_MR_ALLMULTI, 0, b"")
+    channel.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+    mac: bytes = channel.getsockname()[4]
+    return mac

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from ipaddress import ip_network
 
 from services.agent.model import EndpointAddress, LocalEndpoint, Remote
 from services.common.model.names import EndpointName, NodeName
@@ -61,10 +62,11 @@ def _of_address(
 
 
 def _leads_to(item: EndpointAddress, remote: Remote) -> NodeName | None:
-    """The node of the longest prefix."""
-    found = [
-        (prefix.prefixlen, node)
-        for (network, prefix), node in remote.routes.items()
-        if network == item.network and item.address in prefix
-    ]
-    return max(found)[1] if found else None
+    """The node of the longest prefix; asked for by length, since there are up to 100,000."""
+    network = remote.networks.get(item.network)
+    shortest = 0 if network is None else network.cidr.prefixlen
+    for length in range(item.address.max_prefixlen, shortest - 1, -1):
+        prefix = ip_network((item.address.packed, length), strict=False)
+        if (node := remote.routes.get((item.network, prefix))) is not None:
+            return node
+    return None

@@ -28,10 +28,10 @@ figures: list[str] = []
 """What was measured: printed at the end, never asserted."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def report() -> Iterator[None]:
-    yield
-    print("\n\n" + "\n".join(figures))
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(figures))
 
 
 @pytest.fixture(scope="session")

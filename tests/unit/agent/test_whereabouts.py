@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import NoReturn
 
 import pytest
 
@@ -66,3 +68,29 @@ def test_never_on_two_nodes() -> None:
             if VM in endpoints_here({VM: ENDPOINT if node == ME else CAME}, known, node)
         ]
         assert here == [visit[0]]
+
+
+class AskedOnly(dict[object, NodeName]):
+    """100,000 routes may not be looked through for one endpoint at every round."""
+
+    def items(self) -> NoReturn:
+        raise AssertionError
+
+    __iter__ = keys = values = items  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "expected"),
+    [
+        ({"10.0.0.0/8": OTHER, "10.0.0.0/31": ME, "10.0.0.2/31": OTHER}, Whereabouts.HERE),
+        ({"10.0.0.0/8": ME, "10.0.0.1/32": OTHER}, Whereabouts.ELSEWHERE),
+        ({"0.0.0.0/0": ME}, Whereabouts.HERE),
+        ({"10.0.0.2/31": ME}, Whereabouts.ELSEWHERE),
+    ],
+)
+def test_what_has_come_home_is_where_the_longest_prefix_leads(
+    prefixes: Mapping[str, NodeName], expected: Whereabouts
+) -> None:
+    routes = AskedOnly({(N, ip_network(text)): node for text, node in prefixes.items()})
+    four = replace(CAME, addresses=CAME.addresses[:1])
+    assert whereabouts(four, Remote(routes=routes), ME) is expected  # type: ignore[arg-type]
