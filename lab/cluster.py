@@ -39,6 +39,26 @@ class Part:
     pid: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Who can be pinged in a lab, as far as its agents say so."""
+
+    lab: str
+    hosts: list[Host]
+    silent: list[str]
+    """Nodes whose agents do not answer: their endpoints are missing among the hosts."""
+
+    def host(self, name: str) -> Host:
+        """Raises NotFound."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        unless = f", unless on {', '.join(self.silent)}: no agent answers there"
+        raise NotFound(
+            f"the lab {self.lab} has no endpoint or machine {name}{unless if self.silent else ''}"
+        )
+
+
 class Cluster:
     def __init__(
         self,
@@ -170,41 +190,47 @@ class Cluster:
         namespaces.remove(self.lab.name, [name])
 
     async def attached(self) -> list[agents.Attached]:
-        """All endpoints, by node; those of agents that are away are left out."""
+        """All endpoints, by node; those of agents that do not answer are left out."""
+        return (await self._asked())[0]
+
+    async def hosts(self) -> list[Host]:
+        """Everybody who can be pinged: endpoints, then plain machines."""
+        return (await self.known()).hosts
+
+    async def known(self) -> Known:
+        """The same, and of whom nothing is known."""
+        attached, silent = await self._asked()
+        endpoints = [
+            Host(
+                each.name,
+                self.path(each.name),
+                each.address,
+                each.network,
+                each.node,
+                self.lab.rack_of(each.node, each.network),
+            )
+            for each in attached
+        ]
+        machines = [
+            Host(each.name, self.path(each.name), each.address, each.network)
+            for each in self.lab.machines
+        ]
+        return Known(self.lab.name, [*endpoints, *machines], silent)
+
+    async def host(self, name: str) -> Host:
+        """One of them; raises NotFound."""
+        return (await self.known()).host(name)
+
+    async def _asked(self) -> tuple[list[agents.Attached], list[str]]:
+        """All endpoints, and the nodes whose agents do not answer."""
         found: list[agents.Attached] = []
+        silent: list[str] = []
         for node in self.lab.nodes:
             try:
                 found += await self.agent(node.name).endpoints()
             except Unavailable:
-                continue
-        return found
-
-    async def hosts(self) -> list[Host]:
-        """Everybody who can be pinged: endpoints, then plain machines."""
-        return [
-            *(
-                Host(
-                    each.name,
-                    self.path(each.name),
-                    each.address,
-                    each.network,
-                    each.node,
-                    self.lab.rack_of(each.node, each.network),
-                )
-                for each in await self.attached()
-            ),
-            *(
-                Host(each.name, self.path(each.name), each.address, each.network)
-                for each in self.lab.machines
-            ),
-        ]
-
-    async def host(self, name: str) -> Host:
-        """One of them; raises NotFound."""
-        for host in await self.hosts():
-            if host.name == name:
-                return host
-        raise NotFound(f"the lab {self.lab.name} has no endpoint or machine {name}")
+                silent.append(node.name)
+        return found, silent
 
     async def _agent_ready(self, node: str) -> None:
         program = self.program(node)

@@ -29,7 +29,7 @@ NOUNS = {
     "block": ("block", "Slices of prefixes, each held by one node and one owner."),
     "reservation": ("reservation", "Addresses that are never handed out."),
     "policy": ("policy", "Who may talk to whom."),
-    "device": ("device", "Firewalls and the like that policies lead connections through."),
+    "device": ("device", "Firewalls and the like, through which rules lead."),
     "tenant": ("tenant", "Labels and isolation of tenants."),
     "endpoint": ("endpoint", "Interfaces of this node's containers and VMs."),
     "agent": ("agent", "The agent of this node: status, and the CNI plug-in."),

@@ -38,12 +38,7 @@ def users_of(sets: Iterable[RuleSet]) -> Users:
         if one.mode is Mode.AUDIT:
             continue
         for rule in one.rules:
-            groups = {*rule.groups}
-            for owned in rule.owned:
-                groups.add(owned.blocks)
-                if owned.known is not None:
-                    groups.add(owned.known)
-            for group in groups:
+            for group in rule.named_groups:
                 found.setdefault(group, {})[rule] = None
     return {group: tuple(rules) for group, rules in found.items()}
 

@@ -131,6 +131,12 @@ class CompiledRule:
     mirror: DeviceGroupName | None = None
     """A device of this group gets copies of what it allows."""
 
+    @property
+    def named_groups(self) -> set[GroupId]:
+        """Of either kind: all that it depends on."""
+        known = {one.known for one in self.owned if one.known is not None}
+        return {*self.groups, *(one.blocks for one in self.owned), *known}
+
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:

@@ -14,7 +14,7 @@ from services.common.model.addresses import looks_like_address
 from services.common.rpc.node_addresses import all_addresses
 from services.ctl.calls.remote import Remote
 from services.ctl.calls.session import Session
-from services.ctl.failures.failure import Failure
+from services.ctl.failures.failure import THOSE_HERE, Failure
 
 if TYPE_CHECKING:
     from romana.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
@@ -49,7 +49,7 @@ async def endpoint_name(agent: Remote[AgentServiceAsyncStub], text: str) -> str:
     if any(item.name == text for item in known):
         return text
     names = [item.name for item in known if _has((each.address for each in item.addresses), text)]
-    return _one(names, text, "endpoint", "ENDPOINT_NOT_FOUND")
+    return _one(names, text, "endpoint", "ENDPOINT_NOT_FOUND", hint=THOSE_HERE)
 
 
 async def endpoint(agent: Remote[AgentServiceAsyncStub], text: str) -> endpoint_pb2.Endpoint:
@@ -61,6 +61,7 @@ async def endpoint(agent: Remote[AgentServiceAsyncStub], text: str) -> endpoint_
             f"there is no endpoint {name!r} on this node",
             status="NOT_FOUND",
             reason="ENDPOINT_NOT_FOUND",
+            hint=THOSE_HERE,
         )
     return found
 
@@ -73,9 +74,10 @@ def _has(addresses: Iterable[str], text: str) -> bool:
     return any(address and ip_address(address) == wanted for address in addresses)
 
 
-def _one(names: Sequence[str], text: str, what: str, reason: str) -> str:
+def _one(names: Sequence[str], text: str, what: str, reason: str, *, hint: str = "") -> str:
     if not names:
-        raise Failure(f"no {what} has the address {text}", status="NOT_FOUND", reason=reason)
+        why = f"no {what} has the address {text}"
+        raise Failure(why, status="NOT_FOUND", reason=reason, hint=hint)
     if len(names) > 1:
         raise Failure(
             f"several {what}s have the address {text}: {', '.join(names)}",

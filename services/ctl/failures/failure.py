@@ -15,11 +15,12 @@ from google.rpc import error_details_pb2, status_pb2
 from romana.ipam.v1 import utilization_pb2
 
 from services.common.errors import RomanaError, Violation
+from services.common.rpc.connecting import cause_of
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.status import StatusEncoder, code_of, error_of, remote_status
-from services.ctl.failures.connecting import cause_of
 from services.ctl.failures.exit_codes import ExitCode, exit_code
 
+THOSE_HERE = "`romana endpoint list` names those on this node"
 AGENT_HINT = (
     "does the agent run on this node, and are you its user? --agent-socket or ROMANA_AGENT says "
     "where it listens"
@@ -97,7 +98,9 @@ def of_call(error: grpc.aio.AioRpcError, *, name: str, address: str, tls: bool =
     for key, value in error.trailing_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str):
             failure.request_id = value
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not failure.reason:
+    if name == "agent" and failure.reason == "ENDPOINT_NOT_FOUND":
+        failure.hint = THOSE_HERE
+    elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not failure.reason:
         failure.message = f"{failure.service} did not answer in time"
         failure.hint = "--timeout gives it longer"
     elif error.code() is grpc.StatusCode.UNAVAILABLE and failure.reason:

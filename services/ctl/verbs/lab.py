@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from lab import matrix
-from lab.cluster import Cluster, Part, remove
+from lab.cluster import Cluster, Known, Part, remove
 from lab.control import ENVIRONMENT
 from lab.fabric import CONTROL
 from lab.matrix import Crossing, Host, Way
@@ -35,6 +35,9 @@ app = group("A data center of network namespaces on this machine. Needs root.")
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The lab, YAML.")
 ]
+
+
+NO_AGENT = "the agent does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +99,19 @@ def status(file: FileArgument, output: FormatOption = Format.TABLE) -> None:
         out = Output(output, Screen())
         cluster = _cluster(file)
         parts = cluster.parts() if cluster.is_up() else []
-        hosts = await cluster.hosts() if parts else []
+        known = await cluster.known() if parts else Known(cluster.lab.name, [], [])
         racks = _rack_lines(cluster) if parts else []
         firewalls = _firewall_lines(cluster) if parts else []
-        lines = [*map(_part_line, parts), *racks, *map(_host_line, hosts), *firewalls]
+        unknown = [Line("endpoints", f"of {node}", "not known", NO_AGENT) for node in known.silent]
+        hosts = [*unknown, *map(_host_line, known.hosts)]
+        lines = [*map(_part_line, parts), *racks, *hosts, *firewalls]
         if out.for_programs:
             out.value([{**asdict(line)} for line in lines])
         elif lines:
             out.screen.table(lines, LINES, wide=True)
         else:
             out.screen.note(f"the lab {cluster.lab.name} is not up")
-        complete = bool(parts) and all(part.pid for part in parts)
+        complete = bool(parts) and all(part.pid for part in parts) and not unknown
         return ExitCode.OK if complete else ExitCode.NEGATIVE
 
     finish(main, form=output)
@@ -222,11 +227,13 @@ def ping(
     async def main() -> ExitCode:
         out = Output(output, Screen())
         cluster = _up(file)
-        hosts = await cluster.hosts()
-        known = {host.name for host in hosts}
+        known = await cluster.known()
+        hosts = known.hosts
         for name in (source, destination):
-            if name and name not in known:
-                raise NotFound(f"the lab {cluster.lab.name} has no endpoint or machine {name}")
+            if name:
+                known.host(name)
+        if known.silent and not (source and destination):
+            out.screen.note(f"without endpoints of {', '.join(known.silent)}: {NO_AGENT}")
         sources = [host for host in hosts if source in {"", host.name}]
         destinations = [host for host in hosts if destination in {"", host.name}]
         crossings = await matrix.measured(sources, destinations, cluster.routers)

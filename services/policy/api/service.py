@@ -31,7 +31,7 @@ from services.policy.api.device_service import DeviceMethods
 from services.policy.api.tenant_limits import check_connection, limits, visible
 from services.policy.checks.tenant_limits import is_own
 from services.policy.explain.explain import explain
-from services.policy.explain.matrix import matrix
+from services.policy.explain.matrix import Matrix
 from services.policy.model import Endpoint
 from services.policy.store.apply import (
     Applied,
@@ -340,7 +340,8 @@ class PolicyService(DeviceMethods):
             self._select(one, visible("GetMatrix", one.tenant, context))
             for one in (request.sources, request.destinations)
         )
-        rows = matrix(self._engine, sources, destinations, protocol, request.port)
+        known = Matrix(self._engine, sources, destinations, protocol, request.port)
+        rows = await asyncio.to_thread(known.rows)
         nodes = {one.node for one in (*sources, *destinations) if one.node is not None}
         behind = (await self._realization.known()).behind(nodes)
         return explain_messages.matrix(sources, destinations, rows, behind)

@@ -8,8 +8,9 @@ been told of.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 
 from services.common.model.names import NetworkName, Segment, Tenant
@@ -114,13 +115,11 @@ class BlockGroup:
         self._touched.add(self)
 
     def __contains__(self, key: int) -> bool:
-        bits = 128 if key & V6 else 32
-        kind = IPv6Network if key & V6 else IPv4Network
-        return any(
-            count and kind((key & ~V6, length), strict=False) in self.blocks
-            for (family, length), count in self._lengths.items()
-            if family == bits
-        )
+        return _is_in(self.blocks, self._lengths, key)
+
+    def as_it_is(self) -> Callable[[int], bool]:
+        """Says which keys are in it now, whatever comes."""
+        return partial(_is_in, frozenset(self.blocks), dict(self._lengths))
 
     def changed_parts(self) -> Iterator[tuple[str, GroupBlock | None]]:
         """Ids and values of blocks that changed since the last time; None: it is gone."""
@@ -139,6 +138,16 @@ class BlockGroup:
 
     def _resource_id(self, block: Prefix) -> str:
         return f"block/{self.id}/{block}"
+
+
+def _is_in(blocks: Set[Prefix], lengths: Mapping[tuple[int, int], int], key: int) -> bool:
+    bits = 128 if key & V6 else 32
+    kind = IPv6Network if key & V6 else IPv4Network
+    return any(
+        count and kind((key & ~V6, length), strict=False) in blocks
+        for (family, length), count in lengths.items()
+        if family == bits
+    )
 
 
 class BlockBook:

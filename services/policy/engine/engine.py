@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.common.model.devices import DeviceGroupName, DeviceRules
+from services.common.model.judging import IsMember
 from services.common.model.names import EndpointName, NetworkName, NodeName, Tenant
 from services.common.model.network import Address, Isolation, Prefix
 from services.common.model.rules import (
@@ -261,6 +262,14 @@ class Engine:
         self._settle()
         there = self._book.groups.get(group)
         return there is not None and key_of(address) in there
+
+    def members_of(self, rule_sets: Iterable[RuleSet]) -> IsMember:
+        """The same of all groups that these name, as they are now: for another thread."""
+        self._settle()
+        named = {name for one in rule_sets for rule in one.rules for name in rule.named_groups}
+        groups = self._book.groups
+        known = {name: groups[name].as_it_is() for name in named if name in groups}
+        return lambda group, address: group in known and known[group](key_of(address))
 
     def nodes_needing(self, policy: PolicyName) -> set[NodeName]:
         """Known nodes that enforce something that came of a policy. Asks every node."""

@@ -6,8 +6,9 @@ that the name stands for among those selected. Its id is a hash of what it is ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 
@@ -149,7 +150,11 @@ class Group:
         self._touched.add(self)
 
     def __contains__(self, key: int) -> bool:
-        return bool(self._pages.get(key >> PAGE_BITS, 0) >> (key & _LOW) & 1)
+        return _is_in(self._pages, key)
+
+    def as_it_is(self) -> Callable[[int], bool]:
+        """Says which keys are in it now, whatever comes."""
+        return partial(_is_in, dict(self._pages))
 
     def changed_parts(self) -> Iterator[tuple[str, GroupPage | None]]:
         """Ids and values of pages that changed since the last time; None: it is gone."""
@@ -180,6 +185,10 @@ class Group:
             f"page/{self.id}/{base:0{bits // 4}x}",
             GroupPage(self.id, base, bits, members) if members else None,
         )
+
+
+def _is_in(pages: Mapping[int, int], key: int) -> bool:
+    return bool(pages.get(key >> PAGE_BITS, 0) >> (key & _LOW) & 1)
 
 
 class Split:

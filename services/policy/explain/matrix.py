@@ -1,6 +1,8 @@
 """Says who reaches whom among endpoints.
 
-Endpoints share rule sets, and what a list of rule sets says of an address is found out once.
+Endpoints share rule sets, and what a list of rule sets says of an address is found out once. Two
+hundred endpoints with policies of their own take seconds: so what is known of them is taken at
+once, and judged in whatever thread.
 """
 
 from __future__ import annotations
@@ -33,28 +35,6 @@ class Reach(Enum):
     """A rule leads them through devices."""
 
 
-def matrix(
-    engine: Engine,
-    sources: Sequence[Endpoint],
-    destinations: Sequence[Endpoint],
-    protocol: Protocol | None = None,
-    port: int = 0,
-) -> list[list[Reach | None]]:
-    """A row per source with what becomes of it per destination.
-
-    Not DENIED: by one pair of their addresses at least. None: they have no addresses of one family,
-    so there is nothing to judge.
-
-    Raises:
-        InvalidInput: there are too many.
-    """
-    for name, items in (("sources", sources), ("destinations", destinations)):
-        if len(items) > MAX_SIDE:
-            raise InvalidInput.at(name, f"selects {len(items)} endpoints, at most {MAX_SIDE}")
-    judging = _Judging(engine, protocol, port)
-    return [[judging.pair(one, other) for other in destinations] for one in sources]
-
-
 _REACHES: Final = {
     Outcome.STEERED: Reach.STEERED,
     Outcome.OPEN: Reach.DIRECT,
@@ -62,19 +42,53 @@ _REACHES: Final = {
 }
 
 
-class _Judging:
-    """What was found out already."""
+class Matrix:
+    """Endpoints, and the rules by which they are judged now."""
 
-    def __init__(self, engine: Engine, protocol: Protocol | None, port: int) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        sources: Sequence[Endpoint],
+        destinations: Sequence[Endpoint],
+        protocol: Protocol | None = None,
+        port: int = 0,
+    ) -> None:
+        """Takes what is known.
+
+        Raises:
+            InvalidInput: there are too many.
+        """
+        for name, items in (("sources", sources), ("destinations", destinations)):
+            if len(items) > MAX_SIDE:
+                raise InvalidInput.at(name, f"selects {len(items)} endpoints, at most {MAX_SIDE}")
+        self._sources = sources
+        self._destinations = destinations
         self._protocol = protocol
         self._port = port
-        self._sets: dict[tuple[str, Direction], tuple[int, Sequence[RuleSet]]] = {}
-        """Rule sets of an endpoint in one direction, and the number of their list."""
+        self._networks, self._devices = engine.networks, engine.devices
         self._numbers: dict[tuple[str, ...], int] = {}
+        self._sets = {
+            (one.name, direction): self._numbered(engine.rule_sets(one.name, direction))
+            for direction, items in (
+                (Direction.EGRESS, sources),
+                (Direction.INGRESS, destinations),
+            )
+            for one in items
+        }
+        """Rule sets of an endpoint in one direction, and the number of their list."""
+        self._is_member = engine.members_of(one for _, sets in self._sets.values() for one in sets)
         self._known: dict[tuple[int, Direction, Address], Judgment] = {}
+        """What was found out already."""
 
-    def pair(self, source: Endpoint, destination: Endpoint) -> Reach | None:
+    def rows(self) -> list[list[Reach | None]]:
+        """A row per source with what becomes of it per destination.
+
+        Not DENIED: by one pair of their addresses at least. None: they have no addresses of one
+        family, so there is nothing to judge.
+        """
+        return [[self._pair(one, other) for other in self._destinations] for one in self._sources]
+
+    def _pair(self, source: Endpoint, destination: Endpoint) -> Reach | None:
         """What becomes of connections from one to the other."""
         found = None
         if source.name == destination.name:
@@ -98,26 +112,21 @@ class _Judging:
         own, via = (begin, egress.via) if egress.via is not None else (end, ingress.via)
         if via is None:
             return Reach.DIRECT
-        network = network_of(own, self._engine.networks)
-        _, _, outcome = taking(via, network, self._engine.devices)
+        network = network_of(own, self._networks)
+        _, _, outcome = taking(via, network, self._devices)
         return _REACHES[outcome]
 
     def _judged(
         self, target: Endpoint, direction: Direction, source: Address, destination: Address
     ) -> Judgment:
-        number, sets = self._asked(target, direction)
+        number, sets = self._sets[target.name, direction]
         peer = source if direction is Direction.INGRESS else destination
         key = (number, direction, peer)
         if key not in self._known:
             packet: Packet = packet_of(source, destination, self._protocol, self._port)
-            self._known[key] = judge(sets, packet, self._engine.is_member)
+            self._known[key] = judge(sets, packet, self._is_member)
         return self._known[key]
 
-    def _asked(self, target: Endpoint, direction: Direction) -> tuple[int, Sequence[RuleSet]]:
-        key = (target.name, direction)
-        if key not in self._sets:
-            sets = self._engine.rule_sets(target.name, direction)
-            identity = tuple(one.id for one in sets)
-            number = self._numbers.setdefault(identity, len(self._numbers))
-            self._sets[key] = (number, sets)
-        return self._sets[key]
+    def _numbered(self, sets: Sequence[RuleSet]) -> tuple[int, Sequence[RuleSet]]:
+        identity = tuple(one.id for one in sets)
+        return self._numbers.setdefault(identity, len(self._numbers)), sets

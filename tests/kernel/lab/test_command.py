@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -32,6 +34,14 @@ router:
 machines:
   - {{name: q, network: qa, address: 10.30.0.20}}
   - {{name: p, network: prod, address: 10.40.0.20}}
+"""
+
+
+NODE = """
+nodes:
+  - {name: n1, addresses: {qa: 10.30.0.11}}
+endpoints:
+  - {name: e1, node: n1, tenant: shop}
 """
 
 
@@ -109,3 +119,24 @@ def test_what_is_wrong_is_said(file: Path, tmp_path: Path) -> None:
     assert "networks[0].gateway" in done.stderr
     assert romana("ping", str(file)).returncode == 3
     assert romana("attach", str(file), "x", "--node", "n", "--tenant", "t").returncode == 3
+
+
+def test_what_an_agent_that_is_away_has_is_not_called_absent(file: Path) -> None:
+    path = str(file)
+    file.write_text(file.read_text() + NODE)
+    up = romana("up", path)
+    assert up.returncode == 0, up.stderr
+    lines = json.loads(romana("status", path, "-o", "json").stdout)
+    (agent,) = (int(line["detail"].split()[1]) for line in lines if line["name"] == "agent.n1")
+    os.kill(agent, signal.SIGKILL)
+
+    status = romana("status", path)
+    assert status.returncode == 1
+    lines = [" ".join(line.split()) for line in status.stdout.splitlines()]
+    assert "endpoints of n1 not known the agent does not answer" in lines
+    found = romana("ping", path, "q", "e1")
+    assert found.returncode == 3
+    assert "has no endpoint or machine e1, unless on n1: no agent answers there" in found.stderr
+    everybody = romana("ping", path)
+    assert "without endpoints of n1: the agent does not answer" in everybody.stderr
+    assert romana("ping", path, "q", "p").returncode == 0

@@ -259,6 +259,7 @@ def test_a_labs_file_that_is_wrong_is_named(
 def test_all_nouns_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = printed(capsys, "--help")
     assert all(f"\n  {noun} " in out for noun in root().commands)
+    assert "...\n" not in out.partition("Commands:")[2]  # none is cut
 
 
 @pytest.mark.parametrize(

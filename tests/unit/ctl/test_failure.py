@@ -138,6 +138,23 @@ def test_a_service_that_is_not_ready_is_quoted_and_named() -> None:
     assert made.message == "ipam at 127.0.0.1:9620: no replica is active"
 
 
+def test_of_an_endpoint_that_an_agent_has_not_its_own_list_is_named() -> None:
+    call = grpc.aio.AioRpcError(
+        grpc.StatusCode.NOT_FOUND,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(
+            (
+                DETAILS_KEY,
+                ENCODER.status_of(NotFound("no", "ENDPOINT_NOT_FOUND")).SerializeToString(),
+            )
+        ),
+        "no",
+    )
+    made = failure.of_call(call, name="agent", address="unix:/x")
+    assert "romana endpoint list" in made.hint
+    assert failure.of_call(call, name="policy", address="h:1").hint == ""
+
+
 def test_an_answer_too_late_names_the_option() -> None:
     made = bare(grpc.StatusCode.DEADLINE_EXCEEDED)
     assert "did not answer in time" in made.message

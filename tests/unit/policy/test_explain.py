@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -10,10 +11,10 @@ from services.common.errors import InvalidInput, NotFound, WrongState
 from services.common.model.failsafe import Failsafe, parse_ports
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
 from services.common.model.network import Isolation
-from services.common.model.rules import Action, Protocol, Tier
+from services.common.model.rules import Action, PolicyName, Protocol, Tier
 from services.policy.engine.engine import Engine
 from services.policy.explain.explain import Connection, Explanation, Party, explain
-from services.policy.explain.matrix import MAX_SIDE, Reach, matrix
+from services.policy.explain.matrix import MAX_SIDE, Matrix, Reach
 from services.policy.explain.path import PathKind
 from services.policy.forms.documents import read_document
 from services.policy.model import Endpoint, PolicyNetwork, PolicyNode
@@ -268,7 +269,7 @@ def test_the_matrix_agrees_with_the_explanations() -> None:
     made = engine(WEB)
     made.put_endpoint(Endpoint(EndpointName("idle"), Tenant("t"), Segment("")))
     everybody = sorted(made.endpoints.values(), key=lambda one: one.name)
-    rows = matrix(made, everybody, everybody, Protocol.TCP, 443)
+    rows = Matrix(made, everybody, everybody, Protocol.TCP, 443).rows()
     for source, row in zip(everybody, rows, strict=True):
         for destination, action in zip(everybody, row, strict=True):
             if source.name == destination.name:
@@ -280,11 +281,25 @@ def test_the_matrix_agrees_with_the_explanations() -> None:
                 assert action is (Reach.DENIED if said is Action.DENY else Reach.DIRECT)
 
 
+def test_a_matrix_is_of_one_moment_whatever_comes_while_it_is_judged() -> None:
+    made = engine(WEB)
+    everybody = sorted(made.endpoints.values(), key=lambda one: one.name)
+    before = Matrix(made, everybody, everybody, Protocol.TCP, 443).rows()
+    taken = Matrix(made, everybody, everybody, Protocol.TCP, 443)
+    made.drain_changes()
+    made.put_endpoint(replace(made.endpoints[EndpointName("front")], labels={}))
+    made.drain_changes()
+    assert Matrix(made, everybody, everybody, Protocol.TCP, 443).rows() != before
+    made.drop_policy(PolicyName("shop/web"))
+    made.drain_changes()
+    assert taken.rows() == before
+
+
 def test_a_matrix_has_bounds() -> None:
     made = engine()
     web = made.endpoints[EndpointName("web")]
     with pytest.raises(InvalidInput, match="destinations"):
-        matrix(made, [web], [web] * (MAX_SIDE + 1))
+        Matrix(made, [web], [web] * (MAX_SIDE + 1))
 
 
 NODE = """

@@ -17,7 +17,7 @@ from services.common.model.devices import (
 from services.common.model.names import EndpointName, NetworkName
 from services.common.model.rules import Action, Direction, Protocol
 from services.policy.engine.engine import Engine
-from services.policy.explain.matrix import Reach, matrix
+from services.policy.explain.matrix import Matrix, Reach
 from services.policy.explain.steering import Outcome
 from tests.unit.policy.test_explain import asked, engine
 
@@ -44,7 +44,7 @@ def made(*groups: DeviceRules) -> Engine:
 
 def reach(of: Engine) -> Reach | None:
     front, web = ([of.endpoints[EndpointName(name)]] for name in ("front", "web-2"))
-    return matrix(of, front, web, Protocol.TCP, 443)[0][0]
+    return Matrix(of, front, web, Protocol.TCP, 443).rows()[0][0]
 
 
 def test_the_rule_the_group_its_devices_and_both_ways_are_named() -> None:
