@@ -20,7 +20,7 @@ from services.kubernetes.cluster.api_server import ApiServer
 
 APPLY = "APPLY"
 """A PATCH that is a server-side apply."""
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
 class FakeApiServer:
@@ -36,6 +36,8 @@ class FakeApiServer:
         self.requests: list[str] = []
         self.fails: int = 0
         """Status of every answer; 0: what it should be."""
+        self.garbled = False
+        """Lists are something else."""
         self.bookmarks = True
         self.unknown: set[str] = set()
         """Paths of kinds that are not defined."""
@@ -147,6 +149,9 @@ class FakeApiServer:
             await self._send(writer, 404, {"message": "not found", "code": 404})
 
     async def _list(self, writer: asyncio.StreamWriter, path: str, query: dict[str, str]) -> None:
+        if self.garbled:
+            await self._send(writer, 200, "hello")
+            return
         items = [item for key, item in sorted(self.objects.items()) if key.startswith(path + "/")]
         version, _, start = query.get("continue", f"{self.version}:0").partition(":")
         if int(version) < self.compacted:
@@ -197,6 +202,9 @@ class FakeApiServer:
         key = path if method == "PUT" else f"{path}/{item['metadata']['name']}"
         known = self.objects.get(key)
         version = item["metadata"].pop("resourceVersion", None)
+        if not _NAME.fullmatch(item["metadata"]["name"]):
+            await self._send(writer, 422, {"message": "this is no name", "code": 422})
+            return
         stale = known is not None and version != known["metadata"]["resourceVersion"]
         if stale or (known is not None and method == "POST"):
             await self._send(writer, 409, {"message": "conflict", "code": 409})

@@ -95,7 +95,7 @@ def uninstall(
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            "--state-dir", metavar="DIR", help="The agent's socket.  [default: its setting]"
+            "--state-dir", metavar="DIR", help="The agent's state.  [default: its setting]"
         ),
     ] = None,
     config: Annotated[

@@ -28,7 +28,6 @@ WAIT_SECONDS: Final = 3.0
 class _Move:
     before: NodeName
     to: NodeName
-    until: float
     given: asyncio.Event = field(default_factory=asyncio.Event)
     connections: Sequence[pb.TcpConnection] = ()
 
@@ -39,19 +38,17 @@ class MovedConnections:
 
     def moved(self, name: EndpointName, before: NodeName, to: NodeName) -> None:
         """Says that the switch was made just now."""
-        now = asyncio.get_running_loop().time()
         self._moves.pop(name, None)
-        self._moves[name] = _Move(before, to, now + KEPT_SECONDS)
-        for each in list(self._moves):  # the oldest first
-            if self._moves[each].until > now and len(self._moves) <= KEPT_MOST:
-                break
-            del self._moves[each]
+        move = self._moves[name] = _Move(before, to)
+        asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, name, move)
+        while len(self._moves) > KEPT_MOST:
+            del self._moves[next(iter(self._moves))]
 
     def give(
         self, name: EndpointName, node: NodeName, connections: Sequence[pb.TcpConnection]
     ) -> None:
         """Raises WrongState if it has not just left that node."""
-        move = self._found(name)
+        move = self._moves.get(name)
         if move is None or move.before != node:
             raise _not_moving(name, node)
         move.connections = connections
@@ -59,7 +56,7 @@ class MovedConnections:
 
     async def take(self, name: EndpointName, node: NodeName) -> Sequence[pb.TcpConnection]:
         """Waits for them, for a while; raises WrongState if it has not just come to that node."""
-        move = self._found(name)
+        move = self._moves.get(name)
         if move is None or move.to != node:
             raise _not_moving(name, node)
         try:
@@ -69,10 +66,10 @@ class MovedConnections:
             return ()
         return move.connections
 
-    def _found(self, name: EndpointName) -> _Move | None:
-        move = self._moves.get(name)
-        now = asyncio.get_running_loop().time()
-        return move if move is not None and move.until > now else None
+    def _forget(self, name: EndpointName, move: _Move) -> None:
+        move.connections = ()
+        if self._moves.get(name) is move:
+            del self._moves[name]
 
 
 def _not_moving(name: EndpointName, node: NodeName) -> WrongState:

@@ -60,7 +60,7 @@ class ConsistencyCheck:
 
     def page(self, stored: StoredPage) -> Iterator[Finding]:
         record = stored.record
-        self._seen.add((stored.place, stored.page))
+        self.saw(stored.place, stored.page)
         if not record.returned:
             if stored.page == 0:
                 self.blocks += 1
@@ -68,6 +68,10 @@ class ConsistencyCheck:
                 yield from self._group(stored)
             yield from self._offsets(stored)
             yield from self._owners(stored)
+
+    def saw(self, place: Place, page: int) -> None:
+        """Says that there is such a page, readable or not."""
+        self._seen.add((place, page))
 
     def is_known(self, stored: StoredPage) -> bool:
         """Says whether memory has a page as it was read, or a later one."""

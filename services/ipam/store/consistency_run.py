@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -94,6 +95,9 @@ class _Run:
             stored = read_stored(self._replica.keys, item)
         except (RecordError, ValueError) as error:
             self.findings.append(Finding("UNREADABLE", str(error), item.key))
+            with contextlib.suppress(ValueError):
+                key = self._replica.keys.parse_block(item.key)
+                self._check.saw((key.network, key.base), key.page)
             return
         self.findings.extend(self._check.page(stored))
         self.findings.extend(self.own.page(stored.place, stored.bits, stored.page, stored.record))

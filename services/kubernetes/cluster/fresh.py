@@ -61,7 +61,7 @@ class FreshReads:
         path = f"{base}/namespaces/{namespace}/{plural}"
         found: list[T] = []
         async for page in pages(self._server, path, PAGE):
-            found += [kind.read(item)[0] for item in page.items or ()]
+            found += [_read(kind, item, path) for item in page.items or ()]
         return found
 
     async def get(self, kind: Kind[T], key: str) -> T | None:
@@ -73,7 +73,11 @@ class FreshReads:
             content = await self._server.get(f"{path}/{name}", {})
         except NotFound:
             return None
-        try:
-            return kind.read(msgspec.Raw(content))[0]
-        except msgspec.MsgspecError as error:
-            raise Unavailable(f"{path}/{name}: {error}") from error
+        return _read(kind, msgspec.Raw(content), f"{path}/{name}")
+
+
+def _read(kind: Kind[T], item: msgspec.Raw, path: str) -> T:
+    try:
+        return kind.read(item)[0]
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"{path}: {error}") from error

@@ -298,13 +298,17 @@ class Informer(Generic[T]):
                 self._version = _bookmarks.decode(event.object).metadata.resource_version
             case "ERROR":
                 raise refusal(_errors.decode(event.object).code, bytes(event.object))
-            case "ADDED" | "MODIFIED" | "DELETED":
+            case "DELETED":
+                metadata = _bookmarks.decode(event.object).metadata
+                self._version = metadata.resource_version
+                changes[metadata.key] = None
+            case "ADDED" | "MODIFIED":
                 read = self._read(event.object)
                 if read is None:
                     self._version = _bookmarks.decode(event.object).metadata.resource_version
                 else:
                     value, self._version = read
-                    changes[value.key] = None if event.type == "DELETED" else value
+                    changes[value.key] = value
             case _:
                 log.warning("event_unknown", path=self._kind.path, type=event.type)
 
@@ -338,7 +342,11 @@ async def pages(server: ApiServer, path: str, most: int) -> AsyncGenerator[ListP
     """All objects, at one version; Gone if that is too old before the last page was asked for."""
     parameters = {"limit": str(most)}
     while True:
-        page = _lists.decode(await server.get(path, parameters))
+        content = await server.get(path, parameters)
+        try:
+            page = _lists.decode(content)
+        except msgspec.MsgspecError as error:
+            raise Unavailable(f"{path}: not a list: {error}") from error
         yield page
         if not page.metadata.token:
             return

@@ -94,7 +94,8 @@ class Recorder:
         subject = note.subject
         namespace = subject.namespace or DEFAULT_NAMESPACE
         content = "\0".join((subject.uid, note.reason, note.message)).encode()
-        name = f"{subject.name[:200]}.{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        name = f"{subject.name[:200].rstrip('-.')}.{digest}"
         now = datetime.now(UTC)
         fresh = Event(
             metadata=ObjectMeta(name=name, namespace=namespace),

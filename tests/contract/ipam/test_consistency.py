@@ -35,6 +35,14 @@ async def test_a_store_as_it_should_be(pair: Pair, by: str) -> None:
     assert await findings(getattr(pair, by)) == []
 
 
+@BOTH
+async def test_a_page_that_cannot_be_read_is_that_and_nothing_else(pair: Pair, by: str) -> None:
+    """Its block is known, and is not in memory alone."""
+    await one(pair.stub, "a")
+    await plant(pair, int(ip_address("10.0.0.0")), b"{")
+    assert await findings(getattr(pair, by)) == ["UNREADABLE"]
+
+
 async def test_checks_at_once_all_come_to_their_end_and_allocations_go_on(pair: Pair) -> None:
     specs = [spec(f"n{number}", f"h{number % 2 + 1}", f"t{number % 7}") for number in range(150)]
     await pair.stub.AllocateAddresses(pb.AllocateAddressesRequest(specs=specs))

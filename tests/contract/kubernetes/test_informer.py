@@ -223,6 +223,30 @@ async def test_an_object_that_cannot_be_read_stays_as_it_was_known(following: Fo
     assert following.said == [("d", "+"), ("e", "+")]
 
 
+async def test_an_object_that_cannot_be_read_is_gone_when_it_is_deleted(
+    following: Following,
+) -> None:
+    following.fake.put(f"{PATH}/a", status={"addresses": "no list"})
+    following.fake.delete(f"{PATH}/a")
+    await following.until("b", "c")
+    assert lists(following.fake) == 1
+
+
+async def test_a_list_that_is_none_changes_nothing(following: Following) -> None:
+    """As from something on the way that answers by itself."""
+    following.fake.bookmarks = False
+    following.fake.garbled = True
+    following.fake.fails = 503
+    following.fake.drop()
+    following.put("d")
+    following.fake.compact()
+    following.fake.fails = 0
+    await poll(lambda: lists(following.fake) > 2, 20)
+    assert set(following.informer.items) == {"a", "b", "c"}
+    following.fake.garbled = False
+    await following.until("a", "b", "c", "d")
+
+
 async def test_a_kind_that_the_cluster_does_not_know_is_looked_for_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
