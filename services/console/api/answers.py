@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from services.common import errors
 from services.common.errors import InvalidInput, RomanaError, internal_error
+from services.common.rpc.connecting import in_words
 from services.console.api.caller import SCOPE, Looking
 
 log = structlog.get_logger(__name__)
@@ -65,11 +66,12 @@ def failed(error: RomanaError) -> Response:
         (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS),
         HTTPStatus.INTERNAL_SERVER_ERROR,
     )
+    words = in_words(error.message)
     violations = error.violations if isinstance(error, InvalidInput) else ()
     return json(
         {
             "reason": error.reason,
-            "message": error.message,
+            "message": error.message if words == error.message else f"a service is away: {words}",
             "violations": [{"path": one.path, "message": one.message} for one in violations],
         },
         status,

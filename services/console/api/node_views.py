@@ -13,6 +13,7 @@ from romana.topology.v1 import node_pb2
 from starlette.requests import Request
 
 from services.common.errors import InvalidInput, NotFound, RomanaError
+from services.common.rpc.connecting import in_words
 from services.common.rpc.kernel_text import (
     Item,
     KernelBesideTold,
@@ -84,7 +85,7 @@ class NodeViews:
             allocations = await questions.node_addresses(name, ADDRESSES_MOST)
             made["addresses"] = [plain(each) for each in allocations]
         except RomanaError as error:
-            made["problems"].append(f"ipam: {error.message}")
+            made["problems"].append(f"ipam: {in_words(error.message)}")
         try:
             found, more = await questions.endpoints(
                 policy_api.EndpointFilter(node=name), ADDRESSES_MOST
@@ -95,7 +96,7 @@ class NodeViews:
             made["rules"] = rules[:RULES_MOST]
             made["rule_count"] = len(rules)
         except RomanaError as error:
-            made["problems"].append(f"policy: {error.message}")
+            made["problems"].append(f"policy: {in_words(error.message)}")
         routes_status = self._routes(name)
         rules_status = self._rules(name)
         made["routes_status"] = None if routes_status is None else plain(routes_status)

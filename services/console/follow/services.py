@@ -12,6 +12,7 @@ from romana.ipam.v1 import ipam_service_pb2 as ipam_api
 from romana.policy.v1 import policy_service_pb2 as policy_api
 from romana.topology.v1 import topology_service_pb2 as topology_api
 
+from services.common.rpc.connecting import in_words
 from services.common.rpc.status import error_of
 from services.console.follow.live import Live
 
@@ -57,7 +58,8 @@ class ServicesFollower:
     def following(self, watch: str) -> Callable[[str], None]:
         """What a watch says of itself."""
 
-        def say(reason: str) -> None:
+        def say(said: str) -> None:
+            reason = in_words(said)
             if self._watches.get(watch) != reason:
                 self._watches[watch] = reason
                 self._live.tell("services")
@@ -87,11 +89,11 @@ async def _ask(name: str, address: str, stub: Any) -> ServiceState:
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
-        return replace(state, problem=error_of(error).message)
+        return replace(state, problem=in_words(error_of(error).message))
     role = ""
     if name == "ipam":
         role = "active" if answer.active else "standby"
-        ready = True
+        ready = bool(answer.revision)
     else:
         ready = answer.in_sync
     return replace(

@@ -17,11 +17,11 @@ from google.protobuf.message import Message
 from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
 from services.common.errors import InvalidInput
+from services.common.rpc.connecting import is_unusable
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.tls import TlsFiles
 from services.common.tracing import spans
 from services.ctl.failures import failure
-from services.ctl.failures.connecting import is_unusable
 
 Stub = TypeVar("Stub")
 Item = TypeVar("Item")

@@ -15,9 +15,9 @@ from google.rpc import error_details_pb2, status_pb2
 from romana.ipam.v1 import utilization_pb2
 
 from services.common.errors import RomanaError, Violation
+from services.common.rpc.connecting import cause_of
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.status import StatusEncoder, code_of, error_of, remote_status
-from services.ctl.failures.connecting import cause_of
 from services.ctl.failures.exit_codes import ExitCode, exit_code
 
 THOSE_HERE = "`romana endpoint list` names those on this node"

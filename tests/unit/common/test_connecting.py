@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ctl.failures.connecting import cause_of
+from services.common.rpc.connecting import cause_of, in_words
 
 CHAIN = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9610: "
 HANDSHAKE = CHAIN + "Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: "
@@ -69,3 +69,21 @@ def test_what_grpc_says_is_put_into_words(
     assert cause.text == text
     assert hint in cause.hint
     assert bool(hint) == bool(cause.hint)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (CHAIN + "Failed to connect to remote host: Connection refused", "Connection refused"),
+        (
+            CHAIN + "connection attempt timed out before receiving SETTINGS frame",
+            "it takes the connection and says nothing",
+        ),
+        ("Socket closed", "it closes the connection"),
+        ("Deadline Exceeded", "it did not answer in time"),
+        ("there is no node 'a': look again", "there is no node 'a': look again"),
+        ("", ""),
+    ],
+)
+def test_only_what_grpc_says_is_said_in_other_words(message: str, words: str) -> None:
+    assert in_words(message) == words

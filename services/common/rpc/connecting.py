@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 _NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _NO_TLS = "WRONG_VERSION_NUMBER"
@@ -21,6 +22,20 @@ class Cause:
     text: str
     hint: str = ""
     """Empty: nothing but to look for the service elsewhere."""
+
+
+_PATIENCE: Final = {
+    "Deadline Exceeded": "it did not answer in time",
+    "Stream removed (ping timeout)": "it does not answer any more",
+}
+
+
+def in_words(message: str) -> str:
+    """What gRPC itself says of a connection, in words; what services say as it is."""
+    if message in _PATIENCE:
+        return _PATIENCE[message]
+    is_grpcs = message.startswith("failed to connect to all addresses") or message in _CLOSED
+    return cause_of(message, tls=False).text if is_grpcs else message
 
 
 def is_unusable(details: str) -> bool:
