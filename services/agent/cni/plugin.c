@@ -144,6 +144,8 @@ static int is_utf8(void)
     for (const unsigned char *c = (const unsigned char *)config; *c; c++) {
         int more = *c < 0x80 ? 0 : *c >= 0xc2 && *c < 0xe0 ? 1 : (*c & 0xf0) == 0xe0 ? 2 : *c >= 0xf0 && *c < 0xf5 ? 3 : -1;
         if (more < 0) return 0;
+        if ((*c == 0xe0 && c[1] < 0xa0) || (*c == 0xf0 && c[1] < 0x90)) return 0; /* longer than it need be */
+        if ((*c == 0xed && c[1] > 0x9f) || (*c == 0xf4 && c[1] > 0x8f)) return 0; /* no character */
         while (more-- > 0)
             if ((*++c & 0xc0) != 0x80) return 0;
     }

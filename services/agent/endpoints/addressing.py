@@ -51,6 +51,11 @@ class Addressing:
         self._remote = remote
         self._attachments = attachments
 
+    @property
+    def interfaces(self) -> frozenset[str]:
+        """By which this node is on networks."""
+        return frozenset(item.interface for item in self._attachments())
+
     async def give(self, spec: EndpointSpec, deadline: float, *, may_arrive: bool = True) -> Given:
         """Addresses that nobody else answers for, but the node that they move from.
 

@@ -30,6 +30,7 @@ from services.agent.endpoints.spec import (
     Stage,
     local_endpoint,
     unreachable_routes,
+    unusable_interface,
     wiring,
 )
 from services.agent.endpoints.steps import Step, take_steps
@@ -229,7 +230,10 @@ async def _prepare_link(attempt: Attempt) -> None:
 
 async def _link(attempt: Attempt) -> None:
     parts = attempt.parts
-    wrong = list(unreachable_routes(attempt.spec, attempt.addresses))
+    wrong = [
+        *unreachable_routes(attempt.spec, attempt.addresses),
+        *unusable_interface(attempt.spec, parts.addressing.interfaces),
+    ]
     if wrong:
         raise InvalidInput.of(wrong)
     networks = frozenset(item.network for item in attempt.addresses)

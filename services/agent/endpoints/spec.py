@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_network
 from typing import Final
 
+from services.agent.kernel.endpoint_names import is_host_interface
 from services.agent.kernel.wiring import DefaultRoute, Wiring
 from services.agent.model import AddressWant, EndpointAddress, LocalEndpoint
 from services.common.errors import Violation
@@ -116,6 +117,16 @@ def unreachable_routes(
             )
 
 
+def unusable_interface(spec: EndpointSpec, ways: Collection[str]) -> Iterator[Violation]:
+    """Checks the interface of a VM, when it is known by which interfaces the node is on networks:
+    made an endpoint's, one of those would answer for everybody on its link."""
+    if not spec.namespace and spec.interface in ways:
+        yield Violation(
+            "spec.target.interface.interface",
+            f"{spec.interface!r} is the node's own interface to a network, not a VM's",
+        )
+
+
 def local_endpoint(
     spec: EndpointSpec,
     addresses: tuple[EndpointAddress, ...],
@@ -171,6 +182,8 @@ def violations(spec: EndpointSpec) -> Iterator[Violation]:
         yield from _interface(spec.interface, "spec.target.namespace.interface")
     else:
         yield from _interface(spec.interface, "spec.target.interface.interface")
+        if spec.interface == "lo" or is_host_interface(spec.interface):
+            yield Violation("spec.target.interface.interface", f"{spec.interface!r} is no VM's")
     if spec.dhcp and spec.namespace:
         yield Violation("spec.dhcp", "is for a VM: a container's addresses are put into it")
     if spec.dhcp and not spec.namespace and not _PLAIN.fullmatch(spec.interface):

@@ -189,6 +189,16 @@ class _Planner:
             for each in self._wanted.myself.attachments
             if each.interface == name
         )
+        if mtu > parent.mtu:
+            self._problems[owner] = (
+                f"the MTU of {name} is to be {mtu} bytes, and {parent.name} below it has "
+                f"{parent.mtu}"
+            )
+            mtu = parent.mtu
+        there = self._wanted.interfaces.get(name)
+        if there is not None and there.accept_ra:
+            # what is advertised on a VLAN is for others: this link has the addresses that are said
+            self._set(f"net/ipv6/conf/{name}/accept_ra", "0", owner)
         self._links[name] = VlanLink(
             attachment.parent_interface,
             attachment.vlan_id,
@@ -259,7 +269,7 @@ class _Planner:
             self._set(VALID_MARK, "1", owner)
             return
         for interface in self._wanted.interfaces.values():
-            if interface.accept_ra:
+            if interface.accept_ra and interface.name not in self._links:
                 self._set(f"net/ipv6/conf/{interface.name}/accept_ra", "2", owner)
         self._set("net/ipv6/conf/all/forwarding", "1", owner)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from services.common.model.names import NodeName
 from services.ipam.deciding.commands import (
     CancelNodeRelease,
+    ForgetNode,
     NodeReleased,
     PlanNodeRelease,
     Release,
@@ -46,6 +47,11 @@ def cancel(ledger: Ledger, command: CancelNodeRelease) -> None:
     ledger.change_node_release(command.node, None)
 
 
+def forget(ledger: Ledger, command: ForgetNode) -> None:
+    if not ledger.has_node(command.node):
+        ledger.unsaved.forget_node(command.node)
+
+
 def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeReleased | None:
     """Releases names of a node, as many as fit; None: it is there.
 
@@ -56,7 +62,7 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
         return None
     ledger.unsaved.absent.add(node)
     released: list[Allocation] = []
-    keys_most = terms.keys_most - 1  # its record
+    keys_most = terms.keys_most - 2  # its record and its claim
     left = False
     for name in names_on(ledger, node):
         if not can_write(ledger, ledger.index.places(name)):
@@ -69,4 +75,5 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
         released += [Allocation(name, owner, address) for address in found.addresses]
     if not left:
         ledger.change_node_release(node, None)
+        ledger.unsaved.forget_node(node)
     return NodeReleased(released, is_done=True)

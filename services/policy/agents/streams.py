@@ -157,6 +157,7 @@ class RuleStreams:
     def _assign(self, node: NodeName, topics: frozenset[str] | None) -> None:
         if topics is None:
             self.spans.pop(node, None)
+            self._left.pop(node, None)
         elif self.source.nodes.get(node) != topics:
             self.spans[node] = self._store.revision
         self.source.assign(node, topics)

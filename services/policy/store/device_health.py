@@ -43,7 +43,7 @@ class DeviceHealth:
         self._feed = store.feed.devices
         self._clock = clock
         self._busy = 0.0
-        """Seconds that the decisions of a look took."""
+        """Seconds of the processor that the decisions of a look took."""
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -81,9 +81,9 @@ class DeviceHealth:
         """Of a group that may be gone by now, or another."""
         feed, keys = self._feed, self._store.keys
         before = feed.states_of(name)
-        begun = time.perf_counter()
+        begun = time.thread_time()
         states = decide(entry.value.group, feed.observed, before, self._clock())
-        self._busy += time.perf_counter() - begun
+        self._busy += time.thread_time() - begun
         if states == before:
             return
         key = keys.device_state(name)

@@ -87,6 +87,7 @@ async def world(store: Store) -> AsyncIterator[World]:
             parts.told.released,
             lambda: clock[0],
         )
+        parts.told.on_gone = releases.look
         running = asyncio.create_task(releases.run())
         try:
             yield World(parts, releases, clock)
@@ -100,6 +101,32 @@ async def seeded(store: Store) -> Store:
     made = layout([network("net", "10.0.0.0/20", 29)])
     await seed(store.client, store.keys, made, [node("h1"), node("h2")])
     return store
+
+
+async def _claims(store: Store) -> set[str]:
+    """Nodes of which something is claimed."""
+    prefix = store.keys.node_claim(NodeName(""))
+    found = await store.client.range(prefix)
+    return {item.key.removeprefix(prefix) for item in found.items}
+
+
+@pytest.mark.parametrize("in_use", [True, False])
+async def test_nothing_is_left_of_a_node_that_is_gone(it: World, in_use: bool) -> None:  # noqa: FBT001
+    if not in_use:
+        await it.parts.release("b")
+        await it.parts.release("c")
+    assert await _claims(it.store) == {H1, H2}
+    await drop_nodes(it.store.client, it.store.keys, [H2])
+    await it.hear()
+
+    async def forgotten() -> bool:
+        return await _claims(it.store) == {H1}
+
+    await poll(forgotten, SECONDS)
+    await seed(it.store.client, it.store.keys, nodes=[node("h2")])
+    await it.hear()
+    assert isinstance((await it.parts.ask("d", on="h2"))[0], str)
+    assert await _claims(it.store) == {H1, H2}
 
 
 @pytest.fixture

@@ -7,8 +7,12 @@ from ipaddress import ip_address
 from services.common.etcd.types import Put
 from services.common.model.devices import Arm, DeviceGroupName, DeviceName
 from services.common.model.names import EndpointName, NetworkName, NodeName, Segment, Tenant
+from services.common.model.rules import Direction, PolicyName, Tier
+from services.common.process.metrics import new_registry
+from services.common.sync.metrics import SyncMetrics
+from services.policy.agents.streams import RuleStreams
 from services.policy.devices.health import Observed, Seen
-from services.policy.model import Endpoint
+from services.policy.model import Endpoint, EndpointSelector, Policy
 from services.policy.store import codec
 from services.policy.store.codec_devices import encode_observed
 from services.policy.store.gone_nodes import KEPT_SECONDS, GoneNodes
@@ -94,3 +98,22 @@ async def test_what_a_node_says_that_is_registered_again_stays(
     await store.client.put(store.keys.node(NODES[0]), b"{}")
     await gone.look()
     assert await kept(store, NODES[0]) == 2
+
+
+async def test_nothing_is_kept_of_what_a_node_needed_that_is_gone(
+    store: Store, replica: PolicyStore
+) -> None:
+    registry = new_registry("policy")
+    streams = RuleStreams(replica, "epoch", SyncMetrics("policy", registry), lambda _: None)
+    await said(store, replica)
+    name = PolicyName("p")
+    everybody = Policy(name, Tier.TENANT, (EndpointSelector(),), {Direction.INGRESS: ()})
+    document = codec.encode_policy(codec.Stored(everybody, 1, 1))
+    await store.client.put(f"{store.keys.policies}{name}", document)
+    await replica.confirm()
+    assert replica.engine.nodes_needing(name) == {"h1", "h2"}
+    await drop_nodes(store.client, store.keys, ["h1"])
+    await replica.confirm()
+    assert replica.engine.nodes_needing(name) == {"h2"}
+    assert "h1" not in streams._left
+    assert "h1" not in streams.spans

@@ -190,6 +190,23 @@ async def test_a_tap_is_nobody_elses_before_its_endpoint_is_detached(node_: Node
     assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "INTERFACE_TAKEN")
 
 
+@pytest.mark.parametrize("kind", ["attachment", "lo", "endpoint"])
+async def test_the_nodes_own_interfaces_are_no_vms(node_: Node, kind: str) -> None:
+    """One to a network would answer ARP for everybody there."""
+    other = (await node_.attach("web-1", node_.namespaces.new("pod"))).endpoint
+    interface = {"attachment": "up0", "lo": "lo", "endpoint": other.host_interface}[kind]
+    arp = f"cat /proc/sys/net/ipv4/conf/{interface}/proxy_arp"
+    before = node_.home.run(arp)
+    spec = node_.spec("vm-1", "/x")
+    spec.target.interface.interface = interface
+    call = node_.stub.AttachEndpoint(pb.AttachEndpointRequest(spec=spec), timeout=60)
+    code, _, message = await refused(call)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert interface in message
+    assert node_.home.run(arp) == before
+    assert len(await node_.addresses()) == 1
+
+
 async def test_what_can_be_opened_for_ever_is_no_namespace(node_: Node) -> None:
     pipe = node_.folder / "pipe"
     os.mkfifo(pipe)

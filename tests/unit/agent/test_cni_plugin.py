@@ -50,6 +50,11 @@ def run(plugin: Path, command: str, content: bytes | None) -> tuple[int, Any]:
         b'["socket"]',
         b'{"socket":' + b"[" * 5000,
         b'{"socket": "\xff"}',
+        # no UTF-8 either: a surrogate, one longer than it need be, one beyond the last character
+        b'{"cniVersion": "\xed\xa0\x80"}',
+        b'{"cniVersion": "\xe0\x80\x80", "a"}',
+        b'{"cniVersion": "\xf0\x80\x80\x80"}',
+        b'{"cniVersion": "\xf4\x90\x80\x80"}',
     ],
 )
 def test_broken_input_is_an_error_object(plugin: Path, command: str, content: bytes | None) -> None:

@@ -8,7 +8,12 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from services.agent.kernel import route_bytes
-from services.agent.kernel.numbers import ASTRAY_PRIORITY, INCOMING_PRIORITY, Numbers
+from services.agent.kernel.numbers import (
+    ASTRAY_PRIORITY,
+    INCOMING_PRIORITY,
+    LINK_GROUP,
+    Numbers,
+)
 from services.agent.kernel.state import Action, Interface, InterfaceAddress, Kind, VlanLink
 from services.agent.model import EndpointAddress, LocalEndpoint, Myself, Remote
 from services.agent.routing.plan import Desired, Wanted, plan
@@ -144,6 +149,32 @@ def test_a_vlan_link_whose_address_has_no_length_is_a_problem() -> None:
     known = planned(attachments=(attachment,), made_addresses=made)
     assert known.state.links == {"e0.5": VlanLink("e0", 5, 0, made["e0.5"])}
     assert "no length" not in known.problems.get("network/a", "")
+
+
+def test_a_vlan_link_that_we_make_heeds_no_router_advertisements() -> None:
+    """Else it has addresses and routes that nobody asked for; what others made goes on heeding."""
+    own = ipaddress.ip_interface("fd00::9/64")
+    six = Network(B, ipaddress.ip_network("fd00::/64"), 125, mode=Mode.ONLINK)
+    remote = Remote({B: six}, {(B, ME): own.ip}, {})
+    there = Interface(
+        "e0.5", 7, kind="vlan", parent=2, vlan_id=5, group=LINK_GROUP, addresses=(own,), accept_ra=1
+    )
+    heeds = replace(E0, accept_ra=1)
+    sysctls = planned(
+        remote, (Attachment(B, "e0.5", own.ip, 5, "e0"),), (heeds, there)
+    ).state.sysctls
+    found = {path: value for path, value in sysctls.items() if path.endswith("accept_ra")}
+    assert found == {"net/ipv6/conf/e0.5/accept_ra": "0", "net/ipv6/conf/e0/accept_ra": "2"}
+
+
+def test_a_vlan_link_with_more_than_its_parent_takes_is_a_problem_and_has_what_that_takes() -> None:
+    remote = replace(REMOTE, networks={A: replace(NETWORK, mtu=9000)})
+    attachment = Attachment(A, "e0.5", ipaddress.ip_address("192.168.0.2"), 5, "e0")
+    made = {"e0.5": frozenset([ipaddress.ip_interface("192.168.0.2/24")])}
+    desired = planned(remote, (attachment,), made_addresses=made)
+    expected = "the MTU of e0.5 is to be 9000 bytes, and e0 below it has 1500"
+    assert desired.problems["network/a"] == expected
+    assert desired.state.links == {"e0.5": VlanLink("e0", 5, 0, made["e0.5"])}
 
 
 def test_a_vlan_link_is_made_unless_somebody_made_the_same() -> None:

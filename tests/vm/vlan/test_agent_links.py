@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ pytestmark = TRUNK
 A, ME = NetworkName("a"), NodeName("me")
 OWN = ipaddress.ip_interface("192.168.5.2/24")
 MINE = Myself(ME, (Attachment(A, "e0.5", OWN.ip, 5, "e0"),))
+PREFIX = ipaddress.ip_address("2001:db8:5::")
 DEADLINE = 60.0
 """Seconds: a VM without hardware support is some 20 times slower."""
 
@@ -86,6 +89,46 @@ async def test_a_link_is_made_repaired_changed_and_removed(
     assert node.succeeds("ip link show e0.5"), "a stopped agent removes nothing"
     assert not await uninstall(kernel(), tmp_path)
     assert node.run("ip -o link") == before
+
+
+def advertise(neighbour: Namespace) -> None:
+    """A router on VLAN 5, with a prefix for all (RFC 4861 and 4862)."""
+    prefix = struct.pack("!BBBBIII16s", 3, 4, 64, 0xC0, 3600, 3600, 0, PREFIX.packed)
+    advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as wire:
+            wire.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            wire.sendto(advertisement, ("ff02::1", 0, 0, socket.if_nametoindex("e0.5")))
+
+    neighbour.call(send)
+
+
+async def test_what_a_router_advertises_is_not_for_a_link_that_we_make(
+    pair: tuple[Namespace, Namespace], tmp_path: Path
+) -> None:
+    node, neighbour = pair
+    reconciler = Reconciler(
+        KernelDrivers(tmp_path, enter=lambda: enter(node.path)),
+        MINE,
+        made_addresses={"e0.5": frozenset([OWN])},
+    )
+    task = asyncio.create_task(reconciler.run())
+    async with asyncio.timeout(DEADLINE):
+        reconciler.set_remote(remote())
+        assert not await reconciler.reached()
+        heard = "cat /proc/net/dev_snmp6/e0.5"
+
+        def advertised() -> bool:
+            advertise(neighbour)
+            lines = dict(line.split() for line in node.run(heard).splitlines())
+            return int(lines["Icmp6InRouterAdvertisements"]) > 2
+
+        await until(advertised, DEADLINE)
+        assert str(PREFIX)[:-1] not in node.run("ip -6 addr show dev e0.5")
+        assert "proto ra" not in node.run("ip -6 route")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_of_a_renumbered_vlan_the_new_link_is_there_before_the_old_one_goes(
