@@ -160,6 +160,7 @@ def test_what_is_wrong_has_the_specifications_code() -> None:
     assert code_of(CNI_CONTAINERID="-x") == 4
     assert code_of(CNI_IFNAME="a/b") == 4
     assert code_of(CNI_IFNAME="x" * 16) == 4
+    assert code_of(CNI_IFNAME="eth%d") == 4  # the kernel would make another name of it
     assert code_of(CNI_NETNS="") == 4
     assert code_of(CNI_ARGS="x") == 4
     assert code_of(CNI_ARGS="") == 7
