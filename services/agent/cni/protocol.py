@@ -18,20 +18,16 @@ from typing import Final
 from services.agent.endpoints.spec import EndpointSpec
 from services.common import errors
 from services.common.errors import RomanaError
+from services.common.model import names
 from services.common.model.names import EndpointName
 from services.common.model.pods import pod_endpoint
 
 VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 ORIGIN: Final = "cni/"
-SEGMENT_LABEL: Final = "romana.io/segment"
 KUBERNETES: Final = "kubernetes"
 VALID_ATTACHMENTS: Final = "cni.dev/valid-attachments"
-EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
-GATEWAYS: Final = {4: "169.254.1.1", 6: "fe80::1"}
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
 
 Json = Mapping[str, object]
 
@@ -168,7 +164,7 @@ def parse(environment: Mapping[str, str], content: bytes) -> Request:
         ) from None
     try:
         config = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CniError(DECODING_FAILED, f"the network configuration is not JSON: {error}") from None
     if not isinstance(config, dict):
         raise CniError(DECODING_FAILED, "the network configuration is no JSON object")
@@ -205,11 +201,8 @@ def parse(environment: Mapping[str, str], content: bytes) -> Request:
 def _check(request: Request) -> None:
     if not _NAME.fullmatch(request.container):
         raise CniError(BAD_ENVIRONMENT, f"CNI_CONTAINERID is {request.container[:80]!r}")
-    if not _INTERFACE.fullmatch(request.interface) or request.interface in {".", ".."}:
-        raise CniError(
-            BAD_ENVIRONMENT,
-            f"CNI_IFNAME is {request.interface[:80]!r}: 1 to 15 bytes without '/', ':' and blanks",
-        )
+    for violation in names.interface_name(request.interface, "CNI_IFNAME"):
+        raise CniError(BAD_ENVIRONMENT, f"{violation.path}: {violation.message}")
     if request.command is not Command.DEL and not request.namespace.startswith("/"):
         raise CniError(BAD_ENVIRONMENT, f"CNI_NETNS is {request.namespace[:80]!r}: no path")
 
@@ -248,7 +241,7 @@ def version_answer(content: bytes) -> dict[str, object]:
     """What VERSION prints."""
     try:
         asked = json.loads(content).get("cniVersion", VERSIONS[-1])
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         asked = VERSIONS[-1]
     return {"cniVersion": asked, "supportedVersions": list(VERSIONS)}
 

@@ -149,7 +149,9 @@ class Recovery:
             known = await self._ipam.on_node(asyncio.get_running_loop().time() + seconds)
         except Unavailable:
             return
-        names = {endpoint_names.host_interface(name): name for name in map(EndpointName, known)}
+        # one that was attached anew meanwhile has a record by now, and nobody's word from before
+        every = map(EndpointName, (*known, *self._records.all))
+        names = {endpoint_names.host_interface(name): name for name in every}
         for interface, link in list(self._strays.items()):
             name = names.get(interface)
             if name is None:

@@ -40,8 +40,9 @@ _LISTENING: Final = ((GATEWAY_4, 32), (ADVERTISER_6, ADVERTISED_LENGTH))
 def settings(*, on: bool) -> Mapping[str, str]:
     """The end's settings below /proc/sys/net, with `*` for the interface.
 
-    `rp_filter` is strict whatever the node has elsewhere: a packet with a source that is not the
-    endpoint's own has no way back through this interface, and goes no further.
+    `rp_filter` is strict, unless the node has 2 for `all`, of which the kernel takes the larger: a
+    packet with a source that is not the endpoint's own has no way back through this interface, and
+    goes no further.
     """
     return {
         "ipv4/conf/*/rp_filter": "1" if on else "0",

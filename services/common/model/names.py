@@ -23,7 +23,7 @@ _GROUP = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._: -]{0,61}[A-Za-z0-9._-])?")
 _SUBJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _LABEL_KEY = re.compile(r"([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
-_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_INTERFACE = re.compile(r"[^\s/:%]{1,15}")
 
 ENDPOINT_NAME_BYTES = 253
 
@@ -92,5 +92,5 @@ def interface_name(text: str, path: str) -> Iterator[Violation]:
     if not _INTERFACE.fullmatch(text) or text in {".", ".."}:
         yield Violation(
             path,
-            f"{text[:80]!r} is not an interface name: 1 to 15 bytes without '/', ':' and blanks",
+            f"{text[:80]!r} is not an interface name: 1 to 15 bytes without '/', ':', '%', blanks",
         )

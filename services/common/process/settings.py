@@ -14,11 +14,12 @@ at run time is a resource, not a setting.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -207,6 +208,12 @@ class ServiceSettings(BaseSettings):
 
 _Settings = TypeVar("_Settings", bound=ServiceSettings)
 _Values = Mapping[str, object]
+_WORDS: Final = {
+    "extra_forbidden": "no such setting",
+    "model_type": "is a section: its settings are fields of it",
+    "path_type": "must be a path",
+}
+"""What pydantic finds, where its own words are of Python."""
 
 
 def load_settings(
@@ -225,7 +232,7 @@ def load_settings(
     sources = {
         "flags": _without_unset(overrides or {}),
         "environment": _read_environment(kind),
-        str(file): {} if file is None else _read_file(file),
+        str(file): {} if file is None else _without_empty_sections(kind, _read_file(file)),
     }
     merged: dict[str, object] = {}
     for values in reversed(sources.values()):
@@ -256,6 +263,18 @@ def _read_file(file: Path) -> _Values:
     return document
 
 
+def _without_empty_sections(kind: type[ServiceSettings], values: _Values) -> _Values:
+    """A section of which every field is commented out says nothing."""
+    sections = {
+        name
+        for name, field in kind.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    return {
+        name: value for name, value in values.items() if not (value is None and name in sections)
+    }
+
+
 def _read_environment(kind: type[ServiceSettings]) -> _Values:
     prefix = str(kind.model_config.get("env_prefix", ""))
     if not prefix:
@@ -279,11 +298,15 @@ def _violation(
     kind: type[ServiceSettings], sources: Mapping[str, _Values], details: ErrorDetails
 ) -> Violation:
     keys = [str(part) for part in details["loc"]]
-    message = "no such setting" if details["type"] == "extra_forbidden" else details["msg"]
+    message = _WORDS.get(details["type"], details["msg"])
     message = message.removeprefix("Value error, ")
-    source = next((name for name, values in sources.items() if _has(values, keys)), "defaults")
+    saying = {name: values for name, values in sources.items() if _has(values, keys)}
+    if details["type"] == "model_type":  # another source's fields of it are right
+        saying = {name: values for name, values in saying.items() if not _is_section(values, keys)}
+    source = next(iter(saying), "defaults")
     if source == "environment":
-        variable = str(kind.model_config.get("env_prefix", "")) + SEPARATOR.join(keys).upper()
+        names = itertools.takewhile(str.isidentifier, keys)  # a list is in one variable
+        variable = str(kind.model_config.get("env_prefix", "")) + SEPARATOR.join(names).upper()
         source = f"environment: {variable}"
     return Violation(_path(keys), f"{message} ({source})")
 
@@ -308,14 +331,21 @@ def _has(values: object, keys: list[str]) -> bool:
     return True
 
 
+def _is_section(values: object, keys: list[str]) -> bool:
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return isinstance(values, Mapping)
+
+
 def _merged(below: _Values, above: _Values) -> dict[str, object]:
     result = dict(below)
     for key, value in above.items():
         under = result.get(key)
-        if isinstance(value, Mapping) and isinstance(under, Mapping):
-            result[key] = _merged(under, value)
-        else:
+        if not isinstance(value, Mapping) or under is None:
             result[key] = value
+        elif isinstance(under, Mapping):
+            result[key] = _merged(under, value)
+        # else what is no section stays, to be found wrong
     return result
 
 

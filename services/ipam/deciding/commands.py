@@ -133,7 +133,13 @@ class CancelNodeRelease(Struct, frozen=True):
     node: NodeName
 
 
-NodeCommand = PlanNodeRelease | ReleaseNode | CancelNodeRelease
+class ForgetNode(Struct, frozen=True):
+    """A node is gone, and nothing is in use on it."""
+
+    node: NodeName
+
+
+NodeCommand = PlanNodeRelease | ReleaseNode | CancelNodeRelease | ForgetNode
 Command = (
     Allocate
     | Release

@@ -18,6 +18,7 @@ from services.ipam.deciding.commands import (
     Command,
     CreateReservation,
     DeleteReservation,
+    ForgetNode,
     Move,
     NodeCommand,
     PlanNodeRelease,
@@ -80,6 +81,8 @@ def _carry_out_for_node(ledger: Ledger, command: NodeCommand, terms: Terms) -> R
             return release_node.release_some(ledger, command, terms)
         case CancelNodeRelease():
             release_node.cancel(ledger, command)
+        case ForgetNode():
+            return release_node.forget(ledger, command, terms)
     return None
 
 

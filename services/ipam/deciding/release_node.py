@@ -9,6 +9,7 @@ from __future__ import annotations
 from services.common.model.names import NodeName
 from services.ipam.deciding.commands import (
     CancelNodeRelease,
+    ForgetNode,
     NodeReleased,
     PlanNodeRelease,
     Release,
@@ -21,6 +22,8 @@ from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import ADDRESSES_MOST, Allocation
 
 _KEYS_EACH = 2 * ADDRESSES_MOST
+_KEYS_OF_VISIT = 3
+"""Its page, and the claims of two nodes."""
 
 
 def nodes_in_use(ledger: Ledger) -> set[NodeName]:
@@ -46,6 +49,28 @@ def cancel(ledger: Ledger, command: CancelNodeRelease) -> None:
     ledger.change_node_release(command.node, None)
 
 
+def forget(ledger: Ledger, command: ForgetNode, terms: Terms) -> NodeReleased | None:
+    """Forgets a node on which nothing is in use; None: it is there."""
+    if ledger.has_node(command.node):
+        return None
+    ledger.unsaved.absent.add(command.node)
+    return NodeReleased((), is_done=_forget(ledger, command.node, terms.keys_most - 1))
+
+
+def _forget(ledger: Ledger, node: NodeName, keys_most: int) -> bool:
+    """Forgets its claim, and that it was ready for what is moving there: who comes by its name
+    knows nothing of that. Says whether all of it fitted; of an empty transaction some does."""
+    for block in ledger.index.visited.values():
+        for offset, visit in tuple((block.visits or {}).items()):
+            if visit.to == node and visit.ready and can_write(ledger, [(block, offset)]):
+                keys = ledger.unsaved.operations
+                if keys and keys + _KEYS_OF_VISIT > keys_most:
+                    return False
+                ledger.change_visit(block, offset, visit._replace(ready=False))
+    ledger.unsaved.forget_node(node)
+    return True
+
+
 def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeReleased | None:
     """Releases names of a node, as many as fit; None: it is there.
 
@@ -56,7 +81,7 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
         return None
     ledger.unsaved.absent.add(node)
     released: list[Allocation] = []
-    keys_most = terms.keys_most - 1  # its record
+    keys_most = terms.keys_most - 2  # its record and its claim
     left = False
     for name in names_on(ledger, node):
         if not can_write(ledger, ledger.index.places(name)):
@@ -67,6 +92,9 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
         owner = ledger.index.places(name)[0][0].owner._replace(node=node)
         found = release(ledger, Release(name, node=node), terms)
         released += [Allocation(name, owner, address) for address in found.addresses]
-    if not left:
-        ledger.change_node_release(node, None)
+    if left:
+        return NodeReleased(released, is_done=True)
+    if not _forget(ledger, node, keys_most):
+        return NodeReleased(released, is_done=False)
+    ledger.change_node_release(node, None)
     return NodeReleased(released, is_done=True)

@@ -375,6 +375,7 @@ class Ledger(Ground):
             unsaved.areas,
             unsaved.nodes,
             sorted(unsaved.absent),
+            sorted(unsaved.forgotten),
             unsaved.takes,
         )
 

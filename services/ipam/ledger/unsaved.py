@@ -51,6 +51,8 @@ class Pending:
     """Whose blocks came into use, or where something visits."""
     absent: Sequence[NodeName]
     """Nodes that must not be there."""
+    forgotten: Sequence[NodeName]
+    """Of these, those on which nothing will come into use by these names."""
     takes: bool
     """Addresses come into use."""
 
@@ -67,6 +69,7 @@ class Unsaved:
         self.reservations: dict[str, Reservation | None] = {}
         self.releases: dict[NodeName, NodeRelease | None] = {}
         self.absent: set[NodeName] = set()
+        self.forgotten: set[NodeName] = set()
         self.takes = False
         self._areas: dict[int, Area] = {}
         self._nodes: dict[NodeName, None] = {}
@@ -78,7 +81,7 @@ class Unsaved:
     @property
     def operations(self) -> int:
         """How many keys are to be written."""
-        records = len(self.reservations) + len(self.releases)
+        records = len(self.reservations) + len(self.releases) + len(self.forgotten)
         return self._count + len(self._areas) + len(self._nodes) + records
 
     @property
@@ -111,11 +114,17 @@ class Unsaved:
         """Says that something of another node's block is on this one, or about to be."""
         self._nodes[node] = None
 
+    def forget_node(self, node: NodeName) -> None:
+        """Says that a node is gone, and that its claim means nothing any more."""
+        self.absent.add(node)
+        self.forgotten.add(node)
+
     def clear(self) -> None:
         self.pages.clear()
         self.reservations.clear()
         self.releases.clear()
         self.absent.clear()
+        self.forgotten.clear()
         self.takes = False
         self._areas.clear()
         self._nodes.clear()

@@ -48,6 +48,7 @@ def operations(keys: Keys, pending: Pending, claim: bytes) -> list[Operation]:
     writes = [page_operation(keys, change) for change in pending.pages]
     writes += [Put(keys.group_claim(area.network.name, area.path), claim) for area in pending.areas]
     writes += [Put(keys.node_claim(node), claim) for node in pending.nodes]
+    writes += [Delete(keys.node_claim(node)) for node in pending.forgotten]
     writes += [reservation_operation(keys, *change) for change in pending.reservations.items()]
     writes += [release_operation(keys, *change) for change in pending.releases.items()]
     return writes

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -29,6 +29,7 @@ from services.common.etcd.client import EtcdClient
 from services.common.etcd.errors import STORE_OUTCOME_UNKNOWN, RequestTooLarge
 from services.common.etcd.keys import Keys
 from services.common.etcd.types import Compare, Field, Operation, Relation, Revision
+from services.common.model.names import NodeName
 from services.common.sizes import TRANSACTION_OPERATIONS
 from services.common.tracing import spans
 from services.ipam.deciding.batch import Batch
@@ -105,7 +106,7 @@ class Committer:
         *,
         reach_topology: Callable[[Revision], Awaitable[None]],
         on_commit: Callable[[Sequence[Place], Revision], None],
-        on_nodes: Callable[[], None],
+        on_nodes: Callable[[Collection[NodeName]], None],
         now: Callable[[], int],
         observer: CommitObserver,
         audit: AuditWriter,
@@ -121,8 +122,8 @@ class Committer:
             reach_topology: returns when the feed was given everything up to a revision.
             on_commit: told of the blocks that a transaction changed, and its revision; also of
                 those that the topology moved.
-            on_nodes: told that nodes have gone, or that some may have come back of which releases
-                are written down.
+            on_nodes: told of nodes that have gone, and that some may have come back of which
+                releases are written down.
             now: the time by which addresses rest, in milliseconds.
             observer: told of transactions.
             audit: makes records of what operators change.
@@ -440,8 +441,9 @@ class Committer:
 
     def _take_over(self) -> None:
         """Takes over a batch: what one transaction of topology changed."""
-        if self._feed.catch_up(self._ledger) or self._ledger.releases:
-            self._on_nodes()
+        gone = self._feed.catch_up(self._ledger)
+        if gone or self._ledger.releases:
+            self._on_nodes(gone)
         moved = self._ledger.drain_moved()
         if moved:
             self._on_commit(moved, self.revision)

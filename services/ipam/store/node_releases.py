@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -25,6 +25,7 @@ from services.common.store.topology_view import RemovedNode, TopologyView
 from services.ipam.deciding.commands import (
     CancelNodeRelease,
     Command,
+    ForgetNode,
     NodeCommand,
     NodeReleased,
     PlanNodeRelease,
@@ -83,10 +84,13 @@ class NodeReleases:
         self._clock = clock
         self.due: dict[NodeName, float] = {}
         """When the grace time of nodes that are gone ends, by `clock`."""
+        self._gone: set[NodeName] = set()
+        """Nodes that have gone, and of which nothing is to be left."""
         self._kick = asyncio.Event()
 
-    def look(self) -> None:
-        """Says that nodes may have come or gone."""
+    def look(self, gone: Iterable[NodeName] = ()) -> None:
+        """Says that nodes may have come, and that these have gone."""
+        self._gone.update(gone)
         self._kick.set()
 
     async def run(self) -> None:
@@ -111,6 +115,13 @@ class NodeReleases:
         self.due = {node: due for node, due in self.due.items() if node in gone}
         for node in sorted(gone):
             await self._pursue(node)
+        while self._gone:
+            node = min(self._gone)
+            result = None
+            if node not in gone:  # else that is part of its release
+                result = await self._do(ForgetNode(node))
+            if result is None or (isinstance(result, NodeReleased) and result.is_done):
+                self._gone.discard(node)
         return min((due - self._clock() for due in self.due.values()), default=None)
 
     async def _pursue(self, node: NodeName) -> None:

@@ -438,9 +438,9 @@ class Replica:
         elif batch.events:
             self._tell(codec.apply_batch(self.keys, batch, self.ledger, self._unreadable))
 
-    def _on_nodes(self) -> None:
+    def _on_nodes(self, gone: Collection[NodeName]) -> None:
         if self._releases is not None:
-            self._releases.look()
+            self._releases.look(gone)
 
     def _on_commit(self, places: Sequence[Place], revision: Revision) -> None:
         del revision

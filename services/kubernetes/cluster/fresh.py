@@ -12,6 +12,7 @@ from services.common.model.pods import PodName, parse_pod_endpoint
 from services.kubernetes.cluster.api_server import ApiServer
 from services.kubernetes.cluster.informer import Keyed, Kind, pages
 from services.kubernetes.cluster.kinds import NAMESPACES, PODS
+from services.kubernetes.objects.pods import Pod
 from services.kubernetes.wanted.endpoints import is_endpoint
 from services.kubernetes.wanted.sticky import allocation_of, is_sticky
 
@@ -36,25 +37,23 @@ class FreshReads:
         pod = parse_pod_endpoint(endpoint)
         if pod is None:
             raise ValueError(f"{endpoint!r} is no pod's")
-        if is_sticky(endpoint):
-            return await self._node_of_name(pod, endpoint)
+        found = await self._named(pod)
+        if not is_sticky(endpoint):
+            return next((one.node for one in found if one.uid == pod.uid), None)
+        namespace = await self.get(NAMESPACES, pod.namespace)
+        if namespace is None:
+            return None
+        nodes = (one.node for one in found if allocation_of(one, namespace, []) == endpoint)
+        return next(nodes, None)
+
+    async def _named(self, pod: PodName) -> list[Pod]:
+        """Those with addresses that it may be: for a name that was cut, all of the namespace."""
         if pod.is_cut:
             found = await self._all(PODS, pod.namespace)
         else:
             one = await self.get(PODS, f"{pod.namespace}/{pod.name}")
             found = [] if one is None else [one]
-        nodes = (one.node for one in found if one.uid == pod.uid and is_endpoint(one))
-        return next(nodes, None)
-
-    async def _node_of_name(self, name: PodName, allocation: str) -> str | None:
-        """The same of addresses that stay with a pod's name."""
-        namespace = await self.get(NAMESPACES, name.namespace)
-        if namespace is None:
-            return None
-        for pod in await self._all(PODS, name.namespace):
-            if is_endpoint(pod) and allocation_of(pod, namespace, []) == allocation:
-                return pod.node
-        return None
+        return [one for one in found if is_endpoint(one)]
 
     async def _all(self, kind: Kind[T], namespace: str) -> list[T]:
         base, _, plural = kind.path.rpartition("/")

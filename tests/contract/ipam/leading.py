@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from services.common.audit.writer import AuditWriter
 from services.common.etcd.types import Compare, Delete, Field, Relation, Snapshot
-from services.common.model.names import EndpointName
+from services.common.model.names import EndpointName, NodeName
 from services.common.store.unreadable import UnreadableRecords
 from services.ipam.api.audited import TEXTS
 from services.ipam.deciding.commands import Allocated, Release
@@ -33,6 +33,8 @@ class Told:
     released_addresses: int = 0
     nodes: int = 0
     """How often nodes were said to have gone."""
+    on_gone: Callable[[Collection[NodeName]], None] = lambda _: None
+    """Is told which."""
 
     def committed(self, items: int, operations: int, seconds: float) -> None:
         del operations, seconds
@@ -47,8 +49,9 @@ class Told:
     def released(self, addresses: int) -> None:
         self.released_addresses += addresses
 
-    def on_nodes(self) -> None:
+    def on_nodes(self, gone: Collection[NodeName]) -> None:
         self.nodes += 1
+        self.on_gone(gone)
 
 
 @dataclass

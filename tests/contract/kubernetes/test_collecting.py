@@ -122,3 +122,10 @@ async def test_a_pod_that_lost_its_stateful_set_keeps_its_addresses_while_it_run
     assert await world.look() == {of_its_name()}
     world.policy.has = {ENDPOINT: {"10.0.0.2"}}
     assert await world.look() == set()
+
+
+async def test_no_whole_namespace_is_read_for_one_name(world: World) -> None:
+    """A StatefulSet that goes leaves a name for each of its pods."""
+    world.ipam.known = {of_its_name(): {"10.0.0.1"}, pod_endpoint("shop", "db-0", "u9"): {"x"}}
+    assert await world.look() == set()
+    assert not [one for one in world.fake.requests if "limit=" in one]

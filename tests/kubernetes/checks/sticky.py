@@ -74,6 +74,26 @@ def test_where_it_cannot_an_event_says_why(pods: Pods) -> None:
     until("an event", lambda: any("is in group" in text for _, text in pods.events("web")))
 
 
+def test_a_pod_that_loses_its_stateful_set_stays_what_it_is(pods: Pods, romana: Romana) -> None:
+    pods.cluster.apply(stateful_set("db", 1, network="tiny"))
+    until("a pod", lambda: uid_of(pods, "db-0"))
+    pods.wait(("default", "db-0"))
+    pods.run(pod("client", network="blue"))
+    address, before = pods.address("db-0"), romana.names()
+    pods.cluster.kubectl("delete", "statefulset", "db", "--cascade=orphan")
+    pods.cluster.kubectl("label", "pod", "db-0", "round=two")
+    endpoint = pods.endpoint("db-0")
+
+    def is_told() -> bool:
+        return romana.endpoint(endpoint).get("labels", {}).get("round") == "two"
+
+    until("policy to hear of it", is_told)
+    assert romana.endpoint(endpoint)["addresses"] == [address]
+    assert romana.names() == before
+    pods.until_asked("client", address, f"db-0 {pods.address('client')}")
+    pods.cluster.kubectl("delete", "pod", "db-0")
+
+
 def test_what_is_not_to_stay_does_not(pods: Pods, romana: Romana) -> None:
     made = stateful_set("db", 1, network="tiny", sticky="false")
     pods.cluster.apply(made)

@@ -198,3 +198,34 @@ def test_a_file_that_is_not_yaml_is_said_in_one_line_with_the_place(
     message = caught.value.message
     assert "is not YAML: line " in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["5", "[]", "127.0.0.1:1"])
+def test_what_is_written_in_place_of_a_section_is_refused_whoever_says_fields_of_it(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, f"listen: {text}\n")
+    overrides = {"listen": {"insecure": None}}
+    for variable in ("", "127.0.0.1:2"):
+        if variable:
+            monkeypatch.setenv("ROMANA_PROBE__LISTEN__ADDRESS", variable)
+        with pytest.raises(SettingsError) as caught:
+            load_settings(ProbeSettings, file=file, overrides=overrides)
+        assert problems(caught) == {
+            "listen": f"is a section: its settings are fields of it ({file})"
+        }
+
+
+def test_a_section_whose_fields_are_all_commented_out_says_nothing(tmp_path: Path) -> None:
+    file = write(tmp_path, "listen:\n  # address: 127.0.0.1:1\netcd: {root: /file}\n")
+    settings = load_settings(ProbeSettings, file=file)
+    assert settings.listen.address == "127.0.0.1:9699"
+    assert settings.etcd.root == "/file"
+
+
+def test_of_a_list_the_variable_is_named_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROMANA_PROBE__ETCD__ENDPOINTS", "a:1,nonsense")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(ProbeSettings)
+    (message,) = problems(caught).values()
+    assert message.endswith("(environment: ROMANA_PROBE__ETCD__ENDPOINTS)")
