@@ -100,10 +100,9 @@ def spec_of_pod(request: Request, wanted: WantedEndpoint) -> EndpointSpec:
 
 def _wants(request: Request) -> tuple[AddressWant, ...]:
     config = request.config
-    family = config.get("family", 0)
-    if family not in {0, 4, 6}:
-        raise CniError(BAD_CONFIGURATION, f"family: {family!r} is neither 4 nor 6")
-    number = int(str(family))
+    number = config.get("family", 0)
+    if not isinstance(number, int) or isinstance(number, bool) or number not in {0, 4, 6}:
+        raise CniError(BAD_CONFIGURATION, f"family: {number!r} is neither 4 nor 6")
     networks = _networks(config) or _networks(_chosen(config)) or [""]
     fixed = _fixed(request)
     if fixed:

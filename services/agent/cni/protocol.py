@@ -164,7 +164,7 @@ def parse(environment: Mapping[str, str], content: bytes) -> Request:
         ) from None
     try:
         config = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CniError(DECODING_FAILED, f"the network configuration is not JSON: {error}") from None
     if not isinstance(config, dict):
         raise CniError(DECODING_FAILED, "the network configuration is no JSON object")
@@ -241,7 +241,7 @@ def version_answer(content: bytes) -> dict[str, object]:
     """What VERSION prints."""
     try:
         asked = json.loads(content).get("cniVersion", VERSIONS[-1])
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         asked = VERSIONS[-1]
     return {"cniVersion": asked, "supportedVersions": list(VERSIONS)}
 

@@ -66,7 +66,8 @@ def differences(request: Request, endpoint: LocalEndpoint) -> list[str]:
     if not isinstance(previous, dict):
         raise CniError(BAD_CONFIGURATION, "CHECK needs prevResult")
     found = []
-    names = {item.get("name") for item in objects_of(previous, "interfaces") if item.get("sandbox")}
+    inside = [item for item in objects_of(previous, "interfaces") if item.get("sandbox")]
+    names = {str(item.get("name", "")) for item in inside}
     if names and endpoint.interface not in names:
         found.append(f"prevResult has no interface {endpoint.interface}")
     said = {str(item.get("address", "")).partition("/")[0] for item in objects_of(previous, "ips")}

@@ -82,7 +82,7 @@ def _carry_out_for_node(ledger: Ledger, command: NodeCommand, terms: Terms) -> R
         case CancelNodeRelease():
             release_node.cancel(ledger, command)
         case ForgetNode():
-            release_node.forget(ledger, command)
+            return release_node.forget(ledger, command, terms)
     return None
 
 

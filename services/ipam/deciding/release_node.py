@@ -22,6 +22,8 @@ from services.ipam.ledger.ledger import Ledger
 from services.ipam.model import ADDRESSES_MOST, Allocation
 
 _KEYS_EACH = 2 * ADDRESSES_MOST
+_KEYS_OF_VISIT = 3
+"""Its page, and the claims of two nodes."""
 
 
 def nodes_in_use(ledger: Ledger) -> set[NodeName]:
@@ -47,9 +49,26 @@ def cancel(ledger: Ledger, command: CancelNodeRelease) -> None:
     ledger.change_node_release(command.node, None)
 
 
-def forget(ledger: Ledger, command: ForgetNode) -> None:
-    if not ledger.has_node(command.node):
-        ledger.unsaved.forget_node(command.node)
+def forget(ledger: Ledger, command: ForgetNode, terms: Terms) -> NodeReleased | None:
+    """Forgets a node on which nothing is in use; None: it is there."""
+    if ledger.has_node(command.node):
+        return None
+    ledger.unsaved.absent.add(command.node)
+    return NodeReleased((), is_done=_forget(ledger, command.node, terms.keys_most - 1))
+
+
+def _forget(ledger: Ledger, node: NodeName, keys_most: int) -> bool:
+    """Forgets its claim, and that it was ready for what is moving there: who comes by its name
+    knows nothing of that. Says whether all of it fitted; of an empty transaction some does."""
+    for block in ledger.index.visited.values():
+        for offset, visit in tuple((block.visits or {}).items()):
+            if visit.to == node and visit.ready and can_write(ledger, [(block, offset)]):
+                keys = ledger.unsaved.operations
+                if keys and keys + _KEYS_OF_VISIT > keys_most:
+                    return False
+                ledger.change_visit(block, offset, visit._replace(ready=False))
+    ledger.unsaved.forget_node(node)
+    return True
 
 
 def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeReleased | None:
@@ -73,7 +92,9 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
         owner = ledger.index.places(name)[0][0].owner._replace(node=node)
         found = release(ledger, Release(name, node=node), terms)
         released += [Allocation(name, owner, address) for address in found.addresses]
-    if not left:
-        ledger.change_node_release(node, None)
-        ledger.unsaved.forget_node(node)
+    if left:
+        return NodeReleased(released, is_done=True)
+    if not _forget(ledger, node, keys_most):
+        return NodeReleased(released, is_done=False)
+    ledger.change_node_release(node, None)
     return NodeReleased(released, is_done=True)

@@ -117,9 +117,11 @@ class NodeReleases:
             await self._pursue(node)
         while self._gone:
             node = min(self._gone)
+            result = None
             if node not in gone:  # else that is part of its release
-                await self._do(ForgetNode(node))
-            self._gone.discard(node)
+                result = await self._do(ForgetNode(node))
+            if result is None or (isinstance(result, NodeReleased) and result.is_done):
+                self._gone.discard(node)
         return min((due - self._clock() for due in self.due.values()), default=None)
 
     async def _pursue(self, node: NodeName) -> None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import pytest
 import structlog
 
+from services.common.errors import WrongState
 from services.common.etcd.types import Put
-from services.common.model.names import NodeName
+from services.common.model.names import EndpointName, NodeName
 from services.common.records.blocks import NodeReleaseRecord, decode_node_release, decode_page
+from services.ipam.deciding.commands import ActivateMove, PrepareMove, ReportReady
 from services.ipam.store.node_releases import NodeReleases
 from tests.conftest import Store
 from tests.contract.ipam.leading import Parts, leading
@@ -127,6 +129,31 @@ async def test_nothing_is_left_of_a_node_that_is_gone(it: World, in_use: bool) -
     await it.hear()
     assert isinstance((await it.parts.ask("d", on="h2"))[0], str)
     assert await _claims(it.store) == {H1, H2}
+
+
+@pytest.mark.parametrize("in_use", [True, False])
+async def test_who_comes_by_the_name_of_a_node_is_not_ready_for_what_moved_there(
+    it: World,
+    in_use: bool,  # noqa: FBT001
+) -> None:
+    name = EndpointName("a")
+    for command in (PrepareMove(name, H2), ReportReady(name, H2), ReportReady(name, H1)):
+        await it.parts.committer.submit([command])
+    if not in_use:
+        await it.parts.release("b")
+        await it.parts.release("c")
+    await drop_nodes(it.store.client, it.store.keys, [H2])
+    await it.hear()
+
+    async def forgotten() -> bool:
+        return await _claims(it.store) == {H1} and await it.record() is None
+
+    await poll(forgotten, SECONDS)
+    await seed(it.store.client, it.store.keys, nodes=[node("h2")])
+    await it.hear()
+    (refused,) = await it.parts.committer.submit([ActivateMove(name, H2)])
+    assert isinstance(refused, WrongState)
+    assert refused.reason == "NOT_READY"
 
 
 @pytest.fixture

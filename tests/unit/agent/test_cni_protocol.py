@@ -169,7 +169,8 @@ def test_what_is_wrong_has_the_specifications_code() -> None:
     assert code_of({"cniVersion": "1.0.0"}, CNI_COMMAND="GC") == 1
     assert code_of({"name": ""}) == 7
     assert code_of({"mtu": True}) == 7
-    assert code_of({"family": 5}) == 7
+    for family in (5, "4", 4.0, True, None, [4], {"of": 4}):
+        assert code_of({"family": family}) == 7
     assert code_of({"networks": "a"}) == 7
     assert code_of({"runtimeConfig": {"ips": ["x"]}}) == 7
     assert code_of({"labels": [1]}) == 7
@@ -218,6 +219,17 @@ def test_a_result_has_the_form_of_its_version(version: str) -> None:
     del result["ips"][0]
     checked = parse({"cniVersion": "1.0.0", "prevResult": result}, CNI_COMMAND="CHECK")
     assert told.differences(checked, endpoint) == ["prevResult lacks 10.0.0.7"]
+    result["interfaces"] = [{"name": ["eth0"], "sandbox": "/x"}]
+    checked = parse({"cniVersion": "1.0.0", "prevResult": result}, CNI_COMMAND="CHECK")
+    assert "prevResult has no interface eth0" in told.differences(checked, endpoint)
+
+
+def test_what_is_nested_too_deeply_cannot_be_decoded() -> None:
+    deep = b'{"cniVersion": "1.1.0", "x": ' + b"[" * 100_000
+    with pytest.raises(CniError) as caught:
+        protocol.parse(ENVIRONMENT, deep)
+    assert caught.value.code == protocol.DECODING_FAILED
+    assert protocol.version_answer(deep)["cniVersion"] == "1.1.0"
 
 
 def test_gc_keeps_what_is_named() -> None:

@@ -13,17 +13,20 @@ from services.common.model.network import Placement
 from services.ipam.api.messages_out import node_releases
 from services.ipam.deciding.commands import (
     ActivateMove,
+    ForgetNode,
     NodeReleased,
     PlanNodeRelease,
     PrepareMove,
     ReleaseNode,
+    ReportReady,
 )
 from services.ipam.deciding.evaluate import Agents, Presence
+from services.ipam.deciding.execute import execute
 from services.ipam.ledger.listing import BlockFilter, list_addresses, list_blocks
 from services.ipam.ledger.unsaved import NodeRelease
 from services.ipam.ledger.utilization import detail, utilization
 from services.ipam.model import Why
-from tests.support.ipam_world import World, want
+from tests.support.ipam_world import World, terms, want
 from tests.support.topologies import layout, network, node
 
 
@@ -213,6 +216,29 @@ def test_a_release_of_a_node_that_is_gone_says_how_many_addresses_will_be_releas
     done = it.carry_out(ReleaseNode(gone))
     assert isinstance(done, NodeReleased)
     assert said.addresses == len(done.allocations) == 3
+
+
+def test_a_node_that_is_gone_is_ready_for_nothing_however_much_was_to_move_there() -> None:
+    """In as many transactions as it takes."""
+    it = world()
+    gone = NodeName("h2")
+    for number in range(4):
+        it.one(f"n{number}", "h1", f"t{number}")
+        name = EndpointName(f"n{number}")
+        it.carry_out(PrepareMove(name, gone))
+        it.carry_out(ReportReady(name, gone))
+    it.ledger.drop_node(gone)
+    rounds, is_done = 0, False
+    while not is_done:
+        result = execute(it.ledger, ForgetNode(gone), terms(it.now, keys_most=5))
+        assert isinstance(result, NodeReleased)
+        assert it.ledger.unsaved.operations <= 5
+        it.save()
+        rounds, is_done = rounds + 1, result.is_done
+    assert rounds > 1
+    blocks = it.ledger.index.visited.values()
+    visits = [visit for block in blocks for visit in (block.visits or {}).values()]
+    assert [visit.ready for visit in visits] == [False] * 4
 
 
 # Listings.
