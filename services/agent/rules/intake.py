@@ -15,7 +15,7 @@ from services.agent.rules import messages
 from services.agent.rules.enforce import Enforcement
 from services.agent.rules.resources import Resource
 from services.agent.rules.spool import RuleSpool
-from services.agent.rules.wanted import PREFIX, WantedEndpoints
+from services.agent.rules.wanted import WantedEndpoints
 from services.agent.streams.agent_stream import MANY, AgentStream
 from services.agent.streams.answering import answering
 from services.common.model.failsafe import Failsafe
@@ -79,8 +79,8 @@ class RuleSink:
     ) -> None:
         wanted, rules = _apart(updated)
         self._wanted.update(wanted, removed)
-        gone = [key for key in removed if not key.startswith(PREFIX)]
-        self._enforcement.update(rules, gone, whole=whole)
+        # what is wanted is there only while it is not understood
+        self._enforcement.update(rules, [*removed, *wanted], whole=whole)
 
 
 def _apart(

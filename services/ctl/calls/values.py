@@ -8,8 +8,10 @@ that the function by which it chooses is replaced.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from typer import BadParameter, core
@@ -30,6 +32,8 @@ class Value(RuntimeParam):
 
     def _coerce_value(self, value: Any, param: core._TyperParameter, ctx: Context) -> Any:
         kind, info = self.annotation, self.parameter_info
+        if kind is not Path and Path not in get_args(kind):  # a file may have any name
+            _check_text(value, param, ctx)
         if info.parser is None:
             if kind == list[str] and _are_text(value):
                 return list(value)
@@ -55,6 +59,16 @@ def _item(kind: object) -> type[Enum] | None:
     """The kind of words that a list is of."""
     origin: object = get_origin(kind)
     return item if origin is list and issubclass(item := get_args(kind)[0], Enum) else None
+
+
+def _check_text(value: Any, param: core._TyperParameter, ctx: Context) -> None:
+    """What Python could not decode of an argument cannot be sent either."""
+    for text in (value,) if isinstance(value, str) else value if _are_text(value) else ():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(text).decode(errors="replace")
+            raise BadParameter(f"{shown!r} is not UTF-8 text", ctx, param) from None
 
 
 def _are_text(values: Any) -> bool:

@@ -26,7 +26,7 @@ from services.ctl.verbs import policy_ask as ask
 from services.ctl.verbs import policy_trial as trial
 from services.ctl.verbs.topology import ExportFormat
 from services.ctl.views import enum_text, policy_view
-from services.ctl.views.output import Format, nothing
+from services.ctl.views.output import Format, Json, nothing, yaml_text
 
 app = group("Policies: who may talk to whom.")
 
@@ -449,12 +449,8 @@ def _show_changes(session: Session, answer: api.ApplyPoliciesResponse) -> None:
         session.note(f"{warning.policy}: {warning.field}: {warning.message}")
 
 
-def _write(value: dict[str, object], form: ExportFormat) -> None:
+def _write(value: dict[str, Json], form: ExportFormat) -> None:
     if form is ExportFormat.JSON:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         return
-    import yaml  # noqa: PLC0415  # 30 ms that only YAML output has to pay
-
-    sys.stdout.write(
-        yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
-    )
+    sys.stdout.write(yaml_text(value))

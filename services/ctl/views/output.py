@@ -95,7 +95,8 @@ class Output:
 
 
 def yaml_text(value: Json) -> str:
-    """One document."""
+    """One document: what JSON would have of the value, which takes words of enums for text."""
     import yaml  # noqa: PLC0415  # 30 ms that only YAML output has to pay
 
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    same = json.loads(json.dumps(value))
+    return yaml.safe_dump(same, sort_keys=False, allow_unicode=True, default_flow_style=False)

@@ -86,6 +86,11 @@ def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -
         (["undo", "last"], "'last' is not a whole number"),
         (["policy", "explain", "a", "b", "--port", "70000"], "70000 is more than 65535"),
         (["tenant", "set", "shop"], "say what to set"),
+        (["node", "show", "n\udcff"], "is not UTF-8 text"),
+        (["address", "release", "a", "n\udcff"], "is not UTF-8 text"),
+        (["node", "list", "--label", "rack=\udcff"], "is not UTF-8 text"),
+        (["status", "--topology-address", "\udcff:1"], "is not UTF-8 text"),
+        (["topology", "plan", "/no/such/\udcff"], "No such file"),
     ],
 )
 def test_wrong_use_ends_with_2(

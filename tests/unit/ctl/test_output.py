@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 
 import pytest
 import yaml
@@ -40,6 +41,16 @@ def test_json_is_a_list_with_the_apis_field_names_all_present(
 
 def test_yaml_says_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(listed(Format.YAML, capsys)) == [plain(item) for item in BLOCKS]
+
+
+class Word(StrEnum):
+    OK = "ok"
+
+
+def test_words_of_enums_are_text_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    for form, read in ((Format.JSON, json.loads), (Format.YAML, yaml.safe_load)):
+        Output(form, Captured().screen).value({"verdict": Word.OK, "found": (1, None)})
+        assert read(capsys.readouterr().out) == {"verdict": "ok", "found": [1, None]}
 
 
 def test_names_are_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
