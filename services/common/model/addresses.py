@@ -2,8 +2,8 @@
 
 Spellings that mean nothing here, or something else than they seem to, are refused everywhere alike:
 zones, IPv4 addresses in IPv6's notation (they would lie over an IPv4 network unseen), netmasks,
-lengths with zeros before them, host bits. What Romana itself wrote, or the kernel, is not read
-here: `ipaddress` does.
+lengths with zeros before them, host bits where no other API lets them pass. What Romana itself
+wrote, or the kernel, is not read here: `ipaddress` does.
 """
 
 from __future__ import annotations
@@ -43,11 +43,15 @@ def read_address(text: str) -> Address:
     return address
 
 
-def read_prefix(text: str) -> Prefix:
-    """Reads a CIDR without host bits; raises ValueError with a message for people."""
+def read_prefix(text: str, *, host_bits: bool = False) -> Prefix:
+    """Reads a CIDR without host bits, or with bits that mean nothing.
+
+    Raises:
+        ValueError: With a message for people.
+    """
     interface = _read_with_length(text)
     prefix = interface.network
-    if interface.ip != prefix.network_address:
+    if interface.ip != prefix.network_address and not host_bits:
         raise ValueError(f"{_quoted(text)} has host bits set: the network is {prefix}")
     return prefix
 

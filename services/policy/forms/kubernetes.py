@@ -330,7 +330,8 @@ class _Spec:
             if pods is not None or namespaces is not None:
                 self._findings.wrong(at, "ipBlock goes with no selector")
             self._places[f"{api}.cidr"] = fields.path("ipBlock")
-            return read_block(fields.part("ipBlock")) or Anything()
+            # the API server takes host bits, and nobody means an address by them
+            return read_block(fields.part("ipBlock"), host_bits=True) or Anything()
         if pods is None and namespaces is None:
             self._findings.wrong(at, "one of ipBlock, podSelector and namespaceSelector is needed")
         return EndpointSelector(

@@ -10,7 +10,6 @@ from services.common.document.fields import Fields, Findings
 from services.common.document.tree import Tree
 from services.common.document.values import parse_prefix
 from services.common.errors import Violation
-from services.common.model.network import Prefix
 from services.common.model.rules import CidrBlock
 from services.policy.model import LabelSelector, Operator, Requirement
 
@@ -125,28 +124,20 @@ def _operator(fields: Fields, findings: Findings, spelling: Spelling) -> Operato
         return None
 
 
-def block(fields: Fields) -> CidrBlock | None:
-    """Reads a prefix with exceptions; None: it is missing or wrong."""
-    cidr = _prefix(fields, "cidr", fields.findings)
-    exceptions = prefixes(fields, "except", fields.findings)
+def block(fields: Fields, *, host_bits: bool = False) -> CidrBlock | None:
+    """Reads a prefix with exceptions; None: it is missing or wrong.
+
+    `host_bits`: they may have some, which mean nothing.
+    """
+    problems = fields.findings.problems
+    cidr, at = None, fields.path("cidr")
+    if text := fields.text("cidr"):
+        cidr = parse_prefix(text, at, problems, host_bits=host_bits)
+    else:
+        fields.wrong("cidr", "is missing")
+    exceptions = [
+        parse_prefix(text, f"{fields.path('except')}[{number}]", problems, host_bits=host_bits)
+        for number, text in enumerate(fields.texts("except"))
+    ]
     fields.end()
-    return None if cidr is None else CidrBlock(cidr, exceptions)
-
-
-def _prefix(fields: Fields, name: str, findings: Findings) -> Prefix | None:
-    """Reads a CIDR; None: it is missing or wrong."""
-    text = fields.text(name)
-    if not text:
-        findings.wrong(fields.path(name), "is missing")
-        return None
-    return parse_prefix(text, fields.path(name), findings.problems)
-
-
-def prefixes(fields: Fields, name: str, findings: Findings) -> tuple[Prefix, ...]:
-    """Reads a list of CIDRs, without those that are wrong."""
-    found = []
-    for number, text in enumerate(fields.texts(name)):
-        one = parse_prefix(text, f"{fields.path(name)}[{number}]", findings.problems)
-        if one is not None:
-            found.append(one)
-    return tuple(found)
+    return None if cidr is None else CidrBlock(cidr, tuple(filter(None, exceptions)))

@@ -125,6 +125,11 @@ def test_policy_types_and_empty_against_missing(
             "{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}",
             CidrBlock(ip_network("10.0.0.0/8"), (ip_network("10.1.0.0/16"),)),
         ),
+        pytest.param(
+            "{ipBlock: {cidr: 10.9.8.7/8, except: [10.1.2.3/16]}}",
+            CidrBlock(ip_network("10.0.0.0/8"), (ip_network("10.1.0.0/16"),)),
+            id="host bits",
+        ),
     ],
 )
 def test_peers(text: str, expected: object) -> None:
@@ -222,9 +227,9 @@ def test_expressions_join_labels() -> None:
             "not inside",
         ),
         (
-            "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.1/8}}]}]}",
+            "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.1/33}}]}]}",
             "spec.egress[0].to[0].ipBlock.cidr",
-            "host bits",
+            "is not a CIDR",
         ),
         (
             "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}, podSelector: {}}]}]}",
