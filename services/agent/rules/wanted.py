@@ -17,7 +17,8 @@ class WantedEndpoints:
 
     def __init__(self) -> None:
         self._known: dict[EndpointName, WantedEndpoint] = {}
-        self._awaited: dict[EndpointName, asyncio.Event] = {}
+        self._awaited: dict[asyncio.Event, EndpointName] = {}
+        """By who waits: one may give up before another who waits for the same."""
         self._gone: set[EndpointName] = set()
         self._some_gone = asyncio.Event()
 
@@ -31,7 +32,8 @@ class WantedEndpoints:
             if one.is_gone:
                 self._gone.add(one.name)
                 self._some_gone.set()
-            if (event := self._awaited.get(one.name)) is not None:
+        for event, name in self._awaited.items():
+            if name in self._known:
                 event.set()
 
     def replace(self, wanted: Mapping[str, WantedEndpoint]) -> None:
@@ -58,13 +60,13 @@ class WantedEndpoints:
     async def wait(self, name: EndpointName, seconds: float) -> WantedEndpoint | None:
         """One of them, as soon as it is known; None: not within that time."""
         if name not in self._known:
-            event = self._awaited.setdefault(name, asyncio.Event())
+            event = asyncio.Event()
+            self._awaited[event] = name
             try:
                 async with asyncio.timeout(seconds):
                     await event.wait()
             except TimeoutError:
                 pass
             finally:
-                if self._awaited.get(name) is event:
-                    del self._awaited[name]
+                del self._awaited[event]
         return self._known.get(name)

@@ -29,6 +29,15 @@ async def test_nobody_waits_for_longer_than_he_said() -> None:
     assert await WantedEndpoints().wait(NAME, 0.001) is None
 
 
+async def test_who_gives_up_leaves_others_waiting() -> None:
+    known = WantedEndpoints()
+    first, second = (asyncio.create_task(known.wait(NAME, each)) for each in (0.001, 1e6))
+    assert await first is None
+    known.update({f"wanted/{NAME}": wanted()}, ())
+    async with asyncio.timeout(60):
+        assert await second == wanted()
+
+
 async def test_what_was_taken_back_is_not_known_any_more() -> None:
     known = WantedEndpoints()
     known.update({f"wanted/{NAME}": wanted()}, ())
