@@ -16,13 +16,14 @@ from google.protobuf.message import Message
 from grpc.aio import Channel
 
 from services.common.rpc.message_json import plain
+from services.common.socket_address import parse_address
 from services.common.terminal.table import Column, Screen
 from services.common.tls import TlsFiles
 from services.ctl.calls import agent_option, service_addresses
 from services.ctl.calls.choosing import choose, each
 from services.ctl.calls.remote import CallPolicy, Listed, Remote, Stub
 from services.ctl.calls.service_addresses import ServiceAddresses
-from services.ctl.failures.failure import Failure
+from services.ctl.failures.failure import Failure, about
 from services.ctl.views.output import Format, Output
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Session:
         from romana.agent.v1.agent_service_pb2_grpc import AgentServiceStub  # noqa: PLC0415
 
         address = agent_option.address(option)
-        channel = self._open(address, None)  # its sockets are this machine's, without TLS
+        channel = self._open("agent", address, None)  # its sockets are this machine's, without TLS
         return Remote("agent", address, channel, AgentServiceStub(channel), self._call_policy)
 
     def note(self, text: str) -> None:
@@ -167,12 +168,14 @@ class Session:
     def _remote(self, name: str, address: str, stub: Callable[[Channel], Stub]) -> Remote[Stub]:
         if not address:
             raise service_addresses.not_found(os.environ)
-        channel = self._open(address, self.common.tls)
+        channel = self._open(name, address, self.common.tls)
         return Remote(name, address, channel, stub(channel), self._call_policy)
 
-    def _open(self, address: str, tls: TlsFiles | None) -> Channel:
+    def _open(self, name: str, address: str, tls: TlsFiles | None) -> Channel:
         from services.common.rpc.channel import open_channel  # noqa: PLC0415
 
+        with about(f"address of {name}"):
+            parse_address(address)
         channel = open_channel(
             address, tls=tls, insecure=self.common.insecure, program="romana-command"
         )

@@ -25,7 +25,7 @@ from services.ctl.calls import service_addresses
 from services.ctl.calls.session import CommonOptions, Session
 from services.ctl.failures import failure
 from services.ctl.failures.exit_codes import ExitCode
-from services.ctl.failures.failure import Failure
+from services.ctl.failures.failure import Failure, about
 from services.ctl.failures.failure_view import show
 from services.ctl.views.output import Format
 
@@ -215,7 +215,8 @@ def _collector(*, insecure: bool) -> Collector | None:
             environment.TRACES_KEY_VARIABLE,
         )
     )
-    return collector(endpoint, CollectorFiles(ca, certificate, key), insecure=insecure)
+    with about(environment.TRACES_VARIABLE):
+        return collector(endpoint, CollectorFiles(ca, certificate, key), insecure=insecure)
 
 
 def tls_files(given: Mapping[str, Argument]) -> TlsFiles | None:

@@ -6,7 +6,8 @@ looked for, and what to do next. How it looks is `services.ctl.failures.failure_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from romana.ipam.v1 import utilization_pb2
 
-from services.common.errors import RomanaError, Violation
+from services.common.errors import InvalidInput, RomanaError, Violation
 from services.common.rpc.connecting import cause_of
 from services.common.rpc.metadata_keys import REQUEST_ID_KEY
 from services.common.rpc.status import StatusEncoder, code_of, error_of, remote_status
@@ -59,6 +60,17 @@ class Failure(Exception):
 def usage(message: str) -> Failure:
     """Wrong use that only shows after the options were parsed one by one."""
     return Failure(message, status="INVALID_ARGUMENT")
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """What is wrong with it is said with what it is, since it may stand in the environment."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{what}: {error.message}", error.reason, violations=error.violations
+        ) from error
 
 
 def of_status(status: status_pb2.Status) -> Failure:

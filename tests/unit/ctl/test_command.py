@@ -74,7 +74,7 @@ def test_the_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -
         (["address", "release", "x", "--segment", "s"], "only checked with --tenant"),
         (["status", "--tls-ca", "x"], "go together"),
         (["status", "--topology-address", "host:1"], "is not on this machine"),
-        (["status", "--ipam-address", "nonsense"], "host:port"),
+        (["status", "--ipam-address", "nonsense"], "address of ipam: 'nonsense': an address is"),
         (["status", "-o", "xml"], "'xml' is not one of table, wide, name"),
         (["status", "--timeout", "soon"], "'--timeout'"),
         (["address", "list", "--limit", "1.5"], "'--limit'"),
