@@ -34,7 +34,7 @@ export function NodesView({ query: chosen }: { query: URLSearchParams }) {
       <h1>Nodes</h1>
       {value && (
         <p class={away ? "bad" : "quiet"}>
-          {number(all - away)} of {plural(all, "node")} {all - away === 1 ? "has" : "have"} a connected agent.
+          {number(all - away)} of {plural(all, "agent")} {all === 1 ? "is" : "are"} connected.
         </p>
       )}
       <form

@@ -61,7 +61,8 @@ export function Failure({ problem }: { problem: Problem }) {
   return (
     <div class="problem" role="alert">
       <p>{problem.message}</p>
-      {problem.violations.length > 0 && (
+      {/* the message of one alone says it */}
+      {problem.violations.length > 1 && (
         <ul>
           {problem.violations.slice(0, 50).map((each) => (
             <li>
