@@ -12,6 +12,7 @@ from romana.agent.v1 import agent_service_pb2_grpc, endpoint_pb2
 
 from services.agent.api import messages
 from services.agent.endpoints.lifecycle import Endpoints
+from services.agent.endpoints.moving import Moving
 from services.agent.endpoints.view import EndpointView
 from services.agent.routing.reconcile import Reconciler
 from services.agent.status import NodeStatus
@@ -36,11 +37,13 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         self,
         node: NodeName,
         endpoints: Endpoints,
+        moving: Moving,
         reconciler: Reconciler,
         status: Callable[[], Awaitable[NodeStatus]],
     ) -> None:
         self._node = node
         self._endpoints = endpoints
+        self._moving = moving
         self._reconciler = reconciler
         self._status = status
 
@@ -59,7 +62,9 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
     async def DetachEndpoint(
         self, request: pb.DetachEndpointRequest, context: Context
     ) -> pb.DetachEndpointResponse:
-        released = await self._endpoints.detach(messages.parse_name(request.name))
+        name = messages.parse_name(request.name)
+        await self._moving.gone(name)
+        released = await self._endpoints.detach(name)
         return pb.DetachEndpointResponse(addresses=released)
 
     async def CheckEndpoint(

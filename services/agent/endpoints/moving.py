@@ -14,6 +14,7 @@ All of it follows from what ipam says and what is attached, and is repeatable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Coroutine, Mapping
 from typing import Final
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 CALL_SECONDS: Final = 3.0
 TAKE_OVER_SECONDS: Final = 6.0
 """For which connections are waited for."""
+SWITCH_SECONDS: Final = 5.0
+"""For which a detach waits for the switch; libvirt waits for its hook."""
 RETRY: Final = BackoffPolicy(initial=0.1, maximum=2.0)
 ANNOUNCEMENTS: Final = (0.0, 0.1, 1.0)
 """Seconds before each: who misses the first goes on sending to the node before, which passes it on
@@ -53,6 +56,7 @@ class Moving:
         self._known: dict[EndpointName, tuple[LocalEndpoint, Whereabouts]] = {}
         self._listening: dict[EndpointName, asyncio.Task[None]] = {}
         self._at_arrival: set[asyncio.Task[None]] = set()
+        self._looked = asyncio.Event()
 
     def look(self) -> None:
         """Something of routes or endpoints may be another. Returns at once."""
@@ -78,6 +82,26 @@ class Moving:
             self._listening.clear()  # it may be run again
             self._known.clear()
 
+    async def gone(self, name: EndpointName) -> None:
+        """Waits a while for the switch if a VM's endpoint is about to be on another node, which has
+        it attached: whoever detaches it here may do so since its guest has migrated, and its
+        connections go along only if they are handed over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SWITCH_SECONDS):
+                while self._is_about_to_leave(name):
+                    self._looked.clear()
+                    await self._looked.wait()
+
+    def _is_about_to_leave(self, name: EndpointName) -> bool:
+        endpoint = self._parts.standing.endpoints.get(name)
+        if endpoint is None or endpoint.namespace:
+            return False
+        remote = self._parts.reconciler.remote
+        where = whereabouts(endpoint, remote, self._node)
+        visits = [remote.visits.get((item.network, item.address)) for item in endpoint.addresses]
+        is_ready = all(visit is not None and visit.ready for visit in visits)
+        return where is Whereabouts.ELSEWHERE or (where is Whereabouts.LEAVING and is_ready)
+
     async def _look(self) -> bool:
         """Whether all is done."""
         found = self._found()
@@ -99,6 +123,7 @@ class Moving:
             else:
                 self._known.pop(name, None)
             done = done and is_done
+        self._looked.set()
         return done
 
     def _found(self) -> Mapping[EndpointName, tuple[LocalEndpoint, Whereabouts]]:

@@ -131,7 +131,7 @@ def build_endpoints(
     return Built(
         endpoints=endpoints,
         recovery=Recovery(endpoints, records, links, client, standing, upkeep, look),
-        service=AgentService(node, endpoints, reconciler, status),
+        service=AgentService(node, endpoints, moving, reconciler, status),
         cni=CniServer(
             endpoints, records, reconciler, Delegated(addressing, links, reconciler), wanted
         ),

@@ -9,11 +9,15 @@ from services.common.model.names import EndpointName, NodeName
 from services.common.model.own_tenants import of_another_tenant
 from services.ipam.deciding.commands import Release, Released, Terms
 from services.ipam.deciding.unreadable import refuse_unreadable
+from services.ipam.deciding.visit import go_on_elsewhere
 from services.ipam.ledger.ledger import Ledger
 
 
 def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
     """Takes back all addresses of a name; succeeds if it has none.
+
+    What is ready on another node goes on there when the node that it was on lets go of it: a VM's
+    guest that has migrated ends on the source, perhaps before it is heard on the target.
 
     Raises WrongState if they are another owner's than the caller says, Forbidden if they are of a
     tenant that the caller is not limited to, and Unavailable where their record cannot be read.
@@ -45,6 +49,8 @@ def release(ledger: Ledger, command: Release, terms: Terms) -> Released:
             )
         addresses.append(block.allocated(offset))
     refuse_unreadable(ledger, command.name, places)
+    if command.node is not None and go_on_elsewhere(ledger, places):
+        return Released(())
     for block, offset in places:
         ledger.release(block, offset, terms.now)
     return Released(addresses)

@@ -5,7 +5,7 @@
 It is at every moment on exactly one node, which this says alone: nodes follow. Its addresses stay
 in their block, whose node does not change, and *visit* the other node. *Prepared*, the other node
 may attach it too. It is *ready* once that has said so, and the node that it is on has said that it
-knows and will let go; nothing leads elsewhere before it is *activated*.
+knows and will let go; nothing leads elsewhere before it is *activated*, or that node lets go of it.
 """
 
 from __future__ import annotations
@@ -175,6 +175,15 @@ def _activate(ledger: Ledger, command: ActivateMove, places: Places) -> Moving:
         raise _not_ready(command.name, visit.node, why)
     _set(ledger, places, Visit(to))
     return _moving(places, before=visit.node)
+
+
+def go_on_elsewhere(ledger: Ledger, places: Places) -> bool:
+    """The node that it is on has let go of it: it is on the one that has it ready, if one does."""
+    visit = _visit(places) if places else None
+    if visit is None or visit.to is None or not visit.ready or visit.to not in ledger.nodes:
+        return False
+    _set(ledger, places, Visit(visit.to))
+    return True
 
 
 def _not_moving(name: EndpointName, to: NodeName, visit: Visit) -> WrongState:

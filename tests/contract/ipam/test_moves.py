@@ -182,6 +182,34 @@ async def test_the_node_that_it_moves_to_may_give_up(pair: Pair) -> None:
     assert move.allocations[0].address == address
 
 
+async def test_what_is_ready_elsewhere_goes_on_there_when_its_node_lets_go(pair: Pair) -> None:
+    """As where a hypervisor detaches a guest that has migrated, before it was heard there."""
+    stub = pair.stub
+    address = await one(stub, "vm", "h1")
+    await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
+    await stub.ReportReady(pb.ReportReadyRequest(name="vm", node="h2"))
+    assert await release(stub, "vm", node="h1") == []
+    found = (await stub.GetMove(pb.GetMoveRequest(name="vm"))).move
+    assert (found.state, found.node, found.to_node) == (pb.MOVE_STATE_SETTLED, "h2", "")
+    with refused() as said:
+        await release(stub, "vm", node="h1")
+    assert said.reasons == ["OTHER_NODE"]
+    assert await findings(stub) == []
+    assert await release(stub, "vm", node="h2") == [address]
+
+
+@pytest.mark.parametrize("claim", [{"node": "h1"}, {}])
+async def test_what_is_ready_nowhere_or_ends_for_everybody_is_released(
+    pair: Pair, claim: dict[str, str]
+) -> None:
+    stub = pair.stub
+    address = await one(stub, "vm", "h1")
+    await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
+    if not claim:
+        await stub.ReportReady(pb.ReportReadyRequest(name="vm", node="h2"))
+    assert await release(stub, "vm", **claim) == [address]
+
+
 async def test_a_visitor_that_ends_gives_its_address_back(pair: Pair) -> None:
     stub = pair.stub
     address = await one(stub, "vm", "h1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -69,6 +70,33 @@ async def test_a_guest_goes_on_by_the_gateway_that_it_was_told(site: Site) -> No
         await site.only_on("n2")
         for stream in found.values():
             await stream.talk(answer_first=True, seconds=20)
+
+
+async def test_a_source_may_let_go_before_the_guest_is_heard(site: Site) -> None:
+    """As libvirt before 10.5, whose hook is not told that a guest has migrated when it ends."""
+    async with streams(site, PEERS) as found:
+        for stream in found.values():
+            await stream.talk()
+        await site.prepare("n2")
+        site.guest.run_on("n2")
+        letting_go = asyncio.create_task(site.detach("n1"))
+        await asyncio.sleep(0.5)  # it would have let go by now
+        site.guest.announce()
+        await letting_go
+        await site.only_on("n2")
+        for stream in found.values():
+            await stream.talk(answer_first=True)
+
+
+async def test_what_its_node_lets_go_of_is_where_it_is_ready(site: Site) -> None:
+    """Nobody announces it."""
+    await site.prepare("n2")
+    site.guest.run_on("n2")
+    await site.detach("n1")
+    await site.only_on("n2")
+    async with streams(site, PEERS) as found:
+        for stream in found.values():
+            await stream.talk()
 
 
 async def test_a_guarded_guest_keeps_its_connections_and_nothing_else_passes(
