@@ -72,7 +72,8 @@ def _forget(ledger: Ledger, node: NodeName, keys_most: int) -> bool:
 
 
 def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeReleased | None:
-    """Releases names of a node, as many as fit; None: it is there.
+    """Releases names of a node, as many as fit; None: it is there. What is ready on another node
+    goes on there.
 
     What cannot be read stays, and the release with it: it is tried again.
     """
@@ -87,7 +88,8 @@ def release_some(ledger: Ledger, command: ReleaseNode, terms: Terms) -> NodeRele
         if not can_write(ledger, ledger.index.places(name)):
             left = True
             continue
-        if released and ledger.unsaved.operations + _KEYS_EACH > keys_most:
+        keys = ledger.unsaved.operations
+        if keys and keys + _KEYS_EACH > keys_most:
             return NodeReleased(released, is_done=False)
         owner = ledger.index.places(name)[0][0].owner._replace(node=node)
         found = release(ledger, Release(name, node=node), terms)

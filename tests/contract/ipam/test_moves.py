@@ -12,7 +12,7 @@ from romana.ipam.v1.allocation_pb2 import FAMILY_IPV4, FAMILY_IPV6, AddressSpec
 
 from tests.contract.ipam.asking import findings, one, refused, release, spec
 from tests.contract.ipam.conftest import Pair, usual_layout
-from tests.support.ipam_process import drop_nodes, seed
+from tests.support.ipam_process import drop_nodes, poll, seed
 from tests.support.topologies import layout, network, node
 
 BOTH = pytest.mark.parametrize("by", ["stub", "other"])
@@ -196,6 +196,21 @@ async def test_what_is_ready_elsewhere_goes_on_there_when_its_node_lets_go(pair:
     assert said.reasons == ["OTHER_NODE"]
     assert await findings(stub) == []
     assert await release(stub, "vm", node="h2") == [address]
+
+
+async def test_what_is_ready_elsewhere_goes_on_there_when_its_node_is_removed(pair: Pair) -> None:
+    stub = pair.stub
+    address = await one(stub, "vm", "h1")
+    await stub.PrepareMove(pb.PrepareMoveRequest(name="vm", to_node="h2"))
+    await stub.ReportReady(pb.ReportReadyRequest(name="vm", node="h2"))
+    await drop_nodes(pair.client, pair.keys, ["h1"])
+
+    async def has_switched() -> bool:
+        return (await stub.GetMove(pb.GetMoveRequest(name="vm"))).move.node == "h2"
+
+    await poll(has_switched, 60)
+    assert await release(stub, "vm", node="h2") == [address]
+    assert await findings(stub) == []
 
 
 @pytest.mark.parametrize("claim", [{"node": "h1"}, {}])
