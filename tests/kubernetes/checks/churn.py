@@ -56,7 +56,12 @@ def test_a_deployment_that_comes_and_goes_amid_crashes_leaves_nothing(
                 f"{MANY} pods to run", lambda: running() == MANY, seconds=SECONDS, pause=0.5
             )
             until("the order to be taken", lambda: scale(0))
-            gone = until("pods to be gone", lambda: not there(), seconds=SECONDS, pause=0.5)
+            gone = until(
+                "pods to be gone, and counted as gone",
+                lambda: not there() and running() != MANY,
+                seconds=SECONDS,
+                pause=0.5,
+            )
             figures.append(f"  {MANY} pods up in {took:.0f} s, gone in {gone:.0f} s")
     figures.append(f"  {kills.count} programs killed")
     pods.delete(many)
