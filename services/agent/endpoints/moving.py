@@ -26,7 +26,7 @@ from services.agent.endpoints.lifecycle import Endpoints
 from services.agent.endpoints.parts import Parts
 from services.agent.endpoints.standing import Concern
 from services.agent.kernel.announce import GuestEar
-from services.agent.model import LocalEndpoint
+from services.agent.model import LocalEndpoint, Visit
 from services.agent.routing.whereabouts import Whereabouts, is_here, whereabouts
 from services.common.backoff import Backoff, BackoffPolicy
 from services.common.errors import NotFound, RomanaError, WrongState
@@ -96,10 +96,8 @@ class Moving:
         endpoint = self._parts.standing.endpoints.get(name)
         if endpoint is None or endpoint.namespace:
             return False
-        remote = self._parts.reconciler.remote
-        where = whereabouts(endpoint, remote, self._node)
-        visits = [remote.visits.get((item.network, item.address)) for item in endpoint.addresses]
-        is_ready = all(visit is not None and visit.ready for visit in visits)
+        where = whereabouts(endpoint, self._parts.reconciler.remote, self._node)
+        is_ready = all(visit is not None and visit.ready for visit in self._visits(endpoint))
         return where is Whereabouts.ELSEWHERE or (where is Whereabouts.LEAVING and is_ready)
 
     async def _look(self) -> bool:
@@ -140,13 +138,16 @@ class Moving:
     def _is_heard(self, endpoint: LocalEndpoint) -> bool:
         """Whether ipam says what it was told of a move: of one that was aborted and prepared again
         meanwhile it was not."""
-        remote = self._parts.reconciler.remote
-        visits = [remote.visits.get((item.network, item.address)) for item in endpoint.addresses]
         return all(
             visit.known if visit.node == self._node else visit.ready
-            for visit in visits
+            for visit in self._visits(endpoint)
             if visit is not None and self._node in {visit.node, visit.to} and visit.to is not None
         )
+
+    def _visits(self, endpoint: LocalEndpoint) -> list[Visit | None]:
+        """What ipam says of each of its addresses; None: it is in its block, and stays there."""
+        visits = self._parts.reconciler.remote.visits
+        return [visits.get((item.network, item.address)) for item in endpoint.addresses]
 
     async def _act(self, endpoint: LocalEndpoint, where: Whereabouts) -> bool:
         """Whether that is all."""
